@@ -1,0 +1,74 @@
+"""How did a small network learn its task? Train it with snapshots, analyse the circuit, replay how it formed.
+
+The public names are loaded when they are first used, so that importing grokinterp costs nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .errors import GrokinterpError as GrokinterpError
+    from .measures import MEASURES as MEASURES
+    from .measures import key_frequencies as key_frequencies
+    from .measures import measured as measure  # noqa: F401
+    from .report import Report as Report
+    from .report import analyze as analyze
+    from .runs import Run as Run
+    from .runs import load_run as load_run
+    from .runs import train as train
+    from .tasks import TASKS as TASKS
+    from .tasks import Task as Task
+    from .tasks import make_task as make_task
+    from .training import TrainConfig as TrainConfig
+    from .view import View as View
+    from .view import view as view
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "GrokinterpError": "errors",
+    "MEASURES": "measures",
+    "Report": "report",
+    "Run": "runs",
+    "TASKS": "tasks",
+    "Task": "tasks",
+    "TrainConfig": "training",
+    "View": "view",
+    "analyze": "report",
+    "key_frequencies": "measures",
+    "load_run": "runs",
+    "make_task": "tasks",
+    "measure": "measures.measured",
+    "train": "runs",
+    "view": "view",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, alias = _HOMES[name].partition(".")
+    value = getattr(import_module(f".{module}", __name__), alias or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Keeps `gi.view` the function: importing the module view.py would otherwise bind the module to that name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

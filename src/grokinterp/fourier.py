@@ -1,0 +1,94 @@
+"""Fourier analysis on the integers mod p, in float64: bases, transforms and projections. No model, no disk.
+
+The basis of Z_p is real and orthonormal. Its rows ("components") are the constant, then for k = 1, 2, ... cos 2πk·/p and
+sin 2πk·/p; for even p the last row is the Nyquist component cos π·, which has no sine (its frequency is p/2). There are p
+components and floor(p/2) frequencies, for every p >= 2. Conventions: Nanda et al. 2023 (arXiv 2301.05217), section 4.1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+
+def basis(p: int) -> Float64[Tensor, "component p"]:
+    """The orthonormal components as rows, p of them.
+
+    Raises:
+        ValueError: p is less than 2.
+    """
+    if p < 2:
+        raise ValueError(f"needs p >= 2, got p={p}")
+    # The product is reduced mod p as an integer first: cosines of large angles lose digits.
+    k, x = torch.arange(p // 2 + 1), torch.arange(p)
+    angle = 2 * math.pi * (k[:, None] * x % p).double() / p
+    rows = torch.stack([angle.cos(), angle.sin()], dim=1).flatten(0, 1)
+    rows = torch.cat([rows[:1], rows[2:]])[:p]  # no sine of frequency 0, nor (for even p) of p/2
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+def n_frequencies(p: int) -> int:
+    """How many frequencies Z_p has: floor(p / 2), the Nyquist frequency of even p among them."""
+    return p // 2
+
+
+def component_frequencies(p: int) -> Int[Tensor, "component"]:
+    """The frequency of every component: 0, 1, 1, 2, 2, ..."""
+    return (torch.arange(p) + 1) // 2
+
+
+def component_names(p: int) -> list[str]:
+    """What stands on axis labels for every component: "const", "cos 1", "sin 1", ..."""
+    return ["const"] + [f"{'cos' if i % 2 else 'sin'} {(i + 1) // 2}" for i in range(1, p)]
+
+
+def transform(x: Float64[Tensor, "p *rest"]) -> Float64[Tensor, "component *rest"]:
+    """Coefficients of x along its first dimension."""
+    return torch.tensordot(basis(x.shape[0]), x, dims=([1], [0]))
+
+
+def inverse(coefficients: Float64[Tensor, "component *rest"]) -> Float64[Tensor, "p *rest"]:
+    """What has these coefficients along its first dimension."""
+    return torch.tensordot(basis(coefficients.shape[0]), coefficients, dims=([0], [0]))
+
+
+def transform_2d(x: Float64[Tensor, "p p *rest"]) -> Float64[Tensor, "component component *rest"]:
+    """Coefficients of x on the products of components of its first two dimensions."""
+    return transform(transform(x).transpose(0, 1)).transpose(0, 1)
+
+
+def by_frequency(x: Float64[Tensor, "component *rest"]) -> Float64[Tensor, "freq *rest"]:
+    """Sums a quantity over the components of each frequency 1 .. floor(p/2); the constant is left out."""
+    p = x.shape[0]
+    total = x.new_zeros((n_frequencies(p) + 1, *x.shape[1:]))
+    return total.index_add_(0, component_frequencies(p), x)[1:]
+
+
+def block_power(x: Float64[Tensor, "p p *rest"]) -> Float64[Tensor, "freq *rest"]:
+    """Power of x, as a function of (a, b), in the 3 x 3 block of each frequency, the constant of both left out.
+
+    The block of k holds the products of {1, cos k, sin k} of a and of b: the 8 terms that a function of frequency k alone is made of
+    (Nanda et al. 2023, section 4.2). For the Nyquist frequency it is 2 x 2. Blocks of different k share nothing.
+    """
+    power = transform_2d(x).square()
+    p = power.shape[0]
+    of = component_frequencies(p)
+    edges = by_frequency(power[:, 0]) + by_frequency(power[0])
+    inside = power.new_zeros((n_frequencies(p) + 1, *power.shape[2:]))
+    i, j = (of[:, None] == of).nonzero(as_tuple=True)
+    inside.index_add_(0, of[i], power[i, j])
+    return edges + inside[1:]
+
+
+def directions(p: int, k: int) -> Float64[Tensor, "component_of_k p"]:
+    """The components of frequency k: cosine and sine, or the cosine alone for the Nyquist frequency.
+
+    Raises:
+        ValueError: k is not in 1 .. floor(p/2).
+    """
+    if not 1 <= k <= n_frequencies(p):
+        raise ValueError(f"needs a frequency from 1 to {n_frequencies(p)}, got {k}")
+    return basis(p)[component_frequencies(p) == k]

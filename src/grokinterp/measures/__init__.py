@@ -1,0 +1,20 @@
+"""What can be measured of a View. Each file registers its measures when it is imported; all are imported here."""
+
+from . import embedding, keys, logits, losses, neurons, weights
+from .base import MEASURES, Measure, measure, measured
+from .keys import KeyFrequencies, key_frequencies
+
+__all__ = [
+    "MEASURES",
+    "KeyFrequencies",
+    "Measure",
+    "embedding",
+    "key_frequencies",
+    "keys",
+    "logits",
+    "losses",
+    "measure",
+    "measured",
+    "neurons",
+    "weights",
+]

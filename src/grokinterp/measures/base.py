@@ -1,0 +1,117 @@
+"""The registry of measures: each is one function of a View, with its unit and its source beside its name.
+
+A measure returns a number, or a labelled array whose dimensions are named in the field's words (`freq`, `component`,
+`neuron`, `layer`, `head`, `pos`, `part`, `parameter`, `pc`). Where it has no meaning it raises NotApplicable with the reason.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError, nearest
+from ..fourier import component_names, n_frequencies
+from ..view import View
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Value = Any
+"""float, or xarray.DataArray (not spelt out, so that xarray is imported only when an array is made)."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What can be measured of a View.
+
+    Attributes:
+        name: dotted; the variant comes last.
+        unit: of the value; "1" for a share, a count or a cosine.
+        ref: the paper and section, or the code, that defines it.
+        function: computes it.
+    """
+
+    name: str
+    unit: str
+    ref: str
+    function: Callable[..., Value]
+
+    @property
+    def doc(self) -> str:
+        """The definition."""
+        return inspect.getdoc(self.function) or ""
+
+    def __call__(self, view: View, **options: Any) -> Value:
+        known = list(inspect.signature(self.function).parameters)[1:]
+        for option in options:
+            if option not in known:
+                raise UsageError(f"{self.name} takes no option {option!r}" + (nearest(option, known) if known else "; it takes none"))
+        value = self.function(view, **options)
+        if not isinstance(value, float):
+            value = value.rename(self.name).assign_attrs(unit=self.unit, ref=self.ref)
+        return value
+
+
+class _Registry(dict[str, Measure]):
+    def __missing__(self, name: str) -> Measure:
+        raise UsageError(f"unknown measure {name!r}{nearest(str(name), self)}")
+
+
+MEASURES: dict[str, Measure] = _Registry()
+
+
+def measure(name: str, *, unit: str, ref: str) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
+    """Registers a function of a View under a dotted name.
+
+    Raises:
+        ValueError: another measure has this name.
+    """
+
+    def register(function: Callable[..., Value]) -> Callable[..., Value]:
+        if name in MEASURES:
+            raise ValueError(f"two measures are named {name!r}")
+        MEASURES[name] = Measure(name, unit, ref, function)
+        return function
+
+    return register
+
+
+def measured(name: str, view: View, **options: Any) -> Value:
+    """The value of a measure: a float, or an xarray.DataArray with its unit and source among the attributes.
+
+    Raises:
+        UsageError: no measure has this name (the nearest is named), or it takes no such option.
+        NotApplicable: it has no meaning for this task or network.
+    """
+    return MEASURES[name](view, **options)
+
+
+def array(values: Tensor | Sequence[Any], dims: str | Sequence[str], **coords: Sequence[Any]) -> xr.DataArray:
+    """A labelled array of plain numbers."""
+    import xarray as xr
+
+    data = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    return xr.DataArray(data, dims=[dims] if isinstance(dims, str) else list(dims), coords=dict(coords))
+
+
+def per_frequency(values: Tensor, p: int) -> xr.DataArray:
+    """An array over the frequencies 1 .. floor(p/2)."""
+    return array(values, "freq", freq=list(range(1, n_frequencies(p) + 1)))
+
+
+def per_component(values: Tensor, p: int) -> xr.DataArray:
+    """An array over the components of the Fourier basis."""
+    return array(values, "component", component=component_names(p))
+
+
+def per_part(view: View, values: Mapping[str, Tensor] | Tensor) -> xr.DataArray:
+    """Means over the training examples, the test examples and all of them."""
+    if isinstance(values, Tensor):
+        values = {part: values[view.rows(part)] for part in view.parts}
+    means = [float(value.double().mean()) for value in values.values()]
+    return array(torch.tensor(means, dtype=torch.float64), "part", part=list(values))

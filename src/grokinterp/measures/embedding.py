@@ -1,0 +1,108 @@
+"""The embedding: its Fourier spectrum, its principal components, and the circles that it draws."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from .. import fourier
+from ..view import View
+from .base import Value, array, measure, per_component, per_frequency
+
+
+def component_norms(matrix: Float64[Tensor, "p width"], view: View) -> Float64[Tensor, "component"]:
+    """Norm of each Fourier component of a matrix whose rows are the elements."""
+    view.needs_frequencies()
+    return fourier.transform(matrix).norm(dim=1)
+
+
+@measure("fourier_norms.W_E", unit="weight", ref="Nanda et al. 2023, section 4.1 and figure 3")
+def embedding_spectrum(view: View) -> Value:
+    """‖F_i W_E‖: the norm of each Fourier component of the embedding of the elements."""
+    return per_component(component_norms(view.W_E, view), view.task.p)
+
+
+@measure("gini.W_E", unit="1", ref="Hurley and Rickard 2009; Nanda et al. 2023, table 5 (on component norms without the constant)")
+def embedding_gini(view: View) -> Value:
+    """Gini coefficient of the component norms of W_E without the constant: 0 where all are alike, near 1 where few carry all."""
+    return gini(component_norms(view.W_E, view)[1:])
+
+
+def gini(x: Float64[Tensor, "n"]) -> float:
+    """G = Σ_i (2i − n − 1) x_(i) / (n Σ x), x sorted ascending (Hurley and Rickard 2009); 0 for an all-zero x."""
+    x = x.sort().values
+    n = len(x)
+    total = float(x.sum())
+    weights = 2 * torch.arange(1, n + 1) - n - 1
+    return float((weights * x).sum()) / (n * total) if total > 0 else 0.0
+
+
+def principal_components(view: View) -> tuple[Float64[Tensor, "p pc"], Float64[Tensor, "pc"]]:
+    """Coordinates of the elements on the principal components of the centred embedding, and each one's share of the variance."""
+    u, s, _ = torch.linalg.svd(view.W_E - view.W_E.mean(0), full_matrices=False)
+    return u * s, s.square() / s.square().sum().clamp_min(torch.finfo(s.dtype).tiny)
+
+
+@measure("pca_explained_variance.W_E", unit="1", ref="Power et al. 2022, section 3.3; Liu et al. 2022 (arXiv 2205.10343)")
+def pca_explained_variance(view: View) -> Value:
+    """Share of the embedding's variance on each principal component, largest first."""
+    share = principal_components(view)[1]
+    return array(share, "pc", pc=list(range(len(share))))
+
+
+def plane(view: View, k: int) -> Float64[Tensor, "p 2"]:
+    """Coordinates of the elements in the plane of the embedding's components cos k and sin k; for Nyquist the second is 0."""
+    view.needs_frequencies()
+    rows = fourier.directions(view.task.p, k) @ view.W_E
+    axes = torch.linalg.svd(rows, full_matrices=False).Vh
+    coordinates = (view.W_E - view.W_E.mean(0)) @ axes.T
+    return torch.cat([coordinates, coordinates.new_zeros(len(coordinates), 2 - coordinates.shape[1])], dim=1)
+
+
+def circle_fit(points: Float64[Tensor, "p 2"], k: int) -> tuple[float, float]:
+    """How far points of the plane are on a circle, walked round k times as the element goes through Z_p.
+
+    Returns:
+        the resultant length of angle − 2πka/p, turning either way (1: the angle follows k a exactly; about 1/√p by chance), and the
+        radius spread std(r) / mean(r).
+    """
+    p = len(points)
+    x, y = (points - points.mean(0)).unbind(1)
+    angle, radius = torch.atan2(y, x), torch.hypot(x, y)
+    expected = 2 * math.pi * k * torch.arange(p) / p
+    aligned = max(float(torch.polar(torch.ones_like(angle), angle - way * expected).mean().abs()) for way in (1, -1))
+    mean = float(radius.mean())
+    return aligned, float(radius.std(unbiased=False)) / mean if mean > 0 else 0.0
+
+
+@measure("circle.angle", unit="1", ref="Liu et al. 2022 (arXiv 2205.10343); Zhong et al. 2023 (arXiv 2306.17844), section 2")
+def circle_angle(view: View) -> Value:
+    """For each frequency k, how exactly the angle of an element in the plane of the embedding's components cos k and sin k follows 2πka/p.
+
+    The resultant length of the differences: 1 is exact, about 1/√p is chance. The Nyquist frequency draws no circle, only two points.
+    """
+    p = view.task.p
+    return per_frequency(torch.tensor([circle_fit(plane(view, k), k)[0] for k in range(1, p // 2 + 1)], dtype=torch.float64), p)
+
+
+@measure("circle.radius_spread", unit="1", ref="Liu et al. 2022 (arXiv 2205.10343)")
+def circle_radius_spread(view: View) -> Value:
+    """For each frequency k, std / mean of the radius in the plane of the embedding's components cos k and sin k: 0 is a perfect circle."""
+    p = view.task.p
+    return per_frequency(torch.tensor([circle_fit(plane(view, k), k)[1] for k in range(1, p // 2 + 1)], dtype=torch.float64), p)
+
+
+@measure("pca_circle.angle", unit="1", ref="Liu et al. 2022 (arXiv 2205.10343)")
+def pca_circle_angle(view: View) -> Value:
+    """For each frequency k, how exactly the angle of an element in the plane of the first two principal components follows 2πka/p.
+
+    The resultant length of the differences: 1 is exact, about 1/√p is chance.
+    """
+    view.needs_frequencies()
+    p = view.task.p
+    points = principal_components(view)[0][:, :2]
+    points = torch.cat([points, points.new_zeros(p, 2 - points.shape[1])], dim=1)
+    return per_frequency(torch.tensor([circle_fit(points, k)[0] for k in range(1, p // 2 + 1)], dtype=torch.float64), p)

@@ -1,0 +1,111 @@
+"""Key frequencies: which ones a network computes with, by rules that look at different places, and how far they agree.
+
+No rule needs a list typed by hand, and none leaves out a frequency: k runs from 1 to floor(p/2).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ..errors import NotApplicable
+from ..view import View
+from .base import Value, measure, per_frequency
+from .embedding import component_norms
+from .logits import logit_cosines
+from .neurons import EXPLAINED, neuron_power
+
+
+@dataclass(frozen=True)
+class KeyFrequencies:
+    """What the rules found.
+
+    Attributes:
+        consensus: the frequencies that more than half of the rules that apply agree on.
+        rules: for each rule that applies, what it found.
+        agreement: mean Jaccard index over pairs of rules, 1 where all found the same; two empty findings count as the same.
+        skipped: why a rule does not apply.
+    """
+
+    consensus: list[int]
+    rules: dict[str, list[int]]
+    agreement: float
+    skipped: dict[str, str]
+
+
+def key_frequencies(view: View) -> KeyFrequencies:
+    """The key frequencies of a network by every rule. Nothing is found where nothing is periodic.
+
+    Raises:
+        NotApplicable: no rule applies.
+    """
+    rules: dict[str, list[int]] = {}
+    skipped: dict[str, str] = {}
+    for name, rule in RULES.items():
+        try:
+            rules[name] = [int(k) + 1 for k in rule(view).nonzero().flatten()]
+        except NotApplicable as error:
+            skipped[name] = str(error)
+    if not rules:
+        raise NotApplicable(next(iter(skipped.values())))
+    votes = [k for found in rules.values() for k in found]
+    consensus = sorted(k for k in set(votes) if 2 * votes.count(k) > len(rules))
+    pairs = [_jaccard(a, b) for a, b in itertools.combinations(rules.values(), 2)]
+    return KeyFrequencies(consensus, rules, sum(pairs) / len(pairs) if pairs else 1.0, skipped)
+
+
+def _jaccard(a: list[int], b: list[int]) -> float:
+    return len(set(a) & set(b)) / len(set(a) | set(b)) if a or b else 1.0
+
+
+def _by_embedding(view: View) -> Bool[Tensor, "freq"]:
+    norms = component_norms(view.W_E, view)[1:]
+    loud = norms > norms.max() / 4
+    frequency = (torch.arange(len(norms)) + 2) // 2
+    return torch.zeros(int(frequency.max()), dtype=torch.bool).index_fill_(0, frequency[loud] - 1, True)
+
+
+def _by_neurons(view: View) -> Bool[Tensor, "freq"]:
+    share, frequency = neuron_power(view).max(0)
+    found = frequency[share > EXPLAINED].bincount(minlength=view.task.p // 2)
+    # One stray neuron makes no frequency; the smallest cluster of the paper holds 44 of 512.
+    return found > 0.01 * len(share)
+
+
+def _by_logits(view: View) -> Bool[Tensor, "freq"]:
+    return logit_cosines(view) > 0.05
+
+
+RULES: dict[str, Callable[[View], Bool[Tensor, "freq"]]] = {
+    "w_e_norm": _by_embedding,
+    "neurons": _by_neurons,
+    "logits": _by_logits,
+}
+
+
+def _mask(view: View, rule: str) -> Any:
+    return per_frequency(RULES[rule](view), view.task.p)
+
+
+@measure("key_frequencies.w_e_norm", unit="1", ref="TransformerLens Grokking_Demo; Nanda et al. 2023, section 4.1")
+def by_embedding(view: View) -> Value:
+    """Frequencies of which a cosine or sine component of W_E has more than a quarter of the largest norm."""
+    return _mask(view, "w_e_norm")
+
+
+@measure("key_frequencies.neurons", unit="1", ref="Nanda et al. 2023, section 4.2 and released notebook")
+def by_neurons(view: View) -> Value:
+    """Frequencies that explain more than 85 % of the variance of more than 1 % of the neurons."""
+    return _mask(view, "neurons")
+
+
+@measure("key_frequencies.logits", unit="1", ref="Chughtai et al. 2023 (arXiv 2302.03025), section 4, for cyclic groups")
+def by_logits(view: View) -> Value:
+    """Frequencies for which the cosine similarity of the logits with cos w_k(c* − c) is above 0.05."""
+    return _mask(view, "logits")

@@ -1,0 +1,173 @@
+"""Files that are either whole or not there, and that say so when a byte of them changes.
+
+Three kinds: *sealed* files, which carry a sha256 of themselves; *logs*, of which every line ends in a checksum and only an
+unfinished last line may be dropped; and plain files whose sha256 stands in a log. Knows nothing of what is inside.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import DamagedFile, WriteFailed
+
+TEMPORARY = ".tmp"
+UNSEALED = "sha256:" + "0" * 64
+"""Stands where the seal will be, in a file about to be sealed."""
+
+_SEAL = re.compile(rb"sha256:([0-9a-f]{64})")
+_LINE = re.compile(rb'(\{.*),"crc":"([0-9a-f]{8})"\}', re.DOTALL)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a failing write into one line that says which file, why, and that what was committed is safe."""
+    try:
+        yield
+    except OSError as error:
+        reason = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "the disk is read-only"}
+        why = reason.get(error.errno or 0, error.strerror or str(error))
+        raise WriteFailed(
+            f"cannot write {path}: {why}; everything committed before is safe: mend that and run the same command again"
+        ) from None
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Writes a file so that it is either the old or the new one, whole, whatever happens: temporary file, fsync, rename, fsync."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    with writing(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sealed(data: bytes) -> bytes:
+    """`data`, which contains `UNSEALED` once, with the sha256 of itself in that place."""
+    if data.count(UNSEALED.encode()) != 1:
+        raise ValueError("needs exactly one place for the seal")
+    return data.replace(UNSEALED.encode(), f"sha256:{hashlib.sha256(data).hexdigest()}".encode())
+
+
+def read_sealed(path: Path) -> bytes:
+    """The bytes of a sealed file.
+
+    Raises:
+        DamagedFile: any byte of it changed since it was sealed.
+        OSError: it cannot be read.
+    """
+    data = path.read_bytes()
+    seal = _SEAL.search(data)
+    if seal is None or hashlib.sha256(data[: seal.start()] + UNSEALED.encode() + data[seal.end() :]).hexdigest().encode() != seal[1]:
+        raise DamagedFile(f"{path} is damaged: it does not match the sha256 that it carries; restore it from a copy")
+    return data
+
+
+def read_hashed(path: Path, sha256: str, what: str) -> bytes:
+    """The bytes of a file whose sha256 is known.
+
+    Raises:
+        DamagedFile: the file is missing, shortened or changed; the message names `what` it holds.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DamagedFile(
+            f"{path} ({what}) cannot be read: {error.strerror}; it is recorded as committed: restore it from a copy"
+        ) from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DamagedFile(f"{path} ({what}) is damaged: its sha256 is not the recorded one; restore it from a copy")
+    return data
+
+
+def log_line(record: Mapping[str, Any]) -> bytes:
+    """One line of a log: compact JSON whose last entry is the CRC-32 of everything before it."""
+    body = json.dumps(record, separators=(",", ":"), allow_nan=False)[:-1].encode()
+    return body + f',"crc":"{zlib.crc32(body):08x}"}}\n'.encode()
+
+
+def read_log(path: Path, whole: bool) -> tuple[list[dict[str, Any]], int]:
+    """The records of a log, and how many bytes of it they fill. Unless the log must be `whole`, an unfinished last line is left out.
+
+    Raises:
+        DamagedFile: a line does not match its checksum, or the log must be whole and is not.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        data = b""
+    *lines, tail = data.split(b"\n")
+    records = []
+    for number, line in enumerate(lines, 1):
+        record = _parsed(line)
+        if record is None:
+            raise DamagedFile(f"{path} is damaged in line {number}: the line does not match its checksum; restore it from a copy")
+        records.append(record)
+    # A writer that died leaves the beginning of a line. A whole line and something else after it is damage.
+    if tail and (whole or _parsed(tail[:-1]) is not None):
+        raise DamagedFile(f"{path} is damaged in line {len(lines) + 1}: the line does not end as it was written; restore it from a copy")
+    return records, len(data) - len(tail)
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    match = _LINE.fullmatch(line)
+    if match is None or f"{zlib.crc32(match[1]):08x}".encode() != match[2]:
+        return None
+    record: dict[str, Any] = json.loads(match[1] + b"}")
+    return record
+
+
+class Log:
+    """Appends lines to a log; what an earlier writer left unfinished at its end is cut off first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records, self._end = read_log(path, whole=False)
+        with writing(path):
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+            os.ftruncate(self._file, self._end)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Writes one line; a line that does not fit on the disk leaves no trace."""
+        line = log_line(record)
+        with writing(self.path):
+            try:
+                written = os.pwrite(self._file, line, self._end)
+                if written < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                os.ftruncate(self._file, self._end)
+                raise
+        self._end += len(line)
+        self.records.append(dict(record))
+
+    def sync(self) -> None:
+        """Returns when everything appended is on the disk."""
+        with writing(self.path):
+            os.fsync(self._file)
+
+    def close(self) -> None:
+        os.close(self._file)

@@ -1,0 +1,231 @@
+"""A run directory, read. Safe at any moment of training; every read checks the recorded hash.
+
+run.json                             frozen config, split, versions; sealed
+snapshots/step_00000100.safetensors  weights under TransformerLens names
+manifest.jsonl                       one line per committed snapshot; appending it is the commit
+metrics.jsonl                        one line per evaluation
+resume/{a,b}.safetensors             everything that the rest of a run depends on; sealed, alternating
+lock                                 held by the trainer; host and pid inside
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+import safetensors.torch
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..errors import DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun
+from ..models import Weights, hooked_transformer
+from ..tasks import Split, Task
+from ..training import TrainConfig
+from ..view import View
+from .files import read_hashed, read_log, read_sealed
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformer_lens import HookedTransformer
+
+FORMAT = 1
+SLOTS = ("a", "b")
+
+
+class Run:
+    """The training run in a directory; `gi.load_run` makes it. What was committed when it was opened is what it shows.
+
+    Attributes:
+        path: the directory.
+        config: the frozen configuration.
+        finished: how the run ended (`step`, `reason`), or None while it has not.
+        steps: the committed steps, in order.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Opens a run directory.
+
+        Raises:
+            NotARun: there is no run.
+            DamagedFile: a file does not match its recorded hash or count.
+        """
+        self.path = Path(path)
+        self.record = read_run_json(self.path)
+        self.config = TrainConfig.make(self.record["config"])
+        self.finished: dict[str, Any] | None = self.record["finished"]
+        # Before the logs, which only ever grow: they must hold at least what the resume state counted.
+        expected = self.finished or _newest_account(self.path)
+        self._committed = self._log("manifest.jsonl", expected.get("snapshots"))
+        self._evaluated = self._log("metrics.jsonl", expected.get("evaluations"))
+        self._records = {record["step"]: record for record in self._committed}
+        self.steps: list[int] = sorted(self._records)
+
+    def __repr__(self) -> str:
+        state = f"finished: {self.finished['reason']}" if self.finished else "not finished"
+        last = f" up to step {self.steps[-1]}" if self.steps else ""
+        return f"<Run {self.path}: {self.task.symbol}, {len(self.steps)} snapshots{last}, {state}>"
+
+    @cached_property
+    def task(self) -> Task:
+        """The task that the run learns."""
+        return self.config.make_task()
+
+    @cached_property
+    def split(self) -> Split:
+        """The training and test rows of the task's table, made again from the recipe and checked against the recorded hash.
+
+        Raises:
+            DamagedFile: this machine's recipe gives other rows than the run was trained on.
+        """
+        split = self.config.make_split(self.task)
+        if rows_hash(split.train) != self.record["split"]["sha256"]:
+            raise DamagedFile(
+                f"{self.path}: the split recipe {self.config.training.split} gives other rows here than those that the run was trained on"
+            )
+        return split
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row per evaluation: step, losses (nats, or squared error), accuracies (shares), norm of the last gradient."""
+        import pandas as pd
+
+        columns = ["step", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "grad_norm"]
+        return pd.DataFrame(self._evaluated, columns=columns)
+
+    def resolve(self, step: int) -> int:
+        """The committed step that `step` means: itself, or counted from the end where it is negative.
+
+        Raises:
+            NoSuchSnapshot: there is none; the nearest are named.
+        """
+        if not self.steps:
+            raise NoSuchSnapshot(f"{self.path} has no complete snapshot yet: start or resume its training first")
+        if step < 0:
+            if -step > len(self.steps):
+                raise NoSuchSnapshot(f"{self.path} has {len(self.steps)} snapshots, so there is no number {step} from the end")
+            return self.steps[step]
+        if step not in self._records:
+            at = bisect.bisect(self.steps, step)
+            near = " and ".join(str(s) for s in self.steps[max(0, at - 1) : at + 1])
+            raise NoSuchSnapshot(f"{self.path} has no snapshot at step {step}; the nearest are at {near}")
+        return step
+
+    def state_dict(self, step: int) -> Weights:
+        """The weights at a committed step, under TransformerLens names.
+
+        Raises:
+            NoSuchSnapshot: there is none at that step.
+            DamagedFile: the file does not match its recorded hash.
+        """
+        record = self._records[self.resolve(step)]
+        data = read_hashed(self.path / record["file"], record["sha256"], f"step {record['step']}")
+        return safetensors.torch.load(data)
+
+    def model(self, step: int) -> HookedTransformer:
+        """The network at a committed step, in evaluation mode; any hook works."""
+        weights = self.state_dict(step)
+        dtype = getattr(torch, self.config.training.dtype)
+        return hooked_transformer(self.config.model, self.task, weights, dtype)
+
+    def view(self, step: int) -> View:
+        """Everything that the measures need to know of a committed step."""
+        step = self.resolve(step)
+        return View(self.task, self.model(step), step, self.split)
+
+    def verify(self) -> Iterator[tuple[str, str | None]]:
+        """Every file of the run with what is wrong with it, or None. Files that belong to no commit are not part of the run.
+
+        run.json and both logs were checked when the run was opened.
+        """
+        yield from ((name, None) for name in ("run.json", "manifest.jsonl", "metrics.jsonl") if (self.path / name).exists())
+        for record in self._committed:
+            try:
+                read_hashed(self.path / record["file"], record["sha256"], f"step {record['step']}")
+                yield record["file"], None
+            except DamagedFile as error:
+                yield record["file"], str(error)
+        for slot in SLOTS:
+            path = resume_file(self.path, slot)
+            if path.exists():
+                try:
+                    read_sealed(path)
+                    yield str(path.relative_to(self.path)), None
+                except DamagedFile as error:
+                    yield str(path.relative_to(self.path)), str(error)
+
+    def _log(self, name: str, expected: int | None) -> list[dict[str, Any]]:
+        records, _ = read_log(self.path / name, whole=self.finished is not None)
+        if expected is not None and (len(records) < expected or (self.finished and len(records) != expected)):
+            raise DamagedFile(
+                f"{self.path / name} is damaged: it has {len(records)} lines and {expected} were written; restore it from a copy"
+            )
+        return records
+
+
+def load_run(path: str | Path) -> Run:
+    """The run in a directory, finished or still training.
+
+    Raises:
+        NotARun: there is none.
+        DamagedFile: a file does not match its recorded hash or count.
+    """
+    return Run(path)
+
+
+def read_run_json(path: Path) -> dict[str, Any]:
+    """The content of a run directory's run.json."""
+    try:
+        data = read_sealed(path / "run.json")
+    except (FileNotFoundError, NotADirectoryError):
+        what = "does not exist" if not path.exists() else "is no directory" if not path.is_dir() else "has no run.json"
+        raise NotARun(f"{path} holds no run: it {what}; give the directory that `grokinterp train --out` made") from None
+    except OSError as error:
+        raise GrokinterpError(f"cannot read {path / 'run.json'}: {error.strerror}") from None
+    record: dict[str, Any] = json.loads(data)
+    if record["format"] != FORMAT:
+        raise GrokinterpError(f"{path} is of run format {record['format']}, and this grokinterp reads format {FORMAT}: install a newer one")
+    return record
+
+
+def resume_file(path: Path, slot: str) -> Path:
+    """Where the resume state of a slot lies."""
+    return path / "resume" / f"{slot}.safetensors"
+
+
+def read_resume(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The tensors and the plain data of a resume file, or None where there is no such file.
+
+    Raises:
+        DamagedFile: it does not match its seal.
+    """
+    try:
+        data = read_sealed(file)
+    except FileNotFoundError:
+        return None
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return safetensors.torch.load(data), json.loads(header["__metadata__"]["grokinterp"])
+
+
+def rows_hash(rows: Int[Tensor, "n"]) -> str:
+    """The sha256 of row numbers as little-endian int64."""
+    return hashlib.sha256(rows.to(torch.int64).numpy().astype("<i8").tobytes()).hexdigest()
+
+
+def _newest_account(path: Path) -> dict[str, Any]:
+    """How many snapshots and evaluations the newest readable resume state counted; empty where there is none."""
+    accounts: list[dict[str, Any]] = []
+    for slot in SLOTS:
+        try:
+            found = read_resume(resume_file(path, slot))
+        except DamagedFile:  # no part of what a reader reads; verify and resuming report it
+            continue
+        if found is not None:
+            accounts.append(found[1])
+    return max(accounts, key=lambda account: account["step"], default={})

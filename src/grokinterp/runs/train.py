@@ -1,0 +1,324 @@
+"""Training into a run directory: what the trainer yields is committed, and a killed run goes on to the same bytes.
+
+Order at every recorded step: the resume state (a state from before this step's evaluation), then the line of metrics, then
+the snapshot. So whatever was lost by a kill is made again, from a state that is never behind a commit.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import safetensors.torch
+
+from ..errors import ConfigError, DamagedFile, Diverged, GrokinterpError, Interrupted, NotARun, RunLocked, UsageError
+from ..models import Weights
+from ..training import Snapshot, State, TrainConfig, Trainer, differences
+from .files import TEMPORARY, UNSEALED, Log, replace, sealed, writing
+from .run import FORMAT, SLOTS, Run, read_resume, read_run_json, resume_file, rows_hash
+
+_SECONDS_BETWEEN_RESUME_STATES = 5.0
+
+
+def train(config: TrainConfig, out: str | Path, *, resume: bool = True, progress: bool | None = None) -> Run:
+    """Trains until the configuration's end and returns the run; goes on where an earlier call with this configuration stopped.
+
+    Args:
+        config: what to train.
+        out: the run directory; made if it is not there.
+        resume: whether a run that is already there may be continued; if not, it is refused and left alone.
+        progress: whether to show a progress bar on stderr; by default where that is a terminal.
+
+    Raises:
+        ConfigError: the directory holds a run of another configuration; the keys that differ are named.
+        RunLocked: another process trains in this directory.
+        Diverged: the loss became NaN or infinite; the last good snapshot is kept.
+        Interrupted: by SIGINT or SIGTERM; the same call goes on from there.
+        WriteFailed: the disk is full or read-only; the same call goes on from there.
+    """
+    path = Path(out)
+    trainer_for = _prepared(config, path, resume)
+    with _Writer(path, config) as writer:
+        if writer.record["finished"]:
+            return Run(path)
+        trainer = trainer_for(writer.resume_state())
+        with _asked_to_stop(trainer), _progress_bar(config, progress) as show:
+            try:
+                for snapshot in trainer:
+                    writer.commit(snapshot, trainer)
+                    show(snapshot)
+                    if trainer.paused and not snapshot.last:
+                        writer.save_resume_state(trainer)
+                        raise Interrupted(f"interrupted at step {snapshot.step}; nothing is lost: run the same command again to go on")
+            except Diverged as error:
+                raise Diverged(f"{error}; the last good snapshot is at step {writer.last_committed_step} of {path}") from None
+    return Run(path)
+
+
+def _prepared(config: TrainConfig, path: Path, resume: bool) -> Any:
+    """Refuses what can be refused before anything is written; returns what makes a trainer from a state."""
+    if (path / "run.json").exists():
+        if not resume:
+            raise UsageError(f"{path} already holds a run, and resuming was not wanted: choose another directory")
+        found = TrainConfig.make(read_run_json(path)["config"])
+        if differ := differences(found, config):
+            raise ConfigError(
+                f"{path} holds a run of another configuration: {'; '.join(_both_values(key, found, config) for key in differ)}; "
+                f"choose another directory, or the same configuration"
+            )
+        return lambda state: Trainer(config, state)
+    if path.exists():
+        if not path.is_dir():
+            raise NotARun(f"{path} is a file: choose a directory for the run")
+        ours = {"lock", "snapshots", "resume", "manifest.jsonl", "metrics.jsonl"}
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in ours and not entry.name.endswith(TEMPORARY))
+        if foreign:
+            raise NotARun(f"{path} is not empty and holds no run ({foreign[0]} is there): choose a new or an empty directory")
+    # A configuration that cannot be trained leaves no directory behind.
+    fresh = Trainer(config)
+    return lambda state: fresh if state is None else Trainer(config, state)
+
+
+def _both_values(dotted: str, found: TrainConfig, asked: TrainConfig) -> str:
+    values = []
+    for config in (found, asked):
+        item: Any = config.model_dump()
+        for part in dotted.split("."):
+            item = item.get(part) if isinstance(item, dict) else None
+        values.append(item)
+    return f"{dotted} is {values[0]!r} there and {values[1]!r} here"
+
+
+class _Writer:
+    """The one process that writes a run directory, while it holds the lock."""
+
+    def __init__(self, path: Path, config: TrainConfig) -> None:
+        self.path = path
+        self.config = config
+
+    def __enter__(self) -> _Writer:
+        with writing(self.path):
+            (self.path / "snapshots").mkdir(parents=True, exist_ok=True)
+            (self.path / "resume").mkdir(exist_ok=True)
+        self._lock = self._locked()
+        try:
+            self._sweep_temporary_files()
+            self.record = read_run_json(self.path) if (self.path / "run.json").exists() else self._new_record()
+            self._manifest = Log(self.path / "manifest.jsonl")
+            self._metrics = Log(self.path / "metrics.jsonl")
+            self._sweep_uncommitted_snapshots()
+        except BaseException:
+            self._unlock()
+            raise
+        self._slot = 0
+        self._saved_at = time.monotonic()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._manifest.close()
+        self._metrics.close()
+        self._unlock()
+
+    def _locked(self) -> int:
+        file = self.path / "lock"
+        with writing(file):
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(handle)
+            raise RunLocked(f"{self.path} is locked by {holder}: wait for it, stop it, or choose another directory") from None
+        with writing(file):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"host {socket.gethostname()} pid {os.getpid()}\n".encode(), 0)
+        return handle
+
+    def _unlock(self) -> None:
+        # The file stays: removing it would let two processes lock two different files of one name.
+        os.ftruncate(self._lock, 0)
+        os.close(self._lock)
+
+    def _sweep_temporary_files(self) -> None:
+        for folder in (self.path, self.path / "snapshots", self.path / "resume"):
+            for leftover in folder.glob(f"*{TEMPORARY}"):
+                leftover.unlink()
+
+    def _sweep_uncommitted_snapshots(self) -> None:
+        committed = {record["file"] for record in self._manifest.records}
+        for file in (self.path / "snapshots").iterdir():
+            if f"snapshots/{file.name}" not in committed and file.suffix == ".safetensors":
+                file.unlink()
+
+    def _new_record(self) -> dict[str, Any]:
+        task = self.config.make_task()
+        split = self.config.make_split(task)
+        record = {
+            "format": FORMAT,
+            "seal": UNSEALED,
+            "config": self.config.model_dump(mode="json", exclude_none=True),
+            "task": {
+                "name": task.name,
+                "symbol": task.symbol,
+                "examples": task.n_inputs,
+                "answers": task.n_answers,
+                "tokens": task.d_vocab,
+            },
+            "split": {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},
+            "versions": {
+                "python": platform.python_version(),
+                **{name: importlib.metadata.version(name) for name in ("grokinterp", "torch", "transformer-lens")},
+            },
+            "finished": None,
+        }
+        self._write_record(record)
+        return record
+
+    def _write_record(self, record: dict[str, Any]) -> None:
+        text = json.dumps(record | {"seal": UNSEALED}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        replace(self.path / "run.json", sealed(text.encode()))
+
+    @property
+    def last_committed_step(self) -> int:
+        """The step of the newest snapshot, -1 before the first."""
+        return _last_step(self._manifest)
+
+    def resume_state(self) -> State | None:
+        """The newest state that can be read, or None where the run is to start from the beginning.
+
+        Raises:
+            DamagedFile: there are states, and none can be read.
+        """
+        states, damaged = [], []
+        for number, slot in enumerate(SLOTS):
+            try:
+                found = read_resume(resume_file(self.path, slot))
+            except DamagedFile as error:
+                damaged.append(str(error))
+                continue
+            if found is not None:
+                states.append((found[1]["step"], number, State(*found)))
+        if not states:
+            if damaged or self._manifest.records:
+                what = damaged[0] if damaged else f"{self.path} has snapshots but no resume state"
+                raise DamagedFile(f"{what}; the snapshots can be analysed, but this run cannot be continued: train into another directory")
+            return None
+        if damaged:
+            warnings.warn(f"{damaged[0]}; going on from the other resume state", stacklevel=3)
+        _, number, state = max(states, key=lambda item: item[0])
+        self._slot = 1 - number
+        return state
+
+    def save_resume_state(self, trainer: Trainer) -> None:
+        """Writes the trainer's state into the older of the two slots."""
+        self._metrics.sync()
+        state = trainer.state()
+        account = {"snapshots": len(self._manifest.records), "evaluations": len(self._metrics.records)}
+        data = json.dumps({"seal": UNSEALED, **state.data, **account}, allow_nan=False)
+        # One key only: safetensors writes several in no fixed order.
+        packed = safetensors.torch.save(state.tensors, {"grokinterp": data})
+        replace(resume_file(self.path, SLOTS[self._slot]), sealed(packed))
+        self._slot = 1 - self._slot
+        self._saved_at = time.monotonic()
+
+    def commit(self, snapshot: Snapshot, trainer: Trainer) -> None:
+        """Records what the trainer yielded: resume state (where due), metrics, snapshot, and the end of the run."""
+        if snapshot.keep or time.monotonic() - self._saved_at > _SECONDS_BETWEEN_RESUME_STATES:
+            self.save_resume_state(trainer)
+        if snapshot.metrics is not None and snapshot.step > _last_step(self._metrics):
+            self._metrics.append({"step": snapshot.step, **snapshot.metrics})
+        if snapshot.keep:
+            self._commit_weights(snapshot.step, snapshot.weights)
+        if snapshot.last:
+            self._finish(snapshot, trainer)
+
+    def _commit_weights(self, step: int, weights: Weights) -> None:
+        name = f"snapshots/step_{step:08d}.safetensors"
+        tensors = {key: weight.detach().cpu().contiguous() for key, weight in weights.items()}
+        data = safetensors.torch.save(tensors, {"step": str(step)})
+        record = {"step": step, "file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        if step <= _last_step(self._manifest):
+            # Only after falling back to the older resume state: these weights were committed before the newer one was damaged.
+            if record not in self._manifest.records:
+                raise GrokinterpError(
+                    f"{self.path}: training again from an older resume state gave other weights at step {step} than those committed; "
+                    f"torch or the machine has changed: train into another directory"
+                )
+            return
+        replace(self.path / name, data)
+        self._manifest.append(record)
+        self._manifest.sync()
+
+    def _finish(self, snapshot: Snapshot, trainer: Trainer) -> None:
+        self._slot = 0
+        self.save_resume_state(trainer)
+        resume_file(self.path, SLOTS[1]).unlink(missing_ok=True)
+        reason = "all steps done" if snapshot.step == self.config.training.steps else f"{self.config.training.stop_when} was reached"
+        account = {"snapshots": len(self._manifest.records), "evaluations": len(self._metrics.records)}
+        self.record["finished"] = {"step": snapshot.step, "reason": reason, **account}
+        self._write_record(self.record)
+
+
+def _last_step(log: Log) -> int:
+    return log.records[-1]["step"] if log.records else -1
+
+
+@contextmanager
+def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
+    """SIGINT and SIGTERM let the current step end instead of tearing it apart."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pause(number: int, frame: object) -> None:
+        trainer.paused = True
+
+    before = {number: signal.signal(number, pause) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress_bar(config: TrainConfig, wanted: bool | None) -> Iterator[Any]:
+    """A bar with both losses, both accuracies and the time left; nothing where stderr is no terminal."""
+    if not (sys.stderr.isatty() if wanted is None else wanted):
+        yield lambda snapshot: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("step {task.completed:,.0f} of {task.total:,.0f}"), BarColumn(), TextColumn("{task.description}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=config.training.steps)
+
+        def show(snapshot: Snapshot) -> None:
+            if snapshot.metrics is not None:
+                m = snapshot.metrics
+                text = (
+                    f"loss train {m['train_loss']:.2e} test {m['test_loss']:.2e}  "
+                    f"accuracy train {m['train_accuracy']:.3f} test {m['test_accuracy']:.3f}"
+                )
+                bar.update(task, completed=snapshot.step, description=text)
+
+        yield show

@@ -1,0 +1,20 @@
+"""What a network is asked to learn. `make_task(name, **parameters)` makes one; `TASKS` lists them."""
+
+from . import groups, modular
+from .base import TASKS, Layout, Task, free_memory, make_task, task, task_parameters
+from .split import Split, SplitRecipe, split
+
+__all__ = [
+    "TASKS",
+    "Layout",
+    "Split",
+    "SplitRecipe",
+    "Task",
+    "free_memory",
+    "groups",
+    "make_task",
+    "modular",
+    "split",
+    "task",
+    "task_parameters",
+]

@@ -1,0 +1,178 @@
+"""A task: a binary operation on a finite set, as its whole table, and the tokens in which a network sees it.
+
+A new task is one function that returns a `Task`, under one `@task` line; its parameters are the function's.
+Knows nothing of networks, training or disks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, Literal, get_type_hints
+
+import torch
+from jaxtyping import Int
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from torch import Tensor
+
+from ..errors import ConfigError, nearest
+from ..frozen import checked
+
+Layout = Literal["a b =", "a op b ="]
+
+
+def plain_integer(value: object) -> object:
+    """Refuses what pydantic would quietly turn into an integer: True, 2.0, '113' from Python."""
+    if isinstance(value, bool):
+        raise ValueError("needs an integer")
+    return value
+
+
+Modulus = Annotated[int, BeforeValidator(plain_integer), Field(ge=2, le=2**31)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A binary operation `c = a ∘ b` on the elements 0..p-1.
+
+    Args:
+        name: the name under which the task is registered.
+        params: the parameters that it was made with; `TASKS[name](**params)` makes it again.
+        p: the number of elements; the modulus for modular arithmetic, the order for a group.
+        operation: maps all a (shape [p, 1]) and all b (shape [1, p]) to the table of answers (shape [p, p]), with -1 for
+            the pairs at which the operation is undefined. Called once, when the table is first needed.
+        layout: the tokens of an example. Element i has token i; the operator has token p, "=" the last.
+        element_names: gives what stands on axis labels for element i; the element's number by default.
+        cyclic: whether the elements stand for residues mod p, so that frequencies on Z_p mean something.
+        symbol: the operation as a formula in a and b, for titles.
+    """
+
+    name: str
+    params: Mapping[str, Any]
+    p: int
+    operation: Callable[[Int[Tensor, "p 1"], Int[Tensor, "1 p"]], Int[Tensor, "p p"]] = field(repr=False, compare=False)
+    symbol: str
+    layout: Layout = "a b ="
+    element_names: Callable[[], tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
+    cyclic: bool = True
+
+    def __post_init__(self) -> None:
+        # Before anything is built: int64 tokens, targets, the table itself and one temporary.
+        needed = self.p**2 * 8 * (self.n_ctx + 3)
+        free = free_memory()
+        if needed > free / 2:
+            raise ConfigError(
+                f"{self.name} with {self.p:.4g} elements has {self.p**2:.4g} pairs: its table alone needs about {needed / 1e9:.3g} GB, "
+                f"and {free / 1e9:.1f} GB are free: choose fewer elements"
+            )
+
+    @cached_property
+    def table(self) -> Int[Tensor, "p p"]:
+        """The answer to every pair, -1 where there is none."""
+        elements = torch.arange(self.p)
+        return self.operation(elements[:, None], elements[None, :]).expand(self.p, self.p).contiguous()
+
+    @cached_property
+    def pairs(self) -> Int[Tensor, "n 2"]:
+        """(a, b) of every example, in table order: by a, then by b."""
+        return (self.table >= 0).nonzero()
+
+    @cached_property
+    def inputs(self) -> Int[Tensor, "n pos"]:
+        """The tokens of every example, in table order."""
+        a, b = self.pairs.unbind(1)
+        equals = torch.full_like(a, self.d_vocab - 1)
+        if self.layout == "a b =":
+            return torch.stack([a, b, equals], dim=1)
+        return torch.stack([a, torch.full_like(a, self.p), b, equals], dim=1)
+
+    @cached_property
+    def targets(self) -> Int[Tensor, "n"]:
+        """The answer to every example, in table order."""
+        return self.table[self.table >= 0]
+
+    @property
+    def n_inputs(self) -> int:
+        """The number of examples: p*p, less the pairs at which the operation is undefined."""
+        return len(self.targets)
+
+    @property
+    def is_full_grid(self) -> bool:
+        """Whether every pair has an answer, so that examples can be laid out as [p, p]."""
+        return self.n_inputs == self.p**2
+
+    @property
+    def n_ctx(self) -> int:
+        """The number of tokens of an example; the answer is read at the last one."""
+        return len(self.layout.split())
+
+    @property
+    def d_vocab(self) -> int:
+        """The number of tokens: the elements, then the operator (if the layout has one), then "="."""
+        return self.p + self.n_ctx - 2
+
+    @property
+    def n_answers(self) -> int:
+        """The number of classes: every element can be an answer."""
+        return self.p
+
+    @cached_property
+    def token_names(self) -> tuple[str, ...]:
+        """What stands on axis labels for token i."""
+        names = self.element_names() if self.element_names else tuple(str(i) for i in range(self.p))
+        return (*names, "=") if self.layout == "a b =" else (*names, "∘", "=")
+
+
+class _Registry(dict[str, Callable[..., Task]]):
+    """The known tasks by name; an unknown name raises a ConfigError that names the nearest."""
+
+    def __missing__(self, name: str) -> Callable[..., Task]:
+        raise ConfigError(f"unknown task {name!r}{nearest(str(name), self)}")
+
+
+TASKS: dict[str, Callable[..., Task]] = _Registry()
+
+
+def task(make: Callable[..., Task]) -> Callable[..., Task]:
+    """Registers a function that makes a Task. Its keyword parameters become the keys of [task], checked by their annotations.
+
+    Raises:
+        ValueError: another task has this name.
+    """
+    name = make.__name__
+    if name in TASKS:
+        raise ValueError(f"two tasks are named {name!r}")
+    TASKS[name] = make
+    return make
+
+
+def task_parameters(name: str) -> type[BaseModel]:
+    """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that makes it."""
+    make = TASKS[name]
+    hints = get_type_hints(make, include_extras=True)
+    fields: dict[str, Any] = {
+        key: (hints[key], ... if p.default is inspect.Parameter.empty else p.default)
+        for key, p in inspect.signature(make).parameters.items()
+    }
+    return create_model(name, __config__=ConfigDict(frozen=True, extra="forbid", validate_default=True), **fields)
+
+
+def make_task(name: str, **params: Any) -> Task:
+    """The task of that name. Its parameters are checked first.
+
+    Raises:
+        ConfigError: unknown name or parameter (the nearest is named), or a value out of range.
+    """
+    return TASKS[name](**checked(task_parameters(name), params, at="task").model_dump())
+
+
+def free_memory() -> float:
+    """Bytes of memory that a new allocation can hope for."""
+    try:
+        with open("/proc/meminfo") as lines:
+            return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

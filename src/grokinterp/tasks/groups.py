@@ -1,0 +1,122 @@
+"""Finite groups: composition, conjugation a b a⁻¹ and a b a (Power et al. 2022; Chughtai et al. 2023, arXiv 2302.03025).
+
+Order of the elements, which is also the order of their tokens:
+
+    C_n   r⁰, r¹, ..., rⁿ⁻¹
+    D_n   the rotations r⁰ ... rⁿ⁻¹, then the reflections s r⁰ ... s rⁿ⁻¹; order 2n, with s r = r⁻¹ s
+    S_n   permutations of 0..n-1 in one-line notation, lexicographic; the identity is first
+    A_n   the even permutations among them, in the same order
+
+The product a b of permutations applies b first: (a b)(i) = a(b(i)).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from typing import Annotated
+
+import torch
+from jaxtyping import Int
+from pydantic import BeforeValidator
+from torch import Tensor
+
+from .base import Layout, Task, task
+
+_PARSE = re.compile(r"([CDSA])(\d{1,6})")
+
+
+def _known_group(name: object) -> object:
+    match = _PARSE.fullmatch(name) if isinstance(name, str) else None
+    smallest = {"C": 2, "D": 3, "S": 2, "A": 3}
+    if match is None or int(match[2]) < smallest[match[1]]:
+        raise ValueError("needs a group such as C113, D59, S5 or A5 (C2, D3, S2 and A3 are the smallest)")
+    return name
+
+
+Group = Annotated[str, BeforeValidator(_known_group)]
+
+
+def order(group: str) -> int:
+    """The number of elements of `group`, for example 120 for S5."""
+    kind, n = group[0], int(group[1:])
+    if kind in "SA" and n > 12:
+        return 2**63  # larger than any memory; the factorial itself need not be computed
+    return {"C": lambda: n, "D": lambda: 2 * n, "S": lambda: math.factorial(n), "A": lambda: math.factorial(n) // 2}[kind]()
+
+
+def permutations(group: str) -> Int[Tensor, "order n"]:
+    """The elements of S_n or A_n in one-line notation, in the documented order."""
+    everyone = torch.tensor(list(itertools.permutations(range(int(group[1:])))))
+    if group[0] == "S":
+        return everyone
+    inversions = sum((everyone[:, i] > everyone[:, j]).long() for i, j in itertools.combinations(range(everyone.shape[1]), 2))
+    return everyone[torch.as_tensor(inversions) % 2 == 0]
+
+
+def cayley_table(group: str) -> Int[Tensor, "order order"]:
+    """Entry [a, b] is the number of the product a b, in the documented order of the elements."""
+    kind, n = group[0], int(group[1:])
+    if kind == "C":
+        i = torch.arange(n)
+        return (i[:, None] + i) % n
+    if kind == "D":
+        # Element (f, i) is s^f rⁱ with number f n + i; rⁱ s = s r⁻ⁱ moves the second factor's s to the front.
+        i, f = torch.arange(2 * n) % n, torch.arange(2 * n) // n
+        turned = torch.where(f == 1, -i[:, None], i[:, None])
+        return (f[:, None] + f) % 2 * n + (turned + i) % n
+    elements = permutations(group)
+    # A permutation read as a number in base n; lexicographic order makes these numbers increase.
+    place = n ** torch.arange(n - 1, -1, -1)
+    numbers = (elements * place).sum(1)
+    return torch.stack([torch.searchsorted(numbers, (a[elements] * place).sum(1)) for a in elements])
+
+
+def element_names(group: str) -> tuple[str, ...]:
+    """How the elements are written on axis labels, in the documented order."""
+    kind, n = group[0], int(group[1:])
+    if kind == "C":
+        return tuple(f"r{i}" for i in range(n))
+    if kind == "D":
+        return tuple(f"r{i}" for i in range(n)) + tuple(f"sr{i}" for i in range(n))
+    return tuple("".join(map(str, row)) if n <= 10 else "-".join(map(str, row)) for row in permutations(group).tolist())
+
+
+def _group_task(name: str, symbol: str, group: str, layout: Layout, word: str) -> Task:
+    """The task whose answer is a `word` in a, b and A = a⁻¹."""
+
+    def table(a: Int[Tensor, "p 1"], b: Int[Tensor, "1 p"]) -> Int[Tensor, "p p"]:
+        product = cayley_table(group)
+        inverse = (product == _identity(product)).long().argmax(1)
+        letters = {"a": a, "b": b, "A": inverse[a]}
+        answer = letters[word[0]]
+        for letter in word[1:]:
+            answer = product[answer, letters[letter]]
+        return answer
+
+    p = order(group)
+    params = {"group": group, "layout": layout}
+    return Task(name, params, p, table, f"{symbol} in {group}", layout, lambda: element_names(group), group[0] == "C")
+
+
+def _identity(product: Int[Tensor, "order order"]) -> int:
+    return int((product == torch.arange(len(product))).all(1).long().argmax())
+
+
+@task
+def group_composition(group: Group = "S5", layout: Layout = "a b =") -> Task:
+    """The product a b in a finite group."""
+    return _group_task("group_composition", "a b", group, layout, "ab")
+
+
+@task
+def group_conjugation(group: Group = "S5", layout: Layout = "a b =") -> Task:
+    """The conjugate a b a⁻¹ in a finite group."""
+    return _group_task("group_conjugation", "a b a⁻¹", group, layout, "abA")
+
+
+@task
+def group_aba(group: Group = "S5", layout: Layout = "a b =") -> Task:
+    """The product a b a in a finite group."""
+    return _group_task("group_aba", "a b a", group, layout, "aba")

@@ -1,0 +1,47 @@
+"""Which examples a network is trained on: the two recipes that published runs use, reproduced index for index.
+
+Both use generators of their own, so nothing else that draws random numbers can shift them.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..errors import ConfigError
+
+SplitRecipe = Literal["python_shuffle", "torch_randperm"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of a task's table: those trained on, in the recipe's order, and the rest."""
+
+    train: Int[Tensor, "n_train"]
+    test: Int[Tensor, "n_test"]
+
+
+def split(n: int, fraction: float, recipe: SplitRecipe = "python_shuffle", seed: int = 0) -> Split:
+    """The first int(fraction * n) of the shuffled row numbers 0..n-1, and the rest.
+
+    `python_shuffle` is Nanda et al. 2023 (`random.seed(seed); random.shuffle(pairs)`), `torch_randperm` the TransformerLens
+    Grokking_Demo (`torch.manual_seed(seed); torch.randperm(n)`).
+
+    Raises:
+        ConfigError: one of the two parts would be empty.
+    """
+    if recipe == "python_shuffle":
+        rows = list(range(n))
+        random.Random(seed).shuffle(rows)
+        order = torch.tensor(rows)
+    else:
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    n_train = int(fraction * n)
+    if not 0 < n_train < n:
+        raise ConfigError(f"training.fraction: {fraction} of {n} examples leaves {n_train} to train on and {n - n_train} to test on")
+    return Split(order[:n_train], order[n_train:])

@@ -1,0 +1,163 @@
+"""What a run is made of: one frozen value, with the same keys in TOML, in Python and on the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+
+from ..errors import ConfigError, nearest
+from ..frozen import Frozen, checked
+from ..models import ModelConfig
+from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
+from ..tasks.modular import Seed
+from .presets import PRESETS
+from .schedule import ConditionText, SnapshotConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Optimizer = Literal["adamw", "adam", "sgd", "muon"]
+Loss = Literal["cross_entropy", "mse"]
+
+
+def _inside_unit_interval(value: float) -> float:
+    if not 0 < value < 1:
+        raise ValueError("needs a number between 0 and 1, both excluded")
+    return value
+
+
+class TrainingConfig(Frozen):
+    """The split, the optimiser, and how long."""
+
+    fraction: Annotated[float, AfterValidator(_inside_unit_interval)] = 0.3
+    """The share of the table that is trained on."""
+    split: SplitRecipe = "python_shuffle"
+    split_seed: Seed = 0
+    optimizer: Optimizer = "adamw"
+    lr: float = Field(1e-3, gt=0, le=1e6)
+    weight_decay: float = Field(1.0, ge=0, le=1e6)
+    """Decoupled for adamw and muon; added to the gradient for adam and sgd."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
+    """For adamw and adam; sgd and muon take the first as their momentum."""
+    warmup: int = Field(0, ge=0)
+    """The learning rate grows linearly over so many updates: update i of them uses lr i / warmup."""
+    steps: int = Field(20_000, ge=1, le=10**9)
+    """The largest number of optimiser updates."""
+    batch_size: int | None = Field(None, ge=1)
+    """Absent: full batch. Otherwise each epoch is a fresh permutation of the training set, its last batch the remainder."""
+    loss: Loss = "cross_entropy"
+    """Mean over examples; mse is also the mean over classes, against the one-hot answer."""
+    clip: float | None = Field(None, gt=0)
+    """Gradients are scaled down to this global norm."""
+    evaluate_every: int = Field(10, ge=1)
+    """Losses and accuracies on all examples every so many steps, and at every snapshot."""
+    stop_when: ConditionText | None = None
+    """Ends the run early, for example "test_accuracy >= 0.999 for 200"."""
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+def _a_thread_count(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("needs an integer")
+    return value
+
+
+class TrainConfig(Frozen):
+    """Everything that a run depends on, task included.
+
+    The same `seed` gives the same bytes on the same machine and torch, at any number of threads.
+    """
+
+    seed: Seed = 0
+    """Of the initial weights and of the batches. The split has its own: training.split_seed."""
+    threads: Annotated[int, BeforeValidator(_a_thread_count), Field(ge=1, le=1024)] = 2
+    device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
+    task: dict[str, Any] = Field(default_factory=lambda: {"name": "modular_addition"})
+    """`name`, then the task's own parameters."""
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    snapshots: SnapshotConfig = SnapshotConfig()
+
+    @field_validator("task")
+    @classmethod
+    def _task_with_all_its_parameters(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(value.get("name"), str):
+            raise ValueError("needs the name of a task, such as name = 'modular_addition'")
+        own = {key: item for key, item in value.items() if key != "name"}
+        return {"name": value["name"], **checked(task_parameters(value["name"]), own, at="task").model_dump()}
+
+    @classmethod
+    def make(cls, values: Mapping[str, Any] | None = None, /, **overrides: Any) -> TrainConfig:
+        """A configuration from nested `values`, with dotted keys such as `{"training.lr": 3e-3}` laid over them.
+
+        Raises:
+            ConfigError: an unknown key (the nearest is named) or a bad value, in one line.
+        """
+        return checked(cls, _overlaid(values or {}, overrides))
+
+    @classmethod
+    def preset(cls, name: str, /, **overrides: Any) -> TrainConfig:
+        """A known recipe, changed by `overrides`: `TrainConfig.preset("quick", seed=3, **{"training.lr": 1e-3})`.
+
+        Overriding `task.name` keeps those parameters of the recipe's task that the other task has too.
+        """
+        if name not in PRESETS:
+            raise ConfigError(f"unknown preset {name!r}{nearest(str(name), PRESETS)}")
+        values = dict(PRESETS[name])
+        if (other := overrides.get("task.name")) is not None:
+            known = task_parameters(str(other)).model_fields
+            values["task"] = {key: item for key, item in values["task"].items() if key in known}
+        return cls.make({key: item for key, item in values.items() if key != "doc"}, **overrides)
+
+    @classmethod
+    def load(cls, path: str | Path, /, **overrides: Any) -> TrainConfig:
+        """A configuration from a TOML file, changed by `overrides`."""
+        try:
+            values = tomllib.loads(Path(path).read_text())
+        except OSError as error:
+            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is no TOML: {error}") from None
+        return cls.make(values, **overrides)
+
+    def make_task(self) -> Task:
+        """The task that this configuration names."""
+        return make_task(**self.task)
+
+    def make_split(self, task: Task) -> Split:
+        """The training and test rows of the task's table."""
+        return split(task.n_inputs, self.training.fraction, self.training.split, self.training.split_seed)
+
+
+def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with each dotted key of `overrides` set; neither argument is changed."""
+    result = {key: dict(item) if isinstance(item, Mapping) else item for key, item in values.items()}
+    for dotted, item in overrides.items():
+        head, _, rest = str(dotted).partition(".")
+        if not rest:
+            result[head] = item
+            continue
+        inner = result.setdefault(head, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{dotted}: {head} is a single value here, not a section")
+        inner[rest] = item
+    return result
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """The dotted keys in which two configurations differ, `threads` aside: it changes no result."""
+    a, b = _flat(old.model_dump()), _flat(new.model_dump())
+    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key) and key != "threads")
+
+
+def _flat(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in values.items():
+        flat |= _flat(item, f"{at}{key}.") if isinstance(item, Mapping) else {f"{at}{key}": item}
+    return flat

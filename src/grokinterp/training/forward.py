@@ -1,0 +1,92 @@
+"""The logits at the answer position, exactly those of HookedTransformer, without the work that cannot reach them.
+
+Only the last position is read, so in the last layer queries, attention output and MLP are computed there alone; and in
+the first layer keys, values and queries depend on (token, position) only, so each is computed once per distinct pair.
+Embedding look-ups go through `torch.nn.functional.embedding`, whose backward pass adds in a fixed order at any number of
+threads (that of `W_E[tokens]` does not). Knows nothing of hooks: analysis uses the HookedTransformer itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..models import ModelConfig, Weights
+
+_EPS = 1e-5  # TransformerLens's default
+
+
+def answer_logits(weights: Weights, tokens: Int[Tensor, "n pos"], config: ModelConfig) -> Float[Tensor, "n classes"]:
+    """Logits at the last position of each example, differentiable in `weights`."""
+    n, n_ctx = tokens.shape
+    d_vocab = weights["embed.W_E"].shape[0]
+    table = (weights["embed.W_E"] + weights["pos_embed.W_pos"][:n_ctx, None]).flatten(0, 1)
+    rows = tokens + torch.arange(0, n_ctx * d_vocab, d_vocab, device=tokens.device)
+    residual = None  # [n, query positions, d_model] once the first layer has been left
+    for layer in range(config.n_layers):
+        at = f"blocks.{layer}"
+        queries = slice(n_ctx - 1, None) if layer == config.n_layers - 1 else slice(None)
+        if residual is None:
+            normed = _norm(table, weights, f"{at}.ln1", config)
+            q, k, v = (_heads(normed, weights, at, letter) for letter in "QKV")
+            q, k, v = F.embedding(rows[:, queries], q), F.embedding(rows, k), F.embedding(rows, v)
+            stream = F.embedding(rows[:, queries], table)
+        else:
+            normed = _norm(residual, weights, f"{at}.ln1", config)
+            q, k, v = (_heads(x, weights, at, letter) for x, letter in ((normed[:, queries], "Q"), (normed, "K"), (normed, "V")))
+            stream = residual[:, queries]
+        z = _attend(q, k, v, config)
+        stream = stream + z @ weights[f"{at}.attn.W_O"].flatten(0, 1) + weights[f"{at}.attn.b_O"]
+        if config.d_mlp:
+            normed = _norm(stream, weights, f"{at}.ln2", config)
+            hidden = _ACTIVATIONS[config.act_fn](normed @ weights[f"{at}.mlp.W_in"] + weights[f"{at}.mlp.b_in"])
+            stream = stream + hidden @ weights[f"{at}.mlp.W_out"] + weights[f"{at}.mlp.b_out"]
+        residual = stream
+    assert residual is not None
+    final = _norm(residual.reshape(n, -1), weights, "ln_final", config)
+    return final @ weights["unembed.W_U"] + weights["unembed.b_U"]
+
+
+def _gelu_new(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "gelu_new": _gelu_new, "silu": F.silu}
+
+
+def _norm(x: Float[Tensor, "... d_model"], weights: Weights, at: str, config: ModelConfig) -> Float[Tensor, "... d_model"]:
+    if config.normalization == "none":
+        return x
+    if config.normalization.startswith("LN"):
+        x = x - x.mean(-1, keepdim=True)
+    x = x / (x.square().mean(-1, keepdim=True) + _EPS).sqrt()
+    if config.normalization == "LN":
+        return x * weights[f"{at}.w"] + weights[f"{at}.b"]
+    return x * weights[f"{at}.w"] if config.normalization == "RMS" else x
+
+
+def _heads(x: Float[Tensor, "... d_model"], weights: Weights, at: str, letter: str) -> Float[Tensor, "... head_width"]:
+    """x W + b for all heads side by side."""
+    matrix = weights[f"{at}.attn.W_{letter}"]
+    return x @ matrix.transpose(0, 1).flatten(1) + weights[f"{at}.attn.b_{letter}"].flatten()
+
+
+def _attend(
+    q: Float[Tensor, "n query head_width"], k: Float[Tensor, "n key head_width"], v: Float[Tensor, "n key head_width"], config: ModelConfig
+) -> Float[Tensor, "n query head_width"]:
+    q, k, v = (x.unflatten(-1, (config.n_heads, config.d_head)) for x in (q, k, v))
+    # Sums over head dimensions and over the few positions are written out: as matrix products they would be thousands of tiny ones.
+    scores = (q[:, :, None] * k[:, None]).sum(-1) / math.sqrt(config.d_head)  # [n, query, key, head]
+    allowed = torch.ones(scores.shape[1:3], dtype=torch.bool, device=q.device)
+    if config.attention_dir == "causal":
+        allowed = allowed.tril(scores.shape[2] - scores.shape[1])
+        scores = scores.masked_fill(~allowed[..., None], -torch.inf)
+    pattern = scores.softmax(2)
+    if config.attention_mixing != 1:
+        pattern = config.attention_mixing * pattern + (1 - config.attention_mixing) * allowed[..., None].to(pattern.dtype)
+    return (pattern[..., None] * v[:, None]).sum(2).flatten(-2)

@@ -1,0 +1,120 @@
+"""When a run saves, and when it stops: snapshot steps, events, and conditions on a metric.
+
+Everything here is decided from the configuration and the metrics alone, so an interrupted run decides the same again.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from ..errors import nearest
+from ..frozen import Frozen
+
+METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+"""What every evaluation measures: mean losses in nats (or squared error), accuracies as shares in 0..1."""
+
+_CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*(?:for\s+(\d+)\s*)?")
+_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`metric op threshold for patience`: true once it has held for `patience` steps on end (0: at once)."""
+
+    metric: str
+    op: str
+    threshold: float
+    patience: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Reads for example "test_accuracy >= 0.999 for 200".
+
+        Raises:
+            ValueError: the text is no condition, or names an unknown metric.
+        """
+        match = _CONDITION.fullmatch(text)
+        try:
+            threshold = float(match[3]) if match else float("nan")
+        except ValueError:
+            match = None
+        if match is None:
+            raise ValueError("needs a condition such as 'test_accuracy >= 0.999 for 200'")
+        if match[1] not in METRICS:
+            raise ValueError(f"unknown metric {match[1]!r}{nearest(match[1], METRICS)}")
+        return cls(match[1], match[2], threshold, int(match[4] or 0))
+
+    def holds(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the comparison is true of these metrics, patience aside."""
+        return bool(_OPERATORS[self.op](metrics[self.metric], self.threshold))
+
+
+def _parses(text: str) -> str:
+    Condition.parse(text)
+    return text
+
+
+ConditionText = Annotated[str, AfterValidator(_parses)]
+Step = Annotated[int, Field(ge=0)]
+
+DEFAULT_EVENTS = (
+    "train_accuracy > 0.99", "test_accuracy > 0.5", "test_accuracy > 0.9", "test_accuracy > 0.99", "test_accuracy > 0.999",
+)  # fmt: skip
+
+
+class SnapshotConfig(Frozen):
+    """Which steps are saved. The first and the last step always are."""
+
+    every: int | None = Field(None, ge=1)
+    """Linear: every so many steps."""
+    log: int | None = Field(None, ge=2, le=100_000)
+    """Logarithmic: so many steps, evenly spread on a log axis from 1 to the last step; fewer where they coincide."""
+    at: tuple[Step, ...] = ()
+    """Explicit steps."""
+    events: tuple[ConditionText, ...] = DEFAULT_EVENTS
+    """Saved at the first evaluation at which each of these becomes true."""
+
+    def steps(self, last: int) -> frozenset[int]:
+        """All scheduled steps from 0 to `last`; events come on top."""
+        linear: Iterable[int] = range(0, last + 1, self.every) if self.every else ()
+        logarithmic = (round(last ** (i / (self.log - 1))) for i in range(self.log)) if self.log else ()
+        return frozenset(step for step in (0, last, *linear, *logarithmic, *self.at) if step <= last)
+
+
+@dataclass
+class Progress:
+    """What has happened so far that later decisions depend on; saved with the resume state as plain JSON."""
+
+    happened: set[str] = field(default_factory=set)
+    """The events that have been saved."""
+    holding_since: int | None = None
+    """The first step of the current unbroken stretch over which the stop condition has held."""
+
+    def new_events(self, events: Iterable[str], metrics: Mapping[str, float]) -> list[str]:
+        """The events that become true with these metrics, and are now marked as happened."""
+        new = [text for text in events if text not in self.happened and Condition.parse(text).holds(metrics)]
+        self.happened.update(new)
+        return new
+
+    def should_stop(self, stop_when: str | None, step: int, metrics: Mapping[str, float]) -> bool:
+        """Whether the stop condition has now held for its patience."""
+        condition = Condition.parse(stop_when) if stop_when else None
+        if condition is None or not condition.holds(metrics):
+            self.holding_since = None
+            return False
+        if self.holding_since is None:
+            self.holding_since = step
+        return step - self.holding_since >= condition.patience
+
+    def to_json(self) -> dict[str, Any]:
+        return {"happened": sorted(self.happened), "holding_since": self.holding_since}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Progress:
+        return cls(set(data["happened"]), data["holding_since"])

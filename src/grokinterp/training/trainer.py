@@ -1,0 +1,232 @@
+"""Configuration -> the sequence of things worth recording. Never touches the disk.
+
+    for snapshot in Trainer(config): ...
+
+`Trainer.state()` is everything that the rest of the run depends on; `Trainer(config, state)` goes on from it to the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import ConfigError, Diverged
+from ..models import Weights, initial_weights, trained
+from ..tasks import free_memory
+from .config import TrainConfig
+from .forward import answer_logits
+from .loss import LOSSES
+from .optimizers import Optimiser
+from .schedule import Progress
+
+_CHUNK = 4096
+"""Examples that are evaluated together: keeps activations small, and is fixed so that sums do not depend on the machine."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The network after `step` updates.
+
+    Attributes:
+        step: optimiser updates done.
+        metrics: losses (nats or squared error), accuracies (shares) and the norm of the last gradient; None where nothing was evaluated.
+        keep: whether the schedule, an event or the end of the run asks for these weights to be saved.
+        weights: the live weights; copy what must survive the next step.
+        last: whether the run ends here.
+    """
+
+    step: int
+    metrics: dict[str, float] | None
+    keep: bool
+    weights: Weights
+    last: bool
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the rest of a run depends on, at a step whose evaluation is still to come: flat tensors and plain JSON."""
+
+    tensors: dict[str, Tensor]
+    data: dict[str, Any]
+
+
+class Trainer:
+    """Iterates over the evaluated and the kept steps of a run, training in between.
+
+    Raises (while iterating):
+        Diverged: the loss or the gradient became NaN or infinite.
+    """
+
+    def __init__(self, config: TrainConfig, state: State | None = None) -> None:
+        self.config = config
+        self.device = resolve_device(config.device)
+        self.task = config.make_task()
+        self.split = config.make_split(self.task)
+        self._refuse_what_does_not_fit()
+        self.step = 0
+        self.paused = False
+        """Set from outside (a signal handler, say) to be handed a snapshot at the next step, whatever the schedule says."""
+        self._grad_norm: float | None = None
+        self._progress = Progress()
+        self._before = self._progress.to_json()
+        self._scheduled = config.snapshots.steps(config.training.steps)
+        self._loss = LOSSES[config.training.loss]
+        self._batches = torch.Generator().manual_seed(config.seed)
+        self._order: Int[Tensor, "n_train"] = torch.empty(0, dtype=torch.long)
+        self._position = 0
+
+        dtype = getattr(torch, config.training.dtype)
+        weights = initial_weights(config.model, self.task, config.seed)
+        if state is not None:
+            weights = {name: state.tensors[f"weights/{name}"] for name in weights}
+        self.weights: Weights = {name: weight.to(self.device, dtype) for name, weight in weights.items()}
+        learning = {name: weight.requires_grad_() for name, weight in self.weights.items() if trained(config.model, name)}
+        self._optimiser = Optimiser(learning, config.training)
+        if state is not None:
+            self._restore(state)
+
+        self._inputs = self.task.inputs.to(self.device)
+        self._targets = self.task.targets.to(self.device)
+        # Sorted: the order of a sum over a full batch must not matter to the user, and sorted rows are gathered faster.
+        self._train_rows = self.split.train.sort().values
+        self._train = self._inputs[self._train_rows], self._targets[self._train_rows]
+        self._is_train = torch.zeros(len(self._targets), dtype=torch.bool).index_fill_(0, self.split.train, True)
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        training = self.config.training
+        with threads(self.config.threads):
+            while True:
+                scheduled = self.step in self._scheduled
+                last = self.step == training.steps
+                if scheduled or last or self.step % training.evaluate_every == 0:
+                    self._before = self._progress.to_json()
+                    metrics = self._evaluate()
+                    happened = self._progress.new_events(self.config.snapshots.events, metrics)
+                    last = self._progress.should_stop(training.stop_when, self.step, metrics) or last
+                    yield Snapshot(self.step, metrics, scheduled or bool(happened) or last, self.weights, last)
+                elif self.paused:
+                    self._before = self._progress.to_json()
+                    yield Snapshot(self.step, None, False, self.weights, False)
+                if last:
+                    return
+                self._update()
+
+    def state(self) -> State:
+        """What the rest of the run depends on, this step's evaluation included. Call it while handling a snapshot."""
+        tensors = {f"weights/{name}": weight.detach().clone() for name, weight in self.weights.items()}
+        tensors |= {f"optimiser/{name}": value for name, value in self._optimiser.state().items()}
+        tensors |= {"batches/generator": self._batches.get_state(), "batches/order": self._order}
+        data = {"step": self.step, "grad_norm": self._grad_norm, "batch_position": self._position, "progress": self._before}
+        return State({name: tensor.cpu() for name, tensor in tensors.items()}, data)
+
+    def _restore(self, state: State) -> None:
+        self._optimiser.load(
+            {name.removeprefix("optimiser/"): value for name, value in state.tensors.items() if name.startswith("optimiser/")}
+        )
+        self._batches.set_state(state.tensors["batches/generator"])
+        self._order = state.tensors["batches/order"]
+        self.step = state.data["step"]
+        self._grad_norm = state.data["grad_norm"]
+        self._position = state.data["batch_position"]
+        self._progress = Progress.from_json(state.data["progress"])
+
+    def _update(self) -> None:
+        inputs, targets = self._next_batch()
+        with torch.enable_grad():
+            losses = self._loss(answer_logits(self.weights, inputs, self.config.model), targets)
+            # Not .mean(): its sum over more than 32,768 numbers would be split by the number of threads.
+            torch.autograd.backward(losses, torch.full_like(losses, 1 / len(losses)))
+        norm = self._optimiser.update(self.step + 1)
+        self.step += 1
+        if not math.isfinite(norm):
+            raise Diverged(self._advice("the gradient became NaN or infinite"))
+        self._grad_norm = norm
+
+    def _next_batch(self) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch"]]:
+        size = self.config.training.batch_size
+        if size is None or size >= len(self._train_rows):
+            return self._train
+        if self._position >= len(self._order):
+            self._order = torch.randperm(len(self._train_rows), generator=self._batches)
+            self._position = 0
+        batch = self._order[self._position : self._position + size].to(self.device)
+        self._position += size
+        return self._train[0][batch], self._train[1][batch]
+
+    def _evaluate(self) -> dict[str, float]:
+        losses, right = [], []
+        with torch.no_grad():
+            for inputs, targets in zip(self._inputs.split(_CHUNK), self._targets.split(_CHUNK), strict=True):
+                logits = answer_logits(self.weights, inputs, self.config.model)
+                losses.append(self._loss(logits, targets).double().cpu())
+                right.append((logits.argmax(1) == targets).double().cpu())
+        metrics = {}
+        for name, values in (("loss", torch.cat(losses)), ("accuracy", torch.cat(right))):
+            metrics[f"train_{name}"] = ordered_mean(values[self._is_train])
+            metrics[f"test_{name}"] = ordered_mean(values[~self._is_train])
+        if not math.isfinite(metrics["train_loss"]) or not math.isfinite(metrics["test_loss"]):
+            raise Diverged(self._advice("the loss became NaN or infinite"))
+        if self._grad_norm is not None:
+            metrics["grad_norm"] = self._grad_norm
+        return metrics
+
+    def _advice(self, what: str) -> str:
+        training = self.config.training
+        tries = [f"a smaller training.lr than {training.lr:g}"]
+        tries += ["training.clip=1"] if training.clip is None else []
+        tries += ["training.warmup=100"] if training.warmup < 100 else []
+        return f"training diverged: {what} at step {self.step}; try {', or '.join(tries)}"
+
+    def _refuse_what_does_not_fit(self) -> None:
+        model, training = self.config.model, self.config.training
+        batch = min(training.batch_size or len(self.split.train), len(self.split.train))
+        width = 6 * model.n_heads * model.d_head * self.task.n_ctx + 4 * model.d_mlp + 6 * model.d_model
+        floats = batch * (model.n_layers * width + 4 * model.n_logits(self.task)) * (4 if training.dtype == "float32" else 8)
+        free = free_memory()
+        if self.device.type == "cpu" and floats > 0.8 * free:
+            raise ConfigError(
+                f"a batch of {batch:,} examples of {self.task.name} needs about {floats / 1e9:.3g} GB, and {free / 1e9:.1f} GB are free: "
+                f"set training.batch_size, or choose fewer elements"
+            )
+
+
+def ordered_mean(values: Float[Tensor, "n"]) -> float:
+    """The mean, added up in an order that does not depend on the number of threads; NaN for no values."""
+    return math.fsum(values.tolist()) / len(values) if len(values) else math.nan
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device of that name; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: the device is not there, or (MPS) does not compute what the CPU computes.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: cuda was asked for and torch finds no CUDA device: use device = 'cpu' or 'auto'")
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise ConfigError("device: mps was asked for and torch finds none: use device = 'cpu' or 'auto'")
+        x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+        if not torch.allclose((x.to("mps") @ x.to("mps")).softmax(1).cpu(), (x @ x).softmax(1), atol=1e-4):
+            raise ConfigError("device: mps gives other numbers than the CPU on this machine: use device = 'cpu'")
+    return torch.device(name)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """torch computes with so many CPU threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,37 @@
+"""What every test shares: a small trained run, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import grokinterp as gi
+
+TINY = {
+    "task.p": 7,
+    "model.d_model": 16,
+    "model.d_mlp": 32,
+    "training.steps": 20,
+    "training.stop_when": None,
+    "snapshots.log": None,
+    "snapshots.every": 10,
+}
+"""Overrides that make any recipe a matter of a tenth of a second."""
+
+
+def tiny(**overrides: object) -> gi.TrainConfig:
+    """A configuration that trains in a tenth of a second."""
+    return gi.TrainConfig.preset("quick", **{**TINY, "threads": 1, **overrides})
+
+
+@pytest.fixture(scope="session")
+def quick_run(tmp_path_factory: pytest.TempPathFactory) -> gi.Run:
+    """The `quick` recipe trained to its end: a network that has grokked addition mod 53."""
+    return gi.train(gi.TrainConfig.preset("quick"), tmp_path_factory.mktemp("runs") / "quick", progress=False)
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path) -> gi.Run:
+    """A finished run of 20 steps with three snapshots."""
+    return gi.train(tiny(), tmp_path / "tiny", progress=False)
