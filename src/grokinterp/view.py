@@ -6,8 +6,9 @@ ablation hook that a user has added counts. Knows nothing of files or of trainin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float64
@@ -18,7 +19,7 @@ from .models import in_float64
 from .tasks import Split, Task
 
 if TYPE_CHECKING:
-    from transformer_lens import ActivationCache, HookedTransformer
+    from .models import ActivationCache, HookedTransformer
 
 Part = Literal["train", "test", "all"]
 _CHUNK = 4096
@@ -46,6 +47,8 @@ class View:
         self.model = model
         self.step = step
         self.split = split
+        self.kept: dict[Callable[..., Any], Any] = {}
+        """What measures have computed of this network and others build on."""
 
     @cached_property
     def _twin(self) -> HookedTransformer:

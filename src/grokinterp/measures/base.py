@@ -6,10 +6,11 @@ A measure returns a number, or a labelled array whose dimensions are named in th
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -89,6 +90,22 @@ def measured(name: str, view: View, **options: Any) -> Value:
         NotApplicable: it has no meaning for this task or network.
     """
     return MEASURES[name](view, **options)
+
+
+T = TypeVar("T")
+
+
+def once_per_view(function: Callable[[View], T]) -> Callable[[View], T]:
+    """What several measures build on is computed once for each View and kept with it."""
+
+    @functools.wraps(function)
+    def kept(view: View) -> T:
+        if function not in view.kept:
+            view.kept[function] = function(view)
+        result: T = view.kept[function]
+        return result
+
+    return kept
 
 
 def array(values: Tensor | Sequence[Any], dims: str | Sequence[str], **coords: Sequence[Any]) -> xr.DataArray:

@@ -6,7 +6,7 @@ No rule needs a list typed by hand, and none leaves out a frequency: k runs from
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..errors import NotApplicable
+from ..errors import NotApplicable, UsageError
+from ..fourier import by_frequency, n_frequencies
 from ..view import View
-from .base import Value, measure, per_frequency
+from .base import Value, measure, once_per_view, per_frequency
 from .embedding import component_norms
 from .logits import logit_cosines
 from .neurons import EXPLAINED, neuron_power
@@ -39,6 +40,7 @@ class KeyFrequencies:
     skipped: dict[str, str]
 
 
+@once_per_view
 def key_frequencies(view: View) -> KeyFrequencies:
     """The key frequencies of a network by every rule. Nothing is found where nothing is periodic.
 
@@ -58,6 +60,22 @@ def key_frequencies(view: View) -> KeyFrequencies:
     consensus = sorted(k for k in set(votes) if 2 * votes.count(k) > len(rules))
     pairs = [_jaccard(a, b) for a, b in itertools.combinations(rules.values(), 2)]
     return KeyFrequencies(consensus, rules, sum(pairs) / len(pairs) if pairs else 1.0, skipped)
+
+
+def chosen(view: View, keys: Sequence[int] | None) -> list[int]:
+    """The frequencies that a caller asked for, or else the consensus of the rules.
+
+    Raises:
+        UsageError: one of them is no frequency of the task.
+    """
+    if keys is None:
+        return key_frequencies(view).consensus
+    view.needs_frequencies()
+    largest = n_frequencies(view.task.p)
+    for k in keys:
+        if not 1 <= k <= largest:
+            raise UsageError(f"keys: {k} is no frequency of {view.task.symbol}: choose from 1 to {largest}")
+    return sorted(set(keys))
 
 
 def _jaccard(a: list[int], b: list[int]) -> float:
@@ -91,6 +109,17 @@ RULES: dict[str, Callable[[View], Bool[Tensor, "freq"]]] = {
 
 def _mask(view: View, rule: str) -> Any:
     return per_frequency(RULES[rule](view), view.task.p)
+
+
+@measure("key_share.W_E", unit="1", ref="here; chance is the share of frequencies that are keys")
+def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Value:
+    """Share of the variance of the embedding, over the elements, that lies in the components of the key frequencies.
+
+    `keys` defaults to the consensus.
+    """
+    power = by_frequency(component_norms(view.W_E, view).square())
+    total = float(power.sum())
+    return float(power[[k - 1 for k in chosen(view, keys)]].sum()) / total if total > 0 else 0.0
 
 
 @measure("key_frequencies.w_e_norm", unit="1", ref="TransformerLens Grokking_Demo; Nanda et al. 2023, section 4.1")

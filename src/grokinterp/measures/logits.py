@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .. import fourier
 from ..view import View
-from .base import Value, measure, per_frequency
+from .base import Value, measure, once_per_view, per_frequency
 
 
+@once_per_view
 def logit_coefficients(view: View) -> Float64[Tensor, "freq"]:
     """⟨L, T_k⟩ for every frequency, T_k[n, c] = cos w_k(c*_n − c) / norm.
 
@@ -27,6 +28,7 @@ def logit_coefficients(view: View) -> Float64[Tensor, "freq"]:
     return cosines / math.sqrt(n)
 
 
+@once_per_view
 def logit_cosines(view: View) -> Float64[Tensor, "freq"]:
     """Cosine similarity of the centred logits with each T_k; 0 where the logits are constant."""
     size = (view.logits - view.logits.mean(1, keepdim=True)).norm()

@@ -16,7 +16,7 @@ from ..errors import NotApplicable
 from ..fourier import directions
 from ..view import View
 from .base import Value, measure, per_part
-from .keys import key_frequencies
+from .keys import chosen
 
 
 @measure("loss", unit="nats", ref="Nanda et al. 2023, section 3")
@@ -53,7 +53,7 @@ def excluded_loss(view: View, keys: Sequence[int] | None = None) -> Value:
 def _projected(view: View, keys: Sequence[int] | None) -> Float64[Tensor, "n answers"]:
     """The part of the logits along cos w_k(c*) and sin w_k(c*) for the keys."""
     view.needs_frequencies()
-    keys = key_frequencies(view).consensus if keys is None else keys
+    keys = chosen(view, keys)
     if not keys:
         raise NotApplicable("the network has no key frequencies")
     waves = torch.cat([directions(view.task.p, k) for k in keys])[:, view.task.targets]

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from .. import fourier
 from ..view import View
-from .base import Value, array, measure, per_component, per_frequency
+from .base import Value, array, measure, once_per_view, per_component, per_frequency
 
 EXPLAINED = 0.85
 """A neuron belongs to a frequency that explains more than this share of its variance (Nanda et al. 2023)."""
 
 
+@once_per_view
 def neuron_power(view: View) -> Float64[Tensor, "freq d_mlp"]:
     """Share of each neuron's variance over the table in the 3 x 3 block of each frequency; 0 for a neuron that never changes.
 

@@ -33,7 +33,8 @@ from .files import read_hashed, read_log, read_sealed
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformer_lens import HookedTransformer
+
+    from ..models import HookedTransformer
 
 FORMAT = 1
 SLOTS = ("a", "b")

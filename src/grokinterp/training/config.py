@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
@@ -116,14 +115,12 @@ class TrainConfig(Frozen):
         return cls.make({key: item for key, item in values.items() if key != "doc"}, **overrides)
 
     @classmethod
-    def load(cls, path: str | Path, /, **overrides: Any) -> TrainConfig:
-        """A configuration from a TOML file, changed by `overrides`."""
+    def from_toml(cls, text: str, /, **overrides: Any) -> TrainConfig:
+        """A configuration from the text of a TOML file, changed by `overrides`."""
         try:
-            values = tomllib.loads(Path(path).read_text())
-        except OSError as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is no TOML: {error}") from None
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"the configuration is no TOML: {error}") from None
         return cls.make(values, **overrides)
 
     def make_task(self) -> Task:
@@ -148,6 +145,14 @@ def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
             raise ConfigError(f"{dotted}: {head} is a single value here, not a section")
         inner[rest] = item
     return result
+
+
+def toml_value(text: str) -> Any:
+    """What a text means on the right of "=" in TOML; a text that means nothing there is itself, so strings need no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:

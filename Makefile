@@ -1,0 +1,37 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check lint types clean
+.DELETE_ON_ERROR:
+
+# What grokinterp needs to run; made again when pyproject.toml changes.
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+# What its tests need on top.
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: .venv/installed  ## analyse the run that ships, and say where the report is
+	$(BIN)/grokinterp analyze checkpoints/modular_addition_113
+
+test: .venv/installed-dev  ## the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: .venv/installed-dev  ## all tests, long trainings and thousands of kills included
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: lint types test  ## what CI runs
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check src tests experiments benchmarks
+	$(BIN)/ruff format --check src tests experiments benchmarks
+
+types: .venv/installed-dev
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,221 @@
+"""The command line: each command parses, calls one function of the API, and prints.
+
+Results go to stdout (as JSON with --json), progress and messages to stderr. Exit codes: 0 fine, 1 the work failed, 2 wrong
+usage, 3 the run is locked by another process. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from . import __version__
+from .errors import DamagedFile, GrokinterpError, UsageError, nearest
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="How did a small network learn its task? Train it with snapshots and analyse the circuit that it learned.",
+)
+_debug = False
+
+RunDir = Annotated[Path, typer.Argument(help="The directory that `grokinterp train --out` made.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def main() -> None:
+    """The `grokinterp` command."""
+    try:
+        app()
+    except GrokinterpError as error:
+        if _debug:
+            raise
+        print(f"grokinterp: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe has left; there is nobody to tell
+        sys.exit(1)
+    except Exception as error:
+        if _debug:
+            raise
+        line = " ".join(str(error).split())
+        print(f"grokinterp: {type(error).__name__}: {line}; `grokinterp --debug ...` shows where", file=sys.stderr)
+        sys.exit(1)
+
+
+def _print_version(wanted: Optional[bool]) -> None:  # noqa: UP045
+    if wanted:
+        print(f"grokinterp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[Optional[bool], typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = None,  # noqa: UP045
+) -> None:
+    global _debug
+    _debug = debug
+
+
+# typer reads these annotations at run time, and Python 3.10 cannot evaluate them as `int | None`.
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(help="What to learn; `grokinterp list tasks` shows all.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The run directory; made if it is not there.", show_default=False)],
+    preset: Annotated[Optional[str], typer.Option(help="A known recipe, by default fast113; `grokinterp list presets`.")] = None,  # noqa: UP045
+    config: Annotated[Optional[Path], typer.Option(help="A TOML file with the configuration.")] = None,  # noqa: UP045
+    p: Annotated[Optional[int], typer.Option(help="The modulus: short for --set task.p=P.")] = None,  # noqa: UP045
+    seed: Annotated[Optional[int], typer.Option(help="Of the initial weights and the batches.")] = None,  # noqa: UP045
+    threads: Annotated[Optional[int], typer.Option(help="CPU threads; any number gives the same bytes.")] = None,  # noqa: UP045
+    overrides: Annotated[Optional[list[str]], typer.Option("--set", help="KEY=VALUE, e.g. training.lr=3e-3; repeatable.")] = None,  # noqa: UP045
+    resume: Annotated[bool, typer.Option(help="Go on with a run that is already there, or refuse it.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Train a network into a run directory, with snapshots. The same command again goes on where it stopped."""
+    from .runs import train as train_run
+    from .training import TrainConfig
+
+    if preset is not None and config is not None:
+        raise UsageError("--preset and --config were both given: choose one")
+    changed: dict[str, Any] = {"task.name": task}
+    changed |= {key: value for key, value in (("task.p", p), ("seed", seed), ("threads", threads)) if value is not None}
+    changed |= dict(_key_and_value(text) for text in overrides or [])
+    if config is not None:
+        chosen = TrainConfig.from_toml(_text_of(config), **changed)
+    else:
+        chosen = TrainConfig.preset(preset or "fast113", **changed)
+    started = time.monotonic()
+    run = train_run(chosen, out, resume=resume)
+    seconds = time.monotonic() - started
+    last = {key: float(value) for key, value in run.history.iloc[-1].items() if key != "grad_norm"}
+    last["step"] = int(last["step"])
+    if as_json:
+        assert run.finished is not None
+        print(json.dumps({"run": str(out), **last, "snapshots": len(run.steps), "reason": run.finished["reason"], "seconds": seconds}))
+        return
+    print(f"{run.task.symbol}: step {last['step']:,}, {run.finished['reason'] if run.finished else 'not finished'}, {seconds:.1f} s")
+    print(f"  loss      train {last['train_loss']:.3g}  test {last['test_loss']:.3g}")
+    print(f"  accuracy  train {last['train_accuracy']:.4f}  test {last['test_accuracy']:.4f}")
+    print(f"  {len(run.steps)} snapshots in {out}\nNext: grokinterp analyze {out}")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the configuration {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _key_and_value(text: str) -> tuple[str, Any]:
+    """A --set argument: the value as TOML where it is TOML, else as the string that it is; nothing after "=" unsets the key."""
+    from .training.config import toml_value
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set {text!r}: needs KEY=VALUE, such as --set training.lr=3e-3")
+    if not value.strip():
+        return key, None
+    return key, toml_value(value)
+
+
+@app.command()
+def analyze(
+    run_dir: RunDir,
+    step: Annotated[int, typer.Option(help="The snapshot to analyse; negative steps count from the end.")] = -1,
+    out: Annotated[Optional[Path], typer.Option(help="Where the report goes; by default the run directory.")] = None,  # noqa: UP045
+    measure: Annotated[Optional[list[str]], typer.Option(help="Only this measure; repeatable. `grokinterp list measures`.")] = None,  # noqa: UP045
+    as_json: Json = False,
+) -> None:
+    """Analyse a run: writes report.html and report.json, and prints a summary."""
+    from .measures import MEASURES
+    from .report import analyze as analyze_run
+    from .report.page import facts, summary, verdict
+    from .runs import load_run
+
+    report = analyze_run(load_run(run_dir), step, measure)
+    folder = run_dir if out is None else out
+    report.save_json(folder / "report.json")
+    report.save_html(folder / "report.html")
+    if as_json:
+        print(json.dumps(report.to_dict(), allow_nan=False))
+        return
+    a = report.analysis
+    print(f"{a.run.task.symbol}, step {a.step:,}. {verdict(a)}")
+    _print_table(["", ""], facts(a))
+    rows = [(name, summary(value), MEASURES[name].unit, MEASURES[name].ref) for name, value in a.values.items()]
+    _print_table(["measure", "value", "unit", "source"], rows)
+    for name, reason in a.skipped.items():
+        print(f"not measured: {name}: {reason}")
+    print(f"Report: {folder / 'report.html'}\nValues: {folder / 'report.json'}")
+
+
+@app.command("list")
+def list_known(
+    what: Annotated[str, typer.Argument(help="tasks, presets or measures", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """List the known tasks, presets or measures."""
+    rows: list[dict[str, str]]
+    if what == "tasks":
+        from .tasks import TASKS, task_parameters
+
+        rows = [
+            {"task": name, "parameters": ", ".join(task_parameters(name).model_fields), "learns": _first_line(make.__doc__)}
+            for name, make in TASKS.items()
+        ]
+    elif what == "presets":
+        from .training import PRESETS
+
+        rows = [{"preset": name, "recipe": preset["doc"]} for name, preset in PRESETS.items()]
+    elif what == "measures":
+        from .measures import MEASURES
+
+        rows = [{"measure": m.name, "unit": m.unit, "is": _first_line(m.doc), "source": m.ref} for m in MEASURES.values()]
+    else:
+        raise UsageError(f"there is no list of {what!r}{nearest(what, ['tasks', 'presets', 'measures'])}")
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        _print_table(list(rows[0]), [tuple(row.values()) for row in rows])
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().split("\n")[0]
+
+
+@app.command()
+def verify(run_dir: RunDir, as_json: Json = False) -> None:
+    """Check every file of a run against its recorded hash."""
+    from .runs import load_run
+
+    checked = list(load_run(run_dir).verify())
+    damaged = {name: problem for name, problem in checked if problem is not None}
+    if as_json:
+        print(json.dumps({"files": len(checked), "damaged": damaged}))
+    elif not damaged:
+        print(f"{len(checked)} files, all as they were written")
+    if damaged:
+        raise DamagedFile(f"{len(damaged)} of {len(checked)} files are damaged: " + " | ".join(damaged.values()))
+
+
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns on stdout, folded to the terminal's width; without a header where it is empty."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=any(header))
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console().print(table)

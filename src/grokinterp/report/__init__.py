@@ -1,0 +1,66 @@
+"""Values -> figures -> one self-contained HTML page, and report.json."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..runs import Run
+from ..runs.files import replace
+from .analysis import Analysis
+
+__all__ = ["Analysis", "Report", "analyze"]
+
+
+class Report:
+    """What was found of a run at one step: as a page, as plain values, and shown in a notebook."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+
+    def __repr__(self) -> str:
+        a = self.analysis
+        return f"<Report of {a.run.path} at step {a.step}: {'generalised' if a.generalised else 'not generalised'}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of report.json: plain numbers, strings, lists and dicts."""
+        return self.analysis.to_dict()
+
+    def to_html(self) -> str:
+        """The page: self-contained, about 6 MB, most of it plotly.js."""
+        from .page import render
+
+        return render(self.analysis)
+
+    def save_html(self, path: str | Path) -> None:
+        """Writes the page, whole or not at all.
+
+        Raises:
+            WriteFailed: the disk is full or read-only.
+        """
+        replace(Path(path), self.to_html().encode())
+
+    def save_json(self, path: str | Path) -> None:
+        """Writes the values, whole or not at all.
+
+        Raises:
+            WriteFailed: the disk is full or read-only.
+        """
+        replace(Path(path), (json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+    def _repr_html_(self) -> str:
+        return f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: 0"></iframe>'
+
+
+def analyze(run: Run, step: int = -1, measures: Sequence[str] | None = None) -> Report:
+    """Measures a run at one step (negative: from the end) with all measures, or those named.
+
+    Raises:
+        NoSuchSnapshot: the run has no snapshot at that step; the nearest are named.
+        UsageError: no measure has one of the names.
+        DamagedFile: the snapshot does not match its recorded hash.
+    """
+    return Report(Analysis(run, step, measures))

@@ -1,0 +1,165 @@
+"""A run at one step -> everything that the report says, as plain values. No figure and no file is made here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..errors import NotApplicable
+from ..measures import MEASURES, KeyFrequencies, key_frequencies
+from ..runs import Run
+from ..view import View
+from .claims import GENERALISED, Claim, Evidence, claims
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """The interval between two evaluations within which a metric first passed a threshold: after `before`, by `by`."""
+
+    before: int
+    by: int
+
+
+class Analysis:
+    """What was found of a run at one step.
+
+    Attributes:
+        run: the run.
+        view: its network at the analysed step.
+        values: every measure that applies, by name.
+        skipped: why each other one does not.
+        keys: the key frequencies, or None where no rule applies.
+    """
+
+    def __init__(self, run: Run, step: int = -1, measures: Sequence[str] | None = None) -> None:
+        self.run = run
+        self.view: View = run.view(step)
+        self.values: dict[str, Any] = {}
+        self.skipped: dict[str, str] = {}
+        wanted = list(MEASURES) if measures is None else [MEASURES[name].name for name in measures]
+        try:
+            self.keys: KeyFrequencies | None = key_frequencies(self.view)
+        except NotApplicable:
+            self.keys = None
+        for name in dict.fromkeys([*wanted, "loss", "accuracy"]):
+            try:
+                value = MEASURES[name](self.view)
+            except NotApplicable as reason:
+                self.skipped[name] = str(reason)
+                continue
+            if all(math.isfinite(x) for x in _flat(value)):
+                self.values[name] = value
+            else:
+                self.skipped[name] = "the value is not finite"
+
+    @property
+    def step(self) -> int:
+        """The analysed step."""
+        assert self.view.step is not None
+        return self.view.step
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """Evaluations up to the last step of the run."""
+        return self.run.history
+
+    @property
+    def generalised(self) -> bool:
+        """Whether test accuracy at the analysed step is at least 0.99."""
+        accuracy = self.values["accuracy"]
+        return "test" in accuracy.coords["part"].values and float(accuracy.sel(part="test")) >= GENERALISED
+
+    def crossing(self, metric: str, threshold: float) -> Crossing | None:
+        """When a metric of the history first reached a threshold; None where it never did."""
+        reached = self.history.index[self.history[metric] >= threshold]
+        if not len(reached):
+            return None
+        at = int(reached[0])
+        steps = self.history["step"]
+        return Crossing(int(steps.iloc[max(0, at - 1)]), int(steps.iloc[at]))
+
+    @cached_property
+    def phases(self) -> dict[str, list[int]]:
+        """Stretches of training, told apart by accuracy alone, as [from_step, to_step].
+
+        `memorisation` ends where train accuracy reaches 0.99; `plateau` lasts from there until test accuracy reaches 0.5, `generalisation`
+        until it reaches 0.99, and `after` to the end. A stretch that did not happen is absent.
+        """
+        if self.history.empty:
+            return {}
+        ends = [self.crossing("train_accuracy", 0.99), self.crossing("test_accuracy", 0.5), self.crossing("test_accuracy", 0.99)]
+        last = int(self.history["step"].iloc[-1])
+        found: dict[str, list[int]] = {}
+        start = 0
+        for name, end in zip(["memorisation", "plateau", "generalisation", "after"], [*ends, None], strict=True):
+            to = last if end is None else end.by
+            if to > start:
+                found[name] = [start, to]
+                start = to
+            if end is None:
+                break
+        return found
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        """Every claim with its verdict."""
+        return claims(Evidence(self.values, self.skipped, self.keys, self.run.task.p))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of report.json. No NaN or infinity is in it: a measure that does not apply is under `skipped`, with its reason."""
+        run, keys = self.run, self.keys
+        by_part = {name: _labelled(self.values[name], "part") for name in ("loss", "accuracy") if name in self.values}
+        return {
+            "schema": SCHEMA,
+            "run": {
+                "name": run.path.resolve().name,
+                "seed": run.config.seed,
+                "snapshots": len(run.steps),
+                "first_step": run.steps[0],
+                "last_step": run.steps[-1],
+                "finished": run.finished,
+                "versions": run.record["versions"],
+            },
+            "task": {**run.config.task, "symbol": run.task.symbol, "examples": run.task.n_inputs},
+            "step": self.step,
+            "loss": by_part.get("loss", {}),
+            "accuracy": by_part.get("accuracy", {}),
+            "generalised": self.generalised,
+            "key_frequencies": {
+                "consensus": keys.consensus if keys else [],
+                "rules": keys.rules if keys else {},
+                "agreement": keys.agreement if keys else 0.0,
+            },
+            "phases": self.phases,
+            "measures": {name: self._measure_to_dict(name) for name in self.values},
+            "claims": [claim.to_dict() for claim in self.claims],
+            "skipped": self.skipped,
+        }
+
+    def _measure_to_dict(self, name: str) -> dict[str, Any]:
+        value, known = self.values[name], MEASURES[name]
+        described: dict[str, Any] = {
+            "value": value if isinstance(value, float) else value.values.tolist(),
+            "unit": known.unit,
+            "ref": known.ref,
+        }
+        if not isinstance(value, float):
+            described["dims"] = list(value.dims)
+            described["coords"] = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
+        return described
+
+
+def _flat(value: Any) -> list[float]:
+    return [value] if isinstance(value, float) else [float(x) for x in value.values.flat]
+
+
+def _labelled(value: Any, dim: str) -> dict[str, float]:
+    return {str(label): float(value.sel({dim: label})) for label in value.coords[dim].values}

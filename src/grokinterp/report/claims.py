@@ -1,0 +1,125 @@
+"""Claims about how a network works, each with the measures and the thresholds that decide it.
+
+| claim | supported where | source of the threshold |
+|---|---|---|
+| it generalises | test accuracy >= 0.99 | Power et al. 2022 |
+| the embedding is sparse in the Fourier basis | at most half of the frequencies are keys, holding >= 0.75 of W_E | ours |
+| neurons are single-frequency | one frequency explains > 0.85 of >= 0.75 of the neurons | Nanda et al. 2023: 0.846 of theirs |
+| logits are sums of cos w(c* − c) | logit_fve.centred >= 0.9 | Nanda et al. 2023: 0.95 |
+| the keys are sufficient | restricted loss <= 2 x loss, on all examples | Nanda et al. 2023: it falls |
+| the keys are necessary | excluded loss >= half of ln p on the training examples | ours; ln p is chance |
+
+A claim whose measures do not apply is "not tested", with the reason. So are claims that no measure here can decide yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..measures import KeyFrequencies
+
+Verdict = Literal["supported", "refuted", "not tested"]
+GENERALISED = 0.99
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims may look at: measured values by name, why others are missing, the keys, and p."""
+
+    values: Mapping[str, Any]
+    skipped: Mapping[str, str]
+    keys: KeyFrequencies | None
+    p: int
+
+    def number(self, name: str, **at: str) -> float:
+        """A measured number; raises _Missing with the reason where there is none."""
+        if name not in self.values:
+            raise _Missing(self.skipped.get(name, f"{name} was not measured"))
+        value = self.values[name]
+        if at and not all(label in value.coords[dim].values for dim, label in at.items()):
+            raise _Missing(f"{name} is not known for {', '.join(at.values())}")
+        return float(value.sel(**at) if at else value)
+
+
+class _Missing(Exception):
+    """A claim cannot be tested; the message says why."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence, its verdict, and what speaks for it."""
+
+    claim: str
+    verdict: Verdict
+    evidence: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"claim": self.claim, "verdict": self.verdict, "evidence": self.evidence}
+
+
+def claims(evidence: Evidence) -> list[Claim]:
+    """Every claim of the Fourier story with its verdict."""
+    decided = []
+    for sentence, test in _CLAIMS.items():
+        try:
+            holds, because = test(evidence)
+            decided.append(Claim(sentence, "supported" if holds else "refuted", because))
+        except _Missing as missing:
+            decided.append(Claim(sentence, "not tested", [str(missing)]))
+    return decided
+
+
+def _generalises(e: Evidence) -> tuple[bool, list[str]]:
+    accuracy = e.number("accuracy", part="test")
+    return accuracy >= GENERALISED, [f"accuracy (test) = {accuracy:.4f}, needs >= {GENERALISED}"]
+
+
+def _sparse_embedding(e: Evidence) -> tuple[bool, list[str]]:
+    share, gini = e.number("key_share.W_E"), e.number("gini.W_E")
+    chance = len(_keys(e)) / (e.p // 2)
+    because = [f"key_share.W_E = {share:.3f}, needs >= 0.75", f"share of frequencies that are keys = {chance:.3f}, needs <= 0.5"]
+    return share >= 0.75 and chance <= 0.5, [*because, f"gini.W_E = {gini:.3f}"]
+
+
+def _single_frequency(e: Evidence) -> tuple[bool, list[str]]:
+    share = e.number("neuron.single_frequency_share")
+    return share >= 0.75, [f"neuron.single_frequency_share = {share:.3f}, needs >= 0.75"]
+
+
+def _cosine_logits(e: Evidence) -> tuple[bool, list[str]]:
+    share = e.number("logit_fve.centred")
+    return share >= 0.9, [f"logit_fve.centred = {share:.3f}, needs >= 0.9"]
+
+
+def _sufficient(e: Evidence) -> tuple[bool, list[str]]:
+    restricted, loss = e.number("restricted_loss.logit_dirs", part="all"), e.number("loss", part="all")
+    return restricted <= 2 * loss, [f"restricted_loss.logit_dirs (all) = {restricted:.3g} nats, needs <= 2 × loss = {2 * loss:.3g}"]
+
+
+def _necessary(e: Evidence) -> tuple[bool, list[str]]:
+    part = "train" if "train" in e.values["loss"].coords["part"].values else "all"
+    excluded, needed = e.number("excluded_loss.logit_dirs", part=part), math.log(e.p) / 2
+    return excluded >= needed, [f"excluded_loss.logit_dirs ({part}) = {excluded:.3g} nats, needs >= ½ ln {e.p} = {needed:.3g}"]
+
+
+def _not_yet(e: Evidence) -> tuple[bool, list[str]]:
+    raise _Missing("no measure of this version decides it")
+
+
+def _keys(e: Evidence) -> list[int]:
+    return e.keys.consensus if e.keys else []
+
+
+_CLAIMS: dict[str, Callable[[Evidence], tuple[bool, list[str]]]] = {
+    "It generalises to pairs that it was not trained on": _generalises,
+    "The embedding is sparse in the Fourier basis": _sparse_embedding,
+    "Neurons are single-frequency": _single_frequency,
+    "Logits are sums of cos w(c* − c), c* the right answer": _cosine_logits,
+    "The key frequencies are sufficient": _sufficient,
+    "The key frequencies are necessary": _necessary,
+    "It computes as a clock (multiplies in the attention)": _not_yet,
+    "It computes as a pizza (averages, constant attention)": _not_yet,
+}

@@ -1,0 +1,193 @@
+"""One function per figure: an analysis -> a plotly figure. Colours of text and grid are the page's; data colours are here.
+
+Every axis carries its name and its unit. Heatmaps are int8 with their scale beside them, a tenth of the size of float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .. import fourier
+from ..measures.embedding import plane, principal_components
+from ..measures.neurons import EXPLAINED, neuron_power
+from .analysis import Analysis
+
+TRAIN, TEST, KEY, PLAIN = "#3b7dd8", "#e07b39", "#d1495b", "#8d99ae"
+_DIVERGING = [[0, "#2b6cb0"], [0.5, "#f7f7f7"], [1, "#c53030"]]
+_SEQUENTIAL = "Viridis"
+_PHASE_COLOURS = {"memorisation": "#3b7dd8", "plateau": "#8d99ae", "generalisation": "#2a9d8f", "after": "#e9c46a"}
+
+
+def _figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
+    margin = {"l": 62, "r": 14, "t": 12, "b": 48}
+    figure = go.Figure(
+        layout={"height": height, "margin": margin, "xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y, "standoff": 12}}}
+    )
+    return figure.update_layout(template=None, **layout)
+
+
+def losses(a: Analysis) -> go.Figure:
+    """Train and test loss over training, log axis, snapshots marked."""
+    figure = _curves(a, "loss", "loss (nats)" if a.run.config.training.loss == "cross_entropy" else "mean squared error")
+    return figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+
+
+def accuracies(a: Analysis) -> go.Figure:
+    """Train and test accuracy over training, snapshots marked."""
+    return _curves(a, "accuracy", "accuracy (share right)").update_yaxes(range=[-0.03, 1.06])
+
+
+def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
+    history = a.history
+    figure = _figure("step (optimiser updates)", label, 320)
+    for part, colour in (("train", TRAIN), ("test", TEST)):
+        figure.add_scatter(x=history["step"], y=history[f"{part}_{metric}"], name=part, mode="lines", line={"color": colour, "width": 2})
+    snapshots = history[history["step"].isin(a.run.steps)]
+    figure.add_scatter(
+        x=snapshots["step"], y=snapshots[f"test_{metric}"], name="snapshots", mode="markers",
+        marker={"symbol": "line-ns-open", "size": 9, "color": TEST},
+    )  # fmt: skip
+    for phase, (start, end) in a.phases.items():
+        figure.add_vrect(x0=start, x1=end, fillcolor=_PHASE_COLOURS[phase], opacity=0.12, line_width=0, layer="below")
+    figure.add_vline(x=a.step, line={"color": KEY, "width": 1, "dash": "dot"})
+    return figure.update_layout(legend={"orientation": "h", "y": 1.14, "x": 0})
+
+
+def _spectrum(values: Any, keys: Sequence[int], y: str) -> go.Figure:
+    """Cosine and sine component of every frequency as bars, the keys coloured."""
+    norms = np.asarray(values)
+    frequency = fourier.component_frequencies(len(norms)).numpy()
+    figure = _figure("frequency k", y, barmode="group", bargap=0.1)
+    for name, rows, opacity in (("cos", slice(1, None, 2), 1.0), ("sin", slice(2, None, 2), 0.55)):
+        colours = [KEY if k in keys else PLAIN for k in frequency[rows]]
+        figure.add_bar(x=frequency[rows], y=norms[rows], name=name, marker={"color": colours, "opacity": opacity, "line": {"width": 0}})
+    return figure.update_layout(showlegend=False)
+
+
+def embedding_spectrum(a: Analysis) -> go.Figure:
+    """Norm of each Fourier component of W_E."""
+    return _spectrum(a.values["fourier_norms.W_E"], _keys(a), "norm of component (weight)")
+
+
+def readout_spectrum(a: Analysis) -> go.Figure:
+    """Norm of each Fourier component of W_L."""
+    return _spectrum(a.values["fourier_norms.W_L"], _keys(a), "norm of component (weight)")
+
+
+def logit_cosines(a: Analysis) -> go.Figure:
+    """Cosine similarity of the logits with cos w_k(c* - c)."""
+    return _per_frequency(a, a.values["logit_cosine"], "cosine similarity")
+
+
+def neuron_clusters(a: Analysis) -> go.Figure:
+    """How many neurons belong to each frequency."""
+    return _per_frequency(a, a.values["neuron.clusters"], "neurons (count)")
+
+
+def _per_frequency(a: Analysis, values: Any, y: str) -> go.Figure:
+    k = values.coords["freq"].values
+    figure = _figure("frequency k", y)
+    return figure.add_bar(x=k, y=values.values, marker={"color": [KEY if i in _keys(a) else PLAIN for i in k], "line": {"width": 0}})
+
+
+def neuron_explained_variance(a: Analysis) -> go.Figure:
+    """How well one frequency explains each neuron."""
+    figure = _figure("share of variance explained", "neurons (count)")
+    values = a.values["neuron.explained_variance"].values
+    figure.add_histogram(x=values, xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker={"color": PLAIN})
+    return figure.add_vline(x=EXPLAINED, line={"color": KEY, "width": 1, "dash": "dot"}).update_xaxes(range=[0, 1])
+
+
+def pca_plane(a: Analysis) -> go.Figure:
+    """The elements on the first two principal components of the embedding."""
+    points, share = principal_components(a.view)
+    if points.shape[1] < 2:
+        points = torch.cat([points, torch.zeros(len(points), 1, dtype=points.dtype)], dim=1)
+    axes = [f"PC {i} ({100 * float(share[i]) if i < len(share) else 0:.0f} % of variance)" for i in (0, 1)]
+    return _points(a, points[:, :2], axes[0], axes[1], 1)
+
+
+def circle(a: Analysis, k: int) -> go.Figure:
+    """The elements in the plane of the embedding's components cos k and sin k."""
+    return _points(a, plane(a.view, k), f"W_E along cos {k} / sin {k}, axis 1 (weight)", "axis 2 (weight)", k)
+
+
+def _points(a: Analysis, points: Float[Tensor, "p 2"], x: str, y: str, k: int) -> go.Figure:
+    p = a.run.task.p
+    names = a.run.task.token_names[:p]
+    turn = [i * k % p for i in range(p)]
+    figure = _figure(x, y, 330)
+    figure.add_scatter(
+        x=points[:, 0].numpy(), y=points[:, 1].numpy(), mode="markers+text" if p <= 60 else "markers",
+        text=names, textposition="top center",
+        textfont={"size": 9}, marker={"color": turn, "colorscale": "Phase", "cmin": 0, "cmax": p, "size": 7},
+        hovertemplate="element %{text}: %{x:.3f}, %{y:.3f}<extra></extra>",
+    )  # fmt: skip
+    return figure.update_yaxes(scaleanchor="x", scaleratio=1)
+
+
+def example_neuron(a: Analysis, k: int) -> tuple[go.Figure, int, float] | None:
+    """The best explained neuron of a frequency, as a function of (a, b): figure, number, share explained; None where it has no neuron."""
+    share, frequency = neuron_power(a.view).max(0)
+    share = torch.where(frequency == k - 1, share, 0.0)
+    best = int(share.argmax())
+    if share[best] <= EXPLAINED:
+        return None
+    grid = a.view.on_grid(a.view.neurons[:, best])
+    return heatmap(grid, "b", "a", "activation"), best, float(share[best])
+
+
+def neuron_spectrum(a: Analysis) -> go.Figure:
+    """Share of the power of all neurons on each product of components of a and of b, on a log scale."""
+    grid = a.view.on_grid(a.view.neurons)
+    return _spectrum_2d(fourier.transform_2d(grid - grid.mean((0, 1))).square().sum(2))
+
+
+def logit_spectrum(a: Analysis) -> go.Figure:
+    """Share of the power of all logits on each product of components of a and of b, on a log scale."""
+    grid = a.view.on_grid(a.view.logits)
+    return _spectrum_2d(fourier.transform_2d(grid - grid.mean((0, 1))).square().sum(2))
+
+
+def _spectrum_2d(power: Float[Tensor, "component component"]) -> go.Figure:
+    shares = (power / power.sum().clamp_min(1e-300)).clamp_min(1e-6).log10()
+    figure = heatmap(shares, "component of b (1, cos 1, sin 1, …)", "component of a", "log₁₀ of share of power", _SEQUENTIAL, (-6.0, 0.0))
+    return figure
+
+
+def attention_to_first(a: Analysis, layer: int, head: int) -> go.Figure:
+    """How much the answer position attends to the first token, as a function of (a, b)."""
+    return heatmap(a.view.on_grid(a.view.attention[layer, head, :, 0]), "b", "a", "attention to a (share)", _SEQUENTIAL, (0.0, 1.0))
+
+
+def heatmap(
+    values: Float[Tensor, "y x"], x: str, y: str, unit: str, colours: Any = None, limits: tuple[float, float] | None = None
+) -> go.Figure:
+    """A heatmap in int8: 255 levels between `limits`, or symmetrically around 0 where none are given."""
+    if limits is None:
+        largest = max(float(values.abs().max()), 1e-12)
+        limits = (-largest, largest)
+    low, high = limits
+    levels = ((values - low) / (high - low) * 254 - 127).round().clamp(-127, 127).to(torch.int8).numpy()
+    ticks = np.linspace(low, high, 5)
+    figure = _figure(x, y, 330)
+    figure.add_heatmap(
+        z=levels, zmin=-127, zmax=127, colorscale=colours or _DIVERGING,
+        colorbar={
+            "title": {"text": unit, "side": "right"}, "thickness": 10, "len": 1, "tickvals": np.linspace(-127, 127, 5).tolist(),
+            "ticktext": [f"{tick:.3g}" for tick in ticks],
+        },
+        hovertemplate=f"{y} %{{y}}, {x} %{{x}}<extra></extra>",
+    )  # fmt: skip
+    return figure.update_yaxes(autorange="reversed")
+
+
+def _keys(a: Analysis) -> list[int]:
+    return a.keys.consensus if a.keys else []

@@ -1,0 +1,258 @@
+"""An analysis -> one HTML page that needs no network: plotly.js inlined once, a content security policy, constant ids."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+import plotly.graph_objects as go
+import plotly.offline
+from markupsafe import Markup
+
+from .. import __name__ as package
+from ..errors import NotApplicable
+from ..measures import MEASURES
+from ..measures.neurons import EXPLAINED
+from . import figures
+from .analysis import Analysis
+
+_MOST_PANELS = 6
+"""Key frequencies that get a picture of their own; with more, the page says how many are left out."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure with its heading and one sentence that says how to read it."""
+
+    title: str
+    caption: str
+    figure: go.Figure
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """Panels about one part of the network, or why there are none."""
+
+    title: str
+    lead: str
+    panels: list[Panel]
+    missing: str = ""
+
+
+def render(a: Analysis) -> str:
+    """The whole page as text."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = number
+    folder = resources.files(package) / "report"
+    plotly_js = plotly.offline.get_plotlyjs()
+    script = (folder / "page.js").read_text()
+    sections = list(_sections(a))
+    numbered = iter(range(10_000))
+    return environment.from_string((folder / "page.html").read_text()).render(
+        a=a,
+        verdict=verdict(a),
+        facts=facts(a),
+        sections=[(s, [(next(numbered), panel, _json(panel.figure)) for panel in s.panels]) for s in sections],
+        rows=list(_rows(a)),
+        style=Markup((folder / "page.css").read_text()),
+        plotly_js=Markup(plotly_js),
+        script=Markup(script),
+        script_hashes=" ".join(f"'sha256-{_sha256(text)}'" for text in (plotly_js, script)),
+    )
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _json(figure: go.Figure) -> Markup:
+    """The figure as JSON that cannot end its script element."""
+    text: str = figure.to_json()
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def number(value: float) -> str:
+    """Three or four digits, whatever the size."""
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.3g}"
+    return f"{value:.4g}"
+
+
+def verdict(a: Analysis) -> str:
+    """The sentence that the page opens with."""
+    accuracy = a.values["accuracy"]
+    known = "test" in accuracy.coords["part"].values
+    if a.generalised:
+        return "Yes: it generalises."
+    if not known:
+        return "Not known: it is not recorded which examples it was trained on."
+    right = float(accuracy.sel(part="test"))
+    train = float(accuracy.sel(part="train"))
+    return f"No: it has {'memorised and ' if train >= 0.99 else ''}not generalised. {100 * right:.1f} % of the unseen examples are right."
+
+
+def facts(a: Analysis) -> list[tuple[str, str]]:
+    """What the reader wants next: did it generalise, when, with which frequencies, how sure."""
+    accuracy, loss = a.values["accuracy"], a.values["loss"]
+    parts = [str(part) for part in accuracy.coords["part"].values]
+    found = [
+        ("Accuracy", ", ".join(f"{part} {100 * float(accuracy.sel(part=part)):.2f} %" for part in parts)),
+        ("Loss", ", ".join(f"{part} {number(float(loss.sel(part=part)))}" for part in parts) + " nats"),
+    ]
+    train, test = a.crossing("train_accuracy", 0.99), a.crossing("test_accuracy", 0.99)
+    if test is not None:
+        delay = f"; train accuracy did by step {train.by:,}" if train else ""
+        found.append(("When", f"test accuracy first reached 99 % after step {test.before:,} and by step {test.by:,}{delay}"))
+    elif train is not None:
+        found.append(("When", f"train accuracy reached 99 % by step {train.by:,}; test accuracy never did"))
+    if a.keys is None:
+        found.append(("Key frequencies", "none: " + next(iter(a.skipped.values()), "no rule applies")))
+    else:
+        keys = a.keys.consensus
+        shown = ", ".join(map(str, keys)) if keys else "none that more than half of the rules agree on"
+        found.append(("Key frequencies", f"{shown} (of 1 to {a.run.task.p // 2})"))
+        rules = "; ".join(f"{rule}: {_several(found_k)}" for rule, found_k in a.keys.rules.items())
+        found.append(
+            ("How sure", f"{len(a.keys.rules)} rules agree to {a.keys.agreement:.2f} (mean Jaccard index, 1 is full agreement). {rules}")
+        )
+    counts = [sum(claim.verdict == v for claim in a.claims) for v in ("supported", "refuted", "not tested")]
+    found.append(("Claims", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested"))
+    return found
+
+
+def _several(keys: list[int]) -> str:
+    if len(keys) > 12:
+        return f"{len(keys)} frequencies"
+    return " ".join(map(str, keys)) or "none"
+
+
+def _sections(a: Analysis) -> Iterator[Section]:
+    keys = a.keys.consensus if a.keys else []
+    shown = keys[:_MOST_PANELS]
+    more = f" {len(keys) - len(shown)} more key frequencies are not drawn." if len(keys) > len(shown) else ""
+    yield Section(
+        "Training",
+        f"Losses and accuracies of {a.run.task.symbol}. Ticks mark snapshots, the dotted line the analysed step, "
+        "shades the phases by accuracy: " + ", ".join(f"{name} {start:,}–{end:,}" for name, (start, end) in a.phases.items()) + ".",
+        [
+            Panel("Loss", "Mean over the examples, log axis.", figures.losses(a), wide=True),
+            Panel("Accuracy", "Share of examples whose largest logit is right.", figures.accuracies(a), wide=True),
+        ]
+        if not a.history.empty
+        else [],
+        "" if not a.history.empty else "This run has no history.",
+    )
+    yield _section(
+        "Embedding",
+        "If the network works with frequencies, few components of W_E are long, and the elements lie on circles in their planes." + more,
+        lambda: [
+            Panel("Spectrum of W_E", "Left bar cosine, right bar sine; key frequencies are red.", figures.embedding_spectrum(a), wide=True),
+            Panel("Principal components", "Elements on the first two, coloured in their order.", figures.pca_plane(a)),
+            *(Panel(f"Circle of k = {k}", _circle_caption(a, k), figures.circle(a, k)) for k in shown),
+        ],
+    )
+    yield _section(
+        "Neurons",
+        "A neuron of one frequency is a function of a and b with that period. Activations after the nonlinearity, at the answer position.",
+        lambda: [
+            Panel(
+                "Clusters",
+                f"Neurons of which one frequency explains > {EXPLAINED:.0%} of the variance.",
+                figures.neuron_clusters(a),
+            ),
+            Panel("Explained variance", f"Right of the line ({EXPLAINED}) a neuron counts.", figures.neuron_explained_variance(a)),
+            Panel(
+                "2-D spectrum of all neurons", "Bright points off the axes are products of waves in a and b.", figures.neuron_spectrum(a)
+            ),
+            *_neuron_panels(a, shown),
+        ],
+    )
+    yield _section(
+        "Logits",
+        "The logits of a network that adds by frequencies are sums of cos w(c* − c), c* the right answer.",
+        lambda: [
+            Panel("Cosines in the logits", "Cosine similarity with cos w(c* − c) for each frequency.", figures.logit_cosines(a), wide=True),
+            Panel("2-D spectrum of the logits", "Summed over answers; bright blocks at the keys.", figures.logit_spectrum(a)),
+        ],
+    )
+    yield _section(
+        "Readout",
+        "W_L = W_out W_U: what each neuron adds to each logit.",
+        lambda: [Panel("Spectrum of W_L", "Over the answers; key frequencies are red.", figures.readout_spectrum(a), wide=True)],
+    )
+    yield _section("Attention", _attention_lead(a), lambda: list(_attention_panels(a)))
+
+
+def _section(title: str, lead: str, panels: Callable[[], list[Panel]]) -> Section:
+    """A section whose figures may have no meaning here: then it says why instead."""
+    try:
+        return Section(title, lead, panels())
+    except NotApplicable as reason:
+        return Section(title, lead, [], f"Not shown: {reason}.")
+    except KeyError as name:
+        return Section(title, lead, [], f"Not shown: {name.args[0]} was not measured.")
+
+
+def _circle_caption(a: Analysis, k: int) -> str:
+    angle, spread = (float(a.values[name].sel(freq=k)) for name in ("circle.angle", "circle.radius_spread"))
+    return f"Angle follows {k}·a to {angle:.3f} (1 is exact), radius spread {spread:.2f} (0 is a perfect circle)."
+
+
+def _neuron_panels(a: Analysis, keys: list[int]) -> Iterator[Panel]:
+    for k in keys:
+        if (example := figures.example_neuron(a, k)) is not None:
+            figure, neuron, share = example
+            yield Panel(f"Neuron {neuron}, k = {k}", f"Its frequency explains {100 * share:.1f} % of its variance.", figure)
+
+
+def _attention_lead(a: Analysis) -> str:
+    mean, variance = a.values.get("attention.mean"), a.values.get("attention.variance")
+    if mean is None or variance is None:
+        return "How much the answer position attends to each token."
+    words = [str(word).split(": ")[1] for word in mean.coords["pos"].values]
+    heads = [
+        f"layer {layer} head {head}: "
+        + ", ".join(
+            f"{word} {float(mean[layer, head, i]):.2f} ± {float(variance[layer, head, i]) ** 0.5:.2f}" for i, word in enumerate(words)
+        )
+        for layer in range(mean.sizes["layer"])
+        for head in range(mean.sizes["head"])
+    ]
+    return "How much the answer position attends to each token, mean ± standard deviation over all inputs. " + "; ".join(heads[:16]) + "."
+
+
+def _attention_panels(a: Analysis) -> Iterator[Panel]:
+    layers, heads = a.view.attention.shape[:2]
+    for layer in range(layers):
+        for head in range(min(heads, 8)):
+            yield Panel(
+                f"Layer {layer}, head {head}", "Attention from the answer position to a.", figures.attention_to_first(a, layer, head)
+            )
+
+
+def _rows(a: Analysis) -> Iterator[tuple[str, str, str, str, str]]:
+    """Every measure: name, value in short, unit, source, definition."""
+    for name, value in a.values.items():
+        yield name, summary(value), MEASURES[name].unit, MEASURES[name].ref, MEASURES[name].doc.split("\n\n")[0]
+
+
+def summary(value: Any) -> str:
+    """A value in a few words: the number, the few numbers by name, or their range."""
+    if isinstance(value, float):
+        return number(value)
+    if value.dtype == bool:
+        chosen = [int(k) for k in value.coords[value.dims[0]].values[value.values]]
+        return _several(chosen)
+    if value.ndim == 1 and value.size <= 4:
+        labels = value.coords[value.dims[0]].values
+        return ", ".join(f"{label} {number(float(x))}" for label, x in zip(labels, value.values, strict=True))
+    if value.dims == ("parameter",):
+        return f"total {number(float(value.sel(parameter='total')))}"
+    size = " × ".join(f"{value.sizes[dim]} {dim}" for dim in value.dims)
+    return f"{number(float(value.min()))} to {number(float(value.max()))} over {size}"

@@ -1,0 +1,189 @@
+"""The command line: what it prints, where, and with which exit code; never a traceback for a user's mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import grokinterp as gi
+from conftest import TINY
+from grokinterp.cli import main
+
+TINY_FLAGS = [f"--set={key}={'' if value is None else value}" for key, value in TINY.items()]
+
+
+@pytest.fixture
+def grokinterp(capsys, monkeypatch):
+    """Runs the command in this process: returns exit code, stdout and stderr."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["grokinterp", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_help_starts_in_under_half_a_second():
+    command = [str(Path(sys.executable).with_name("grokinterp")), "--help"]
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+def test_train_analyze_verify_in_a_row(grokinterp, tmp_path):
+    out = tmp_path / "run"
+    code, stdout, stderr = grokinterp("train", "modular_addition", "--preset", "quick", *TINY_FLAGS, "--out", out)
+    assert (code, stderr) == (0, "")
+    assert "3 snapshots" in stdout
+    assert f"grokinterp analyze {out}" in stdout
+
+    code, stdout, stderr = grokinterp("analyze", out, "--step", "10")
+    assert (code, stderr) == (0, "")
+    assert "step 10" in stdout
+    report = json.loads((out / "report.json").read_text())
+    assert report["step"] == 10
+    assert report["generalised"] is False
+    assert "<html" in (out / "report.html").read_text()
+
+    assert grokinterp("verify", out) == (0, "7 files, all as they were written\n", "")
+
+
+def test_json_goes_to_stdout_alone(grokinterp, tmp_path):
+    out = tmp_path / "run"
+    code, stdout, _ = grokinterp("train", "modular_addition", "--preset", "quick", *TINY_FLAGS, "--out", out, "--json")
+    assert code == 0
+    assert json.loads(stdout)["step"] == 20
+    assert json.loads(grokinterp("analyze", out, "--json")[1])["schema"] == 1
+    assert json.loads(grokinterp("verify", out, "--json")[1]) == {"files": 7, "damaged": {}}
+
+
+@pytest.mark.parametrize("what", ["tasks", "presets", "measures"])
+def test_lists_are_tables_and_json(grokinterp, what):
+    code, stdout, _ = grokinterp("list", what)
+    assert code == 0
+    rows = json.loads(grokinterp("list", what, "--json")[1])
+    assert rows
+    assert all(all(row.values()) for row in rows)
+    assert next(iter(rows[0].values())).split(".")[0] in stdout
+
+
+def test_a_measure_can_be_chosen(grokinterp, tiny_run):
+    grokinterp("analyze", tiny_run.path, "--measure", "gini.W_E")
+    assert set(json.loads((tiny_run.path / "report.json").read_text())["measures"]) == {"gini.W_E", "loss", "accuracy"}
+
+
+MISTAKES = [
+    (["train", "modular_addtion", "--out", "{new}"], 2, "did you mean 'modular_addition'?"),
+    (["train", "modular_addition", "--p", "1", "--out", "{new}"], 2, "task.p: input should be greater than or equal to 2, got 1"),
+    (["train", "modular_addition", "--preset", "quik", "--out", "{new}"], 2, "did you mean 'quick'?"),
+    (["train", "modular_addition", "--set", "training.lrr=1", "--out", "{new}"], 2, "unknown key 'training.lrr'; did you mean 'lr'?"),
+    (
+        ["train", "modular_addition", "--set", "training.fraction=1", "--out", "{new}"],
+        2,
+        "training.fraction: needs a number between 0 and 1",
+    ),
+    (["train", "modular_addition", "--set", "training.fraction=0.00001", "--out", "{new}"], 2, "leaves 0 to train on"),
+    (["train", "modular_addition", "--set", "model.n_heads=3", "--out", "{new}"], 2, "3 heads do not divide d_model 128"),
+    (["train", "modular_addition", "--set", "nonsense", "--out", "{new}"], 2, "needs KEY=VALUE"),
+    (["train", "modular_addition", "--p", "100000", "--out", "{new}"], 2, "GB are free: choose fewer elements"),
+    (["train", "group_composition", "--set", "task.group=S99", "--out", "{new}"], 2, "choose fewer elements"),
+    (["train", "modular_addition", "--config", "{new}.toml", "--out", "{new}"], 2, "cannot read the configuration"),
+    (["train", "modular_addition", "--config", "x.toml", "--preset", "quick", "--out", "{new}"], 2, "choose one"),
+    (["train", "modular_addition", "--out", "{file}"], 2, "is a file"),
+    (["train", "modular_addition", "--out", "/proc/no/such"], 1, "cannot write"),
+    (["train", "modular_addition"], 2, "Missing option"),
+    (["analyze", "{new}"], 2, "it does not exist"),
+    (["analyze", "{empty}"], 2, "it has no run.json"),
+    (["analyze", "{file}"], 2, "it is no directory"),
+    (["analyze", "{run}", "--step", "15"], 2, "no snapshot at step 15; the nearest are at 10 and 20"),
+    (["analyze", "{run}", "--step", "-9"], 2, "has 3 snapshots"),
+    (["analyze", "{run}", "--measure", "gini.W_F"], 2, "did you mean 'gini.W_"),
+    (["analyze", "{run}", "--out", "/proc/no/such"], 1, "cannot write"),
+    (["verify", "{empty}"], 2, "holds no run"),
+    (["list", "measure"], 2, "did you mean 'measures'?"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), MISTAKES, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "")
+def test_a_mistake_gets_one_clear_line(grokinterp, tiny_run, tmp_path, arguments, code, says):
+    places = {"new": tmp_path / "new", "empty": tmp_path / "empty", "file": tmp_path / "file", "run": tiny_run.path}
+    places["empty"].mkdir()
+    places["file"].write_text("not a run")
+    found, stdout, stderr = grokinterp(*(argument.format(**places) for argument in arguments))
+    assert found == code
+    assert says in " ".join(stderr.replace("│", " ").split())
+    assert "Traceback" not in stderr
+    assert stdout == ""
+    assert not places["new"].exists()
+    if "Missing option" not in says:
+        assert stderr.count("\n") == 1
+
+
+def test_a_flipped_byte_is_named_with_file_and_step(grokinterp, tiny_run):
+    file = tiny_run.path / "snapshots" / "step_00000010.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    for command in (["verify", tiny_run.path], ["analyze", tiny_run.path, "--step", "10"]):
+        code, _, stderr = grokinterp(*command)
+        assert code == 1
+        assert "step_00000010.safetensors (step 10) is damaged" in stderr
+        assert "Traceback" not in stderr
+    assert grokinterp("analyze", tiny_run.path)[0] == 0
+
+
+def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept_for_debug(grokinterp, tiny_run, monkeypatch):
+    def broken(path):
+        raise RuntimeError("what nobody\nexpected")
+
+    monkeypatch.setattr("grokinterp.runs.load_run", broken)
+    code, _, stderr = grokinterp("verify", tiny_run.path)
+    assert code == 1
+    assert stderr == "grokinterp: RuntimeError: what nobody expected; `grokinterp --debug ...` shows where\n"
+    with pytest.raises(RuntimeError):
+        grokinterp("--debug", "verify", tiny_run.path)
+
+
+def test_a_locked_run_exits_with_3_and_names_the_holder(grokinterp, tmp_path):
+    out = tmp_path / "run"
+    flags = ["modular_addition", "--preset", "quick", *TINY_FLAGS, "--set=training.steps=1000000", "--out", str(out)]
+    first = subprocess.Popen([str(Path(sys.executable).with_name("grokinterp")), "train", *flags])
+    try:
+        wait_for(lambda: (out / "manifest.jsonl").exists())
+        code, _, stderr = grokinterp("train", *flags)
+        assert code == 3
+        assert f"pid {first.pid}" in stderr
+        assert os.uname().nodename in stderr
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_a_config_file_and_flags_give_the_configuration(grokinterp, tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('[task]\nname = "modular_addition"\np = 5\n[model]\nd_model = 8\n[training]\nsteps = 3\nlr = 0.5\n')
+    assert grokinterp("train", "modular_subtraction", "--config", file, "--set", "training.lr=0.25", "--out", tmp_path / "run")[0] == 0
+    config = gi.load_run(tmp_path / "run").config
+    assert (config.task["name"], config.task["p"], config.training.lr, config.training.steps) == ("modular_subtraction", 5, 0.25, 3)
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)

@@ -1,0 +1,55 @@
+"""The README keeps its promises: every command, preset and file that it names is there, and every command is in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import grokinterp as gi
+from grokinterp.cli import app
+from grokinterp.training import PRESETS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_command_is_in_the_readme():
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert commands == set(re.findall(r"grokinterp (train|analyze|list|verify|replay|import)\b", README))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_in_the_readme(preset):
+    assert f"`{preset}`" in README
+
+
+@pytest.mark.parametrize("target", re.findall(r"`make ([\w-]+)`", README))
+def test_every_make_target_that_the_readme_names_is_there(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_every_file_that_the_readme_links_is_there(path):
+    assert (ROOT / path).exists()
+
+
+def test_the_python_example_of_the_readme_runs(quick_run, monkeypatch, tmp_path):
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gi, "train", lambda config, out: quick_run)
+    monkeypatch.setattr(gi, "load_run", lambda path: quick_run)
+    exec(code, {})
+
+
+def test_the_changelog_has_the_version():
+    assert f"## {gi.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("name", list(gi.MEASURES))
+def test_every_measure_says_what_it_is_in_what_unit_and_by_whom(name):
+    known = gi.MEASURES[name]
+    assert known.doc.endswith(".")
+    assert known.unit
+    assert len(known.ref) > 10

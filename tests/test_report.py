@@ -1,0 +1,202 @@
+"""The report: its values against the measures, its page in a real browser with the network off."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+import grokinterp as gi
+from conftest import tiny
+
+SCHEMA = {
+    "schema", "run", "task", "step", "loss", "accuracy", "generalised", "key_frequencies", "phases", "measures", "claims", "skipped",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def quick_report(quick_run) -> gi.Report:
+    return gi.analyze(quick_run)
+
+
+def test_the_values_are_those_of_the_measures(quick_run, quick_report):
+    found = quick_report.to_dict()
+    view = quick_run.view(-1)
+    assert set(found) == SCHEMA
+    assert found["schema"] == 1
+    assert found["step"] == quick_run.steps[-1]
+    assert found["generalised"] is True
+    assert found["key_frequencies"]["consensus"] == gi.key_frequencies(view).consensus
+    assert set(found["measures"]) | set(found["skipped"]) == set(gi.MEASURES)
+    for name, entry in found["measures"].items():
+        value = gi.measure(name, view)
+        assert entry["value"] == (value if isinstance(value, float) else value.values.tolist())
+        assert (entry["unit"], entry["ref"]) == (gi.MEASURES[name].unit, gi.MEASURES[name].ref)
+    loss = gi.measure("loss", view)
+    assert found["loss"] == {part: float(loss.sel(part=part)) for part in ("train", "test", "all")}
+
+
+def test_report_json_is_strict_json_without_nan(quick_report, tmp_path):
+    quick_report.save_json(tmp_path / "report.json")
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    assert json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse) == quick_report.to_dict()
+
+
+def test_a_network_that_has_grokked_gets_its_claims_supported(quick_report):
+    verdicts = {claim["claim"]: claim["verdict"] for claim in quick_report.to_dict()["claims"]}
+    assert list(verdicts.values()).count("supported") == 6
+    assert {claim for claim, verdict in verdicts.items() if verdict == "not tested"} == {
+        "It computes as a clock (multiplies in the attention)",
+        "It computes as a pizza (averages, constant attention)",
+    }
+
+
+def test_a_fresh_network_gets_them_refuted_or_not_tested(quick_run):
+    found = gi.analyze(quick_run, step=0).to_dict()
+    assert found["generalised"] is False
+    assert found["key_frequencies"]["consensus"] == []
+    assert "supported" not in {claim["verdict"] for claim in found["claims"]}
+    assert found["skipped"]["restricted_loss.logit_dirs"] == "the network has no key frequencies"
+
+
+def test_phases_follow_each_other_and_match_the_history(quick_run, quick_report):
+    phases = quick_report.to_dict()["phases"]
+    history = quick_run.history.set_index("step")
+    assert list(phases) == ["memorisation", "plateau", "generalisation", "after"]
+    ends = [0, *(end for _, end in phases.values())]
+    assert [start for start, _ in phases.values()] == ends[:-1]
+    assert history["train_accuracy"][phases["memorisation"][1]] >= 0.99
+    assert (history["train_accuracy"].loc[: phases["memorisation"][1] - 1] < 0.99).all()
+    assert history["test_accuracy"][phases["plateau"][1]] >= 0.5
+    assert history["test_accuracy"][phases["generalisation"][1]] >= 0.99
+    assert (history["test_accuracy"].loc[: phases["generalisation"][1] - 1] < 0.99).all()
+
+
+@pytest.fixture(
+    params=[
+        {"task": {"name": "group_composition", "group": "S3"}},
+        {"task.name": "modular_division", "task.p": 7},
+        {"task.p": 2, "training.fraction": 0.5},
+        {"task.p": 3},
+        {"task.p": 4},
+        {"model.d_mlp": 0},
+        {"model.n_layers": 2, "model.normalization": "LN", "task.layout": "a op b ="},
+        {"training.loss": "mse"},
+        {"task.p": 5, "model.d_model": 1, "model.n_heads": 1},
+    ],
+    ids=lambda overrides: " ".join(map(str, overrides.values())),
+)
+def odd_run(request, tmp_path):
+    return gi.train(tiny(**request.param), tmp_path / "odd", progress=False)
+
+
+def test_every_task_and_network_gets_a_report_with_reasons_for_what_is_missing(odd_run):
+    report = gi.analyze(odd_run)
+    found = report.to_dict()
+    assert set(found["measures"]) | set(found["skipped"]) == set(gi.MEASURES)
+    assert all(reason and "\n" not in reason for reason in found["skipped"].values())
+    json.dumps(found, allow_nan=False)
+    assert found["task"]["symbol"] in text_of(report.to_html())
+
+
+def test_a_run_without_any_evaluation_after_the_first_step_has_no_phases_but_a_report(tmp_path):
+    run = gi.train(tiny(**{"training.steps": 1}), tmp_path / "short", progress=False)
+    assert gi.analyze(run).to_dict()["phases"].keys() <= {"memorisation"}
+
+
+def test_the_page_opens_with_the_answer(quick_run, quick_report):
+    assert "Yes: it generalises." in text_of(quick_report.to_html())[:400]
+    early = text_of(gi.analyze(quick_run, step=0).to_html())
+    assert "No: it has not generalised." in early[:400]
+
+
+def test_the_page_takes_nothing_from_the_network_and_runs_only_its_own_scripts(quick_report):
+    page = quick_report.to_html()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert "default-src 'none'" in policy
+    assert "unsafe-inline" not in policy.split("style-src")[0]
+    assert "unsafe-eval" not in policy
+    assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=\"(?!data:)", page)
+    assert page.count("plotly.js v") == 1
+    assert len(page) < 10e6
+
+
+def test_text_from_a_run_cannot_become_markup(quick_run, tmp_path):
+    hostile = tmp_path / "<img src=x onerror=alert(1)>"
+    shutil.copytree(quick_run.path, hostile)
+    assert "<img" not in gi.analyze(gi.load_run(hostile)).to_html()
+
+
+def text_of(page: str) -> str:
+    """What a reader sees, scripts and styles left out."""
+    parser = _Text()
+    parser.feed(page)
+    return " ".join(" ".join(parser.text).split())
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self._silent = False
+
+    def handle_starttag(self, tag, attrs):
+        self._silent = tag in ("script", "style", "title")
+
+    def handle_endtag(self, tag):
+        self._silent = False
+
+    def handle_data(self, data):
+        if not self._silent:
+            self.text.append(data)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium, or a skip with the reason; a failure where GROKINTERP_BROWSER=required."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        message = "no Chromium is installed"
+        pytest.fail(message) if os.environ.get("GROKINTERP_BROWSER") == "required" else pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")], ids=["desktop", "phone"])
+@pytest.mark.parametrize("step", [-1, 0], ids=["grokked", "fresh"])
+def test_the_page_draws_every_figure_offline_without_a_console_error(browser, quick_run, tmp_path, width, scheme, step):
+    file = tmp_path / "report.html"
+    gi.analyze(quick_run, step).save_html(file)
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, color_scheme=scheme)
+    page = context.new_page()
+    problems: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(file.as_uri())
+    page.wait_for_function("document.documentElement.dataset.ready === 'yes'", timeout=60_000)
+
+    assert problems == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert page.locator(".plot").count() == page.locator(".plot .main-svg:first-child").count() > 5
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    titles = page.evaluate("[...document.querySelectorAll('.plot')].map(p => [p.layout.xaxis.title.text, p.layout.yaxis.title.text])")
+    assert all(x and y for x, y in titles)
+    values = page.evaluate("[...document.querySelectorAll('.plot')].map(p => p._fullData.length)")
+    assert all(count >= 1 for count in values)
+    assert math.isfinite(page.evaluate("document.querySelector('#plot0').data[0].y.length ?? 1"))
+    context.close()
