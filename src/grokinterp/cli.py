@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -141,10 +142,11 @@ def analyze(
     from .report.page import facts, summary, verdict
     from .runs import load_run
 
-    report = analyze_run(load_run(run_dir), step, measure)
     folder = run_dir if out is None else out
-    report.save_json(folder / "report.json")
-    report.save_html(folder / "report.html")
+    with _status(f"measuring {run_dir}"):
+        report = analyze_run(load_run(run_dir), step, measure)
+        report.save_json(folder / "report.json")
+        report.save_html(folder / "report.html")
     if as_json:
         print(json.dumps(report.to_dict(), allow_nan=False))
         return
@@ -205,6 +207,13 @@ def verify(run_dir: RunDir, as_json: Json = False) -> None:
         print(f"{len(checked)} files, all as they were written")
     if damaged:
         raise DamagedFile(f"{len(damaged)} of {len(checked)} files are damaged: " + " | ".join(damaged.values()))
+
+
+def _status(text: str) -> AbstractContextManager[Any]:
+    """A spinner on stderr while something takes seconds; nothing where that is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(text)
 
 
 def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

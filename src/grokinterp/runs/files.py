@@ -44,6 +44,7 @@ def replace(path: Path, data: bytes) -> None:
     """Writes a file so that it is either the old or the new one, whole, whatever happens: temporary file, fsync, rename, fsync."""
     temporary = path.with_name(path.name + TEMPORARY)
     with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
