@@ -37,7 +37,7 @@ class View:
 
     def __init__(self, task: Task, model: HookedTransformer, step: int | None = None, split: Split | None = None) -> None:
         cfg = model.cfg
-        if cfg.d_vocab < task.d_vocab or cfg.d_vocab_out < task.n_answers or cfg.n_ctx < task.n_ctx:
+        if cfg.d_vocab != task.d_vocab or cfg.d_vocab_out < task.n_answers or cfg.n_ctx != task.n_ctx:
             raise UsageError(
                 f"the network takes {cfg.n_ctx} tokens of {cfg.d_vocab} kinds and gives {cfg.d_vocab_out} logits; {task.name} with "
                 f"p={task.p} and layout {task.layout!r} needs {task.n_ctx}, {task.d_vocab} and {task.n_answers}: "
@@ -45,14 +45,11 @@ class View:
             )
         self.task = task
         self.model = model
+        self._twin = in_float64(model)
         self.step = step
         self.split = split
         self.kept: dict[Callable[..., Any], Any] = {}
         """What measures have computed of this network and others build on."""
-
-    @cached_property
-    def _twin(self) -> HookedTransformer:
-        return in_float64(self.model)
 
     @cached_property
     def weights(self) -> dict[str, Float64[Tensor, "..."]]:
@@ -65,13 +62,19 @@ class View:
         names = [f"blocks.{layer}.{hook}" for layer in range(self.n_layers) for hook in ("attn.hook_pattern", "mlp.hook_post")]
         parts: dict[str, list[Tensor]] = {}
         with torch.no_grad():
-            for tokens in self.task.inputs.to(self._device).split(_CHUNK):
+            for tokens in self.task.inputs.to(self._device).split(self._together):
                 logits, cache = self._twin.run_with_cache(tokens, names_filter=lambda name: name in names)
                 assert isinstance(logits, Tensor)
                 parts.setdefault("logits", []).append(logits[:, -1].cpu())
                 for name, value in cache.items():
                     parts.setdefault(name, []).append(value[..., -1, :].cpu())
         return {name: torch.cat(values) for name, values in parts.items()}
+
+    @property
+    def _together(self) -> int:
+        """How many examples go through the network at once: all of them where a user's hook may look at the whole batch."""
+        hooks = (handle for point in self._twin.hook_dict.values() for handle in point.fwd_hooks)
+        return _CHUNK if all(handle.is_permanent for handle in hooks) else self.task.n_inputs
 
     @property
     def _device(self) -> torch.device:

@@ -112,7 +112,7 @@ def array(values: Tensor | Sequence[Any], dims: str | Sequence[str], **coords: S
     """A labelled array of plain numbers."""
     import xarray as xr
 
-    data = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    data = values.detach().cpu().numpy().copy() if isinstance(values, Tensor) else values
     return xr.DataArray(data, dims=[dims] if isinstance(dims, str) else list(dims), coords=dict(coords))
 
 

@@ -5,7 +5,9 @@ No rule needs a list typed by hand, and none leaves out a frequency: k runs from
 
 from __future__ import annotations
 
+import copy
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +30,7 @@ class KeyFrequencies:
     """What the rules found.
 
     Attributes:
-        consensus: the frequencies that more than half of the rules that apply agree on.
+        consensus: the frequencies that more than half of the rules agree on, of those that apply and tell frequencies apart.
         rules: for each rule that applies, what it found.
         agreement: mean Jaccard index over pairs of rules, 1 where all found the same; two empty findings count as the same.
         skipped: why a rule does not apply.
@@ -40,13 +42,17 @@ class KeyFrequencies:
     skipped: dict[str, str]
 
 
-@once_per_view
 def key_frequencies(view: View) -> KeyFrequencies:
     """The key frequencies of a network by every rule. Nothing is found where nothing is periodic.
 
     Raises:
         NotApplicable: no rule applies.
     """
+    return copy.deepcopy(_found(view))  # a caller may change the lists; the kept ones must stay as they are
+
+
+@once_per_view
+def _found(view: View) -> KeyFrequencies:
     rules: dict[str, list[int]] = {}
     skipped: dict[str, str] = {}
     for name, rule in RULES.items():
@@ -56,10 +62,19 @@ def key_frequencies(view: View) -> KeyFrequencies:
             skipped[name] = str(error)
     if not rules:
         raise NotApplicable(next(iter(skipped.values())))
-    votes = [k for found in rules.values() for k in found]
-    consensus = sorted(k for k in set(votes) if 2 * votes.count(k) > len(rules))
+    telling = [found for found in rules.values() if not _indiscriminate(found, n_frequencies(view.task.p))]
+    votes = [k for found in telling for k in found]
+    consensus = sorted(k for k in set(votes) if 2 * votes.count(k) > len(telling))
     pairs = [_jaccard(a, b) for a, b in itertools.combinations(rules.values(), 2)]
     return KeyFrequencies(consensus, rules, sum(pairs) / len(pairs) if pairs else 1.0, skipped)
+
+
+def _indiscriminate(found: list[int], n: int) -> bool:
+    """Whether a rule marks more than half of the frequencies: then it tells none from another, as on a random or memorising network.
+
+    A handful of frequencies can all be in use, so p < 10 is never judged so.
+    """
+    return n >= 5 and 2 * len(found) > n
 
 
 def chosen(view: View, keys: Sequence[int] | None) -> list[int]:
@@ -72,10 +87,14 @@ def chosen(view: View, keys: Sequence[int] | None) -> list[int]:
         return key_frequencies(view).consensus
     view.needs_frequencies()
     largest = n_frequencies(view.task.p)
-    for k in keys:
+    try:
+        wanted = {operator.index(k) for k in keys}
+    except TypeError:
+        raise UsageError(f"keys: needs a list of whole numbers, such as [1, 2], got {keys!r}") from None
+    for k in wanted:
         if not 1 <= k <= largest:
             raise UsageError(f"keys: {k} is no frequency of {view.task.symbol}: choose from 1 to {largest}")
-    return sorted(set(keys))
+    return sorted(wanted)
 
 
 def _jaccard(a: list[int], b: list[int]) -> float:

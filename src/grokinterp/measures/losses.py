@@ -58,5 +58,7 @@ def _projected(view: View, keys: Sequence[int] | None) -> Float64[Tensor, "n ans
         raise NotApplicable("the network has no key frequencies")
     waves = torch.cat([directions(view.task.p, k) for k in keys])[:, view.task.targets]
     # Orthonormal over the table whatever the task: for addition this only normalises.
-    onto = torch.linalg.qr(waves.T).Q
+    # By SVD, because they need not be independent: answers that never occur make some of them multiples of others.
+    u, s, _ = torch.linalg.svd(waves.T, full_matrices=False)
+    onto = u[:, s > 1e-9 * s[0]]
     return onto @ (onto.T @ view.logits)

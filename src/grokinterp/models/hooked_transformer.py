@@ -203,7 +203,14 @@ def in_float64(model: HookedTransformer) -> HookedTransformer:
     twin = copy.deepcopy(model)
     with _deprecation_silenced():
         twin.to(torch.float64, print_details=False)
+    for point in twin.hook_dict.values():
+        if point.fwd_hooks:  # what a user's hook puts in place may be float32: activations that the network itself gave, say
+            point.add_perma_hook(_to_float64)
     return twin.eval()
+
+
+def _to_float64(tensor: Tensor, *, hook: Any) -> Tensor:
+    return tensor.double()
 
 
 class _deprecation_silenced(warnings.catch_warnings):

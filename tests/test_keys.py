@@ -1,0 +1,234 @@
+"""Key frequencies: the rules find exactly the frequencies that a network was built with, and none where nothing is periodic."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+
+import controls
+import grokinterp as gi
+from grokinterp.errors import NotApplicable
+from grokinterp.measures import keys as rules_of_the_package
+
+RULES = ["w_e_norm", "neurons", "logits"]
+
+
+def found_by_each_rule(view):
+    return {rule: gi.measure(f"key_frequencies.{rule}", view) for rule in RULES}
+
+
+# Built networks
+
+
+@pytest.mark.parametrize(
+    ("p", "keys"),
+    [
+        (13, (1,)),
+        (13, (6,)),  # (p − 1) / 2, which Nanda's loop `range(1, p // 2)` never looks at
+        (17, (2, 5, 8)),
+        (19, (1, 9)),
+        (15, (1, 7)),  # composite
+        (12, (1, 6)),  # with the Nyquist frequency
+        (14, (3, 7)),
+        (16, (1, 5)),  # even, without it
+    ],
+)
+def test_every_rule_finds_exactly_the_frequencies_of_the_clock(p, keys):
+    view = controls.clock(p, keys)
+    assert float(gi.measure("accuracy", view).sel(part="all")) == 1
+    found = gi.key_frequencies(view)
+    assert found.rules == {rule: list(keys) for rule in RULES}
+    assert found.consensus == list(keys)
+    assert found.agreement == 1
+    assert found.skipped == {}
+
+
+@pytest.mark.parametrize(("p", "keys"), [(23, (11,)), (53, (1, 7, 26)), (113, (3, 20, 56))])
+def test_every_rule_finds_exactly_the_frequencies_of_the_pizza(p, keys):
+    view = controls.pizza(p, keys)
+    assert float(gi.measure("accuracy", view).sel(part="all")) == 1
+    assert gi.key_frequencies(view).rules == {rule: list(keys) for rule in RULES}
+
+
+def test_any_single_frequency_of_a_prime_is_found():
+    for k in range(1, 7):
+        assert gi.key_frequencies(controls.clock(13, (k,))).consensus == [k]
+
+
+def test_a_frequency_that_is_embedded_and_never_read_is_no_key():
+    found = gi.key_frequencies(controls.clock(17, (2, 5), idle=(7,)))
+    assert found.rules == {"w_e_norm": [2, 5, 7], "neurons": [2, 5], "logits": [2, 5]}
+    assert found.consensus == [2, 5]
+    assert found.agreement == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+
+
+def changed(view, name, rows, factor):
+    """The same network with some rows of a weight multiplied by a factor."""
+    model = copy.deepcopy(view.model)
+    with torch.no_grad():
+        dict(model.named_parameters())[name][rows] *= factor
+    return gi.view(model, view.task)
+
+
+@pytest.mark.parametrize(("loudness", "keys"), [(0.26, [2, 5, 7]), (0.24, [2, 5])])
+def test_the_embedding_rule_hears_what_is_louder_than_a_quarter_of_the_loudest(loudness, keys):
+    plain = controls.clock(17, (2, 5), idle=(7,))
+    view = changed(plain, "embed.W_E", (slice(None), slice(4, 6)), loudness)
+    assert gi.key_frequencies(view).rules["w_e_norm"] == keys
+
+
+@pytest.mark.parametrize(("alive", "keys"), [(6, [2, 5]), (5, [2])])
+def test_the_neuron_rule_needs_more_than_one_neuron_in_a_hundred(alive, keys):
+    plain = controls.clock(17, (2, 5))
+    assert plain.neurons.shape[1] == 2 * 289  # one in a hundred is 5.78
+    view = changed(plain, "blocks.0.mlp.W_in", (slice(None), slice(289 + alive, None)), 0)
+    assert gi.key_frequencies(view).rules["neurons"] == keys
+
+
+@pytest.mark.parametrize(("cosine", "keys"), [(0.051, [2, 5]), (0.049, [2])])
+def test_the_logit_rule_needs_a_cosine_above_a_twentieth(cosine, keys):
+    # Amplitudes 1 and r have cosines 1 and r over √(1 + r²).
+    r = cosine / math.sqrt(1 - cosine**2)
+    view = changed(controls.clock(17, (2, 5)), "unembed.W_U", slice(2, 4), r)
+    assert float(gi.measure("logit_cosine", view).sel(freq=5)) == pytest.approx(cosine)
+    assert gi.key_frequencies(view).rules["logits"] == keys
+
+
+def test_what_each_rule_finds_is_a_measure_over_all_frequencies():
+    view = controls.clock(12, (1, 6))
+    for rule, mask in found_by_each_rule(view).items():
+        assert mask.dims == ("freq",), rule
+        assert mask.freq.values.tolist() == [1, 2, 3, 4, 5, 6]
+        assert mask.values.tolist() == [True, False, False, False, False, True]
+
+
+def test_a_network_that_has_grokked_agrees_with_itself(quick_run):
+    found = gi.key_frequencies(quick_run.view(-1))
+    assert len(found.consensus) in range(2, 10)
+    assert found.rules["neurons"] == found.rules["logits"] == found.consensus
+    assert found.agreement > 0.5
+
+
+def test_what_a_caller_does_to_the_lists_changes_nothing_that_is_found_later():
+    shared = controls.clock(17, (2, 5))
+    view = gi.view(shared.model, shared.task)
+    found = gi.key_frequencies(view)
+    found.consensus.append(7)
+    found.rules["logits"].clear()
+    assert gi.key_frequencies(view).consensus == [2, 5]
+    assert gi.key_frequencies(view).rules["logits"] == [2, 5]
+
+
+# Nothing periodic
+
+
+@pytest.mark.parametrize("p", [23, 53, 54])
+def test_a_random_network_has_no_key_frequencies(p):
+    found = gi.key_frequencies(controls.random_network(p))
+    assert found.consensus == []
+    assert found.rules["neurons"] == found.rules["logits"] == []
+
+
+def test_a_network_that_has_memorised_a_random_table_has_no_key_frequencies():
+    view = controls.memoriser()
+    assert float(gi.measure("accuracy", view).sel(part="train")) == 1
+    assert gi.key_frequencies(view).consensus == []
+
+
+@pytest.mark.parametrize("p", [13, 22, 23])
+def test_a_look_up_table_is_always_right_and_has_no_key_frequencies(p):
+    # [c = c*] is the same amount of every cosine: none stands out.
+    view = controls.lookup(p)
+    assert float(gi.measure("accuracy", view).sel(part="all")) == 1
+    found = gi.key_frequencies(view)
+    assert found.rules["neurons"] == []
+    assert found.consensus == []
+
+
+# Arithmetic of the consensus
+
+
+def the_rules_find(monkeypatch, **found):
+    """Puts rules in place that find these frequencies of p = 11, or have a reason not to apply."""
+
+    def rule(result):
+        def find(view):
+            if isinstance(result, str):
+                raise NotApplicable(result)
+            return torch.tensor([k in result for k in range(1, 6)])
+
+        return find
+
+    monkeypatch.setattr(rules_of_the_package, "RULES", {name: rule(result) for name, result in found.items()})
+    shared = controls.random_network(11)
+    return gi.key_frequencies(gi.view(shared.model, shared.task))  # what a view has found once, it keeps
+
+
+def test_the_consensus_is_what_more_than_half_of_the_rules_found(monkeypatch):
+    found = the_rules_find(monkeypatch, one=[1, 2], two=[2, 3], three=[2])
+    assert found.rules == {"one": [1, 2], "two": [2, 3], "three": [2]}
+    assert found.consensus == [2]
+    assert found.agreement == pytest.approx((1 / 3 + 1 / 2 + 1 / 2) / 3)
+
+
+def test_half_of_the_rules_are_not_enough(monkeypatch):
+    assert the_rules_find(monkeypatch, one=[1, 5], two=[5]).consensus == [5]
+
+
+def test_rules_that_find_nothing_agree(monkeypatch):
+    found = the_rules_find(monkeypatch, one=[], two=[])
+    assert found.consensus == []
+    assert found.agreement == 1
+
+
+def test_one_rule_that_finds_nothing_disagrees_with_one_that_does(monkeypatch):
+    assert the_rules_find(monkeypatch, one=[], two=[1]).agreement == 0
+
+
+def test_a_rule_that_does_not_apply_has_no_vote(monkeypatch):
+    found = the_rules_find(monkeypatch, one=[1], two="there is no MLP", three=[1, 2])
+    assert found.rules == {"one": [1], "three": [1, 2]}
+    assert found.skipped == {"two": "there is no MLP"}
+    assert found.consensus == [1]
+    assert found.agreement == 1 / 2
+
+
+def test_a_single_rule_agrees_with_itself(monkeypatch):
+    found = the_rules_find(monkeypatch, one=[3, 4], two="no")
+    assert (found.consensus, found.agreement) == ([3, 4], 1)
+
+
+def test_where_no_rule_applies_the_reason_is_given(monkeypatch):
+    with pytest.raises(NotApplicable, match="elements are permutations"):
+        the_rules_find(monkeypatch, one="elements are permutations", two="no MLP")
+
+
+# Where rules do not apply
+
+
+def test_without_neurons_the_other_rules_decide():
+    found = gi.key_frequencies(controls.random_network(11, d_mlp=0))
+    assert list(found.rules) == ["w_e_norm", "logits"]
+    assert found.skipped == {"neurons": "the network has no MLP"}
+
+
+def test_pairs_that_are_left_out_silence_the_neuron_rule_alone():
+    found = gi.key_frequencies(controls.random_network(11, name="modular_division"))
+    assert list(found.rules) == ["w_e_norm", "logits"]
+    assert "leaves out pairs" in found.skipped["neurons"]
+
+
+def test_permutations_have_no_frequencies():
+    with pytest.raises(NotApplicable, match="no residues"):
+        gi.key_frequencies(controls.random_network(3, name="group_composition"))
+
+
+@pytest.mark.parametrize("p", [2, 3, 4, 5])
+def test_the_smallest_moduli_have_all_their_frequencies_looked_at(p):
+    for view in (controls.random_network(p), controls.clock(p, tuple(range(1, p // 2 + 1)))):
+        found = gi.key_frequencies(view)
+        assert set(found.consensus) <= set(range(1, p // 2 + 1))
+        assert all(len(mask) == p // 2 for mask in found_by_each_rule(view).values())
