@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import DamagedFile, WriteFailed
+from ..errors import DamagedFile, GrokinterpError, WriteFailed
 
 TEMPORARY = ".tmp"
 UNSEALED = "sha256:" + "0" * 64
@@ -40,6 +40,17 @@ def writing(path: Path) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns a failing read into one line; a file that is not there stays a FileNotFoundError, for the caller to understand."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise GrokinterpError(f"cannot read {path}: {error.strerror or error}") from None
+
+
 def replace(path: Path, data: bytes) -> None:
     """Writes a file so that it is either the old or the new one, whole, whatever happens: temporary file, fsync, rename, fsync."""
     temporary = path.with_name(path.name + TEMPORARY)
@@ -54,6 +65,13 @@ def replace(path: Path, data: bytes) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+        sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, durably; it need not be there."""
+    with writing(path):
+        path.unlink(missing_ok=True)
         sync_folder(path.parent)
 
 
@@ -78,9 +96,11 @@ def read_sealed(path: Path) -> bytes:
 
     Raises:
         DamagedFile: any byte of it changed since it was sealed.
-        OSError: it cannot be read.
+        GrokinterpError: it cannot be read.
+        FileNotFoundError: it is not there.
     """
-    data = path.read_bytes()
+    with reading(path):
+        data = path.read_bytes()
     seal = _SEAL.search(data)
     if seal is None or hashlib.sha256(data[: seal.start()] + UNSEALED.encode() + data[seal.end() :]).hexdigest().encode() != seal[1]:
         raise DamagedFile(f"{path} is damaged: it does not match the sha256 that it carries; restore it from a copy")
@@ -115,9 +135,11 @@ def read_log(path: Path, whole: bool) -> tuple[list[dict[str, Any]], int]:
 
     Raises:
         DamagedFile: a line does not match its checksum, or the log must be whole and is not.
+        GrokinterpError: it cannot be read.
     """
     try:
-        data = path.read_bytes()
+        with reading(path):
+            data = path.read_bytes()
     except FileNotFoundError:
         data = b""
     *lines, tail = data.split(b"\n")
@@ -149,7 +171,11 @@ class Log:
         self.records, self._end = read_log(path, whole=False)
         with writing(path):
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-            os.ftruncate(self._file, self._end)
+            try:
+                os.ftruncate(self._file, self._end)
+            except OSError:
+                self.close()
+                raise
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Writes one line; a line that does not fit on the disk leaves no trace."""

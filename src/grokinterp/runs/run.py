@@ -25,7 +25,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun
-from ..models import Weights, hooked_transformer
+from ..models import Weights, hooked_transformer, weight_shapes
 from ..tasks import Split, Task
 from ..training import TrainConfig
 from ..view import View
@@ -98,7 +98,7 @@ class Run:
         import pandas as pd
 
         columns = ["step", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "grad_norm"]
-        return pd.DataFrame(self._evaluated, columns=columns)
+        return pd.DataFrame(self._evaluated, columns=columns).astype({name: "int64" if name == "step" else "float64" for name in columns})
 
     def resolve(self, step: int) -> int:
         """The committed step that `step` means: itself, or counted from the end where it is negative.
@@ -127,7 +127,9 @@ class Run:
         """
         record = self._records[self.resolve(step)]
         data = read_hashed(self.path / record["file"], record["sha256"], f"step {record['step']}")
-        return safetensors.torch.load(data)
+        weights = safetensors.torch.load(data)
+        # safetensors hands them over in no fixed order.
+        return {name: weights[name] for name in weight_shapes(self.config.model, self.task)}
 
     def model(self, step: int) -> HookedTransformer:
         """The network at a committed step, in evaluation mode; any hook works."""
@@ -154,12 +156,13 @@ class Run:
                 yield record["file"], str(error)
         for slot in SLOTS:
             path = resume_file(self.path, slot)
-            if path.exists():
-                try:
-                    read_sealed(path)
-                    yield str(path.relative_to(self.path)), None
-                except DamagedFile as error:
-                    yield str(path.relative_to(self.path)), str(error)
+            try:
+                read_sealed(path)
+                yield str(path.relative_to(self.path)), None
+            except FileNotFoundError:  # there are two only while training goes on
+                continue
+            except GrokinterpError as error:
+                yield str(path.relative_to(self.path)), str(error)
 
     def _log(self, name: str, expected: int | None) -> list[dict[str, Any]]:
         records, _ = read_log(self.path / name, whole=self.finished is not None)
@@ -187,8 +190,6 @@ def read_run_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         what = "does not exist" if not path.exists() else "is no directory" if not path.is_dir() else "has no run.json"
         raise NotARun(f"{path} holds no run: it {what}; give the directory that `grokinterp train --out` made") from None
-    except OSError as error:
-        raise GrokinterpError(f"cannot read {path / 'run.json'}: {error.strerror}") from None
     record: dict[str, Any] = json.loads(data)
     if record["format"] != FORMAT:
         raise GrokinterpError(f"{path} is of run format {record['format']}, and this grokinterp reads format {FORMAT}: install a newer one")
@@ -225,7 +226,7 @@ def _newest_account(path: Path) -> dict[str, Any]:
     for slot in SLOTS:
         try:
             found = read_resume(resume_file(path, slot))
-        except DamagedFile:  # no part of what a reader reads; verify and resuming report it
+        except GrokinterpError:  # no part of what a reader reads; verify and resuming report it
             continue
         if found is not None:
             accounts.append(found[1])

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import signal
 import socket
 import sys
@@ -19,7 +20,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,7 +30,7 @@ import safetensors.torch
 from ..errors import ConfigError, DamagedFile, Diverged, GrokinterpError, Interrupted, NotARun, RunLocked, UsageError
 from ..models import Weights
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
-from .files import TEMPORARY, UNSEALED, Log, replace, sealed, writing
+from .files import TEMPORARY, UNSEALED, Log, reading, remove, replace, sealed, writing
 from .run import FORMAT, SLOTS, Run, read_resume, read_run_json, resume_file, rows_hash
 
 _SECONDS_BETWEEN_RESUME_STATES = 5.0
@@ -52,11 +53,13 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = True, progress
         WriteFailed: the disk is full or read-only; the same call goes on from there.
     """
     path = Path(out)
-    trainer_for = _prepared(config, path, resume)
-    with _Writer(path, config) as writer:
-        if writer.record["finished"]:
-            return Run(path)
-        trainer = trainer_for(writer.resume_state())
+    if _holds_this_run(config, path, resume) and read_run_json(path)["finished"]:
+        return Run(path)
+    # A configuration that cannot be trained leaves no directory behind.
+    trainer = Trainer(config)
+    with _Writer(path, config, resume) as writer:
+        state = writer.resume_state()
+        trainer = trainer if state is None else Trainer(config, state)
         with _asked_to_stop(trainer), _progress_bar(config, progress) as show:
             try:
                 for snapshot in trainer:
@@ -66,32 +69,38 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = True, progress
                         writer.save_resume_state(trainer)
                         raise Interrupted(f"interrupted at step {snapshot.step}; nothing is lost: run the same command again to go on")
             except Diverged as error:
-                raise Diverged(f"{error}; the last good snapshot is at step {writer.last_committed_step} of {path}") from None
+                raise Diverged(f"{error}; {writer.last_good_snapshot}") from None
     return Run(path)
 
 
-def _prepared(config: TrainConfig, path: Path, resume: bool) -> Any:
-    """Refuses what can be refused before anything is written; returns what makes a trainer from a state."""
-    if (path / "run.json").exists():
-        if not resume:
-            raise UsageError(f"{path} already holds a run, and resuming was not wanted: choose another directory")
-        found = TrainConfig.make(read_run_json(path)["config"])
-        if differ := differences(found, config):
-            raise ConfigError(
-                f"{path} holds a run of another configuration: {'; '.join(_both_values(key, found, config) for key in differ)}; "
-                f"choose another directory, or the same configuration"
-            )
-        return lambda state: Trainer(config, state)
-    if path.exists():
-        if not path.is_dir():
-            raise NotARun(f"{path} is a file: choose a directory for the run")
-        ours = {"lock", "snapshots", "resume", "manifest.jsonl", "metrics.jsonl"}
-        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in ours and not entry.name.endswith(TEMPORARY))
-        if foreign:
-            raise NotARun(f"{path} is not empty and holds no run ({foreign[0]} is there): choose a new or an empty directory")
-    # A configuration that cannot be trained leaves no directory behind.
-    fresh = Trainer(config)
-    return lambda state: fresh if state is None else Trainer(config, state)
+def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
+    """Whether there is a run of this configuration to go on with; False where a new one may begin. Writes nothing.
+
+    Raises:
+        UsageError: there is a run and it may not be resumed.
+        ConfigError: there is a run of another configuration.
+        NotARun: there is something else.
+    """
+    with reading(path):
+        if (path / "run.json").exists():
+            if not resume:
+                raise UsageError(f"{path} already holds a run, and resuming was not wanted: choose another directory")
+            found = TrainConfig.make(read_run_json(path)["config"])
+            if differ := differences(found, config):
+                raise ConfigError(
+                    f"{path} holds a run of another configuration: {'; '.join(_both_values(key, found, config) for key in differ)}; "
+                    f"choose another directory, or the same configuration"
+                )
+            return True
+        if path.exists():
+            if not path.is_dir():
+                raise NotARun(f"{path} is a file: choose a directory for the run")
+            # What a trainer that was killed before its run.json may have left.
+            ours = {path / "lock", path / "snapshots", path / "resume", path / ("run.json" + TEMPORARY)}
+            foreign = sorted(str(entry.relative_to(path)) for entry in path.rglob("*") if entry not in ours)
+            if foreign:
+                raise NotARun(f"{path} is not empty and holds no run ({foreign[0]} is there): choose a new or an empty directory")
+    return False
 
 
 def _both_values(dotted: str, found: TrainConfig, asked: TrainConfig) -> str:
@@ -107,63 +116,68 @@ def _both_values(dotted: str, found: TrainConfig, asked: TrainConfig) -> str:
 class _Writer:
     """The one process that writes a run directory, while it holds the lock."""
 
-    def __init__(self, path: Path, config: TrainConfig) -> None:
+    def __init__(self, path: Path, config: TrainConfig, resume: bool) -> None:
         self.path = path
         self.config = config
+        self._resume = resume
 
     def __enter__(self) -> _Writer:
-        with writing(self.path):
-            (self.path / "snapshots").mkdir(parents=True, exist_ok=True)
-            (self.path / "resume").mkdir(exist_ok=True)
-        self._lock = self._locked()
-        try:
+        with ExitStack() as undo:
+            with writing(self.path):
+                (self.path / "snapshots").mkdir(parents=True, exist_ok=True)
+                (self.path / "resume").mkdir(exist_ok=True)
+            undo.callback(_release, self._locked())
+            # Asked again, now that nobody else can change the answer.
+            known = _holds_this_run(self.config, self.path, self._resume)
             self._sweep_temporary_files()
-            self.record = read_run_json(self.path) if (self.path / "run.json").exists() else self._new_record()
+            self.record = read_run_json(self.path) if known else self._new_record()
             self._manifest = Log(self.path / "manifest.jsonl")
+            undo.callback(self._manifest.close)
             self._metrics = Log(self.path / "metrics.jsonl")
+            undo.callback(self._metrics.close)
             self._sweep_uncommitted_snapshots()
-        except BaseException:
-            self._unlock()
-            raise
+            self._close = undo.pop_all()
         self._slot = 0
         self._saved_at = time.monotonic()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._manifest.close()
-        self._metrics.close()
-        self._unlock()
+        self._close.close()
 
     def _locked(self) -> int:
+        """Takes the lock; the handle that holds it. The file stays for good: if it were removed, two processes could lock two files."""
         file = self.path / "lock"
         with writing(file):
             handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-            os.close(handle)
-            raise RunLocked(f"{self.path} is locked by {holder}: wait for it, stop it, or choose another directory") from None
-        with writing(file):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"host {socket.gethostname()} pid {os.getpid()}\n".encode(), 0)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"host {socket.gethostname()} pid {os.getpid()}\n".encode(), 0)
+            except BlockingIOError:
+                holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+                os.close(handle)
+                raise RunLocked(f"{self.path} is locked by {holder}: wait for it, stop it, or choose another directory") from None
+            except OSError:
+                os.close(handle)
+                raise
         return handle
 
-    def _unlock(self) -> None:
-        # The file stays: removing it would let two processes lock two different files of one name.
-        os.ftruncate(self._lock, 0)
-        os.close(self._lock)
-
     def _sweep_temporary_files(self) -> None:
-        for folder in (self.path, self.path / "snapshots", self.path / "resume"):
-            for leftover in folder.glob(f"*{TEMPORARY}"):
-                leftover.unlink()
+        ours = [self.path / "run.json", *(resume_file(self.path, slot) for slot in SLOTS)]
+        for leftover in (*(file.with_name(file.name + TEMPORARY) for file in ours), *self._snapshot_files(TEMPORARY)):
+            if leftover.exists():
+                remove(leftover)
 
     def _sweep_uncommitted_snapshots(self) -> None:
         committed = {record["file"] for record in self._manifest.records}
-        for file in (self.path / "snapshots").iterdir():
-            if f"snapshots/{file.name}" not in committed and file.suffix == ".safetensors":
-                file.unlink()
+        for file in self._snapshot_files(""):
+            if f"snapshots/{file.name}" not in committed:
+                remove(file)
+
+    def _snapshot_files(self, suffix: str) -> list[Path]:
+        """Files that carry the name of a snapshot; what a user has put beside them is not ours to touch."""
+        name = re.compile(r"step_\d{8,}\.safetensors" + re.escape(suffix))
+        return [file for file in (self.path / "snapshots").iterdir() if name.fullmatch(file.name)]
 
     def _new_record(self) -> dict[str, Any]:
         task = self.config.make_task()
@@ -194,9 +208,11 @@ class _Writer:
         replace(self.path / "run.json", sealed(text.encode()))
 
     @property
-    def last_committed_step(self) -> int:
-        """The step of the newest snapshot, -1 before the first."""
-        return _last_step(self._manifest)
+    def last_good_snapshot(self) -> str:
+        """Where the newest snapshot is, in words."""
+        if not self._manifest.records:
+            return f"no snapshot was saved in {self.path}"
+        return f"the last good snapshot is at step {_last_step(self._manifest)} of {self.path}"
 
     def resume_state(self) -> State | None:
         """The newest state that can be read, or None where the run is to start from the beginning.
@@ -267,11 +283,17 @@ class _Writer:
     def _finish(self, snapshot: Snapshot, trainer: Trainer) -> None:
         self._slot = 0
         self.save_resume_state(trainer)
-        resume_file(self.path, SLOTS[1]).unlink(missing_ok=True)
+        remove(resume_file(self.path, SLOTS[1]))
         reason = "all steps done" if snapshot.step == self.config.training.steps else f"{self.config.training.stop_when} was reached"
         account = {"snapshots": len(self._manifest.records), "evaluations": len(self._metrics.records)}
         self.record["finished"] = {"step": snapshot.step, "reason": reason, **account}
         self._write_record(self.record)
+
+
+def _release(lock: int) -> None:
+    with suppress(OSError):  # the name inside is for people; closing is what gives the lock back
+        os.ftruncate(lock, 0)
+    os.close(lock)
 
 
 def _last_step(log: Log) -> int:
