@@ -95,12 +95,14 @@ class Killed(BaseException):
 
 
 @contextmanager
-def before_the_line(beginning: str, act: Callable[[], object]) -> Iterator[None]:
+def before_the_line(beginning: str, act: Callable[[], object], once: bool = False) -> Iterator[None]:
     """Does something right before the line of a log that begins so is written."""
     pwrite = os.pwrite
 
     def watched(handle: int, data: bytes, at: int) -> int:
         if data.startswith(beginning.encode()):
+            if once:
+                os.pwrite = pwrite
             act()
         return pwrite(handle, data, at)
 
@@ -545,6 +547,54 @@ def test_a_disk_that_cannot_read_a_file_is_an_error_of_one_line(tmp_path, monkey
     assert "\n" not in wrong[0]
 
 
+def test_no_read_that_a_disk_refuses_ends_in_more_than_one_line_or_changes_the_run(tmp_path, uninterrupted, monkeypatch):
+    """Refused from the first read of a resuming trainer on, from the second, and so on until it gets through."""
+    config = tiny(**EVERY_STEP)
+    out = killed(config, tmp_path / "run", metrics_of(13))
+    read_bytes = Path.read_bytes
+    before = contents(out)
+    for allowed in range(100):
+        done = 0
+
+        def refusing(path: Path, allowed: int = allowed) -> bytes:
+            nonlocal done
+            done += 1
+            if done > allowed:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+            return read_bytes(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "read_bytes", refusing)
+            try:
+                train(config, out)
+                assert done <= allowed
+                break
+            except gi.GrokinterpError as error:
+                message = str(error)
+        assert str(out) in message
+        assert "\n" not in message
+        assert contents(out) == before
+    assert allowed > 5
+    assert contents(out) == uninterrupted(config)
+
+
+def test_training_goes_on_from_the_other_resume_state_where_the_disk_cannot_read_the_newer(tmp_path, uninterrupted, monkeypatch):
+    config = tiny(**EVERY_STEP)
+    out = killed(config, tmp_path / "run", metrics_of(13))
+    read_bytes = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path == out / "resume" / "b.safetensors":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read_bytes(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", failing)
+        with pytest.warns(UserWarning, match="going on from the other resume state"):
+            train(config, out)
+    assert contents(out) == uninterrupted(config)
+
+
 # What is no run, and what may not become one
 
 
@@ -589,6 +639,17 @@ def test_what_holds_something_else_is_left_alone(tmp_path, make):
     with pytest.raises(NotARun, match="choose a "):
         train(tiny(), tmp_path / "run")
     assert traces(tmp_path) == before
+
+
+def test_a_folder_of_something_else_is_not_searched_through(tmp_path, monkeypatch):
+    """It may be a home directory."""
+    (tmp_path / "home" / "thesis" / "chapter").mkdir(parents=True)
+    entered = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (entered.append(Path(path).name), scandir(path))[1])
+    with pytest.raises(NotARun, match="thesis"):
+        train(tiny(), tmp_path / "home")
+    assert "chapter" not in entered
 
 
 def test_a_path_below_a_file_is_refused(tmp_path):
@@ -687,6 +748,29 @@ def test_a_folder_that_one_may_not_enter_is_an_error_of_one_line(tmp_path):
     lines = done.stdout.splitlines()
     assert len(lines) == 3, done.stderr
     assert all(str(closed / "run") in line and not line.startswith("raw") for line in lines), done.stdout
+
+
+@pytest.mark.parametrize("happens", [shutil.rmtree, lambda path: path.rename(path.with_name("moved"))])
+def test_a_run_that_is_removed_or_moved_while_it_trains_is_missed_at_the_next_snapshot(tmp_path, happens):
+    """Rather than at the end, hours later; and nothing is made in its old place."""
+    config = tiny(**EVERY_STEP, **{"training.steps": 100})
+    out = tmp_path / "run"
+    with before_the_line(metrics_of(13), lambda: happens(out)), pytest.raises(WriteFailed, match="No such file or directory"):
+        train(config, out)
+    assert not out.exists()
+
+
+def test_a_run_that_was_removed_and_begun_anew_is_not_written_into_by_the_trainer_of_the_old_one(tmp_path, uninterrupted):
+    """That one still holds a lock, but of a file that is gone."""
+    old, new, out = tiny(**EVERY_STEP), tiny(**{**EVERY_STEP, "seed": 1}), tmp_path / "run"
+
+    def begin_anew() -> None:
+        shutil.rmtree(out)
+        train(new, out)
+
+    with before_the_line(metrics_of(13), begin_anew, once=True), pytest.raises(gi.GrokinterpError):
+        train(old, out)
+    assert contents(out) == uninterrupted(new)
 
 
 # Running the same command again

@@ -32,12 +32,12 @@ def check(run: gi.Run) -> int:
     measured = {name: entry["value"] for name, entry in found["measures"].items()}
     train, _, everything = range(3)  # the order of the parts in loss measures
     history = run.history.set_index("step")
-    grokked = history.index[history["test_accuracy"] >= 0.99]
+    grokked = list(history.index[history["test_accuracy"] >= 0.99])
     keys = found["key_frequencies"]
     rows = [
         ("test accuracy at the end", "= 1", found["accuracy"]["test"], found["accuracy"]["test"] == 1),
         ("train loss at the end (nats)", "< 1e-6", found["loss"]["train"], found["loss"]["train"] < 1e-6),
-        ("step of test accuracy .99", "5,000 .. 14,000", grokked[0] if len(grokked) else None, 5000 <= grokked[0] <= 14_000),
+        ("step of test accuracy .99", "5,000 .. 14,000", *between(grokked, 5000, 14_000)),
         ("key frequencies", "3 .. 6 of them", keys["consensus"], 3 <= len(keys["consensus"]) <= 6),
         ("agreement of the rules (Jaccard)", ">= 0.75", *at_least(keys["agreement"], 0.75)),
         ("Gini of W_E", ".55 .. .80", measured["gini.W_E"], 0.55 <= measured["gini.W_E"] <= 0.80),
@@ -50,6 +50,10 @@ def check(run: gi.Run) -> int:
     for name, expected, value, holds in rows:
         print(f"{'ok    ' if holds else 'MISSED'}  {name:34} expected {expected:28} measured {short(value)}")
     return 0 if all(row[3] for row in rows) else 1
+
+
+def between(steps: list[int], low: int, high: int) -> tuple[int | None, bool]:
+    return (steps[0], low <= steps[0] <= high) if steps else (None, False)
 
 
 def at_least(value: float, bound: float) -> tuple[float, bool]:

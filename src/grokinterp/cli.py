@@ -6,6 +6,7 @@ usage, 3 the run is locked by another process. Nothing heavy is imported before 
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -34,6 +35,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 def main() -> None:
     """The `grokinterp` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no ∘ gets a question mark, not an error
     try:
         app()
     except GrokinterpError as error:
@@ -111,7 +115,7 @@ def train(
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the configuration {path}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -143,7 +147,7 @@ def analyze(
     from .runs import load_run
 
     folder = run_dir if out is None else out
-    with _status(f"measuring {run_dir}"):
+    with _status("measuring"):
         report = analyze_run(load_run(run_dir), step, measure)
         report.save_json(folder / "report.json")
         report.save_html(folder / "report.html")

@@ -22,9 +22,12 @@ from collections.abc import Iterable
 
 
 class GrokinterpError(Exception):
-    """The work failed; the message is one line for a person."""
+    """The work failed; the message is one line for a person, whatever was put into it."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 class UsageError(GrokinterpError):

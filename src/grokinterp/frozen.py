@@ -6,9 +6,9 @@ Each configuration sits beside what it configures; only their common manners are
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from .errors import ConfigError, nearest
 
@@ -17,6 +17,15 @@ class Frozen(BaseModel):
     """A value that is checked when it is made and never changes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    yes_or_no: ClassVar[frozenset[str]] = frozenset()
+    """The keys that take True and False; elsewhere pydantic would read them as 1 and 0."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: object, info: Any) -> object:
+        if isinstance(value, bool) and info.field_name not in cls.yes_or_no:
+            raise ValueError("takes no yes or no")
+        return value
 
 
 C = TypeVar("C", bound=BaseModel)
@@ -37,10 +46,12 @@ def checked(cls: type[C], values: Mapping[str, Any], at: str = "") -> C:
 
 
 def _one_line(cls: type[BaseModel], error: ValidationError, at: str) -> str:
-    first = error.errors(include_url=False)[0]
+    # A default that could not be made is no mistake of its own.
+    mistakes = [one for one in error.errors(include_url=False) if one["type"] != "default_factory_not_called"]
+    first = mistakes[0]
     path = [str(part) for part in first["loc"]]
     dotted = ".".join(([at] if at else []) + path)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _keys_at(cls, path[:-1])
         return f"unknown key {dotted!r}{nearest(path[-1], known)}{more}"
@@ -48,11 +59,19 @@ def _one_line(cls: type[BaseModel], error: ValidationError, at: str) -> str:
         return f"{dotted}: is required{more}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message[0].lower() + message[1:]
-    if isinstance(first["input"], Mapping):  # a check across several keys, whose message already says what it found
+    if isinstance(first["input"], (Mapping, BaseModel)):  # a check across several keys, whose message already says what it found
         return f"{dotted + ': ' if dotted else ''}{message}{more}"
-    found = repr(first["input"])
-    found = found if len(found) <= 60 else found[:57] + "..."
+    found = _shown(first["input"])
     return f"{dotted + ': ' if dotted else ''}{message}, got {found}{more}"
+
+
+def _shown(value: object) -> str:
+    """The value as Python writes it, or its type where that is too much to write."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list inside itself
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _keys_at(cls: type[BaseModel], path: list[str]) -> Iterator[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
@@ -55,14 +54,13 @@ class ModelConfig(Frozen):
     d_vocab_out: Width | None = None
     """The number of logits; absent: one for each answer. Nanda et al. unembed to the whole vocabulary."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _heads_divide_the_width(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("d_head") is None:
-            d_model, n_heads = data.get("d_model", 128), data.get("n_heads", 4)
-            if isinstance(d_model, int) and isinstance(n_heads, int) and n_heads > 0 and d_model % n_heads:
-                raise ValueError(f"{n_heads} heads do not divide d_model {d_model}: change one of them, or set d_head")
-        return data
+    yes_or_no = frozenset({"train_biases"})
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> ModelConfig:
+        if "d_head" not in self.model_fields_set and self.d_model % self.n_heads:
+            raise ValueError(f"{self.n_heads} heads do not divide d_model {self.d_model}: change one of them, or set d_head")
+        return self
 
     def n_logits(self, task: Task) -> int:
         """The number of logits for this task."""

@@ -61,6 +61,11 @@ class Analysis:
                 self.skipped[name] = "the value is not finite"
 
     @property
+    def name(self) -> str:
+        """The name of the run directory, as text that every file can hold."""
+        return self.run.path.resolve().name.encode(errors="replace").decode()
+
+    @property
     def step(self) -> int:
         """The analysed step."""
         assert self.view.step is not None
@@ -120,7 +125,7 @@ class Analysis:
         return {
             "schema": SCHEMA,
             "run": {
-                "name": run.path.resolve().name,
+                "name": self.name,
                 "seed": run.config.seed,
                 "snapshots": len(run.steps),
                 "first_step": run.steps[0],
@@ -147,7 +152,7 @@ class Analysis:
     def _measure_to_dict(self, name: str) -> dict[str, Any]:
         value, known = self.values[name], MEASURES[name]
         described: dict[str, Any] = {
-            "value": value if isinstance(value, float) else value.values.tolist(),
+            "value": value if isinstance(value, float) else _numbers(value),
             "unit": known.unit,
             "ref": known.ref,
         }
@@ -155,6 +160,11 @@ class Analysis:
             described["dims"] = list(value.dims)
             described["coords"] = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
         return described
+
+
+def _numbers(value: Any) -> list[Any]:
+    """The nested list of an array; marks as 0 and 1."""
+    return (value.values.astype(int) if value.dtype == bool else value.values).tolist()
 
 
 def _flat(value: Any) -> list[float]:

@@ -7,7 +7,10 @@
 | neurons are single-frequency | one frequency explains > 0.85 of >= 0.75 of the neurons | Nanda et al. 2023: 0.846 of theirs |
 | logits are sums of cos w(c* − c) | logit_fve.centred >= 0.9 | Nanda et al. 2023: 0.95 |
 | the keys are sufficient | restricted loss <= 2 x loss, on all examples | Nanda et al. 2023: it falls |
-| the keys are necessary | excluded loss >= half of ln p on the training examples | ours; ln p is chance |
+| the keys are necessary | excluded loss - loss >= half of ln p on the training examples | ours; ln p is chance |
+
+The last two are asked of networks that generalise, and only where at most half of the frequencies are keys: a memorising network has no
+algorithm to be sufficient or necessary for, and a projection that leaves out little tells nothing.
 
 A claim whose measures do not apply is "not tested", with the reason. So are claims that no measure here can decide yet.
 """
@@ -42,6 +45,10 @@ class Evidence:
         if at and not all(label in value.coords[dim].values for dim, label in at.items()):
             raise _Missing(f"{name} is not known for {', '.join(at.values())}")
         return float(value.sel(**at) if at else value)
+
+    def part(self, wanted: str) -> str:
+        """That part of the examples where the split is known, else all of them."""
+        return wanted if wanted in self.values["loss"].coords["part"].values else "all"
 
 
 class _Missing(Exception):
@@ -95,14 +102,24 @@ def _cosine_logits(e: Evidence) -> tuple[bool, list[str]]:
 
 
 def _sufficient(e: Evidence) -> tuple[bool, list[str]]:
+    _has_an_algorithm(e)
     restricted, loss = e.number("restricted_loss.logit_dirs", part="all"), e.number("loss", part="all")
     return restricted <= 2 * loss, [f"restricted_loss.logit_dirs (all) = {restricted:.3g} nats, needs <= 2 × loss = {2 * loss:.3g}"]
 
 
 def _necessary(e: Evidence) -> tuple[bool, list[str]]:
-    part = "train" if "train" in e.values["loss"].coords["part"].values else "all"
-    excluded, needed = e.number("excluded_loss.logit_dirs", part=part), math.log(e.p) / 2
-    return excluded >= needed, [f"excluded_loss.logit_dirs ({part}) = {excluded:.3g} nats, needs >= ½ ln {e.p} = {needed:.3g}"]
+    _has_an_algorithm(e)
+    part = e.part("train")
+    rise = e.number("excluded_loss.logit_dirs", part=part) - e.number("loss", part=part)
+    needed = math.log(e.p) / 2
+    return rise >= needed, [f"excluded_loss.logit_dirs − loss ({part}) = {rise:.3g} nats, needs >= ½ ln {e.p} = {needed:.3g}"]
+
+
+def _has_an_algorithm(e: Evidence) -> None:
+    if e.number("accuracy", part=e.part("test")) < GENERALISED:
+        raise _Missing("the network has not generalised, so there is no algorithm to ask this of")
+    if 2 * len(_keys(e)) > e.p // 2:
+        raise _Missing(f"{len(_keys(e))} of {e.p // 2} frequencies are keys: with so many left in, a projection tells nothing")
 
 
 def _not_yet(e: Evidence) -> tuple[bool, list[str]]:

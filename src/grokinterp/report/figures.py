@@ -36,7 +36,11 @@ def _figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
 def losses(a: Analysis) -> go.Figure:
     """Train and test loss over training, log axis, snapshots marked."""
     figure = _curves(a, "loss", "loss (nats)" if a.run.config.training.loss == "cross_entropy" else "mean squared error")
-    return figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    values = a.history[["train_loss", "test_loss"]].to_numpy()
+    values = values[np.isfinite(values) & (values > 0)]
+    decades = np.log10(values.max() / values.min()) if len(values) else 0
+    # One label a decade; plotly's own choice where there are too few of them.
+    return figure.update_yaxes(type="log", exponentformat="power", dtick=max(1, round(decades / 8)) if decades >= 2 else None)
 
 
 def accuracies(a: Analysis) -> go.Figure:

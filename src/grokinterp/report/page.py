@@ -51,16 +51,16 @@ def render(a: Analysis) -> str:
     environment.filters["number"] = number
     folder = resources.files(package) / "report"
     plotly_js = plotly.offline.get_plotlyjs()
-    script = (folder / "page.js").read_text()
+    script = (folder / "page.js").read_text(encoding="utf-8")
     sections = list(_sections(a))
     numbered = iter(range(10_000))
-    return environment.from_string((folder / "page.html").read_text()).render(
+    return environment.from_string((folder / "page.html").read_text(encoding="utf-8")).render(
         a=a,
         verdict=verdict(a),
         facts=facts(a),
         sections=[(s, [(next(numbered), panel, _json(panel.figure)) for panel in s.panels]) for s in sections],
         rows=list(_rows(a)),
-        style=Markup((folder / "page.css").read_text()),
+        style=Markup((folder / "page.css").read_text(encoding="utf-8")),
         plotly_js=Markup(plotly_js),
         script=Markup(script),
         script_hashes=" ".join(f"'sha256-{_sha256(text)}'" for text in (plotly_js, script)),
@@ -109,8 +109,9 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     if test is not None:
         delay = f"; train accuracy did by step {train.by:,}" if train else ""
         found.append(("When", f"test accuracy first reached 99 % after step {test.before:,} and by step {test.by:,}{delay}"))
-    elif train is not None:
-        found.append(("When", f"train accuracy reached 99 % by step {train.by:,}; test accuracy never did"))
+    elif not a.history.empty:
+        memorised = f"train accuracy reached 99 % by step {train.by:,}" if train else "train accuracy never reached 99 %"
+        found.append(("When", f"{memorised}; test accuracy never did"))
     if a.keys is None:
         found.append(("Key frequencies", "none: " + next(iter(a.skipped.values()), "no rule applies")))
     else:

@@ -1,7 +1,8 @@
 """Files that are either whole or not there, and that say so when a byte of them changes.
 
-Three kinds: *sealed* files, which carry a sha256 of themselves; *logs*, of which every line ends in a checksum and only an
-unfinished last line may be dropped; and plain files whose sha256 stands in a log. Knows nothing of what is inside.
+Three kinds: *sealed* files, which carry a sha256 of themselves; *logs*, of which every line ends in a checksum of all that the
+log holds up to there, and only an unfinished last line may be dropped; and plain files whose sha256 stands in a log. Knows
+nothing of what is inside.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ UNSEALED = "sha256:" + "0" * 64
 """Stands where the seal will be, in a file about to be sealed."""
 
 _SEAL = re.compile(rb"sha256:([0-9a-f]{64})")
+_LAST_CHECKSUM = re.compile(rb'"crc":"([0-9a-f]{8})"\}\n\Z')
 _LINE = re.compile(rb'(\{.*),"crc":"([0-9a-f]{8})"\}', re.DOTALL)
 
 
@@ -47,6 +49,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (FileNotFoundError, NotADirectoryError):
         raise
+    except IsADirectoryError:
+        raise DamagedFile(f"{path} is damaged: it is a directory where a file was written; restore it from a copy") from None
     except OSError as error:
         raise GrokinterpError(f"cannot read {path}: {error.strerror or error}") from None
 
@@ -124,14 +128,17 @@ def read_hashed(path: Path, sha256: str, what: str) -> bytes:
     return data
 
 
-def log_line(record: Mapping[str, Any]) -> bytes:
-    """One line of a log: compact JSON whose last entry is the CRC-32 of everything before it."""
+def log_line(record: Mapping[str, Any], before: int = 0) -> bytes:
+    """One line of a log: compact JSON whose last entry is the CRC-32 of everything before it.
+
+    The CRC goes on from that of the line `before` (0 for the first line), so a line that is removed, repeated or moved is found out.
+    """
     body = json.dumps(record, separators=(",", ":"), allow_nan=False)[:-1].encode()
-    return body + f',"crc":"{zlib.crc32(body):08x}"}}\n'.encode()
+    return body + f',"crc":"{zlib.crc32(body, before):08x}"}}\n'.encode()
 
 
 def read_log(path: Path, whole: bool) -> tuple[list[dict[str, Any]], int]:
-    """The records of a log, and how many bytes of it they fill. Unless the log must be `whole`, an unfinished last line is left out.
+    """The records of a log, and how many bytes they fill. Unless the log must be `whole`, an unfinished last line is left out.
 
     Raises:
         DamagedFile: a line does not match its checksum, or the log must be whole and is not.
@@ -144,23 +151,32 @@ def read_log(path: Path, whole: bool) -> tuple[list[dict[str, Any]], int]:
         data = b""
     *lines, tail = data.split(b"\n")
     records = []
+    crc = 0
     for number, line in enumerate(lines, 1):
-        record = _parsed(line)
-        if record is None:
+        parsed = _parsed(line, crc)
+        if parsed is None:
             raise DamagedFile(f"{path} is damaged in line {number}: the line does not match its checksum; restore it from a copy")
-        records.append(record)
+        records.append(parsed)
+        crc = _checksum(line + b"\n")
     # A writer that died leaves the beginning of a line. A whole line and something else after it is damage.
-    if tail and (whole or _parsed(tail[:-1]) is not None):
+    if tail and (whole or _parsed(tail[:-1], crc) is not None):
         raise DamagedFile(f"{path} is damaged in line {len(lines) + 1}: the line does not end as it was written; restore it from a copy")
     return records, len(data) - len(tail)
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def _parsed(line: bytes, before: int) -> dict[str, Any] | None:
+    """The record of a line, or None where the line does not match its checksum."""
     match = _LINE.fullmatch(line)
-    if match is None or f"{zlib.crc32(match[1]):08x}".encode() != match[2]:
+    if match is None or zlib.crc32(match[1], before) != int(match[2], 16):
         return None
     record: dict[str, Any] = json.loads(match[1] + b"}")
     return record
+
+
+def _checksum(lines: bytes) -> int:
+    """The checksum at the end of the last of some whole lines that match theirs; 0 where there is none."""
+    match = _LAST_CHECKSUM.search(lines)
+    return int(match[1], 16) if match else 0
 
 
 class Log:
@@ -169,17 +185,21 @@ class Log:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.records, self._end = read_log(path, whole=False)
+        new = not path.exists()
+        self._crc = 0 if new else _checksum(path.read_bytes()[: self._end])
         with writing(path):
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
                 os.ftruncate(self._file, self._end)
+                if new:
+                    sync_folder(path.parent)  # or the name could be lost with the power, and all lines with it
             except OSError:
                 self.close()
                 raise
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Writes one line; a line that does not fit on the disk leaves no trace."""
-        line = log_line(record)
+        line = log_line(record, self._crc)
         with writing(self.path):
             try:
                 written = os.pwrite(self._file, line, self._end)
@@ -189,6 +209,7 @@ class Log:
                 os.ftruncate(self._file, self._end)
                 raise
         self._end += len(line)
+        self._crc = _checksum(line)
         self.records.append(dict(record))
 
     def sync(self) -> None:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SLOTS = ("a", "b")
+_KEY_OF = {"manifest.jsonl": "sha256", "metrics.jsonl": "train_loss"}
+"""What tells the lines of one log from those of the other."""
 
 
 class Run:
@@ -131,11 +133,12 @@ class Run:
         # safetensors hands them over in no fixed order.
         return {name: weights[name] for name in weight_shapes(self.config.model, self.task)}
 
-    def model(self, step: int) -> HookedTransformer:
-        """The network at a committed step, in evaluation mode; any hook works."""
-        weights = self.state_dict(step)
-        dtype = getattr(torch, self.config.training.dtype)
-        return hooked_transformer(self.config.model, self.task, weights, dtype)
+    def model(self, step: int, dtype: torch.dtype = torch.float64) -> HookedTransformer:
+        """The network at a committed step, in evaluation mode; any hook works.
+
+        In float64 unless another dtype is asked for: in float32 a loss of 1e-7 has no digits left. Its logits are then `view.logits`.
+        """
+        return hooked_transformer(self.config.model, self.task, self.state_dict(step), dtype)
 
     def view(self, step: int) -> View:
         """Everything that the measures need to know of a committed step."""
@@ -154,6 +157,8 @@ class Run:
                 yield record["file"], None
             except DamagedFile as error:
                 yield record["file"], str(error)
+        if not self.finished and self._evaluated and not any(resume_file(self.path, slot).exists() for slot in SLOTS):
+            yield "resume", f"{self.path / 'resume'} holds no state, so this run cannot be continued; its snapshots can be analysed"
         for slot in SLOTS:
             path = resume_file(self.path, slot)
             try:
@@ -166,6 +171,8 @@ class Run:
 
     def _log(self, name: str, expected: int | None) -> list[dict[str, Any]]:
         records, _ = read_log(self.path / name, whole=self.finished is not None)
+        if any(_KEY_OF[name] not in record for record in records):
+            raise DamagedFile(f"{self.path / name} is damaged: its lines are not those of a {name}; restore it from a copy")
         if expected is not None and (len(records) < expected or (self.finished and len(records) != expected)):
             raise DamagedFile(
                 f"{self.path / name} is damaged: it has {len(records)} lines and {expected} were written; restore it from a copy"

@@ -82,6 +82,8 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
         NotARun: there is something else.
     """
     with reading(path):
+        # Looked at before run.json, which another trainer may be about to write, followed by all the rest.
+        entries = list(path.rglob("*"))
         if (path / "run.json").exists():
             if not resume:
                 raise UsageError(f"{path} already holds a run, and resuming was not wanted: choose another directory")
@@ -97,7 +99,7 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
                 raise NotARun(f"{path} is a file: choose a directory for the run")
             # What a trainer that was killed before its run.json may have left.
             ours = {path / "lock", path / "snapshots", path / "resume", path / ("run.json" + TEMPORARY)}
-            foreign = sorted(str(entry.relative_to(path)) for entry in path.rglob("*") if entry not in ours)
+            foreign = sorted(str(entry.relative_to(path)) for entry in entries if entry not in ours)
             if foreign:
                 raise NotARun(f"{path} is not empty and holds no run ({foreign[0]} is there): choose a new or an empty directory")
     return False
@@ -129,6 +131,8 @@ class _Writer:
             undo.callback(_release, self._locked())
             # Asked again, now that nobody else can change the answer.
             known = _holds_this_run(self.config, self.path, self._resume)
+            if known:
+                Run(self.path)  # nothing is swept from a run that is damaged
             self._sweep_temporary_files()
             self.record = read_run_json(self.path) if known else self._new_record()
             self._manifest = Log(self.path / "manifest.jsonl")

@@ -15,23 +15,16 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
 from jaxtyping import Int
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BaseModel, Field, create_model
 from torch import Tensor
 
 from ..errors import ConfigError, nearest
-from ..frozen import checked
+from ..frozen import Frozen, checked
 
 Layout = Literal["a b =", "a op b ="]
 
 
-def plain_integer(value: object) -> object:
-    """Refuses what pydantic would quietly turn into an integer: True, 2.0, '113' from Python."""
-    if isinstance(value, bool):
-        raise ValueError("needs an integer")
-    return value
-
-
-Modulus = Annotated[int, BeforeValidator(plain_integer), Field(ge=2, le=2**31)]
+Modulus = Annotated[int, Field(ge=2, le=2**31)]
 
 
 @dataclass(frozen=True)
@@ -157,7 +150,7 @@ def task_parameters(name: str) -> type[BaseModel]:
         key: (hints[key], ... if p.default is inspect.Parameter.empty else p.default)
         for key, p in inspect.signature(make).parameters.items()
     }
-    return create_model(name, __config__=ConfigDict(frozen=True, extra="forbid", validate_default=True), **fields)
+    return create_model(name, __base__=Frozen, **fields)
 
 
 def make_task(name: str, **params: Any) -> Task:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
@@ -21,6 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_MOST_SNAPSHOTS = 100_000
 Optimizer = Literal["adamw", "adam", "sgd", "muon"]
 Loss = Literal["cross_entropy", "mse"]
 
@@ -61,12 +62,6 @@ class TrainingConfig(Frozen):
     dtype: Literal["float32", "float64"] = "float32"
 
 
-def _a_thread_count(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("needs an integer")
-    return value
-
-
 class TrainConfig(Frozen):
     """Everything that a run depends on, task included.
 
@@ -75,7 +70,7 @@ class TrainConfig(Frozen):
 
     seed: Seed = 0
     """Of the initial weights and of the batches. The split has its own: training.split_seed."""
-    threads: Annotated[int, BeforeValidator(_a_thread_count), Field(ge=1, le=1024)] = 2
+    threads: int = Field(2, ge=1, le=1024)
     device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
     task: dict[str, Any] = Field(default_factory=lambda: {"name": "modular_addition"})
     """`name`, then the task's own parameters."""
@@ -90,6 +85,14 @@ class TrainConfig(Frozen):
             raise ValueError("needs the name of a task, such as name = 'modular_addition'")
         own = {key: item for key, item in value.items() if key != "name"}
         return {"name": value["name"], **checked(task_parameters(value["name"]), own, at="task").model_dump()}
+
+    @model_validator(mode="after")
+    def _a_bearable_number_of_snapshots(self) -> TrainConfig:
+        if (every := self.snapshots.every) and (count := self.training.steps // every) > _MOST_SNAPSHOTS:
+            raise ValueError(
+                f"snapshots.every={every} over {self.training.steps:,} steps makes {count:,} snapshots; at most {_MOST_SNAPSHOTS:,} may be"
+            )
+        return self
 
     @classmethod
     def make(cls, values: Mapping[str, Any] | None = None, /, **overrides: Any) -> TrainConfig:
@@ -119,7 +122,7 @@ class TrainConfig(Frozen):
         """A configuration from the text of a TOML file, changed by `overrides`."""
         try:
             values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"the configuration is no TOML: {error}") from None
         return cls.make(values, **overrides)
 
@@ -133,11 +136,18 @@ class TrainConfig(Frozen):
 
 
 def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with each dotted key of `overrides` set; neither argument is changed."""
+    """`values` with each dotted key of `overrides` set; neither argument is changed.
+
+    A whole section goes over the one that is there key by key, except that another task comes with its own parameters alone.
+    """
     result = {key: dict(item) if isinstance(item, Mapping) else item for key, item in values.items()}
     for dotted, item in overrides.items():
         head, _, rest = str(dotted).partition(".")
         if not rest:
+            there = result.get(head)
+            if isinstance(item, Mapping):
+                same = isinstance(there, dict) and item.get("name", there.get("name")) == there.get("name")
+                item = {**(there or {}), **item} if same else dict(item)
             result[head] = item
             continue
         inner = result.setdefault(head, {})
@@ -151,7 +161,7 @@ def toml_value(text: str) -> Any:
     """What a text means on the right of "=" in TOML; a text that means nothing there is itself, so strings need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # TOMLDecodeError is a ValueError; so is a number of five thousand digits
         return text
 
 

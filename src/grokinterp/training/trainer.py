@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError, Diverged
-from ..models import Weights, initial_weights, trained
+from ..models import Weights, initial_weights, trained, weight_shapes
 from ..tasks import free_memory
 from .config import TrainConfig
 from .forward import answer_logits
@@ -179,6 +179,8 @@ class Trainer:
 
     def _advice(self, what: str) -> str:
         training = self.config.training
+        if self.step == 0:
+            return f"training diverged: {what} at step 0, before any update; try a smaller model.init_scale"
         tries = [f"a smaller training.lr than {training.lr:g}"]
         tries += ["training.clip=1"] if training.clip is None else []
         tries += ["training.warmup=100"] if training.warmup < 100 else []
@@ -186,14 +188,16 @@ class Trainer:
 
     def _refuse_what_does_not_fit(self) -> None:
         model, training = self.config.model, self.config.training
-        batch = min(training.batch_size or len(self.split.train), len(self.split.train))
+        batch = max(min(training.batch_size or len(self.split.train), len(self.split.train)), min(_CHUNK, self.task.n_inputs))
         width = 6 * model.n_heads * model.d_head * self.task.n_ctx + 4 * model.d_mlp + 6 * model.d_model
         floats = batch * (model.n_layers * width + 4 * model.n_logits(self.task)) * (4 if training.dtype == "float32" else 8)
+        # Weights, gradients and two moments.
+        kept = 4 * 4 * sum(math.prod(shape) for shape in weight_shapes(model, self.task).values())
         free = free_memory()
-        if self.device.type == "cpu" and floats > 0.8 * free:
+        if self.device.type == "cpu" and floats + kept > 0.8 * free:
             raise ConfigError(
-                f"a batch of {batch:,} examples of {self.task.name} needs about {floats / 1e9:.3g} GB, and {free / 1e9:.1f} GB are free: "
-                f"set training.batch_size, or choose fewer elements"
+                f"training needs about {kept / 1e9:.3g} GB for the network and {floats / 1e9:.3g} GB for {batch:,} examples at once, "
+                f"and {free / 1e9:.1f} GB are free: choose a smaller network, set training.batch_size, or choose fewer elements"
             )
 
 

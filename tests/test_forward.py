@@ -1,0 +1,109 @@
+"""The short forward pass of training: the logits of HookedTransformer, and the gradients of autograd through it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from grokinterp.models import ModelConfig, hooked_transformer, weight_shapes
+from grokinterp.tasks import Task, make_task
+from grokinterp.training import answer_logits
+
+torch.set_num_threads(1)  # for matrices this small, threads only wait for one another
+
+CLOSE = 1e-9
+"""Relative to the largest number of its kind: what is left to rounding in float64."""
+
+
+def config(**changes: object) -> ModelConfig:
+    # All biases are trained, so that TransformerLens gives a gradient for every weight.
+    return ModelConfig(**{"d_model": 12, "n_heads": 3, "d_head": 5, "d_mlp": 20, "train_biases": "all", **changes})
+
+
+def random_weights(config: ModelConfig, task: Task) -> dict[str, Tensor]:
+    """Float64 weights, biases and norms included, none of them zero: every term of the network matters."""
+    generator = torch.Generator().manual_seed(1)
+    draw = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in weight_shapes(config, task).items()}
+    return {name: (value / math.sqrt(config.d_model) + (1 if name.endswith(".w") else 0)).requires_grad_() for name, value in draw.items()}
+
+
+def scalar(logits: Tensor) -> Tensor:
+    """A number that depends on every logit in its own way."""
+    generator = torch.Generator().manual_seed(2)
+    return (logits.tanh() * torch.randn(logits.shape, generator=generator, dtype=torch.float64)).sum()
+
+
+def assert_same_logits_and_gradients(config: ModelConfig, task: Task, tokens: Tensor) -> None:
+    weights = random_weights(config, task)
+    model = hooked_transformer(config, task, weights, torch.float64)
+    expected, found = model(tokens)[:, -1], answer_logits(weights, tokens, config)
+    torch.testing.assert_close(found, expected, rtol=CLOSE, atol=CLOSE * float(expected.detach().abs().max()))
+
+    parameters = dict(model.named_parameters())
+    theirs = dict(zip(parameters, torch.autograd.grad(scalar(expected), parameters.values()), strict=True))
+    ours = dict(zip(weights, torch.autograd.grad(scalar(found), weights.values()), strict=True))
+    scale = max(float(gradient.abs().max()) for gradient in theirs.values())
+    assert scale > 0.01
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=CLOSE, atol=CLOSE * scale, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.3, 0.0])
+@pytest.mark.parametrize("attention_dir", ["causal", "bidirectional"])
+@pytest.mark.parametrize("normalization", ["none", "LN", "LNPre", "RMS", "RMSPre"])
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_logits_and_gradients_are_those_of_hooked_transformer(n_layers, normalization, attention_dir, alpha):
+    task = make_task("modular_addition", p=5)
+    asked = config(n_layers=n_layers, normalization=normalization, attention_dir=attention_dir, attention_mixing=alpha)
+    assert_same_logits_and_gradients(asked, task, task.inputs)
+
+
+@pytest.mark.parametrize("layout", ["a b =", "a op b ="])
+@pytest.mark.parametrize("attention_dir", ["causal", "bidirectional"])
+@pytest.mark.parametrize("act_fn", ["relu", "gelu", "gelu_new", "silu"])
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_so_they_are_with_every_activation_and_layout(n_layers, act_fn, attention_dir, layout):
+    task = make_task("modular_division", p=7, layout=layout)
+    assert_same_logits_and_gradients(config(n_layers=n_layers, act_fn=act_fn, attention_dir=attention_dir), task, task.inputs)
+
+
+@pytest.mark.parametrize("layout", ["a b =", "a op b ="])
+@pytest.mark.parametrize("normalization", ["none", "LN"])
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_so_they_are_with_attention_only(n_layers, normalization, layout):
+    task = make_task("group_composition", group="S3", layout=layout)
+    asked = config(n_layers=n_layers, normalization=normalization, d_mlp=0, attention_mixing=0.3)
+    assert_same_logits_and_gradients(asked, task, task.inputs)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize("rows", [[7], [3, 3, 3, 0], [24, 1, 13, 1]])
+def test_so_they_are_for_one_example_and_for_repeated_ones(rows, n_layers):
+    task = make_task("modular_addition", p=5)
+    assert_same_logits_and_gradients(config(n_layers=n_layers), task, task.inputs[rows])
+
+
+def test_so_they_are_with_one_head_and_more_logits_than_answers():
+    task = make_task("modular_addition", p=5)
+    assert_same_logits_and_gradients(config(n_heads=1, d_head=3, d_vocab_out=9), task, task.inputs)
+
+
+def test_float32_logits_agree_with_float64_ones_to_float32_rounding():
+    task, asked = make_task("modular_addition", p=5), config(n_layers=2, normalization="LN")
+    weights = random_weights(asked, task)
+    double = answer_logits(weights, task.inputs, asked)
+    single = answer_logits({name: weight.float() for name, weight in weights.items()}, task.inputs, asked)
+    assert single.dtype == torch.float32
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-5 * float(double.detach().abs().max()))
+
+
+def test_no_example_depends_on_the_others():
+    task, asked = make_task("modular_addition", p=5), config(n_layers=2, normalization="LN")
+    weights = random_weights(asked, task)
+    together = answer_logits(weights, task.inputs, asked)
+    alone = torch.cat([answer_logits(weights, row[None], asked) for row in task.inputs])
+    torch.testing.assert_close(alone, together, rtol=1e-12, atol=1e-12)
