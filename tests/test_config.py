@@ -120,6 +120,17 @@ def test_another_task_keeps_the_parameters_that_it_shares_with_that_of_the_prese
     assert group.task == {"name": "group_composition", "group": "S3", "layout": "a b ="}
 
 
+def test_a_whole_section_goes_over_the_one_that_is_there_key_by_key():
+    config = TrainConfig.make({"model": {"d_model": 64, "d_mlp": 10}}, model={"d_mlp": 20, "n_heads": 2})
+    assert (config.model.d_model, config.model.d_mlp, config.model.n_heads) == (64, 20, 2)
+    assert TrainConfig.preset("quick", task={"p": 7}).task["p"] == 7
+    assert TrainConfig.preset("quick", task={"layout": "a op b ="}).task["p"] == 53
+
+
+def test_a_whole_section_of_another_task_comes_with_its_own_parameters_alone():
+    assert TrainConfig.preset("quick", task={"name": "random_table"}).task == TrainConfig.make(task={"name": "random_table"}).task
+
+
 @pytest.mark.parametrize(("said", "meant"), [(True, "all"), (False, "none"), ("mlp", "mlp"), ("all", "all")])
 def test_biases_may_be_a_yes_or_a_no(said, meant):
     assert TrainConfig.make(**{"model.train_biases": said}).model.train_biases == meant
@@ -284,6 +295,12 @@ def test_several_errors_are_counted():
 @pytest.mark.parametrize("key", ["model.n_layers", "model.d_model", "model.n_heads"])
 def test_one_mistake_counts_as_one_even_if_defaults_follow_from_it(key):
     assert refusal(**{key: 0}) == f"{key}: input should be greater than or equal to 1, got 0"
+
+
+def test_more_snapshots_than_a_disk_should_hold_are_refused():
+    assert TrainConfig.make(**{"snapshots.every": 10, "training.steps": 10**6}).snapshots.every == 10
+    message = refusal(**{"snapshots.every": 1, "training.steps": 10**9})
+    assert message == "snapshots.every=1 over 1,000,000,000 steps makes 1,000,000,000 snapshots; at most 100,000 may be"
 
 
 def test_a_key_inside_a_single_value_is_refused():

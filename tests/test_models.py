@@ -439,6 +439,16 @@ def test_the_float64_twin_keeps_the_users_hooks_and_is_independent_of_its_origin
     assert torch.equal(answers(single), untouched)
 
 
+def test_the_float64_twin_takes_the_float32_activations_that_a_users_hook_puts_in_place():
+    single = built(config(), dtype=torch.float32)
+    _, cache = single.run_with_cache(ADDITION.inputs.flip(0))
+    single.add_hook("blocks.0.hook_attn_out", lambda tensor, hook: cache[hook.name])
+    patched = answers(single)
+    twin = answers(in_float64(single))
+    assert twin.dtype == torch.float64
+    torch.testing.assert_close(twin, patched.double(), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_network_is_in_evaluation_mode_and_in_the_dtype_asked_for(dtype):
     model = built(config(normalization="LN"), dtype=dtype)

@@ -223,13 +223,15 @@ def test_every_line_of_the_manifest_describes_its_file(run):
 
 
 @pytest.mark.parametrize("log", ["manifest.jsonl", "metrics.jsonl"])
-def test_every_line_of_a_log_is_json_and_ends_in_its_checksum(run, log):
+def test_every_line_of_a_log_is_json_and_ends_in_the_checksum_of_all_up_to_there(run, log):
     text = (run.path / log).read_text()
     assert text.endswith("}\n")
     found = [re.fullmatch(r'(.*),"crc":"([0-9a-f]{8})"\}', line).groups() for line in text.splitlines()]
     assert [json.loads(line)["crc"] for line in text.splitlines()] == [crc for _, crc in found]
-    body, crc = found[0]
-    assert zlib.crc32(body.encode()) == int(crc, 16)
+    before = 0
+    for body, crc in found:
+        before = zlib.crc32(body.encode(), before)
+        assert before == int(crc, 16)
 
 
 def test_metrics_hold_one_line_for_each_evaluation(run):
@@ -547,13 +549,14 @@ def test_a_disk_that_cannot_read_a_file_is_an_error_of_one_line(tmp_path, monkey
     assert "\n" not in wrong[0]
 
 
-def test_no_read_that_a_disk_refuses_ends_in_more_than_one_line_or_changes_the_run(tmp_path, uninterrupted, monkeypatch):
+@pytest.mark.filterwarnings("ignore:.*going on from the other resume state")
+def test_every_read_that_a_disk_may_refuse_is_one_line_and_the_same_call_goes_on_later(tmp_path, uninterrupted, monkeypatch):
     """Refused from the first read of a resuming trainer on, from the second, and so on until it gets through."""
     config = tiny(**EVERY_STEP)
-    out = killed(config, tmp_path / "run", metrics_of(13))
+    dead = killed(config, tmp_path / "run", metrics_of(13))
     read_bytes = Path.read_bytes
-    before = contents(out)
     for allowed in range(100):
+        out = shutil.copytree(dead, tmp_path / f"run{allowed}")
         done = 0
 
         def refusing(path: Path, allowed: int = allowed) -> bytes:
@@ -563,19 +566,19 @@ def test_no_read_that_a_disk_refuses_ends_in_more_than_one_line_or_changes_the_r
                 raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
             return read_bytes(path)
 
+        failed = ""
         with monkeypatch.context() as patched:
             patched.setattr(Path, "read_bytes", refusing)
             try:
                 train(config, out)
-                assert done <= allowed
-                break
             except gi.GrokinterpError as error:
-                message = str(error)
-        assert str(out) in message
-        assert "\n" not in message
-        assert contents(out) == before
-    assert allowed > 5
-    assert contents(out) == uninterrupted(config)
+                failed = str(error)
+        assert not failed or (str(out) in failed and "\n" not in failed)
+        train(config, out)
+        assert contents(out) == uninterrupted(config)
+        if done <= allowed:
+            break
+    assert 5 < allowed < 99
 
 
 def test_training_goes_on_from_the_other_resume_state_where_the_disk_cannot_read_the_newer(tmp_path, uninterrupted, monkeypatch):

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import operator
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -305,7 +306,7 @@ PAPER = {"d_model": 128, "n_heads": 4, "d_mlp": 512}
     [
         {"task.p": 23, "model": PAPER},
         {"task.p": 23, "model": PAPER, "training.batch_size": 64},
-        {"task.p": 32, "model": PAPER, "training.clip": 0.01},
+        {"task.p": 41, "model": PAPER, "training.clip": 0.01},
         {"task.p": 23, "model": {"d_model": 50, "n_heads": 5, "d_mlp": 90, "normalization": "LN", "train_biases": "all", "n_layers": 2}},
         {"task.p": 31, "model": {"d_model": 16, "n_heads": 1, "d_mlp": 90}, "training.batch_size": 7, "training.dtype": "float64"},
         pytest.param({"task.p": 113, "model": PAPER}, marks=pytest.mark.slow),
@@ -328,18 +329,44 @@ def test_training_touches_no_global_generator():
     assert torch.equal(torch.get_rng_state(), before[1])
 
 
-def test_the_number_of_threads_is_set_for_training_alone():
+@pytest.fixture
+def three_torch_threads():
     before = torch.get_num_threads()
-    iterator = iter(Trainer(config(threads=before + 1)))
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_threads_of_torch_are_the_users_again_after_training(three_torch_threads):
+    course(config(threads=2))
+    assert torch.get_num_threads() == 3
+    iterator = iter(Trainer(config(threads=2)))
     next(iterator)
-    assert torch.get_num_threads() == before + 1
     iterator.close()  # a consumer that stops early
-    assert torch.get_num_threads() == before
-    course(config(threads=before + 1))
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 3
     with pytest.raises(Diverged):
-        course(config(threads=before + 1, **HOPELESS))
-    assert torch.get_num_threads() == before
+        course(config(threads=2, **HOPELESS))
+    assert torch.get_num_threads() == 3
+
+
+def test_training_leaves_no_thread_behind():
+    before = threading.active_count()
+    course(config(threads=4, **{"task.p": 41, "training.steps": 2}))
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("piece", [2, 5, 11])
+def test_a_batch_that_is_computed_in_pieces_gives_the_gradient_of_the_whole(monkeypatch, piece, threads):
+    asked = {"training.dtype": "float64", "model.train_biases": "all", "training.evaluate_every": 1}
+    whole = course(config(**asked))
+    monkeypatch.setattr("grokinterp.training.trainer._PIECE", piece)
+    pieces = course(config(threads=threads, **asked))
+    for name, weight in whole.weights.items():
+        # Adam divides by the size of a gradient, so even the rounding of a gradient that is zero moves the keys' bias.
+        assert name.endswith("b_K") or torch.allclose(pieces.weights[name], weight, rtol=1e-7, atol=1e-9), name
+    for step, metrics in whole.metrics.items():
+        assert pieces.metrics[step] == pytest.approx(metrics, rel=1e-9)
 
 
 # Going on from a state
@@ -557,6 +584,11 @@ def test_divergence_is_reported_with_what_to_try():
     assert message.endswith("try a smaller training.lr than 100000, or training.clip=1, or training.warmup=100")
 
 
+def test_a_network_that_overflows_before_any_update_needs_smaller_weights():
+    with pytest.raises(Diverged, match=r"at step 0, before any update; try a smaller model\.init_scale$"):
+        course(config(**{"model.init_scale": 1e6, "model.n_layers": 4}))
+
+
 def test_nothing_is_advised_that_is_done_already():
     with pytest.raises(Diverged, match=r"try a smaller training\.lr than 1e\+06$"):
         course(config(**HOPELESS | {"training.lr": 1e6, "training.clip": 1e6, "training.warmup": 100, "training.steps": 1000}))
@@ -565,7 +597,7 @@ def test_nothing_is_advised_that_is_done_already():
 def test_a_batch_that_does_not_fit_into_memory_is_refused(monkeypatch):
     monkeypatch.setattr("grokinterp.training.trainer.free_memory", lambda: 5e4)
     with pytest.raises(
-        ConfigError, match=r"^a batch of 24 examples of modular_addition needs about .* GB, .* set training.batch_size"
+        ConfigError, match=r"^training needs about .* GB for the network and .* GB for 49 examples at once, .*: .*set training.batch_size"
     ) as error:
         Trainer(config())
     assert "\n" not in str(error.value)

@@ -41,7 +41,7 @@ class Report:
         Raises:
             WriteFailed: the disk is full or read-only.
         """
-        replace(Path(path), self.to_html().encode())
+        replace(Path(path), self.to_html().encode(), make_folder=True)
 
     def save_json(self, path: str | Path) -> None:
         """Writes the values, whole or not at all.
@@ -49,7 +49,7 @@ class Report:
         Raises:
             WriteFailed: the disk is full or read-only.
         """
-        replace(Path(path), (json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+        replace(Path(path), (json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode(), make_folder=True)
 
     def _repr_html_(self) -> str:
         return f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: 0"></iframe>'

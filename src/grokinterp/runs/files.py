@@ -55,11 +55,12 @@ def reading(path: Path) -> Iterator[None]:
         raise GrokinterpError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def replace(path: Path, data: bytes) -> None:
+def replace(path: Path, data: bytes, make_folder: bool = False) -> None:
     """Writes a file so that it is either the old or the new one, whole, whatever happens: temporary file, fsync, rename, fsync."""
     temporary = path.with_name(path.name + TEMPORARY)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
@@ -185,14 +186,16 @@ class Log:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.records, self._end = read_log(path, whole=False)
-        new = not path.exists()
-        self._crc = 0 if new else _checksum(path.read_bytes()[: self._end])
+        try:
+            with reading(path):
+                self._crc = _checksum(path.read_bytes()[: self._end])
+        except FileNotFoundError:
+            self._crc = 0
         with writing(path):
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
                 os.ftruncate(self._file, self._end)
-                if new:
-                    sync_folder(path.parent)  # or the name could be lost with the power, and all lines with it
+                sync_folder(path.parent)  # or the name could be lost with the power, and all lines with it
             except OSError:
                 self.close()
                 raise

@@ -27,7 +27,7 @@ from typing import Any
 
 import safetensors.torch
 
-from ..errors import ConfigError, DamagedFile, Diverged, GrokinterpError, Interrupted, NotARun, RunLocked, UsageError
+from ..errors import ConfigError, DamagedFile, Diverged, GrokinterpError, Interrupted, NotARun, RunLocked, UsageError, WriteFailed
 from ..models import Weights
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
 from .files import TEMPORARY, UNSEALED, Log, reading, remove, replace, sealed, writing
@@ -83,7 +83,7 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
     """
     with reading(path):
         # Looked at before run.json, which another trainer may be about to write, followed by all the rest.
-        entries = list(path.rglob("*"))
+        entries = [entry for folder in (path, path / "snapshots", path / "resume") if folder.is_dir() for entry in folder.iterdir()]
         if (path / "run.json").exists():
             if not resume:
                 raise UsageError(f"{path} already holds a run, and resuming was not wanted: choose another directory")
@@ -128,7 +128,8 @@ class _Writer:
             with writing(self.path):
                 (self.path / "snapshots").mkdir(parents=True, exist_ok=True)
                 (self.path / "resume").mkdir(exist_ok=True)
-            undo.callback(_release, self._locked())
+            self._lock = self._locked()
+            undo.callback(_release, self._lock)
             # Asked again, now that nobody else can change the answer.
             known = _holds_this_run(self.config, self.path, self._resume)
             if known:
@@ -165,6 +166,12 @@ class _Writer:
                 os.close(handle)
                 raise
         return handle
+
+    def _refuse_another_directory(self) -> None:
+        """The lock is of a file; when that is no longer the one in the directory, another process may be training there."""
+        with writing(self.path / "lock"):
+            if not os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock)):
+                raise WriteFailed(f"cannot write {self.path}: it was removed and made anew since this training began in it")
 
     def _sweep_temporary_files(self) -> None:
         ours = [self.path / "run.json", *(resume_file(self.path, slot) for slot in SLOTS)]
@@ -228,7 +235,7 @@ class _Writer:
         for number, slot in enumerate(SLOTS):
             try:
                 found = read_resume(resume_file(self.path, slot))
-            except DamagedFile as error:
+            except GrokinterpError as error:  # damaged, or the disk cannot read it
                 damaged.append(str(error))
                 continue
             if found is not None:
@@ -258,6 +265,7 @@ class _Writer:
 
     def commit(self, snapshot: Snapshot, trainer: Trainer) -> None:
         """Records what the trainer yielded: resume state (where due), metrics, snapshot, and the end of the run."""
+        self._refuse_another_directory()
         if snapshot.keep or time.monotonic() - self._saved_at > _SECONDS_BETWEEN_RESUME_STATES:
             self.save_resume_state(trainer)
         if snapshot.metrics is not None and snapshot.step > _last_step(self._metrics):

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -34,6 +35,7 @@ class _CrossEntropy(torch.autograd.Function):
         return F.softplus(margin, threshold=50).squeeze(1)
 
     @staticmethod
+    @once_differentiable  # autograd would take the hand-written gradient for a constant
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         odds, total, margin, at = ctx.saved_tensors
         missing = margin.sigmoid() * grad_outputs[0][:, None]  # 1 - p(correct), without the subtraction

@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +28,9 @@ from .loss import LOSSES
 from .optimizers import Optimiser
 from .schedule import Progress
 
-_CHUNK = 4096
-"""Examples that are evaluated together: keeps activations small, and is fixed so that sums do not depend on the machine."""
+_PIECE = 512
+"""Examples that one thread computes at a time, roughly. Matrix products give other last digits on other numbers of threads, so each is
+computed by one thread, on pieces that do not depend on their number, and gradients are added in the order of the pieces."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,10 @@ class Trainer:
         weights = initial_weights(config.model, self.task, config.seed)
         if state is not None:
             weights = {name: state.tensors[f"weights/{name}"] for name in weights}
-        self.weights: Weights = {name: weight.to(self.device, dtype) for name, weight in weights.items()}
-        learning = {name: weight.requires_grad_() for name, weight in self.weights.items() if trained(config.model, name)}
-        self._optimiser = Optimiser(learning, config.training)
+        self.weights: Weights = {name: weight.to(self.device, dtype, copy=True) for name, weight in weights.items()}
+        self._learning = {name: weight.requires_grad_() for name, weight in self.weights.items() if trained(config.model, name)}
+        self._optimiser = Optimiser(self._learning, config.training)
+        self._each: Each = lambda function, pieces: list(map(function, pieces))
         if state is not None:
             self._restore(state)
 
@@ -101,7 +105,7 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Snapshot]:
         training = self.config.training
-        with threads(self.config.threads):
+        with workers(self.config.threads if self.device.type == "cpu" else 0) as self._each:
             while True:
                 scheduled = self.step in self._scheduled
                 last = self.step == training.steps
@@ -139,10 +143,19 @@ class Trainer:
 
     def _update(self) -> None:
         inputs, targets = self._next_batch()
-        with torch.enable_grad():
-            losses = self._loss(answer_logits(self.weights, inputs, self.config.model), targets)
-            # Not .mean(): its sum over more than 32,768 numbers would be split by the number of threads.
-            torch.autograd.backward(losses, torch.full_like(losses, 1 / len(losses)))
+        learning = list(self._learning.values())
+
+        def gradients(piece: slice) -> tuple[Tensor, ...]:
+            with torch.enable_grad():
+                losses = self._loss(answer_logits(self.weights, inputs[piece], self.config.model), targets[piece])
+                share = torch.full_like(losses, 1 / len(inputs))
+                return torch.autograd.grad(losses, learning, share, allow_unused=True, materialize_grads=True)
+
+        first, *rest = self._each(gradients, self._pieces(len(inputs)))
+        for i, weight in enumerate(learning):
+            weight.grad = first[i]
+            for other in rest:
+                weight.grad += other[i]
         norm = self._optimiser.update(self.step + 1)
         self.step += 1
         if not math.isfinite(norm):
@@ -161,12 +174,13 @@ class Trainer:
         return self._train[0][batch], self._train[1][batch]
 
     def _evaluate(self) -> dict[str, float]:
-        losses, right = [], []
-        with torch.no_grad():
-            for inputs, targets in zip(self._inputs.split(_CHUNK), self._targets.split(_CHUNK), strict=True):
-                logits = answer_logits(self.weights, inputs, self.config.model)
-                losses.append(self._loss(logits, targets).double().cpu())
-                right.append((logits.argmax(1) == targets).double().cpu())
+        def measured(piece: slice) -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                logits = answer_logits(self.weights, self._inputs[piece], self.config.model)
+                targets = self._targets[piece]
+                return self._loss(logits, targets).double().cpu(), (logits.argmax(1) == targets).double().cpu()
+
+        losses, right = zip(*self._each(measured, self._pieces(len(self._inputs))), strict=True)
         metrics = {}
         for name, values in (("loss", torch.cat(losses)), ("accuracy", torch.cat(right))):
             metrics[f"train_{name}"] = ordered_mean(values[self._is_train])
@@ -176,6 +190,12 @@ class Trainer:
         if self._grad_norm is not None:
             metrics["grad_norm"] = self._grad_norm
         return metrics
+
+    def _pieces(self, n: int) -> list[slice]:
+        """n rows cut into as many pieces of about the same size as a power of two gives nearest to _PIECE; one piece on a GPU."""
+        count = 2 ** max(0, round(math.log2(n / _PIECE))) if self.device.type == "cpu" else 1
+        edges = [n * i // count for i in range(count + 1)]
+        return [slice(*pair) for pair in itertools.pairwise(edges)]
 
     def _advice(self, what: str) -> str:
         training = self.config.training
@@ -188,7 +208,7 @@ class Trainer:
 
     def _refuse_what_does_not_fit(self) -> None:
         model, training = self.config.model, self.config.training
-        batch = max(min(training.batch_size or len(self.split.train), len(self.split.train)), min(_CHUNK, self.task.n_inputs))
+        batch = max(min(training.batch_size or len(self.split.train), len(self.split.train)), min(_PIECE, self.task.n_inputs))
         width = 6 * model.n_heads * model.d_head * self.task.n_ctx + 4 * model.d_mlp + 6 * model.d_model
         floats = batch * (model.n_layers * width + 4 * model.n_logits(self.task)) * (4 if training.dtype == "float32" else 8)
         # Weights, gradients and two moments.
@@ -225,12 +245,22 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+Each = Callable[[Callable[[slice], Any], list[slice]], list[Any]]
+"""Applies a function to every piece and returns the results in the order of the pieces."""
+
+
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """torch computes with so many CPU threads inside the block."""
+def workers(count: int) -> Iterator[Each]:
+    """Applies functions to pieces in `count` threads, in each of which torch computes with one thread; 0 leaves torch as it is."""
+    if count == 0:
+        yield lambda function, pieces: list(map(function, pieces))
+        return
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(1)
+    # torch keeps the number for each thread apart, so every worker sets its own.
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        yield
+        yield lambda function, pieces: list((pool.map if len(pieces) > 1 and count > 1 else map)(function, pieces))
     finally:
+        pool.shutdown()
         torch.set_num_threads(before)
