@@ -153,7 +153,8 @@ class Trainer:
 
         first, *rest = self._each(gradients, self._pieces(len(inputs)))
         for i, weight in enumerate(learning):
-            weight.grad = first[i]
+            # In the weight's own layout: the fused optimisers read memory as it lies, whatever the strides say.
+            weight.grad = first[i].contiguous()
             for other in rest:
                 weight.grad += other[i]
         norm = self._optimiser.update(self.step + 1)
