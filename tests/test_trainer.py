@@ -276,6 +276,18 @@ def test_an_epoch_is_every_training_example_once_in_a_fresh_order(batches):
     assert not torch.equal(first, second)
 
 
+def test_the_seed_decides_the_order_of_the_batches(batches):
+    orders = []
+    for seed in (0, 0, 1):
+        course(config(seed=seed, **{"training.batch_size": 5, "training.steps": 5}))
+        orders.append(torch.cat(batches).tolist())
+        batches.clear()
+    first, again, other = orders
+    assert first == again
+    assert first != other
+    assert sorted(first) == sorted(other)
+
+
 def test_a_full_batch_is_every_training_example_in_every_step(batches):
     asked = config(**{"training.steps": 3})
     task = asked.make_task()
@@ -587,6 +599,11 @@ def test_divergence_is_reported_with_what_to_try():
 def test_a_network_that_overflows_before_any_update_needs_smaller_weights():
     with pytest.raises(Diverged, match=r"at step 0, before any update; try a smaller model\.init_scale$"):
         course(config(**{"model.init_scale": 1e6, "model.n_layers": 4}))
+
+
+def test_divergence_is_noticed_at_once_and_not_at_the_next_evaluation():
+    with pytest.raises(Diverged, match=r"the gradient became NaN or infinite at step [1-9][0-9]?;"):
+        course(config(**HOPELESS, **{"training.evaluate_every": 1000, "training.steps": 1000}))
 
 
 def test_nothing_is_advised_that_is_done_already():
