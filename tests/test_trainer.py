@@ -83,10 +83,10 @@ def reference_network(config: TrainConfig, weights: dict[str, Tensor], dtype: to
     return hooked_transformer(config.model, config.make_task(), weights, dtype)
 
 
-def gradients(config: TrainConfig, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of the mean cross-entropy over the training set, by autograd through HookedTransformer in float64."""
+def gradients(config: TrainConfig, weights: dict[str, Tensor], rows: Tensor | None = None) -> dict[str, Tensor]:
+    """Of the mean cross-entropy over some rows (else the training set), by autograd through HookedTransformer in float64."""
     task = config.make_task()
-    rows = config.make_split(task).train
+    rows = config.make_split(task).train if rows is None else rows
     network = reference_network(config, weights)
     F.cross_entropy(network(task.inputs[rows])[:, -1], task.targets[rows]).backward()
     return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.requires_grad}
@@ -274,6 +274,16 @@ def test_an_epoch_is_every_training_example_once_in_a_fresh_order(batches):
     first, second = torch.cat(batches[:5]), torch.cat(batches[5:])
     assert examples(first) == examples(second) == everything
     assert not torch.equal(first, second)
+
+
+def test_a_step_follows_the_mean_gradient_of_its_batch(batches):
+    asked = config(**PLAIN_SGD, **{"training.batch_size": 7, "training.steps": 4})
+    weights = weights_by_step(asked)
+    assert [len(batch) for batch in batches] == [7, 7, 7, 49 // 2 - 3 * 7]
+    for step, batch in enumerate(batches):
+        rows = 7 * batch[:, 0] + batch[:, 1]
+        for name, gradient in gradients(asked, weights[step], rows).items():
+            torch.testing.assert_close(weights[step + 1][name], weights[step][name] - 0.1 * gradient, rtol=1e-10, atol=1e-12)
 
 
 def test_the_seed_decides_the_order_of_the_batches(batches):
