@@ -12,7 +12,7 @@ import pytest
 import grokinterp
 
 ROOT = Path(grokinterp.__file__).parent
-LAYERS = ["errors", "frozen", "fourier", "tasks", "models", "view", "measures", "training", "runs", "report", "cli"]
+LAYERS = ["errors", "frozen", "fourier", "tasks", "models", "view", "controls", "measures", "training", "runs", "report", "cli"]
 """A file may import from its own layer and from those before it."""
 
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))

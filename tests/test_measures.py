@@ -2,29 +2,36 @@
 
 Three tables have one line per measure: ON_THE_CLOCK (what it must say of the built clock), ON_A_RANDOM_NETWORK (what it must say
 where there is nothing to find) and SLOWLY (the same number by another route, in plain numpy). A measure that is missing from one of
-them fails `test_every_measure_has_a_line_in_every_table`.
+them fails `test_every_measure_has_a_line_in_every_table`. The lines of one subject may stand in a file of their own, expected_SUBJECT.py,
+with tables of these names, and with the sets EVERYWHERE, OF_NEURONS, OF_THE_READOUT and DIMS where it has something to add to them.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import inspect
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import controls
 import grokinterp as gi
+from grokinterp import controls
 from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures import measure
 from grokinterp.models import hooked_transformer
 from grokinterp.tasks import make_task
+from memorised import memoriser
 
 NAMES = list(gi.MEASURES)
+EXPECTED = [importlib.import_module(file.stem) for file in sorted(Path(__file__).parent.glob("expected_*.py"))]
+DIMS = {"freq", "component", "neuron", "layer", "head", "pos", "part", "parameter", "pc", "element", "answer"}
+DIMS |= {dim for module in EXPECTED for dim in getattr(module, "DIMS", ())}
 TAKES_KEYS = [name for name in NAMES if "keys" in inspect.signature(gi.MEASURES[name].function).parameters]
 ANY = math.nan
 """Stands in an expected array where the definition leaves the value open."""
@@ -93,7 +100,7 @@ def test_every_array_has_its_name_unit_source_and_labels(grokked, name):
     assert value.attrs["unit"] == gi.MEASURES[name].unit
     assert value.attrs["ref"] == gi.MEASURES[name].ref
     for dim in value.dims:
-        assert dim in ("freq", "component", "neuron", "layer", "head", "pos", "part", "parameter", "pc", "element", "answer")
+        assert dim in DIMS
         assert len(value[dim]) == len(set(value[dim].values.tolist())), f"{dim} has a label twice"
 
 
@@ -391,7 +398,7 @@ def test_chance_for_a_circle_in_its_own_plane_grows_with_the_width(p, d_model):
 
 
 def test_a_network_that_has_memorised_scores_as_such():
-    view = controls.memoriser()
+    view = memoriser()
     loss, accuracy = gi.measure("loss", view), gi.measure("accuracy", view)
     assert float(accuracy.sel(part="train")) == 1
     assert float(accuracy.sel(part="test")) < 3 / 23
@@ -607,13 +614,19 @@ SLOWLY = {
 }
 
 
+for module in EXPECTED:
+    ON_THE_CLOCK |= module.ON_THE_CLOCK
+    ON_A_RANDOM_NETWORK |= module.ON_A_RANDOM_NETWORK
+    SLOWLY |= module.SLOWLY
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("network", ["grokked", "random", "memorising", "even p"])
 def test_every_measure_agrees_with_a_second_route(request, network, name):
     makers = {
         "grokked": lambda: request.getfixturevalue("grokked"),
         "random": lambda: controls.random_network(29),
-        "memorising": controls.memoriser,
+        "memorising": memoriser,
         "even p": lambda: controls.random_network(26),
     }
     view = makers[network]()
@@ -639,6 +652,11 @@ EVERYWHERE = {"loss", "accuracy", "sum_of_squares", "attention.mean", "attention
 OF_NEURONS = {name for name in NAMES if name.startswith("neuron.") or name == "key_frequencies.neurons"}
 OF_THE_READOUT = {"fourier_norms.W_L", "gini.W_L"}
 
+for module in EXPECTED:
+    EVERYWHERE |= getattr(module, "EVERYWHERE", set())
+    OF_NEURONS |= getattr(module, "OF_NEURONS", set())
+    OF_THE_READOUT |= getattr(module, "OF_THE_READOUT", set())
+
 
 def measured_or_reason(name: str, view) -> str | None:
     """None where the measure has a value, else its reason for having none."""
@@ -657,14 +675,14 @@ def test_permutations_have_no_frequencies(name, n):
     if name in EVERYWHERE:
         assert reason is None
     else:
-        assert reason == f"the elements of a b in S{n} are no residues, so frequencies on Z_p mean nothing"
+        assert reason == f"the elements of a b in S{n} stand on no cyclic group, so frequencies mean nothing"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_neurons_need_every_pair(name):
-    reason = measured_or_reason(name, controls.random_network(11, name="modular_division"))
+    reason = measured_or_reason(name, controls.random_network(9, name="divide_if_odd_else_subtract"))
     if name in OF_NEURONS:
-        assert reason == "modular_division leaves out pairs, so its examples fill no p × p grid"
+        assert reason == "divide_if_odd_else_subtract leaves out pairs, so its examples fill no 9 × 9 grid"
     else:
         assert reason is None
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-import controls
 import grokinterp as gi
+from grokinterp import controls
 from grokinterp.tasks import make_task
 
 

@@ -6,20 +6,20 @@ ablation hook that a user has added counts. Knows nothing of files or of trainin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from .errors import NotApplicable, UsageError
 from .models import in_float64
-from .tasks import Split, Task
+from .tasks import Circle, Split, Task
 
 if TYPE_CHECKING:
-    from .models import ActivationCache, HookedTransformer
+    from .models import ActivationCache, HookedRootModule
 
 Part = Literal["train", "test", "all"]
 _CHUNK = 4096
@@ -28,6 +28,9 @@ _CHUNK = 4096
 class View:
     """A network's behaviour over the whole input table of a task.
 
+    Where the elements stand on a cyclic group Z_m (`circle`), everything that speaks of frequencies is in the order of that group:
+    its positions i and j stand for a and b, and i + j for the answer. For addition mod p these are the residues themselves.
+
     Attributes:
         task: the task; `n` below is its number of examples, in table order.
         model: the network as it was given.
@@ -35,7 +38,7 @@ class View:
         split: the training and test rows, or None where they are not known.
     """
 
-    def __init__(self, task: Task, model: HookedTransformer, step: int | None = None, split: Split | None = None) -> None:
+    def __init__(self, task: Task, model: HookedRootModule, step: int | None = None, split: Split | None = None) -> None:
         cfg = model.cfg
         if cfg.d_vocab != task.d_vocab or cfg.d_vocab_out < task.n_answers or cfg.n_ctx != task.n_ctx:
             raise UsageError(
@@ -59,11 +62,27 @@ class View:
     @cached_property
     def _at_answer(self) -> dict[str, Float64[Tensor, "n ..."]]:
         """Logits, and what the last position attends to and computes in every layer, from one pass over the table."""
-        names = [f"blocks.{layer}.{hook}" for layer in range(self.n_layers) for hook in ("attn.hook_pattern", "mlp.hook_post")]
+        return self.activations(
+            [f"blocks.{layer}.{hook}" for layer in range(self.n_layers) for hook in ("attn.hook_pattern", "mlp.hook_post")]
+        )
+
+    def activations(
+        self, names: Sequence[str], edits: Sequence[tuple[str, Callable[..., Tensor]]] = (), rows: Int[Tensor, "m"] | None = None
+    ) -> dict[str, Float64[Tensor, "rows ..."]]:
+        """What the network computes at the answer position at named hooks, and its `logits` (of every token), from a pass over the table.
+
+        Args:
+            names: hook names; patterns are given at the answer position as query. A name that the network lacks is left out.
+            edits: hook functions `(tensor, hook) -> tensor`, by hook name, that change activations on the way, at all positions. They see
+                the examples in table order, 4,096 at a time or, where the network has hooks of its own, all at once.
+            rows: the examples to run; by default all.
+        """
         parts: dict[str, list[Tensor]] = {}
         with torch.no_grad():
-            for tokens in self.task.inputs.to(self._device).split(self._together):
-                logits, cache = self._twin.run_with_cache(tokens, names_filter=lambda name: name in names)
+            inputs = self.task.inputs if rows is None else self.task.inputs[rows]
+            for tokens in inputs.to(self._device).split(self._together):
+                with self._twin.hooks(fwd_hooks=list(edits)):
+                    logits, cache = self._twin.run_with_cache(tokens, names_filter=lambda name: name in names)
                 assert isinstance(logits, Tensor)
                 parts.setdefault("logits", []).append(logits[:, -1].cpu())
                 for name, value in cache.items():
@@ -114,13 +133,29 @@ class View:
 
     @cached_property
     def attention(self) -> Float64[Tensor, "layer head n pos"]:
-        """How much the answer position attends to each position, per layer and head, for every example."""
+        """How much the answer position attends to each position, per layer and head, for every example.
+
+        Raises:
+            NotApplicable: the network has no attention.
+        """
+        if "blocks.0.attn.W_Q" not in self.weights:
+            raise NotApplicable("the network has no attention")
         return torch.stack([self._at_answer[f"blocks.{layer}.attn.hook_pattern"].transpose(0, 1) for layer in range(self.n_layers)])
 
     @cached_property
     def W_E(self) -> Float64[Tensor, "p d_model"]:
-        """The embedding of the elements, in their order; operator and "=" are left out."""
-        return self.weights["embed.W_E"][: self.task.p].cpu()
+        """The embedding of the elements, in their order; operator and "=" are left out.
+
+        Where a and b have tables of their own (a multilayer perceptron may), the two stand side by side.
+        """
+        w = self.weights
+        if "embed.W_E" in w:
+            tables = [w["embed.W_E"]]
+        elif "embed_a.W_E" in w:
+            tables = [w["embed_a.W_E"], w["embed_b.W_E"]]
+        else:
+            tables = list(w["blocks.0.mlp.W_in"].chunk(2))
+        return torch.cat([table[: self.task.p] for table in tables], dim=1).cpu()
 
     @cached_property
     def W_L(self) -> Float64[Tensor, "d_mlp answers"]:
@@ -129,10 +164,67 @@ class View:
         Raises:
             NotApplicable: the network has no MLP.
         """
-        name = f"blocks.{self.n_layers - 1}.mlp.W_out"
-        if name not in self.weights:
+        readout = self.weights["unembed.W_U"]
+        if self.weights.get(f"blocks.{self.n_layers - 1}.mlp.W_in") is None:
             raise NotApplicable("the network has no MLP")
-        return (self.weights[name] @ self.weights["unembed.W_U"]).cpu()[:, : self.task.n_answers]
+        if (w_out := self.weights.get(f"blocks.{self.n_layers - 1}.mlp.W_out")) is not None:
+            readout = w_out @ readout
+        return readout.cpu()[:, : self.task.n_answers]
+
+    @property
+    def circle(self) -> Circle:
+        """Where the elements stand on Z_m.
+
+        Raises:
+            NotApplicable: they stand on no cyclic group, so they have no frequencies.
+        """
+        if self.task.circle is None:
+            raise NotApplicable(f"the elements of {self.task.symbol} stand on no cyclic group, so frequencies mean nothing")
+        return self.task.circle
+
+    @property
+    def m(self) -> int:
+        """The order of the circle: p for addition mod p. Frequencies go from 1 to floor(m / 2)."""
+        return self.circle.m
+
+    @cached_property
+    def embedding(self) -> Float64[Tensor, "m d_model"]:
+        """W_E in the order of the circle (as first operands)."""
+        return self.W_E[self.circle.a]
+
+    @cached_property
+    def readout(self) -> Float64[Tensor, "m d_mlp"]:
+        """W_L transposed, in the order of the circle (as answers)."""
+        return self.W_L.T[self.circle.c]
+
+    @cached_property
+    def on_circle(self) -> Int[Tensor, "rows"]:
+        """The rows of the table of which a, b and the answer stand on the circle: all of them, for addition."""
+        on = torch.zeros(3, self.task.p, dtype=torch.bool)
+        for place, elements in zip(on, (self.circle.a, self.circle.b, self.circle.c), strict=True):
+            place[elements] = True
+        a, b = self.task.pairs.unbind(1)
+        return (on[0][a] & on[1][b] & on[2][self.task.targets]).nonzero().flatten()
+
+    @cached_property
+    def answer_at(self) -> Int[Tensor, "rows"]:
+        """The position of the right answer of each row of `on_circle`: i + j where the operation is a sum."""
+        at = torch.empty(self.task.p, dtype=torch.long)
+        at[self.circle.c] = torch.arange(self.m)
+        return at[self.task.targets[self.on_circle]]
+
+    def grid(self, x: Float64[Tensor, "n *rest"]) -> Float64[Tensor, "m m *rest"]:
+        """x as a function of the positions (i, j) of a and b on the circle.
+
+        Raises:
+            NotApplicable: not every pair of positions is an example.
+        """
+        circle, row = self.circle, torch.full((self.task.p, self.task.p), -1)
+        row[self.task.pairs[:, 0], self.task.pairs[:, 1]] = torch.arange(self.task.n_inputs)
+        rows = row[circle.a[:, None], circle.b]
+        if (rows < 0).any():
+            raise NotApplicable(f"{self.task.name} leaves out pairs, so its examples fill no {self.m} × {self.m} grid")
+        return x[rows]
 
     def rows(self, part: Part) -> Bool[Tensor, "n"]:
         """Which examples belong to the training set, the test set, or both.
@@ -153,18 +245,22 @@ class View:
         """The parts of the table that can be told apart."""
         return ["train", "test", "all"] if self.split is not None else ["all"]
 
-    def loss(self, logits: Float64[Tensor, "n answers"] | None = None) -> Float64[Tensor, "n"]:
-        """Cross-entropy of every example in nats: of the network's own logits, or of others in their place."""
+    def loss(
+        self, logits: Float64[Tensor, "rows answers"] | None = None, rows: Int[Tensor, "rows"] | None = None
+    ) -> Float64[Tensor, "rows"]:
+        """Cross-entropy of every example in nats: of the network's own logits, or of others in their place (for some rows only)."""
         logits = self._logits_with_all_classes if logits is None else logits
         # As logsumexp over the wrong classes: in float64 too, log_softmax bottoms out (at 2.2e-16).
-        at = self.task.targets[:, None]
+        at = (self.task.targets if rows is None else self.task.targets[rows])[:, None]
         wrong = (logits - logits.gather(1, at)).scatter(1, at, -torch.inf)
         return torch.nn.functional.softplus(wrong.logsumexp(1), threshold=50)
 
-    def correct(self, logits: Float64[Tensor, "n answers"] | None = None) -> Bool[Tensor, "n"]:
+    def correct(
+        self, logits: Float64[Tensor, "rows answers"] | None = None, rows: Int[Tensor, "rows"] | None = None
+    ) -> Bool[Tensor, "rows"]:
         """Whether the largest logit of every example is the answer's."""
         logits = self._logits_with_all_classes if logits is None else logits
-        return logits.argmax(1) == self.task.targets
+        return logits.argmax(1) == (self.task.targets if rows is None else self.task.targets[rows])
 
     @property
     def _logits_with_all_classes(self) -> Float64[Tensor, "n classes"]:
@@ -181,16 +277,8 @@ class View:
             raise NotApplicable(f"{self.task.name} leaves out pairs, so its examples fill no p × p grid")
         return x.unflatten(0, (self.task.p, self.task.p))
 
-    def needs_frequencies(self) -> None:
-        """
-        Raises:
-            NotApplicable: the elements are no residues mod p, so they have no frequencies.
-        """
-        if not self.task.cyclic:
-            raise NotApplicable(f"the elements of {self.task.symbol} are no residues, so frequencies on Z_p mean nothing")
 
-
-def view(model: HookedTransformer, task: Task, step: int | None = None, split: Split | None = None) -> View:
+def view(model: HookedRootModule, task: Task, step: int | None = None, split: Split | None = None) -> View:
     """A View of a network in memory; no run directory is needed. Hooks on the network stay in force.
 
     Raises:

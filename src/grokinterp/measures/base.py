@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -116,19 +116,21 @@ def array(values: Tensor | Sequence[Any], dims: str | Sequence[str], **coords: S
     return xr.DataArray(data, dims=[dims] if isinstance(dims, str) else list(dims), coords=dict(coords))
 
 
-def per_frequency(values: Tensor, p: int) -> xr.DataArray:
-    """An array over the frequencies 1 .. floor(p/2)."""
-    return array(values, "freq", freq=list(range(1, n_frequencies(p) + 1)))
+def per_frequency(values: Tensor, m: int) -> xr.DataArray:
+    """An array over the frequencies 1 .. floor(m/2) of Z_m."""
+    return array(values, "freq", freq=list(range(1, n_frequencies(m) + 1)))
 
 
-def per_component(values: Tensor, p: int) -> xr.DataArray:
-    """An array over the components of the Fourier basis."""
-    return array(values, "component", component=component_names(p))
+def per_component(values: Tensor, m: int) -> xr.DataArray:
+    """An array over the components of the Fourier basis of Z_m."""
+    return array(values, "component", component=component_names(m))
 
 
-def per_part(view: View, values: Mapping[str, Tensor] | Tensor) -> xr.DataArray:
-    """Means over the training examples, the test examples and all of them."""
-    if isinstance(values, Tensor):
-        values = {part: values[view.rows(part)] for part in view.parts}
-    means = [float(value.double().mean()) for value in values.values()]
-    return array(torch.tensor(means, dtype=torch.float64), "part", part=list(values))
+def per_part(view: View, values: Tensor, rows: Tensor | None = None) -> xr.DataArray:
+    """Means over the training examples, the test examples and all of them; of those of `rows` where values are given for these alone.
+
+    A part of which no example is among the rows is left out.
+    """
+    masks = {part: view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
+    means = {part: float(values[mask].double().mean()) for part, mask in masks.items() if mask.any()}
+    return array(torch.tensor(list(means.values()), dtype=torch.float64), "part", part=list(means))

@@ -13,22 +13,21 @@ from ..view import View
 from .base import Value, array, measure, per_component, per_frequency
 
 
-def component_norms(matrix: Float64[Tensor, "p width"], view: View) -> Float64[Tensor, "component"]:
-    """Norm of each Fourier component of a matrix whose rows are the elements."""
-    view.needs_frequencies()
+def component_norms(matrix: Float64[Tensor, "m width"]) -> Float64[Tensor, "component"]:
+    """Norm of each Fourier component of a matrix whose rows stand on the circle."""
     return fourier.transform(matrix).norm(dim=1)
 
 
 @measure("fourier_norms.W_E", unit="weight", ref="Nanda et al. 2023, section 4.1 and figure 3")
 def embedding_spectrum(view: View) -> Value:
     """‖F_i W_E‖: the norm of each Fourier component of the embedding of the elements."""
-    return per_component(component_norms(view.W_E, view), view.task.p)
+    return per_component(component_norms(view.embedding), view.m)
 
 
 @measure("gini.W_E", unit="1", ref="Hurley and Rickard 2009; Nanda et al. 2023, table 5 (on component norms without the constant)")
 def embedding_gini(view: View) -> Value:
     """Gini coefficient of the component norms of W_E without the constant: 0 where all are alike, near 1 where few carry all."""
-    return gini(component_norms(view.W_E, view)[1:])
+    return gini(component_norms(view.embedding)[1:])
 
 
 def gini(x: Float64[Tensor, "n"]) -> float:
@@ -53,12 +52,11 @@ def pca_explained_variance(view: View) -> Value:
     return array(share, "pc", pc=list(range(len(share))))
 
 
-def plane(view: View, k: int) -> Float64[Tensor, "p 2"]:
+def plane(view: View, k: int) -> Float64[Tensor, "m 2"]:
     """Coordinates of the elements in the plane of the embedding's components cos k and sin k; for Nyquist the second is 0."""
-    view.needs_frequencies()
-    rows = fourier.directions(view.task.p, k) @ view.W_E
+    rows = fourier.directions(view.m, k) @ view.embedding
     axes = torch.linalg.svd(rows, full_matrices=False).Vh
-    coordinates = (view.W_E - view.W_E.mean(0)) @ axes.T
+    coordinates = (view.embedding - view.embedding.mean(0)) @ axes.T
     return torch.cat([coordinates, coordinates.new_zeros(len(coordinates), 2 - coordinates.shape[1])], dim=1)
 
 
@@ -85,15 +83,15 @@ def circle_angle(view: View) -> Value:
     The resultant length of the differences; 1 is exact. The plane is fitted to k, so chance is far above 1/√p and grows with
     √(2 d_model / p): 0.74 for p = 113 and d_model = 128. The Nyquist frequency draws no circle, only two points.
     """
-    p = view.task.p
-    return per_frequency(torch.tensor([circle_fit(plane(view, k), k)[0] for k in range(1, p // 2 + 1)], dtype=torch.float64), p)
+    m = view.m
+    return per_frequency(torch.tensor([circle_fit(plane(view, k), k)[0] for k in range(1, m // 2 + 1)], dtype=torch.float64), m)
 
 
 @measure("circle.radius_spread", unit="1", ref="Liu et al. 2022 (arXiv 2205.10343)")
 def circle_radius_spread(view: View) -> Value:
     """For each frequency k, std / mean of the radius in the plane of the embedding's components cos k and sin k: 0 is a perfect circle."""
-    p = view.task.p
-    return per_frequency(torch.tensor([circle_fit(plane(view, k), k)[1] for k in range(1, p // 2 + 1)], dtype=torch.float64), p)
+    m = view.m
+    return per_frequency(torch.tensor([circle_fit(plane(view, k), k)[1] for k in range(1, m // 2 + 1)], dtype=torch.float64), m)
 
 
 @measure("pca_circle.angle", unit="1", ref="Liu et al. 2022 (arXiv 2205.10343)")
@@ -102,8 +100,7 @@ def pca_circle_angle(view: View) -> Value:
 
     The resultant length of the differences: 1 is exact, about 1/√p is chance.
     """
-    view.needs_frequencies()
-    p = view.task.p
-    points = principal_components(view)[0][:, :2]
-    points = torch.cat([points, points.new_zeros(p, 2 - points.shape[1])], dim=1)
-    return per_frequency(torch.tensor([circle_fit(points, k)[0] for k in range(1, p // 2 + 1)], dtype=torch.float64), p)
+    m = view.m
+    points = principal_components(view)[0][view.circle.a, :2]
+    points = torch.cat([points, points.new_zeros(m, 2 - points.shape[1])], dim=1)
+    return per_frequency(torch.tensor([circle_fit(points, k)[0] for k in range(1, m // 2 + 1)], dtype=torch.float64), m)

@@ -62,7 +62,7 @@ def _found(view: View) -> KeyFrequencies:
             skipped[name] = str(error)
     if not rules:
         raise NotApplicable(next(iter(skipped.values())))
-    telling = [found for found in rules.values() if not _indiscriminate(found, n_frequencies(view.task.p))]
+    telling = [found for found in rules.values() if not _indiscriminate(found, n_frequencies(view.m))]
     votes = [k for found in telling for k in found]
     consensus = sorted(k for k in set(votes) if 2 * votes.count(k) > len(telling))
     pairs = [_jaccard(a, b) for a, b in itertools.combinations(rules.values(), 2)]
@@ -85,8 +85,7 @@ def chosen(view: View, keys: Sequence[int] | None) -> list[int]:
     """
     if keys is None:
         return key_frequencies(view).consensus
-    view.needs_frequencies()
-    largest = n_frequencies(view.task.p)
+    largest = n_frequencies(view.m)
     try:
         wanted = {operator.index(k) for k in keys}
     except TypeError:
@@ -102,7 +101,7 @@ def _jaccard(a: list[int], b: list[int]) -> float:
 
 
 def _by_embedding(view: View) -> Bool[Tensor, "freq"]:
-    norms = component_norms(view.W_E, view)[1:]
+    norms = component_norms(view.embedding)[1:]
     loud = norms > norms.max() / 4
     frequency = (torch.arange(len(norms)) + 2) // 2
     return torch.zeros(int(frequency.max()), dtype=torch.bool).index_fill_(0, frequency[loud] - 1, True)
@@ -110,7 +109,7 @@ def _by_embedding(view: View) -> Bool[Tensor, "freq"]:
 
 def _by_neurons(view: View) -> Bool[Tensor, "freq"]:
     share, frequency = neuron_power(view).max(0)
-    found = frequency[share > EXPLAINED].bincount(minlength=view.task.p // 2)
+    found = frequency[share > EXPLAINED].bincount(minlength=view.m // 2)
     # One stray neuron makes no frequency; the smallest cluster of the paper holds 44 of 512.
     return found > 0.01 * len(share)
 
@@ -127,7 +126,7 @@ RULES: dict[str, Callable[[View], Bool[Tensor, "freq"]]] = {
 
 
 def _mask(view: View, rule: str) -> Any:
-    return per_frequency(RULES[rule](view), view.task.p)
+    return per_frequency(RULES[rule](view), view.m)
 
 
 @measure("key_share.W_E", unit="1", ref="here; chance is the share of frequencies that are keys")
@@ -136,7 +135,7 @@ def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Val
 
     `keys` defaults to the consensus.
     """
-    power = by_frequency(component_norms(view.W_E, view).square())
+    power = by_frequency(component_norms(view.embedding).square())
     total = float(power.sum())
     return float(power[[k - 1 for k in chosen(view, keys)]].sum()) / total if total > 0 else 0.0
 

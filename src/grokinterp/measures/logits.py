@@ -20,25 +20,31 @@ def logit_coefficients(view: View) -> Float64[Tensor, "freq"]:
     The logits are first summed over all (n, c) with the same difference c* − c; one 1-D transform of these p sums then gives all
     coefficients: no cube of n x p numbers per frequency is ever made.
     """
-    view.needs_frequencies()
-    p, n = view.task.p, view.task.n_inputs
-    difference = (view.task.targets[:, None] - torch.arange(p)) % p
-    sums = torch.zeros(p, dtype=torch.float64).index_add_(0, difference.flatten(), view.logits.flatten())
-    cosines = fourier.basis(p)[1::2] @ sums  # each row has norm 1 over Z_p; T_k has norm 1 over the n p entries
-    return cosines / math.sqrt(n)
+    m, logits = view.m, logits_on_circle(view)
+    difference = (view.answer_at[:, None] - torch.arange(m)) % m
+    sums = torch.zeros(m, dtype=torch.float64).index_add_(0, difference.flatten(), logits.flatten())
+    cosines = fourier.basis(m)[1::2] @ sums  # each row has norm 1 over Z_m; T_k has norm 1 over the n m entries
+    return cosines / math.sqrt(len(logits))
+
+
+@once_per_view
+def logits_on_circle(view: View) -> Float64[Tensor, "rows m"]:
+    """The logits of the examples on the circle, of the answers in its order."""
+    return view.logits[view.on_circle][:, view.circle.c]
 
 
 @once_per_view
 def logit_cosines(view: View) -> Float64[Tensor, "freq"]:
     """Cosine similarity of the centred logits with each T_k; 0 where the logits are constant."""
-    size = (view.logits - view.logits.mean(1, keepdim=True)).norm()
-    return logit_coefficients(view) / size if size > 0 else torch.zeros(fourier.n_frequencies(view.task.p), dtype=torch.float64)
+    logits = logits_on_circle(view)
+    size = (logits - logits.mean(1, keepdim=True)).norm()
+    return logit_coefficients(view) / size if size > 0 else torch.zeros(fourier.n_frequencies(view.m), dtype=torch.float64)
 
 
 @measure("logit_cosine", unit="1", ref="Nanda et al. 2023, section 4.3; Chughtai et al. 2023 (arXiv 2302.03025), section 4")
 def logit_cosine(view: View) -> Value:
     """For each frequency k, cosine similarity of the logits (centred over c) with cos w_k(c* − c); for addition cos w_k(a + b − c)."""
-    return per_frequency(logit_cosines(view), view.task.p)
+    return per_frequency(logit_cosines(view), view.m)
 
 
 @measure("logit_fve.centred", unit="1", ref="Nanda et al. 2023, section 4.3 (95 % in their run); Chughtai et al. 2023, section 4")
@@ -50,5 +56,5 @@ def logit_fve_centred(view: View) -> Value:
 @measure("logit_fve.raw", unit="1", ref="released notebook of Nanda et al. 2023")
 def logit_fve_raw(view: View) -> Value:
     """The same as a share of the raw logits: a constant added to all logits of an example lowers it, though it changes no probability."""
-    size = view.logits.norm()
+    size = logits_on_circle(view).norm()
     return float((logit_coefficients(view) / size).square().sum()) if size > 0 else 0.0

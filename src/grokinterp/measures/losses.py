@@ -37,8 +37,8 @@ def restricted_loss(view: View, keys: Sequence[int] | None = None) -> Value:
 
     C_k and S_k are cos w_k(c*) and sin w_k(c*) over the table, normalised. `keys` defaults to the consensus.
     """
-    inside = _projected(view, keys)
-    return per_part(view, view.loss(inside + (view.logits - inside).mean(0)))
+    inside, rows = _projected(view, keys), view.on_circle
+    return per_part(view, view.loss(inside + (view.logits[rows] - inside).mean(0), rows), rows)
 
 
 @measure("excluded_loss.logit_dirs", unit="nats", ref="Nanda et al. 2023, section 5.1 and figure 7")
@@ -47,18 +47,19 @@ def excluded_loss(view: View, keys: Sequence[int] | None = None) -> Value:
 
     The paper reports it on the training examples. `keys` defaults to the consensus.
     """
-    return per_part(view, view.loss(view.logits - _projected(view, keys)))
+    rows = view.on_circle
+    return per_part(view, view.loss(view.logits[rows] - _projected(view, keys), rows), rows)
 
 
-def _projected(view: View, keys: Sequence[int] | None) -> Float64[Tensor, "n answers"]:
-    """The part of the logits along cos w_k(c*) and sin w_k(c*) for the keys."""
-    view.needs_frequencies()
+def _projected(view: View, keys: Sequence[int] | None) -> Float64[Tensor, "rows answers"]:
+    """The part of the logits, of the examples on the circle, along cos w_k(c*) and sin w_k(c*) for the keys."""
+    view.circle  # noqa: B018
     keys = chosen(view, keys)
     if not keys:
         raise NotApplicable("the network has no key frequencies")
-    waves = torch.cat([directions(view.task.p, k) for k in keys])[:, view.task.targets]
+    waves = torch.cat([directions(view.m, k) for k in keys])[:, view.answer_at]
     # Orthonormal over the table whatever the task: for addition this only normalises.
     # By SVD, because they need not be independent: answers that never occur make some of them multiples of others.
     u, s, _ = torch.linalg.svd(waves.T, full_matrices=False)
     onto = u[:, s > 1e-9 * s[0]]
-    return onto @ (onto.T @ view.logits)
+    return onto @ (onto.T @ view.logits[view.on_circle])

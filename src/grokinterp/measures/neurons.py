@@ -21,8 +21,7 @@ def neuron_power(view: View) -> Float64[Tensor, "freq d_mlp"]:
     Raises:
         NotApplicable: the network has no MLP, or the examples fill no grid of residues.
     """
-    view.needs_frequencies()
-    grid = view.on_grid(view.neurons)
+    grid = view.grid(view.neurons)
     centred = grid - grid.mean((0, 1))
     total = centred.square().sum((0, 1))
     # A neuron that is constant up to rounding has no frequency.
@@ -46,7 +45,7 @@ def neuron_explained_variance(view: View) -> Value:
 def neuron_clusters(view: View) -> Value:
     """For each frequency, the number of neurons of which it explains more than 85 % of the variance."""
     share, frequency = neuron_power(view).max(0)
-    return per_frequency(frequency[share > EXPLAINED].bincount(minlength=fourier.n_frequencies(view.task.p)), view.task.p)
+    return per_frequency(frequency[share > EXPLAINED].bincount(minlength=fourier.n_frequencies(view.m)), view.m)
 
 
 @measure("neuron.single_frequency_share", unit="1", ref="Nanda et al. 2023, section 4.2 (433 of 512 in their run)")
@@ -58,8 +57,7 @@ def single_frequency_share(view: View) -> Value:
 @measure("fourier_norms.W_L", unit="weight", ref="Nanda et al. 2023, section 4.3")
 def readout_spectrum(view: View) -> Value:
     """Norm of each Fourier component, over the answers, of W_L = W_out W_U."""
-    view.needs_frequencies()
-    return per_component(fourier.transform(view.W_L.T).norm(dim=1), view.task.p)
+    return per_component(fourier.transform(view.readout).norm(dim=1), view.m)
 
 
 @measure("gini.W_L", unit="1", ref="Hurley and Rickard 2009; Nanda et al. 2023, table 5 (on component norms without the constant)")
@@ -67,8 +65,7 @@ def readout_gini(view: View) -> Value:
     """Gini coefficient of the component norms of W_L without the constant."""
     from .embedding import gini
 
-    view.needs_frequencies()
-    return gini(fourier.transform(view.W_L.T).norm(dim=1)[1:])
+    return gini(fourier.transform(view.readout).norm(dim=1)[1:])
 
 
 def _per_neuron(values: Tensor) -> Value:

@@ -2,10 +2,26 @@
 
 from typing import TYPE_CHECKING
 
-from .hooked_transformer import ModelConfig, Weights, hooked_transformer, in_float64, initial_weights, is_bias, trained, weight_shapes
+from .hooked_transformer import ModelConfig, Weights, hooked_transformer, in_float64, initial_weights, is_bias, trained
+from .mlp import MLPConfig
+from .network import NetworkConfig, network, network_config, weight_shapes
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache as ActivationCache
     from transformer_lens import HookedTransformer as HookedTransformer
+    from transformer_lens.hook_points import HookedRootModule as HookedRootModule
 
-__all__ = ["ModelConfig", "Weights", "hooked_transformer", "in_float64", "initial_weights", "is_bias", "trained", "weight_shapes"]
+__all__ = [
+    "MLPConfig",
+    "ModelConfig",
+    "NetworkConfig",
+    "Weights",
+    "hooked_transformer",
+    "in_float64",
+    "initial_weights",
+    "is_bias",
+    "network",
+    "network_config",
+    "trained",
+    "weight_shapes",
+]

@@ -22,6 +22,7 @@ from ..tasks import Task
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
+    from transformer_lens.hook_points import HookedRootModule
 
 Weights = dict[str, Tensor]
 Width = Annotated[int, Field(ge=1, le=1 << 20)]
@@ -34,6 +35,7 @@ def _biases(value: object) -> object:
 class ModelConfig(Frozen):
     """A HookedTransformer. Vocabulary and context come from the task."""
 
+    kind: Literal["transformer"] = "transformer"
     n_layers: int = Field(1, ge=1, le=64)
     d_model: Width = 128
     n_heads: Width = 4
@@ -69,7 +71,7 @@ class ModelConfig(Frozen):
         return self.d_vocab_out or task.n_answers
 
 
-def weight_shapes(config: ModelConfig, task: Task) -> dict[str, tuple[int, ...]]:
+def transformer_shapes(config: ModelConfig, task: Task) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter under its TransformerLens name, in the order of the computation."""
     d, heads, d_head, d_mlp, n_logits = config.d_model, config.n_heads, config.d_head, config.d_mlp, config.n_logits(task)
     norm = {"none": {}, "LNPre": {}, "RMSPre": {}, "LN": {"w": (d,), "b": (d,)}, "RMS": {"w": (d,)}}[config.normalization]
@@ -107,7 +109,7 @@ def initial_weights(config: ModelConfig, task: Task, seed: int) -> Weights:
     `transformer_lens`: N(0, 0.8 / sqrt(d_model)), as `HookedTransformer` draws them for `cfg.seed = seed`.
     """
     generator = torch.Generator().manual_seed(seed)
-    shapes = weight_shapes(config, task)
+    shapes = transformer_shapes(config, task)
     weights: Weights = {}
     for name in _drawing_order(config):
         shape = shapes[name]
@@ -151,12 +153,8 @@ def hooked_transformer(config: ModelConfig, task: Task, weights: Weights, dtype:
     Raises:
         UsageError: the weights do not have the names and shapes that the configuration asks for.
     """
-    expected = weight_shapes(config, task)
-    found = {name: tuple(weight.shape) for name, weight in weights.items()}
-    if found != expected:
-        odd = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))[0]
-        raise UsageError(f"weights do not fit the model: {odd} has shape {found.get(odd)}, the configuration asks for {expected.get(odd)}")
-    with _deprecation_silenced():
+    fits(weights, transformer_shapes(config, task))
+    with deprecation_silenced():
         from transformer_lens import HookedTransformer, HookedTransformerConfig
 
         model = HookedTransformer(
@@ -187,6 +185,17 @@ def hooked_transformer(config: ModelConfig, task: Task, weights: Weights, dtype:
     return model.eval()
 
 
+def fits(weights: Weights, expected: dict[str, tuple[int, ...]]) -> None:
+    """
+    Raises:
+        UsageError: the weights do not have the names and shapes that are expected.
+    """
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if found != expected:
+        odd = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))[0]
+        raise UsageError(f"weights do not fit the model: {odd} has shape {found.get(odd)}, the configuration asks for {expected.get(odd)}")
+
+
 def _mix_patterns(model: HookedTransformer, alpha: float, causal: bool) -> None:
     def mix(tensor: Float[Tensor, "n head query key"], *, hook: Any) -> Float[Tensor, "n head query key"]:
         constant = torch.ones_like(tensor[0, 0])
@@ -196,11 +205,13 @@ def _mix_patterns(model: HookedTransformer, alpha: float, causal: bool) -> None:
         block.attn.hook_pattern.add_perma_hook(mix)
 
 
-def in_float64(model: HookedTransformer) -> HookedTransformer:
+def in_float64(model: HookedRootModule) -> HookedRootModule:
     """A copy of the network, its hooks included, that computes in float64."""
     twin = copy.deepcopy(model)
-    with _deprecation_silenced():
-        twin.to(torch.float64, print_details=False)
+    for module in twin.modules():
+        if hasattr(module, "cfg") and hasattr(module.cfg, "dtype"):
+            module.cfg.dtype = torch.float64
+    torch.nn.Module.to(twin, torch.float64)
     for point in twin.hook_dict.values():
         if point.fwd_hooks:  # what a user's hook puts in place may be float32: activations that the network itself gave, say
             point.add_perma_hook(_to_float64)
@@ -211,7 +222,7 @@ def _to_float64(tensor: Tensor, *, hook: Any) -> Tensor:
     return tensor.double()
 
 
-class _deprecation_silenced(warnings.catch_warnings):
+class deprecation_silenced(warnings.catch_warnings):
     """Silences exactly TransformerLens's notice that HookedTransformer goes in 4.0; the dependency is capped below that."""
 
     def __enter__(self) -> None:

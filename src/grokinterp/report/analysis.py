@@ -82,6 +82,12 @@ class Analysis:
         accuracy = self.values["accuracy"]
         return "test" in accuracy.coords["part"].values and float(accuracy.sel(part="test")) >= GENERALISED
 
+    @property
+    def n_frequencies(self) -> int:
+        """How many frequencies the elements have; 0 where they stand on no circle."""
+        circle = self.run.task.circle
+        return circle.m // 2 if circle else 0
+
     def crossing(self, metric: str, threshold: float) -> Crossing | None:
         """When a metric of the history first reached a threshold; None where it never did."""
         reached = self.history.index[self.history[metric] >= threshold]
@@ -116,7 +122,7 @@ class Analysis:
     @cached_property
     def claims(self) -> list[Claim]:
         """Every claim with its verdict."""
-        return claims(Evidence(self.values, self.skipped, self.keys, self.run.task.p))
+        return claims(Evidence(self.values, self.skipped, self.keys, self.run.task.n_answers, self.n_frequencies))
 
     def to_dict(self) -> dict[str, Any]:
         """The content of report.json. No NaN or infinity is in it: a measure that does not apply is under `skipped`, with its reason."""

@@ -30,12 +30,13 @@ GENERALISED = 0.99
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims may look at: measured values by name, why others are missing, the keys, and p."""
+    """What the claims may look at: measured values by name, why others are missing, the keys, the number of answers and of frequencies."""
 
     values: Mapping[str, Any]
     skipped: Mapping[str, str]
     keys: KeyFrequencies | None
-    p: int
+    n_answers: int
+    n_frequencies: int
 
     def number(self, name: str, **at: str) -> float:
         """A measured number; raises _Missing with the reason where there is none."""
@@ -86,7 +87,7 @@ def _generalises(e: Evidence) -> tuple[bool, list[str]]:
 
 def _sparse_embedding(e: Evidence) -> tuple[bool, list[str]]:
     share, gini = e.number("key_share.W_E"), e.number("gini.W_E")
-    chance = len(_keys(e)) / (e.p // 2)
+    chance = len(_keys(e)) / e.n_frequencies if e.n_frequencies else 1.0
     because = [f"key_share.W_E = {share:.3f}, needs >= 0.75", f"share of frequencies that are keys = {chance:.3f}, needs <= 0.5"]
     return share >= 0.75 and chance <= 0.5, [*because, f"gini.W_E = {gini:.3f}"]
 
@@ -111,15 +112,15 @@ def _necessary(e: Evidence) -> tuple[bool, list[str]]:
     _has_an_algorithm(e)
     part = e.part("train")
     rise = e.number("excluded_loss.logit_dirs", part=part) - e.number("loss", part=part)
-    needed = math.log(e.p) / 2
-    return rise >= needed, [f"excluded_loss.logit_dirs − loss ({part}) = {rise:.3g} nats, needs >= ½ ln {e.p} = {needed:.3g}"]
+    needed = math.log(e.n_answers) / 2
+    return rise >= needed, [f"excluded_loss.logit_dirs − loss ({part}) = {rise:.3g} nats, needs >= ½ ln {e.n_answers} = {needed:.3g}"]
 
 
 def _has_an_algorithm(e: Evidence) -> None:
     if e.number("accuracy", part=e.part("test")) < GENERALISED:
         raise _Missing("the network has not generalised, so there is no algorithm to ask this of")
-    if 2 * len(_keys(e)) > e.p // 2:
-        raise _Missing(f"{len(_keys(e))} of {e.p // 2} frequencies are keys: with so many left in, a projection tells nothing")
+    if 2 * len(_keys(e)) > e.n_frequencies:
+        raise _Missing(f"{len(_keys(e))} of {e.n_frequencies} frequencies are keys: with so many left in, a projection tells nothing")
 
 
 def _not_yet(e: Evidence) -> tuple[bool, list[str]]:

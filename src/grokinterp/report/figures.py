@@ -115,17 +115,18 @@ def pca_plane(a: Analysis) -> go.Figure:
     if points.shape[1] < 2:
         points = torch.cat([points, torch.zeros(len(points), 1, dtype=points.dtype)], dim=1)
     axes = [f"PC {i} ({100 * float(share[i]) if i < len(share) else 0:.0f} % of variance)" for i in (0, 1)]
-    return _points(a, points[:, :2], axes[0], axes[1], 1)
+    return _points(a, points[:, :2], list(range(len(points))), axes[0], axes[1], 1)
 
 
 def circle(a: Analysis, k: int) -> go.Figure:
     """The elements in the plane of the embedding's components cos k and sin k."""
-    return _points(a, plane(a.view, k), f"W_E along cos {k} / sin {k}, axis 1 (weight)", "axis 2 (weight)", k)
+    return _points(a, plane(a.view, k), a.view.circle.a.tolist(), f"W_E along cos {k} / sin {k}, axis 1 (weight)", "axis 2 (weight)", k)
 
 
-def _points(a: Analysis, points: Float[Tensor, "p 2"], x: str, y: str, k: int) -> go.Figure:
-    p = a.run.task.p
-    names = a.run.task.token_names[:p]
+def _points(a: Analysis, points: Float[Tensor, "m 2"], elements: list[int], x: str, y: str, k: int) -> go.Figure:
+    """The elements as points, coloured by how far round they are when the circle is walked round k times."""
+    p = len(points)
+    names = [a.run.task.token_names[element] for element in elements]
     turn = [i * k % p for i in range(p)]
     figure = _figure(x, y, 330)
     figure.add_scatter(
@@ -144,19 +145,24 @@ def example_neuron(a: Analysis, k: int) -> tuple[go.Figure, int, float] | None:
     best = int(share.argmax())
     if share[best] <= EXPLAINED:
         return None
-    grid = a.view.on_grid(a.view.neurons[:, best])
-    return heatmap(grid, "b", "a", "activation"), best, float(share[best])
+    return heatmap(a.view.grid(a.view.neurons[:, best]), *_axes(a), "activation"), best, float(share[best])
+
+
+def _axes(a: Analysis) -> tuple[str, str]:
+    """What stands on the axes of a grid over the positions of b and a."""
+    order = a.view.circle.order
+    return ("b", "a") if order.startswith("residues") and "−" not in order else (f"b ({order})", f"a ({order.split(',')[0]})")
 
 
 def neuron_spectrum(a: Analysis) -> go.Figure:
     """Share of the power of all neurons on each product of components of a and of b, on a log scale."""
-    grid = a.view.on_grid(a.view.neurons)
+    grid = a.view.grid(a.view.neurons)
     return _spectrum_2d(fourier.transform_2d(grid - grid.mean((0, 1))).square().sum(2))
 
 
 def logit_spectrum(a: Analysis) -> go.Figure:
     """Share of the power of all logits on each product of components of a and of b, on a log scale."""
-    grid = a.view.on_grid(a.view.logits)
+    grid = a.view.grid(a.view.logits)
     return _spectrum_2d(fourier.transform_2d(grid - grid.mean((0, 1))).square().sum(2))
 
 

@@ -117,7 +117,7 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     else:
         keys = a.keys.consensus
         shown = ", ".join(map(str, keys)) if keys else "none that more than half of the rules agree on"
-        found.append(("Key frequencies", f"{shown} (of 1 to {a.run.task.p // 2})"))
+        found.append(("Key frequencies", f"{shown} (of 1 to {a.n_frequencies})"))
         rules = "; ".join(f"{rule}: {_several(found_k)}" for rule, found_k in a.keys.rules.items())
         found.append(
             ("How sure", f"{len(a.keys.rules)} rules agree to {a.keys.agreement:.2f} (mean Jaccard index, 1 is full agreement). {rules}")

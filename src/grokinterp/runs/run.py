@@ -25,7 +25,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun
-from ..models import Weights, hooked_transformer, weight_shapes
+from ..models import Weights, network, weight_shapes
 from ..tasks import Split, Task
 from ..training import TrainConfig
 from ..view import View
@@ -34,7 +34,7 @@ from .files import read_hashed, read_log, read_sealed
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..models import HookedTransformer
+    from ..models import HookedRootModule
 
 FORMAT = 1
 SLOTS = ("a", "b")
@@ -133,12 +133,13 @@ class Run:
         # safetensors hands them over in no fixed order.
         return {name: weights[name] for name in weight_shapes(self.config.model, self.task)}
 
-    def model(self, step: int, dtype: torch.dtype = torch.float64) -> HookedTransformer:
-        """The network at a committed step, in evaluation mode; any hook works.
+    def model(self, step: int, dtype: torch.dtype = torch.float64) -> HookedRootModule:
+        """The network at a committed step, in evaluation mode: a `HookedTransformer` where the configuration names a transformer.
 
-        In float64 unless another dtype is asked for: in float32 a loss of 1e-7 has no digits left. Its logits are then `view.logits`.
+        Any hook works. In float64 unless another dtype is asked for: in float32 a loss of 1e-7 has no digits left.
+        Its logits are then `view.logits`.
         """
-        return hooked_transformer(self.config.model, self.task, self.state_dict(step), dtype)
+        return network(self.config.model, self.task, self.state_dict(step), dtype)
 
     def view(self, step: int) -> View:
         """Everything that the measures need to know of a committed step."""

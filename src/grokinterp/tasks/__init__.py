@@ -1,12 +1,13 @@
 """What a network is asked to learn. `make_task(name, **parameters)` makes one; `TASKS` lists them."""
 
 from . import groups, modular
-from .base import TASKS, Layout, Task, free_memory, make_task, task, task_parameters
+from .base import TASKS, Task, free_memory, make_task, task, task_parameters
+from .circle import Circle
 from .split import Split, SplitRecipe, split
 
 __all__ = [
     "TASKS",
-    "Layout",
+    "Circle",
     "Split",
     "SplitRecipe",
     "Task",

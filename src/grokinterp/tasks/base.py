@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import torch
 from jaxtyping import Int
@@ -20,9 +20,8 @@ from torch import Tensor
 
 from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
-
-Layout = Literal["a b =", "a op b ="]
-
+from .circle import Circle
+from .layout import Layout, parse
 
 Modulus = Annotated[int, Field(ge=2, le=2**31)]
 
@@ -37,9 +36,9 @@ class Task:
         p: the number of elements; the modulus for modular arithmetic, the order for a group.
         operation: maps all a (shape [p, 1]) and all b (shape [1, p]) to the table of answers (shape [p, p]), with -1 for
             the pairs at which the operation is undefined. Called once, when the table is first needed.
-        layout: the tokens of an example. Element i has token i; the operator has token p, "=" the last.
+        layout: the tokens of an example (tasks/layout.py). Element i has token i, the signs those after them.
         element_names: gives what stands on axis labels for element i; the element's number by default.
-        cyclic: whether the elements stand for residues mod p, so that frequencies on Z_p mean something.
+        find_circle: gives where the elements stand on a cyclic group Z_m; absent or None where they stand on none.
         symbol: the operation as a formula in a and b, for titles.
     """
 
@@ -48,9 +47,9 @@ class Task:
     p: int
     operation: Callable[[Int[Tensor, "p 1"], Int[Tensor, "1 p"]], Int[Tensor, "p p"]] = field(repr=False, compare=False)
     symbol: str
-    layout: Layout = "a b ="
+    layout: str = "a b ="
     element_names: Callable[[], tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
-    cyclic: bool = True
+    find_circle: Callable[[], Circle | None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Before anything is built: int64 tokens, targets, the table itself and one temporary.
@@ -69,6 +68,11 @@ class Task:
         return self.operation(elements[:, None], elements[None, :]).expand(self.p, self.p).contiguous()
 
     @cached_property
+    def circle(self) -> Circle | None:
+        """Where the elements stand on a cyclic group Z_m; None where they stand on none."""
+        return self.find_circle() if self.find_circle else None
+
+    @cached_property
     def pairs(self) -> Int[Tensor, "n 2"]:
         """(a, b) of every example, in table order: by a, then by b."""
         return (self.table >= 0).nonzero()
@@ -77,10 +81,12 @@ class Task:
     def inputs(self) -> Int[Tensor, "n pos"]:
         """The tokens of every example, in table order."""
         a, b = self.pairs.unbind(1)
-        equals = torch.full_like(a, self.d_vocab - 1)
-        if self.layout == "a b =":
-            return torch.stack([a, b, equals], dim=1)
-        return torch.stack([a, torch.full_like(a, self.p), b, equals], dim=1)
+        operands = {"a": a, "b": b}
+        columns = [
+            operands[word] if token is None else torch.full_like(a, token)
+            for word, token in zip(self.tokens.words, self.tokens.tokens, strict=True)
+        ]
+        return torch.stack(columns, dim=1)
 
     @cached_property
     def targets(self) -> Int[Tensor, "n"]:
@@ -97,15 +103,20 @@ class Task:
         """Whether every pair has an answer, so that examples can be laid out as [p, p]."""
         return self.n_inputs == self.p**2
 
+    @cached_property
+    def tokens(self) -> Layout:
+        """The layout, read: the words, the token of each, and the size of the vocabulary."""
+        return parse(self.layout, self.p)
+
     @property
     def n_ctx(self) -> int:
         """The number of tokens of an example; the answer is read at the last one."""
-        return len(self.layout.split())
+        return len(self.tokens.words)
 
     @property
     def d_vocab(self) -> int:
-        """The number of tokens: the elements, then the operator (if the layout has one), then "="."""
-        return self.p + self.n_ctx - 2
+        """The number of tokens: the elements, then the signs, then those that no example uses."""
+        return self.tokens.d_vocab
 
     @property
     def n_answers(self) -> int:
@@ -115,8 +126,12 @@ class Task:
     @cached_property
     def token_names(self) -> tuple[str, ...]:
         """What stands on axis labels for token i."""
-        names = self.element_names() if self.element_names else tuple(str(i) for i in range(self.p))
-        return (*names, "=") if self.layout == "a b =" else (*names, "∘", "=")
+        names = list(self.element_names()) if self.element_names else [str(i) for i in range(self.p)]
+        names += [f"token {i}" for i in range(self.p, self.d_vocab)]
+        for word, token in zip(self.tokens.words, self.tokens.tokens, strict=True):
+            if token is not None:
+                names[token] = "∘" if word == "op" else word
+        return tuple(names)
 
 
 class _Registry(dict[str, Callable[..., Task]]):

@@ -22,7 +22,9 @@ from jaxtyping import Int
 from pydantic import BeforeValidator
 from torch import Tensor
 
-from .base import Layout, Task, task
+from .base import Task, task
+from .circle import residues
+from .layout import LayoutText
 
 _PARSE = re.compile(r"([CDSA])(\d{1,6})")
 
@@ -83,7 +85,7 @@ def element_names(group: str) -> tuple[str, ...]:
     return tuple("".join(map(str, row)) if n <= 10 else "-".join(map(str, row)) for row in permutations(group).tolist())
 
 
-def _group_task(name: str, symbol: str, group: str, layout: Layout, word: str) -> Task:
+def _group_task(name: str, symbol: str, group: str, layout: str, word: str) -> Task:
     """The task whose answer is a `word` in a, b and A = a⁻¹."""
 
     def table(a: Int[Tensor, "p 1"], b: Int[Tensor, "1 p"]) -> Int[Tensor, "p p"]:
@@ -97,7 +99,8 @@ def _group_task(name: str, symbol: str, group: str, layout: Layout, word: str) -
 
     p = order(group)
     params = {"group": group, "layout": layout}
-    return Task(name, params, p, table, f"{symbol} in {group}", layout, lambda: element_names(group), group[0] == "C")
+    find_circle = (lambda: residues(p, is_sum=word == "ab")) if group[0] == "C" else None
+    return Task(name, params, p, table, f"{symbol} in {group}", layout, lambda: element_names(group), find_circle)
 
 
 def _identity(product: Int[Tensor, "order order"]) -> int:
@@ -105,18 +108,18 @@ def _identity(product: Int[Tensor, "order order"]) -> int:
 
 
 @task
-def group_composition(group: Group = "S5", layout: Layout = "a b =") -> Task:
+def group_composition(group: Group = "S5", layout: LayoutText = "a b =") -> Task:
     """The product a b in a finite group."""
     return _group_task("group_composition", "a b", group, layout, "ab")
 
 
 @task
-def group_conjugation(group: Group = "S5", layout: Layout = "a b =") -> Task:
+def group_conjugation(group: Group = "S5", layout: LayoutText = "a b =") -> Task:
     """The conjugate a b a⁻¹ in a finite group."""
     return _group_task("group_conjugation", "a b a⁻¹", group, layout, "abA")
 
 
 @task
-def group_aba(group: Group = "S5", layout: Layout = "a b =") -> Task:
+def group_aba(group: Group = "S5", layout: LayoutText = "a b =") -> Task:
     """The product a b a in a finite group."""
     return _group_task("group_aba", "a b a", group, layout, "aba")

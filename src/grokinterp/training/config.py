@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
-from ..models import ModelConfig
+from ..models import MLPConfig, ModelConfig, NetworkConfig, network_config
 from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
 from ..tasks.modular import Seed
 from .presets import PRESETS
@@ -74,7 +74,8 @@ class TrainConfig(Frozen):
     device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
     task: dict[str, Any] = Field(default_factory=lambda: {"name": "modular_addition"})
     """`name`, then the task's own parameters."""
-    model: ModelConfig = ModelConfig()
+    model: NetworkConfig = ModelConfig()
+    """Of a transformer, or with kind = "mlp" of a multilayer perceptron."""
     training: TrainingConfig = TrainingConfig()
     snapshots: SnapshotConfig = SnapshotConfig()
 
@@ -85,6 +86,15 @@ class TrainConfig(Frozen):
             raise ValueError("needs the name of a task, such as name = 'modular_addition'")
         own = {key: item for key, item in value.items() if key != "name"}
         return {"name": value["name"], **checked(task_parameters(value["name"]), own, at="task").model_dump()}
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _network_of_its_kind(cls, value: Any) -> NetworkConfig:
+        if isinstance(value, ModelConfig | MLPConfig):
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError("needs a section, that is a dictionary of keys")
+        return network_config(value)
 
     @model_validator(mode="after")
     def _a_bearable_number_of_snapshots(self) -> TrainConfig:

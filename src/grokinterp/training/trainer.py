@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError, Diverged
-from ..models import Weights, initial_weights, trained, weight_shapes
+from ..models import ModelConfig, Weights, initial_weights, trained, weight_shapes
 from ..tasks import free_memory
 from .config import TrainConfig
 from .forward import answer_logits
@@ -69,6 +69,9 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, state: State | None = None) -> None:
         self.config = config
+        if not isinstance(config.model, ModelConfig):
+            raise ConfigError(f"model.kind: {config.model.kind} networks are imported and analysed here, not trained: choose 'transformer'")
+        self._model = config.model
         self.device = resolve_device(config.device)
         self.task = config.make_task()
         self.split = config.make_split(self.task)
@@ -86,11 +89,11 @@ class Trainer:
         self._position = 0
 
         dtype = getattr(torch, config.training.dtype)
-        weights = initial_weights(config.model, self.task, config.seed)
+        weights = initial_weights(self._model, self.task, config.seed)
         if state is not None:
             weights = {name: state.tensors[f"weights/{name}"] for name in weights}
         self.weights: Weights = {name: weight.to(self.device, dtype, copy=True) for name, weight in weights.items()}
-        self._learning = {name: weight.requires_grad_() for name, weight in self.weights.items() if trained(config.model, name)}
+        self._learning = {name: weight.requires_grad_() for name, weight in self.weights.items() if trained(self._model, name)}
         self._optimiser = Optimiser(self._learning, config.training)
         self._each: Each = lambda function, pieces: list(map(function, pieces))
         if state is not None:
@@ -147,7 +150,7 @@ class Trainer:
 
         def gradients(piece: slice) -> tuple[Tensor, ...]:
             with torch.enable_grad():
-                losses = self._loss(answer_logits(self.weights, inputs[piece], self.config.model), targets[piece])
+                losses = self._loss(answer_logits(self.weights, inputs[piece], self._model), targets[piece])
                 share = torch.full_like(losses, 1 / len(inputs))
                 return torch.autograd.grad(losses, learning, share, allow_unused=True, materialize_grads=True)
 
@@ -177,7 +180,7 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         def measured(piece: slice) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
-                logits = answer_logits(self.weights, self._inputs[piece], self.config.model)
+                logits = answer_logits(self.weights, self._inputs[piece], self._model)
                 targets = self._targets[piece]
                 return self._loss(logits, targets).double().cpu(), (logits.argmax(1) == targets).double().cpu()
 
@@ -208,7 +211,7 @@ class Trainer:
         return f"training diverged: {what} at step {self.step}; try {', or '.join(tries)}"
 
     def _refuse_what_does_not_fit(self) -> None:
-        model, training = self.config.model, self.config.training
+        model, training = self._model, self.config.training
         batch = max(min(training.batch_size or len(self.split.train), len(self.split.train)), min(_PIECE, self.task.n_inputs))
         width = 6 * model.n_heads * model.d_head * self.task.n_ctx + 4 * model.d_mlp + 6 * model.d_model
         floats = batch * (model.n_layers * width + 4 * model.n_logits(self.task)) * (4 if training.dtype == "float32" else 8)

@@ -1,4 +1,4 @@
-"""Networks whose algorithm is known: three that are built here by hand, one that is random, one that can only memorise.
+"""Networks whose algorithm is known: three that are built here by hand, and one that is random.
 
 The built networks add mod p and are HookedTransformers like any other. Two compute with the frequencies that they are told to use:
 
@@ -22,10 +22,9 @@ import math
 import torch
 from torch import Tensor
 
-import grokinterp as gi
-from grokinterp.models import ModelConfig, hooked_transformer, initial_weights, weight_shapes
-from grokinterp.tasks import Task, make_task, split
-from grokinterp.training import TrainConfig, Trainer
+from .models import ModelConfig, hooked_transformer, initial_weights, weight_shapes
+from .tasks import Task, make_task, split
+from .view import View, view
 
 
 def waves(p: int, k: int) -> tuple[Tensor, Tensor]:
@@ -64,7 +63,7 @@ def _copies_of_a_and_b(weights: dict[str, Tensor], width: int) -> None:
 
 
 @functools.cache
-def clock(p: int, keys: tuple[int, ...], scale: float = 10.0, idle: tuple[int, ...] = (), n_logits: int | None = None) -> gi.View:
+def clock(p: int, keys: tuple[int, ...], scale: float = 10.0, idle: tuple[int, ...] = (), n_logits: int | None = None) -> View:
     """The clock. Frequencies in `idle` are embedded as loudly as the keys and read by no neuron."""
     task = make_task("modular_addition", p=p)
     circles = (*keys, *idle)
@@ -88,7 +87,7 @@ def clock(p: int, keys: tuple[int, ...], scale: float = 10.0, idle: tuple[int, .
 
 
 @functools.cache
-def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0) -> gi.View:
+def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0) -> View:
     """The pizza, for odd p."""
     task = make_task("modular_addition", p=p)
     width = 2 * len(keys)
@@ -111,7 +110,7 @@ def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0) -> gi.View:
 
 
 @functools.cache
-def lookup(p: int, scale: float = 20.0) -> gi.View:
+def lookup(p: int, scale: float = 20.0) -> View:
     """The look-up table."""
     task = make_task("modular_addition", p=p)
     config = ModelConfig(d_model=3 * p + 3, n_heads=2, d_head=p, d_mlp=p * p, train_biases="mlp")
@@ -129,30 +128,17 @@ def lookup(p: int, scale: float = 20.0) -> gi.View:
 
 
 @functools.cache
-def random_network(p: int = 53, seed: int = 0, name: str = "modular_addition", **model: object) -> gi.View:
+def random_network(p: int = 53, seed: int = 0, name: str = "modular_addition", **model: object) -> View:
     """A network that was never trained."""
     task = make_task(name, **({"group": f"S{p}"} if name.startswith("group") else {"p": p}))
     config = ModelConfig(**{"d_model": 64, "n_heads": 4, "d_mlp": 256, **model})
     return _seen(config, task, initial_weights(config, task, seed), torch.float32)
 
 
-@functools.cache
-def memoriser() -> gi.View:
-    """A network that knows its training examples by heart: the table is random, so there is nothing else to know."""
-    config = TrainConfig.make(
-        {"task": {"name": "random_table", "p": 23}, "model": {"d_model": 64, "n_heads": 4, "d_mlp": 256}},
-        **{"training.fraction": 0.5, "training.lr": 3e-3, "training.weight_decay": 0.0, "training.steps": 400},
-    )
-    trainer = Trainer(config)
-    *_, last = trainer
-    weights = {name: weight.detach().clone() for name, weight in last.weights.items()}
-    return gi.view(hooked_transformer(config.model, trainer.task, weights), trainer.task, last.step, trainer.split)
-
-
 def _zeros(config: ModelConfig, task: Task) -> dict[str, Tensor]:
     return {name: torch.zeros(shape, dtype=torch.float64) for name, shape in weight_shapes(config, task).items()}
 
 
-def _seen(config: ModelConfig, task: Task, weights: dict[str, Tensor], dtype: torch.dtype = torch.float64) -> gi.View:
+def _seen(config: ModelConfig, task: Task, weights: dict[str, Tensor], dtype: torch.dtype = torch.float64) -> View:
     """A view with half of the examples called the training set: the built networks have seen none."""
-    return gi.view(hooked_transformer(config, task, weights, dtype), task, split=split(task.n_inputs, 0.5))
+    return view(hooked_transformer(config, task, weights, dtype), task, split=split(task.n_inputs, 0.5))
