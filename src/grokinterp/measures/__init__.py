@@ -1,6 +1,6 @@
 """What can be measured of a View. Each file registers its measures when it is imported; all are imported here."""
 
-from . import embedding, keys, logits, losses, neurons, weights
+from . import embedding, irreps, keys, logits, losses, neurons, weights
 from .base import MEASURES, Measure, measure, measured
 from .keys import KeyFrequencies, key_frequencies
 
@@ -9,6 +9,7 @@ __all__ = [
     "KeyFrequencies",
     "Measure",
     "embedding",
+    "irreps",
     "key_frequencies",
     "keys",
     "logits",
