@@ -21,7 +21,9 @@ from torch import Tensor
 
 from ..errors import GrokinterpError, UsageError
 from ..tasks import free_memory
-from .admitted import REMEDY, Admitted, Budget, Record, Storage, damaged, refuse, shown, too_large
+from .admitted import Admitted, Record
+from .numbers import Storage
+from .refusals import REMEDY, Budget, damaged, refuse, shown, too_large
 from .unpickle import unpickle
 
 __all__ = ["Record", "read_foreign"]
@@ -34,7 +36,7 @@ _RATIO = 100
 
 _STRANGERS = (
     (
-        re.compile(rb"\s*(<!doctype|<html|<\?xml|<head|<body)", re.IGNORECASE),
+        re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype|<html|<\?xml|<head|<body)", re.IGNORECASE),
         "a web page",
         "download the file itself, not the page about it",
     ),
@@ -55,11 +57,11 @@ _TENSORFLOW_END = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 
 
 def read_foreign(path: str | Path, limit: float | None = None) -> Any:
-    """The content of a foreign checkpoint: nested dicts, lists, tuples, sets, tensors (on the CPU), numbers, strings, bytes, None, `Record`s.
+    """The content of a foreign checkpoint: nested dicts, lists, tuples, tensors (on the CPU), numbers, strings, None and `Record`s.
 
-    Numpy arrays come as tensors, numpy scalars as numbers, parameters as tensors without gradient, every kind of dict as a dict, types of
-    numbers and devices as texts ("torch.float32", "cuda:0"), objects of configuration classes as `Record`s. Tensors that shared
-    a storage still do.
+    Sets and bytes are left as they are. Numpy arrays come as tensors, numpy scalars as numbers, parameters as tensors without
+    gradient, every kind of dict as a dict, types of numbers and devices as texts ("torch.float32", "cuda:0"), objects of
+    configuration classes as `Record`s. Tensors that shared a storage still do.
 
     Args:
         limit: bytes that the file may take and unpack to; without it the smaller of 8 GB and half of the free memory.
@@ -86,18 +88,24 @@ def read_foreign(path: str | Path, limit: float | None = None) -> Any:
 def _whole(path: str | Path, limit: float) -> bytes:
     """The bytes of a regular file; of anything else not one is read. Opening a pipe does not wait for its writer."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    with open(handle, "rb") as file:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"it is a {'directory' if stat.S_ISDIR(status.st_mode) else 'pipe or device'}: name the file with the weights")
         if status.st_size > limit:
             too_large(limit)
-        return file.read(status.st_size)
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(status.st_size)
+    finally:
+        os.close(handle)
 
 
 def _content(data: bytes, limit: float) -> Any:
     if not data:
         raise UsageError("it is empty: fetch it again")
+    # A header's length stands in eight bytes, and no header has four gigabytes.
+    if data[8:9] == b"{" and data[4:8] == bytes(4):
+        return _safetensors(data)
     for pattern, kind, remedy in _STRANGERS:
         if pattern.match(data):
             raise UsageError(f"it looks like {kind}, which is no checkpoint that can be read: {remedy}")
@@ -105,9 +113,6 @@ def _content(data: bytes, limit: float) -> Any:
         raise UsageError(f"it looks like an index of TensorFlow, which is no checkpoint that can be read: {REMEDY}")
     if data.startswith(b"PK"):
         return _archive(data, limit)
-    # A header's length stands in eight bytes, and no header has four gigabytes.
-    if data[8:9] == b"{" and data[4:8] == bytes(4):
-        return _safetensors(data)
     return _pickles(data, limit)
 
 

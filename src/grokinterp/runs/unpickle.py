@@ -14,7 +14,9 @@ from typing import Any, BinaryIO, NoReturn
 
 from torch import Tensor
 
-from .admitted import Admitted, Budget, Fetch, Name, Record, Storage, checked_key, damaged, refuse, shown
+from .admitted import Admitted, Record, checked_key
+from .numbers import Fetch, Storage, storage_of
+from .refusals import Budget, Name, damaged, refuse, shown
 
 _DEPTH = 100
 _ENTRIES = 10**7
@@ -181,7 +183,7 @@ class _Machine:
         if self._fetch is None or type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage" or pid[5:] not in ((), (None,)):
             refuse("it refers to something outside of it that is no storage of a tensor")
         _, kind, key, _, count = pid[:5]
-        self.stack.append(self._admitted.storage(kind, key, count, self._fetch))
+        self.stack.append(storage_of(kind, key, count, self._fetch))
 
 
 _CONSTANTS: dict[str, Callable[[], Any]] = {
@@ -193,10 +195,11 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_SET": set,
 }
-_LITERALS = set(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 "
-    "UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 FLOAT BINFLOAT".split()
-)
+_LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "MARK": _Machine._mark,
     "POP": _Machine._pop,
@@ -241,10 +244,11 @@ def _check_tree(root: Any) -> None:
     todo = [root]
     while todo:
         node = todo[-1]
-        inside = _containers(node)
         if id(node) in depth:
             todo.pop()
-        elif id(node) in entered:
+            continue
+        inside = _containers(node)
+        if id(node) in entered:
             todo.pop()
             entries[id(node)] = len(_parts(node)) + sum(entries[id(child)] for child in inside)
             depth[id(node)] = 1 + max((depth[id(child)] for child in inside), default=0)
