@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable
-from typing import Any, BinaryIO, NoReturn
+from io import BytesIO
+from typing import Any, NoReturn
 
 from torch import Tensor
 
@@ -24,7 +25,7 @@ _BITS = 1024
 _LEAVES = {str, bytes, bytearray, int, float, bool, type(None), Tensor}
 
 
-def unpickle(stream: BinaryIO, admitted: Admitted, budget: Budget, fetch: Fetch | None = None) -> Any:
+def unpickle(stream: BytesIO, admitted: Admitted, budget: Budget, fetch: Fetch | None = None) -> Any:
     """The content of the next pickle of the stream, which is left just after it. It may be a bare `Storage`, too.
 
     Raises:
