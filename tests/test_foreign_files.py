@@ -217,6 +217,9 @@ CRAFTED: dict[str, bytes] = {
     "a tensor that overflows": tensor(big(2**61) * 2 + b"\x86", b"K\x00K\x00\x86"),
     "a tensor of no end and nothing": tensor(b"K\x00" + big(2**61) * 2 + b"\x87", b"K\x00K\x00K\x00\x87"),
     "a tensor with a stride too few": tensor(b"K\x02K\x02\x86", b"K\x01\x85"),
+    "a tensor whose type takes for ever to hash": reduce(
+        "torch._utils", "_rebuild_tensor_v3", storage(4), b"K\x00", b")", b")", b"\x89", b"N", b"))\x86" + b"2\x86" * 60
+    ),
     "a tensor of 100 dimensions": tensor(b"(" + b"K\x01" * 100 + b"t", b"(" + b"K\x01" * 100 + b"t"),
     "a tensor of floats": tensor(b"G" + struct.pack(">d", 2) + b"\x85", b"K\x01\x85"),
     "a storage too long": tensor(b"K\x01\x85", b"K\x01\x85", of=storage(2**61)),
@@ -296,6 +299,18 @@ def test_hostile_checkpoints_run_nothing(payload, canary, tmp_path):
 def test_crafted_pickles_end_in_one_line(payload, wrapped, tmp_path):
     wrapped(tmp_path / "x.pth", pickled(CRAFTED[payload]) if payload != "no STOP" else b"\x80\x04N")
     refusal(tmp_path / "x.pth")
+
+
+def test_old_checkpoints_of_very_many_storages_take_no_longer(tmp_path):
+    keys = [str(key) for key in range(2_000)]
+    body = b"(" + b"".join(tensor(b"K\x00\x85", b"K\x01\x85", of=storage(0, key=key)) for key in keys) + b"l"
+    head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    start = b"".join(pickle.dumps(one, 2) for one in head) + pickled(body)
+    (tmp_path / "x.pth").write_bytes(start + pickle.dumps(keys, 2) + bytes(8) * len(keys))
+    assert len(read_foreign(tmp_path / "x.pth")) == len(keys)
+    for wrong in (keys[1:], keys + keys[:1], None, list(range(2_000))):
+        (tmp_path / "x.pth").write_bytes(start + pickle.dumps(wrong, 2) + bytes(8) * 2_001)
+        assert "list of storages" in refusal(tmp_path / "x.pth")
 
 
 def test_the_message_says_what_it_wanted_and_what_to_do(tmp_path):

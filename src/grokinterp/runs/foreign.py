@@ -213,10 +213,13 @@ def _legacy(data: bytes, admitted: Admitted, budget: Budget) -> Any:
         refuse("it was written by a big-endian machine")
     buffers: dict[str, tuple[bytearray, int]] = {}
     storages: dict[str, torch.UntypedStorage] = {}
+    room = len(data)
 
     def fetch(key: str, count: int, width: int) -> torch.UntypedStorage:
+        nonlocal room
         if key not in buffers:
-            if count * width + sum(len(buffer) for buffer, _ in buffers.values()) > len(data):
+            room -= count * width
+            if room < 0:
                 damaged("its storages are cut off")
             buffers[key] = bytearray(count * width), width
             storages[key] = _storage(buffers[key][0])
@@ -226,7 +229,7 @@ def _legacy(data: bytes, admitted: Admitted, budget: Budget) -> Any:
 
     content = unpickle(stream, admitted, budget, fetch)
     keys = unpickle(stream, admitted, budget)
-    if type(keys) is not list or sorted(keys) != sorted(buffers):
+    if type(keys) is not list or any(type(key) is not str for key in keys) or sorted(keys) != sorted(buffers):
         damaged("its list of storages is not that of its tensors")
     for key in keys:
         buffer, width = buffers[key]

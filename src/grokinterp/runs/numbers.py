@@ -115,7 +115,7 @@ class Numbers:
     ) -> Tensor:
         if type(storage) is not Storage:
             damaged("a tensor has no storage")
-        if dtype not in _DTYPES:
+        if type(dtype) is not str or dtype not in _DTYPES:
             refuse(f"it holds a tensor of {called(dtype)}, and only dense tensors of real numbers are read")
         return self._view(storage, _DTYPES[dtype], offset, size, stride, metadata)
 
