@@ -128,9 +128,10 @@ def losses_by_variant(a: Analysis) -> go.Figure:
             hovertemplate="%{y}: %{x:.3g} nats<extra>" + kind + "</extra>",
         )  # fmt: skip
     for x, words in ((float(a.values["loss"].sel(part="all")), "network"), (float(np.log(a.run.task.n_answers)), "chance")):
-        figure.add_vline(
-            x=_positive([x])[0], line={"color": PLAIN, "width": 1, "dash": "dot"}, annotation={"text": words, "yanchor": "bottom"}
-        )
+        at = _positive([x])[0]
+        figure.add_vline(x=at, line={"color": PLAIN, "width": 1, "dash": "dot"})
+        # On a log axis plotly takes the logarithm for annotations, and the value for lines.
+        figure.add_annotation(x=float(np.log10(at)), y=1, yref="paper", yanchor="bottom", text=words, showarrow=False)
     figure.update_xaxes(type="log", exponentformat="power").update_yaxes(autorange="reversed", automargin=True)
     return figure.update_layout(legend={"orientation": "h", "y": 1.12, "x": 0}, margin={"t": 40})
 
