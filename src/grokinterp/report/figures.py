@@ -133,7 +133,7 @@ def losses_by_variant(a: Analysis) -> go.Figure:
         # On a log axis plotly takes the logarithm for annotations, and the value for lines.
         figure.add_annotation(x=float(np.log10(at)), y=1, yref="paper", yanchor="bottom", text=words, showarrow=False)
     figure.update_xaxes(type="log", exponentformat="power").update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(legend={"orientation": "h", "y": 1.12, "x": 0}, margin={"t": 40})
+    return figure.update_layout(legend={"orientation": "h", "y": 1.18, "x": 0}, margin={"t": 40})
 
 
 def _positive(values: Iterable[float]) -> list[float]:
