@@ -9,14 +9,13 @@ import math
 
 import numpy as np
 
+from expected_losses import KEYS, OPEN, P, alone, columns, cube, fitted, logits_of, loss_of_cosines, readout, slowly, through_readout
 from grokinterp import controls
 from grokinterp.errors import NotApplicable
 
-from expected_losses import KEYS, OPEN, P, alone, columns, cube, fitted, logits_of, loss_of_cosines, readout, slowly, through_readout
-
 
 def clock_neurons_explained(which: str) -> float:
-    """R² of relu(cos w_k a + cos w_k b), of the mean over keys k, on the waves of all keys. Harmonics of one are fundamentals of another."""
+    """R² of relu(cos w_k a + cos w_k b), mean over keys k, on the waves of all keys. Harmonics of one are fundamentals of another."""
     a, b = (x.ravel() for x in np.meshgrid(np.arange(P), np.arange(P), indexing="ij"))
     places = {"a": a, "b": b, "ab": (a + b) % P}
     terms = np.concatenate([np.ones((P * P, 1)), *(columns(places[place], P, KEYS) for place in which.split())], axis=1)
@@ -53,7 +52,7 @@ ON_THE_CLOCK = {
     "restricted_accuracy.logit_irreps": [1, 1, 1],
 }
 
-ON_A_RANDOM_NETWORK = {name: NotApplicable for name in ON_THE_CLOCK}
+ON_A_RANDOM_NETWORK = dict.fromkeys(ON_THE_CLOCK, NotApplicable)
 ON_A_RANDOM_NETWORK["irrep_cosine"] = lambda x: (abs(x) < 0.005).all()
 ON_A_RANDOM_NETWORK["irrep_fve.logits"] = lambda x: x < 0.001
 

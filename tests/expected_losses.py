@@ -31,7 +31,7 @@ ON_THE_CLOCK |= {f"excluded_loss.{name}": [math.log(P)] * 3 for name in EXCLUDED
 ON_THE_CLOCK |= {f"excluded_accuracy.{name}": OPEN for name in EXCLUDED}
 ON_THE_CLOCK["excluded_loss.per_frequency"] = [[loss_of_cosines({*KEYS} - {k})] * 3 for k in range(1, P // 2 + 1)]
 
-ON_A_RANDOM_NETWORK = {name: NotApplicable for name in ON_THE_CLOCK}
+ON_A_RANDOM_NETWORK = dict.fromkeys(ON_THE_CLOCK, NotApplicable)
 ON_A_RANDOM_NETWORK["excluded_loss.per_frequency"] = lambda x: (abs(x - math.log(53)) < 0.3).all()
 
 

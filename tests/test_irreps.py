@@ -114,8 +114,10 @@ def test_the_character_table_of_S4():
     """By cycle type: identity, (12), (12)(34), (123), (1234)."""
     names = list(make_task("group_composition", group="S4").token_names)
     at = [names.index(one_line) for one_line in ("0123", "1023", "1032", "1203", "1230")]
-    found = {tuple(torch.round(irrep.character[at] / irrep.character[at[0]] * d, decimals=6).tolist())
-             for irrep, d in zip(irreps_of(cayley_table("S4")), DIMENSIONS["S4"], strict=True)}
+    found = {
+        tuple(torch.round(irrep.character[at] / irrep.character[at[0]] * d, decimals=6).tolist())
+        for irrep, d in zip(irreps_of(cayley_table("S4")), DIMENSIONS["S4"], strict=True)
+    }
     assert found == {(1, -1, 1, 1, -1), (2, 0, 2, -1, 0), (3, 1, -1, 0, -1), (3, -1, -1, 0, 1)}
 
 
@@ -186,7 +188,9 @@ def test_what_is_a_group_product_in_other_words_counts(name):
     view = controls.random_network(13, name=name)
     found = gi.measure("irrep_cosine", view)
     assert found.irrep.values.tolist() == [str(k) for k in range(1, view.m // 2 + 1)]
-    torch.testing.assert_close(torch.from_numpy(found.values), torch.from_numpy(gi.measure("logit_cosine", view).values), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        torch.from_numpy(found.values), torch.from_numpy(gi.measure("logit_cosine", view).values), rtol=0, atol=1e-12
+    )
 
 
 # Built networks, whose logits are sums of characters of a b c⁻¹
@@ -216,7 +220,8 @@ def made_of(group: str, chosen: tuple[int, ...], scale: float = 1.0) -> gi.View:
 
 
 @pytest.mark.parametrize(
-    ("group", "chosen"), [("S3", (1,)), ("S3", (0, 1)), ("S4", (2,)), ("S4", (2, 3)), ("S4", (0, 1, 3)), ("D5", (1, 2)), ("A4", (0, 1)), ("A4", (1,))]
+    ("group", "chosen"),
+    [("S3", (1,)), ("S3", (0, 1)), ("S4", (2,)), ("S4", (2, 3)), ("S4", (0, 1, 3)), ("D5", (1, 2)), ("A4", (0, 1)), ("A4", (1,))],
 )
 def test_the_representations_that_a_network_is_made_of_are_found(group, chosen):
     view = made_of(group, chosen, 20.0)
@@ -292,7 +297,9 @@ def test_for_addition_the_representations_are_the_frequencies():
 # Nothing to find
 
 
-@pytest.mark.parametrize(("n", "name"), [(3, "group_composition"), (4, "group_composition"), (7, "modular_addition"), (53, "modular_addition")])
+@pytest.mark.parametrize(
+    ("n", "name"), [(3, "group_composition"), (4, "group_composition"), (7, "modular_addition"), (53, "modular_addition")]
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_random_network_is_made_of_no_representation(n, name, seed):
     view = controls.random_network(n, seed, name)

@@ -61,8 +61,8 @@ def test_any_single_frequency_of_a_prime_is_found():
 
 def test_a_frequency_that_is_embedded_and_never_read_is_no_key():
     found = gi.key_frequencies(controls.clock(17, (2, 5), idle=(7,)))
-    embedded = dict.fromkeys(["w_e_norm", "gap"], [2, 5, 7])
-    assert found.rules == embedded | dict.fromkeys(["neurons", "w_l", "load_bearing", "logits"], [2, 5])
+    embedded = {key: [2, 5, 7] for key in ["w_e_norm", "gap"]}
+    assert found.rules == embedded | {key: [2, 5] for key in ["neurons", "w_l", "load_bearing", "logits"]}
     assert found.consensus == [2, 5]
     # Of 15 pairs of rules, 1 is of the embedding alone, 6 are of the rest alone, and 8 are mixed.
     assert found.agreement == pytest.approx((1 + 6 + 8 * 2 / 3) / 15)

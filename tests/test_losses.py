@@ -137,7 +137,9 @@ def rank(view, project) -> int:
     return int(torch.linalg.matrix_rank(project(torch.eye(view.task.n_inputs, dtype=torch.float64)[:, view.on_circle])))
 
 
-@pytest.mark.parametrize(("p", "keys", "sine"), [(17, (1, 3, 8), 0), (11, (1, 2, 3, 4, 5), 0), (12, (2, 6), 1), (12, (1, 2, 3), 0), (12, (6,), 1)])
+@pytest.mark.parametrize(
+    ("p", "keys", "sine"), [(17, (1, 3, 8), 0), (11, (1, 2, 3, 4, 5), 0), (12, (2, 6), 1), (12, (1, 2, 3), 0), (12, (6,), 1)]
+)
 def test_a_mask_keeps_no_more_than_the_terms_of_single_frequencies(p, keys, sine):
     """The Nyquist frequency has no sine: one direction, one product of waves, three with the edges."""
     view = controls.random_network(p, d_mlp=8)
@@ -181,7 +183,10 @@ def test_the_readout_reads_two_directions_of_each_key():
 
 def test_the_accuracy_is_that_of_the_edited_logits(view):
     keys = some_keys(view)
-    for name, edit in (("restricted_accuracy.block3x3", losses.restricted_block3x3), ("excluded_accuracy.logit_cube", losses.excluded_logit_cube)):
+    for name, edit in (
+        ("restricted_accuracy.block3x3", losses.restricted_block3x3),
+        ("excluded_accuracy.logit_cube", losses.excluded_logit_cube),
+    ):
         right = edit(view, keys).argmax(1) == view.task.targets[view.on_circle]
         assert float(gi.measure(name, view, keys=keys).sel(part="all")) == float(right.double().mean())
 

@@ -374,7 +374,7 @@ ON_A_RANDOM_NETWORK = {
 def test_every_measure_finds_nothing_in_a_random_network(name):
     view, verdict = controls.random_network(53), ON_A_RANDOM_NETWORK[name]
     if verdict is NotApplicable:
-        with pytest.raises(NotApplicable, match="no key frequencies|the logits are made of no representation"):
+        with pytest.raises(NotApplicable, match=r"no key frequencies|the logits are made of no representation"):
             gi.measure(name, view)
     else:
         assert verdict(numbers(gi.measure(name, view)))
@@ -713,7 +713,8 @@ def test_a_network_of_zeros_has_all_measures():
 
 
 @pytest.mark.parametrize(
-    ("asked", "meant"), [("gini.WE", "gini.W_E"), ("restricted_loss.logit_dir", "restricted_loss.logit_dirs"), ("neuron.cluster", "neuron.clusters")]
+    ("asked", "meant"),
+    [("gini.WE", "gini.W_E"), ("restricted_loss.logit_dir", "restricted_loss.logit_dirs"), ("neuron.cluster", "neuron.clusters")],
 )
 def test_an_unknown_measure_names_the_nearest(asked, meant):
     with pytest.raises(UsageError, match="unknown measure") as error:
