@@ -167,8 +167,8 @@ LOOP = torch.tensor([[0, 1, 2, 3, 4], [1, 0, 3, 4, 2], [2, 4, 0, 1, 3], [3, 2, 4
         LOOP,
         (torch.arange(5)[:, None] - torch.arange(5)) % 5,  # no identity
         torch.arange(5)[:, None] * torch.arange(5) % 5,  # no Latin square
-        # Z_2 x the loop: associative where one factor is 0 of the loop, so a test of a few elements may miss it.
-        torch.cat([torch.cat([LOOP, LOOP + 5], 1), torch.cat([LOOP + 5, LOOP], 1)]),
+        # The loop x Z_2, number 2 l + z: with element 1, of Z_2, every product is associative, so it is not enough to look at one element.
+        2 * LOOP.repeat_interleave(2, 0).repeat_interleave(2, 1) + cayley_table("C2").repeat(5, 5),
     ],
     ids=["loop", "difference", "product", "double loop"],
 )

@@ -123,11 +123,11 @@ def embedded_with(powers: dict[int, float], p: int = 17):
         ({1: 50, 4: 20, 6: 1.1, 7: 1.0, 8: 0.9}, [1, 4]),
         ({1: 20, 4: 9, 6: 5, 7: 4, 8: 3}, [1]),  # by 2.2, against 1.8, 1.25, 1.33; from 4 down it is the lower half of eight
         ({1: 19, 4: 10, 6: 6, 7: 4, 8: 3}, []),  # none by half
-        ({1: 1000, 4: 900, 6: 1}, [1, 4]),  # 6 has less than 1 % and is not looked at, though nothing comes after it
+        ({1: 1000, 4: 900, 6: 5}, [1, 4]),  # 6 has less than 1 % and is not looked at, though nothing comes after it
     ],
 )
 def test_the_gap_rule_cuts_where_the_power_falls_most(powers, keys):
-    if keys != [1, 4, 6]:  # what is not embedded has a little power too
+    if len(powers) > 3:  # what is not embedded has a little power too
         powers = powers | {k: min(powers.values()) * 0.9 for k in range(1, 9) if k not in powers}
     assert gi.measure("key_frequencies.gap", embedded_with(powers)).values.nonzero()[0].tolist() == [k - 1 for k in keys]
 

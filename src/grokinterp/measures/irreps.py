@@ -139,7 +139,7 @@ def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
     least = torch.minimum(least, least[inverse])  # one number for a class and its inverse
     weight = torch.rand(order, dtype=torch.float64, generator=torch.Generator().manual_seed(0))[least]
     central = weight[table[inverse]]  # [x, y] -> weight of x⁻¹ y
-    values, vectors = torch.linalg.eigh((central + central.T) / 2)
+    values, vectors = torch.linalg.eigh(central)
     found: list[tuple[int, Tensor, Tensor]] = []
     edges = [0, *(values.diff() > 1e-10 * float(values.abs().max())).nonzero().flatten().add(1).tolist(), order]
     for start, end in itertools.pairwise(edges):
