@@ -1,6 +1,6 @@
 """What can be measured of a View. Each file registers its measures when it is imported; all are imported here."""
 
-from . import embedding, keys, logits, losses, neurons, weights
+from . import attention, embedding, keys, logits, losses, neurons, positions, weights
 from .base import MEASURES, Measure, measure, measured
 from .keys import KeyFrequencies, key_frequencies
 
@@ -8,6 +8,7 @@ __all__ = [
     "MEASURES",
     "KeyFrequencies",
     "Measure",
+    "attention",
     "embedding",
     "key_frequencies",
     "keys",
@@ -16,5 +17,6 @@ __all__ = [
     "measure",
     "measured",
     "neurons",
+    "positions",
     "weights",
 ]
