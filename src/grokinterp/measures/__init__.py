@@ -1,14 +1,20 @@
 """What can be measured of a View. Each file registers its measures when it is imported; all are imported here."""
 
-from . import attention, embedding, keys, logits, losses, neurons, positions, weights
+from . import attention, components, embedding, keys, logits, losses, neurons, positions, sufficiency, weights
+from .ablation import Ablation, ablate
 from .base import MEASURES, Measure, measure, measured
 from .keys import KeyFrequencies, key_frequencies
+from .sufficiency import SmallestSets, smallest_sets
 
 __all__ = [
     "MEASURES",
+    "Ablation",
     "KeyFrequencies",
     "Measure",
+    "SmallestSets",
+    "ablate",
     "attention",
+    "components",
     "embedding",
     "key_frequencies",
     "keys",
@@ -18,5 +24,7 @@ __all__ = [
     "measured",
     "neurons",
     "positions",
+    "smallest_sets",
+    "sufficiency",
     "weights",
 ]

@@ -53,7 +53,7 @@ def self_attention_uniform(view: View) -> Value:
 
 @once_per_view
 def head_power(view: View) -> Float64[Tensor, "freq layer head"]:
-    """Share of the variance, over the table, of the attention to a that lies in the 3 x 3 block of each frequency; 0 for constant attention.
+    """Share of the variance, over the table, of the attention to a in the 3 x 3 block of each frequency; 0 for constant attention.
 
     Raises:
         NotApplicable: the network has no attention, or the examples fill no grid.
@@ -78,7 +78,7 @@ def head_explained_variance(view: View) -> Value:
 
 
 def scores_of_elements(view: View) -> Float64[Tensor, "head m"]:
-    """What each element, in circle order as first operand, adds to the score by which the answer position attends to it, in the first layer.
+    """What each element adds to the score by which the answer position attends to it, in the first layer; elements as first operands.
 
     W_E W_K (resid_= W_Q + b_Q)ᵀ / √d_head, resid_= the embedding of the last token and of its position.
 
@@ -96,7 +96,7 @@ def scores_of_elements(view: View) -> Float64[Tensor, "head m"]:
 
 
 def elements_to_neurons(view: View) -> Float64[Tensor, "head m d_mlp"]:
-    """What each element, in circle order as first operand, adds to each neuron through each head that attends to it fully: W_E W_V W_O W_in.
+    """What each element, as first operand, adds to each neuron through a head that attends to it fully: W_E W_V W_O W_in.
 
     Raises:
         NotApplicable: the network has no attention or no MLP.
@@ -133,9 +133,9 @@ def linear_attention_loss(view: View) -> Value:
     """Loss when every head divides its attention between a and b by the linear part of its softmax instead of the softmax.
 
     At the answer position of every layer, with s the scores and M = A_a + A_b what the softmax pays to the two operands together:
-    A_a = M (1/2 + (s_a − s_b) / 4), and A_b = M − A_a. M, and the attention to other positions, stay as they are. This is the first order of
-    softmax_i = (1 + s_i − mean s) / n about equal scores for n = 2, and of sigmoid(s_a − s_b). Of a pattern mixed with a constant
-    (Zhong et al. 2023) only the softmax's share is made linear.
+    A_a = M (1/2 + (s_a − s_b) / 4) and A_b = M − A_a. M, and the attention to other positions, stay as they are. This is the softmax
+    of n positions to first order about equal scores, (1 + s_i − mean s) / n, for n = 2; and so of sigmoid(s_a − s_b). Of a pattern
+    that is mixed with a constant (Zhong et al. 2023) only the softmax is made linear.
     """
     alpha = _needs_softmax(view)
     at = [view.task.tokens.words.index(word) for word in "ab"]
