@@ -47,7 +47,7 @@ ON_A_RANDOM_NETWORK = {
     "head.frequency": lambda x: len(np.unique(x)) > 1,
     "head.explained_variance": between(0, 0.25),
     "fourier_norms.QK": between(0, 2),
-    "fourier_norms.OV": lambda x: x.max() < 2 * x.min(),  # no component stands out
+    "fourier_norms.OV": lambda x: x.max() < 4 * x.min(),  # no component stands out
     "linear_attention_loss": between(math.log(53) - 0.3, math.log(53) + 0.3),
     "position_similarity.cosine": between(-0.4, 0.4),
     "position_similarity.distance": between(1.2, 2.8),

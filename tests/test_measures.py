@@ -3,7 +3,7 @@
 Three tables have one line per measure: ON_THE_CLOCK (what it must say of the built clock), ON_A_RANDOM_NETWORK (what it must say
 where there is nothing to find) and SLOWLY (the same number by another route, in plain numpy). A measure that is missing from one of
 them fails `test_every_measure_has_a_line_in_every_table`. The lines of one subject may stand in a file of their own, expected_SUBJECT.py,
-with tables of these names, and with the sets EVERYWHERE, OF_NEURONS, OF_THE_READOUT, OF_THE_GRID and DIMS where it has something to add to them.
+with tables of these names, and with the sets EVERYWHERE, OF_NEURONS, OF_THE_READOUT, OF_THE_GRID and DIMS where it has something to add.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ Every ablation is repeated on matched controls, because to take out most of a ne
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float64, Int
@@ -29,10 +29,9 @@ from ..view import View
 from .base import once_per_view
 from .interventions import Change, logits_after, recorded
 from .keys import chosen
-from .sites import marked, sites
+from .sites import listed, marked, sites
 from .sufficiency import along_answers
 
-How = Literal["zero", "mean", "resample"]
 HOWS = ("zero", "mean", "resample")
 DRAWS = 10
 """Random controls."""
@@ -59,7 +58,7 @@ class Ablation:
     """
 
     what: str
-    at: int | Sequence[int] | None
+    at: Any
     how: str
     before: Outcome
     after: Outcome
@@ -78,9 +77,7 @@ class Ablation:
         return float(losses.mean()), float(losses.std(unbiased=False))
 
 
-def ablate(
-    view: View, what: str, at: int | Sequence[int] | None = None, how: How = "mean", *, draws: int = DRAWS, seed: int = 0
-) -> Ablation:
+def ablate(view: View, what: str, at: Any = None, how: str = "mean", *, draws: int = DRAWS, seed: int = 0) -> Ablation:
     """What the network loses without a part of it, beside matched random controls.
 
     Args:
@@ -96,7 +93,7 @@ def ablate(
             "frequencies"     the directions cos w_k(c*) and sin w_k(c*) of the logits over the table, c* the right answer; `at` lists
                               the k. They are waves about zero: `how` changes nothing
             any other         a TransformerLens hook by name; `at` lists entries of its last axis, by default all
-        at: see there.
+        at: see there; a number, or a list, array or tensor of them.
         how: "zero", "mean" (over all examples) or "resample" (the value of another example: all are shuffled).
         draws: random controls; for a head there are as many as other heads.
         seed: of the controls and the shuffling.
@@ -118,7 +115,7 @@ def ablate(
     return Ablation(what, at, how, _before(view), after, control, others)
 
 
-def _changes(view: View, what: str, at: int | Sequence[int] | None, how: How, generator: torch.Generator) -> list[Change]:
+def _changes(view: View, what: str, at: Any, how: str, generator: torch.Generator) -> list[Change]:
     changes = []
     for read, added, where in sites(view, what, at):
         here = recorded(view, read)
@@ -152,11 +149,11 @@ def _rotation(size: int, generator: torch.Generator) -> Float64[Tensor, "d d"]:
     return q * r.diagonal().sign()
 
 
-def _without_frequencies(view: View, at: int | Sequence[int] | None, how: How, draws: int, generator: torch.Generator) -> Ablation:
+def _without_frequencies(view: View, at: Any, how: str, draws: int, generator: torch.Generator) -> Ablation:
     view.circle  # noqa: B018
     if at is None:
         raise UsageError("at: frequencies needs a list of them, such as [1, 2]")
-    keys, rows = chosen(view, [at] if isinstance(at, int) else at), view.on_circle
+    keys, rows = chosen(view, listed(at)), view.on_circle
     logits = view.logits[rows]
 
     def without(waves: Float64[Tensor, "wave m"]) -> Outcome:

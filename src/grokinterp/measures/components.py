@@ -9,7 +9,7 @@ import torch
 
 from ..fourier import n_frequencies
 from ..view import View
-from .ablation import How, ablate
+from .ablation import ablate
 from .base import Value, array, measure, once_per_view, per_frequency
 from .neurons import EXPLAINED, neuron_power
 from .sites import needs
@@ -87,7 +87,7 @@ def _by_cluster(view: View) -> torch.Tensor:
 
 
 def _zero_and_mean(view: View, what: str) -> Value:
-    hows: tuple[How, ...] = ("zero", "mean")
+    hows = ("zero", "mean")
     ablations = [ablate(view, what, how=how, draws=DRAWS) for how in hows]
     values = [[ablation.after.loss["all"], *ablation.control_loss()] for ablation in ablations]
     return array(

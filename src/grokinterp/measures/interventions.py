@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from ..errors import NotApplicable
@@ -113,8 +113,14 @@ def _record(view: View, hooks: Sequence[str]) -> dict[str, Float64[Tensor, "n ..
 def logits_after(view: View, changes: Sequence[Change]) -> Float64[Tensor, "n classes"]:
     """Logits of every example, of every class, with the changes made."""
     if len(changes) == 1 and {name for name, _ in changes[0].added} <= _short(view):
-        difference = changes[0].difference(recorded(view, changes[0].read), changes[0].value)
-        return _tail(view, {name: sign * difference for name, sign in changes[0].added}, slice(None))
+        (change,) = changes
+        here, value, entries = recorded(view, change.read), change.value, None
+        if change.where is not None and change.rotation is None:
+            entries = change.where.expand(here.shape[1:]).flatten().nonzero().flatten()
+            difference = value.flatten(1)[:, entries] - here.flatten(1)[:, entries]
+        else:
+            difference = change.difference(here, value).flatten(1)
+        return _tail(view, {name: sign * difference for name, sign in change.added}, slice(None), entries)
     return view.activations([], edits=[edit for change in changes for edit in change.edits()])["logits"]
 
 
@@ -138,23 +144,28 @@ def _short(view: View) -> frozenset[str]:
             return x
 
         true = view.activations([], edits=[(name, add)], rows=rows)["logits"]
-        if not torch.allclose(_tail(view, {name: added}, slice(len(rows))), true, rtol=0, atol=1e-9 * float(true.abs().max())):
+        if not torch.allclose(_tail(view, {name: added.flatten(1)}, slice(len(rows))), true, rtol=0, atol=1e-9 * float(true.abs().max())):
             return frozenset()
     return frozenset(layer + hook for hook in hooks)
 
 
-def _tail(view: View, added: dict[str, Float64[Tensor, "rows ..."]], rows: slice) -> Float64[Tensor, "rows classes"]:
+def _tail(
+    view: View, added: dict[str, Float64[Tensor, "rows entries"]], rows: slice, entries: Int[Tensor, "entries"] | None = None
+) -> Float64[Tensor, "rows classes"]:
     """Logits with something added at hooks of the last layer, where rectified linear units without normalisation follow.
 
-    A tenth of the work of a pass: one position, one layer, nothing before the change.
+    A tenth of the work of a pass: one position, one layer, nothing before the change. What is added is flat, and given for some
+    entries alone where they are named.
     """
     layer = f"blocks.{view.n_layers - 1}."
     w = {name: view.weights[layer + name].cpu() for name in ("attn.W_O", "mlp.W_in", "mlp.W_out")}
-    into = {"attn.hook_z": w["attn.W_O"].flatten(0, 1), "mlp.hook_post": w["mlp.W_out"]}
     to_stream = to_mlp = torch.zeros(1, w["mlp.W_in"].shape[0], dtype=torch.float64)
     for name, x in added.items():
         hook = name.removeprefix(layer)
-        x = x.flatten(1) @ into[hook] if hook in into else x
+        matrix = {"attn.hook_z": w["attn.W_O"].flatten(0, 1), "mlp.hook_post": w["mlp.W_out"]}.get(
+            hook, torch.eye(len(w["mlp.W_in"])).double()
+        )
+        x = x @ (matrix if entries is None else matrix[entries])
         to_stream = to_stream + x
         if hook in ("attn.hook_z", "hook_attn_out", "hook_resid_mid"):
             to_mlp = to_mlp + x

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -19,7 +20,7 @@ Site = tuple[str, tuple[tuple[str, int], ...], Bool[Tensor, "*entries"] | None]
 """The hook that is read, where the difference is added, and which entries are ablated."""
 
 
-def sites(view: View, what: str, at: int | Sequence[int] | None) -> list[Site]:
+def sites(view: View, what: str, at: Any) -> list[Site]:
     """Where a part of the network is; ablation.py says which parts there are.
 
     Raises:
@@ -73,14 +74,14 @@ def needs(view: View, what: str) -> None:
         raise NotApplicable("the network has no MLP" if what == "mlp" else "the network has no attention")
 
 
-def numbers(what: str, at: int | Sequence[int] | None, below: int, count: int | None = None) -> list[int]:
+def numbers(what: str, at: Any, below: int, count: int | None = None) -> list[int]:
     """`at` as whole numbers from 0 to below − 1.
 
     Raises:
         UsageError: they are none, or not as many as needed.
     """
     try:
-        found = [operator.index(number) for number in (at if isinstance(at, Sequence | Tensor) else [at])]  # type: ignore[arg-type]
+        found = [operator.index(number) for number in listed(at)]
     except TypeError:
         raise UsageError(f"at: {what} needs whole numbers, got {at!r}") from None
     if count is not None and len(found) != count:
@@ -88,6 +89,11 @@ def numbers(what: str, at: int | Sequence[int] | None, below: int, count: int | 
     if wrong := [number for number in found if not 0 <= number < below]:
         raise UsageError(f"at: {what} has no {wrong[0]}: choose from 0 to {below - 1}")
     return found
+
+
+def listed(at: Any) -> list[Any]:
+    """One number, or what holds several, as a list."""
+    return list(at) if isinstance(at, Iterable) else [at]
 
 
 def marked(chosen: Sequence[int], size: int) -> Bool[Tensor, "size"]:
