@@ -53,3 +53,33 @@ def test_every_measure_says_what_it_is_in_what_unit_and_by_whom(name):
     assert known.doc.endswith(".")
     assert known.unit
     assert len(known.ref) > 10
+
+
+def page_of_measures() -> str:
+    """docs/measures.md as the registry wants it; `python tests/test_docs.py` writes it."""
+    lines = [
+        "# Measures",
+        "",
+        "Everything that `gi.measure(name, view)` and `grokinterp analyze` know, as the code defines it: written from the registry, by",
+        "`python tests/test_docs.py`. Where one word means several things in the literature, the variant is the last part of the name.",
+        "",
+        "c* is the right answer of an example. Key frequencies are the consensus of the `key_frequencies.*` rules unless they are given.",
+        "The whole definition of each is in `gi.MEASURES[name].doc`.",
+        "",
+        "| measure | is | unit | source |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| `{m.name}` | {first_sentence(m.doc)} | {m.unit} | {m.ref} |" for m in gi.MEASURES.values()]
+    return "\n".join(lines) + "\n"
+
+
+def first_sentence(doc: str) -> str:
+    return " ".join(doc.split("\n\n")[0].split()).replace("|", "&#124;")
+
+
+def test_the_page_of_measures_is_that_of_the_registry():
+    assert (ROOT / "docs/measures.md").read_text() == page_of_measures(), "run: python tests/test_docs.py"
+
+
+if __name__ == "__main__":
+    (ROOT / "docs/measures.md").write_text(page_of_measures())

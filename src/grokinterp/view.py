@@ -207,6 +207,15 @@ class View:
         return (on[0][a] & on[1][b] & on[2][self.task.targets]).nonzero().flatten()
 
     @cached_property
+    def operands_at(self) -> Int[Tensor, "rows 2"]:
+        """The positions (i, j) of a and b of each row of `on_circle`."""
+        at = torch.empty(2, self.task.p, dtype=torch.long)
+        for place, elements in zip(at, (self.circle.a, self.circle.b), strict=True):
+            place[elements] = torch.arange(self.m)
+        a, b = self.task.pairs[self.on_circle].unbind(1)
+        return torch.stack([at[0][a], at[1][b]], dim=1)
+
+    @cached_property
     def answer_at(self) -> Int[Tensor, "rows"]:
         """The position of the right answer of each row of `on_circle`: i + j where the operation is a sum."""
         at = torch.empty(self.task.p, dtype=torch.long)

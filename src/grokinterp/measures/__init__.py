@@ -1,6 +1,6 @@
 """What can be measured of a View. Each file registers its measures when it is imported; all are imported here."""
 
-from . import attention, components, embedding, keys, logits, losses, neurons, positions, sufficiency, weights
+from . import attention, components, embedding, irreps, keys, logits, losses, neurons, positions, sufficiency, weights
 from .ablation import Ablation, ablate
 from .base import MEASURES, Measure, measure, measured
 from .keys import KeyFrequencies, key_frequencies
@@ -16,6 +16,7 @@ __all__ = [
     "attention",
     "components",
     "embedding",
+    "irreps",
     "key_frequencies",
     "keys",
     "logits",

@@ -30,7 +30,7 @@ from .base import once_per_view
 from .interventions import Change, logits_after, recorded
 from .keys import chosen
 from .sites import listed, marked, sites
-from .sufficiency import along_answers
+from .sufficiency import fitted_to_answers
 
 HOWS = ("zero", "mean", "resample")
 DRAWS = 10
@@ -157,7 +157,7 @@ def _without_frequencies(view: View, at: Any, how: str, draws: int, generator: t
     logits = view.logits[rows]
 
     def without(waves: Float64[Tensor, "wave m"]) -> Outcome:
-        return _outcome(view, logits - along_answers(view, waves)[view.answer_at], rows)
+        return _outcome(view, logits - fitted_to_answers(view, waves)[view.answer_at], rows)
 
     waves = torch.cat([directions(view.m, k) for k in keys])
     drawn = [torch.randn(waves.shape, generator=generator, dtype=torch.float64) for _ in range(draws)]

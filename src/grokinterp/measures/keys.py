@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ..errors import NotApplicable, UsageError
@@ -23,6 +24,7 @@ from .base import Value, measure, once_per_view, per_frequency
 from .embedding import component_norms
 from .logits import logit_cosines
 from .neurons import EXPLAINED, neuron_power
+from .projections import losses_without
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,21 @@ def _jaccard(a: list[int], b: list[int]) -> float:
     return len(set(a) & set(b)) / len(set(a) | set(b)) if a or b else 1.0
 
 
+LOUD = 1 / 4
+"""A component is loud with more than this share of the largest component's norm (TransformerLens Grokking_Demo)."""
+
+
 def _by_embedding(view: View) -> Bool[Tensor, "freq"]:
-    norms = component_norms(view.embedding)[1:]
-    loud = norms > norms.max() / 4
+    return _loud(component_norms(view.embedding))
+
+
+def _by_readout(view: View) -> Bool[Tensor, "freq"]:
+    return _loud(component_norms(view.readout))
+
+
+def _loud(norms: Float64[Tensor, "component"]) -> Bool[Tensor, "freq"]:
+    norms = norms[1:]
+    loud = norms > norms.max() * LOUD
     frequency = (torch.arange(len(norms)) + 2) // 2
     return torch.zeros(int(frequency.max()), dtype=torch.bool).index_fill_(0, frequency[loud] - 1, True)
 
@@ -114,13 +128,36 @@ def _by_neurons(view: View) -> Bool[Tensor, "freq"]:
     return found > 0.01 * len(share)
 
 
+def _by_gap(view: View) -> Bool[Tensor, "freq"]:
+    power = by_frequency(component_norms(view.embedding).square())
+    found = torch.zeros(len(power), dtype=torch.bool)
+    share, order = (power / power.sum().clamp_min(torch.finfo(power.dtype).tiny)).sort(descending=True)
+    above = min(int((share >= 0.01).sum()), len(share) // 2)  # candidates: at least 1 % of the power, and in the upper half
+    if not above or above == len(share):
+        return found
+    falls = share[:above] / share[1 : above + 1].clamp_min(torch.finfo(power.dtype).tiny)
+    if falls.max() >= 2:
+        found[order[: int(falls.argmax()) + 1]] = True
+    return found
+
+
+def _by_load(view: View) -> Bool[Tensor, "freq"]:
+    loss = float(view.loss()[view.on_circle].mean())
+    without = torch.stack([each.mean() for each in losses_without(view)])
+    # For a network that is nearly perfect a factor tells, for one that is not a difference.
+    return (without > 10 * loss) | (without - loss >= math.log(view.task.n_answers) / 2)
+
+
 def _by_logits(view: View) -> Bool[Tensor, "freq"]:
     return logit_cosines(view) > 0.05
 
 
 RULES: dict[str, Callable[[View], Bool[Tensor, "freq"]]] = {
     "w_e_norm": _by_embedding,
+    "gap": _by_gap,
     "neurons": _by_neurons,
+    "w_l": _by_readout,
+    "load_bearing": _by_load,
     "logits": _by_logits,
 }
 
@@ -144,6 +181,27 @@ def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Val
 def by_embedding(view: View) -> Value:
     """Frequencies of which a cosine or sine component of W_E has more than a quarter of the largest norm."""
     return _mask(view, "w_e_norm")
+
+
+@measure("key_frequencies.gap", unit="1", ref="marshallchen99/grokking-mechinterp; that a gap is a fall by half is ours")
+def by_gap(view: View) -> Value:
+    """Frequencies above the largest gap in the sorted power of W_E: a ratio of at least 2, in the upper half, above 1 % of the power."""
+    return _mask(view, "gap")
+
+
+@measure("key_frequencies.w_l", unit="1", ref="Nanda et al. 2023, appendix C.2, which gives no threshold; that of w_e_norm is taken")
+def by_readout(view: View) -> Value:
+    """Frequencies of which a cosine or sine component of W_L, over the answers, has more than a quarter of the largest norm."""
+    return _mask(view, "w_l")
+
+
+@measure("key_frequencies.load_bearing", unit="1", ref="Nanda et al. 2023, footnote 3 and figure 15; the thresholds are ours")
+def by_load(view: View) -> Value:
+    """Frequencies without which the loss on all examples is at least ten times as large, or larger by half of the loss of chance.
+
+    The paper looks at the training examples. There a network that has memorised them needs every frequency a little, so all are taken.
+    """
+    return _mask(view, "load_bearing")
 
 
 @measure("key_frequencies.neurons", unit="1", ref="Nanda et al. 2023, section 4.2 and released notebook")

@@ -1,22 +1,40 @@
-"""Loss and accuracy, and what is left of them when the logits are reduced to chosen frequencies or robbed of them.
+"""Loss and accuracy, and what is left of them when the network is reduced to its key frequencies (restricted) or robbed of them (excluded).
 
-The two projections here act on the logits, in the directions cos w_k(c*) and sin w_k(c*), c* the right answer of an example:
-for addition these are cos w_k(a + b) and sin w_k(a + b). Two directions per frequency, never an outer product of masks.
+Papers and notebooks call many things by these two names. Here each has a name of its own:
+
+| variant | what is projected | directions per key | beside it |
+|---|---|---|---|
+| `logit_dirs` | logits | cos w_k(c*), sin w_k(c*) | restricted: mean over examples of the rest |
+| `block3x3` | logits | the 8 products of {1, cos, sin} of a and of b | restricted: mean over examples |
+| `block2x2` | logits | the 4 products of {cos, sin} of a and of b | restricted: mean over examples |
+| `neuron_dirs` | neurons, through W_L | cos w_k(c*), sin w_k(c*) | restricted: mean over examples of the logits |
+| `w_l_directions` | neurons, in neuron space | the readout's own cos k and sin k columns | skip connection and biases |
+| `per_frequency` | logits | as logit_dirs, one frequency at a time | excluded: everything else |
+| `logit_cube` | logits over (a, b, c) | the one function cos w_k(c* − c) | excluded: everything else |
+| `neuron_no_skip` | neurons, through W_L | cos w_k(c*), sin w_k(c*) | excluded: nothing |
+| `neuron_with_skip` | the same | the same | excluded: skip connection and biases |
+
+c* is the right answer of an example: for addition cos w_k(c*) is cos w_k(a + b). The variants of Chughtai et al. are in irreps.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from ..errors import NotApplicable
-from ..fourier import directions
+from ..fourier import basis, directions
 from ..view import View
-from .base import Value, measure, per_part
+from .base import Value, array, measure, per_part
 from .keys import chosen
+from .logits import logit_coefficients
+from .projections import along_answers, beside_the_neurons, direct_readout, in_blocks, losses_without, mean_kept
+
+Logits = Float64[Tensor, "rows answers"]
 
 
 @measure("loss", unit="nats", ref="Nanda et al. 2023, section 3")
@@ -31,35 +49,158 @@ def accuracy(view: View) -> Value:
     return per_part(view, view.correct())
 
 
-@measure("restricted_loss.logit_dirs", unit="nats", ref="Nanda et al. 2023, section 5.1 and released notebook (trig_loss)")
-def restricted_loss(view: View, keys: Sequence[int] | None = None) -> Value:
-    """Loss when of the logits only the directions of the keys are kept: Σ_k (C_k C_kᵀ + S_k S_kᵀ) L + mean over examples of the rest.
+def edited(name: str, ref: str) -> Callable[[Callable[[View, list[int]], Logits]], Callable[[View, list[int]], Logits]]:
+    """Registers the loss and the accuracy of edited logits: `name` is "restricted.X" or "excluded.X", of measures X_loss and X_accuracy.
 
-    C_k and S_k are cos w_k(c*) and sin w_k(c*) over the table, normalised. `keys` defaults to the consensus.
+    The function gives the logits of the rows of `view.on_circle`; its docstring says what they are, beginning in the middle of a sentence.
     """
-    inside, rows = _projected(view, keys), view.on_circle
-    return per_part(view, view.loss(inside + (view.logits[rows] - inside).mean(0), rows), rows)
+    kind, _, variant = name.partition(".")
+
+    def register(edit: Callable[[View, list[int]], Logits]) -> Callable[[View, list[int]], Logits]:
+        logits = once_for_keys(edit)
+
+        def edited_loss(view: View, keys: Sequence[int] | None = None) -> Value:
+            rows = view.on_circle
+            return per_part(view, view.loss(logits(view, _keys(view, keys)), rows), rows)
+
+        def edited_accuracy(view: View, keys: Sequence[int] | None = None) -> Value:
+            rows = view.on_circle
+            return per_part(view, view.correct(logits(view, _keys(view, keys)), rows), rows)
+
+        for what, unit, function in (("Loss", "nats", edited_loss), ("Accuracy", "1", edited_accuracy)):
+            function.__doc__ = f"{what} {inspect.getdoc(edit)}\n\n`keys` defaults to the consensus."
+            measure(f"{kind}_{what.lower()}.{variant}", unit=unit, ref=ref)(function)
+        return edit
+
+    return register
 
 
-@measure("excluded_loss.logit_dirs", unit="nats", ref="Nanda et al. 2023, section 5.1 and figure 7")
-def excluded_loss(view: View, keys: Sequence[int] | None = None) -> Value:
-    """Loss when the directions of all key frequencies are taken out of the logits: L − Σ_k (C_k C_kᵀ + S_k S_kᵀ) L.
+def once_for_keys(edit: Callable[[View, list[int]], Logits]) -> Callable[[View, list[int]], Logits]:
+    """Keeps the last result with the view: the loss and the accuracy of an edit are usually asked for together."""
 
-    The paper reports it on the training examples. `keys` defaults to the consensus.
-    """
-    rows = view.on_circle
-    return per_part(view, view.loss(view.logits[rows] - _projected(view, keys), rows), rows)
+    def kept(view: View, keys: list[int]) -> Logits:
+        if view.kept.get(edit, (None,))[0] != keys:
+            view.kept[edit] = (keys, edit(view, keys))
+        result: Tensor = view.kept[edit][1]
+        return result
+
+    return kept
 
 
-def _projected(view: View, keys: Sequence[int] | None) -> Float64[Tensor, "rows answers"]:
-    """The part of the logits, of the examples on the circle, along cos w_k(c*) and sin w_k(c*) for the keys."""
-    view.circle  # noqa: B018
-    keys = chosen(view, keys)
-    if not keys:
+def _keys(view: View, keys: Sequence[int] | None) -> list[int]:
+    found = chosen(view, keys)
+    if not found:
         raise NotApplicable("the network has no key frequencies")
-    waves = torch.cat([directions(view.m, k) for k in keys])[:, view.answer_at]
-    # Orthonormal over the table whatever the task: for addition this only normalises.
-    # By SVD, because they need not be independent: answers that never occur make some of them multiples of others.
-    u, s, _ = torch.linalg.svd(waves.T, full_matrices=False)
-    onto = u[:, s > 1e-9 * s[0]]
-    return onto @ (onto.T @ view.logits[view.on_circle])
+    return found
+
+
+def _on_circle(view: View) -> Logits:
+    return view.logits[view.on_circle]
+
+
+@edited("restricted.logit_dirs", ref="Nanda et al. 2023, section 5.1 and released notebook (trig_loss)")
+def restricted_logit_dirs(view: View, keys: list[int]) -> Logits:
+    """when of the logits only the directions of the keys are kept: Σ_k (C_k C_kᵀ + S_k S_kᵀ) L + mean over examples of the rest.
+
+    C_k and S_k are cos w_k(c*) and sin w_k(c*) over the table, normalised.
+    """
+    return mean_kept(along_answers(view, keys, _on_circle(view)), _on_circle(view))
+
+
+@edited("restricted.block3x3", ref="Nanda et al. 2023, section 5.1 (40 components), as a sum of blocks")
+def restricted_block3x3(view: View, keys: list[int]) -> Logits:
+    """when of the logits only the 3 x 3 blocks of the keys are kept: for each the 8 products of {1, cos, sin} of a and b; and the mean."""
+    return mean_kept(in_blocks(view, keys, view.logits, edges=True), _on_circle(view))
+
+
+@edited("restricted.block2x2", ref="Nanda et al. 2023, section 5.1 (20 terms, as the paper words it)")
+def restricted_block2x2(view: View, keys: list[int]) -> Logits:
+    """when of the logits only the 2 x 2 blocks of the keys are kept: for each key the 4 products of {cos, sin} of a and b, and the mean."""
+    return mean_kept(in_blocks(view, keys, view.logits, edges=False), _on_circle(view))
+
+
+@edited("restricted.neuron_dirs", ref="TransformerLens Grokking_Demo and ARENA (get_restricted_loss)")
+def restricted_neuron_dirs(view: View, keys: list[int]) -> Logits:
+    """when the neurons keep only cos w_k(c*) and sin w_k(c*) of the keys and go through W_L, with the mean logits put back.
+
+    It differs from logit_dirs by what the skip connection has along these directions. The demo takes the test examples.
+    """
+    return mean_kept(_through_readout(view, keys), _on_circle(view))
+
+
+@edited("restricted.w_l_directions", ref="Nanda et al. 2023, section 4.3 and appendix C (ten directions: 1.19e-7)")
+def restricted_w_l_directions(view: View, keys: list[int]) -> Logits:
+    """when of the neurons only the directions that W_L reads at the keys are kept: the span of its cos k and sin k columns.
+
+    Skip connection and biases are as in the network; no mean is put back.
+    """
+    neurons, readout = view.neurons[view.on_circle], direct_readout(view)
+    axes = _readout_axes(view, keys)
+    return neurons @ axes @ (axes.T @ readout) + beside_the_neurons(view)[view.on_circle]
+
+
+@edited("excluded.logit_dirs", ref="Nanda et al. 2023, section 5.1 and figure 7")
+def excluded_logit_dirs(view: View, keys: list[int]) -> Logits:
+    """when the directions of all key frequencies are taken out of the logits: L − Σ_k (C_k C_kᵀ + S_k S_kᵀ) L.
+
+    The paper reports it on the training examples.
+    """
+    return _on_circle(view) - along_answers(view, keys, _on_circle(view))
+
+
+@edited("excluded.logit_cube", ref="released notebook of Nanda et al. 2023 (the 3-D variant)")
+def excluded_logit_cube(view: View, keys: list[int]) -> Logits:
+    """when of the logits over (a, b, c) the one function cos w_k(c* − c) of each key is taken out: L − Σ_k α_k T_k."""
+    return _on_circle(view) - cosine_logits(view, keys)
+
+
+@edited("excluded.neuron_no_skip", ref="TransformerLens Grokking_Demo, cell 136 (6.5511 on its network)")
+def excluded_neuron_no_skip(view: View, keys: list[int]) -> Logits:
+    """when the neurons lose cos w_k(c*) and sin w_k(c*) of the keys, and alone make the logits: no skip connection, no biases."""
+    return view.neurons[view.on_circle] @ direct_readout(view) - _through_readout(view, keys)
+
+
+@edited("excluded.neuron_with_skip", ref="TransformerLens Grokking_Demo (get_excluded_loss, 4.7765 on its network)")
+def excluded_neuron_with_skip(view: View, keys: list[int]) -> Logits:
+    """when the neurons lose cos w_k(c*) and sin w_k(c*) of the keys; skip connection and biases are as in the network."""
+    return _on_circle(view) - _through_readout(view, keys)
+
+
+@edited("excluded.w_l_directions", ref="Nanda et al. 2023, section 4.3 and appendix C (null space of the ten directions: 5.27)")
+def excluded_w_l_directions(view: View, keys: list[int]) -> Logits:
+    """when the neurons lose the directions that W_L reads at the keys; skip connection and biases are as in the network."""
+    neurons, readout = view.neurons[view.on_circle], direct_readout(view)
+    axes = _readout_axes(view, keys)
+    return _on_circle(view) - neurons @ axes @ (axes.T @ readout)
+
+
+@measure("excluded_loss.per_frequency", unit="nats", ref="Nanda et al. 2023, figure 15 and footnote 3")
+def excluded_loss_per_frequency(view: View) -> Value:
+    """For each frequency k of all, the loss when cos w_k(c*) and sin w_k(c*) are taken out of the logits."""
+    rows = view.on_circle
+    parts = [per_part(view, losses, rows) for losses in losses_without(view)]
+    values = torch.stack([torch.from_numpy(part.values) for part in parts])
+    return array(values, ("freq", "part"), freq=list(range(1, len(parts) + 1)), part=parts[0].coords["part"].values.tolist())
+
+
+def cosine_logits(view: View, keys: Sequence[int]) -> Logits:
+    """Σ_k α_k cos w_k(c* − c) with the coefficients of the network's own logits; 0 for answers that stand off the circle."""
+    at = torch.tensor([2 * k - 1 for k in keys])
+    # One function of the difference c* − c on Z_m, looked up for every (example, answer). The basis is normalised over Z_m.
+    alphas = logit_coefficients(view)[[k - 1 for k in keys]] / len(view.answer_at) ** 0.5
+    of_difference = alphas @ basis(view.m)[at]
+    logits = torch.zeros(len(view.answer_at), view.task.n_answers, dtype=torch.float64)
+    logits[:, view.circle.c] = of_difference[(view.answer_at[:, None] - torch.arange(view.m)) % view.m]
+    return logits
+
+
+def _through_readout(view: View, keys: list[int]) -> Logits:
+    """What cos w_k(c*) and sin w_k(c*) of the neurons add to the logits."""
+    return along_answers(view, keys, view.neurons[view.on_circle]) @ direct_readout(view)
+
+
+def _readout_axes(view: View, keys: Sequence[int]) -> Float64[Tensor, "d_mlp axis"]:
+    """An orthonormal basis of the span of the cos k and sin k columns of W_L, in neuron space."""
+    columns = torch.cat([directions(view.m, k) @ view.readout for k in keys])
+    u, s, _ = torch.linalg.svd(columns.T, full_matrices=False)
+    return u[:, s > 1e-9 * s[0].clamp_min(torch.finfo(s.dtype).tiny)]

@@ -76,7 +76,7 @@ def smallest_necessary(view: View, keys: Sequence[int] | None = None) -> Value:
     return _marks(view, _first(keys, _necessity(view, len(keys))))
 
 
-def along_answers(view: View, waves: Float64[Tensor, "wave m"]) -> Float64[Tensor, "m answers"]:
+def fitted_to_answers(view: View, waves: Float64[Tensor, "wave m"]) -> Float64[Tensor, "m answers"]:
     """The part of the logits along functions of the right answer, at every position of it: a least-squares fit over the examples.
 
     What depends on the answer alone is fitted to the mean logits of each answer, weighted by its frequency: m rows instead of n.
@@ -133,7 +133,7 @@ def _sufficiency(view: View) -> _Judge:
 
     def judge(keys: list[int]) -> tuple[bool, float]:
         # These logits depend on the answer alone: one example of each is as good as all.
-        inside = along_answers(view, _waves(view, keys)) if keys else torch.zeros_like(mean)
+        inside = fitted_to_answers(view, _waves(view, keys)) if keys else torch.zeros_like(mean)
         logits = (inside + share @ (mean - inside))[occurs]
         loss = float(share[occurs] @ view.loss(logits, example))
         accuracy = float(share[occurs] @ view.correct(logits, example).double())
@@ -152,7 +152,7 @@ def _necessity(view: View, n_keys: int) -> _Judge:
     limit = math.log(view.task.n_answers) / 2
 
     def judge(keys: list[int]) -> tuple[bool, float]:
-        left = logits - along_answers(view, _waves(view, keys))[answers] if keys else logits
+        left = logits - fitted_to_answers(view, _waves(view, keys))[answers] if keys else logits
         loss = float(view.loss(left, rows).mean())
         return float(view.correct(left, rows).double().mean()) < BROKEN_ACCURACY or loss > limit, -loss
 

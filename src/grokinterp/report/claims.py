@@ -3,16 +3,25 @@
 | claim | supported where | source of the threshold |
 |---|---|---|
 | it generalises | test accuracy >= 0.99 | Power et al. 2022 |
+| it has only memorised | train accuracy >= 0.99, test accuracy < 0.5 | ours |
 | the embedding is sparse in the Fourier basis | at most half of the frequencies are keys, holding >= 0.75 of W_E | ours |
 | neurons are single-frequency | one frequency explains > 0.85 of >= 0.75 of the neurons | Nanda et al. 2023: 0.846 of theirs |
 | logits are sums of cos w(c* − c) | logit_fve.centred >= 0.9 | Nanda et al. 2023: 0.95 |
 | the keys are sufficient | restricted loss <= 2 x loss, on all examples | Nanda et al. 2023: it falls |
 | the keys are necessary | excluded loss - loss >= half of ln p on the training examples | ours; ln p is chance |
+| attention is uniform | every head gives a and b the same to 0.1 on average, and varies over inputs by < 0.05 (std) | ours |
+| attention depends on the input | some head varies over inputs by >= 0.1 (std) | ours; a mean without its variance is no mechanism |
+| it is a clock | gradient symmetricity <= 0.7, distance irrelevance (correct) >= 0.6 | Zhong et al. 2023: 0.33 and 0.85 |
+| it is a pizza | gradient symmetricity >= 0.95, distance irrelevance (correct) <= 0.4 | Zhong et al. 2023: 0.99 and 0.17 |
 
-The last two are asked of networks that generalise, and only where at most half of the frequencies are keys: a memorising network has no
-algorithm to be sufficient or necessary for, and a projection that leaves out little tells nothing.
+Between clock and pizza lie networks that are neither: over the fleet of Zhong et al. gradient symmetricity falls from 0.99 with constant
+attention to 0.45 with full attention, and distance irrelevance (of the top wrong logit) rises from 0.29 to 0.82.
 
-A claim whose measures do not apply is "not tested", with the reason. So are claims that no measure here can decide yet.
+Sufficient, necessary, clock and pizza are asked of networks that generalise, and (the first two) only where at most half of the
+frequencies are keys: a memorising network has no algorithm, and a projection that leaves out little tells nothing. Where it is not known
+which examples were trained on, all of them stand for the training and for the test examples.
+
+A claim whose measures do not apply is "not tested", with the reason.
 """
 
 from __future__ import annotations
@@ -104,12 +113,14 @@ def _cosine_logits(e: Evidence) -> tuple[bool, list[str]]:
 
 def _sufficient(e: Evidence) -> tuple[bool, list[str]]:
     _has_an_algorithm(e)
+    _has_few_keys(e)
     restricted, loss = e.number("restricted_loss.logit_dirs", part="all"), e.number("loss", part="all")
     return restricted <= 2 * loss, [f"restricted_loss.logit_dirs (all) = {restricted:.3g} nats, needs <= 2 × loss = {2 * loss:.3g}"]
 
 
 def _necessary(e: Evidence) -> tuple[bool, list[str]]:
     _has_an_algorithm(e)
+    _has_few_keys(e)
     part = e.part("train")
     rise = e.number("excluded_loss.logit_dirs", part=part) - e.number("loss", part=part)
     needed = math.log(e.n_answers) / 2
@@ -119,12 +130,55 @@ def _necessary(e: Evidence) -> tuple[bool, list[str]]:
 def _has_an_algorithm(e: Evidence) -> None:
     if e.number("accuracy", part=e.part("test")) < GENERALISED:
         raise _Missing("the network has not generalised, so there is no algorithm to ask this of")
+
+
+def _has_few_keys(e: Evidence) -> None:
     if 2 * len(_keys(e)) > e.n_frequencies:
         raise _Missing(f"{len(_keys(e))} of {e.n_frequencies} frequencies are keys: with so many left in, a projection tells nothing")
 
 
-def _not_yet(e: Evidence) -> tuple[bool, list[str]]:
-    raise _Missing("no measure of this version decides it")
+def _memorised(e: Evidence) -> tuple[bool, list[str]]:
+    train, test = e.number("accuracy", part="train"), e.number("accuracy", part="test")
+    return train >= GENERALISED and test < 0.5, [
+        f"accuracy (train) = {train:.4f}, needs >= {GENERALISED}",
+        f"(test) = {test:.4f}, needs < 0.5",
+    ]
+
+
+def _uniform_attention(e: Evidence) -> tuple[bool, list[str]]:
+    between, spread = _attention(e)
+    because = [f"attention.mean differs between a and b by at most {between:.3f}, needs <= 0.1"]
+    return between <= 0.1 and spread < 0.05, [*because, f"largest standard deviation over inputs = {spread:.3f}, needs < 0.05"]
+
+
+def _attention_by_input(e: Evidence) -> tuple[bool, list[str]]:
+    spread = _attention(e)[1]
+    return spread >= 0.1, [f"largest standard deviation over inputs, of any head = {spread:.3f}, needs >= 0.1"]
+
+
+def _attention(e: Evidence) -> tuple[float, float]:
+    """How far attention to a and to b differ on average, and how much it varies over inputs, at most, over all heads."""
+    for name in ("attention.mean", "attention.variance"):
+        if name not in e.values:
+            raise _Missing(e.skipped.get(name, f"{name} was not measured"))
+    mean, variance = e.values["attention.mean"], e.values["attention.variance"]
+    words = {str(label).partition(": ")[2]: label for label in mean.coords["pos"].values}
+    between = abs(mean.sel(pos=words["a"]) - mean.sel(pos=words["b"]))
+    return float(between.max()), float(variance.max()) ** 0.5
+
+
+def _clock(e: Evidence) -> tuple[bool, list[str]]:
+    _has_an_algorithm(e)
+    symmetric, irrelevant = e.number("gradient_symmetricity"), e.number("distance_irrelevance.correct")
+    because = [f"gradient_symmetricity = {symmetric:.3f}, needs <= 0.7", f"distance_irrelevance.correct = {irrelevant:.3f}, needs >= 0.6"]
+    return symmetric <= 0.7 and irrelevant >= 0.6, because
+
+
+def _pizza(e: Evidence) -> tuple[bool, list[str]]:
+    _has_an_algorithm(e)
+    symmetric, irrelevant = e.number("gradient_symmetricity"), e.number("distance_irrelevance.correct")
+    because = [f"gradient_symmetricity = {symmetric:.3f}, needs >= 0.95", f"distance_irrelevance.correct = {irrelevant:.3f}, needs <= 0.4"]
+    return symmetric >= 0.95 and irrelevant <= 0.4, because
 
 
 def _keys(e: Evidence) -> list[int]:
@@ -133,11 +187,14 @@ def _keys(e: Evidence) -> list[int]:
 
 _CLAIMS: dict[str, Callable[[Evidence], tuple[bool, list[str]]]] = {
     "It generalises to pairs that it was not trained on": _generalises,
+    "It has only memorised its training examples": _memorised,
     "The embedding is sparse in the Fourier basis": _sparse_embedding,
     "Neurons are single-frequency": _single_frequency,
     "Logits are sums of cos w(c* − c), c* the right answer": _cosine_logits,
     "The key frequencies are sufficient": _sufficient,
     "The key frequencies are necessary": _necessary,
-    "It computes as a clock (multiplies in the attention)": _not_yet,
-    "It computes as a pizza (averages, constant attention)": _not_yet,
+    "Attention is uniform over a and b, whatever they are": _uniform_attention,
+    "Attention depends on the input": _attention_by_input,
+    "It computes as a clock (multiplies in the attention)": _clock,
+    "It computes as a pizza (averages, constant attention)": _pizza,
 }

@@ -5,7 +5,7 @@ Every axis carries its name and its unit. Heatmaps are int8 with their scale bes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,46 @@ def _per_frequency(a: Analysis, values: Any, y: str) -> go.Figure:
     k = values.coords["freq"].values
     figure = _figure("frequency k", y)
     return figure.add_bar(x=k, y=values.values, marker={"color": [KEY if i in _keys(a) else PLAIN for i in k], "line": {"width": 0}})
+
+
+def excluded_by_frequency(a: Analysis) -> go.Figure:
+    """The loss on all examples without each frequency in turn, log axis; the loss of the whole network as a line."""
+    values = a.values["excluded_loss.per_frequency"].sel(part="all")
+    k = values.coords["freq"].values
+    colours = [KEY if i in _keys(a) else PLAIN for i in k]
+    figure = _figure("frequency k", "loss without it (nats)")
+    figure.add_scatter(x=k, y=_positive(values.values), mode="markers", marker={"color": colours, "size": 7})
+    whole = _positive(a.values["loss"].sel(part="all").values.reshape(1))[0]
+    figure.add_hline(y=whole, line={"color": PLAIN, "width": 1, "dash": "dot"})
+    return figure.update_yaxes(type="log", exponentformat="power").update_layout(showlegend=False)
+
+
+def losses_by_variant(a: Analysis) -> go.Figure:
+    """Restricted and excluded losses on all examples by variant, log axis; the loss of the whole network and that of chance as lines."""
+    found = {
+        name: float(value.sel(part="all"))
+        for name, value in a.values.items()
+        if "_loss." in name and getattr(value, "dims", 0) == ("part",)
+    }
+    figure = _figure("loss on all examples (nats)", "", 420)
+    for kind, colour in (("restricted", TRAIN), ("excluded", KEY)):
+        mine = {name.partition(".")[2]: loss for name, loss in found.items() if name.startswith(f"{kind}_loss.")}
+        figure.add_scatter(
+            x=_positive(list(mine.values())), y=list(mine), name=kind, mode="markers", marker={"color": colour, "size": 9},
+            hovertemplate="%{y}: %{x:.3g} nats<extra>" + kind + "</extra>",
+        )  # fmt: skip
+    for x, words in ((float(a.values["loss"].sel(part="all")), "network"), (float(np.log(a.run.task.n_answers)), "chance")):
+        at = _positive([x])[0]
+        figure.add_vline(x=at, line={"color": PLAIN, "width": 1, "dash": "dot"})
+        # On a log axis plotly takes the logarithm for annotations, and the value for lines.
+        figure.add_annotation(x=float(np.log10(at)), y=1, yref="paper", yanchor="bottom", text=words, showarrow=False)
+    figure.update_xaxes(type="log", exponentformat="power").update_yaxes(autorange="reversed", automargin=True)
+    return figure.update_layout(legend={"orientation": "h", "y": 1.18, "x": 0}, margin={"t": 40})
+
+
+def _positive(values: Iterable[float]) -> list[float]:
+    """Losses as a log axis can show them: those that are 0 in float64 at 1e-20."""
+    return [max(float(x), 1e-20) for x in values]
 
 
 def neuron_explained_variance(a: Analysis) -> go.Figure:

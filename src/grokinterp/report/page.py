@@ -183,6 +183,20 @@ def _sections(a: Analysis) -> Iterator[Section]:
         ],
     )
     yield _section(
+        "Reduced to its keys, and robbed of them",
+        "Restricted: only the key frequencies are left. Excluded: everything but them. Each variant of either measure that papers and "
+        "notebooks use has its own name; the table at the end defines them. Dotted: the network as it is, and chance.",
+        lambda: [
+            Panel("Restricted and excluded loss", "By variant, on all examples.", figures.losses_by_variant(a), wide=True),
+            Panel(
+                "Loss without one frequency",
+                "Where the network stands on a frequency, it fails without it; key frequencies are red.",
+                figures.excluded_by_frequency(a),
+                wide=True,
+            ),
+        ],
+    )
+    yield _section(
         "Readout",
         "W_L = W_out W_U: what each neuron adds to each logit.",
         lambda: [Panel("Spectrum of W_L", "Over the answers; key frequencies are red.", figures.readout_spectrum(a), wide=True)],

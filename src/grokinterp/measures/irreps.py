@@ -1,0 +1,322 @@
+"""Representations: the measures of Chughtai et al. 2023 (arXiv 2302.03025), for every finite group.
+
+An irreducible representation ρ of dimension d gives d² functions on the group, its matrix elements. Their span is found from the group's
+table alone, as an eigenspace of a sum over conjugacy classes, and comes with an orthonormal basis: the rotations of a cyclic group give
+two functions each, not four. (The published code orthogonalises four columns of rank two, which inflates its "MLP FVE" and "restricted
+loss" of cyclic groups: on C113_T_seed1 2.26e-2 is printed where the true value is 6.1e-7.) Pairs of complex conjugates count as one, real
+representation. For addition mod p, representation k is frequency k.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from ..errors import NotApplicable, UsageError, nearest
+from ..fourier import directions, n_frequencies
+from ..view import View
+from .base import Value, array, measure, once_per_view, per_part
+from .projections import direct_readout
+
+KEY_COSINE = 0.005
+"""A representation is key where the cosine of the logits with its character is above this (Chughtai et al. 2023, released code)."""
+
+
+@dataclass(frozen=True)
+class Irrep:
+    """A non-trivial irreducible real representation.
+
+    Attributes:
+        name: the frequency for a cyclic group; else its dimension, and a number where several have it.
+        functions: an orthonormal basis of the span of its matrix elements.
+        character: its trace at every element, up to a positive factor.
+    """
+
+    name: str
+    functions: Float64[Tensor, "function order"]
+    character: Float64[Tensor, "order"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group as a network meets it.
+
+    Attributes:
+        rows: the examples a ∘ b = c of which all three are elements.
+        a: the number of a in the group, for each of the rows.
+        b: the same for b.
+        product: the same for a b.
+        members: the answer that each group element is.
+        left: for group elements x and c, the number of x c⁻¹.
+        irreps: all but the trivial one.
+    """
+
+    rows: Int[Tensor, "rows"]
+    a: Int[Tensor, "rows"]
+    b: Int[Tensor, "rows"]
+    product: Int[Tensor, "rows"]
+    members: Int[Tensor, "order"]
+    left: Int[Tensor, "order order"]
+    irreps: list[Irrep]
+
+
+@once_per_view
+def group_of(view: View) -> Group:
+    """The group that the task is the product of.
+
+    Raises:
+        NotApplicable: its table is that of no group.
+    """
+    circle = view.task.circle
+    if circle is not None:
+        if not circle.is_sum:
+            raise NotApplicable(f"{view.task.symbol} is the product of no group")
+        i, j = view.operands_at.unbind(1)
+        x = torch.arange(view.m)
+        return Group(view.on_circle, i, j, view.answer_at, circle.c, (x[:, None] - x) % view.m, _of_cycle(view.m))
+    table = view.task.table
+    identity = _identity_of(table)
+    if identity is None:
+        raise NotApplicable(f"{view.task.symbol} is the product of no group")
+    inverse = (table == identity).long().argmax(1)
+    a, b = view.task.pairs.unbind(1)
+    everything = torch.arange(view.task.p)
+    return Group(torch.arange(view.task.n_inputs), a, b, view.task.targets, everything, table[:, inverse], irreps_of(table))
+
+
+def _identity_of(table: Int[Tensor, "order order"]) -> int | None:
+    """The number of the identity, or None where the table is that of no group."""
+    order = len(table)
+    own = torch.arange(order)
+    is_latin = (table.sort(0).values == own[:, None]).all() and (table.sort(1).values == own).all()
+    units = ((table == own).all(1) & (own == table.T).all(1)).nonzero().flatten()
+    if not is_latin or len(units) != 1:
+        return None
+    # (x y) z = x (y z) for every x and y, and each z of a few that generate no less than a sample: all of them where that is cheap.
+    for z in range(order) if order <= 128 else range(0, order, order // 64):
+        if not torch.equal(table[table, z], table[own[:, None], table[:, z]]):
+            return None
+    return int(units)
+
+
+def _of_cycle(m: int) -> list[Irrep]:
+    waves = [directions(m, k) for k in range(1, n_frequencies(m) + 1)]
+    return [Irrep(str(k), wave, wave[0]) for k, wave in enumerate(waves, 1)]
+
+
+def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
+    """The non-trivial irreducible real representations of a group, by dimension, from its table.
+
+    The sum over a conjugacy class commutes with everything, so on each span of matrix elements it is one number. A sum with random
+    weights (the same for a class and its inverses, which makes it symmetric) tells them all apart.
+    """
+    order = len(table)
+    identity = int((table == torch.arange(order)).all(1).nonzero())
+    inverse = (table == identity).long().argmax(1)
+    conjugates = table[table, inverse[:, None]]  # [g, x] -> g x g⁻¹
+    least = conjugates.min(0).values
+    least = torch.minimum(least, least[inverse])  # one number for a class and its inverse
+    weight = torch.rand(order, dtype=torch.float64, generator=torch.Generator().manual_seed(0))[least]
+    central = weight[table[inverse]]  # [x, y] -> weight of x⁻¹ y
+    values, vectors = torch.linalg.eigh((central + central.T) / 2)
+    found: list[tuple[int, Tensor, Tensor]] = []
+    edges = [0, *(values.diff() > 1e-8 * float(values.abs().max())).nonzero().flatten().add(1).tolist(), order]
+    for start, end in itertools.pairwise(edges):
+        functions = vectors[:, start:end].T.contiguous()
+        # The kernel of the projection on the span is a multiple of the character of x⁻¹ y; here at y = 1.
+        found.append((end - start, functions.T @ functions[:, identity], functions))
+    found = [item for item in found if float((item[1] - item[1][0]).abs().max()) > 1e-9]  # the trivial one is constant
+    found.sort(key=lambda item: (item[0], [-round(float(x), 6) for x in item[1]]))
+    sizes = [_dimension(n) for n, *_ in found]
+    seen: dict[str, int] = {}
+    irreps = []
+    for size, (_, character, functions) in zip(sizes, found, strict=True):
+        seen[size] = seen.get(size, -1) + 1
+        letter = f" #{seen[size] + 1}" if sizes.count(size) > 1 else ""
+        irreps.append(Irrep(size + letter, functions, character))
+    return irreps
+
+
+def _dimension(n_functions: int) -> str:
+    """The dimension of a representation with so many matrix elements: d for d², 2d for a pair of complex ones with 2 d²."""
+    root = math.isqrt(n_functions)
+    return f"dim {root if root**2 == n_functions else 2 * math.isqrt(n_functions // 2)}"
+
+
+@once_per_view
+def irrep_cosines(view: View) -> Float64[Tensor, "irrep"]:
+    """Cosine of the centred logits with the character of a b c⁻¹, for every representation; 0 where the logits are constant."""
+    group = group_of(view)
+    logits = view.logits[group.rows][:, group.members]
+    at = group.left[group.product]
+    sums = torch.zeros(len(group.members), dtype=torch.float64).index_add_(0, at.flatten(), logits.flatten())
+    size = float((logits - logits.mean(1, keepdim=True)).norm()) * len(logits) ** 0.5
+    cosines = torch.stack([irrep.character @ sums / irrep.character.norm() for irrep in group.irreps])
+    return cosines / size if size > 0 else torch.zeros_like(cosines)
+
+
+def key_irreps(view: View, irreps: Sequence[str] | None = None) -> list[int]:
+    """The numbers of the representations of those names, or of those that the logits are made of.
+
+    Raises:
+        UsageError: the group has no such representation.
+        NotApplicable: none were named and the logits are made of none.
+    """
+    names = [irrep.name for irrep in group_of(view).irreps]
+    if irreps is None:
+        found = [int(i) for i in (irrep_cosines(view) > KEY_COSINE).nonzero().flatten()]
+        if not found:
+            raise NotApplicable("the logits are made of no representation")
+        return found
+    for name in irreps:
+        if str(name) not in names:
+            raise UsageError(f"irreps: {view.task.symbol} has no representation {str(name)!r}{nearest(str(name), names)}")
+    return [names.index(str(name)) for name in irreps]
+
+
+@measure("irrep_cosine", unit="1", ref="Chughtai et al. 2023 (arXiv 2302.03025), section 4 (logit similarity)")
+def irrep_cosine(view: View) -> Value:
+    """For each irreducible representation ρ, cosine of the logits (centred over c) with its character, tr ρ(a) ρ(b) ρ(c)⁻¹."""
+    return array(irrep_cosines(view), "irrep", irrep=[irrep.name for irrep in group_of(view).irreps])
+
+
+@measure("irrep_fve.logits", unit="1", ref="Chughtai et al. 2023, table 1 (logit FVE)")
+def logits_explained(view: View) -> Value:
+    """Share of the variance of the logits, centred over c, that the characters of all representations explain."""
+    return float(irrep_cosines(view).square().sum())
+
+
+@measure("irrep_fve.W_E", unit="1", ref="Chughtai et al. 2023, table 1 (W_E FVE of transformers, W_a and W_b FVE of the MLP)")
+def embedding_explained(view: View) -> Value:
+    """Share of the squared embedding of each operand, over the elements, in the matrix elements of the key representations.
+
+    One value where a and b share a table. Where they do not, the embedding of each is taken times its half of W_in, as in the paper.
+    """
+    group_of(view)
+    w, circle = view.weights, view.task.circle
+    if "embed_a.W_E" in w:
+        halves = w["blocks.0.mlp.W_in"].chunk(2)
+        tables = {word: (w[f"embed_{word}.W_E"] @ half)[: view.task.p] for word, half in zip("ab", halves, strict=True)}
+    else:
+        tables = {"a, b": view.W_E}
+    shares = []
+    for word, table in tables.items():
+        order = (circle.b if word == "b" else circle.a) if circle else slice(None)
+        shares.append(_explained(view, table.cpu()[order]))
+    return array(torch.tensor(shares, dtype=torch.float64), "operand", operand=list(tables))
+
+
+@measure("irrep_fve.W_U", unit="1", ref="Chughtai et al. 2023, table 1 (W_U FVE, W_U being W_out W_U)")
+def readout_explained(view: View) -> Value:
+    """Share of the squared W_L, over the answers, in the matrix elements of the key representations."""
+    return _explained(view, direct_readout(view).T[group_of(view).members])
+
+
+def _explained(view: View, matrix: Float64[Tensor, "order width"]) -> float:
+    total = float(matrix.square().sum())
+    functions = torch.cat([group_of(view).irreps[i].functions for i in key_irreps(view)])
+    return float((functions @ matrix).square().sum()) / total if total > 0 else 0.0
+
+
+@measure("irrep_fve.neurons", unit="1", ref="Chughtai et al. 2023, table 1 (MLP FVE)")
+def neurons_explained(view: View) -> Value:
+    """Share of the variance of the neurons over the table in the matrix elements of the key representations, of a, of b and of a b."""
+    group = group_of(view)
+    return sum(_neurons_along(view, at) for at in (group.a, group.b, group.product))
+
+
+@measure("irrep_fve.neurons_ab", unit="1", ref="Chughtai et al. 2023, table 1 (MLP ρ(ab) FVE)")
+def products_explained(view: View) -> Value:
+    """Share of the variance of the neurons over the table in the matrix elements, of a b, of the key representations."""
+    return _neurons_along(view, group_of(view).product)
+
+
+def _neurons_along(view: View, at: Int[Tensor, "rows"]) -> float:
+    neurons = view.neurons[group_of(view).rows]
+    centred = neurons - neurons.mean(0)
+    total = float(centred.square().sum())
+    return float(_coefficients(view, key_irreps(view), at, centred).square().sum()) / total if total > 0 else 0.0
+
+
+def _coefficients(
+    view: View, irreps: list[int], at: Int[Tensor, "rows"], x: Float64[Tensor, "rows width"]
+) -> Float64[Tensor, "function width"]:
+    """Of x on the matrix elements at the elements that each row has at some place. Every element stands there equally often."""
+    group = group_of(view)
+    order = len(group.members)
+    by_element = torch.zeros(order, x.shape[1], dtype=torch.float64).index_add_(0, at, x)
+    functions = torch.cat([group.irreps[i].functions for i in irreps])
+    return functions @ by_element * (order / len(at)) ** 0.5
+
+
+def _hidden(view: View, irreps: list[int]) -> Float64[Tensor, "rows d_mlp"]:
+    """The part of the neurons in the matrix elements of a b."""
+    group = group_of(view)
+    functions = torch.cat([group.irreps[i].functions for i in irreps])
+    inside = functions.T @ _coefficients(view, irreps, group.product, view.neurons[group.rows])
+    return inside[group.product] * (len(group.members) / len(group.rows)) ** 0.5
+
+
+def _restricted_hidden(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+    return _hidden(view, irreps) @ direct_readout(view)
+
+
+def _excluded_hidden(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+    return view.neurons[group_of(view).rows] @ direct_readout(view) - _restricted_hidden(view, irreps)
+
+
+def _restricted_logits(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+    group, cosines = group_of(view), irrep_cosines(view)
+    network = view.logits[group.rows][:, group.members]
+    size = (network - network.mean(1, keepdim=True)).norm() / len(network) ** 0.5
+    shape = sum(cosines[i] * group.irreps[i].character / group.irreps[i].character.norm() for i in irreps)
+    logits = torch.zeros(len(group.rows), view.task.n_answers, dtype=torch.float64)
+    logits[:, group.members] = (size * shape)[group.left[group.product]]
+    return logits
+
+
+Edit = Callable[[View, list[int]], Tensor]
+
+
+def _register(name: str, edit: Edit, words: str, ref: str) -> None:
+    """The loss and the accuracy of edited logits, as two measures."""
+    kind, _, variant = name.partition(".")
+
+    def loss(view: View, irreps: Sequence[str] | None = None) -> Value:
+        rows = group_of(view).rows
+        return per_part(view, view.loss(edit(view, key_irreps(view, irreps)), rows), rows)
+
+    def accuracy(view: View, irreps: Sequence[str] | None = None) -> Value:
+        rows = group_of(view).rows
+        return per_part(view, view.correct(edit(view, key_irreps(view, irreps)), rows), rows)
+
+    for what, unit, function in (("Loss", "nats", loss), ("Accuracy", "1", accuracy)):
+        function.__doc__ = f"{what} {words}\n\n`irreps` defaults to those of which the cosine with the logits is above {KEY_COSINE}."
+        measure(f"{kind}_{what.lower()}.{variant}", unit=unit, ref=ref)(function)
+
+
+_PAPER = "Chughtai et al. 2023, section 4 and table 1, with a projection of full rank"
+_register(
+    "restricted.hidden_irreps",
+    _restricted_hidden,
+    "when of the neurons only the matrix elements, of a b, of the key representations are kept, and alone make the logits.",
+    _PAPER,
+)
+_register(
+    "excluded.hidden_irreps",
+    _excluded_hidden,
+    "when the neurons lose the matrix elements, of a b, of the key representations, and alone make the logits.",
+    _PAPER,
+)
+_register(
+    "restricted.logit_irreps",
+    _restricted_logits,
+    "when the logits are the sum of the characters of the key representations, each as large as it is in the network's logits.",
+    "Chughtai et al. 2023, section 4",
+)
