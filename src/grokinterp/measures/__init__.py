@@ -1,13 +1,20 @@
 """What can be measured of a View. Each file registers its measures when it is imported; all are imported here."""
 
-from . import embedding, irreps, keys, logits, losses, neurons, weights
+from . import attention, components, embedding, irreps, keys, logits, losses, neurons, positions, sufficiency, weights
+from .ablation import Ablation, ablate
 from .base import MEASURES, Measure, measure, measured
 from .keys import KeyFrequencies, key_frequencies
+from .sufficiency import SmallestSets, smallest_sets
 
 __all__ = [
     "MEASURES",
+    "Ablation",
     "KeyFrequencies",
     "Measure",
+    "SmallestSets",
+    "ablate",
+    "attention",
+    "components",
     "embedding",
     "irreps",
     "key_frequencies",
@@ -17,5 +24,8 @@ __all__ = [
     "measure",
     "measured",
     "neurons",
+    "positions",
+    "smallest_sets",
+    "sufficiency",
     "weights",
 ]

@@ -85,7 +85,8 @@ def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dty
     """
     fits(weights, mlp_shapes(config, task))
     with deprecation_silenced():
-        from transformer_lens.hook_points import HookedRootModule, HookPoint
+        from transformer_lens import HookedRootModule
+        from transformer_lens.hook_points import HookPoint
 
     activation: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "square": torch.square}
     at_a, at_b = (task.tokens.words.index(word) for word in "ab")
@@ -118,7 +119,7 @@ def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dty
             self.blocks = torch.nn.ModuleList([block])
             self.unembed: Any = Parameters("unembed")
             self.hook_logits = HookPoint()
-            self.setup()
+            self.setup()  # type: ignore[no-untyped-call, unused-ignore]
 
         def forward(self, tokens: Int[Tensor, "n pos"]) -> Float[Tensor, "n 1 classes"]:
             a, b = tokens[:, at_a], tokens[:, at_b]
