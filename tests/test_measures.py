@@ -3,7 +3,8 @@
 Three tables have one line per measure: ON_THE_CLOCK (what it must say of the built clock), ON_A_RANDOM_NETWORK (what it must say
 where there is nothing to find) and SLOWLY (the same number by another route, in plain numpy). A measure that is missing from one of
 them fails `test_every_measure_has_a_line_in_every_table`. The lines of one subject may stand in a file of their own, expected_SUBJECT.py,
-with tables of these names, and with the sets EVERYWHERE, OF_NEURONS, OF_THE_READOUT and DIMS where it has something to add to them.
+with tables of these names, and with the sets EVERYWHERE, OF_NEURONS, OF_THE_READOUT, OF_THE_GRID and DIMS where it has something to
+add to them.
 """
 
 from __future__ import annotations
@@ -651,11 +652,15 @@ EVERYWHERE = {"loss", "accuracy", "sum_of_squares", "attention.mean", "attention
 
 OF_NEURONS = {name for name in NAMES if name.startswith("neuron.") or name == "key_frequencies.neurons"}
 OF_THE_READOUT = {"fourier_norms.W_L", "gini.W_L"}
+OF_THE_GRID: set[str] = set()
+"""The measures that need every pair, but no MLP."""
 
 for module in EXPECTED:
     EVERYWHERE |= getattr(module, "EVERYWHERE", set())
     OF_NEURONS |= getattr(module, "OF_NEURONS", set())
     OF_THE_READOUT |= getattr(module, "OF_THE_READOUT", set())
+    OF_THE_GRID |= getattr(module, "OF_THE_GRID", set())
+OF_NEURONS -= EVERYWHERE  # what needs no frequencies needs no grid
 
 
 def measured_or_reason(name: str, view) -> str | None:
@@ -681,7 +686,7 @@ def test_permutations_have_no_frequencies(name, n):
 @pytest.mark.parametrize("name", NAMES)
 def test_neurons_need_every_pair(name):
     reason = measured_or_reason(name, controls.random_network(9, name="divide_if_odd_else_subtract"))
-    if name in OF_NEURONS:
+    if name in OF_NEURONS | OF_THE_GRID:
         assert reason == "divide_if_odd_else_subtract leaves out pairs, so its examples fill no 9 × 9 grid"
     else:
         assert reason is None

@@ -1,6 +1,6 @@
 """What can be measured of a View. Each file registers its measures when it is imported; all are imported here."""
 
-from . import embedding, keys, logits, losses, neurons, weights
+from . import alignment, embedding, keys, logits, losses, neurons, polynomials, readout, sparsity, weights
 from .base import MEASURES, Measure, measure, measured
 from .keys import KeyFrequencies, key_frequencies
 
@@ -8,6 +8,7 @@ __all__ = [
     "MEASURES",
     "KeyFrequencies",
     "Measure",
+    "alignment",
     "embedding",
     "key_frequencies",
     "keys",
@@ -16,5 +17,8 @@ __all__ = [
     "measure",
     "measured",
     "neurons",
+    "polynomials",
+    "readout",
+    "sparsity",
     "weights",
 ]
