@@ -6,11 +6,19 @@ import numpy as np
 
 from expected_neurons import KEYS, P, sum_fraction
 
+
+def read_of_the_clock(k: int) -> float:
+    """The readout of k reads the neurons of k alone. Those of j have a wave of k too, as their overtone n, n j = k mod P."""
+    cos = np.cos(2 * np.pi * np.arange(P) / P)
+    overtone = np.abs(np.diagonal(np.fft.fft2(np.maximum(cos[:, None] + cos, 0)))) ** 2
+    return float(overtone[1] / sum(overtone[k * pow(j, -1, P) % P] for j in KEYS))
+
+
 ON_THE_CLOCK = {
     "w_l_residual": 0.0,
     # What is not read is not there: W_L has nothing at other frequencies, and the logits neither.
     "w_l_directions.explained_variance": [1.0 if (i + 1) // 2 in KEYS else 0.0 for i in range(1, P)],
-    "readout_fraction": [1.0 if k in KEYS else 0.0 for k in range(1, P // 2 + 1)],
+    "readout_fraction": lambda: [read_of_the_clock(k) if k in KEYS else 0.0 for k in range(1, P // 2 + 1)],
     "sum_fraction.logits": [1.0 if k in KEYS else 0.0 for k in range(1, P // 2 + 1)],
 }
 
