@@ -18,7 +18,7 @@ def sum_of_squares(view: View) -> Value:
 
 def _per_head(view: View, values: torch.Tensor) -> Value:
     layers, heads, positions = values.shape
-    names = [f"{i}: {word}" for i, word in enumerate(view.task.layout.split())]
+    names = [f"{i}: {word}" for i, word in enumerate(view.task.tokens.words)]
     assert len(names) == positions
     return array(values, ("layer", "head", "pos"), layer=list(range(layers)), head=list(range(heads)), pos=names)
 
