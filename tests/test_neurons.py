@@ -130,7 +130,7 @@ def test_replacing_neurons_by_themselves_changes_nothing():
 
 
 def test_neurons_that_are_replaced_go_through_everything_that_follows():
-    view = controls.random_network(71, n_layers=2, normalization="LN", d_mlp=32)  # more examples than go through at once
+    view = controls.random_network(65, n_layers=2, normalization="LN", d_model=16, d_mlp=16)  # more examples than go through at once
     other = view.neurons.flip(0)
     found = logits_with_neurons(view, other)
     stream = view.activations(["blocks.1.hook_resid_mid"])["blocks.1.hook_resid_mid"]

@@ -125,7 +125,7 @@ def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dty
             self.blocks = torch.nn.ModuleList([block])
             self.unembed: Any = Parameters("unembed")
             self.hook_logits = HookPoint()
-            self.setup()
+            self.setup()  # type: ignore[no-untyped-call, unused-ignore]
 
         def forward(self, tokens: Int[Tensor, "n pos"]) -> Float[Tensor, "n 1 classes"]:
             a, b = tokens[:, at_a], tokens[:, at_b]
