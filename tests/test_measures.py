@@ -651,7 +651,6 @@ EVERYWHERE = {"loss", "accuracy", "sum_of_squares", "attention.mean", "attention
 
 OF_NEURONS = {name for name in NAMES if name.startswith("neuron.") or name == "key_frequencies.neurons"}
 OF_THE_READOUT = {"fourier_norms.W_L", "gini.W_L"}
-
 OF_THE_GRID: set[str] = set()
 """The measures that need every pair of the grid, and no MLP."""
 
@@ -660,6 +659,7 @@ for module in EXPECTED:
     OF_NEURONS |= getattr(module, "OF_NEURONS", set())
     OF_THE_READOUT |= getattr(module, "OF_THE_READOUT", set())
     OF_THE_GRID |= getattr(module, "OF_THE_GRID", set())
+OF_NEURONS -= EVERYWHERE  # what needs no frequencies needs no grid
 
 
 def measured_or_reason(name: str, view) -> str | None:

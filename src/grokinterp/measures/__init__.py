@@ -1,6 +1,22 @@
 """What can be measured of a View. Each file registers its measures when it is imported; all are imported here."""
 
-from . import attention, components, embedding, irreps, keys, logits, losses, neurons, positions, sufficiency, weights
+from . import (
+    alignment,
+    attention,
+    components,
+    embedding,
+    irreps,
+    keys,
+    logits,
+    losses,
+    neurons,
+    polynomials,
+    positions,
+    readout,
+    sparsity,
+    sufficiency,
+    weights,
+)
 from .ablation import Ablation, ablate
 from .base import MEASURES, Measure, measure, measured
 from .keys import KeyFrequencies, key_frequencies
@@ -13,6 +29,7 @@ __all__ = [
     "Measure",
     "SmallestSets",
     "ablate",
+    "alignment",
     "attention",
     "components",
     "embedding",
@@ -24,8 +41,11 @@ __all__ = [
     "measure",
     "measured",
     "neurons",
+    "polynomials",
     "positions",
+    "readout",
     "smallest_sets",
+    "sparsity",
     "sufficiency",
     "weights",
 ]

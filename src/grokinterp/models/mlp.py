@@ -107,7 +107,13 @@ def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dty
         def __init__(self) -> None:
             super().__init__()
             self.cfg = SimpleNamespace(
-                n_layers=1, n_ctx=task.n_ctx, d_vocab=task.d_vocab, d_vocab_out=config.n_logits(task), d_mlp=config.d_mlp, attn_only=False
+                n_layers=1,
+                n_ctx=task.n_ctx,
+                d_vocab=task.d_vocab,
+                d_vocab_out=config.n_logits(task),
+                d_mlp=config.d_mlp,
+                act_fn=config.act_fn,
+                attn_only=False,
             )
             self.embed_a: Any = Parameters("embed_a")
             self.embed_b: Any = Parameters("embed_b")
