@@ -1,6 +1,6 @@
 """What can be measured of a View. Each file registers its measures when it is imported; all are imported here."""
 
-from . import embedding, keys, logits, losses, neurons, weights
+from . import embedding, keys, logits, losses, neurons, pizza, weights
 from .base import MEASURES, Measure, measure, measured
 from .keys import KeyFrequencies, key_frequencies
 
@@ -16,5 +16,6 @@ __all__ = [
     "measure",
     "measured",
     "neurons",
+    "pizza",
     "weights",
 ]
