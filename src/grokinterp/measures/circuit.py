@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 from torch import Tensor
 
 from .. import fourier
@@ -42,7 +42,10 @@ class Faithfulness(NamedTuple):
 
 _QUANTITIES = {
     "loss": ("nats", "Mean cross-entropy of a circuit in place of the network, on the training, test and all examples on the circle."),
-    "accuracy": ("1", "Share of the training, test and all examples on the circle that a circuit in place of the network gets right."),
+    "accuracy": (
+        "1",
+        "Share of the training, test and all examples on the circle that a circuit gets right; a tie of n counts 1/n.",
+    ),
     "agreement": ("1", "Share of the training, test and all examples on the circle to which circuit and network give the same answer."),
     "divergence": (
         "nats",
@@ -89,10 +92,19 @@ def _compared(view: View, on_circle: Float64[Tensor, "rows m"]) -> Faithfulness:
     logits = on_circle.new_full((len(rows), view.task.n_answers), -torch.inf)
     logits[:, view.circle.c] = on_circle
     own, theirs = logits_on_circle(view).log_softmax(1), on_circle.log_softmax(1)
-    same = logits.argmax(1) == view.logits[rows].argmax(1)
     return Faithfulness(
-        view.loss(logits, rows), view.correct(logits, rows).double(), same.double(), (own.exp() * (own - theirs)).sum(1).clamp_min(0)
+        loss=view.loss(logits, rows),
+        accuracy=_choice(logits, view.task.targets[rows]),
+        agreement=_choice(logits, view.logits[rows].argmax(1)),
+        divergence=(own.exp() * (own - theirs)).sum(1).clamp_min(0),
     )
+
+
+def _choice(logits: Float64[Tensor, "rows answers"], answers: Int[Tensor, "rows"]) -> Float64[Tensor, "rows"]:
+    """How much of the choice of the largest logit falls on these answers: 1/n where n are as large, as c* + d and c* − d always are."""
+    finite = torch.where(logits.isfinite(), logits, 0.0).abs()
+    best = logits >= logits.amax(1, keepdim=True) - 1e-9 * finite.amax(1, keepdim=True)
+    return best.gather(1, answers[:, None])[:, 0] / best.sum(1).double()
 
 
 @circuit("clock", ref="Nanda et al. 2023, section 4.3; Zhong et al. 2023 (arXiv 2306.17844), section 2")
@@ -193,7 +205,9 @@ def _on_blocks(view: View, x: Float64[Tensor, "n *rest"], keys: list[int], one_e
     if one_each:
         power = coefficients.square()
         power[0, 0] = 0
-        best = torch.einsum("kij,ijr->kr", blocks.double(), power).argmax(0)
+        explained = torch.einsum("kij,ijr->kr", blocks.double(), power)
+        # The first of those as good: a neuron that one pair alone turns on has all frequencies alike, up to rounding.
+        best = (explained >= explained.amax(0) * (1 - 1e-9)).double().argmax(0)
         kept = blocks[best].movedim(0, -1)
     else:
         kept = blocks.any(0)[..., None]
