@@ -116,7 +116,7 @@ def distance_irrelevance_of_wrong(view: View) -> Value:
 def _irrelevance(view: View, values: Float64[Tensor, "rows"]) -> float:
     i, j = positions(view)
     spread = values.std(unbiased=False)
-    if spread <= 1e-9 * values.abs().max():
+    if spread <= 1e-9 * logits_on_circle(view).abs().max():  # the same for every pair, up to rounding
         return 1.0
     distance = (i - j) % view.m
     each = [values[distance == d].std(unbiased=False) for d in range(view.m) if (distance == d).any()]
