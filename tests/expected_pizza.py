@@ -120,11 +120,6 @@ def run_with(view, table: np.ndarray) -> np.ndarray:
     return forward(view, weight[view.task.inputs])[0].numpy()
 
 
-def grid_of(view) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    a, b, c = np.indices((view.task.p,) * 3)
-    return a, b, c
-
-
 def clock(view, k: int) -> np.ndarray:
     """cos w_k(c* − c), with the task's own answers."""
     p = view.task.p

@@ -8,7 +8,7 @@ The built networks add mod p. Three compute with frequencies, two of them with t
                logits = scale Σ_k |cos w_k(a − b)/2| cos w_k(a + b − c)       (Zhong et al. 2023)
     gromov     no attention and no embedding: every neuron squares the sum of a wave of a and a wave of b of one frequency, with
                random phases; all frequencies are used alike. The more neurons, the more nearly
-               logits = scale 2/p Σ_k cos w_k(a + b − c) = scale ([c = a + b] − 1/p) for odd p       (Gromov 2023)
+               logits = scale (p [c = a + b] − 1) / (p − 1)                   (Gromov 2023)
 
 Two have no frequency at all: a neuron for every pair, as a table has a row.
 
@@ -120,7 +120,7 @@ def gromov(p: int, d_mlp: int, scale: float = 20.0, seed: int = 0) -> View:
 
     W_in = A cos(w_σ a + φ_a), A cos(w_σ b + φ_b) and W_U = A cos(w_σ c − φ_a − φ_b).
 
-    Of (x + y)² the product 2xy has the wave w_σ(a + b) + φ_a + φ_b, in phase with the readout; all else has phases that cancel over many
+    Of (x + y)², the product 2xy has the wave w_σ(a + b) + φ_a + φ_b, in phase with the readout; all else has phases that cancel over many
     neurons, as 1/√d_mlp. The published A = (2/N)^(-1/3) is for logits divided by N²; here A³ = 2 scale / N, N = d_mlp.
     Frequencies follow one another, so that all are equally frequent where floor(p/2) divides d_mlp.
     """
