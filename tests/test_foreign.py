@@ -125,8 +125,10 @@ def test_key_frequencies_by_logits_and_by_neurons(name, view, published):
     found = gi.key_frequencies(view)
     assert found.rules["logits"] == expected
     assert found.rules["neurons"] == expected
+    assert found.rules["w_l"] == expected
+    assert found.rules["load_bearing"] == expected
     assert found.consensus == expected
-    assert set(expected) <= set(found.rules["w_e_norm"])
+    assert set(expected) <= set(found.rules["gap"]) <= set(found.rules["w_e_norm"])
 
 
 def test_gini_of_embedding_and_readout(view, published):

@@ -14,7 +14,7 @@ from grokinterp.errors import NotApplicable
 from grokinterp.measures import keys as rules_of_the_package
 from memorised import memoriser
 
-RULES = ["w_e_norm", "neurons", "logits"]
+RULES = ["w_e_norm", "gap", "neurons", "w_l", "load_bearing", "logits"]
 
 
 def found_by_each_rule(view):
@@ -38,7 +38,7 @@ def found_by_each_rule(view):
     ],
 )
 def test_every_rule_finds_exactly_the_frequencies_of_the_clock(p, keys):
-    view = controls.clock(p, keys)
+    view = controls.clock(p, keys, 30.0)
     assert float(gi.measure("accuracy", view).sel(part="all")) == 1
     found = gi.key_frequencies(view)
     assert found.rules == {rule: list(keys) for rule in RULES}
@@ -61,9 +61,11 @@ def test_any_single_frequency_of_a_prime_is_found():
 
 def test_a_frequency_that_is_embedded_and_never_read_is_no_key():
     found = gi.key_frequencies(controls.clock(17, (2, 5), idle=(7,)))
-    assert found.rules == {"w_e_norm": [2, 5, 7], "neurons": [2, 5], "logits": [2, 5]}
+    embedded = {key: [2, 5, 7] for key in ["w_e_norm", "gap"]}
+    assert found.rules == embedded | {key: [2, 5] for key in ["neurons", "w_l", "load_bearing", "logits"]}
     assert found.consensus == [2, 5]
-    assert found.agreement == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    # Of 15 pairs of rules, 1 is of the embedding alone, 6 are of the rest alone, and 8 are mixed.
+    assert found.agreement == pytest.approx((1 + 6 + 8 * 2 / 3) / 15)
 
 
 def changed(view, name, rows, factor):
@@ -98,6 +100,75 @@ def test_the_logit_rule_needs_a_cosine_above_a_twentieth(cosine, keys):
     assert gi.key_frequencies(view).rules["logits"] == keys
 
 
+@pytest.mark.parametrize(("loudness", "keys"), [(0.26, [2, 5]), (0.24, [2])])
+def test_the_readout_rule_hears_what_is_louder_than_a_quarter_of_the_loudest(loudness, keys):
+    view = changed(controls.clock(17, (2, 5)), "unembed.W_U", slice(2, 4), loudness)
+    assert gi.key_frequencies(view).rules["w_l"] == keys
+
+
+def embedded_with(powers: dict[int, float], p: int = 17):
+    """A clock whose embedding has these powers; the rest of the network is as it was."""
+    plain = controls.clock(p, tuple(powers))
+    model = copy.deepcopy(plain.model)
+    with torch.no_grad():
+        for i, power in enumerate(powers.values()):
+            model.embed.W_E[:, 2 * i : 2 * i + 2] *= math.sqrt(power)
+    return gi.view(model, plain.task)
+
+
+@pytest.mark.parametrize(
+    ("powers", "keys"),
+    [
+        ({1: 10, 4: 9, 6: 3}, [1, 4, 6]),  # the fall to nothing is the largest
+        ({1: 50, 4: 20, 6: 1.1, 7: 1.0, 8: 0.9}, [1, 4]),
+        ({1: 20, 4: 9, 6: 5, 7: 4, 8: 3}, [1]),  # by 2.2, against 1.8, 1.25, 1.33; from 4 down it is the lower half of eight
+        ({1: 19, 4: 10, 6: 6, 7: 4, 8: 3}, []),  # none by half
+        ({1: 1000, 4: 900, 6: 1}, [1, 4]),  # 6 has less than 1 % and is not looked at, though nothing comes after it
+    ],
+)
+def test_the_gap_rule_cuts_where_the_power_falls_most(powers, keys):
+    if keys != [1, 4, 6]:  # what is not embedded has a little power too
+        powers = powers | {k: min(powers.values()) * 0.9 for k in range(1, 9) if k not in powers}
+    assert gi.measure("key_frequencies.gap", embedded_with(powers)).values.nonzero()[0].tolist() == [k - 1 for k in keys]
+
+
+def test_the_gap_rule_finds_nothing_where_all_are_alike_or_most_are_loud():
+    assert gi.key_frequencies(controls.lookup(13)).rules["gap"] == []
+    # Five of six: the gap is in the lower half.
+    assert gi.key_frequencies(controls.clock(13, (1, 2, 3, 4, 5))).rules["gap"] == []
+
+
+def test_a_frequency_bears_load_where_the_loss_without_it_is_ten_times_as_large():
+    # Amplitudes S and r S of two cosines. The loss is tiny, so ten times are far from half the loss of chance.
+    for r in (0.01, 0.02, 0.05, 0.1):
+        view = changed(controls.clock(17, (2, 5), 30.0), "unembed.W_U", slice(2, 4), r)
+        without = float(gi.measure("excluded_loss.per_frequency", view).sel(freq=5, part="all"))
+        whole = float(gi.measure("loss", view).sel(part="all"))
+        assert without < math.log(17) / 2
+        assert (5 in gi.key_frequencies(view).rules["load_bearing"]) == (without > 10 * whole), r
+    assert without > 10 * whole  # of the last; of the first it is not
+    assert 5 not in gi.key_frequencies(changed(controls.clock(17, (2, 5), 30.0), "unembed.W_U", slice(2, 4), 0.01)).rules["load_bearing"]
+
+
+@pytest.mark.parametrize(("scale", "found"), [(4.0, [2]), (2.0, [])])
+def test_a_frequency_of_a_poor_network_bears_load_where_the_loss_without_it_is_larger_by_half_of_chance(scale, found):
+    view = controls.clock(17, (2,), scale)
+    whole = float(gi.measure("loss", view).sel(part="all"))
+    assert math.log(17) < 10 * whole  # no factor of ten
+    assert gi.key_frequencies(view).rules["load_bearing"] == found
+
+
+def test_a_logit_for_the_equals_sign_makes_no_frequency_bear_load():
+    """The network's own loss has it, that of edited logits has not: the two must not be compared."""
+    plain = controls.clock(11, (2,), 40.0, n_logits=12)
+    model = copy.deepcopy(plain.model)
+    with torch.no_grad():
+        model.unembed.b_U[11] = 60.0
+    changed_view = gi.view(model, plain.task)
+    assert float(gi.measure("loss", changed_view).sel(part="all")) > 10
+    assert gi.key_frequencies(changed_view).rules["load_bearing"] == [2]
+
+
 def test_what_each_rule_finds_is_a_measure_over_all_frequencies():
     view = controls.clock(12, (1, 6))
     for rule, mask in found_by_each_rule(view).items():
@@ -110,6 +181,8 @@ def test_a_network_that_has_grokked_agrees_with_itself(quick_run):
     found = gi.key_frequencies(quick_run.view(-1))
     assert len(found.consensus) in range(2, 10)
     assert found.rules["neurons"] == found.rules["logits"] == found.consensus
+    assert found.rules["load_bearing"]
+    assert set(found.rules["load_bearing"]) <= set(found.consensus)  # one of five may be spared
     assert found.agreement > 0.5
 
 
@@ -130,13 +203,15 @@ def test_what_a_caller_does_to_the_lists_changes_nothing_that_is_found_later():
 def test_a_random_network_has_no_key_frequencies(p):
     found = gi.key_frequencies(controls.random_network(p))
     assert found.consensus == []
-    assert found.rules["neurons"] == found.rules["logits"] == []
+    assert found.rules["gap"] == found.rules["neurons"] == found.rules["load_bearing"] == found.rules["logits"] == []
 
 
 def test_a_network_that_has_memorised_a_random_table_has_no_key_frequencies():
     view = memoriser()
     assert float(gi.measure("accuracy", view).sel(part="train")) == 1
-    assert gi.key_frequencies(view).consensus == []
+    found = gi.key_frequencies(view)
+    assert found.consensus == []
+    assert found.rules["gap"] == found.rules["neurons"] == found.rules["load_bearing"] == []
 
 
 @pytest.mark.parametrize("p", [13, 22, 23])
@@ -145,7 +220,8 @@ def test_a_look_up_table_is_always_right_and_has_no_key_frequencies(p):
     view = controls.lookup(p)
     assert float(gi.measure("accuracy", view).sel(part="all")) == 1
     found = gi.key_frequencies(view)
-    assert found.rules["neurons"] == []
+    assert found.rules["gap"] == found.rules["neurons"] == []
+    assert found.rules["load_bearing"] == list(range(1, (p + 1) // 2))  # it needs them all alike, but of the sign half as much
     assert found.consensus == []
 
 
@@ -212,13 +288,14 @@ def test_where_no_rule_applies_the_reason_is_given(monkeypatch):
 
 def test_without_neurons_the_other_rules_decide():
     found = gi.key_frequencies(controls.random_network(11, d_mlp=0))
-    assert list(found.rules) == ["w_e_norm", "logits"]
-    assert found.skipped == {"neurons": "the network has no MLP"}
+    assert list(found.rules) == ["w_e_norm", "gap", "load_bearing", "logits"]
+    assert found.skipped == dict.fromkeys(["neurons", "w_l"], "the network has no MLP")
 
 
 def test_pairs_that_are_left_out_silence_the_neuron_rule_alone():
     found = gi.key_frequencies(controls.random_network(9, name="divide_if_odd_else_subtract"))
-    assert list(found.rules) == ["w_e_norm", "logits"]
+    assert list(found.rules) == ["w_e_norm", "gap", "w_l", "load_bearing", "logits"]
+    assert list(found.skipped) == ["neurons"]
     assert "leaves out pairs" in found.skipped["neurons"]
 
 

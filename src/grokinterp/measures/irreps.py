@@ -25,7 +25,11 @@ from .base import Value, array, measure, once_per_view, per_part
 from .projections import direct_readout
 
 KEY_COSINE = 0.005
-"""A representation is key where the cosine of the logits with its character is above this (Chughtai et al. 2023, released code)."""
+"""A representation is key where the cosine of the logits with its character is above this (Chughtai et al. 2023, released code).
+
+In a group of fewer than 55 elements chance comes near it: there, more than twice 1/√(examples · order) is asked for, which is the spread
+of the cosine for logits of noise.
+"""
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,22 @@ def _identity_of(table: Int[Tensor, "order order"]) -> int | None:
     units = ((table == own).all(1) & (own == table.T).all(1)).nonzero().flatten()
     if not is_latin or len(units) != 1:
         return None
-    # (x y) z = x (y z) for every x and y, and each z of a few that generate no less than a sample: all of them where that is cheap.
-    for z in range(order) if order <= 128 else range(0, order, order // 64):
-        if not torch.equal(table[table, z], table[own[:, None], table[:, z]]):
-            return None
+    # Light's test: (x g) y = x (g y) for generators g is enough, as the elements for which it holds are closed under products.
+    if not all(torch.equal(table[table[:, g]], table[:, table[g]]) for g in _generators(table, int(units))):
+        return None
     return int(units)
+
+
+def _generators(table: Int[Tensor, "order order"], identity: int) -> list[int]:
+    """Elements of which every other is a product; each next one doubles, at least, what is reached."""
+    reached, generators = torch.tensor([identity]), []
+    while len(reached) < len(table):
+        new = int(torch.ones(len(table), dtype=torch.bool).index_fill_(0, reached, False).long().argmax())
+        generators.append(new)
+        reached, before = torch.cat([reached, torch.tensor([new])]), reached
+        while len(reached) > len(before):
+            reached, before = table[reached][:, reached].unique(), reached
+    return generators
 
 
 def _of_cycle(m: int) -> list[Irrep]:
@@ -126,7 +141,7 @@ def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
     central = weight[table[inverse]]  # [x, y] -> weight of x⁻¹ y
     values, vectors = torch.linalg.eigh((central + central.T) / 2)
     found: list[tuple[int, Tensor, Tensor]] = []
-    edges = [0, *(values.diff() > 1e-8 * float(values.abs().max())).nonzero().flatten().add(1).tolist(), order]
+    edges = [0, *(values.diff() > 1e-10 * float(values.abs().max())).nonzero().flatten().add(1).tolist(), order]
     for start, end in itertools.pairwise(edges):
         functions = vectors[:, start:end].T.contiguous()
         # The kernel of the projection on the span is a multiple of the character of x⁻¹ y; here at y = 1.
@@ -154,9 +169,10 @@ def irrep_cosines(view: View) -> Float64[Tensor, "irrep"]:
     """Cosine of the centred logits with the character of a b c⁻¹, for every representation; 0 where the logits are constant."""
     group = group_of(view)
     logits = view.logits[group.rows][:, group.members]
+    logits = logits - logits.mean(1, keepdim=True)
     at = group.left[group.product]
     sums = torch.zeros(len(group.members), dtype=torch.float64).index_add_(0, at.flatten(), logits.flatten())
-    size = float((logits - logits.mean(1, keepdim=True)).norm()) * len(logits) ** 0.5
+    size = float(logits.norm()) * len(logits) ** 0.5
     cosines = torch.stack([irrep.character @ sums / irrep.character.norm() for irrep in group.irreps])
     return cosines / size if size > 0 else torch.zeros_like(cosines)
 
@@ -166,18 +182,24 @@ def key_irreps(view: View, irreps: Sequence[str] | None = None) -> list[int]:
 
     Raises:
         UsageError: the group has no such representation.
-        NotApplicable: none were named and the logits are made of none.
+        NotApplicable: none were named, or the logits are made of none.
     """
-    names = [irrep.name for irrep in group_of(view).irreps]
+    group = group_of(view)
     if irreps is None:
-        found = [int(i) for i in (irrep_cosines(view) > KEY_COSINE).nonzero().flatten()]
-        if not found:
-            raise NotApplicable("the logits are made of no representation")
-        return found
-    for name in irreps:
-        if str(name) not in names:
-            raise UsageError(f"irreps: {view.task.symbol} has no representation {str(name)!r}{nearest(str(name), names)}")
-    return [names.index(str(name)) for name in irreps]
+        chance = (len(group.rows) * len(group.members)) ** -0.5
+        found = (irrep_cosines(view) > max(KEY_COSINE, 2 * chance)).nonzero().flatten().tolist()
+    else:
+        found = [_numbered(view, str(name)) for name in ([irreps] if isinstance(irreps, str) else irreps)]
+    if not found:
+        raise NotApplicable("the logits are made of no representation" if irreps is None else "no representations were asked for")
+    return sorted(set(found))
+
+
+def _numbered(view: View, name: str) -> int:
+    names = [irrep.name for irrep in group_of(view).irreps]
+    if name not in names:
+        raise UsageError(f"irreps: {view.task.symbol} has no representation {name!r}{nearest(name, names)}")
+    return names.index(name)
 
 
 @measure("irrep_cosine", unit="1", ref="Chughtai et al. 2023 (arXiv 2302.03025), section 4 (logit similarity)")
@@ -193,55 +215,57 @@ def logits_explained(view: View) -> Value:
 
 
 @measure("irrep_fve.W_E", unit="1", ref="Chughtai et al. 2023, table 1 (W_E FVE of transformers, W_a and W_b FVE of the MLP)")
-def embedding_explained(view: View) -> Value:
+def embedding_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
     """Share of the squared embedding of each operand, over the elements, in the matrix elements of the key representations.
 
     One value where a and b share a table. Where they do not, the embedding of each is taken times its half of W_in, as in the paper.
     """
-    group_of(view)
-    w, circle = view.weights, view.task.circle
-    if "embed_a.W_E" in w:
-        halves = w["blocks.0.mlp.W_in"].chunk(2)
-        tables = {word: (w[f"embed_{word}.W_E"] @ half)[: view.task.p] for word, half in zip("ab", halves, strict=True)}
-    else:
+    w, members = view.weights, _members_as_operand(view)
+    if "embed.W_E" in w:
         tables = {"a, b": view.W_E}
-    shares = []
-    for word, table in tables.items():
-        order = (circle.b if word == "b" else circle.a) if circle else slice(None)
-        shares.append(_explained(view, table.cpu()[order]))
+    else:
+        halves = dict(zip("ab", w["blocks.0.mlp.W_in"].chunk(2), strict=True))
+        tables = {word: (w[f"embed_{word}.W_E"] @ half if "embed_a.W_E" in w else half).cpu() for word, half in halves.items()}
+    # An operand that stands at its inverse, as the b of a − b, changes no share: x⁻¹ has the matrix elements of x, turned.
+    shares = [_explained(view, key_irreps(view, irreps), table[members]) for table in tables.values()]
     return array(torch.tensor(shares, dtype=torch.float64), "operand", operand=list(tables))
 
 
+def _members_as_operand(view: View) -> Int[Tensor, "order"]:
+    order = len(group_of(view).members)
+    return torch.arange(order) if view.task.circle is None else view.task.circle.a
+
+
 @measure("irrep_fve.W_U", unit="1", ref="Chughtai et al. 2023, table 1 (W_U FVE, W_U being W_out W_U)")
-def readout_explained(view: View) -> Value:
+def readout_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
     """Share of the squared W_L, over the answers, in the matrix elements of the key representations."""
-    return _explained(view, direct_readout(view).T[group_of(view).members])
+    return _explained(view, key_irreps(view, irreps), view.W_L.T[group_of(view).members])
 
 
-def _explained(view: View, matrix: Float64[Tensor, "order width"]) -> float:
+def _explained(view: View, irreps: list[int], matrix: Float64[Tensor, "order width"]) -> float:
     total = float(matrix.square().sum())
-    functions = torch.cat([group_of(view).irreps[i].functions for i in key_irreps(view)])
+    functions = torch.cat([group_of(view).irreps[i].functions for i in irreps])
     return float((functions @ matrix).square().sum()) / total if total > 0 else 0.0
 
 
 @measure("irrep_fve.neurons", unit="1", ref="Chughtai et al. 2023, table 1 (MLP FVE)")
-def neurons_explained(view: View) -> Value:
+def neurons_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
     """Share of the variance of the neurons over the table in the matrix elements of the key representations, of a, of b and of a b."""
     group = group_of(view)
-    return sum(_neurons_along(view, at) for at in (group.a, group.b, group.product))
+    return sum(_neurons_along(view, key_irreps(view, irreps), at) for at in (group.a, group.b, group.product))
 
 
 @measure("irrep_fve.neurons_ab", unit="1", ref="Chughtai et al. 2023, table 1 (MLP ρ(ab) FVE)")
-def products_explained(view: View) -> Value:
+def products_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
     """Share of the variance of the neurons over the table in the matrix elements, of a b, of the key representations."""
-    return _neurons_along(view, group_of(view).product)
+    return _neurons_along(view, key_irreps(view, irreps), group_of(view).product)
 
 
-def _neurons_along(view: View, at: Int[Tensor, "rows"]) -> float:
+def _neurons_along(view: View, irreps: list[int], at: Int[Tensor, "rows"]) -> float:
     neurons = view.neurons[group_of(view).rows]
     centred = neurons - neurons.mean(0)
     total = float(centred.square().sum())
-    return float(_coefficients(view, key_irreps(view), at, centred).square().sum()) / total if total > 0 else 0.0
+    return float(_coefficients(view, irreps, at, centred).square().sum()) / total if total > 0 else 0.0
 
 
 def _coefficients(

@@ -57,15 +57,11 @@ def edited(name: str, ref: str) -> Callable[[Callable[[View, list[int]], Logits]
     kind, _, variant = name.partition(".")
 
     def register(edit: Callable[[View, list[int]], Logits]) -> Callable[[View, list[int]], Logits]:
-        logits = once_for_keys(edit)
-
         def edited_loss(view: View, keys: Sequence[int] | None = None) -> Value:
-            rows = view.on_circle
-            return per_part(view, view.loss(logits(view, _keys(view, keys)), rows), rows)
+            return per_part(view, _of_edit(view, edit, keys)[0], view.on_circle)
 
         def edited_accuracy(view: View, keys: Sequence[int] | None = None) -> Value:
-            rows = view.on_circle
-            return per_part(view, view.correct(logits(view, _keys(view, keys)), rows), rows)
+            return per_part(view, _of_edit(view, edit, keys)[1], view.on_circle)
 
         for what, unit, function in (("Loss", "nats", edited_loss), ("Accuracy", "1", edited_accuracy)):
             function.__doc__ = f"{what} {inspect.getdoc(edit)}\n\n`keys` defaults to the consensus."
@@ -75,16 +71,14 @@ def edited(name: str, ref: str) -> Callable[[Callable[[View, list[int]], Logits]
     return register
 
 
-def once_for_keys(edit: Callable[[View, list[int]], Logits]) -> Callable[[View, list[int]], Logits]:
-    """Keeps the last result with the view: the loss and the accuracy of an edit are usually asked for together."""
-
-    def kept(view: View, keys: list[int]) -> Logits:
-        if view.kept.get(edit, (None,))[0] != keys:
-            view.kept[edit] = (keys, edit(view, keys))
-        result: Tensor = view.kept[edit][1]
-        return result
-
-    return kept
+def _of_edit(view: View, edit: Callable[[View, list[int]], Logits], keys: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    """Loss and correctness of every example; the last ones are kept with the view, as the two are usually asked for together."""
+    wanted, rows = _keys(view, keys), view.on_circle
+    if view.kept.get(edit, (None,))[0] != wanted:
+        logits = edit(view, wanted)
+        view.kept[edit] = (wanted, view.loss(logits, rows), view.correct(logits, rows))
+    _, loss, correct = view.kept[edit]
+    return loss, correct
 
 
 def _keys(view: View, keys: Sequence[int] | None) -> list[int]:
