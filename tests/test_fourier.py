@@ -220,3 +220,40 @@ def test_a_product_of_two_frequencies_is_in_no_block():
     x = torch.outer(wave(7, 1), wave(7, 2))
     assert float(x.square().sum()) == pytest.approx(7 / 2 * 7 / 2)
     assert fourier.block_power(x).abs().max() < 1e-13
+
+
+# Sums and differences, and polynomials of degree 2
+
+
+@pytest.mark.parametrize("p", [2, 3, 4, 7, 12, 15, 26])
+def test_the_waves_of_the_sum_and_of_the_difference_share_out_the_products_of_a_frequency(p):
+    x = torch.randn(p, p, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(p))
+    alike, apart = fourier.sum_and_difference_power(x)
+    fft = np.abs(np.fft.fft2(x.numpy(), axes=(0, 1))) ** 2 / p**2
+    for k in range(1, p // 2 + 1):
+        both = 1 if 2 * k == p else 2  # k and −k; at the Nyquist frequency sum and difference are one, and each has half
+        np.testing.assert_allclose(alike[k - 1], fft[k, k] * (0.5 if both == 1 else 2), atol=1e-12)
+        np.testing.assert_allclose(apart[k - 1], fft[k, -k] * (0.5 if both == 1 else 2), atol=1e-12)
+
+
+@pytest.mark.parametrize("p", [3, 7, 12])
+def test_a_wave_of_the_sum_has_no_part_in_the_difference(p):
+    a, b = torch.cartesian_prod(torch.arange(p), torch.arange(p)).unbind(1)
+    for sign in (1, -1):
+        x = torch.cos(2 * np.pi * (a + sign * b).double() / p + 0.7).unflatten(0, (p, p))
+        mine, others = fourier.sum_and_difference_power(x)[::sign]
+        assert float(mine[0]) == pytest.approx(float(x.square().sum()))
+        assert float(others.abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize(("p", "k"), [(2, 1), (3, 1), (4, 2), (7, 3), (12, 4), (12, 6), (15, 5)])
+def test_the_fit_of_a_block_is_the_least_squares_fit_of_its_terms(p, k):
+    x = torch.randn(p, p, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(p))
+    angle = 2 * np.pi * k * np.arange(p) / p
+    waves = [np.ones(p), np.cos(angle), np.sin(angle)]
+    terms = np.stack([np.outer(f, g).ravel() for f in waves for g in waves], axis=1)
+    expected = terms @ np.linalg.lstsq(terms, x.flatten(0, 1).numpy(), rcond=None)[0]
+    found = fourier.block_fit(x, k)
+    np.testing.assert_allclose(found.flatten(0, 1), expected, atol=1e-12)
+    torch.testing.assert_close(fourier.block_fit(found, k), found)
+    torch.testing.assert_close((found - x.mean((0, 1))).square().sum((0, 1)), fourier.block_power(x)[k - 1])

@@ -626,7 +626,6 @@ EVERYWHERE = {"loss", "accuracy", "sum_of_squares", "attention.mean", "attention
 
 OF_NEURONS = {name for name in NAMES if name.startswith("neuron.") or name == "key_frequencies.neurons"}
 OF_THE_READOUT = {"fourier_norms.W_L", "gini.W_L"}
-
 OF_THE_GRID = set(OF_NEURONS)
 """The measures that need every pair."""
 OF_GROUPS: set[str] = set()
@@ -638,6 +637,8 @@ for module in EXPECTED:
     OF_THE_READOUT |= getattr(module, "OF_THE_READOUT", set())
     OF_THE_GRID |= getattr(module, "OF_THE_GRID", set()) | getattr(module, "OF_NEURONS", set())
     OF_GROUPS |= getattr(module, "OF_GROUPS", set())
+OF_NEURONS -= EVERYWHERE  # what needs no frequencies needs no grid
+OF_THE_GRID -= EVERYWHERE
 
 
 def measured_or_reason(name: str, view) -> str | None:

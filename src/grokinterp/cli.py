@@ -138,6 +138,7 @@ def analyze(
     step: Annotated[int, typer.Option(help="The snapshot to analyse; negative steps count from the end.")] = -1,
     out: Annotated[Optional[Path], typer.Option(help="Where the report goes; by default the run directory.")] = None,  # noqa: UP045
     measure: Annotated[Optional[list[str]], typer.Option(help="Only this measure; repeatable. `grokinterp list measures`.")] = None,  # noqa: UP045
+    keys: Annotated[Optional[str], typer.Option(help="Key frequencies in place of those found, e.g. 14,35,41.")] = None,  # noqa: UP045
     as_json: Json = False,
 ) -> None:
     """Analyse a run: writes report.html and report.json, and prints a summary."""
@@ -148,7 +149,7 @@ def analyze(
 
     folder = run_dir if out is None else out
     with _status("measuring"):
-        report = analyze_run(load_run(run_dir), step, measure)
+        report = analyze_run(load_run(run_dir), step, measure, None if keys is None else _whole_numbers("--keys", keys))
         report.save_json(folder / "report.json")
         report.save_html(folder / "report.html")
     if as_json:
@@ -162,6 +163,13 @@ def analyze(
     for name, reason in a.skipped.items():
         print(f"not measured: {name}: {reason}")
     print(f"Report: {folder / 'report.html'}\nValues: {folder / 'report.json'}")
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: needs whole numbers, such as {option} 14,35,41") from None
 
 
 @app.command("list")

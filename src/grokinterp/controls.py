@@ -1,15 +1,19 @@
-"""Networks whose algorithm is known: three that are built here by hand, and one that is random.
+"""Networks whose algorithm is known: five that are built here by hand, and one that is random.
 
-The built networks add mod p and are HookedTransformers like any other. Two compute with the frequencies that they are told to use:
+The built networks add mod p. Three compute with frequencies, two of them with those that they are told to use:
 
-    clock   one head copies a, one copies b; a neuron for every phase pair (s, t) of Z_p x Z_p. Exactly
-            logits = scale Σ_k cos w_k(a + b − c)                             (Nanda et al. 2023; Gromov 2023)
-    pizza   attention is the constant 1, so a and b arrive as a sum; a neuron for every phase of Z_p. Nearly
-            logits = scale Σ_k |cos w_k(a − b)/2| cos w_k(a + b − c)          (Zhong et al. 2023)
+    clock      one head copies a, one copies b; a neuron for every phase pair (s, t) of Z_p x Z_p. Exactly
+               logits = scale Σ_k cos w_k(a + b − c)                          (Nanda et al. 2023)
+    pizza      attention is the constant 1, so a and b arrive as a sum; a neuron for every phase of Z_p. Nearly
+               logits = scale Σ_k |cos w_k(a − b)/2| cos w_k(a + b − c)       (Zhong et al. 2023)
+    gromov     no attention and no embedding: every neuron squares the sum of a wave of a and a wave of b of one frequency, with
+               random phases; all frequencies are used alike. The more neurons, the more nearly
+               logits = scale (p [c = a + b] − 1) / (p − 1)                   (Gromov 2023)
 
-The third is always right and has no frequency at all: a neuron for every pair, as a look-up table has a row.
+Two have no frequency at all: a neuron for every pair, as a table has a row.
 
-    lookup  logits = scale [c = a + b]
+    lookup     logits = scale [c = a + b]
+    memoriser  logits = scale [c = a + b] on the training pairs, scale [c = r] on all others, r some random element
 
 What follows from these formulas is what the measures must say.
 """
@@ -20,9 +24,10 @@ import functools
 import math
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
-from .models import ModelConfig, hooked_transformer, initial_weights, weight_shapes
+from .models import MLPConfig, ModelConfig, NetworkConfig, initial_weights, network, weight_shapes
 from .tasks import Task, make_task, split
 from .view import View, view
 
@@ -110,8 +115,46 @@ def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0) -> View:
 
 
 @functools.cache
+def gromov(p: int, d_mlp: int, scale: float = 20.0, seed: int = 0) -> View:
+    """Gromov's analytic solution, for odd p: neuron u has the frequency σ(u) and two random phases,
+
+    W_in = A cos(w_σ a + φ_a), A cos(w_σ b + φ_b) and W_U = A cos(w_σ c − φ_a − φ_b).
+
+    Of (x + y)², the product 2xy has the wave w_σ(a + b) + φ_a + φ_b, in phase with the readout; all else has phases that cancel over many
+    neurons, as 1/√d_mlp. The published A = (2/N)^(-1/3) is for logits divided by N²; here A³ = 2 scale / N, N = d_mlp.
+    Frequencies follow one another, so that all are equally frequent where floor(p/2) divides d_mlp.
+    """
+    task = make_task("modular_addition", p=p)
+    config = MLPConfig(embedding="one_hot", act_fn="square", d_mlp=d_mlp)
+    weights = _zeros(config, task)
+    generator = torch.Generator().manual_seed(seed)
+    phase_a, phase_b = 2 * math.pi * torch.rand(2, d_mlp, generator=generator, dtype=torch.float64)
+    angle = 2 * math.pi / p * (torch.arange(p)[:, None] * (1 + torch.arange(d_mlp) % (p // 2)) % p).double()
+    size = (2 * scale / d_mlp) ** (1 / 3)
+    w_in = weights["blocks.0.mlp.W_in"].chunk(2)
+    w_in[0][:p], w_in[1][:p] = size * (angle + phase_a).cos(), size * (angle + phase_b).cos()
+    weights["unembed.W_U"][:, :p] = size * (angle + phase_a + phase_b).cos().T
+    return _seen(config, task, weights)
+
+
+@functools.cache
 def lookup(p: int, scale: float = 20.0) -> View:
     """The look-up table."""
+    return _table(p, make_task("modular_addition", p=p).targets, scale)
+
+
+@functools.cache
+def memoriser(p: int, scale: float = 20.0, seed: int = 0) -> View:
+    """A table that is right on the training pairs and random on the others."""
+    task = make_task("modular_addition", p=p)
+    answers = torch.randint(p, (p * p,), generator=torch.Generator().manual_seed(seed))
+    known = split(task.n_inputs, 0.5).train
+    answers[known] = task.targets[known]
+    return _table(p, answers, scale)
+
+
+def _table(p: int, answers: Int[Tensor, "n"], scale: float) -> View:
+    """A neuron for every pair, which is on for this pair only and adds `scale` to one logit."""
     task = make_task("modular_addition", p=p)
     config = ModelConfig(d_model=3 * p + 3, n_heads=2, d_head=p, d_mlp=p * p, train_biases="mlp")
     weights = _zeros(config, task)
@@ -122,7 +165,7 @@ def lookup(p: int, scale: float = 20.0) -> View:
     weights["blocks.0.mlp.W_in"][p + a, neuron] = 1
     weights["blocks.0.mlp.W_in"][2 * p + b, neuron] = 1
     weights["blocks.0.mlp.b_in"][:] = -1  # on for one pair only
-    weights["blocks.0.mlp.W_out"][neuron, task.targets] = scale
+    weights["blocks.0.mlp.W_out"][neuron, answers] = scale
     weights["unembed.W_U"][:p] = torch.eye(p)
     return _seen(config, task, weights)
 
@@ -135,10 +178,10 @@ def random_network(p: int = 53, seed: int = 0, name: str = "modular_addition", *
     return _seen(config, task, initial_weights(config, task, seed), torch.float32)
 
 
-def _zeros(config: ModelConfig, task: Task) -> dict[str, Tensor]:
+def _zeros(config: NetworkConfig, task: Task) -> dict[str, Tensor]:
     return {name: torch.zeros(shape, dtype=torch.float64) for name, shape in weight_shapes(config, task).items()}
 
 
-def _seen(config: ModelConfig, task: Task, weights: dict[str, Tensor], dtype: torch.dtype = torch.float64) -> View:
+def _seen(config: NetworkConfig, task: Task, weights: dict[str, Tensor], dtype: torch.dtype = torch.float64) -> View:
     """A view with half of the examples called the training set: the built networks have seen none."""
-    return view(hooked_transformer(config, task, weights, dtype), task, split=split(task.n_inputs, 0.5))
+    return view(network(config, task, weights, dtype), task, split=split(task.n_inputs, 0.5))

@@ -83,6 +83,30 @@ def block_power(x: Float64[Tensor, "p p *rest"]) -> Float64[Tensor, "freq *rest"
     return edges + inside[1:]
 
 
+def block_fit(x: Float64[Tensor, "p p *rest"], k: int) -> Float64[Tensor, "p p *rest"]:
+    """The part of x, as a function of (a, b), in the 3 x 3 block of k and the constant: its degree-2 trigonometric polynomial."""
+    p = x.shape[0]
+    rows = torch.cat([basis(p)[:1], directions(p, k)])
+    onto = rows.T @ rows
+    return torch.tensordot(onto, torch.tensordot(onto, x, dims=([1], [0])).transpose(0, 1), dims=([1], [0])).transpose(0, 1)
+
+
+def sum_and_difference_power(x: Float64[Tensor, "p p *rest"]) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "freq *rest"]]:
+    """Power of x, as a function of (a, b), along the waves of a + b and along those of a − b, for each frequency.
+
+    The two share out the four products of {cos k, sin k} of a and of b. For the Nyquist frequency a + b and a − b are the same, and each
+    gets half.
+    """
+    p = x.shape[0]
+    coefficients = transform_2d(x)
+    if p % 2 == 0:  # a sine of the Nyquist frequency, which is 0
+        coefficients = torch.cat([coefficients, torch.zeros_like(coefficients[:1])])
+        coefficients = torch.cat([coefficients, torch.zeros_like(coefficients[:, :1])], dim=1)
+    cos, sin = torch.arange(1, len(coefficients), 2), torch.arange(2, len(coefficients), 2)
+    cc, ss, cs, sc = coefficients[cos, cos], coefficients[sin, sin], coefficients[cos, sin], coefficients[sin, cos]
+    return ((cc - ss).square() + (sc + cs).square()) / 2, ((cc + ss).square() + (sc - cs).square()) / 2
+
+
 def directions(p: int, k: int) -> Float64[Tensor, "component_of_k p"]:
     """The components of frequency k: cosine and sine, or the cosine alone for the Nyquist frequency.
 

@@ -1,13 +1,42 @@
 """What can be measured of a View. Each file registers its measures when it is imported; all are imported here."""
 
-from . import embedding, irreps, keys, logits, losses, neurons, weights
+from . import (
+    alignment,
+    attention,
+    circles,
+    circuit,
+    components,
+    embedding,
+    irreps,
+    keys,
+    logits,
+    losses,
+    neurons,
+    pizza,
+    polynomials,
+    positions,
+    readout,
+    sparsity,
+    sufficiency,
+    weights,
+)
+from .ablation import Ablation, ablate
 from .base import MEASURES, Measure, measure, measured
 from .keys import KeyFrequencies, key_frequencies
+from .sufficiency import SmallestSets, smallest_sets
 
 __all__ = [
     "MEASURES",
+    "Ablation",
     "KeyFrequencies",
     "Measure",
+    "SmallestSets",
+    "ablate",
+    "alignment",
+    "attention",
+    "circles",
+    "circuit",
+    "components",
     "embedding",
     "irreps",
     "key_frequencies",
@@ -17,5 +46,12 @@ __all__ = [
     "measure",
     "measured",
     "neurons",
+    "pizza",
+    "polynomials",
+    "positions",
+    "readout",
+    "smallest_sets",
+    "sparsity",
+    "sufficiency",
     "weights",
 ]

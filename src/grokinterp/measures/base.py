@@ -47,6 +47,11 @@ class Measure:
         """The definition."""
         return inspect.getdoc(self.function) or ""
 
+    @property
+    def takes_keys(self) -> bool:
+        """Whether it has an option `keys`: the key frequencies, by default the consensus."""
+        return "keys" in inspect.signature(self.function).parameters
+
     def __call__(self, view: View, **options: Any) -> Value:
         known = list(inspect.signature(self.function).parameters)[1:]
         for option in options:

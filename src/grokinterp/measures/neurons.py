@@ -1,4 +1,4 @@
-"""MLP neurons at the answer position: the frequency of each, and how much of it that frequency explains."""
+"""MLP neurons at the answer position: the frequency of each, how much of it that frequency explains, and which are on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from .. import fourier
+from ..errors import NotApplicable
 from ..view import View
-from .base import Value, array, measure, once_per_view, per_component, per_frequency
+from .base import Value, array, measure, once_per_view, per_frequency
 
 EXPLAINED = 0.85
 """A neuron belongs to a frequency that explains more than this share of its variance (Nanda et al. 2023)."""
@@ -54,18 +55,54 @@ def single_frequency_share(view: View) -> Value:
     return float((neuron_power(view).max(0).values > EXPLAINED).double().mean())
 
 
-@measure("fourier_norms.W_L", unit="weight", ref="Nanda et al. 2023, section 4.3")
-def readout_spectrum(view: View) -> Value:
-    """Norm of each Fourier component, over the answers, of W_L = W_out W_U."""
-    return per_component(fourier.transform(view.readout).norm(dim=1), view.m)
+@measure("neuron.sum_fraction", unit="1", ref="marshallchen99/grokking-mechinterp, split by trigonometric identity; here per neuron")
+def neuron_sum_fraction(view: View) -> Value:
+    """Share, of what each neuron has of products of a wave of a and one of b of its frequency, that depends on a + b; the rest on a − b.
+
+    A neuron alone cannot tell the two apart: relu(cos w a + cos w b) has ½, as has any function that is symmetric in a and even in it.
+    Only the readout does, by phases that cancel a − b over many neurons. A dead neuron has 0, the Nyquist frequency ½.
+    """
+    alike, apart = fourier.sum_and_difference_power(view.grid(view.neurons))
+    own = neuron_power(view).max(0).indices[None]
+    return _per_neuron(share(alike.gather(0, own)[0], apart.gather(0, own)[0]))
 
 
-@measure("gini.W_L", unit="1", ref="Hurley and Rickard 2009; Nanda et al. 2023, table 5 (on component norms without the constant)")
-def readout_gini(view: View) -> Value:
-    """Gini coefficient of the component norms of W_L without the constant."""
-    from .embedding import gini
+@measure("sum_fraction.neurons", unit="1", ref="marshallchen99/grokking-mechinterp, split by trigonometric identity")
+def sum_fraction(view: View) -> Value:
+    """For each frequency, the share that depends on a + b of what all neurons have of products of a wave of a and one of b."""
+    alike, apart = fourier.sum_and_difference_power(view.grid(view.neurons))
+    return per_frequency(share(alike.sum(1), apart.sum(1)), view.m)
 
-    return gini(fourier.transform(view.readout).norm(dim=1)[1:])
+
+def share(part: Float64[Tensor, "*shape"], rest: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    """part / (part + rest); 0 where there is nothing of either but rounding."""
+    whole = part + rest
+    return torch.where(whole > 1e-20 * whole.max(), part / whole, 0.0)
+
+
+def _on(view: View) -> Float64[Tensor, "n d_mlp"]:
+    neurons = view.neurons
+    if (activation := view.model.cfg.act_fn) != "relu":
+        raise NotApplicable(f"a neuron is never off where the activation is {activation}, only where it is relu")
+    return (neurons > 0).double()
+
+
+@measure("neuron.on_share", unit="1", ref="Lu et al. 2019 (arXiv 1903.06733), on dead neurons")
+def on_share(view: View) -> Value:
+    """Share of the examples for which each rectified neuron is above 0: the others do not pass through it."""
+    return _per_neuron(_on(view).mean(0))
+
+
+@measure("neuron.dead_share", unit="1", ref="Lu et al. 2019 (arXiv 1903.06733)")
+def dead_share(view: View) -> Value:
+    """Share of the rectified neurons that are above 0 for no example at all."""
+    return float((_on(view).sum(0) == 0).double().mean())
+
+
+@measure("neuron.always_on_share", unit="1", ref="here; a rectified neuron that is always on is a linear one")
+def always_on_share(view: View) -> Value:
+    """Share of the rectified neurons that are above 0 for every example, and so compute nothing that is not linear."""
+    return float((_on(view).sum(0) == len(view.neurons)).double().mean())
 
 
 def _per_neuron(values: Tensor) -> Value:

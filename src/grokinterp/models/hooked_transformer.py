@@ -66,9 +66,18 @@ class ModelConfig(Frozen):
 
     def n_logits(self, task: Task) -> int:
         """The number of logits for this task."""
-        if self.d_vocab_out is not None and self.d_vocab_out < task.n_answers:
-            raise UsageError(f"model.d_vocab_out: {self.d_vocab_out} logits are fewer than the {task.n_answers} answers of {task.name}")
-        return self.d_vocab_out or task.n_answers
+        return n_logits(self.d_vocab_out, task)
+
+
+def n_logits(d_vocab_out: int | None, task: Task) -> int:
+    """The number of logits that a configuration asks for: by default one for each answer.
+
+    Raises:
+        UsageError: it asks for fewer.
+    """
+    if d_vocab_out is not None and d_vocab_out < task.n_answers:
+        raise UsageError(f"model.d_vocab_out: {d_vocab_out} logits are fewer than the {task.n_answers} answers of {task.name}")
+    return d_vocab_out or task.n_answers
 
 
 def transformer_shapes(config: ModelConfig, task: Task) -> dict[str, tuple[int, ...]]:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ..frozen import Frozen
 from ..tasks import Task
-from .hooked_transformer import Weights, Width, deprecation_silenced, fits
+from .hooked_transformer import Weights, Width, deprecation_silenced, fits, n_logits
 
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookedRootModule
@@ -53,7 +53,7 @@ class MLPConfig(Frozen):
 
     def n_logits(self, task: Task) -> int:
         """The number of logits for this task."""
-        return self.d_vocab_out or task.n_answers
+        return n_logits(self.d_vocab_out, task)
 
 
 def mlp_shapes(config: MLPConfig, task: Task) -> dict[str, tuple[int, ...]]:
@@ -79,14 +79,15 @@ def mlp_shapes(config: MLPConfig, task: Task) -> dict[str, tuple[int, ...]]:
 
 
 def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedRootModule:
-    """The network in evaluation mode, every hook point live: hook_embed [n, 1, 2 d_model], then those of blocks.0.mlp, then hook_logits.
+    """The network in evaluation mode, every hook point live: hook_embed [n, 1, 2 d_model] (none for one_hot), blocks.0.mlp.hook_pre and
+    hook_post, blocks.0.hook_mlp_out, hook_logits.
 
     Called with tokens [n, pos] it gives logits [n, 1, answers].
     """
     fits(weights, mlp_shapes(config, task))
     with deprecation_silenced():
+        from transformer_lens import HookedRootModule
         from transformer_lens.hook_points import HookPoint
-        from transformer_lens.HookedRootModule import HookedRootModule
 
     activation: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "square": torch.square}
     at_a, at_b = (task.tokens.words.index(word) for word in "ab")
@@ -107,7 +108,13 @@ def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dty
         def __init__(self) -> None:
             super().__init__()
             self.cfg = SimpleNamespace(
-                n_layers=1, n_ctx=task.n_ctx, d_vocab=task.d_vocab, d_vocab_out=config.n_logits(task), d_mlp=config.d_mlp, attn_only=False
+                n_layers=1,
+                n_ctx=task.n_ctx,
+                d_vocab=task.d_vocab,
+                d_vocab_out=config.n_logits(task),
+                d_mlp=config.d_mlp,
+                act_fn=config.act_fn,
+                attn_only=False,
             )
             self.embed_a: Any = Parameters("embed_a")
             self.embed_b: Any = Parameters("embed_b")

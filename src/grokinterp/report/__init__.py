@@ -55,12 +55,14 @@ class Report:
         return f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: 0"></iframe>'
 
 
-def analyze(run: Run, step: int = -1, measures: Sequence[str] | None = None) -> Report:
+def analyze(run: Run, step: int = -1, measures: Sequence[str] | None = None, keys: Sequence[int] | None = None) -> Report:
     """Measures a run at one step (negative: from the end) with all measures, or those named.
+
+    Measures that use key frequencies take `keys`, by default the consensus of the rules.
 
     Raises:
         NoSuchSnapshot: the run has no snapshot at that step; the nearest are named.
-        UsageError: no measure has one of the names.
+        UsageError: no measure has one of the names, or a key is no frequency of the task.
         DamagedFile: the snapshot does not match its recorded hash.
     """
-    return Report(Analysis(run, step, measures))
+    return Report(Analysis(run, step, measures, keys))

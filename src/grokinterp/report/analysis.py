@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import NotApplicable
 from ..measures import MEASURES, KeyFrequencies, key_frequencies
+from ..measures.keys import chosen
 from ..runs import Run
 from ..view import View
 from .claims import GENERALISED, Claim, Evidence, claims
@@ -36,10 +37,11 @@ class Analysis:
         view: its network at the analysed step.
         values: every measure that applies, by name.
         skipped: why each other one does not.
-        keys: the key frequencies, or None where no rule applies.
+        keys: the key frequencies that the rules found, or None where no rule applies.
+        keys_used: those that the measures were given: the consensus, unless the caller chose others.
     """
 
-    def __init__(self, run: Run, step: int = -1, measures: Sequence[str] | None = None) -> None:
+    def __init__(self, run: Run, step: int = -1, measures: Sequence[str] | None = None, keys: Sequence[int] | None = None) -> None:
         self.run = run
         self.view: View = run.view(step)
         self.values: dict[str, Any] = {}
@@ -49,9 +51,11 @@ class Analysis:
             self.keys: KeyFrequencies | None = key_frequencies(self.view)
         except NotApplicable:
             self.keys = None
+        self.keys_used: list[int] = chosen(self.view, keys) if keys is not None else self.keys.consensus if self.keys else []
+        given = {} if keys is None else {"keys": self.keys_used}
         for name in dict.fromkeys([*wanted, "loss", "accuracy"]):
             try:
-                value = MEASURES[name](self.view)
+                value = MEASURES[name](self.view, **(given if MEASURES[name].takes_keys else {}))
             except NotApplicable as reason:
                 self.skipped[name] = str(reason)
                 continue
@@ -122,7 +126,7 @@ class Analysis:
     @cached_property
     def claims(self) -> list[Claim]:
         """Every claim with its verdict."""
-        return claims(Evidence(self.values, self.skipped, self.keys, self.run.task.n_answers, self.n_frequencies))
+        return claims(Evidence(self.values, self.skipped, self.keys_used, self.run.task.n_answers, self.n_frequencies))
 
     def to_dict(self) -> dict[str, Any]:
         """The content of report.json. No NaN or infinity is in it: a measure that does not apply is under `skipped`, with its reason."""
@@ -148,6 +152,7 @@ class Analysis:
                 "consensus": keys.consensus if keys else [],
                 "rules": keys.rules if keys else {},
                 "agreement": keys.agreement if keys else 0.0,
+                "used": self.keys_used,
             },
             "phases": self.phases,
             "measures": {name: self._measure_to_dict(name) for name in self.values},

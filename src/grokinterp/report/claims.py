@@ -31,19 +31,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..measures import KeyFrequencies
-
 Verdict = Literal["supported", "refuted", "not tested"]
 GENERALISED = 0.99
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims may look at: measured values by name, why others are missing, the keys, the number of answers and of frequencies."""
+    """What the claims may look at: measured values by name, why others are missing, the keys in use, and two sizes."""
 
     values: Mapping[str, Any]
     skipped: Mapping[str, str]
-    keys: KeyFrequencies | None
+    keys: list[int]
     n_answers: int
     n_frequencies: int
 
@@ -96,7 +94,7 @@ def _generalises(e: Evidence) -> tuple[bool, list[str]]:
 
 def _sparse_embedding(e: Evidence) -> tuple[bool, list[str]]:
     share, gini = e.number("key_share.W_E"), e.number("gini.W_E")
-    chance = len(_keys(e)) / e.n_frequencies if e.n_frequencies else 1.0
+    chance = len(e.keys) / e.n_frequencies if e.n_frequencies else 1.0
     because = [f"key_share.W_E = {share:.3f}, needs >= 0.75", f"share of frequencies that are keys = {chance:.3f}, needs <= 0.5"]
     return share >= 0.75 and chance <= 0.5, [*because, f"gini.W_E = {gini:.3f}"]
 
@@ -133,8 +131,8 @@ def _has_an_algorithm(e: Evidence) -> None:
 
 
 def _has_few_keys(e: Evidence) -> None:
-    if 2 * len(_keys(e)) > e.n_frequencies:
-        raise _Missing(f"{len(_keys(e))} of {e.n_frequencies} frequencies are keys: with so many left in, a projection tells nothing")
+    if 2 * len(e.keys) > e.n_frequencies:
+        raise _Missing(f"{len(e.keys)} of {e.n_frequencies} frequencies are keys: with so many left in, a projection tells nothing")
 
 
 def _memorised(e: Evidence) -> tuple[bool, list[str]]:
@@ -179,10 +177,6 @@ def _pizza(e: Evidence) -> tuple[bool, list[str]]:
     symmetric, irrelevant = e.number("gradient_symmetricity"), e.number("distance_irrelevance.correct")
     because = [f"gradient_symmetricity = {symmetric:.3f}, needs >= 0.95", f"distance_irrelevance.correct = {irrelevant:.3f}, needs <= 0.4"]
     return symmetric >= 0.95 and irrelevant <= 0.4, because
-
-
-def _keys(e: Evidence) -> list[int]:
-    return e.keys.consensus if e.keys else []
 
 
 _CLAIMS: dict[str, Callable[[Evidence], tuple[bool, list[str]]]] = {

@@ -77,12 +77,12 @@ def _spectrum(values: Any, keys: Sequence[int], y: str) -> go.Figure:
 
 def embedding_spectrum(a: Analysis) -> go.Figure:
     """Norm of each Fourier component of W_E."""
-    return _spectrum(a.values["fourier_norms.W_E"], _keys(a), "norm of component (weight)")
+    return _spectrum(a.values["fourier_norms.W_E"], a.keys_used, "norm of component (weight)")
 
 
 def readout_spectrum(a: Analysis) -> go.Figure:
     """Norm of each Fourier component of W_L."""
-    return _spectrum(a.values["fourier_norms.W_L"], _keys(a), "norm of component (weight)")
+    return _spectrum(a.values["fourier_norms.W_L"], a.keys_used, "norm of component (weight)")
 
 
 def logit_cosines(a: Analysis) -> go.Figure:
@@ -98,14 +98,14 @@ def neuron_clusters(a: Analysis) -> go.Figure:
 def _per_frequency(a: Analysis, values: Any, y: str) -> go.Figure:
     k = values.coords["freq"].values
     figure = _figure("frequency k", y)
-    return figure.add_bar(x=k, y=values.values, marker={"color": [KEY if i in _keys(a) else PLAIN for i in k], "line": {"width": 0}})
+    return figure.add_bar(x=k, y=values.values, marker={"color": [KEY if i in a.keys_used else PLAIN for i in k], "line": {"width": 0}})
 
 
 def excluded_by_frequency(a: Analysis) -> go.Figure:
     """The loss on all examples without each frequency in turn, log axis; the loss of the whole network as a line."""
     values = a.values["excluded_loss.per_frequency"].sel(part="all")
     k = values.coords["freq"].values
-    colours = [KEY if i in _keys(a) else PLAIN for i in k]
+    colours = [KEY if i in a.keys_used else PLAIN for i in k]
     figure = _figure("frequency k", "loss without it (nats)")
     figure.add_scatter(x=k, y=_positive(values.values), mode="markers", marker={"color": colours, "size": 7})
     whole = _positive(a.values["loss"].sel(part="all").values.reshape(1))[0]
@@ -237,7 +237,3 @@ def heatmap(
         hovertemplate=f"{y} %{{y}}, {x} %{{x}}<extra></extra>",
     )  # fmt: skip
     return figure.update_yaxes(autorange="reversed")
-
-
-def _keys(a: Analysis) -> list[int]:
-    return a.keys.consensus if a.keys else []

@@ -118,6 +118,8 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         keys = a.keys.consensus
         shown = ", ".join(map(str, keys)) if keys else "none that more than half of the rules agree on"
         found.append(("Key frequencies", f"{shown} (of 1 to {a.n_frequencies})"))
+        if a.keys_used != keys:
+            found.append(("Keys in use", f"{_several(a.keys_used)}, as asked for; measures and claims below are about these"))
         rules = "; ".join(f"{rule}: {_several(found_k)}" for rule, found_k in a.keys.rules.items())
         found.append(
             ("How sure", f"{len(a.keys.rules)} rules agree to {a.keys.agreement:.2f} (mean Jaccard index, 1 is full agreement). {rules}")
@@ -134,7 +136,7 @@ def _several(keys: list[int]) -> str:
 
 
 def _sections(a: Analysis) -> Iterator[Section]:
-    keys = a.keys.consensus if a.keys else []
+    keys = a.keys_used
     shown = keys[:_MOST_PANELS]
     more = f" {len(keys) - len(shown)} more key frequencies are not drawn." if len(keys) > len(shown) else ""
     yield Section(

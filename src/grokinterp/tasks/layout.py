@@ -46,8 +46,9 @@ def parse(text: str, p: int) -> Layout:
         if word in ("a", "b"):
             tokens.append(None)
             continue
-        tokens.append(free if number is None else number)
-        free = max(free, tokens[-1] or 0) + 1
+        token = free if number is None else number
+        tokens.append(token)
+        free = max(free, token + 1)
     own = [token for token in tokens if token is not None]
     d_vocab = max([p, *(token + 1 for token in own)]) if size is None else size
     if len(set(own)) < len(own) or not all(p <= token < d_vocab for token in own) or d_vocab < p:

@@ -1,0 +1,179 @@
+"""What a network loses without a part of it, and what it loses when as much is done to it at random.
+
+A part is ablated at the answer position alone, in the network itself: everything that is computed from it there changes, what other
+positions compute stays. Its activation is replaced by zero, by its mean over all examples, or by that of another example.
+
+Every ablation is repeated on matched controls, because to take out most of a network always hurts:
+
+    neurons, entries of a hook    as many random ones of the same layer or hook
+    a head                        each other head of its layer
+    frequencies                   as many random functions of the answer
+    all else, and a lone head     the change that the ablation makes, turned by a random rotation: as large on every example and of the
+                                  same rank, in other directions
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from ..errors import NotApplicable, UsageError, nearest
+from ..fourier import directions
+from ..view import View
+from .base import once_per_view
+from .interventions import Change, logits_after, recorded
+from .keys import chosen
+from .sites import listed, marked, sites
+from .sufficiency import fitted_to_answers
+
+HOWS = ("zero", "mean", "resample")
+DRAWS = 10
+"""Random controls."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Mean loss in nats, and accuracy, of each part of the table: "train" and "test" where they are known, and "all"."""
+
+    loss: dict[str, float]
+    accuracy: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What an ablation did.
+
+    Attributes:
+        what, at, how: as asked for: what was ablated, and by what it was replaced.
+        before: the network as it is.
+        after: without the part.
+        control: what the controls are, in words.
+        controls: the outcome of each.
+    """
+
+    what: str
+    at: Any
+    how: str
+    before: Outcome
+    after: Outcome
+    control: str
+    controls: list[Outcome]
+
+    def control_loss(self, part: str = "all") -> tuple[float, float]:
+        """Mean and standard deviation of the loss of the controls.
+
+        Raises:
+            NotApplicable: there are none.
+        """
+        if not self.controls:
+            raise NotApplicable("this ablation has no controls")
+        losses = torch.tensor([control.loss[part] for control in self.controls], dtype=torch.float64)
+        return float(losses.mean()), float(losses.std(unbiased=False))
+
+
+def ablate(view: View, what: str, at: Any = None, how: str = "mean", *, draws: int = DRAWS, seed: int = 0) -> Ablation:
+    """What the network loses without a part of it, beside matched random controls.
+
+    Args:
+        what: one of
+            "neurons"         MLP neurons of the last layer; `at` lists them
+            "head"            an attention head; `at` is (layer, head)
+            "mlp"             the output of the MLP of layer `at`, by default of every layer
+            "attention"       the output of all heads of layer `at`, by default of every layer
+            "skip.attention"  the stream that passes by the attention of layer `at` (by default the last), for all that reads it
+            "skip.into_mlp"   the same for the MLP alone; the stream itself keeps it
+            "skip.mlp"        the stream that passes by the MLP of layer `at` (by default the last): in the last layer, what the
+                              unembedding reads besides the MLP's output
+            "frequencies"     the directions cos w_k(c*) and sin w_k(c*) of the logits over the table, c* the right answer; `at` lists
+                              the k. They are waves about zero: `how` changes nothing
+            any other         a TransformerLens hook by name; `at` lists entries of its last axis, by default all
+        at: see there; a number, or a list, array or tensor of them.
+        how: "zero", "mean" (over all examples) or "resample" (the value of another example: all are shuffled).
+        draws: random controls; for a head there are as many as other heads.
+        seed: of the controls and the shuffling.
+
+    Raises:
+        UsageError: there is no such part of networks, or `at` does not fit it.
+        NotApplicable: this network has no such part.
+    """
+    if how not in HOWS:
+        raise UsageError(f"how: unknown way {how!r}{nearest(str(how), HOWS)}")
+    if draws < 0:
+        raise UsageError(f"draws: needs 0 or more, got {draws}")
+    generator = torch.Generator().manual_seed(seed)
+    if what == "frequencies":
+        return _without_frequencies(view, at, how, draws, generator)
+    changes = _changes(view, what, at, how, generator)
+    control, drawn = _controls(view, what, changes, draws, generator)
+    after, *others = (_outcome(view, logits_after(view, made)) for made in (changes, *drawn))
+    return Ablation(what, at, how, _before(view), after, control, others)
+
+
+def _changes(view: View, what: str, at: Any, how: str, generator: torch.Generator) -> list[Change]:
+    changes = []
+    for read, added, where in sites(view, what, at):
+        here = recorded(view, read)
+        if how == "resample":
+            value = here[torch.randperm(len(here), generator=generator)]
+        else:
+            value = here.mean(0, keepdim=True) if how == "mean" else torch.zeros_like(here[:1])
+        changes.append(Change(read, added, value, where))
+    return changes
+
+
+def _controls(view: View, what: str, changes: list[Change], draws: int, generator: torch.Generator) -> tuple[str, Iterator[list[Change]]]:
+    where = changes[0].where
+    if where is None or bool(where.all()):
+        return "the same change, turned by a random rotation", (
+            [dataclasses.replace(change, rotation=_rotation(change.value[0].numel(), generator)) for change in changes]
+            for _ in range(draws)
+        )
+    (change,) = changes
+    if what == "head":
+        others = (~where.flatten()).nonzero().flatten().tolist()
+        return "each other head of the layer", ([dataclasses.replace(change, where=marked([k], len(where))[:, None])] for k in others)
+    count, size = int(where.sum()), len(where)
+    draw = (torch.randperm(size, generator=generator)[:count].tolist() for _ in range(draws))
+    return f"{count} random ones of {size}", ([dataclasses.replace(change, where=marked(some, size))] for some in draw)
+
+
+def _rotation(size: int, generator: torch.Generator) -> Float64[Tensor, "d d"]:
+    """A random orthogonal matrix, uniform over all of them."""
+    q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
+    return q * r.diagonal().sign()
+
+
+def _without_frequencies(view: View, at: Any, how: str, draws: int, generator: torch.Generator) -> Ablation:
+    view.circle  # noqa: B018
+    if at is None:
+        raise UsageError("at: frequencies needs a list of them, such as [1, 2]")
+    keys, rows = chosen(view, listed(at)), view.on_circle
+    logits = view.logits[rows]
+
+    def without(waves: Float64[Tensor, "wave m"]) -> Outcome:
+        return _outcome(view, logits - fitted_to_answers(view, waves)[view.answer_at], rows)
+
+    waves = torch.cat([directions(view.m, k) for k in keys])
+    drawn = [torch.randn(waves.shape, generator=generator, dtype=torch.float64) for _ in range(draws)]
+    controls = [without(wave - wave.mean(1, keepdim=True)) for wave in drawn]
+    return Ablation(
+        "frequencies", at, how, _outcome(view, logits, rows), without(waves), f"{len(waves)} random functions of the answer", controls
+    )
+
+
+@once_per_view
+def _before(view: View) -> Outcome:
+    return _outcome(view, recorded(view, "logits"))
+
+
+def _outcome(view: View, logits: Float64[Tensor, "rows classes"], rows: Int[Tensor, "rows"] | None = None) -> Outcome:
+    loss, correct = view.loss(logits, rows), view.correct(logits, rows).double()
+    masks = {str(part): view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
+    masks = {part: mask for part, mask in masks.items() if mask.any()}
+    return Outcome(*({part: float(values[mask].mean()) for part, mask in masks.items()} for values in (loss, correct)))

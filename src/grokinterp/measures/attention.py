@@ -1,0 +1,189 @@
+"""What the heads attend to, in which frequency, by which effective matrices, and whether their softmax matters.
+
+The effective matrices are products of weights of the first layer. Where the network normalises, they are without LayerNorm. They leave
+out positions and the bias of the keys, which add the same to the score of every element.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from .. import fourier
+from ..errors import NotApplicable
+from ..view import View
+from .base import Value, array, measure, once_per_view, per_part
+
+SAME = 1e-9
+"""Attention that differs by no more than this is the same up to rounding."""
+
+
+@measure("attention.mean", unit="1", ref="Nanda et al. 2023, section 4.2")
+def attention_mean(view: View) -> Value:
+    """Mean over all examples of how much the answer position attends to each position, per layer and head."""
+    return _per_position(view, view.attention.mean(2))
+
+
+@measure("attention.variance", unit="1", ref="a mean pattern without its variance over inputs is no mechanism")
+def attention_variance(view: View) -> Value:
+    """Variance over all examples of how much the answer position attends to each position, per layer and head."""
+    return _per_position(view, view.attention.var(2, unbiased=False))
+
+
+@measure("attention.self.mean", unit="1", ref="Nanda et al. 2023, section 4.2 (.1 to .4 % in their run)")
+def self_attention_mean(view: View) -> Value:
+    """Mean over all examples of how much the answer position attends to itself, per layer and head; see `attention.self.uniform`."""
+    return _per_head(view.attention[..., -1].mean(2))
+
+
+@measure("attention.self.max", unit="1", ref="Nanda et al. 2023, section 4.2")
+def self_attention_max(view: View) -> Value:
+    """Most that the answer position attends to itself on any example, per layer and head; see `attention.self.uniform`."""
+    return _per_head(view.attention[..., -1].amax(2))
+
+
+@measure("attention.self.uniform", unit="1", ref="here: what `attention.self` is where nothing was learned")
+def self_attention_uniform(view: View) -> Value:
+    """Share of its attention that the answer position would pay itself if it attended to all positions alike: 1 / n_ctx."""
+    return 1 / view.attention.shape[-1]
+
+
+@once_per_view
+def head_power(view: View) -> Float64[Tensor, "freq layer head"]:
+    """Share of the variance, over the table, of the attention to a in the 3 x 3 block of each frequency; 0 for constant attention.
+
+    Raises:
+        NotApplicable: the network has no attention, or the examples fill no grid.
+    """
+    grid = view.grid(view.attention[..., view.task.tokens.words.index("a")].permute(2, 0, 1))
+    centred = grid - grid.mean((0, 1))
+    total = centred.square().sum((0, 1))
+    return torch.where(centred.abs().amax((0, 1)) > SAME, fourier.block_power(centred) / total, 0.0)
+
+
+@measure("head.frequency", unit="1", ref="Nanda et al. 2023, appendix C.1 (35, 42, 52 and 42 in their run)")
+def head_frequency(view: View) -> Value:
+    """The frequency whose 3 x 3 block explains most of the variance of each head's attention to a; 0 where the attention is constant."""
+    share, frequency = head_power(view).max(0)
+    return _per_head(torch.where(share > 0, frequency + 1, 0))
+
+
+@measure("head.explained_variance", unit="1", ref="Nanda et al. 2023, appendix C.1 (97.9 to 99.1 % in their run)")
+def head_explained_variance(view: View) -> Value:
+    """Share of the variance of each head's attention to a, over the table, that the 3 x 3 block of its frequency explains."""
+    return _per_head(head_power(view).amax(0))
+
+
+def scores_of_elements(view: View) -> Float64[Tensor, "head m"]:
+    """What each element adds to the score by which the answer position attends to it, in the first layer; elements as first operands.
+
+    W_E W_K (resid_= W_Q + b_Q)ᵀ / √d_head, resid_= the embedding of the last token and of its position.
+
+    Raises:
+        NotApplicable: the network has no attention or it is constant, or the last token is an operand, so that its query is no constant.
+    """
+    _needs_softmax(view)
+    w, token = view.weights, view.task.tokens.tokens[-1]
+    if token is None:
+        raise NotApplicable("the answer position holds an operand, so its query is not the same for all examples")
+    stream = w["embed.W_E"][token] + w["pos_embed.W_pos"][-1]
+    query = torch.einsum("d,hde->he", stream, w["blocks.0.attn.W_Q"]) + w["blocks.0.attn.b_Q"]
+    keys = torch.einsum("pd,hde->hpe", view.embedding, w["blocks.0.attn.W_K"].cpu())
+    return torch.einsum("hpe,he->hp", keys, query.cpu()) / math.sqrt(query.shape[-1])
+
+
+def elements_to_neurons(view: View) -> Float64[Tensor, "head m d_mlp"]:
+    """What each element, as first operand, adds to each neuron through a head that attends to it fully: W_E W_V W_O W_in.
+
+    Raises:
+        NotApplicable: the network has no attention or no MLP.
+    """
+    w = view.weights
+    if "blocks.0.attn.W_V" not in w:
+        raise NotApplicable("the network has no attention")
+    if "blocks.0.mlp.W_in" not in w:
+        raise NotApplicable("the network has no MLP")
+    values = torch.einsum("pd,hde->hpe", view.embedding, w["blocks.0.attn.W_V"].cpu())
+    return values @ (w["blocks.0.attn.W_O"] @ w["blocks.0.mlp.W_in"]).cpu()
+
+
+@measure("fourier_norms.QK", unit="score", ref="Nanda et al. 2023, appendix C.1: F W_E W_Kᵀ W_Q resid_=")
+def score_spectrum(view: View) -> Value:
+    """Size of each Fourier component of the score by which the answer position attends to each element, per head of the first layer.
+
+    Without LayerNorm.
+    """
+    return _per_head_and_component(fourier.transform(scores_of_elements(view).T).abs().T)
+
+
+@measure("fourier_norms.OV", unit="weight", ref="Nanda et al. 2023, section 4.2 and released notebook: F W_E W_V W_O W_in")
+def value_spectrum(view: View) -> Value:
+    """Norm over the neurons of each Fourier component of W_E W_V W_O W_in, per head of the first layer.
+
+    Without LayerNorm.
+    """
+    return _per_head_and_component(fourier.transform(elements_to_neurons(view).transpose(0, 1)).norm(dim=2).T)
+
+
+@measure("linear_attention_loss", unit="nats", ref="Nanda et al. 2023, appendix C.1 (2.4e-7 becomes 2.1e-7 in their run)")
+def linear_attention_loss(view: View) -> Value:
+    """Loss when every head divides its attention between a and b by the linear part of its softmax instead of the softmax.
+
+    At the answer position of every layer, with s the scores and M = A_a + A_b what the softmax pays to the two operands together:
+    A_a = M (1/2 + (s_a − s_b) / 4) and A_b = M − A_a. M, and the attention to other positions, stay as they are. This is the softmax
+    of n positions to first order about equal scores, (1 + s_i − mean s) / n, for n = 2; and so of sigmoid(s_a − s_b). Of a pattern
+    that is mixed with a constant (Zhong et al. 2023) only the softmax is made linear.
+    """
+    alpha = _needs_softmax(view)
+    at = [view.task.tokens.words.index(word) for word in "ab"]
+    between: list[Tensor] = []
+
+    def see(scores: Tensor, hook: object) -> Tensor:
+        between[:] = [scores[:, :, -1, at[0]] - scores[:, :, -1, at[1]]]
+        return scores
+
+    def divide(pattern: Tensor, hook: object) -> Tensor:
+        together = pattern[:, :, -1, at].sum(-1)
+        tilt = (together - 2 * (1 - alpha)) * between[0] / 4
+        pattern = pattern.clone()
+        pattern[:, :, -1, at] = torch.stack([together / 2 + tilt, together / 2 - tilt], dim=-1)
+        return pattern
+
+    steps = (("attn_scores", see), ("pattern", divide))
+    edits = [(f"blocks.{layer}.attn.hook_{name}", edit) for layer in range(view.n_layers) for name, edit in steps]
+    return per_part(view, view.loss(view.activations([], edits=edits)["logits"]))
+
+
+def _needs_softmax(view: View) -> float:
+    """The alpha of a pattern alpha softmax + (1 − alpha), 1 for an ordinary network: a row of it has the sum alpha + (1 − alpha) n_ctx.
+
+    Raises:
+        NotApplicable: the network has no attention, or its pattern is constant or something else.
+    """
+    sums, n_ctx = view.attention.sum(-1), view.attention.shape[-1]
+    if float(sums.max() - sums.min()) > SAME:
+        raise NotApplicable("the attention is no mixture of a softmax and a constant, so its scores do not say what it is")
+    alpha = (n_ctx - float(sums.mean())) / (n_ctx - 1)
+    if alpha < SAME:
+        raise NotApplicable("the attention is constant, so its scores mean nothing")
+    return alpha
+
+
+def _per_position(view: View, values: Tensor) -> Value:
+    layers, heads, positions = values.shape
+    names = [f"{i}: {word}" for i, word in enumerate(view.task.tokens.words)]
+    assert len(names) == positions
+    return array(values, ("layer", "head", "pos"), layer=list(range(layers)), head=list(range(heads)), pos=names)
+
+
+def _per_head(values: Tensor) -> Value:
+    layers, heads = values.shape
+    return array(values, ("layer", "head"), layer=list(range(layers)), head=list(range(heads)))
+
+
+def _per_head_and_component(values: Tensor) -> Value:
+    heads, components = values.shape
+    return array(values, ("head", "component"), head=list(range(heads)), component=fourier.component_names(components))

@@ -1,0 +1,216 @@
+"""Is the circuit the network? Parts of it are replaced by what the hypothesis says they are, and what is left is run.
+
+From the outside in; each circuit is fitted to the network by projection, on all examples, and keeps nothing of it but the coefficients:
+
+    clock                logits = Σ_k α_k cos w_k(c* − c); one coefficient for each key
+    pizza                logits = Σ_k α_k |cos w_k(a − b)/2| cos w_k(c* − c); one for each key
+    neurons              every neuron is its fit on the 3 x 3 block of its key, and is read out at the keys only
+    whole                the embedding is its mean and its components at the keys; attention its fit on the 3 x 3 blocks of the keys;
+                         then ReLU, and neurons and readout as above
+    constant_attention   the same with attention at its mean: a network that multiplies there fails
+
+The path past the MLP and all biases of the output are left out. A new circuit is one function `(view, keys) -> logits` under `@circuit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from .. import fourier
+from ..view import View
+from .base import Value, measure, once_per_view, per_part
+from .circles import at_frequencies, clock_wave, keys_of, nearness, with_embedding
+from .logits import logit_coefficients, logits_on_circle
+from .pizza import positions
+
+Fit = Callable[[View, list[int]], Float64[Tensor, "rows m"]]
+
+
+class Faithfulness(NamedTuple):
+    """What a circuit does, example by example."""
+
+    loss: Float64[Tensor, "rows"]
+    accuracy: Float64[Tensor, "rows"]
+    agreement: Float64[Tensor, "rows"]
+    divergence: Float64[Tensor, "rows"]
+
+
+_QUANTITIES = {
+    "loss": ("nats", "Mean cross-entropy of a circuit in place of the network, on the training, test and all examples on the circle."),
+    "accuracy": (
+        "1",
+        "Share of the training, test and all examples on the circle that a circuit gets right; a tie of n counts 1/n.",
+    ),
+    "agreement": ("1", "Share of the training, test and all examples on the circle to which circuit and network give the same answer."),
+    "divergence": (
+        "nats",
+        "Mean Kullback-Leibler divergence from the network's answer to the circuit's, for training, test and all examples.",
+    ),
+}
+
+
+def circuit(name: str, ref: str) -> Callable[[Fit], Fit]:
+    """Registers the four measures of a circuit, `circuit.NAME.loss` and so on, from the function that gives its logits."""
+
+    def register(fit: Fit) -> Fit:
+        for quantity, (unit, sentence) in _QUANTITIES.items():
+            measure(f"circuit.{name}.{quantity}", unit=unit, ref=ref)(_measure_of(fit, quantity, sentence))
+        return fit
+
+    return register
+
+
+def _measure_of(fit: Fit, quantity: str, sentence: str) -> Callable[..., Value]:
+    def faithfulness(view: View, keys: Sequence[int] | None = None) -> Value:
+        return per_part(view, getattr(_run(view, fit, keys_of(view, keys)), quantity), view.on_circle)
+
+    faithfulness.__doc__ = f"{sentence}\n\nThe circuit: {fit.__doc__} `keys` defaults to the consensus."
+    return faithfulness
+
+
+def _run(view: View, fit: Fit, keys: list[int]) -> Faithfulness:
+    """What a circuit does; run once, as four measures ask."""
+    known, at = _known(view), (fit.__name__, *keys)
+    if at not in known:
+        known[at] = _compared(view, fit(view, keys))
+    return known[at]
+
+
+@once_per_view
+def _known(view: View) -> dict[tuple[Any, ...], Faithfulness]:
+    return {}
+
+
+def _compared(view: View, on_circle: Float64[Tensor, "rows m"]) -> Faithfulness:
+    """Answers that do not stand on the circle are none of a circuit's, and are left out of the divergence."""
+    rows = view.on_circle
+    logits = on_circle.new_full((len(rows), view.task.n_answers), -torch.inf)
+    logits[:, view.circle.c] = on_circle
+    own, theirs = logits_on_circle(view).log_softmax(1), on_circle.log_softmax(1)
+    return Faithfulness(
+        loss=view.loss(logits, rows),
+        accuracy=_choice(logits, view.task.targets[rows]),
+        agreement=_choice(logits, view.logits[rows].argmax(1)),
+        divergence=(own.exp() * (own - theirs)).sum(1).clamp_min(0),
+    )
+
+
+def _choice(logits: Float64[Tensor, "rows answers"], answers: Int[Tensor, "rows"]) -> Float64[Tensor, "rows"]:
+    """How much of the choice of the largest logit falls on these answers: 1/n where n are as large, as c* + d and c* − d always are."""
+    finite = torch.where(logits.isfinite(), logits, 0.0).abs()
+    best = logits >= logits.amax(1, keepdim=True) - 1e-9 * finite.amax(1, keepdim=True)
+    return best.gather(1, answers[:, None])[:, 0] / best.sum(1).double()
+
+
+@circuit("clock", ref="Nanda et al. 2023, section 4.3; Zhong et al. 2023 (arXiv 2306.17844), section 2")
+def clock(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
+    """logits = Σ_k α_k cos w_k(c* − c), for addition cos w_k(a + b − c), with one fitted α_k for each key."""
+    size = (len(view.on_circle) * view.m) ** 0.5
+    logits = torch.zeros(len(view.on_circle), view.m, dtype=torch.float64)
+    for k in keys:
+        norm = size if 2 * k == view.m else size / 2**0.5
+        logits += float(logit_coefficients(view)[k - 1]) / norm * clock_wave(view, k)
+    return logits
+
+
+@measure("trig_loss", unit="nats", ref="Nanda et al. 2023, section 4.3: from 2.4e-7 to 4.7e-8")
+def trig_loss(view: View, keys: Sequence[int] | None = None) -> Value:
+    """Loss with the logits replaced by their fit Σ_k α_k cos w_k(c* − c); another name of circuit.clock.loss.
+
+    The released code calls another quantity `trig_loss`, which is restricted_loss.logit_dirs here. `keys` defaults to the consensus.
+    """
+    return per_part(view, _run(view, clock, keys_of(view, keys)).loss, view.on_circle)
+
+
+@circuit("pizza", ref="Zhong et al. 2023 (arXiv 2306.17844), section 3")
+def pizza(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
+    """logits = Σ_k α_k |cos w_k(a − b)/2| cos w_k(c* − c), with one fitted α_k for each key."""
+    own = logits_on_circle(view)
+    logits = torch.zeros_like(own)
+    for k in keys:
+        wave = nearness(view, k)[:, None] * clock_wave(view, k)
+        logits += (own * wave).sum() / wave.square().sum() * wave
+    return logits
+
+
+@circuit("neurons", ref="Nanda et al. 2023, section 4.2 and appendix: their 433 neurons as polynomials of degree 2")
+def neurons(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
+    """each neuron is its fit on {1, cos k, sin k} ⊗ {1, cos k, sin k} of the key k that explains it best, and W_L its fit on the keys."""
+    return _read_out(view, view.neurons, keys)
+
+
+@circuit("whole", ref="Nanda et al. 2023, section 4; replaced all at once here")
+def whole(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
+    """the embedding is its fit on 1, cos k, sin k of the keys, attention its fit on their 3 x 3 blocks; then ReLU; then as in `neurons`.
+
+    Attention is that of the answer position, in every layer. A network without attention has only the rest.
+    """
+    view.neurons  # noqa: B018
+    if "blocks.0.attn.W_Q" not in view.weights:
+        return _rerun(view, keys, [])
+    attention = view.attention.movedim(2, 0).clone()
+    attention[view.on_circle] = _on_blocks(view, attention, keys)
+    return _rerun(view, keys, list(attention.unbind(1)))
+
+
+@circuit("constant_attention", ref="Zhong et al. 2023 (arXiv 2306.17844), section 2: a pizza needs no attention, a clock does")
+def constant_attention(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
+    """as `whole`, with attention at its mean over the examples."""
+    view.neurons  # noqa: B018
+    return _rerun(view, keys, [layer.mean(1).expand(view.task.n_inputs, -1, -1) for layer in view.attention])
+
+
+def _rerun(view: View, keys: list[int], attention: list[Float64[Tensor, "n head pos"]]) -> Float64[Tensor, "rows m"]:
+    """The logits of the network's own nonlinearity on a fitted embedding, with this attention in each layer."""
+    cut = with_embedding(view, at_frequencies(view.embedding, keys))
+    edits = [(f"blocks.{layer}.attn.hook_pattern", _attending(pattern)) for layer, pattern in enumerate(attention)]
+    post = f"blocks.{view.n_layers - 1}.mlp.hook_post"
+    return _read_out(view, cut.activations([post], edits)[post], keys)
+
+
+def _attending(pattern: Float64[Tensor, "n head pos"]) -> Callable[..., Tensor]:
+    """A hook that has the last position attend like this; it is shown the examples in table order, some at a time."""
+    done = 0
+
+    def edit(tensor: Tensor, *, hook: object) -> Tensor:
+        nonlocal done
+        edited = tensor.clone()
+        edited[:, :, -1] = pattern[done : done + len(tensor)].to(tensor)
+        done += len(tensor)
+        return edited
+
+    return edit
+
+
+def _read_out(view: View, neurons: Float64[Tensor, "n d_mlp"], keys: list[int]) -> Float64[Tensor, "rows m"]:
+    """Logits of neurons that are each reduced to one key, through W_L reduced to the keys."""
+    at_keys = torch.cat([fourier.directions(view.m, k) for k in keys])
+    return _on_blocks(view, neurons, keys, one_each=True) @ (at_keys.T @ (at_keys @ view.readout)).T
+
+
+def _on_blocks(view: View, x: Float64[Tensor, "n *rest"], keys: list[int], one_each: bool = False) -> Float64[Tensor, "rows *rest"]:
+    """x, of the examples on the circle, projected on the 3 x 3 blocks of the keys; or each column on that which explains most of it."""
+    grid = view.grid(x).flatten(2)
+    of = fourier.component_frequencies(view.m)
+    wanted = torch.isin(of, torch.tensor([0, *keys]))
+    basis, of = fourier.basis(view.m)[wanted], of[wanted]
+    inside = (of == torch.tensor(keys)[:, None]) | (of == 0)
+    blocks = inside[:, :, None] & inside[:, None, :]
+    coefficients = torch.einsum("ia,abr,jb->ijr", basis, grid, basis)
+    if one_each:
+        power = coefficients.square()
+        power[0, 0] = 0
+        explained = torch.einsum("kij,ijr->kr", blocks.double(), power)
+        # The first of those as good: a neuron that one pair alone turns on has all frequencies alike, up to rounding.
+        best = (explained >= explained.amax(0) * (1 - 1e-9)).double().argmax(0)
+        kept = blocks[best].movedim(0, -1)
+    else:
+        kept = blocks.any(0)[..., None]
+    i, j = positions(view)
+    fit = torch.einsum("ia,ijr,jb->abr", basis, coefficients * kept, basis)
+    return fit[i, j].unflatten(1, x.shape[1:])

@@ -1,0 +1,180 @@
+"""Changes of a network's activations at the answer position, and the logits that follow from them.
+
+A change reads the activation at one hook, and adds the difference between what is put in its place and what is there at one or more
+hooks: at the same one to replace it, elsewhere to replace it for some of its readers only. Other positions are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float64, Int
+from torch import Tensor
+
+from ..errors import NotApplicable
+from ..view import View
+from .base import once_per_view
+
+PROBED = 32
+"""Examples on which the shortcut is compared with the network before it is used."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A replacement of one activation at the answer position.
+
+    Attributes:
+        read: the hook that is read.
+        added: where the difference is added, and with which sign.
+        value: what is put in its place: one value, or one for every example.
+        where: the entries that are replaced; None for all.
+        rotation: turns the difference, laid out as one axis, before it is added.
+    """
+
+    read: str
+    added: tuple[tuple[str, int], ...]
+    value: Float64[Tensor, "rows *rest"]
+    where: Bool[Tensor, "*entries"] | None = None
+    rotation: Float64[Tensor, "d d"] | None = None
+
+    def difference(self, here: Float64[Tensor, "n *rest"], value: Float64[Tensor, "rows *rest"]) -> Float64[Tensor, "n *rest"]:
+        """What has to be added to the activation."""
+        difference = value - here
+        if self.where is not None:
+            difference = difference * self.where
+        return difference if self.rotation is None else (difference.flatten(1) @ self.rotation).view_as(here)
+
+    def edits(self) -> list[tuple[str, Callable[..., Tensor]]]:
+        """Hook functions that make the change, for one pass over the table in its order."""
+        first, difference = 0, torch.empty(0)
+
+        def see(x: Tensor, hook: object) -> Tensor:
+            nonlocal first, difference
+            value = self.value if len(self.value) == 1 else self.value[first : first + len(x)]
+            difference = self.difference(at_answer(self.read, x).cpu(), value).to(x.device)
+            first += len(x)
+            return x
+
+        def adding(name: str, sign: int) -> Callable[..., Tensor]:
+            def add(x: Tensor, hook: object) -> Tensor:
+                x = x.clone()
+                at_answer(name, x).add_(difference, alpha=sign)
+                return x
+
+            return add
+
+        return [(self.read, see), *((name, adding(name, sign)) for name, sign in self.added)]
+
+
+def at_answer(hook: str, x: Float64[Tensor, "n ..."]) -> Float64[Tensor, "n ..."]:
+    """The activation of a hook at the answer position: the query of patterns and scores, the position of all others. It shares memory."""
+    return x[:, :, -1] if hook.endswith(("hook_pattern", "hook_attn_scores")) else x[:, -1]
+
+
+def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
+    """The activation of a hook at the answer position for every example; the logits of all classes under "logits".
+
+    Raises:
+        NotApplicable: the network does not use this hook.
+    """
+    if hook == f"blocks.{view.n_layers - 1}.mlp.hook_post":
+        return view.neurons
+    kept = _stream(view)
+    found = kept if hook in kept else _record(view, [hook])
+    if hook not in found:
+        raise NotApplicable(f"the network does not use {hook}")
+    return found[hook]
+
+
+@once_per_view
+def _stream(view: View) -> dict[str, Float64[Tensor, "n ..."]]:
+    """The logits of all classes, and the hooks of d_model entries that ablations read, from one pass."""
+    wanted = ("hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_mlp_out")
+    names = [f"blocks.{layer}.{hook}" for layer in range(view.n_layers) for hook in wanted]
+    return _record(view, [name for name in names if name in view.model.hook_dict])
+
+
+def _record(view: View, hooks: Sequence[str]) -> dict[str, Float64[Tensor, "n ..."]]:
+    parts: dict[str, list[Tensor]] = {}
+
+    def recording(name: str) -> Callable[..., Tensor]:
+        def record(x: Tensor, hook: object) -> Tensor:
+            parts.setdefault(name, []).append(at_answer(name, x).cpu().clone())
+            return x
+
+        return record
+
+    logits = view.activations([], edits=[(name, recording(name)) for name in hooks])["logits"]
+    return {"logits": logits} | {name: torch.cat(values) for name, values in parts.items()}
+
+
+def logits_after(view: View, changes: Sequence[Change]) -> Float64[Tensor, "n classes"]:
+    """Logits of every example, of every class, with the changes made."""
+    if len(changes) == 1 and {name for name, _ in changes[0].added} <= _short(view):
+        (change,) = changes
+        here, value, entries = recorded(view, change.read), change.value, None
+        if change.where is not None and change.rotation is None:
+            entries = change.where.expand(here.shape[1:]).flatten().nonzero().flatten()
+            difference = value.flatten(1)[:, entries] - here.flatten(1)[:, entries]
+        else:
+            difference = change.difference(here, value).flatten(1)
+        return _tail(view, {name: sign * difference for name, sign in change.added}, slice(None), entries)
+    return view.activations([], edits=[edit for change in changes for edit in change.edits()])["logits"]
+
+
+@once_per_view
+def _short(view: View) -> frozenset[str]:
+    """The hooks of the last layer from which `_tail` gives the logits: all or none, found out on a few examples with random additions."""
+    layer, points = f"blocks.{view.n_layers - 1}.", view.model.hook_dict
+    # A user's hook may look at the whole batch: then examples cannot be run by the handful.
+    users = any(not handle.is_permanent for point in points.values() for handle in point.fwd_hooks)
+    if users or not {layer + name for name in ("attn.W_O", "mlp.W_in", "mlp.W_out")} <= view.weights.keys():
+        return frozenset()
+    rows, generator = torch.arange(min(PROBED, view.task.n_inputs)), torch.Generator().manual_seed(0)
+    hooks = {"attn.hook_z", "hook_attn_out", "hook_resid_mid", "mlp.hook_post", "hook_mlp_out", "hook_resid_post"}
+    for name in sorted(layer + hook for hook in hooks):
+        here = recorded(view, layer + "hook_resid_mid" if name.endswith("hook_resid_post") else name)[: len(rows)]
+        added = torch.randn(here.shape, generator=generator, dtype=here.dtype) * (1 + here.abs().mean())
+
+        def add(x: Tensor, hook: object, added: Tensor = added) -> Tensor:
+            x = x.clone()
+            x[:, -1] += added.to(x.device)
+            return x
+
+        true = view.activations([], edits=[(name, add)], rows=rows)["logits"]
+        if not torch.allclose(_tail(view, {name: added.flatten(1)}, slice(len(rows))), true, rtol=0, atol=1e-9 * float(true.abs().max())):
+            return frozenset()
+    return frozenset(layer + hook for hook in hooks)
+
+
+def _tail(
+    view: View, added: dict[str, Float64[Tensor, "rows entries"]], rows: slice, entries: Int[Tensor, "entries"] | None = None
+) -> Float64[Tensor, "rows classes"]:
+    """Logits with something added at hooks of the last layer, where rectified linear units without normalisation follow.
+
+    A tenth of the work of a pass: one position, one layer, nothing before the change. What is added is flat, and given for some
+    entries alone where they are named.
+    """
+    layer = f"blocks.{view.n_layers - 1}."
+    w = {name: view.weights[layer + name].cpu() for name in ("attn.W_O", "mlp.W_in", "mlp.W_out")}
+    to_stream = to_mlp = torch.zeros(1, w["mlp.W_in"].shape[0], dtype=torch.float64)
+    for name, x in added.items():
+        hook = name.removeprefix(layer)
+        matrix = {"attn.hook_z": w["attn.W_O"].flatten(0, 1), "mlp.hook_post": w["mlp.W_out"]}.get(
+            hook, torch.eye(len(w["mlp.W_in"])).double()
+        )
+        x = x @ (matrix if entries is None else matrix[entries])
+        to_stream = to_stream + x
+        if hook in ("attn.hook_z", "hook_attn_out", "hook_resid_mid"):
+            to_mlp = to_mlp + x
+    if len(to_mlp) > 1:
+        neurons = torch.addmm(_before_rectification(view)[rows], to_mlp, w["mlp.W_in"]).relu_()
+        to_stream = torch.addmm(to_stream, neurons.sub_(view.neurons[rows]), w["mlp.W_out"])
+    return torch.addmm(recorded(view, "logits")[rows], to_stream, view.weights["unembed.W_U"].cpu())
+
+
+@once_per_view
+def _before_rectification(view: View) -> Float64[Tensor, "n d_mlp"]:
+    return recorded(view, f"blocks.{view.n_layers - 1}.mlp.hook_pre")

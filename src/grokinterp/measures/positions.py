@@ -1,0 +1,75 @@
+"""How alike the position embeddings of the two operands are, against chance: the entries of one of them permuted."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from ..errors import NotApplicable
+from ..view import View
+from .base import Value, array, measure
+
+DRAWS = 1000
+"""Permutations that the percentile is taken among."""
+
+
+@measure("position_similarity.cosine", unit="1", ref="here; .617 in an unpublished re-run of Nanda et al. 2023")
+def cosine(view: View) -> Value:
+    """Cosine of the position embeddings of a and b; 0 where one of them is 0."""
+    return _cosine(*_positions(view))
+
+
+@measure("position_similarity.distance", unit="1", ref="here; .766 in an unpublished re-run of Nanda et al. 2023")
+def distance(view: View) -> Value:
+    """Squared distance of the position embeddings of a and b, over the product of their norms; 0 where one of them is 0."""
+    a, b = _positions(view)
+    size = float(a.norm() * b.norm())
+    return float((a - b).square().sum()) / size if size > 0 else 0.0
+
+
+@measure("position_similarity.baseline", unit="1", ref="moments of a permuted scalar product: Hoeffding 1951")
+def baseline(view: View) -> Value:
+    """Mean and standard deviation, over all permutations of the entries of b's position embedding, of its cosine with a's."""
+    return array(torch.tensor(_baseline(view), dtype=torch.float64), "statistic", statistic=["mean", "sd"])
+
+
+@measure("position_similarity.z", unit="standard deviations", ref="here, against the permutations of `position_similarity.baseline`")
+def z(view: View) -> Value:
+    """Distance of the cosine from the mean of the permuted ones in their standard deviations; 0 where these are all the same."""
+    mean, sd = _baseline(view)
+    return (_cosine(*_positions(view)) - mean) / sd if sd > 0 else 0.0
+
+
+@measure("position_similarity.percentile", unit="1", ref="here: a permutation test with 1,000 draws")
+def percentile(view: View) -> Value:
+    """Share of 1,000 random permutations of the entries of b's position embedding that give a smaller cosine, ties counted half."""
+    a, b = _positions(view)
+    order = torch.rand(DRAWS, len(b), generator=torch.Generator().manual_seed(0)).argsort(1)
+    drawn, own = b[order] @ a, a @ b
+    tied = (drawn - own).abs() <= 1e-12 * a.norm() * b.norm()
+    return float(((drawn < own) & ~tied).double().mean() + tied.double().mean() / 2)
+
+
+def _positions(view: View) -> tuple[Float64[Tensor, "d_model"], Float64[Tensor, "d_model"]]:
+    if (table := view.weights.get("pos_embed.W_pos")) is None:
+        raise NotApplicable("the network has no position embedding")
+    a, b = (table[view.task.tokens.words.index(word)].cpu() for word in "ab")
+    return a, b
+
+
+def _cosine(a: Float64[Tensor, "d_model"], b: Float64[Tensor, "d_model"]) -> float:
+    size = float(a.norm() * b.norm())
+    return float(a @ b) / size if size > 0 else 0.0
+
+
+def _baseline(view: View) -> tuple[float, float]:
+    """Exact: a permuted sum Σ a_i b_π(i) has mean Σa Σb / d and variance Σ(a − ā)² Σ(b − b̄)² / (d − 1)."""
+    a, b = _positions(view)
+    size, d = float(a.norm() * b.norm()), len(a)
+    if size == 0 or d == 1:
+        return _cosine(a, b), 0.0
+    scatter = float((a - a.mean()).norm() * (b - b.mean()).norm())
+    return float(a.sum() * b.sum()) / d / size, scatter / math.sqrt(d - 1) / size

@@ -1,0 +1,138 @@
+"""How few directions, or how few frequencies, the weights are made of."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from ..fourier import by_frequency, transform
+from ..view import View
+from .base import Value, array, measure
+from .embedding import gini
+
+
+def frequency_power(matrix: Float64[Tensor, "m width"]) -> Float64[Tensor, "freq"]:
+    """Sum of the squared coefficients of each frequency, of a matrix whose rows stand on the circle."""
+    return by_frequency(transform(matrix).square().sum(1))
+
+
+@measure("gini.W_E.power", unit="1", ref="Hurley and Rickard 2009; on power, so larger than gini.W_E (Nanda et al. 2023, table 5)")
+def embedding_power_gini(view: View) -> Value:
+    """Gini coefficient of the power of W_E at each frequency."""
+    return gini(frequency_power(view.embedding))
+
+
+@measure("gini.W_L.power", unit="1", ref="Hurley and Rickard 2009; on power, so larger than gini.W_L (Nanda et al. 2023, table 5)")
+def readout_power_gini(view: View) -> Value:
+    """Gini coefficient of the power of W_L at each frequency, over the answers."""
+    return gini(frequency_power(view.readout))
+
+
+def effective_rank(matrix: Float64[Tensor, "rows columns"]) -> float:
+    """exp of the entropy of the singular values, normalised to sum 1 (Roy and Vetterli 2007); 0 for a matrix of zeros."""
+    s = torch.linalg.svdvals(matrix)
+    total = s.sum()
+    return float(torch.special.entr(s / total).sum().exp()) if total > 0 else 0.0
+
+
+def participation_ratio(matrix: Float64[Tensor, "rows columns"]) -> float:
+    """(Σ s²)² / Σ s⁴ over the singular values; 0 for a matrix of zeros."""
+    power = torch.linalg.svdvals(matrix).square()
+    return float(power.sum().square() / power.square().sum()) if power.sum() > 0 else 0.0
+
+
+@measure("effective_rank.W_E", unit="1", ref="Roy and Vetterli 2007 (EUSIPCO), definition 1; W_E not centred")
+def embedding_effective_rank(view: View) -> Value:
+    """exp of the entropy of the normalised singular values of W_E: n for n equal ones."""
+    return effective_rank(view.W_E)
+
+
+@measure("effective_rank.W_L", unit="1", ref="Roy and Vetterli 2007 (EUSIPCO), definition 1")
+def readout_effective_rank(view: View) -> Value:
+    """exp of the entropy of the normalised singular values of W_L: n for n equal ones."""
+    return effective_rank(view.W_L)
+
+
+@measure("participation_ratio.W_E", unit="1", ref="Gao et al. 2017 (bioRxiv 214262), on squared singular values; W_E not centred")
+def embedding_participation_ratio(view: View) -> Value:
+    """(Σ s²)² / Σ s⁴ over the singular values of W_E: n for n equal ones; small ones count less than in the effective rank."""
+    return participation_ratio(view.W_E)
+
+
+@measure("participation_ratio.W_L", unit="1", ref="Gao et al. 2017 (bioRxiv 214262), on squared singular values")
+def readout_participation_ratio(view: View) -> Value:
+    """(Σ s²)² / Σ s⁴ over the singular values of W_L: n for n equal ones; small ones count less than in the effective rank."""
+    return participation_ratio(view.W_L)
+
+
+@measure("ipr.complex", unit="1", ref="Doshi et al. 2024 (arXiv 2310.13061), section 3; Gromov 2023 (arXiv 2301.02679)")
+def ipr_complex(view: View) -> Value:
+    """Inverse participation ratio (‖ũ‖₄ / ‖ũ‖₂)⁴ of the complex spectrum ũ of what the neurons read of a and b and write, mean over all.
+
+    ½ where every neuron has one frequency, as a real wave has two equal complex coefficients; about 2 / m is chance.
+    """
+    return float(_per_neuron_complex(view).mean())
+
+
+@measure("ipr.neurons", unit="1", ref="Doshi et al. 2024 (arXiv 2310.13061), section 3: neurons of small IPR hold what was memorised")
+def ipr_of_neurons(view: View) -> Value:
+    """Inverse participation ratio of each neuron: mean of those of the complex spectra of what it reads of a, of b, and writes."""
+    values = _per_neuron_complex(view)
+    return array(values, "neuron", neuron=list(range(len(values))))
+
+
+@measure("ipr.real", unit="1", ref="arXiv 2602.16849: Σ A⁴ / (Σ A²)², A_k² = c_k² + s_k²")
+def ipr_real(view: View) -> Value:
+    """Inverse participation ratio of the amplitudes of the frequencies, without the constant: 1 where every neuron has one frequency.
+
+    Mean over the neurons and over what each reads of a and b and writes; about 4 / m is chance.
+    """
+    return float(_participation(by_frequency(transform(_neuron_weights(view)).square())).mean())
+
+
+def _per_neuron_complex(view: View) -> Float64[Tensor, "d_mlp"]:
+    return _participation(torch.fft.fft(_neuron_weights(view), dim=0).abs().square()).mean(0)
+
+
+def _participation(power: Float64[Tensor, "freq *rest"]) -> Float64[Tensor, "*rest"]:
+    """Σ x² / (Σ x)² along the first dimension; 0 where all is 0."""
+    whole = power.sum(0).square()
+    return torch.where(whole > 0, power.square().sum(0) / whole, 0.0)
+
+
+def _neuron_weights(view: View) -> Float64[Tensor, "m 3 d_mlp"]:
+    """What every neuron of the last layer reads of a and of b, and writes into the logits, as functions on the circle."""
+    readout = view.readout
+    of_a, of_b = input_weights(view)
+    return torch.stack([of_a[view.circle.a], of_b[view.circle.b], readout], dim=1)
+
+
+def input_weights(view: View) -> Float64[Tensor, "2 p d_mlp"]:
+    """What each element adds, as a and as b, to the pre-activation of every neuron of the last layer.
+
+    Exact for a multilayer perceptron. For a transformer it is the direct path from the embedding through the heads of the last layer, each
+    with its mean attention over the table: W_E (Σ_h ā_h W_V^h W_O^h) W_in, and W_E W_in more where the operand itself stands at the
+    answer position. Other layers, and normalisation, are passed by.
+    """
+    w, layer = view.weights, view.n_layers - 1
+    w_in = w[f"blocks.{layer}.mlp.W_in"].cpu()
+    if "blocks.0.attn.W_Q" in w:
+        return torch.stack([view.W_E @ _path_from(view, word) @ w_in for word in "ab"])
+    if "embed.W_E" in w:
+        tables = [w["embed.W_E"].cpu()] * 2
+    elif "embed_a.W_E" in w:
+        tables = [w["embed_a.W_E"].cpu(), w["embed_b.W_E"].cpu()]
+    else:
+        return torch.stack([half[: view.task.p] for half in w_in.chunk(2)])
+    return torch.stack([table[: view.task.p] @ half for table, half in zip(tables, w_in.chunk(2), strict=True)])
+
+
+def _path_from(view: View, word: str) -> Float64[Tensor, "d_model d_model"]:
+    """From what is embedded at an operand's position to the residual stream at the answer position, before the last MLP."""
+    w, at = view.weights, f"blocks.{view.n_layers - 1}.attn."
+    position = view.task.tokens.words.index(word)
+    through = w[at + "W_V"] @ w[at + "W_O"]
+    attention = view.attention[-1].mean(1)[:, position].to(through.device)
+    path = (attention[:, None, None] * through).sum(0).cpu()
+    return path + torch.eye(len(path), dtype=path.dtype) if position == view.task.n_ctx - 1 else path

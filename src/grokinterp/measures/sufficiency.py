@@ -1,0 +1,165 @@
+"""The smallest sets of key frequencies that are enough, and those without which nothing is left.
+
+Both act on the logits, in the directions cos w_k(c*) and sin w_k(c*) over the table, c* the right answer, as `restricted_loss.logit_dirs`
+and `excluded_loss.logit_dirs` do. All sets of one size are tried before any larger one, so no smaller set is overlooked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from ..errors import NotApplicable
+from ..fourier import directions, n_frequencies
+from ..view import View
+from .base import Value, measure, once_per_view, per_frequency
+from .keys import chosen
+
+ENOUGH_ACCURACY = 0.99
+ENOUGH_LOSS = 2.0
+"""A sufficient set keeps this accuracy, and the loss below so many times the network's."""
+BROKEN_ACCURACY = 0.5
+"""A necessary set brings the accuracy below this, or the loss above half of ln(answers), which is the loss of knowing nothing."""
+MOST_KEYS = 12
+"""All sets of more keys are too many."""
+SAMPLED = 1024
+"""With more than six keys, necessary sets are looked for on so many examples, drawn at random."""
+
+
+@dataclass(frozen=True)
+class SmallestSets:
+    """What was found; an attribute is None where no set of the keys will do.
+
+    Attributes:
+        sufficient: with these alone in the logits, accuracy >= .99 and loss <= 2 x the network's.
+        necessary: without these, accuracy < ½ or loss > ln(answers) / 2; empty where the network is as bad as that itself.
+    """
+
+    sufficient: list[int] | None
+    necessary: list[int] | None
+
+
+def smallest_sets(view: View, keys: Sequence[int] | None = None) -> SmallestSets:
+    """The smallest sufficient and the smallest necessary set of the keys (by default the consensus).
+
+    Of several sets of one size, the one that leaves least loss is the sufficient one, and the one that leaves most the necessary one.
+
+    Raises:
+        NotApplicable: there are no key frequencies, or more than 12.
+    """
+    keys = _candidates(view, keys)
+    return SmallestSets(_first(keys, _sufficiency(view)), _first(keys, _necessity(view, len(keys))))
+
+
+@measure("smallest_sufficient", unit="1", ref="here; faithfulness and minimality as in Wang et al. 2023 (arXiv 2211.00593), section 4")
+def smallest_sufficient(view: View, keys: Sequence[int] | None = None) -> Value:
+    """Frequencies of the smallest set of keys that keeps accuracy >= .99 and loss <= 2 x the network's when the logits have no other.
+
+    None is marked where not even all keys do. `keys` defaults to the consensus.
+    """
+    return _marks(view, _first(_candidates(view, keys), _sufficiency(view)))
+
+
+@measure("smallest_necessary", unit="1", ref="here; completeness as in Wang et al. 2023 (arXiv 2211.00593), section 4")
+def smallest_necessary(view: View, keys: Sequence[int] | None = None) -> Value:
+    """Frequencies of the smallest set of keys without which the accuracy is below ½, or the loss above half of ln(answers).
+
+    None is marked where the network survives without all keys, or is as bad with them. `keys` defaults to the consensus.
+    """
+    keys = _candidates(view, keys)
+    return _marks(view, _first(keys, _necessity(view, len(keys))))
+
+
+def fitted_to_answers(view: View, waves: Float64[Tensor, "wave m"]) -> Float64[Tensor, "m answers"]:
+    """The part of the logits along functions of the right answer, at every position of it: a least-squares fit over the examples.
+
+    What depends on the answer alone is fitted to the mean logits of each answer, weighted by its frequency: m rows instead of n.
+    Functions need not be independent; answers that never occur have 0.
+    """
+    counts, mean = _logits_by_answer(view)
+    weight = counts.sqrt()[:, None]
+    u, s, _ = torch.linalg.svd(waves.T * weight, full_matrices=False)
+    onto = u[:, s > 1e-9 * s[0]]
+    return torch.where(counts[:, None] > 0, onto @ (onto.T @ (weight * mean)) / weight, 0.0)
+
+
+@once_per_view
+def _logits_by_answer(view: View) -> tuple[Float64[Tensor, "m"], Float64[Tensor, "m answers"]]:
+    """How often each answer is right, and the mean logits of those examples."""
+    counts = view.answer_at.bincount(minlength=view.m).double()
+    sums = torch.zeros(view.m, view.task.n_answers, dtype=torch.float64).index_add_(0, view.answer_at, view.logits[view.on_circle])
+    return counts, sums / counts.clamp(min=1)[:, None]
+
+
+def _candidates(view: View, keys: Sequence[int] | None) -> list[int]:
+    view.circle  # noqa: B018
+    keys = chosen(view, keys)
+    if not keys:
+        raise NotApplicable("the network has no key frequencies")
+    if len(keys) > MOST_KEYS:
+        raise NotApplicable(f"{len(keys)} key frequencies have 2^{len(keys)} sets: give the {MOST_KEYS} that matter as `keys`")
+    return keys
+
+
+_Judge = Callable[[list[int]], tuple[bool, float]]
+"""Whether a set will do, and how far it is from being the best of its size."""
+
+
+def _first(keys: list[int], judge: _Judge) -> list[int] | None:
+    for size in range(len(keys) + 1):
+        judged = [(judge(list(subset)), subset) for subset in itertools.combinations(keys, size)]
+        good = [(distance, subset) for (will_do, distance), subset in judged if will_do]
+        if good:
+            return list(min(good)[1])
+    return None
+
+
+def _waves(view: View, keys: Sequence[int]) -> Float64[Tensor, "wave m"]:
+    return torch.cat([directions(view.m, k) for k in keys])
+
+
+def _sufficiency(view: View) -> _Judge:
+    rows, (counts, mean) = view.on_circle, _logits_by_answer(view)
+    share = counts / counts.sum()
+    allowed = ENOUGH_LOSS * float(view.loss(view.logits[rows], rows).mean())
+    occurs = counts > 0
+    example = torch.zeros(view.m, dtype=torch.long).index_put_((view.answer_at,), rows)[occurs]
+
+    def judge(keys: list[int]) -> tuple[bool, float]:
+        # These logits depend on the answer alone: one example of each is as good as all.
+        inside = fitted_to_answers(view, _waves(view, keys)) if keys else torch.zeros_like(mean)
+        logits = (inside + share @ (mean - inside))[occurs]
+        loss = float(share[occurs] @ view.loss(logits, example))
+        accuracy = float(share[occurs] @ view.correct(logits, example).double())
+        return accuracy >= ENOUGH_ACCURACY and loss <= allowed, loss
+
+    return judge
+
+
+def _necessity(view: View, n_keys: int) -> _Judge:
+    n = len(view.on_circle)
+    sample = torch.arange(n)
+    if n_keys > 6 and n > SAMPLED:
+        sample = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:SAMPLED]
+    rows, answers = view.on_circle[sample], view.answer_at[sample]
+    logits = view.logits[rows]
+    limit = math.log(view.task.n_answers) / 2
+
+    def judge(keys: list[int]) -> tuple[bool, float]:
+        left = logits - fitted_to_answers(view, _waves(view, keys))[answers] if keys else logits
+        loss = float(view.loss(left, rows).mean())
+        return float(view.correct(left, rows).double().mean()) < BROKEN_ACCURACY or loss > limit, -loss
+
+    return judge
+
+
+def _marks(view: View, keys: list[int] | None) -> Value:
+    marked = torch.zeros(n_frequencies(view.m), dtype=torch.bool)
+    marked[[k - 1 for k in keys or []]] = True
+    return per_frequency(marked, view.m)
