@@ -7,6 +7,7 @@ out positions and the bias of the keys, which add the same to the score of every
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float64
@@ -16,6 +17,7 @@ from .. import fourier
 from ..errors import NotApplicable
 from ..view import View
 from .base import Value, array, measure, once_per_view, per_part
+from .interventions import recorded
 
 SAME = 1e-9
 """Attention that differs by no more than this is the same up to rounding."""
@@ -58,7 +60,7 @@ def head_power(view: View) -> Float64[Tensor, "freq layer head"]:
     Raises:
         NotApplicable: the network has no attention, or the examples fill no grid.
     """
-    grid = view.grid(view.attention[..., view.task.tokens.words.index("a")].permute(2, 0, 1))
+    grid = view.grid(view.attention[..., _operands(view)[0]].permute(2, 0, 1))
     centred = grid - grid.mean((0, 1))
     total = centred.square().sum((0, 1))
     return torch.where(centred.abs().amax((0, 1)) > SAME, fourier.block_power(centred) / total, 0.0)
@@ -128,8 +130,8 @@ def value_spectrum(view: View) -> Value:
     return _per_head_and_component(fourier.transform(elements_to_neurons(view).transpose(0, 1)).norm(dim=2).T)
 
 
-@measure("linear_attention_loss", unit="nats", ref="Nanda et al. 2023, appendix C.1 (2.4e-7 becomes 2.1e-7 in their run)")
-def linear_attention_loss(view: View) -> Value:
+@measure("linear_attention_loss.tangent", unit="nats", ref="Nanda et al. 2023, appendix C.1 (sigmoid to linear)")
+def tangent_attention_loss(view: View) -> Value:
     """Loss when every head divides its attention between a and b by the linear part of its softmax instead of the softmax.
 
     At the answer position of every layer, with s the scores and M = A_a + A_b what the softmax pays to the two operands together:
@@ -137,24 +139,56 @@ def linear_attention_loss(view: View) -> Value:
     of n positions to first order about equal scores, (1 + s_i − mean s) / n, for n = 2; and so of sigmoid(s_a − s_b). Of a pattern
     that is mixed with a constant (Zhong et al. 2023) only the softmax is made linear.
     """
-    alpha = _needs_softmax(view)
-    at = [view.task.tokens.words.index(word) for word in "ab"]
-    between: list[Tensor] = []
+    _needs_softmax(view)
+    return _linear_attention_loss(view, torch.full(view.attention.shape[:2], 1 / 4, dtype=torch.float64))
+
+
+@measure("linear_attention_loss.fitted", unit="nats", ref="Nanda et al. 2023, appendix C.1 (2.4e-7 becomes 2.1e-7 in their run)")
+def fitted_attention_loss(view: View) -> Value:
+    """Loss when every head divides its attention between a and b by the line that fits its softmax best, instead of the softmax.
+
+    As the tangent, A_a = M (1/2 + slope (s_a − s_b)), with the slope of least squares over all examples for every head.
+    """
+    alpha, slopes = _needs_softmax(view), []
+    for layer, pattern in enumerate(view.attention):
+        at_a, at_b = (pattern[..., i] - (1 - alpha) for i in _operands(view))
+        scores = recorded(view, f"blocks.{layer}.attn.hook_attn_scores")
+        apart = (scores[..., _operands(view)[0]] - scores[..., _operands(view)[1]]).T
+        tilt = torch.where(at_a + at_b > 0, at_a / (at_a + at_b) - 1 / 2, 0.0)
+        size = apart.square().sum(1)
+        slopes.append(torch.where(size > 0, (tilt * apart).sum(1) / size, 0.0))
+    return _linear_attention_loss(view, torch.stack(slopes))
+
+
+def _linear_attention_loss(view: View, slopes: Float64[Tensor, "layer head"]) -> Value:
+    alpha, (at_a, at_b) = _needs_softmax(view), _operands(view)
+    apart = torch.empty(0)
 
     def see(scores: Tensor, hook: object) -> Tensor:
-        between[:] = [scores[:, :, -1, at[0]] - scores[:, :, -1, at[1]]]
+        nonlocal apart
+        apart = scores[:, :, -1, at_a] - scores[:, :, -1, at_b]
         return scores
 
-    def divide(pattern: Tensor, hook: object) -> Tensor:
-        together = pattern[:, :, -1, at].sum(-1)
-        tilt = (together - 2 * (1 - alpha)) * between[0] / 4
-        pattern = pattern.clone()
-        pattern[:, :, -1, at] = torch.stack([together / 2 + tilt, together / 2 - tilt], dim=-1)
-        return pattern
+    def dividing(slope: Tensor) -> Callable[..., Tensor]:
+        def divide(pattern: Tensor, hook: object) -> Tensor:
+            together = pattern[:, :, -1, at_a] + pattern[:, :, -1, at_b]
+            tilt = (together - 2 * (1 - alpha)) * slope.to(pattern.device) * apart
+            pattern = pattern.clone()
+            pattern[:, :, -1, at_a], pattern[:, :, -1, at_b] = together / 2 + tilt, together / 2 - tilt
+            return pattern
 
-    steps = (("attn_scores", see), ("pattern", divide))
-    edits = [(f"blocks.{layer}.attn.hook_{name}", edit) for layer in range(view.n_layers) for name, edit in steps]
+        return divide
+
+    edits: list[tuple[str, Callable[..., Tensor]]] = []
+    for layer, slope in enumerate(slopes):
+        edits += [(f"blocks.{layer}.attn.hook_attn_scores", see), (f"blocks.{layer}.attn.hook_pattern", dividing(slope))]
     return per_part(view, view.loss(view.activations([], edits=edits)["logits"]))
+
+
+def _operands(view: View) -> tuple[int, int]:
+    """The positions of a and b."""
+    words = view.task.tokens.words
+    return words.index("a"), words.index("b")
 
 
 def _needs_softmax(view: View) -> float:

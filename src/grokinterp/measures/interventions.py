@@ -90,8 +90,9 @@ def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
 
 @once_per_view
 def _stream(view: View) -> dict[str, Float64[Tensor, "n ..."]]:
-    """The logits of all classes, and the hooks of d_model entries that ablations read, from one pass."""
-    wanted = ("hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_mlp_out")
+    """The logits of all classes, and the hooks that the measures of this package read, from one pass."""
+    attention, mlp = ("attn.hook_attn_scores", "attn.hook_z", "hook_attn_out"), ("mlp.hook_pre", "hook_mlp_out")
+    wanted = ("hook_resid_pre", *attention, "hook_resid_mid", *mlp)
     names = [f"blocks.{layer}.{hook}" for layer in range(view.n_layers) for hook in wanted]
     return _record(view, [name for name in names if name in view.model.hook_dict])
 
@@ -170,11 +171,6 @@ def _tail(
         if hook in ("attn.hook_z", "hook_attn_out", "hook_resid_mid"):
             to_mlp = to_mlp + x
     if len(to_mlp) > 1:
-        neurons = torch.addmm(_before_rectification(view)[rows], to_mlp, w["mlp.W_in"]).relu_()
+        neurons = torch.addmm(recorded(view, layer + "mlp.hook_pre")[rows], to_mlp, w["mlp.W_in"]).relu_()
         to_stream = torch.addmm(to_stream, neurons.sub_(view.neurons[rows]), w["mlp.W_out"])
     return torch.addmm(recorded(view, "logits")[rows], to_stream, view.weights["unembed.W_U"].cpu())
-
-
-@once_per_view
-def _before_rectification(view: View) -> Float64[Tensor, "n d_mlp"]:
-    return recorded(view, f"blocks.{view.n_layers - 1}.mlp.hook_pre")
