@@ -208,6 +208,29 @@ def test_without_the_logarithm_the_same_network_has_no_frequencies():
     assert gi.measure("sum_fraction.logits", raw).max() < 0.9
 
 
+OF_POSITIONS = {"neuron.on_share", "neuron.dead_share", "neuron.always_on_share"} ^ {
+    name
+    for name in gi.MEASURES
+    if name.startswith(
+        ("neuron.", "key_", "logit_", "fourier_norms", "gini", "sum_fraction", "phase_", "ipr", "w_l_", "readout_", "circle.")
+    )
+}
+"""The measures that look at nothing without a position."""
+
+
+def test_what_has_no_position_changes_nothing():
+    base = controls.random_network(13, name="modular_multiplication")
+    model = copy.deepcopy(base.model)
+    with torch.no_grad():
+        model.embed.W_E[0], model.unembed.W_U[:, 0] = 3.0, torch.arange(64.0)
+    other = gi.view(model, base.task, split=base.split)
+    assert not torch.equal(other.logits, base.logits)
+    for name in OF_POSITIONS:
+        options = {"keys": [2, 6]} if name in ("key_share.W_E", "w_l_residual") else {}
+        found, expected = (np.asarray(gi.measure(name, view, **options), dtype=float) for view in (other, base))
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
 # Every modulus
 
 COMPOSITE = [(2, (1,)), (3, (1,)), (4, (1, 2)), (6, (2, 3)), (10, (4, 5)), (12, (1, 6)), (12, (3, 4)), (15, (5, 6)), (15, (1, 7))]
