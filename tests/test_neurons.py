@@ -217,11 +217,13 @@ def test_half_of_what_is_held_is_read():
 
 def test_what_the_keys_leave_of_the_readout():
     view = controls.clock(P, KEYS)
-    assert number("w_l_residual", view, keys=KEYS[:1]) == pytest.approx(math.sqrt(2 / 3))
-    assert number("w_l_residual", view, keys=KEYS[:2]) == pytest.approx(math.sqrt(1 / 3))
-    assert number("w_l_residual", view, keys=[1]) == pytest.approx(1)
+    for variant in ("w_l_residual.raw", "w_l_residual.centred"):
+        assert number(variant, view, keys=KEYS[:1]) == pytest.approx(math.sqrt(2 / 3))
+        assert number(variant, view, keys=KEYS[:2]) == pytest.approx(math.sqrt(1 / 3))
+        assert number(variant, view, keys=[1]) == pytest.approx(1)
     constant = rewired(view, unembed__W_U=view.weights["unembed.W_U"] + 1)
-    assert number("w_l_residual", constant, keys=KEYS) > 0  # the constant is no key's
+    assert number("w_l_residual.raw", constant, keys=KEYS) > 0.01  # the constant is no key's
+    assert number("w_l_residual.centred", constant, keys=KEYS) == pytest.approx(0, abs=1e-12)
 
 
 # Ranks
@@ -312,7 +314,7 @@ def test_foreign_networks_read_the_sum_with_aligned_phases(name):
     assert (gi.measure("sum_fraction.logits", view).sel(freq=with_phase) > 0.9935).all()
     assert number("phase_alignment", view) > 0.99
     # None of these networks is the one for which the paper gives 0.0055 and +3 %.
-    assert number("w_l_residual", view) == pytest.approx(HELD[name]["residual"], rel=1e-3)
+    assert number("w_l_residual.raw", view) == pytest.approx(HELD[name]["residual"], rel=1e-3)
     assert number("phase_error", view) == pytest.approx(HELD[name]["phase_error"], rel=1e-3)
     loss = gi.measure("polynomial_neurons_loss.single_frequency", view)
     assert float(loss.sel(part="all")) == pytest.approx(HELD[name]["polynomial"], rel=1e-3)
