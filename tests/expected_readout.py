@@ -15,7 +15,8 @@ def read_of_the_clock(k: int) -> float:
 
 
 ON_THE_CLOCK = {
-    "w_l_residual": 0.0,
+    "w_l_residual.raw": 0.0,
+    "w_l_residual.centred": 0.0,
     # What is not read is not there: W_L has nothing at other frequencies, and the logits neither.
     "w_l_directions.explained_variance": [1.0 if (i + 1) // 2 in KEYS else 0.0 for i in range(1, P)],
     "readout_fraction": lambda: [read_of_the_clock(k) if k in KEYS else 0.0 for k in range(1, P // 2 + 1)],
@@ -28,7 +29,8 @@ def below(limit: float):
 
 
 ON_A_RANDOM_NETWORK = {
-    "w_l_residual": lambda x: x == 1,  # no key frequencies, so nothing is taken out
+    "w_l_residual.raw": lambda x: x == 1,  # no key frequencies, so nothing is taken out
+    "w_l_residual.centred": lambda x: x == 1,
     "w_l_directions.explained_variance": below(0.02),
     "readout_fraction": lambda x: abs(x.mean() - 2 / 256) < 0.005 and x.max() < 0.05,
     "sum_fraction.logits": lambda x: (np.abs(x - 0.5) < 0.25).all(),
@@ -46,8 +48,8 @@ def components(p: int) -> list[np.ndarray]:
     return [wave(k * x) for k in range(1, p // 2 + 1) for wave in (np.cos, np.sin) if not (2 * k == p and wave is np.sin)]
 
 
-def residual(view, keys) -> float:
-    p, matrix = view.task.p, w_l(view)
+def residual(view, keys, matrix) -> float:
+    p = view.task.p
     waves = np.stack([wave for i, wave in enumerate(components(p)) if i // 2 + 1 in keys], axis=1)
     left = matrix - waves @ np.linalg.lstsq(waves, matrix, rcond=None)[0]
     return float(np.sqrt((left**2).sum() / (matrix**2).sum()))
@@ -76,11 +78,12 @@ def read_share(view) -> list[float]:
 
 
 SLOWLY = {
-    "w_l_residual": residual,
+    "w_l_residual.raw": lambda view, keys: residual(view, keys, w_l(view)),
+    "w_l_residual.centred": lambda view, keys: residual(view, keys, w_l(view) - w_l(view).mean(0)),
     "w_l_directions.explained_variance": correlations,
     "readout_fraction": read_share,
     "sum_fraction.logits": lambda view: sum_fraction(view, view.logits - view.logits.mean(1, keepdim=True)),
 }
 
-OF_THE_READOUT = {"w_l_residual", "w_l_directions.explained_variance", "readout_fraction"}
+OF_THE_READOUT = {"w_l_residual.raw", "w_l_residual.centred", "w_l_directions.explained_variance", "readout_fraction"}
 OF_THE_GRID = {"sum_fraction.logits"}

@@ -13,10 +13,11 @@ import torch
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import ConfigError, NotApplicable
-from grokinterp.models import ModelConfig, hooked_transformer, initial_weights
+from grokinterp.models import ModelConfig, hooked_transformer, initial_weights, weight_shapes
 from grokinterp.tasks import make_task
 from grokinterp.tasks.circle import differences, logarithms, primitive_root, residues
 from grokinterp.tasks.layout import parse
+from test_foreign import stored
 
 MODULI = range(2, 51)
 
@@ -208,6 +209,56 @@ def test_without_the_logarithm_the_same_network_has_no_frequencies():
     assert gi.measure("sum_fraction.logits", raw).max() < 0.9
 
 
+OF_POSITIONS = {"neuron.on_share", "neuron.dead_share", "neuron.always_on_share"} ^ {
+    name
+    for name in gi.MEASURES
+    if name.startswith(
+        ("neuron.", "key_", "logit_", "fourier_norms", "gini", "sum_fraction", "phase_", "ipr", "w_l_", "readout_", "circle.")
+    )
+}
+"""The measures that look at nothing without a position."""
+
+
+def test_what_has_no_position_changes_nothing():
+    base = controls.random_network(13, name="modular_multiplication")
+    model = copy.deepcopy(base.model)
+    with torch.no_grad():
+        model.embed.W_E[0], model.unembed.W_U[:, 0] = 3.0, torch.arange(64.0)
+    other = gi.view(model, base.task, split=base.split)
+    assert not torch.equal(other.logits, base.logits)
+    for name in OF_POSITIONS:
+        options = {"keys": [2, 6]} if name in ("key_share.W_E", "w_l_residual.raw", "w_l_residual.centred") else {}
+        found, expected = (np.asarray(gi.measure(name, view, **options), dtype=float) for view in (other, base))
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def of_zaidanmir(name: str, sign: str) -> gi.View:
+    """Linear layers' weights are transposed; queries, keys and values lie under one another."""
+    w = stored(f"zaidanmir/{name}.pt")
+    query, key, value = w["attn.W_QKV.weight"].unflatten(0, (3, 4, 32)).transpose(-1, -2)
+    attention = {"W_Q": query, "W_K": key, "W_V": value, "W_O": w["attn.W_O.weight"].T.unflatten(0, (4, 32))}
+    mlp = {"W_in": w["mlp.fc1.weight"].T, "b_in": w["mlp.fc1.bias"], "W_out": w["mlp.fc2.weight"].T, "b_out": w["mlp.fc2.bias"]}
+    found = {"embed.W_E": w["W_E.weight"], "pos_embed.W_pos": w["W_pos.weight"], "unembed.W_U": w["W_U.weight"].T}
+    found |= {f"blocks.0.attn.{name}": weight for name, weight in attention.items()}
+    found |= {f"blocks.0.mlp.{name}": weight for name, weight in mlp.items()}
+    task = make_task(f"modular_{name}", p=113, layout=f"a {sign} b =@116 of 117")
+    config = ModelConfig(d_model=128, n_heads=4, d_mlp=512, d_vocab_out=117)
+    weights = {name: found.get(name, torch.zeros(shape)) for name, shape in weight_shapes(config, task).items()}
+    return gi.view(hooked_transformer(config, task, weights), task)
+
+
+def test_a_foreign_network_that_multiplies_is_a_clock_in_the_logarithm_and_nothing_at_the_residues():
+    view = of_zaidanmir("multiplication", "*@115")
+    assert round(float(view.correct().double().mean()), 3) == 0.982
+    assert round(float(view.correct()[view.on_circle].double().mean()), 4) == 0.9998
+    assert gi.key_frequencies(view).consensus == [19, 32, 49, 56]  # the last is the Nyquist frequency of 112
+    assert gi.measure("neuron.single_frequency_share", view) > 0.95
+    assert gi.measure("phase_alignment", view) > 0.98
+    residual = gi.view(view.model, make_task("random_table", p=113, layout=view.task.layout))
+    assert gi.measure("neuron.single_frequency_share", residual) == 0
+    assert gi.measure("gini.W_E", residual) < 0.1
+
+
 # Every modulus
 
 COMPOSITE = [(2, (1,)), (3, (1,)), (4, (1, 2)), (6, (2, 3)), (10, (4, 5)), (12, (1, 6)), (12, (3, 4)), (15, (5, 6)), (15, (1, 7))]
@@ -224,7 +275,7 @@ def test_a_clock_of_any_modulus_measures_as_built(p, keys):
     for name in ("loss", "restricted_loss.logit_dirs", "polynomial_neurons_loss.single_frequency", "polynomial_neurons_loss.all"):
         options = {"keys": keys} if name.startswith("restricted") else {}
         np.testing.assert_allclose(gi.measure(name, view, **options), loss, rtol=1e-8)
-    assert gi.measure("w_l_residual", view, keys=keys) == pytest.approx(0, abs=1e-12)
+    assert gi.measure("w_l_residual.raw", view, keys=keys) == pytest.approx(0, abs=1e-12)
     explained = gi.measure("w_l_directions.explained_variance", view)
     of_keys = [(i + 1) // 2 in keys for i in range(1, p)]
     np.testing.assert_allclose(explained, of_keys, atol=1e-9)

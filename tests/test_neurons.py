@@ -12,7 +12,7 @@ import torch
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import NotApplicable
-from grokinterp.measures.polynomials import logits_with_neurons
+from grokinterp.measures.polynomials import logits_with_neurons, polynomials
 from grokinterp.measures.sparsity import effective_rank, input_weights, participation_ratio
 from grokinterp.models import MLPConfig, ModelConfig, hooked_transformer, initial_weights, network, weight_shapes
 from grokinterp.tasks import make_task
@@ -55,7 +55,7 @@ def gromov(p: int = 23, n_neurons: int = 600, seed: int = 0) -> gi.View:
     config = MLPConfig(embedding="one_hot", act_fn="square", d_mlp=n_neurons)
     k = torch.randint(1, p // 2 + 1, (n_neurons,), generator=generator)
     of_a, of_b = 2 * math.pi * torch.rand(2, n_neurons, dtype=torch.float64, generator=generator)
-    angle = 2 * math.pi * k * torch.arange(p)[:, None] / p
+    angle = 2 * math.pi * (k * torch.arange(p)[:, None] % p).double() / p
     size = (2 / n_neurons) ** (-1 / 3)
     shapes = weight_shapes(config, task)
     w_in = torch.zeros(shapes["blocks.0.mlp.W_in"], dtype=torch.float64)
@@ -147,9 +147,11 @@ def test_squared_neurons_lose_their_overtone_as_polynomials():
     w = input_weights(view)
     one, other = w[0][a], w[1][b]
     kept = one.square().mean(0) + other.square().mean(0) + 2 * one * other
-    expected = logits_with_neurons(view, kept)
+    torch.testing.assert_close(polynomials(view, torch.ones(kept.shape[1], dtype=torch.bool)), kept)
+    few = torch.arange(kept.shape[1]) < 5
+    torch.testing.assert_close(polynomials(view, few), torch.where(few, kept, view.neurons))
     found = gi.measure("polynomial_neurons_loss.all", view)
-    assert float(found.sel(part="all")) == pytest.approx(float(view.loss(expected).mean()), rel=1e-9)
+    assert float(found.sel(part="all")) == pytest.approx(float(view.loss(logits_with_neurons(view, kept)).mean()), rel=1e-9)
 
 
 # Phases
@@ -215,11 +217,13 @@ def test_half_of_what_is_held_is_read():
 
 def test_what_the_keys_leave_of_the_readout():
     view = controls.clock(P, KEYS)
-    assert number("w_l_residual", view, keys=KEYS[:1]) == pytest.approx(math.sqrt(2 / 3))
-    assert number("w_l_residual", view, keys=KEYS[:2]) == pytest.approx(math.sqrt(1 / 3))
-    assert number("w_l_residual", view, keys=[1]) == pytest.approx(1)
+    for variant in ("w_l_residual.raw", "w_l_residual.centred"):
+        assert number(variant, view, keys=KEYS[:1]) == pytest.approx(math.sqrt(2 / 3))
+        assert number(variant, view, keys=KEYS[:2]) == pytest.approx(math.sqrt(1 / 3))
+        assert number(variant, view, keys=[1]) == pytest.approx(1)
     constant = rewired(view, unembed__W_U=view.weights["unembed.W_U"] + 1)
-    assert number("w_l_residual", constant, keys=KEYS) > 0  # the constant is no key's
+    assert number("w_l_residual.raw", constant, keys=KEYS) > 0.01  # the constant is no key's
+    assert number("w_l_residual.centred", constant, keys=KEYS) == pytest.approx(0, abs=1e-12)
 
 
 # Ranks
@@ -310,7 +314,7 @@ def test_foreign_networks_read_the_sum_with_aligned_phases(name):
     assert (gi.measure("sum_fraction.logits", view).sel(freq=with_phase) > 0.9935).all()
     assert number("phase_alignment", view) > 0.99
     # None of these networks is the one for which the paper gives 0.0055 and +3 %.
-    assert number("w_l_residual", view) == pytest.approx(HELD[name]["residual"], rel=1e-3)
+    assert number("w_l_residual.raw", view) == pytest.approx(HELD[name]["residual"], rel=1e-3)
     assert number("phase_error", view) == pytest.approx(HELD[name]["phase_error"], rel=1e-3)
     loss = gi.measure("polynomial_neurons_loss.single_frequency", view)
     assert float(loss.sel(part="all")) == pytest.approx(HELD[name]["polynomial"], rel=1e-3)

@@ -32,17 +32,26 @@ def readout_gini(view: View) -> Value:
     return gini(component_norms(view.readout)[1:])
 
 
-@measure("w_l_residual", unit="1", ref="Nanda et al. 2023, section 4.3 (below 0.0055 in their run)")
-def readout_residual(view: View, keys: Sequence[int] | None = None) -> Value:
-    """Frobenius norm of what the key frequencies leave of W_L, the constant included, over that of W_L.
+@measure("w_l_residual.raw", unit="1", ref="Nanda et al. 2023, section 4.3 (below 0.0055 in their run)")
+def raw_residual(view: View, keys: Sequence[int] | None = None) -> Value:
+    """Frobenius norm of what the key frequencies leave of W_L over that of W_L.
 
     `keys` defaults to the consensus. A W_L of zeros has 0.
     """
+    return _residual(view, keys, component_norms(view.readout))
+
+
+@measure("w_l_residual.centred", unit="1", ref="Nanda et al. 2023, section 4.3, without the constant over the answers")
+def centred_residual(view: View, keys: Sequence[int] | None = None) -> Value:
+    """The same of W_L centred over the answers: what a neuron adds to all logits alike changes no probability."""
     norms = component_norms(view.readout)
-    left = norms.clone()
-    for k in chosen(view, keys):
-        left[fourier.component_frequencies(view.m) == k] = 0
-    return float(left.norm() / norms.norm()) if norms.any() else 0.0
+    norms[0] = 0
+    return _residual(view, keys, norms)
+
+
+def _residual(view: View, keys: Sequence[int] | None, norms: Float64[Tensor, "component"]) -> float:
+    of_keys = torch.isin(fourier.component_frequencies(view.m), torch.tensor(chosen(view, keys), dtype=torch.long))
+    return float(norms[~of_keys].norm() / norms.norm()) if norms.any() else 0.0
 
 
 @measure("w_l_directions.explained_variance", unit="1", ref="Nanda et al. 2023, section 4.3 and table 1 (93 to 98 % for their keys)")

@@ -112,8 +112,8 @@ def input_weights(view: View) -> Float64[Tensor, "2 p d_mlp"]:
     """What each element adds, as a and as b, to the pre-activation of every neuron of the last layer.
 
     Exact for a multilayer perceptron. For a transformer it is the direct path from the embedding through the heads of the last layer, each
-    with its mean attention over the table: W_E (Σ_h ā_h W_V^h W_O^h) W_in, and W_E W_in more where the operand itself stands at the
-    answer position. Other layers, and normalisation, are passed by.
+    with its mean attention over the examples on the circle: W_E (Σ_h ā_h W_V^h W_O^h) W_in, and W_E W_in more where the operand itself
+    stands at the answer position. Other layers, and normalisation, are passed by.
     """
     w, layer = view.weights, view.n_layers - 1
     w_in = w[f"blocks.{layer}.mlp.W_in"].cpu()
@@ -133,6 +133,6 @@ def _path_from(view: View, word: str) -> Float64[Tensor, "d_model d_model"]:
     w, at = view.weights, f"blocks.{view.n_layers - 1}.attn."
     position = view.task.tokens.words.index(word)
     through = w[at + "W_V"] @ w[at + "W_O"]
-    attention = view.attention[-1].mean(1)[:, position].to(through.device)
+    attention = view.attention[-1][:, view.on_circle].mean(1)[:, position].to(through.device)
     path = (attention[:, None, None] * through).sum(0).cpu()
     return path + torch.eye(len(path), dtype=path.dtype) if position == view.task.n_ctx - 1 else path
