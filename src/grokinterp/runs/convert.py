@@ -143,7 +143,8 @@ def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
     """For each of our weights that the file has, layers numbered, where it comes from."""
     if missing := [mark for mark in layout.marks if mark not in state]:
         raise DoesNotFit(f"its state dict has no {missing[0]}", 0)
-    numbers = [int(m[1]) for pattern in (s.key for s in layout.weights.values()) for key in state if (m := _layer(pattern).fullmatch(key)) and m.re.groups]
+    patterns = [_layer(source.key) for source in layout.weights.values() if "{layer}" in source.key]
+    numbers = [int(match[1]) for pattern in patterns for key in state if (match := pattern.fullmatch(key))]
     n_layers = 1 + max(numbers, default=0)
     if n_layers > _MOST_LAYERS:
         raise DoesNotFit(f"it has a layer {n_layers - 1}, and networks of up to {_MOST_LAYERS} layers are read", 0)
@@ -280,4 +281,3 @@ def completed(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> Weight
         raise DoesNotFit(f"such a network cannot be expressed: it has {what} {odd[0]}", 3)
     dtype = max((w.dtype for w in weights.values()), key=lambda d: d.itemsize)
     return {name: weights[name] if name in weights else torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
-

@@ -15,7 +15,7 @@ from typing import get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Float64
 from torch import Tensor
 
 from ..tasks import SplitRecipe, order
@@ -107,7 +107,7 @@ def contrast(ranks: np.ndarray) -> float:
 
 
 def fraction_of(ranks: np.ndarray) -> float:
-    """The share of a permutation that was trained on: where the sum of the ranks is lowest, to two digits where these explain it as well."""
+    """The share of a permutation that was trained on: where the sum of the ranks is lowest; to two digits where these do as well."""
     n = len(ranks)
     falling = np.cumsum(ranks)
     at = int(falling[:-1].argmin()) + 1
@@ -119,4 +119,3 @@ def fraction_of(ranks: np.ndarray) -> float:
     if falling[count - 1] - falling[at - 1] <= 4 * math.sqrt(abs(count - at)):
         return float(hundredths[nearest])
     return (at + 0.5) / n
-

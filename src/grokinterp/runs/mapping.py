@@ -108,7 +108,7 @@ class Lookup(Frozen):
     at: str
     """A dotted path: `settings.lr`, or `file.` and a path into the checkpoint itself."""
     default: Any = None
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = Field(default_factory=dict)
     """What a value there means here, where the two are written differently."""
 
     yes_or_no = frozenset({"default"})
@@ -120,21 +120,21 @@ Paths = list[str]
 class Contents(Frozen):
     """Where things are in the checkpoint, as dotted paths; of several the first that is there. "." is the checkpoint itself."""
 
-    weights: Paths = ["."]
+    weights: Paths = Field(["."])
     """The state dict of the last, or the only, snapshot."""
-    step: Paths = []
+    step: Paths = Field(default_factory=list)
     """Its step."""
-    snapshots: Paths = []
+    snapshots: Paths = Field(default_factory=list)
     """A list of state dicts."""
-    steps: Paths = []
+    steps: Paths = Field(default_factory=list)
     """Their steps."""
-    train_losses: Paths = []
+    train_losses: Paths = Field(default_factory=list)
     """A list, one number a step from step 0 on."""
-    test_losses: Paths = []
-    train_rows: Paths = []
+    test_losses: Paths = Field(default_factory=list)
+    train_rows: Paths = Field(default_factory=list)
     """The examples trained on: row numbers a p + b, or pairs (a, b)."""
-    test_rows: Paths = []
-    settings: Paths = []
+    test_rows: Paths = Field(default_factory=list)
+    settings: Paths = Field(default_factory=list)
     """A configuration inside the checkpoint."""
     settings_file: str | None = None
     """A JSON file beside the checkpoint, named after it: `model_{}.pt -> config_{}.json`."""
@@ -162,21 +162,21 @@ class Layout(Frozen):
     """Layouts of an example; of several, those of the right length are tried. `p` in them is the number of elements."""
     p: int | None = Field(None, ge=2)
     """The number of elements, where the tokens do not tell."""
-    marks: list[str] = []
+    marks: list[str] = Field(default_factory=list)
     """Keys by which files of this layout are told from others that would fit as well; they are looked for in the state dict."""
     contents: Contents = Contents()
     needs_settings: bool = False
     """Whether nothing can be said without the settings."""
-    requires: dict[str, list[Any]] = {}
+    requires: dict[str, list[Any]] = Field(default_factory=dict)
     """Settings that can only have these values: others change the network in a way that is not expressed here."""
-    model: dict[str, Any] = {}
+    model: dict[str, Any] = Field(default_factory=dict)
     """What shapes cannot tell of the network: keys of [model] of a configuration, each a value or a Lookup."""
-    training: dict[str, Lookup] = {}
+    training: dict[str, Lookup] = Field(default_factory=dict)
     """What is known of its training: keys of [training] of a configuration."""
     weights: dict[str, Source]
-    ignore: list[str] = []
+    ignore: list[str] = Field(default_factory=list)
     """Keys that hold no weights, such as masks."""
-    copies: dict[str, str] = {}
+    copies: dict[str, str] = Field(default_factory=dict)
     """Keys that hold a copy of one of our weights; refused where they do not."""
 
     yes_or_no = frozenset({"needs_settings"})
@@ -186,7 +186,7 @@ class Layout(Frozen):
     def _layouts(cls, value: Any) -> Any:
         texts = [value] if isinstance(value, str) else value
         for text in texts if isinstance(texts, list) else ():
-            parse(_P_NUMBER.sub(lambda match: str(2 + int(match[1] or 0)), str(text)), 2)
+            parse(_numbered(str(text), 2), 2)
         return texts
 
     @field_validator("model", mode="before")
@@ -213,20 +213,24 @@ class Layout(Frozen):
                 raise ValueError(f"weights: {name} has the axes {known[name]!r}, which are not those of {source.axes!r}")
         return self
 
-
     def examples(self, vocab: int, n_ctx: int | None) -> Iterator[tuple[int, str]]:
         """The numbers of elements, and the layouts of tokens, that go with a vocabulary and a length."""
         for text in self.tokens:
             size = _P_TOKENS.search(text)
             signs = [word for word in text.split() if word not in ("a", "b")]
             p = self.p or (vocab - int(size[1] or 0) if size else vocab - len(signs))
-            written = _P_NUMBER.sub(lambda match: str(p + int(match[1] or 0)), text)
+            written = _numbered(text, p)
             try:
                 layout = parse(written, p)
             except ConfigError:
                 continue
             if p >= 2 and layout.d_vocab == vocab and n_ctx in (None, len(layout.words)):
                 yield p, written
+
+
+def _numbered(text: str, p: int) -> str:
+    """A layout of tokens with numbers where it says `@p+1` and `of p+4`."""
+    return _P_NUMBER.sub(lambda match: str(p + int(match[1] or 0)), text)
 
 
 def targets(kind: str) -> dict[str, str]:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Float64
 from torch import Tensor
 
 from ..errors import UsageError
 from ..models import ModelConfig, NetworkConfig, Weights, network, weight_shapes
 from ..tasks import TASKS, Task, groups, make_task, task_parameters
-from ..training import answer_logits
+from ..training import answer_logits, cross_entropy
 from .convert import Converted, DoesNotFit, completed, convert, first, state_dicts
 from .mapping import Layout, built_in, layout_named
 
@@ -90,7 +90,7 @@ def _nothing_fits(name: str, failures: list[tuple[int, str, str]], path: Path) -
 
 
 def _settings(layout: Layout, content: Any, path: Path, config_file: Path | None) -> Any:
-    """The settings: of the file that the user names, else the one beside the checkpoint, else those inside it; None where there are none."""
+    """The settings in the file that the user names, else in the one beside the checkpoint, else inside it; None where there are none."""
     if config_file is not None:
         return read_settings(config_file)
     if layout.contents.settings_file:
@@ -146,25 +146,44 @@ def find_task(converted: Converted, wanted: Mapping[str, Any]) -> Found:
     Raises:
         UsageError: none is clearly the network's; or what is wanted does not go with the network.
     """
-    scored: list[tuple[float, Task, dict[str, Any]]] = []
+    scored: list[_Scored] = []
     for p, text in converted.tokens:
-        answers: Int[Tensor, "p p"] | None = None
+        logits: Tensor | None = None
         tables: list[Tensor] = []
         for section in _sections(p, text, wanted):
             task = make_task(**section)
             if task.p != p or any(torch.equal(task.table, table) for table in tables):
                 continue
             tables.append(task.table)
-            answers = _answers(converted, p, text) if answers is None else answers
-            defined = task.table >= 0
-            scored.append((float((answers == task.table)[defined].double().mean()), task, section))
-    scored.sort(key=lambda one: -one[0])
-    _check_clear(scored, converted, wanted)
-    accuracy, task, section = scored[0]
-    evidence = f"task: {task.symbol}, tokens {task.layout!r}: right on {accuracy:.4f} of all pairs"
-    if len(scored) > 1:
-        evidence += f"; the next best, {scored[1][1].symbol}, on {scored[1][0]:.4f}"
-    return Found(task, section, for_task(converted.model, task), evidence)
+            logits = _all_pairs(converted, p, text) if logits is None else logits
+            own = logits[task.table.flatten() >= 0]
+            scored.append(_Scored(float((own.argmax(1) == task.targets).double().mean()), task, section, own))
+    scored.sort(key=lambda one: -one.accuracy)
+    others = [one for one in scored if not _same_but_for_tokens(one.section, scored[0].section)]
+    _check_clear(scored[:1] + others, converted, wanted)
+    # A network that was trained on one operation alone may take any sign for it.
+    best = min(
+        (one for one in scored if one not in others and one.accuracy >= scored[0].accuracy - _CLEARLY),
+        key=lambda one: float(cross_entropy(one.logits, one.task.targets).mean()),
+    )
+    evidence = f"task: {best.task.symbol}, tokens {best.task.layout!r}: right on {best.accuracy:.4f} of all pairs"
+    if others:
+        evidence += f"; the next best, {others[0].task.symbol}, on {others[0].accuracy:.4f}"
+    return Found(best.task, best.section, for_task(converted.model, best.task), evidence)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """A task, and how well the network does it."""
+
+    accuracy: float
+    task: Task
+    section: dict[str, Any]
+    logits: Float64[Tensor, "n classes"]
+
+
+def _same_but_for_tokens(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return {**one, "layout": ""} == {**other, "layout": ""}
 
 
 def for_task(model: NetworkConfig, task: Task) -> NetworkConfig:
@@ -172,17 +191,20 @@ def for_task(model: NetworkConfig, task: Task) -> NetworkConfig:
     return model.model_copy(update={"d_vocab_out": None}) if model.d_vocab_out == task.n_answers else model
 
 
-def _check_clear(scored: list[tuple[float, Task, dict[str, Any]]], converted: Converted, wanted: Mapping[str, Any]) -> None:
-    if not scored:
+def _check_clear(best: list[_Scored], converted: Converted, wanted: Mapping[str, Any]) -> None:
+    """Raises unless the first task is the network's, given the others in their order."""
+    if not best:
         sizes = " or ".join(f"{p} elements as {text!r}" for p, text in converted.tokens)
         asked = ", ".join(f"{key} = {value}" for key, value in wanted.items())
         raise UsageError(f"the task asked for ({asked}) is none of a network that takes {sizes}")
-    if len(scored) == 1 or scored[0][0] - scored[1][0] >= _CLEARLY:
+    if len(best) == 1 or best[0].accuracy - best[1].accuracy >= _CLEARLY:
         return
-    best = ", ".join(f"{task.symbol} {accuracy:.3f}" for accuracy, task, _ in scored[:3])
+    shares = ", ".join(f"{one.task.symbol} {one.accuracy:.3f}" for one in best[:3])
     named = {g for p, _ in converted.tokens for g in groups.of_order(p) if g[0] in "SA"}
-    order = f"; the elements of {' or '.join(sorted(named))} may be numbered differently there, and then no table of ours fits" if named else ""
-    raise UsageError(f"no task is clearly this network's (shares of all pairs that are right: {best}){order}: say which with --task")
+    order = ""
+    if named:
+        order = f"; the elements of {' or '.join(sorted(named))} may be numbered differently there, and then no table of ours fits"
+    raise UsageError(f"no task is clearly this network's (shares of all pairs that are right: {shares}){order}: say which with --task")
 
 
 def _sections(p: int, text: str, wanted: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -197,10 +219,10 @@ def _sections(p: int, text: str, wanted: Mapping[str, Any]) -> Iterator[dict[str
                 yield {"name": name, **parameters, "layout": text, **wanted}
 
 
-def _answers(converted: Converted, p: int, text: str) -> Int[Tensor, "p p"]:
-    """What the network answers to every pair."""
+def _all_pairs(converted: Converted, p: int, text: str) -> Float64[Tensor, "n classes"]:
+    """The network's logits for every pair, by a, then by b."""
     carrier = make_task("modular_addition", p=p, layout=text)  # which has all pairs
-    return logits_of(for_task(converted.model, carrier), carrier, converted.weights).argmax(1).reshape(p, p)
+    return logits_of(for_task(converted.model, carrier), carrier, converted.weights)
 
 
 def logits_of(model: NetworkConfig, task: Task, weights: Weights) -> Float64[Tensor, "n classes"]:

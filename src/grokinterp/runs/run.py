@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 SLOTS = ("a", "b")
 
+
 class Run:
     """The training run in a directory; `gi.load_run` makes it. What was committed when it was opened is what it shows.
 

@@ -87,7 +87,8 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
                 raise UsageError(f"{path} already holds a run, and resuming was not wanted: choose another directory")
             record = read_run_json(path)
             if "imported" in record:
-                raise ConfigError(f"{path} was imported from {record['imported']['file']} and cannot be trained on: choose another directory")
+                source = record["imported"]["file"]
+                raise ConfigError(f"{path} was imported from {source} and cannot be trained on: choose another directory")
             found = TrainConfig.make(record["config"])
             if differ := differences(found, config):
                 raise ConfigError(
