@@ -31,10 +31,10 @@ class DoesNotFit(UsageError):
     """The file is not of this layout.
 
     Attributes:
-        progress: how many stages it had passed, of: keys, shapes, tokens, settings.
+        progress: how many stages it had passed, of: keys (then the share of them), shapes, tokens, settings.
     """
 
-    def __init__(self, message: str, progress: int) -> None:
+    def __init__(self, message: str, progress: int | float) -> None:
         super().__init__(message)
         self.progress = progress
 
@@ -161,7 +161,8 @@ def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
     left_over = sorted(key for key in state if key not in used and not any(pattern.fullmatch(key) for pattern in ignored))
     if left_over:
         more = f" and {len(left_over) - 1} more" if len(left_over) > 1 else ""
-        raise DoesNotFit(f"its state dict holds {left_over[0]!r}{more}, which this layout does not know", 1)
+        accounted = 1 - len(left_over) / len(state)
+        raise DoesNotFit(f"its state dict holds {left_over[0]!r}{more}, which this layout does not know", accounted)
     return sources
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -109,7 +109,7 @@ class Import:
         self.sentences.append(f"step {at} is {why}")
         numbered[at] = single
 
-    def _losses_in_file(self, part: str) -> list[float]:
+    def _losses_in_file(self, part: str) -> list[int | float]:
         """Losses of steps 0, 1, ...; empty where the file has none that go with its steps."""
         losses = _numbers(first(self._content, getattr(self.known.layout.contents, f"{part}_losses"))) or []
         if losses and len(losses) < self.steps[-1]:
@@ -154,8 +154,8 @@ class Import:
         """The verdict on the snapshot whose losses differ most between examples: there memorised examples stand out."""
         last = len(self.steps) - 1
         looked_at = sorted({round(i * last / (_LOOKED_AT - 1)) for i in range(_LOOKED_AT)})
-        losses = [self._behaviour(self.steps[i])[0].clamp(min=1e-300) for i in looked_at]
-        telling = max(losses, key=lambda one: float(one.log().std()))
+        losses = [self._behaviour(self.steps[i])[0] for i in looked_at]
+        telling = max(losses, key=lambda one: float(one.clamp(min=1e-300).log().std()))
         return find_split(telling, advance=lambda share: self._say("looking for the training set", share))
 
     def _stored_rows(self, train: Any, test: Any) -> Split | None:
@@ -257,7 +257,7 @@ def settings_hash(settings: Any) -> str | None:
     return hashlib.sha256(json.dumps(getattr(settings, "fields", settings), sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _numbers(value: Any) -> list[float] | None:
+def _numbers(value: Any) -> list[Any] | None:
     """A list or a tensor of numbers as a list; None where it is neither."""
     if isinstance(value, Tensor) and value.dim() == 1:
         value = value.tolist()
@@ -283,7 +283,7 @@ def _rows(value: Any, p: int) -> Tensor | None:
     return rows if len(rows) and bool(((rows >= 0) & (rows < p**2)).all()) else None
 
 
-def _apart(losses: list[float], measured: Mapping[int, float]) -> float | None:
+def _apart(losses: Sequence[int | float], measured: Mapping[int, float]) -> float | None:
     """How far the file's losses are from those measured at some steps, relative to them (median); None where there is no common step."""
     both = [(losses[step], value) for step, value in measured.items() if step < len(losses)]
     return median([abs(a - b) / abs(a) for a, b in both if a and math.isfinite(a)] or [math.inf]) if both else None

@@ -7,7 +7,6 @@ of a permutation is this contrast, in standard deviations, at the best of nine f
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ FOUND = 6.0
 """Of 20,000 permutations at nine fractions, the best of a network without a trace is near 4.6."""
 _SECOND = 0.75
 """The second best permutation may have no more than this of the best score."""
+_NEARLY = 8.0
+"""Nats that a round number may be less likely."""
 _FRACTIONS = np.arange(1, 10) / 10
 
 
@@ -71,6 +72,7 @@ def find_split(losses: Float64[Tensor, "n"], seeds: int = SEEDS, advance: Callab
     Small seeds come first; where one of them is clearly the one, the others are not tried. `advance` hears the share that is done.
     """
     ranks = centred_ranks(losses)
+    logs = losses.clamp(min=1e-300).log().numpy()
     best: list[tuple[float, int, SplitRecipe]] = []
     tested = 0
     verdict = None
@@ -82,7 +84,7 @@ def find_split(losses: Float64[Tensor, "n"], seeds: int = SEEDS, advance: Callab
                 tested += 1
                 advance(tested / (2 * seeds))
         score, seed, recipe = best[0]
-        verdict = Verdict(recipe, seed, fraction_of(ranks[order(len(ranks), recipe, seed).numpy()]), score, best[1][0], tested)
+        verdict = Verdict(recipe, seed, fraction_of(logs[order(len(ranks), recipe, seed).numpy()]), score, best[1][0], tested)
         if verdict.found:
             break
     assert verdict is not None
@@ -106,16 +108,26 @@ def contrast(ranks: np.ndarray) -> float:
     return float((-np.cumsum(ranks)[counts - 1] / np.sqrt(counts * (1 - counts / n))).max())
 
 
-def fraction_of(ranks: np.ndarray) -> float:
-    """The share of a permutation that was trained on: where the sum of the ranks is lowest; to two digits where these do as well."""
-    n = len(ranks)
-    falling = np.cumsum(ranks)
-    at = int(falling[:-1].argmin()) + 1
+def fraction_of(logs: np.ndarray) -> float:
+    """The share of a permutation that was trained on, given the logarithms of the losses in its order.
+
+    The most likely one, if those before and those after are two normal samples of which the first is lower; a hundredth, where that is nearly
+    as likely, as people choose such.
+    """
+    n = len(logs)
+    x = logs - logs.mean()
+    before = np.arange(1, n)
+    after = n - before
+    low, high = np.cumsum(x)[:-1] / before, -np.cumsum(x)[:-1] / after
+    squares = np.cumsum(x**2)
+    least = 1e-6 * x.var() + 1e-300
+    inside = np.maximum(squares[:-1] / before - low**2, least), np.maximum((squares[-1] - squares[:-1]) / after - high**2, least)
+    likelihood = -(before * np.log(inside[0]) + after * np.log(inside[1])) / 2
+    likelihood[(low > high) | (before < 0.02 * n) | (after < 0.02 * n)] = -np.inf  # a handful always has a small variance
     hundredths = np.arange(1, 100) / 100
     counts = (hundredths * n).astype(int)
-    nearest = int(np.abs(counts - at).argmin())
-    count = max(1, int(counts[nearest]))
-    # A walk of ranks, each of variance 1, wanders no further than this by chance.
-    if falling[count - 1] - falling[at - 1] <= 4 * math.sqrt(abs(count - at)):
-        return float(hundredths[nearest])
-    return (at + 0.5) / n
+    of_hundredths = np.where(counts > 0, likelihood[counts - 1], -np.inf)
+    best = int(of_hundredths.argmax())
+    if of_hundredths[best] >= likelihood.max() - _NEARLY:
+        return float(hundredths[best])
+    return (int(likelihood.argmax()) + 1.5) / n

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .. import __name__ as package
 from ..errors import ConfigError, UsageError, nearest
@@ -141,7 +141,7 @@ class Contents(Frozen):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _one_or_several(cls, value: Any, info: ValidationInfo) -> Any:
+    def _one_or_several(cls, value: Any, info: Any) -> Any:
         return [value] if isinstance(value, str) and info.field_name != "settings_file" else value
 
     @field_validator("settings_file")

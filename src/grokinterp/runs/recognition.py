@@ -54,7 +54,7 @@ def recognise(content: Any, path: Path, name: str, config_file: Path | None, tok
     """
     known = built_in() if name == "auto" else {name: layout_named(name)[0]}
     fitting: list[Recognised] = []
-    failures: list[tuple[int, str, str]] = []
+    failures: list[tuple[int | float, str, str]] = []
     for own, given in known.items():
         layout = given.model_copy(update=dict(tokens))
         try:
@@ -78,7 +78,7 @@ def _specific(layout: Layout) -> tuple[bool, int]:
     return layout.needs_settings, len(layout.marks)
 
 
-def _nothing_fits(name: str, failures: list[tuple[int, str, str]], path: Path) -> DoesNotFit:
+def _nothing_fits(name: str, failures: list[tuple[int | float, str, str]], path: Path) -> DoesNotFit:
     furthest = max(progress for progress, _, _ in failures)
     nearest = [(own, reason) for progress, own, reason in failures if progress == furthest]
     if name == "auto" and furthest == 0:
@@ -161,10 +161,11 @@ def find_task(converted: Converted, wanted: Mapping[str, Any]) -> Found:
     scored.sort(key=lambda one: -one.accuracy)
     others = [one for one in scored if not _same_but_for_tokens(one.section, scored[0].section)]
     _check_clear(scored[:1] + others, converted, wanted)
-    # A network that was trained on one operation alone may take any sign for it.
+    # A network that was trained on one operation alone may take any sign for it, and is surest with the one that it knows. The median:
+    # the mean is that of the few pairs which it gets wrong.
     best = min(
         (one for one in scored if one not in others and one.accuracy >= scored[0].accuracy - _CLEARLY),
-        key=lambda one: float(cross_entropy(one.logits, one.task.targets).mean()),
+        key=lambda one: float(cross_entropy(one.logits, one.task.targets).median()),
     )
     evidence = f"task: {best.task.symbol}, tokens {best.task.layout!r}: right on {best.accuracy:.4f} of all pairs"
     if others:
@@ -197,7 +198,8 @@ def _check_clear(best: list[_Scored], converted: Converted, wanted: Mapping[str,
         sizes = " or ".join(f"{p} elements as {text!r}" for p, text in converted.tokens)
         asked = ", ".join(f"{key} = {value}" for key, value in wanted.items())
         raise UsageError(f"the task asked for ({asked}) is none of a network that takes {sizes}")
-    if len(best) == 1 or best[0].accuracy - best[1].accuracy >= _CLEARLY:
+    # Of few pairs a network gets some right by chance.
+    if len(best) == 1 or best[0].accuracy - best[1].accuracy >= _CLEARLY + best[0].task.n_inputs**-0.5:
         return
     shares = ", ".join(f"{one.task.symbol} {one.accuracy:.3f}" for one in best[:3])
     named = {g for p, _ in converted.tokens for g in groups.of_order(p) if g[0] in "SA"}
