@@ -19,9 +19,7 @@ Weights = dict[str, Tensor]
 def random_weights(config: Any, task: Task, seed: int = 0) -> Weights:
     """Weights in float64 of which none is 0, biases included."""
     generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(shape, generator=generator, dtype=torch.float64) / 4 for name, shape in weight_shapes(config, task).items()
-    }
+    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) / 4 for name, shape in weight_shapes(config, task).items()}
 
 
 def without_biases(weights: Weights, but: str = "") -> Weights:

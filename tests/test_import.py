@@ -319,7 +319,9 @@ def test_a_sign_that_the_network_knows_is_preferred(tmp_path):
 
 
 def test_left_over_keys_are_refused_by_name(tmp_path):
-    with pytest.raises(UsageError, match="as transformer_lens: its state dict holds 'blocks.0.attn.W_gate', which this layout does not know"):
+    with pytest.raises(
+        UsageError, match="as transformer_lens: its state dict holds 'blocks.0.attn.W_gate', which this layout does not know"
+    ):
         imported({**formats.random_weights(SMALL, ADDITION), "blocks.0.attn.W_gate": torch.ones(3)}, tmp_path)
 
 
@@ -379,7 +381,9 @@ def test_pairs_as_training_set(tmp_path):
 
 def test_a_damaged_split_is_named(tmp_path):
     weights = formats.nanda(formats.random_weights(SMALL, ADDITION))
-    run = imported({"model": weights, "train_indices": list(range(10)), "test_indices": list(range(10, 49))}, tmp_path, task="modular_addition")
+    run = imported(
+        {"model": weights, "train_indices": list(range(10)), "test_indices": list(range(10, 49))}, tmp_path, task="modular_addition"
+    )
     data = bytearray((run.path / "split.safetensors").read_bytes())
     data[-1] ^= 1
     (run.path / "split.safetensors").write_bytes(data)
@@ -482,7 +486,7 @@ MISTAKES = [
     (MAPPING.replace("@p+3 of p+4", "@116 of 117"), "the number of elements is needed too"),
     (MAPPING.replace("[model]", "[modle]"), "unknown key 'modle'; did you mean 'model'?"),
     (MAPPING + '\n[contents]\nsettings_file = "x"', "contents.settings_file: needs two names"),
-    (MAPPING + '\n[contents]\nstep = 3', "contents.step: "),
+    (MAPPING + "\n[contents]\nstep = 3", "contents.step: "),
     (MAPPING.replace('act_fn = "relu"', 'act_fn = { default = "relu" }'), "at: is required"),
 ]
 
@@ -541,7 +545,9 @@ def losses_of(p, train, shift, seed=0):
     return torch.tensor(logs).exp()
 
 
-@pytest.mark.parametrize(("recipe", "seed", "fraction"), [("python_shuffle", 0, 0.3), ("torch_randperm", 598, 0.3), ("python_shuffle", 42, 0.75)])
+@pytest.mark.parametrize(
+    ("recipe", "seed", "fraction"), [("python_shuffle", 0, 0.3), ("torch_randperm", 598, 0.3), ("python_shuffle", 42, 0.75)]
+)
 def test_the_split_of_a_network_that_remembers_is_found(recipe, seed, fraction):
     train = split(53 * 53, fraction, recipe, seed).train
     verdict = forensics.find_split(losses_of(53, train, 3.0), seeds=600)

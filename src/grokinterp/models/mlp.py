@@ -85,7 +85,8 @@ def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dty
     """
     fits(weights, mlp_shapes(config, task))
     with deprecation_silenced():
-        from transformer_lens.hook_points import HookedRootModule, HookPoint
+        from transformer_lens import HookedRootModule
+        from transformer_lens.hook_points import HookPoint
 
     activation: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "square": torch.square}
     at_a, at_b = (task.tokens.words.index(word) for word in "ab")

@@ -199,7 +199,7 @@ def _check_clear(best: list[_Scored], converted: Converted, wanted: Mapping[str,
         asked = ", ".join(f"{key} = {value}" for key, value in wanted.items())
         raise UsageError(f"the task asked for ({asked}) is none of a network that takes {sizes}")
     # Of few pairs a network gets some right by chance.
-    if len(best) == 1 or best[0].accuracy - best[1].accuracy >= _CLEARLY + best[0].task.n_inputs**-0.5:
+    if len(best) == 1 or best[0].accuracy - best[1].accuracy >= _CLEARLY + best[0].task.n_inputs ** -0.5:
         return
     shares = ", ".join(f"{one.task.symbol} {one.accuracy:.3f}" for one in best[:3])
     named = {g for p, _ in converted.tokens for g in groups.of_order(p) if g[0] in "SA"}
