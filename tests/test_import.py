@@ -1,4 +1,4 @@
-"""Other people's weights: each layout by files made here of networks whose logits are known, refusals, and the search for the training set."""
+"""Other people's weights: each layout by files made here of networks of known logits, refusals, and the search for the training set."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import foreign_formats as formats
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
+import foreign_formats as formats
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotARun, RunLocked, UsageError
@@ -193,7 +193,7 @@ def test_pizza_without_its_json_asks_for_it_and_takes_another(tmp_path):
     weights = formats.without_biases(formats.random_weights(SMALL, task), but=".mlp.")
     file = formats.pizza(tmp_path, weights, attn_coeff=1)
     other = (tmp_path / "config_abc123.json").rename(tmp_path / "elsewhere.json")
-    with pytest.raises(UsageError, match="as pizza: it needs its settings, .* give them with --config-file"):
+    with pytest.raises(UsageError, match=r"as pizza: it needs its settings, .* give them with --config-file"):
         gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", forensics=False)
     assert gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", config_file=other, forensics=False).steps == [0]
 
@@ -348,7 +348,7 @@ def test_weights_that_do_not_go_together_are_refused(tmp_path, change, says):
 
 @pytest.mark.parametrize("content", [{}, [1, 2], {"model": 3}, {"state_dicts": []}, {"state_dicts": [1], "epochs": [0]}])
 def test_a_file_without_state_dict_is_refused(tmp_path, content):
-    with pytest.raises(UsageError, match="no built-in layout has its keys .* write a mapping"):
+    with pytest.raises(UsageError, match=r"no built-in layout has its keys .* write a mapping"):
         imported(content, tmp_path)
 
 

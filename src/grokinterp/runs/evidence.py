@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -286,7 +285,8 @@ def _rows(value: Any, p: int) -> Tensor | None:
 def _apart(losses: Sequence[int | float], measured: Mapping[int, float]) -> float | None:
     """How far the file's losses are from those measured at some steps, relative to them (median); None where there is no common step."""
     both = [(losses[step], value) for step, value in measured.items() if step < len(losses)]
-    return median([abs(a - b) / abs(a) for a, b in both if a and math.isfinite(a)] or [math.inf]) if both else None
+    apart = [abs(a - b) / abs(a) for a, b in both if a and math.isfinite(a)]
+    return float(torch.tensor(apart, dtype=torch.float64).median()) if apart else None
 
 
 def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -111,8 +111,8 @@ def contrast(ranks: np.ndarray) -> float:
 def fraction_of(logs: np.ndarray) -> float:
     """The share of a permutation that was trained on, given the logarithms of the losses in its order.
 
-    The most likely one, if those before and those after are two normal samples of which the first is lower; a hundredth, where that is nearly
-    as likely, as people choose such.
+    The most likely one, if those before and those after are two normal samples of which the first is lower. A hundredth, where that is
+    nearly as likely: people choose such.
     """
     n = len(logs)
     x = logs - logs.mean()
