@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 import grokinterp as gi
+from grokinterp.cli import main
 
 TINY = {
     "task.p": 7,
@@ -35,3 +37,20 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> gi.Run:
 def tiny_run(tmp_path: Path) -> gi.Run:
     """A finished run of 20 steps with three snapshots."""
     return gi.train(tiny(), tmp_path / "tiny", progress=False)
+
+
+@pytest.fixture
+def grokinterp(capsys, monkeypatch):
+    """Runs the command in this process: returns exit code, stdout and stderr."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["grokinterp", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

@@ -13,26 +13,8 @@ import pytest
 
 import grokinterp as gi
 from conftest import TINY
-from grokinterp.cli import main
 
 TINY_FLAGS = [f"--set={key}={'' if value is None else value}" for key, value in TINY.items()]
-
-
-@pytest.fixture
-def grokinterp(capsys, monkeypatch):
-    """Runs the command in this process: returns exit code, stdout and stderr."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["grokinterp", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_help_starts_in_under_half_a_second():
@@ -72,7 +54,7 @@ def test_json_goes_to_stdout_alone(grokinterp, tmp_path):
     assert json.loads(grokinterp("verify", out, "--json")[1]) == {"files": 7, "damaged": {}}
 
 
-@pytest.mark.parametrize("what", ["tasks", "presets", "measures"])
+@pytest.mark.parametrize("what", ["tasks", "presets", "measures", "layouts"])
 def test_lists_are_tables_and_json(grokinterp, what):
     code, stdout, _ = grokinterp("list", what)
     assert code == 0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .report import Report as Report
     from .report import analyze as analyze
     from .runs import Run as Run
+    from .runs import import_checkpoint as import_checkpoint
     from .runs import load_run as load_run
     from .runs import train as train
     from .tasks import TASKS as TASKS
@@ -39,6 +40,7 @@ _HOMES = {
     "TrainConfig": "training",
     "View": "view",
     "analyze": "report",
+    "import_checkpoint": "runs",
     "key_frequencies": "measures",
     "load_run": "runs",
     "make_task": "tasks",

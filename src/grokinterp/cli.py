@@ -132,6 +132,36 @@ def _key_and_value(text: str) -> tuple[str, Any]:
     return key, toml_value(value)
 
 
+@app.command("import")
+def import_foreign(
+    file: Annotated[Path, typer.Argument(help="A checkpoint by torch.save, pickle or safetensors.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The run directory; made if it is not there.", show_default=False)],
+    layout: Annotated[str, typer.Option(help="A known layout (`grokinterp list layouts`), or a mapping file NAME.toml.")] = "auto",
+    task: Annotated[Optional[str], typer.Option(help="What it learned; by default the task that it does best.")] = None,  # noqa: UP045
+    overrides: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,  # noqa: UP045
+    config_file: Annotated[Optional[Path], typer.Option(help="JSON settings of the network, where not beside the file.")] = None,  # noqa: UP045
+    forensics: Annotated[bool, typer.Option(help="Look for the training set where the file does not name it.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Turn other people's weights into a run directory, and say what was assumed. Nothing in the file is executed."""
+    from .runs import import_checkpoint
+
+    section: dict[str, Any] = {} if task is None else {"name": task}
+    for key, value in map(_key_and_value, overrides or []):
+        if not key.startswith("task."):
+            raise UsageError(f"--set {key}: an import takes keys of the task, such as task.p=113")
+        section[key.removeprefix("task.")] = value
+    run = import_checkpoint(file, out, layout, section, config_file=config_file, forensics=forensics)
+    assert run.imported is not None
+    if as_json:
+        print(json.dumps({"run": str(out), "task": run.config.task, "steps": run.steps, "imported": run.imported}))
+        return
+    print(f"{run.task.symbol}: imported from {file.name} (layout {run.imported['layout']})")
+    for sentence in run.imported["assumed"]:
+        print(f"  {sentence}")
+    print(f"  {len(run.steps)} snapshots in {out}\nNext: grokinterp analyze {out}")
+
+
 @app.command()
 def analyze(
     run_dir: RunDir,
@@ -174,10 +204,10 @@ def _whole_numbers(option: str, text: str) -> list[int]:
 
 @app.command("list")
 def list_known(
-    what: Annotated[str, typer.Argument(help="tasks, presets or measures", show_default=False)],
+    what: Annotated[str, typer.Argument(help="tasks, presets, measures or layouts", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """List the known tasks, presets or measures."""
+    """List the known tasks, presets, measures or layouts."""
     rows: list[dict[str, str]]
     if what == "tasks":
         from .tasks import TASKS, task_parameters
@@ -194,8 +224,12 @@ def list_known(
         from .measures import MEASURES
 
         rows = [{"measure": m.name, "unit": m.unit, "is": _first_line(m.doc), "source": m.ref} for m in MEASURES.values()]
+    elif what == "layouts":
+        from .runs.mapping import built_in
+
+        rows = [{"layout": name, "tokens": " or ".join(known.tokens), "is": known.doc} for name, known in built_in().items()]
     else:
-        raise UsageError(f"there is no list of {what!r}{nearest(what, ['tasks', 'presets', 'measures'])}")
+        raise UsageError(f"there is no list of {what!r}{nearest(what, ['tasks', 'presets', 'measures', 'layouts'])}")
     if as_json:
         print(json.dumps(rows))
     else:

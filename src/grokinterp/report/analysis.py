@@ -94,12 +94,18 @@ class Analysis:
 
     def crossing(self, metric: str, threshold: float) -> Crossing | None:
         """When a metric of the history first reached a threshold; None where it never did."""
-        reached = self.history.index[self.history[metric] >= threshold]
+        known = self.history.dropna(subset=[metric])
+        reached = (known[metric] >= threshold).to_numpy().nonzero()[0]
         if not len(reached):
             return None
         at = int(reached[0])
-        steps = self.history["step"]
+        steps = known["step"]
         return Crossing(int(steps.iloc[max(0, at - 1)]), int(steps.iloc[at]))
+
+    @property
+    def watched(self) -> bool:
+        """Whether accuracies were evaluated more than once, so that it can be said when they rose."""
+        return len(self.history.dropna(subset=["train_accuracy", "test_accuracy"])) > 1
 
     @cached_property
     def phases(self) -> dict[str, list[int]]:
@@ -108,7 +114,7 @@ class Analysis:
         `memorisation` ends where train accuracy reaches 0.99; `plateau` lasts from there until test accuracy reaches 0.5, `generalisation`
         until it reaches 0.99, and `after` to the end. A stretch that did not happen is absent.
         """
-        if self.history.empty:
+        if not self.watched:
             return {}
         ends = [self.crossing("train_accuracy", 0.99), self.crossing("test_accuracy", 0.5), self.crossing("test_accuracy", 0.99)]
         last = int(self.history["step"].iloc[-1])
@@ -136,12 +142,13 @@ class Analysis:
             "schema": SCHEMA,
             "run": {
                 "name": self.name,
-                "seed": run.config.seed,
+                "seed": None if run.imported else run.config.seed,
                 "snapshots": len(run.steps),
                 "first_step": run.steps[0],
                 "last_step": run.steps[-1],
                 "finished": run.finished,
                 "versions": run.record["versions"],
+                **({"imported": run.imported} if run.imported else {}),
             },
             "task": {**run.config.task, "symbol": run.task.symbol, "examples": run.task.n_inputs},
             "step": self.step,

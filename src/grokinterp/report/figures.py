@@ -52,8 +52,9 @@ def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
     history = a.history
     figure = _figure("step (optimiser updates)", label, 320)
     for part, colour in (("train", TRAIN), ("test", TEST)):
-        figure.add_scatter(x=history["step"], y=history[f"{part}_{metric}"], name=part, mode="lines", line={"color": colour, "width": 2})
-    snapshots = history[history["step"].isin(a.run.steps)]
+        known = history.dropna(subset=[f"{part}_{metric}"])
+        figure.add_scatter(x=known["step"], y=known[f"{part}_{metric}"], name=part, mode="lines", line={"color": colour, "width": 2})
+    snapshots = history[history["step"].isin(a.run.steps)].dropna(subset=[f"test_{metric}"])
     figure.add_scatter(
         x=snapshots["step"], y=snapshots[f"test_{metric}"], name="snapshots", mode="markers",
         marker={"symbol": "line-ns-open", "size": 9, "color": TEST},

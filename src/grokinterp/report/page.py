@@ -58,6 +58,7 @@ def render(a: Analysis) -> str:
         a=a,
         verdict=verdict(a),
         facts=facts(a),
+        training=training(a),
         sections=[(s, [(next(numbered), panel, _json(panel.figure)) for panel in s.panels]) for s in sections],
         rows=list(_rows(a)),
         style=Markup((folder / "page.css").read_text(encoding="utf-8")),
@@ -97,6 +98,21 @@ def verdict(a: Analysis) -> str:
     return f"No: it has {'memorised and ' if train >= 0.99 else ''}not generalised. {100 * right:.1f} % of the unseen examples are right."
 
 
+def training(a: Analysis) -> str:
+    """How it was trained, as far as that is known."""
+    t, imported = a.run.config.training, a.run.imported
+    told = {
+        "optimizer": t.optimizer,
+        "lr": f"lr {t.lr}",
+        "weight_decay": f"weight decay {t.weight_decay}",
+        "fraction": f"{t.fraction:.0%} of the table",
+        "split": f"{t.split}, seed {t.split_seed}",
+    }
+    if imported is None:
+        return ", ".join([*told.values(), f"weights from seed {a.run.config.seed}"])
+    return ", ".join(text for key, text in told.items() if key in imported["training"]) or "not known"
+
+
 def facts(a: Analysis) -> list[tuple[str, str]]:
     """What the reader wants next: did it generalise, when, with which frequencies, how sure."""
     accuracy, loss = a.values["accuracy"], a.values["loss"]
@@ -105,11 +121,15 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         ("Accuracy", ", ".join(f"{part} {100 * float(accuracy.sel(part=part)):.2f} %" for part in parts)),
         ("Loss", ", ".join(f"{part} {number(float(loss.sel(part=part)))}" for part in parts) + " nats"),
     ]
+    if a.run.imported:
+        found.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
     train, test = a.crossing("train_accuracy", 0.99), a.crossing("test_accuracy", 0.99)
-    if test is not None:
+    if not a.watched:
+        pass  # nobody was there to see when
+    elif test is not None:
         delay = f"; train accuracy did by step {train.by:,}" if train else ""
         found.append(("When", f"test accuracy first reached 99 % after step {test.before:,} and by step {test.by:,}{delay}"))
-    elif not a.history.empty:
+    else:
         memorised = f"train accuracy reached 99 % by step {train.by:,}" if train else "train accuracy never reached 99 %"
         found.append(("When", f"{memorised}; test accuracy never did"))
     if a.keys is None:

@@ -6,6 +6,7 @@ manifest.jsonl                       one line per committed snapshot; appending 
 metrics.jsonl                        one line per evaluation
 resume/{a,b}.safetensors             everything that the rest of a run depends on; sealed, alternating
 lock                                 held by the trainer; host and pid inside
+split.safetensors                    of an imported run that came with its own rows
 """
 
 from __future__ import annotations
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SLOTS = ("a", "b")
-_KEY_OF = {"manifest.jsonl": "sha256", "metrics.jsonl": "train_loss"}
-"""What tells the lines of one log from those of the other."""
 
 
 class Run:
@@ -80,23 +79,43 @@ class Run:
         """The task that the run learns."""
         return self.config.make_task()
 
+    @property
+    def imported(self) -> dict[str, Any] | None:
+        """Where the run was imported from, and what was assumed; None where it was trained here."""
+        found: dict[str, Any] | None = self.record.get("imported")
+        return found
+
     @cached_property
-    def split(self) -> Split:
-        """The training and test rows of the task's table, made again from the recipe and checked against the recorded hash.
+    def split(self) -> Split | None:
+        """The training and test rows of the task's table: made again from the recipe, or read where they were stored; both are checked.
+
+        None where it is not known which examples an imported network was trained on.
 
         Raises:
-            DamagedFile: this machine's recipe gives other rows than the run was trained on.
+            DamagedFile: this machine's recipe gives other rows than the run was trained on, or the stored rows are damaged.
         """
+        record = self.record["split"]
+        if record is None:
+            return None
+        if "file" in record:
+            return self._stored_split(record)
         split = self.config.make_split(self.task)
-        if rows_hash(split.train) != self.record["split"]["sha256"]:
+        if rows_hash(split.train) != record["sha256"]:
             raise DamagedFile(
                 f"{self.path}: the split recipe {self.config.training.split} gives other rows here than those that the run was trained on"
             )
         return split
 
+    def _stored_split(self, record: dict[str, Any]) -> Split:
+        rows = safetensors.torch.load(read_hashed(self.path / record["file"], record["file_sha256"], "the split"))
+        return Split(rows["train"], rows["test"])
+
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row per evaluation: step, losses (nats, or squared error), accuracies (shares), norm of the last gradient."""
+        """One row per evaluation: step, losses (nats, or squared error), accuracies (shares), norm of the last gradient.
+
+        Of an imported run, what its file holds and what could be measured; the rest is NaN.
+        """
         import pandas as pd
 
         columns = ["step", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "grad_norm"]
@@ -152,12 +171,10 @@ class Run:
         run.json and both logs were checked when the run was opened.
         """
         yield from ((name, None) for name in ("run.json", "manifest.jsonl", "metrics.jsonl") if (self.path / name).exists())
+        if (split := self.record["split"]) and "file" in split:
+            yield split["file"], _problem(self.path / split["file"], split["file_sha256"], "the split")
         for record in self._committed:
-            try:
-                read_hashed(self.path / record["file"], record["sha256"], f"step {record['step']}")
-                yield record["file"], None
-            except DamagedFile as error:
-                yield record["file"], str(error)
+            yield record["file"], _problem(self.path / record["file"], record["sha256"], f"step {record['step']}")
         if not self.finished and self._evaluated and not any(resume_file(self.path, slot).exists() for slot in SLOTS):
             yield "resume", f"{self.path / 'resume'} holds no state, so this run cannot be continued; its snapshots can be analysed"
         for slot in SLOTS:
@@ -172,13 +189,22 @@ class Run:
 
     def _log(self, name: str, expected: int | None) -> list[dict[str, Any]]:
         records, _ = read_log(self.path / name, whole=self.finished is not None)
-        if any(_KEY_OF[name] not in record for record in records):
+        if any(("sha256" in record) != (name == "manifest.jsonl") for record in records):
             raise DamagedFile(f"{self.path / name} is damaged: its lines are not those of a {name}; restore it from a copy")
         if expected is not None and (len(records) < expected or (self.finished and len(records) != expected)):
             raise DamagedFile(
                 f"{self.path / name} is damaged: it has {len(records)} lines and {expected} were written; restore it from a copy"
             )
         return records
+
+
+def _problem(file: Path, sha256: str, what: str) -> str | None:
+    """What is wrong with a file whose sha256 is known; None where nothing is."""
+    try:
+        read_hashed(file, sha256, what)
+    except DamagedFile as error:
+        return str(error)
+    return None
 
 
 def load_run(path: str | Path) -> Run:

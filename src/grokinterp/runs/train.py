@@ -7,11 +7,8 @@ the snapshot. So whatever was lost by a kill is made again, from a state that is
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import signal
 import socket
@@ -31,7 +28,8 @@ from ..errors import ConfigError, DamagedFile, Diverged, GrokinterpError, Interr
 from ..models import Weights
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
 from .files import TEMPORARY, UNSEALED, Log, reading, remove, replace, sealed, writing
-from .run import FORMAT, SLOTS, Run, read_resume, read_run_json, resume_file, rows_hash
+from .record import new_record, packed_snapshot, write_record
+from .run import SLOTS, Run, read_resume, read_run_json, resume_file
 
 _SECONDS_BETWEEN_RESUME_STATES = 5.0
 
@@ -87,7 +85,11 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
         if (path / "run.json").exists():
             if not resume:
                 raise UsageError(f"{path} already holds a run, and resuming was not wanted: choose another directory")
-            found = TrainConfig.make(read_run_json(path)["config"])
+            record = read_run_json(path)
+            if "imported" in record:
+                source = record["imported"]["file"]
+                raise ConfigError(f"{path} was imported from {source} and cannot be trained on: choose another directory")
+            found = TrainConfig.make(record["config"])
             if differ := differences(found, config):
                 raise ConfigError(
                     f"{path} holds a run of another configuration: {'; '.join(_both_values(key, found, config) for key in differ)}; "
@@ -192,31 +194,9 @@ class _Writer:
 
     def _new_record(self) -> dict[str, Any]:
         task = self.config.make_task()
-        split = self.config.make_split(task)
-        record = {
-            "format": FORMAT,
-            "seal": UNSEALED,
-            "config": self.config.model_dump(mode="json", exclude_none=True),
-            "task": {
-                "name": task.name,
-                "symbol": task.symbol,
-                "examples": task.n_inputs,
-                "answers": task.n_answers,
-                "tokens": task.d_vocab,
-            },
-            "split": {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},
-            "versions": {
-                "python": platform.python_version(),
-                **{name: importlib.metadata.version(name) for name in ("grokinterp", "torch", "transformer-lens")},
-            },
-            "finished": None,
-        }
-        self._write_record(record)
+        record = new_record(self.config, task, self.config.make_split(task))
+        write_record(self.path, record)
         return record
-
-    def _write_record(self, record: dict[str, Any]) -> None:
-        text = json.dumps(record | {"seal": UNSEALED}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        replace(self.path / "run.json", sealed(text.encode()))
 
     @property
     def last_good_snapshot(self) -> str:
@@ -276,10 +256,7 @@ class _Writer:
             self._finish(snapshot, trainer)
 
     def _commit_weights(self, step: int, weights: Weights) -> None:
-        name = f"snapshots/step_{step:08d}.safetensors"
-        tensors = {key: weight.detach().cpu().contiguous() for key, weight in weights.items()}
-        data = safetensors.torch.save(tensors, {"step": str(step)})
-        record = {"step": step, "file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        data, record = packed_snapshot(step, weights)
         if step <= _last_step(self._manifest):
             # Only after falling back to the older resume state: these weights were committed before the newer one was damaged.
             if record not in self._manifest.records:
@@ -288,7 +265,7 @@ class _Writer:
                     f"torch or the machine has changed: train into another directory"
                 )
             return
-        replace(self.path / name, data)
+        replace(self.path / record["file"], data)
         self._manifest.append(record)
         self._manifest.sync()
 
@@ -299,7 +276,7 @@ class _Writer:
         reason = "all steps done" if snapshot.step == self.config.training.steps else f"{self.config.training.stop_when} was reached"
         account = {"snapshots": len(self._manifest.records), "evaluations": len(self._metrics.records)}
         self.record["finished"] = {"step": snapshot.step, "reason": reason, **account}
-        self._write_record(self.record)
+        write_record(self.path, self.record)
 
 
 def _release(lock: int) -> None:

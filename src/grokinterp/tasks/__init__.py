@@ -3,7 +3,8 @@
 from . import groups, modular
 from .base import TASKS, Task, free_memory, make_task, task, task_parameters
 from .circle import Circle
-from .split import Split, SplitRecipe, split
+from .layout import parse
+from .split import Split, SplitRecipe, order, split
 
 __all__ = [
     "TASKS",
@@ -15,6 +16,8 @@ __all__ = [
     "groups",
     "make_task",
     "modular",
+    "order",
+    "parse",
     "split",
     "task",
     "task_parameters",

@@ -48,6 +48,13 @@ def order(group: str) -> int:
     return {"C": lambda: n, "D": lambda: 2 * n, "S": lambda: math.factorial(n), "A": lambda: math.factorial(n) // 2}[kind]()
 
 
+def of_order(n: int) -> list[str]:
+    """The groups that have n elements: of 6, C6, D3 and S3."""
+    dihedral = [f"D{n // 2}"] if n % 2 == 0 and n >= 6 else []
+    smallest = {"S": 2, "A": 3}
+    return [f"C{n}", *dihedral, *(f"{kind}{k}" for kind, least in smallest.items() for k in range(least, 13) if order(f"{kind}{k}") == n)]
+
+
 def permutations(group: str) -> Int[Tensor, "order n"]:
     """The elements of S_n or A_n in one-line notation, in the documented order."""
     everyone = torch.tensor(list(itertools.permutations(range(int(group[1:])))))

@@ -35,13 +35,17 @@ def split(n: int, fraction: float, recipe: SplitRecipe = "python_shuffle", seed:
     Raises:
         ConfigError: one of the two parts would be empty.
     """
-    if recipe == "python_shuffle":
-        rows = list(range(n))
-        random.Random(seed).shuffle(rows)
-        order = torch.tensor(rows)
-    else:
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    rows = order(n, recipe, seed)
     n_train = int(fraction * n)
     if not 0 < n_train < n:
         raise ConfigError(f"training.fraction: {fraction} of {n} examples leaves {n_train} to train on and {n - n_train} to test on")
-    return Split(order[:n_train], order[n_train:])
+    return Split(rows[:n_train], rows[n_train:])
+
+
+def order(n: int, recipe: SplitRecipe, seed: int) -> Int[Tensor, "n"]:
+    """The row numbers 0..n-1 in the order of a recipe; the training set is a beginning of it."""
+    if recipe == "python_shuffle":
+        rows = list(range(n))
+        random.Random(seed).shuffle(rows)
+        return torch.tensor(rows)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

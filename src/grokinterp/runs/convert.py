@@ -1,0 +1,284 @@
+"""A foreign checkpoint under a layout -> our weights and the configuration of the network that they belong to.
+
+Every key of the state dict must be accounted for: a weight, a copy of one, or something that the layout ignores by name.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import einops
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, GrokinterpError, UsageError
+from ..models import NetworkConfig, Weights, is_bias, network_config
+from .foreign import Record
+from .mapping import Layout, Lookup, Paths, Source, axis_names, our_axes
+
+_OPTIONAL = re.compile(r"\.(ln1|ln2|mlp)\.|^ln_final\.")
+"""A network without normalisation, or without MLPs, is one too."""
+_GIVEN_BY_THE_MODEL = {"head": "n_heads", "d_head": "d_head", "d_model": "d_model", "d_mlp": "d_mlp"}
+_MOST_LAYERS = 64
+NOTHING = object()
+
+
+class DoesNotFit(UsageError):
+    """The file is not of this layout.
+
+    Attributes:
+        progress: how many stages it had passed, of: keys (then the share of them), shapes, tokens, settings.
+    """
+
+    def __init__(self, message: str, progress: int | float) -> None:
+        super().__init__(message)
+        self.progress = progress
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a state dict says under a layout.
+
+    Attributes:
+        model: the configuration of the network; `d_vocab_out` is its number of logits.
+        tokens: how an example may be written: numbers of elements, and layouts of tokens.
+        weights: under our names, in our shapes.
+        assumed: what neither the file nor its settings say.
+    """
+
+    model: NetworkConfig
+    tokens: list[tuple[int, str]]
+    weights: Weights
+    assumed: list[str]
+
+
+def found(content: Any, settings: Any, path: str) -> Any:
+    """What is at a dotted path that begins with `file` or `settings`; NOTHING where there is nothing."""
+    value: Any = {"file": content, "settings": settings}
+    for part in path.split("."):
+        value = value.fields if isinstance(value, Record) else value
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list | tuple) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return NOTHING
+    return value
+
+
+def first(content: Any, paths: Paths) -> Any:
+    """What is at the first of several paths into the checkpoint that leads to something; NOTHING where none does."""
+    places = (content if path == "." else found(content, None, f"file.{path}") for path in paths)
+    return next((value for value in places if value is not NOTHING and value is not None), NOTHING)
+
+
+def looked_up(lookup: Lookup, content: Any, settings: Any) -> Any:
+    """The value of a Lookup; NOTHING where it is nowhere and there is no default."""
+    value = found(content, settings, lookup.at)
+    if value is NOTHING:
+        return NOTHING if lookup.default is None else lookup.default
+    value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    return lookup.values.get(str(value), value)
+
+
+def is_state_dict(value: Any) -> bool:
+    """Whether this is a dict of tensors by name."""
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
+def state_dicts(layout: Layout, content: Any) -> list[Mapping[str, Tensor]]:
+    """The state dicts in a checkpoint: its snapshots in order, then the single one where there is one.
+
+    Raises:
+        DoesNotFit: there is none.
+    """
+    snapshots = first(content, layout.contents.snapshots)
+    several = list(snapshots) if isinstance(snapshots, list | tuple) else []
+    places = (content if path == "." else found(content, None, f"file.{path}") for path in layout.contents.weights)
+    single = [place for place in places if is_state_dict(place)][:1]
+    if not (several or single) or not all(is_state_dict(one) for one in several):
+        raise DoesNotFit("it holds no state dict, that is a dictionary of tensors by name", 0)
+    return several + single
+
+
+def convert(layout: Layout, state: Mapping[str, Tensor], content: Any, settings: Any) -> Converted:
+    """
+    Raises:
+        DoesNotFit: keys, shapes or settings are not those of the layout; the message names the first that is not.
+    """
+    sources = _sources(layout, state)
+    facts, assumed, unknown = _facts(layout, content, settings)
+    sizes = _sizes({name: (state[source.key], source) for name, source in sources.items()}, facts)
+    tokens = _tokens(layout, sizes)
+    _check_settings(layout, settings, unknown)
+    weights = {name: _rearranged(layout.kind, name, state[source.key], source, sizes) for name, source in sources.items()}
+    _check_copies(layout, state, sources)
+    n_layers = 1 + max((int(name.split(".")[1]) for name in weights if name.startswith("blocks.")), default=0)
+    if layout.kind == "transformer":
+        facts = {"n_layers": n_layers, "n_heads": sizes["head"], "d_head": sizes["d_head"], "d_model": sizes["d_model"]} | facts
+        facts |= {"d_mlp": sizes.get("d_mlp", 0), "train_biases": _biases(weights)}
+        if facts.get("normalization", "auto") == "auto":
+            facts["normalization"] = "LN" if "ln_final.b" in weights else "RMS" if "ln_final.w" in weights else "none"
+            assumed += ["no normalisation (there are no weights of one)"] if facts["normalization"] == "none" else []
+    else:
+        facts = {key: sizes[key] for key in ("d_model", "d_mlp", "d_out") if key in sizes} | facts
+        facts["biases"] = any(map(is_bias, weights))
+    try:
+        model = network_config({"kind": layout.kind, **facts, "d_vocab_out": sizes["out"]})
+    except ConfigError as error:
+        raise DoesNotFit(f"such a network cannot be expressed: {error}", 3) from None
+    return Converted(model, tokens, weights, assumed)
+
+
+def _biases(weights: Weights) -> str:
+    biases = [name for name in weights if is_bias(name)]
+    return "none" if not biases else "mlp" if all(".mlp." in name for name in biases) else "all"
+
+
+def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
+    """For each of our weights that the file has, layers numbered, where it comes from."""
+    if missing := [mark for mark in layout.marks if mark not in state]:
+        raise DoesNotFit(f"its state dict has no {missing[0]}", 0)
+    patterns = [_layer(source.key) for source in layout.weights.values() if "{layer}" in source.key]
+    numbers = [int(match[1]) for pattern in patterns for key in state if (match := pattern.fullmatch(key))]
+    n_layers = 1 + max(numbers, default=0)
+    if n_layers > _MOST_LAYERS:
+        raise DoesNotFit(f"it has a layer {n_layers - 1}, and networks of up to {_MOST_LAYERS} layers are read", 0)
+    sources: dict[str, Source] = {}
+    for target, source in layout.weights.items():
+        for layer in range(n_layers if "{layer}" in source.key else 1):
+            name, key = target.replace("{layer}", str(layer)), source.key.replace("{layer}", str(layer))
+            if key in state:
+                sources[name] = source.model_copy(update={"key": key})
+            elif not (is_bias(name) or (layout.kind == "transformer" and _OPTIONAL.search(name))):
+                raise DoesNotFit(f"its state dict has no {key}", 0)
+    ignored = [_layer(pattern) for pattern in (*layout.ignore, *layout.copies)]
+    used = {source.key for source in sources.values()}
+    left_over = sorted(key for key in state if key not in used and not any(pattern.fullmatch(key) for pattern in ignored))
+    if left_over:
+        more = f" and {len(left_over) - 1} more" if len(left_over) > 1 else ""
+        accounted = 1 - len(left_over) / len(state)
+        raise DoesNotFit(f"its state dict holds {left_over[0]!r}{more}, which this layout does not know", accounted)
+    return sources
+
+
+def _layer(pattern: str) -> re.Pattern[str]:
+    """A key with {layer} in it as an expression whose group is the layer's number."""
+    return re.compile(re.escape(pattern).replace(re.escape("{layer}"), r"(\d{1,4})", 1))
+
+
+def _facts(layout: Layout, content: Any, settings: Any) -> tuple[dict[str, Any], list[str], list[str]]:
+    """What is known of the network without its weights, what of that is assumed, and what is to be found in settings and is not there."""
+    facts: dict[str, Any] = {}
+    assumed, unknown = [], []
+    for key, item in layout.model.items():
+        value = looked_up(item, content, settings) if isinstance(item, Lookup) else item
+        if value is NOTHING:
+            unknown.append(item.at)
+            continue
+        facts[key] = value
+        if value != "auto" and not (isinstance(item, Lookup) and found(content, settings, item.at) is not NOTHING):
+            assumed.append(f"{key} = {value}")
+    return facts, assumed, unknown
+
+
+def _check_settings(layout: Layout, settings: Any, unknown: list[str]) -> None:
+    if layout.needs_settings and settings is None:
+        where = f" beside it ({layout.contents.settings_file})" if layout.contents.settings_file else ""
+        raise DoesNotFit(f"it needs its settings, which are not there{where}: give them with --config-file", 3)
+    if unknown:
+        raise DoesNotFit(f"its settings do not say {unknown[0].removeprefix('settings.')}", 3)
+    for key, allowed in layout.requires.items():
+        value = found(None, settings, f"settings.{key}")
+        if value is not NOTHING and value not in allowed and str(value) not in map(str, allowed):
+            raise DoesNotFit(f"its settings have {key} = {value!r}, and only {' or '.join(map(str, allowed))} can be expressed", 3)
+
+
+def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
+    """How an example may be written: numbers of elements, and layouts of tokens."""
+    if missing := [axis for axis in ("vocab", "out") if axis not in sizes]:
+        raise DoesNotFit(f"none of its weights has the axis {missing[0]}", 1)
+    tokens = [(p, text) for p, text in layout.examples(sizes["vocab"], sizes.get("pos")) if p <= sizes["out"]]
+    if not tokens:
+        takes = f"{sizes['pos']} tokens" if "pos" in sizes else "tokens"
+        raise DoesNotFit(
+            f"it takes {takes} of {sizes['vocab']} kinds and gives {sizes['out']} logits, which is no example of two operands written as "
+            f"{' or '.join(map(repr, layout.tokens))}: a mapping with other `tokens` could say how it is to be read",
+            2,
+        )
+    return tokens
+
+
+def _sizes(tensors: Mapping[str, tuple[Tensor, Source]], facts: Mapping[str, Any]) -> dict[str, int]:
+    """The size of every axis, by name, from the shapes of all tensors together."""
+    sizes = {axis: facts[key] for axis, key in _GIVEN_BY_THE_MODEL.items() if isinstance(facts.get(key), int)} | {"operand": 2}
+    open_axes = {""}
+    while open_axes:
+        known = len(sizes)
+        open_axes = set()
+        for tensor, source in tensors.values():
+            open_axes |= _solve(tensor, source, sizes)
+        if open_axes and len(sizes) == known:
+            axis = sorted(open_axes)[0]
+            key = _GIVEN_BY_THE_MODEL.get(axis, axis)
+            raise DoesNotFit(f"shapes alone do not tell {key}: a mapping says it under [model], {key} = ...", 2)
+    return sizes
+
+
+def _solve(tensor: Tensor, source: Source, sizes: dict[str, int]) -> set[str]:
+    """Adds to `sizes` what one tensor's shape tells; the axes that it cannot tell yet."""
+    groups = [axis_names(group) for group in re.findall(r"\([^)]*\)|\w+", source.axes)]
+    wrong = DoesNotFit(f"{source.key} has the shape {list(tensor.shape)}, which is no {source.axes!r}", 1)
+    if len(groups) != tensor.dim() or not tensor.is_floating_point():
+        raise wrong
+    own = {**sizes, "part": source.index_and_count[1]}
+    unsolved: set[str] = set()
+    for group, size in zip(groups, tensor.shape, strict=True):
+        unknown = [axis for axis in group if axis not in own]
+        rest = math.prod(own[axis] for axis in group if axis in own)
+        if size < 1 or size % rest or (not unknown and size != rest):
+            where = {axis: own[axis] for axis in group if axis in own}
+            raise DoesNotFit(f"{wrong}" + (f" with {', '.join(f'{a} {n}' for a, n in where.items())}" if where else ""), 1)
+        if len(unknown) == 1:
+            sizes[unknown[0]] = own[unknown[0]] = size // rest
+        elif unknown:
+            unsolved |= set(unknown)
+    return unsolved
+
+
+def _rearranged(kind: str, name: str, tensor: Tensor, source: Source, sizes: Mapping[str, int]) -> Tensor:
+    """Our weight out of a foreign tensor, in memory of its own."""
+    ours = our_axes(kind, re.sub(r"^blocks\.\d+\.", "blocks.{layer}." if kind == "transformer" else "blocks.0.", name), source.axes)
+    assert ours is not None
+    index, count = source.index_and_count
+    fused = "part" in axis_names(source.axes)
+    known = {axis: count if axis == "part" else sizes[axis] for axis in axis_names(source.axes)}
+    turned = einops.rearrange(tensor, f"{source.axes} -> {'part ' if fused else ''}{ours}", **known)
+    weight = (turned[index] if fused else turned).detach().cpu()
+    weight = weight if weight.dtype == torch.float64 else weight.to(torch.float32)
+    if not weight.isfinite().all():
+        raise GrokinterpError(f"{source.key} holds numbers that are not finite: the network had diverged")
+    return weight.clone(memory_format=torch.contiguous_format)
+
+
+def _check_copies(layout: Layout, state: Mapping[str, Tensor], sources: Mapping[str, Source]) -> None:
+    for key, target in layout.copies.items():
+        if key in state and not (target in sources and torch.equal(state[key], state[sources[target].key])):
+            raise DoesNotFit(f"{key!r} is not the copy of {target} that it is in this layout: what it does there is not known", 2)
+
+
+def completed(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> Weights:
+    """The weights with every bias that the file lacks at 0, in the order of the computation.
+
+    Raises:
+        DoesNotFit: a weight is missing, or one is there that this network has no place for.
+    """
+    if odd := sorted(weights.keys() - shapes.keys()) or sorted(n for n in shapes.keys() - weights.keys() if not is_bias(n)):
+        what = "no place for" if odd[0] in weights else "no"
+        raise DoesNotFit(f"such a network cannot be expressed: it has {what} {odd[0]}", 3)
+    dtype = max((w.dtype for w in weights.values()), key=lambda d: d.itemsize)
+    return {name: weights[name] if name in weights else torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}

@@ -1,0 +1,173 @@
+"""A foreign checkpoint -> a run directory like any other, whole or not there at all.
+
+What the file does not say is found by trying (recognition.py), found in the network's behaviour (forensics.py), or assumed; every
+assumption is a sentence in run.json.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from ..errors import NotARun, RunLocked
+from .evidence import Import, Request, Say, settings_hash
+from .files import Log, replace, sync_folder, writing
+from .foreign import read_foreign
+from .recognition import find_task, read_settings, recognise
+from .record import new_record, packed_snapshot, write_record
+from .run import Run, read_run_json
+
+
+def import_checkpoint(
+    path: str | Path,
+    out: str | Path,
+    layout: str = "auto",
+    task: str | Mapping[str, Any] | None = None,
+    *,
+    config_file: str | Path | None = None,
+    forensics: bool = True,
+    progress: bool | None = None,
+) -> Run:
+    """Turns other people's weights into a run directory and returns the run; `run.imported["assumed"]` says what was taken for granted.
+
+    Args:
+        path: a file by torch.save, pickle or safetensors; nothing in it is executed.
+        out: the run directory; made if it is not there. Where it already holds this import, that is returned.
+        layout: the name of a built-in layout, the path of a mapping file, or "auto".
+        task: the name of the task, or a section [task] with some of its keys; by default the one that the network does best.
+        config_file: JSON settings of the network, where they are not beside the checkpoint.
+        forensics: whether to look for the training set where the file does not name it. Takes up to a minute.
+        progress: whether to show a progress bar on stderr; by default where that is a terminal.
+
+    Raises:
+        UsageError: the file is no checkpoint, fits no layout, or no task is clearly its network's; the reason is in the message.
+        GrokinterpError: the file is damaged, or asks to run something.
+        NotARun: the directory holds something else.
+    """
+    path, out = Path(path), Path(out)
+    wanted = {"name": task} if isinstance(task, str) else dict(task or {})
+    request = Request(path, layout, wanted, None if config_file is None else Path(config_file), forensics)
+    if _holds_this_import(out, request):
+        return Run(out)
+    with _shown(progress) as say:
+        say("reading", 0)
+        content = read_foreign(path)
+        tokens = {"tokens": [wanted["layout"]], "p": wanted.get("p")} if "layout" in wanted else {}
+        known = recognise(content, path, layout, request.config_file, tokens)
+        say("trying tasks", 0)
+        found = find_task(known.last, wanted)
+        imported = Import(request, content, known, found, say)
+        _write(out, imported)
+    return Run(out)
+
+
+def _holds_this_import(out: Path, request: Request) -> bool:
+    """Whether the directory holds just what would be written; False where it is empty or not there.
+
+    Raises:
+        NotARun: it holds something else; the message says what differs.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not (out / "run.json").is_file():
+        what = "is not empty and holds no run" if out.is_dir() else "is a file"
+        raise NotARun(f"{out} {what}: choose a new or an empty directory")
+    record = read_run_json(out)
+    there = record.get("imported")
+    if there is None:
+        raise NotARun(f"{out} holds a run that was trained, not this import: choose another directory")
+    task = record["config"]["task"]
+    differs = {
+        "file": there["sha256"] != request.sha256,
+        "layout": request.mapping_sha256 not in (None, there["mapping_sha256"]),
+        "task": any(task.get(key) != value for key, value in request.task.items()),
+        "settings": request.config_file is not None and settings_hash(read_settings(request.config_file)) != there["settings_sha256"],
+        "use of forensics": request.forensics and there["split"] == "not looked for",
+    }
+    if any(differs.values()):
+        what = ", ".join(name for name, is_so in differs.items() if is_so)
+        raise NotARun(f"{out} holds the import of {there['file']} with another {what}: choose another directory")
+    return True
+
+
+def _write(out: Path, imported: Import) -> None:
+    with _new_directory(out) as folder:
+        with writing(out):
+            (folder / "snapshots").mkdir()
+        manifest = Log(folder / "manifest.jsonl")
+        try:
+            for step in imported.steps:
+                data, line = packed_snapshot(step, imported.weights(step))
+                replace(folder / line["file"], data)
+                manifest.append(line)
+            manifest.sync()
+        finally:
+            manifest.close()
+        metrics = Log(folder / "metrics.jsonl")
+        try:
+            for evaluation in imported.evaluations():
+                metrics.append(evaluation)
+            metrics.sync()
+        finally:
+            metrics.close()
+        record = new_record(imported.config, imported.found.task, imported.split, imported=imported.record)
+        if imported.split is not None and imported.recipe == "stored":
+            rows = safetensors.torch.save({"train": imported.split.train.contiguous(), "test": imported.split.test.contiguous()})
+            replace(folder / "split.safetensors", rows)
+            record["split"] |= {"file": "split.safetensors", "file_sha256": hashlib.sha256(rows).hexdigest()}
+        account = {"snapshots": len(manifest.records), "evaluations": len(metrics.records)}
+        record["finished"] = {"step": imported.steps[-1], "reason": "imported", **account}
+        write_record(folder, record)
+
+
+@contextmanager
+def _new_directory(out: Path) -> Iterator[Path]:
+    """A directory beside `out` that takes its name when all is written; what an interrupted import has left there is removed first."""
+    out = out.absolute()
+    folder = out.with_name(f".{out.name}.importing")
+    with writing(out):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunLocked(f"another process is importing into {out}: wait for it, or choose another directory") from None
+        try:
+            with writing(out):
+                for leftover in folder.iterdir():
+                    if leftover.name != "lock":
+                        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            yield folder
+            with writing(out):
+                sync_folder(folder)
+                os.rename(folder, out)
+                sync_folder(out.parent)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _shown(progress: bool | None) -> Iterator[Say]:
+    """A bar on stderr with what is being done; nothing where that is no terminal."""
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield lambda text, share: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1)
+        yield lambda text, share: bar.update(task, description=text, completed=share)

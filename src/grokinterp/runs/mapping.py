@@ -1,0 +1,289 @@
+"""How a family of foreign checkpoints is laid out, as a small TOML file: which key is which of our weights, with which axes.
+
+The built-in ones are in layouts/; a user's own is given by its path. docs/import.md explains every key. Knows nothing of tensors.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from .. import __name__ as package
+from ..errors import ConfigError, UsageError, nearest
+from ..frozen import Frozen, checked
+from ..tasks import parse
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TRANSFORMER = {
+    "embed.W_E": "vocab d_model",
+    "pos_embed.W_pos": "pos d_model",
+    **{f"blocks.{{layer}}.{norm}.{key}": "d_model" for norm in ("ln1", "ln2") for key in "wb"},
+    **{f"blocks.{{layer}}.attn.W_{letter}": "head d_model d_head" for letter in "QKV"},
+    **{f"blocks.{{layer}}.attn.b_{letter}": "head d_head" for letter in "QKV"},
+    "blocks.{layer}.attn.W_O": "head d_head d_model",
+    "blocks.{layer}.attn.b_O": "d_model",
+    "blocks.{layer}.mlp.W_in": "d_model d_mlp",
+    "blocks.{layer}.mlp.b_in": "d_mlp",
+    "blocks.{layer}.mlp.W_out": "d_mlp d_model",
+    "blocks.{layer}.mlp.b_out": "d_model",
+    "ln_final.w": "d_model",
+    "ln_final.b": "d_model",
+    "unembed.W_U": "d_model out",
+    "unembed.b_U": "out",
+}
+"""Our weights and their axes, in our order."""
+
+MLP = {
+    "embed.W_E": "vocab d_model",
+    "embed_a.W_E": "vocab d_model",
+    "embed_b.W_E": "vocab d_model",
+    "blocks.0.mlp.W_in": "(operand d_model) d_mlp | (operand vocab) d_mlp",
+    "blocks.0.mlp.b_in": "d_mlp",
+    "blocks.0.mlp.W_out": "d_mlp d_out",
+    "blocks.0.mlp.b_out": "d_out",
+    "unembed.W_U": "d_out out | d_mlp out",
+    "unembed.b_U": "out",
+}
+"""The same for a multilayer perceptron; `|` stands between alternatives."""
+
+AXES = {"vocab", "pos", "d_model", "head", "d_head", "d_mlp", "out", "d_out", "operand", "part"}
+_P_TOKENS = re.compile(r"\bof\s+p(?:\+(\d{1,9}))?\s*$")
+_P_NUMBER = re.compile(r"(?:(?<=@)|(?<=\bof ))p(?:\+(\d{1,9}))?(?=\s|$)")
+_PART = re.compile(r"([1-9]\d{0,3}) of ([1-9]\d{0,3})")
+_SHAPE = re.compile(r"\s*(\w+|\((\s*\w+)+\s*\))(\s+(\w+|\((\s*\w+)+\s*\)))*\s*")
+
+
+class Source(Frozen):
+    """Where one of our weights comes from."""
+
+    key: str
+    """The name in the file's state dict, with {layer} for the number of the layer."""
+    axes: str
+    """The axes of the tensor there, as in einops: `d_model (head d_head)`."""
+    part: str | None = None
+    """For a fused tensor: `2 of 3`; one of its axes is then named `part`."""
+
+    @field_validator("axes")
+    @classmethod
+    def _known_axes(cls, value: str) -> str:
+        if not _SHAPE.fullmatch(value):
+            raise ValueError("needs names of axes, such as 'd_model (head d_head)'")
+        names = axis_names(value)
+        if unknown := [name for name in names if name not in AXES]:
+            raise ValueError(f"unknown axis {unknown[0]!r}{nearest(unknown[0], AXES)}")
+        if len(set(names)) < len(names):
+            raise ValueError("names an axis twice")
+        return value
+
+    @model_validator(mode="after")
+    def _part_of_an_axis(self) -> Source:
+        if (self.part is None) == ("part" in axis_names(self.axes)):
+            raise ValueError("part = '1 of 3' and an axis named part go together")
+        if self.part is not None:
+            match = _PART.fullmatch(self.part)
+            if match is None or int(match[1]) > int(match[2]):
+                raise ValueError(f"needs a part such as '1 of 3', got {self.part!r}")
+        return self
+
+    @property
+    def index_and_count(self) -> tuple[int, int]:
+        """Which part (from 0), of how many."""
+        first, _, count = (self.part or "1 of 1").partition(" of ")
+        return int(first) - 1, int(count)
+
+
+class Lookup(Frozen):
+    """A value that the file, or the settings beside it, knows."""
+
+    at: str
+    """A dotted path: `settings.lr`, or `file.` and a path into the checkpoint itself."""
+    default: Any = None
+    values: dict[str, Any] = Field(default_factory=dict)
+    """What a value there means here, where the two are written differently."""
+
+    yes_or_no = frozenset({"default"})
+
+
+Paths = list[str]
+
+
+class Contents(Frozen):
+    """Where things are in the checkpoint, as dotted paths; of several the first that is there. "." is the checkpoint itself."""
+
+    weights: Paths = Field(["."])
+    """The state dict of the last, or the only, snapshot."""
+    step: Paths = Field(default_factory=list)
+    """Its step."""
+    snapshots: Paths = Field(default_factory=list)
+    """A list of state dicts."""
+    steps: Paths = Field(default_factory=list)
+    """Their steps."""
+    train_losses: Paths = Field(default_factory=list)
+    """A list, one number a step from step 0 on."""
+    test_losses: Paths = Field(default_factory=list)
+    train_rows: Paths = Field(default_factory=list)
+    """The examples trained on: row numbers a p + b, or pairs (a, b)."""
+    test_rows: Paths = Field(default_factory=list)
+    settings: Paths = Field(default_factory=list)
+    """A configuration inside the checkpoint."""
+    settings_file: str | None = None
+    """A JSON file beside the checkpoint, named after it: `model_{}.pt -> config_{}.json`."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any, info: Any) -> Any:
+        return [value] if isinstance(value, str) and info.field_name != "settings_file" else value
+
+    @field_validator("settings_file")
+    @classmethod
+    def _both_names(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[^/{}]*\{\}[^/{}]* -> [^/{}]*\{\}[^/{}]*", value):
+            raise ValueError("needs two names, such as 'model_{}.pt -> config_{}.json'")
+        return value
+
+
+class Layout(Frozen):
+    """A mapping file, read."""
+
+    doc: str
+    """What checkpoints these are."""
+    kind: Literal["transformer", "mlp"] = "transformer"
+    tokens: list[str] = Field(["a b =", "a b", "a op b ="], min_length=1)
+    """Layouts of an example; of several, those of the right length are tried. `p` in them is the number of elements."""
+    p: int | None = Field(None, ge=2)
+    """The number of elements, where the tokens do not tell."""
+    marks: list[str] = Field(default_factory=list)
+    """Keys by which files of this layout are told from others that would fit as well; they are looked for in the state dict."""
+    contents: Contents = Contents()
+    needs_settings: bool = False
+    """Whether nothing can be said without the settings."""
+    requires: dict[str, list[Any]] = Field(default_factory=dict)
+    """Settings that can only have these values: others change the network in a way that is not expressed here."""
+    model: dict[str, Any] = Field(default_factory=dict)
+    """What shapes cannot tell of the network: keys of [model] of a configuration, each a value or a Lookup."""
+    training: dict[str, Lookup] = Field(default_factory=dict)
+    """What is known of its training: keys of [training] of a configuration."""
+    weights: dict[str, Source]
+    ignore: list[str] = Field(default_factory=list)
+    """Keys that hold no weights, such as masks."""
+    copies: dict[str, str] = Field(default_factory=dict)
+    """Keys that hold a copy of one of our weights; refused where they do not."""
+
+    yes_or_no = frozenset({"needs_settings"})
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _layouts(cls, value: Any) -> Any:
+        texts = [value] if isinstance(value, str) else value
+        for text in texts if isinstance(texts, list) else ():
+            parse(_numbered(str(text), 2), 2)
+        return texts
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _values_and_lookups(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: Lookup.model_validate(item) if isinstance(item, Mapping) else item for key, item in value.items()}
+
+    @model_validator(mode="after")
+    def _elements_are_known(self) -> Layout:
+        if self.p is None and any(re.search(r"@\d|\bof \d", text) for text in self.tokens):
+            raise ValueError("tokens: with numbers of tokens the number of elements is needed too: give p, or write @p+1 and of p+4")
+        return self
+
+    @model_validator(mode="after")
+    def _known_weights(self) -> Layout:
+        known = targets(self.kind)
+        for name in (*self.weights, *self.copies.values()):
+            if name not in known:
+                raise ValueError(f"weights: unknown name {name!r}{nearest(name, known)}")
+        for name, source in self.weights.items():
+            if our_axes(self.kind, name, source.axes) is None:
+                raise ValueError(f"weights: {name} has the axes {known[name]!r}, which are not those of {source.axes!r}")
+        return self
+
+    def examples(self, vocab: int, n_ctx: int | None) -> Iterator[tuple[int, str]]:
+        """The numbers of elements, and the layouts of tokens, that go with a vocabulary and a length."""
+        for text in self.tokens:
+            size = _P_TOKENS.search(text)
+            signs = [word for word in text.split() if word not in ("a", "b")]
+            p = self.p or (vocab - int(size[1] or 0) if size else vocab - len(signs))
+            written = _numbered(text, p)
+            try:
+                layout = parse(written, p)
+            except ConfigError:
+                continue
+            if p >= 2 and layout.d_vocab == vocab and n_ctx in (None, len(layout.words)):
+                yield p, written
+
+
+def _numbered(text: str, p: int) -> str:
+    """A layout of tokens with numbers where it says `@p+1` and `of p+4`."""
+    return _P_NUMBER.sub(lambda match: str(p + int(match[1] or 0)), text)
+
+
+def targets(kind: str) -> dict[str, str]:
+    """Our weights and their axes, for a kind of network."""
+    return MLP if kind == "mlp" else TRANSFORMER
+
+
+def our_axes(kind: str, name: str, axes: str) -> str | None:
+    """The axes of our weight, in our order, where a tensor with `axes` holds just those; else None."""
+    found = set(axis_names(axes)) - {"part"}
+    return next((ours.strip() for ours in targets(kind)[name].split("|") if set(axis_names(ours)) == found), None)
+
+
+def axis_names(axes: str) -> list[str]:
+    """The names in a text of axes, without its parentheses."""
+    return re.findall(r"\w+", axes)
+
+
+def built_in() -> dict[str, Layout]:
+    """The layouts that come with the package, by name."""
+    files = (resources.files(package) / "runs" / "layouts").iterdir()
+    texts = {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in files if file.name.endswith(".toml")}
+    return {name: read_layout(text, name) for name, text in sorted(texts.items())}
+
+
+def layout_named(name: str) -> tuple[Layout, str]:
+    """The layout of that name or in that file, and its text.
+
+    Raises:
+        UsageError: there is none; the nearest is named.
+        ConfigError: the file is no mapping; the first mistake is named.
+    """
+    if name.endswith(".toml"):
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read the mapping {name}: {getattr(error, 'strerror', None) or error}") from None
+        return read_layout(text, name), text
+    known = built_in()
+    if name not in known:
+        raise UsageError(f"unknown layout {name!r}{nearest(name, ['auto', *known])}; or give the path of a mapping file, NAME.toml")
+    return known[name], (resources.files(package) / "runs" / "layouts" / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def read_layout(text: str, name: str) -> Layout:
+    """The layout in the text of a mapping file.
+
+    Raises:
+        ConfigError: it is none; the message names the file and the first mistake.
+    """
+    try:
+        return checked(Layout, tomllib.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"mapping {name}: it is no TOML: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"mapping {name}: {error}") from None

@@ -1,0 +1,55 @@
+"""What every run directory says of itself in run.json, and how a snapshot is written: for runs that are trained and for those imported."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from ..models import Weights
+from ..tasks import Split, Task
+from ..training import TrainConfig
+from .files import UNSEALED, replace, sealed
+from .run import FORMAT, rows_hash
+
+
+def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any) -> dict[str, Any]:
+    """The content of a new run.json."""
+    return {
+        "format": FORMAT,
+        "seal": UNSEALED,
+        "config": config.model_dump(mode="json", exclude_none=True),
+        "task": {
+            "name": task.name,
+            "symbol": task.symbol,
+            "examples": task.n_inputs,
+            "answers": task.n_answers,
+            "tokens": task.d_vocab,
+        },
+        "split": split and {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("grokinterp", "torch", "transformer-lens")},
+        },
+        "finished": None,
+        **more,
+    }
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Writes the run.json of a run directory, sealed."""
+    text = json.dumps(record | {"seal": UNSEALED}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    replace(path / "run.json", sealed(text.encode()))
+
+
+def packed_snapshot(step: int, weights: Weights) -> tuple[bytes, dict[str, Any]]:
+    """A snapshot's file and its line in the manifest."""
+    tensors = {key: weight.detach().cpu().contiguous() for key, weight in weights.items()}
+    data = safetensors.torch.save(tensors, {"step": str(step)})
+    name = f"snapshots/step_{step:08d}.safetensors"
+    return data, {"step": step, "file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
