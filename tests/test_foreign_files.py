@@ -32,7 +32,7 @@ import safetensors.torch
 import torch
 
 from grokinterp.errors import GrokinterpError, UsageError
-from grokinterp.runs.foreign import Record, read_foreign
+from grokinterp.foreign import Record, read_foreign
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS = ROOT / os.environ.get("GROKINTERP_CHECKPOINTS", "../shared/checkpoints")

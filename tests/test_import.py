@@ -18,9 +18,9 @@ import foreign_formats as formats
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotARun, RunLocked, UsageError
+from grokinterp.importing import forensics
+from grokinterp.importing.mapping import built_in, read_layout
 from grokinterp.models import MLPConfig, ModelConfig, network
-from grokinterp.runs import forensics
-from grokinterp.runs.mapping import built_in, read_layout
 from grokinterp.tasks import groups, make_task, order, split
 
 ROOT = Path(__file__).parents[1]
@@ -320,7 +320,7 @@ def test_a_sign_that_the_network_knows_is_preferred(tmp_path):
 
 def test_left_over_keys_are_refused_by_name(tmp_path):
     with pytest.raises(
-        UsageError, match="as transformer_lens: its state dict holds 'blocks.0.attn.W_gate', which this layout does not know"
+        UsageError, match=r"as transformer_lens: its state dict holds 'blocks\.0\.attn\.W_gate', which this layout does not know"
     ):
         imported({**formats.random_weights(SMALL, ADDITION), "blocks.0.attn.W_gate": torch.ones(3)}, tmp_path)
 
@@ -428,7 +428,7 @@ def test_other_directories_are_left_alone(tmp_path, tiny_run):
 def test_a_kill_before_the_directory_gets_its_name_leaves_nothing(tmp_path):
     torch.save(formats.random_weights(SMALL, ADDITION), tmp_path / "theirs.pth")
     code = (
-        "import os, grokinterp.runs.importing as i\n"
+        "import os, grokinterp.importing.importer as i\n"
         "i.os.rename = lambda *names: os._exit(9)\n"
         "i.import_checkpoint('theirs.pth', 'run', task='modular_addition', forensics=False)"
     )
@@ -446,7 +446,7 @@ def test_an_error_while_writing_leaves_nothing(tmp_path, monkeypatch):
     def fails(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("grokinterp.runs.importing.os.rename", fails)
+    monkeypatch.setattr("grokinterp.importing.importer.os.rename", fails)
     with pytest.raises(gi.GrokinterpError, match="the disk is full"):
         imported(formats.random_weights(SMALL, ADDITION), tmp_path, task="modular_addition")
     assert [path.name for path in tmp_path.iterdir()] == ["theirs.pth"]

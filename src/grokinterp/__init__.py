@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .errors import GrokinterpError as GrokinterpError
+    from .importing import import_checkpoint as import_checkpoint
     from .measures import MEASURES as MEASURES
+    from .measures import ablate as ablate
     from .measures import key_frequencies as key_frequencies
     from .measures import measured as measure  # noqa: F401
     from .report import Report as Report
     from .report import analyze as analyze
     from .runs import Run as Run
-    from .runs import import_checkpoint as import_checkpoint
     from .runs import load_run as load_run
     from .runs import train as train
     from .tasks import TASKS as TASKS
@@ -39,8 +40,9 @@ _HOMES = {
     "Task": "tasks",
     "TrainConfig": "training",
     "View": "view",
+    "ablate": "measures",
     "analyze": "report",
-    "import_checkpoint": "runs",
+    "import_checkpoint": "importing",
     "key_frequencies": "measures",
     "load_run": "runs",
     "make_task": "tasks",

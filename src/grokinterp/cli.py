@@ -144,7 +144,7 @@ def import_foreign(
     as_json: Json = False,
 ) -> None:
     """Turn other people's weights into a run directory, and say what was assumed. Nothing in the file is executed."""
-    from .runs import import_checkpoint
+    from .importing import import_checkpoint
 
     section: dict[str, Any] = {} if task is None else {"name": task}
     for key, value in map(_key_and_value, overrides or []):
@@ -225,7 +225,7 @@ def list_known(
 
         rows = [{"measure": m.name, "unit": m.unit, "is": _first_line(m.doc), "source": m.ref} for m in MEASURES.values()]
     elif what == "layouts":
-        from .runs.mapping import built_in
+        from .importing.mapping import built_in
 
         rows = [{"layout": name, "tokens": " or ".join(known.tokens), "is": known.doc} for name, known in built_in().items()]
     else:

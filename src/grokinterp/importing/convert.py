@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, GrokinterpError, UsageError
+from ..foreign import Record
 from ..models import NetworkConfig, Weights, is_bias, network_config
-from .foreign import Record
 from .mapping import Layout, Lookup, Paths, Source, axis_names, our_axes
 
 _OPTIONAL = re.compile(r"\.(ln1|ln2|mlp)\.|^ln_final\.")

@@ -19,12 +19,12 @@ from typing import Any
 import safetensors.torch
 
 from ..errors import NotARun, RunLocked
+from ..foreign import read_foreign
+from ..runs.files import Log, replace, sync_folder, writing
+from ..runs.record import new_record, packed_snapshot, write_record
+from ..runs.run import Run, read_run_json
 from .evidence import Import, Request, Say, settings_hash
-from .files import Log, replace, sync_folder, writing
-from .foreign import read_foreign
 from .recognition import find_task, read_settings, recognise
-from .record import new_record, packed_snapshot, write_record
-from .run import Run, read_run_json
 
 
 def import_checkpoint(

@@ -16,10 +16,10 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..frozen import checked
 from ..models import Weights, weight_shapes
+from ..runs.files import reading
 from ..tasks import Split
 from ..training import TrainConfig, TrainingConfig, cross_entropy
 from .convert import NOTHING, Converted, DoesNotFit, completed, convert, first, looked_up
-from .files import reading
 from .forensics import Verdict, find_split
 from .mapping import layout_named
 from .recognition import Found, Recognised, for_task, logits_of

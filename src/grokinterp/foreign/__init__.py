@@ -1,0 +1,6 @@
+"""Checkpoint files that other people wrote, read without executing anything from them. Knows nothing of networks or runs."""
+
+from .admitted import Record
+from .reader import read_foreign
+
+__all__ = ["Record", "read_foreign"]

@@ -1,0 +1,6 @@
+"""Other people's checkpoints -> run directories: which layout it is, which task, which split. Layouts are the files in layouts/."""
+
+from .importer import import_checkpoint
+from .mapping import built_in
+
+__all__ = ["built_in", "import_checkpoint"]
