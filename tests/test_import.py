@@ -274,7 +274,7 @@ def test_the_task_is_found_on_a_group(tmp_path):
 
 def test_where_no_task_is_clear_one_is_asked_for(tmp_path):
     task = make_task("group_composition", group="S3")
-    with pytest.raises(UsageError, match=r"no task is clearly this network's .* S3 may be numbered differently .* --task"):
+    with pytest.raises(UsageError, match=r"no task is clearly this network's .* say which with --task"):
         imported(formats.random_weights(SMALL, task), tmp_path)
     assert imported(formats.random_weights(SMALL, task), tmp_path, task={"group": "S3", "name": "group_aba"}).task.symbol == "a b a in S3"
 
@@ -292,6 +292,14 @@ def test_where_no_task_is_clear_one_is_asked_for(tmp_path):
 def test_a_task_that_does_not_go_with_the_network(tmp_path, task, says):
     with pytest.raises(UsageError, match=re.escape(says)):
         imported(formats.random_weights(SMALL, ADDITION), tmp_path, task=task)
+
+
+def test_a_group_whose_elements_are_numbered_differently_is_recognised_as_one(tmp_path):
+    task = make_task("group_composition", group="S3")
+    other = torch.tensor([3, 0, 5, 1, 4, 2])  # our number of the element that they call 0, 1, ...
+    table = other.argsort()[task.table[other[:, None], other]]
+    with pytest.raises(UsageError, match=r"its answers are the table of a group of order 6, not commutative, .* numbered differently"):
+        imported(lookup(task, lambda row: 20.0, table.flatten()), tmp_path)
 
 
 def test_groups_by_their_order():
@@ -526,15 +534,17 @@ def test_an_unknown_layout_and_a_missing_mapping(tmp_path):
 # Forensics
 
 
-def lookup(task, scale):
-    """A network that has every pair by heart, each with a logit `scale(row)` of its own."""
+def lookup(task, scale, answers=None):
+    """A network that has every pair by heart, each with a logit `scale(row)` of its own; the right answers, or others."""
     p, d = task.p, task.p
     config = ModelConfig(d_model=3 * d + 3, n_heads=2, d_head=d, d_mlp=p * p, train_biases="mlp")
-    weights = {name: weight.clone() for name, weight in controls.lookup(p).weights.items()} if task.p == p else {}
+    weights = {name: weight.clone() for name, weight in controls.lookup(p).weights.items()}
     assert {name: tuple(w.shape) for name, w in weights.items()} == controls.weight_shapes(config, task)
     weights["blocks.0.mlp.W_out"][:] = 0
     neuron = torch.arange(p * p)
-    weights["blocks.0.mlp.W_out"][neuron, task.targets] = torch.tensor([scale(row) for row in range(p * p)], dtype=torch.float64)
+    weights["blocks.0.mlp.W_out"][neuron, task.targets if answers is None else answers] = torch.tensor(
+        [scale(row) for row in range(p * p)], dtype=torch.float64
+    )
     return weights
 
 

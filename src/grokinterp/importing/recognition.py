@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 from torch import Tensor
 
 from ..errors import UsageError
@@ -202,11 +202,23 @@ def _check_clear(best: list[_Scored], converted: Converted, wanted: Mapping[str,
     if len(best) == 1 or best[0].accuracy - best[1].accuracy >= _CLEARLY + best[0].task.n_inputs ** -0.5:
         return
     shares = ", ".join(f"{one.task.symbol} {one.accuracy:.3f}" for one in best[:3])
-    named = {g for p, _ in converted.tokens for g in groups.of_order(p) if g[0] in "SA"}
     order = ""
-    if named:
-        order = f"; the elements of {' or '.join(sorted(named))} may be numbered differently there, and then no table of ours fits"
+    table = next((one.logits.argmax(1).reshape(one.task.p, -1) for one in best if one.task.is_full_grid), None)
+    if table is not None and _is_group(table):
+        kind = "commutative" if torch.equal(table, table.T) else "not commutative"
+        order = f"; its answers are the table of a group of order {len(table)}, {kind}, whose elements are numbered differently here"
     raise UsageError(f"no task is clearly this network's (shares of all pairs that are right: {shares}){order}: say which with --task")
+
+
+def _is_group(table: Int[Tensor, "p p"]) -> bool:
+    """Whether the answers are the products of a group, whatever the names of its elements. Associativity is asked of a thousand triples."""
+    p = len(table)
+    own = torch.arange(p)
+    if int(table.max()) >= p or not ((table.sort(0).values == own[:, None]).all() and (table.sort(1).values == own).all()):
+        return False
+    a, b, c = torch.randint(p, (3, 1000), generator=torch.Generator().manual_seed(0))
+    associative = bool((table[table[a, b], c] == table[a, table[b, c]]).all())
+    return associative and bool((table == own).all(1).any())
 
 
 def _sections(p: int, text: str, wanted: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
