@@ -251,7 +251,7 @@ def axis_names(axes: str) -> list[str]:
 
 def built_in() -> dict[str, Layout]:
     """The layouts that come with the package, by name."""
-    files = (resources.files(package) / "runs" / "layouts").iterdir()
+    files = (resources.files(package) / "importing" / "layouts").iterdir()
     texts = {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in files if file.name.endswith(".toml")}
     return {name: read_layout(text, name) for name, text in sorted(texts.items())}
 
@@ -272,7 +272,7 @@ def layout_named(name: str) -> tuple[Layout, str]:
     known = built_in()
     if name not in known:
         raise UsageError(f"unknown layout {name!r}{nearest(name, ['auto', *known])}; or give the path of a mapping file, NAME.toml")
-    return known[name], (resources.files(package) / "runs" / "layouts" / f"{name}.toml").read_text(encoding="utf-8")
+    return known[name], (resources.files(package) / "importing" / "layouts" / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def read_layout(text: str, name: str) -> Layout:
