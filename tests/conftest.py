@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import grokinterp as gi
 from grokinterp.cli import main
+from grokinterp.errors import RunLocked
+
+# Tests run in as many processes as there are cores: each computes with one thread, and so do the commands that it starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 TINY = {
     "task.p": 7,
@@ -29,8 +37,15 @@ def tiny(**overrides: object) -> gi.TrainConfig:
 
 @pytest.fixture(scope="session")
 def quick_run(tmp_path_factory: pytest.TempPathFactory) -> gi.Run:
-    """The `quick` recipe trained to its end: a network that has grokked addition mod 53."""
-    return gi.train(gi.TrainConfig.preset("quick"), tmp_path_factory.mktemp("runs") / "quick", progress=False)
+    """The `quick` recipe trained to its end: a network that has grokked addition mod 53. Trained by the first process that needs it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    while True:
+        try:
+            return gi.train(gi.TrainConfig.preset("quick"), shared / "quick", progress=False)
+        except RunLocked:
+            time.sleep(0.5)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from by_hand import cross_entropy, forward
+from expected_losses import along_answers
 from grokinterp.errors import NotApplicable
 
 P, KEYS, S = 17, (2, 5, 8), 10.0
@@ -126,19 +127,15 @@ def smallest(view, keys, judge, best) -> list[bool]:
 
 
 def sufficient(view, keys) -> float | None:
-    from test_measures import along_keys
-
     logits = view.logits.numpy()
-    part = along_keys(view, keys) if keys else np.zeros_like(logits)
+    part = along_answers(view, keys, view.logits.numpy()) if keys else np.zeros_like(logits)
     left = part + (logits - part).mean(0)
     loss, accuracy = cross_entropy(view, left)[2], (left.argmax(1) == view.task.targets.numpy()).mean()
     return loss if accuracy >= 0.99 and loss <= 2 * cross_entropy(view, logits)[2] else None
 
 
 def necessary(view, keys) -> float | None:
-    from test_measures import along_keys
-
-    left = view.logits.numpy() - (along_keys(view, keys) if keys else 0)
+    left = view.logits.numpy() - (along_answers(view, keys, view.logits.numpy()) if keys else 0)
     loss, accuracy = cross_entropy(view, left)[2], (left.argmax(1) == view.task.targets.numpy()).mean()
     return loss if accuracy < 0.5 or loss > math.log(view.task.p) / 2 else None
 

@@ -50,21 +50,41 @@ def test_report_json_is_strict_json_without_nan(quick_report, tmp_path):
     assert json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse) == quick_report.to_dict()
 
 
+ATTENTION = "Attention is uniform over a and b, whatever they are"
+CLOCK, PIZZA = "It computes as a clock (multiplies in the attention)", "It computes as a pizza (averages, constant attention)"
+MEMORISED = "It has only memorised its training examples"
+
+
+def verdicts(report: gi.Report) -> dict[str, str]:
+    return {claim["claim"]: claim["verdict"] for claim in report.to_dict()["claims"]}
+
+
 def test_a_network_that_has_grokked_gets_its_claims_supported(quick_report):
-    verdicts = {claim["claim"]: claim["verdict"] for claim in quick_report.to_dict()["claims"]}
-    assert list(verdicts.values()).count("supported") == 6
-    assert {claim for claim, verdict in verdicts.items() if verdict == "not tested"} == {
-        "It computes as a clock (multiplies in the attention)",
-        "It computes as a pizza (averages, constant attention)",
-    }
+    found = verdicts(quick_report)
+    assert {claim for claim, verdict in found.items() if verdict != "supported"} == {MEMORISED, ATTENTION, PIZZA}
+    assert set(found.values()) == {"supported", "refuted"}
 
 
 def test_a_fresh_network_gets_them_refuted_or_not_tested(quick_run):
-    found = gi.analyze(quick_run, step=0).to_dict()
+    report = gi.analyze(quick_run, step=0)
+    found = report.to_dict()
     assert found["generalised"] is False
     assert found["key_frequencies"]["consensus"] == []
-    assert "supported" not in {claim["verdict"] for claim in found["claims"]}
+    # Softmax of scores near 0 is uniform: that much is true of a fresh network.
+    assert {claim for claim, verdict in verdicts(report).items() if verdict == "supported"} == {ATTENTION}
     assert found["skipped"]["restricted_loss.logit_dirs"] == "the network has no key frequencies"
+
+
+@pytest.mark.parametrize("task", ["random_table", "modular_addition"])
+def test_a_network_that_only_memorises_is_found_out(task, tmp_path):
+    config = {"task": {"name": task, "p": 23}, "model": {"d_model": 64, "n_heads": 4, "d_mlp": 256}}
+    settings = {"training.fraction": 0.4, "training.lr": 3e-3, "training.weight_decay": 0.0, "training.steps": 300}
+    run = gi.train(gi.TrainConfig.make(config, **settings), tmp_path / "run", progress=False)
+    found = verdicts(gi.analyze(run))
+    assert found[MEMORISED] == "supported"
+    about_frequencies = [claim for claim in found if re.search("Fourier|single-frequency|sums of cos|key|clock|pizza|generalises", claim)]
+    assert len(about_frequencies) == 9
+    assert {found[claim] for claim in about_frequencies} == {"refuted", "not tested"}
 
 
 def test_phases_follow_each_other_and_match_the_history(quick_run, quick_report):

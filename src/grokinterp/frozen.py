@@ -31,7 +31,7 @@ class Frozen(BaseModel):
 C = TypeVar("C", bound=BaseModel)
 
 
-def checked(cls: type[C], values: Mapping[str, Any], at: str = "") -> C:
+def checked(cls: type[C], values: Mapping[Any, Any], at: str = "") -> C:
     """`cls(**values)`, or a ConfigError of one line that names the first wrong key (under the dotted prefix `at`).
 
     A parameter of the wrong type, an unknown key (the nearest known one is named) and a value out of range all end here.

@@ -121,7 +121,7 @@ def losses_by_variant(a: Analysis) -> go.Figure:
         for name, value in a.values.items()
         if "_loss." in name and getattr(value, "dims", 0) == ("part",)
     }
-    figure = _figure("loss on all examples (nats)", "", 420)
+    figure = _figure("loss on all examples (nats)", "variant", 420)
     for kind, colour in (("restricted", TRAIN), ("excluded", KEY)):
         mine = {name.partition(".")[2]: loss for name, loss in found.items() if name.startswith(f"{kind}_loss.")}
         figure.add_scatter(
