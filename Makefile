@@ -19,10 +19,10 @@ demo: .venv/installed  ## analyse the run that ships, and say where the report i
 	$(BIN)/grokinterp analyze checkpoints/modular_addition_113
 
 test: .venv/installed-dev  ## the fast tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: .venv/installed-dev  ## all tests, long trainings and thousands of kills included
-	$(BIN)/python -m pytest -n auto -m 'slow or not slow'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow or not slow'
 
 check: lint types test  ## what CI runs
 

@@ -724,6 +724,12 @@ def test_an_unknown_measure_names_the_nearest(asked, meant):
     assert "\n" not in str(error.value)
 
 
+def test_a_name_without_its_variant_names_them_all():
+    with pytest.raises(UsageError) as error:
+        gi.measure("gini", controls.random_network(7))
+    assert str(error.value) == "unknown measure 'gini'; its variants are " + ", ".join(name for name in NAMES if name.startswith("gini."))
+
+
 def test_an_unknown_measure_that_is_near_nothing_names_them_all():
     with pytest.raises(UsageError) as error:
         gi.measure("xyzzy", controls.random_network(7))

@@ -65,6 +65,8 @@ class Measure:
 
 class _Registry(dict[str, Measure]):
     def __missing__(self, name: str) -> Measure:
+        if variants := [known for known in self if known.startswith(f"{name}.")]:
+            raise UsageError(f"unknown measure {name!r}; its variants are {', '.join(variants)}")
         raise UsageError(f"unknown measure {name!r}{nearest(str(name), self)}")
 
 
