@@ -92,7 +92,8 @@ def verdict(a: Analysis) -> str:
     if a.generalised:
         return "Yes: it generalises."
     if not known:
-        return "Not known: it is not recorded which examples it was trained on."
+        right = float(accuracy.sel(part="all"))
+        return f"{100 * right:.1f} % of all examples are right. Which of them it was trained on is not known."
     right = float(accuracy.sel(part="test"))
     train = float(accuracy.sel(part="train"))
     return f"No: it has {'memorised and ' if train >= 0.99 else ''}not generalised. {100 * right:.1f} % of the unseen examples are right."
@@ -159,18 +160,7 @@ def _sections(a: Analysis) -> Iterator[Section]:
     keys = a.keys_used
     shown = keys[:_MOST_PANELS]
     more = f" {len(keys) - len(shown)} more key frequencies are not drawn." if len(keys) > len(shown) else ""
-    yield Section(
-        "Training",
-        f"Losses and accuracies of {a.run.task.symbol}. Ticks mark snapshots, the dotted line the analysed step, "
-        "shades the phases by accuracy: " + ", ".join(f"{name} {start:,}–{end:,}" for name, (start, end) in a.phases.items()) + ".",
-        [
-            Panel("Loss", "Mean over the examples, log axis.", figures.losses(a), wide=True),
-            Panel("Accuracy", "Share of examples whose largest logit is right.", figures.accuracies(a), wide=True),
-        ]
-        if not a.history.empty
-        else [],
-        "" if not a.history.empty else "This run has no history.",
-    )
+    yield _training(a)
     yield _section(
         "Embedding",
         "If the network works with frequencies, few components of W_E are long, and the elements lie on circles in their planes." + more,
@@ -224,6 +214,23 @@ def _sections(a: Analysis) -> Iterator[Section]:
         lambda: [Panel("Spectrum of W_L", "Over the answers; key frequencies are red.", figures.readout_spectrum(a), wide=True)],
     )
     yield _section("Attention", _attention_lead(a), lambda: list(_attention_panels(a)))
+
+
+def _training(a: Analysis) -> Section:
+    """Losses and accuracies over training, where there is more than one evaluation to draw."""
+    if len(a.history) < 2:
+        count = "one evaluation" if len(a.history) else "no evaluation"
+        return Section("Training", "", [], f"Not shown: this run has {count}, so there is no history to draw.")
+    phases = ", ".join(f"{name} {start:,}–{end:,}" for name, (start, end) in a.phases.items())
+    return Section(
+        "Training",
+        f"Losses and accuracies of {a.run.task.symbol}. Ticks mark snapshots, the dotted line the analysed step"
+        + (f", shades the phases by accuracy: {phases}." if phases else "."),
+        [
+            Panel("Loss", "Mean over the examples, log axis.", figures.losses(a), wide=True),
+            Panel("Accuracy", "Share of examples whose largest logit is right.", figures.accuracies(a), wide=True),
+        ],
+    )
 
 
 def _section(title: str, lead: str, panels: Callable[[], list[Panel]]) -> Section:
