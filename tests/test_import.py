@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -339,7 +340,7 @@ def test_left_over_keys_are_refused_by_name(tmp_path):
         ({"unembed.W_U": None}, r"no unembed\.W_U"),
         ({"blocks.0.attn.W_O": torch.ones(3, 3)}, r"blocks\.0\.attn\.W_O has the shape \[3, 3\]"),
         ({"blocks.0.mlp.W_in": None}, r"it has no blocks\.0\.mlp\.W_in"),
-        ({"embed.W_E": torch.ones(8, 12, dtype=torch.int64)}, r"embed\.W_E has the shape"),
+        ({"embed.W_E": torch.ones(8, 12, dtype=torch.int64)}, r"embed\.W_E (has the shape|holds torch)"),
         ({"embed.W_E": torch.full((8, 12), torch.nan)}, r"embed\.W_E holds numbers that are not finite"),
         ({"pos_embed.W_pos": torch.ones(18, 12)}, "it takes 18 tokens of 8 kinds and gives 7 logits"),
         ({"unembed.W_U": torch.ones(12, 5), "unembed.b_U": torch.ones(5)}, "gives 5 logits"),
@@ -706,3 +707,49 @@ def test_the_command_takes_a_task_and_its_keys(grokinterp, tmp_path):
 def test_the_command_lists_the_layouts(grokinterp):
     rows = json.loads(grokinterp("list", "layouts", "--json")[1])
     assert [row["layout"] for row in rows] == ["chughtai_mlp", "chughtai_transformer", "nanda", "pizza", "transformer_lens"]
+
+
+# What a configuration says that weights do not show
+
+
+@pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"output_logits_soft_cap": 1.0}, "output_logits_soft_cap = 1.0"),
+        ({"attn_scores_soft_cap": 1.0}, "attn_scores_soft_cap = 1.0"),
+        ({"attn_scale": 1.0}, "attn_scale = 1.0"),
+        ({"d_mlp": 999}, "d_mlp = 999"),
+    ],
+)
+def test_a_configuration_that_changes_the_network_in_an_unknown_way_is_refused(tmp_path, more, says):
+    content = grokking_demo()[0]
+    for key, value in more.items():
+        setattr(content["config"], key, value)
+    with pytest.raises(UsageError, match=re.escape(says)):
+        imported(content, tmp_path, task="modular_addition")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("settings", [{"diff_vocab": True}, {"attn_coeff": -1}, {}], ids=str)
+def test_a_pizza_that_its_settings_rule_out_is_no_other_layout_either(tmp_path, settings):
+    task = make_task("modular_addition", p=P, layout="a b =")  # whose weights fit nanda's layout too
+    weights = formats.without_biases(formats.random_weights(SMALL, task), but=".mlp.")
+    with pytest.raises(UsageError, match="as pizza"):
+        gi.import_checkpoint(formats.pizza(tmp_path, weights, **settings), tmp_path / "run", task="modular_addition", forensics=False)
+
+
+@pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
+def test_losses_that_are_not_those_measured_are_called_so(tmp_path):
+    content = grokking_demo()[0]
+    content["train_losses"] = [1e6 + step for step in range(len(content["train_losses"]))]
+    assert "the train loss measured is NOT the file's" in said(imported(content, tmp_path, task="modular_addition"))
+
+
+@pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("epoch", [math.nan, math.inf])
+def test_epochs_that_are_no_numbers_are_refused(tmp_path, epoch):
+    content = grokking_demo()[0]
+    content["checkpoint_epochs"] = [epoch] * len(content["checkpoint_epochs"])
+    with pytest.raises(UsageError, match="do not go with the steps"):
+        imported(content, tmp_path, task="modular_addition")

@@ -127,11 +127,24 @@ def convert(layout: Layout, state: Mapping[str, Tensor], content: Any, settings:
     else:
         facts = {key: sizes[key] for key in ("d_model", "d_mlp", "d_out") if key in sizes} | facts
         facts["biases"] = any(map(is_bias, weights))
+    _check_sizes(settings, facts, sizes)
     try:
         model = network_config({"kind": layout.kind, **facts, "d_vocab_out": sizes["out"]})
     except ConfigError as error:
         raise DoesNotFit(f"such a network cannot be expressed: {error}", 3) from None
     return Converted(model, tokens, weights, assumed)
+
+
+def _check_sizes(settings: Any, facts: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
+    """Settings that give sizes give those of the weights, and the scale of attention is that of the heads."""
+    ours = {**facts, "d_vocab": sizes.get("vocab"), "n_ctx": sizes.get("pos")}
+    for key in ("n_layers", "n_heads", "d_head", "d_model", "d_mlp", "d_vocab", "n_ctx"):
+        theirs = found(None, settings, f"settings.{key}")
+        if isinstance(theirs, int) and not isinstance(theirs, bool) and ours.get(key) is not None and theirs != ours[key]:
+            raise DoesNotFit(f"its settings have {key} = {theirs}, and its weights {ours[key]}", 3)
+    scale = found(None, settings, "settings.attn_scale")
+    if isinstance(scale, int | float) and scale > 0 and not math.isclose(scale, math.sqrt(sizes["d_head"]), rel_tol=1e-6):
+        raise DoesNotFit(f"its settings have attn_scale = {scale}, and only the root of d_head, {sizes['d_head']}, can be expressed", 3)
 
 
 def _biases(weights: Weights) -> str:
@@ -175,6 +188,8 @@ def _facts(layout: Layout, content: Any, settings: Any) -> tuple[dict[str, Any],
     """What is known of the network without its weights, what of that is assumed, and what is to be found in settings and is not there."""
     facts: dict[str, Any] = {}
     assumed, unknown = [], []
+    if "d_vocab_out" in layout.model:
+        raise DoesNotFit("its mapping says d_vocab_out under [model], which the shape of unembed.W_U says: leave it out", 3)
     for key, item in layout.model.items():
         value = looked_up(item, content, settings) if isinstance(item, Lookup) else item
         if value is NOTHING:
@@ -216,6 +231,8 @@ def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
 def _sizes(tensors: Mapping[str, tuple[Tensor, Source]], facts: Mapping[str, Any]) -> dict[str, int]:
     """The size of every axis, by name, from the shapes of all tensors together."""
     sizes = {axis: facts[key] for axis, key in _GIVEN_BY_THE_MODEL.items() if isinstance(facts.get(key), int)} | {"operand": 2}
+    if wrong := [axis for axis, size in sizes.items() if size < 1 or isinstance(size, bool)]:
+        raise DoesNotFit(f"its mapping says {_GIVEN_BY_THE_MODEL[wrong[0]]} = {sizes[wrong[0]]}, and at least 1 is needed", 3)
     open_axes = {""}
     while open_axes:
         known = len(sizes)
@@ -233,7 +250,9 @@ def _solve(tensor: Tensor, source: Source, sizes: dict[str, int]) -> set[str]:
     """Adds to `sizes` what one tensor's shape tells; the axes that it cannot tell yet."""
     groups = [axis_names(group) for group in re.findall(r"\([^)]*\)|\w+", source.axes)]
     wrong = DoesNotFit(f"{source.key} has the shape {list(tensor.shape)}, which is no {source.axes!r}", 1)
-    if len(groups) != tensor.dim() or not tensor.is_floating_point():
+    if not tensor.is_floating_point():
+        raise DoesNotFit(f"{source.key} holds {tensor.dtype}, which are no weights", 1)
+    if len(groups) != tensor.dim():
         raise wrong
     own = {**sizes, "part": source.index_and_count[1]}
     unsolved: set[str] = set()

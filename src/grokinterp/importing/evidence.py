@@ -25,6 +25,8 @@ from .mapping import layout_named
 from .recognition import Found, Recognised, for_task, logits_of
 
 Say = Callable[[str, float], None]
+_LIKE = 0.1
+"""A measured loss that differs from the file's by a larger share is another one."""
 _LOOKED_AT = 8
 """Snapshots of which the one that tells most of its training set is chosen."""
 
@@ -80,7 +82,7 @@ class Import:
             if given is None:
                 self.sentences.append("the file does not say after which steps its snapshots were taken: they are numbered from 0")
                 given = list(range(count))
-            steps = [int(step) for step in given]
+            steps = [int(step) if math.isfinite(step) else -1 for step in given]
             if len(steps) != count or any(b <= a for a, b in zip([-1, *steps], steps, strict=False)) or steps != given:
                 raise DoesNotFit(f"cannot import {self.request.path}: {count} snapshots do not go with the steps {str(given)[:60]}", 3)
             self.sentences.append("steps are the file's own numbers of epochs")
@@ -96,7 +98,7 @@ class Import:
             return
         step = _numbers([first(self._content, self.known.layout.contents.step)])
         losses = _numbers(first(self._content, self.known.layout.contents.train_losses))
-        if step is not None and step[0] == int(step[0]) >= 0:
+        if step is not None and math.isfinite(step[0]) and step[0] == int(step[0]) >= 0:
             at, why = int(step[0]), "the file's own number of its epoch"
         elif losses:
             at, why = len(losses) - 1, "that of the last of the file's losses"
@@ -227,7 +229,12 @@ class Import:
                 continue
             later = apart[1] is not None and apart[1] < apart[0]
             where = " of the step after, so weights were saved after their step's update" if later else ""
-            self.sentences.append(f"the {part} loss measured is the file's{where}, to {apart[later]:.2g} of it (median over snapshots)")
+            off = apart[later]
+            assert off is not None
+            if off > _LIKE:
+                self.sentences.append(f"the {part} loss measured is NOT the file's: they differ by {off:.2g} of it (median over snapshots)")
+            else:
+                self.sentences.append(f"the {part} loss measured is the file's{where}, to {off:.2g} of it (median over snapshots)")
 
     @property
     def record(self) -> dict[str, Any]:

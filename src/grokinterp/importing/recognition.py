@@ -20,6 +20,8 @@ from ..training import answer_logits, cross_entropy
 from .convert import Converted, DoesNotFit, completed, convert, first, state_dicts
 from .mapping import Layout, built_in, layout_named
 
+_WELL = 0.9
+"""A network that is right on fewer pairs gets a word of doubt."""
 _CLEARLY = 0.1
 """A task is the network's when it is right on so many more of the pairs than any other task."""
 _MOST_SETTINGS = 1 << 20
@@ -64,6 +66,9 @@ def recognise(content: Any, path: Path, name: str, config_file: Path | None, tok
             fitting.append(Recognised(own, layout, settings, states, last))
         except DoesNotFit as reason:
             failures.append((reason.progress, own, str(reason)))
+            if layout.needs_settings and reason.progress >= 3 and _settings(layout, content, path, config_file) is not None:
+                # Its own settings lie beside it, and say what cannot be expressed: it is no network of another layout either.
+                raise DoesNotFit(f"cannot import {path} as {own}: {reason}", reason.progress) from None
     if not fitting:
         raise _nothing_fits(name, failures, path)
     # What demands settings, or marks, says more about a file than what would take any.
@@ -170,6 +175,8 @@ def find_task(converted: Converted, wanted: Mapping[str, Any]) -> Found:
     evidence = f"task: {best.task.symbol}, tokens {best.task.layout!r}: right on {best.accuracy:.4f} of all pairs"
     if others:
         evidence += f"; the next best, {others[0].task.symbol}, on {others[0].accuracy:.4f}"
+    if best.accuracy < _WELL:
+        evidence += ". That is little for a trained network: if its author reports more, the tokens, the layout or the task are not these"
     return Found(best.task, best.section, for_task(converted.model, best.task), evidence)
 
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..errors import NotApplicable
 from ..measures import MEASURES, KeyFrequencies, key_frequencies
+from ..measures.base import per_part
 from ..measures.keys import chosen
 from ..runs import Run
 from ..view import View
@@ -87,6 +90,14 @@ class Analysis:
         return "test" in accuracy.coords["part"].values and float(accuracy.sel(part="test")) >= GENERALISED
 
     @property
+    def _on_circle(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Accuracy and loss by part on the examples that stand on the circle; on all of them where there is none."""
+        view = self.view
+        rows = view.on_circle if self.run.task.circle else torch.arange(self.run.task.n_inputs)
+        right, loss = (_labelled(per_part(view, values[rows], rows), "part") for values in (view.correct(), view.loss()))
+        return right, loss
+
+    @property
     def n_frequencies(self) -> int:
         """How many frequencies the elements have; 0 where they stand on no circle."""
         circle = self.run.task.circle
@@ -132,7 +143,7 @@ class Analysis:
     @cached_property
     def claims(self) -> list[Claim]:
         """Every claim with its verdict."""
-        return claims(Evidence(self.values, self.skipped, self.keys_used, self.run.task.n_answers, self.n_frequencies))
+        return claims(Evidence(self.values, self.skipped, self.keys_used, *self._on_circle, self.run.task.n_answers, self.n_frequencies))
 
     def to_dict(self) -> dict[str, Any]:
         """The content of report.json. No NaN or infinity is in it: a measure that does not apply is under `skipped`, with its reason."""

@@ -38,11 +38,15 @@ GENERALISED = 0.99
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims may look at: measured values by name, why others are missing, the keys in use, and two sizes."""
+    """What the claims may look at: measured values by name, why others are missing, the keys in use, the accuracy, and two sizes."""
 
     values: Mapping[str, Any]
     skipped: Mapping[str, str]
     keys: list[int]
+    right: Mapping[str, float]
+    """The accuracy by part, on the examples that the frequencies are about: without 0, for multiplication."""
+    loss: Mapping[str, float]
+    """The loss there."""
     n_answers: int
     n_frequencies: int
 
@@ -113,7 +117,7 @@ def _cosine_logits(e: Evidence) -> tuple[bool, list[str]]:
 def _sufficient(e: Evidence) -> tuple[bool, list[str]]:
     _has_an_algorithm(e)
     _has_few_keys(e)
-    restricted, loss = e.number("restricted_loss.logit_dirs", part="all"), e.number("loss", part="all")
+    restricted, loss = e.number("restricted_loss.logit_dirs", part="all"), e.loss["all"]
     return restricted <= 2 * loss, [f"restricted_loss.logit_dirs (all) = {restricted:.3g} nats, needs <= 2 × loss = {2 * loss:.3g}"]
 
 
@@ -121,14 +125,16 @@ def _necessary(e: Evidence) -> tuple[bool, list[str]]:
     _has_an_algorithm(e)
     _has_few_keys(e)
     part = e.part("train")
-    rise = e.number("excluded_loss.logit_dirs", part=part) - e.number("loss", part=part)
+    rise = e.number("excluded_loss.logit_dirs", part=part) - e.loss[part]
     needed = math.log(e.n_answers) / 2
     return rise >= needed, [f"excluded_loss.logit_dirs − loss ({part}) = {rise:.3g} nats, needs >= ½ ln {e.n_answers} = {needed:.3g}"]
 
 
 def _has_an_algorithm(e: Evidence) -> None:
-    if e.number("accuracy", part=e.part("test")) < GENERALISED:
-        raise _Missing("the network has not generalised, so there is no algorithm to ask this of")
+    part = e.part("test")
+    if e.right.get(part, 0.0) < GENERALISED:
+        found = f"{100 * e.right.get(part, 0.0):.1f} % of {part} examples are right, and {100 * GENERALISED:.0f} % are needed"
+        raise _Missing(f"the network has not generalised ({found}), so there is no algorithm to ask this of")
 
 
 def _has_few_keys(e: Evidence) -> None:
