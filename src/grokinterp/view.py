@@ -222,18 +222,32 @@ class View:
         at[self.circle.c] = torch.arange(self.m)
         return at[self.task.targets[self.on_circle]]
 
+    @cached_property
+    def row_of(self) -> Int[Tensor, "p p"]:
+        """The row of the table that each pair (a, b) of elements is; -1 where it is no example."""
+        row = torch.full((self.task.p, self.task.p), -1)
+        row[self.task.pairs[:, 0], self.task.pairs[:, 1]] = torch.arange(self.task.n_inputs)
+        return row
+
+    @cached_property
+    def grid_rows(self) -> Int[Tensor, "m m"]:
+        """The row of the table at the positions (i, j) of a and b on the circle.
+
+        Raises:
+            NotApplicable: not every pair of positions is an example.
+        """
+        rows = self.row_of[self.circle.a[:, None], self.circle.b]
+        if (rows < 0).any():
+            raise NotApplicable(f"{self.task.name} leaves out pairs, so its examples fill no {self.m} × {self.m} grid")
+        return rows
+
     def grid(self, x: Float64[Tensor, "n *rest"]) -> Float64[Tensor, "m m *rest"]:
         """x as a function of the positions (i, j) of a and b on the circle.
 
         Raises:
             NotApplicable: not every pair of positions is an example.
         """
-        circle, row = self.circle, torch.full((self.task.p, self.task.p), -1)
-        row[self.task.pairs[:, 0], self.task.pairs[:, 1]] = torch.arange(self.task.n_inputs)
-        rows = row[circle.a[:, None], circle.b]
-        if (rows < 0).any():
-            raise NotApplicable(f"{self.task.name} leaves out pairs, so its examples fill no {self.m} × {self.m} grid")
-        return x[rows]
+        return x[self.grid_rows]
 
     def rows(self, part: Part) -> Bool[Tensor, "n"]:
         """Which examples belong to the training set, the test set, or both.

@@ -19,12 +19,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from .. import fourier
-from ..errors import NotApplicable
 from ..models import in_float64
 from ..view import View
 from .base import Value, array, measure, once_per_view
-from .keys import chosen
-from .pizza import positions
+from .keys import keys_of
 
 REF = "Zhong et al. 2023 (arXiv 2306.17844), table 1 and the released notebook: "
 
@@ -72,18 +70,6 @@ def _per_key(view: View, keys: Sequence[int] | None, value: Callable[[int], floa
     return array(torch.tensor([value(k) for k in wanted], dtype=torch.float64), "freq", freq=wanted)
 
 
-def keys_of(view: View, keys: Sequence[int] | None) -> list[int]:
-    """The frequencies that were asked for, or the consensus.
-
-    Raises:
-        NotApplicable: the elements stand on no circle, or there are no key frequencies.
-    """
-    view.circle  # noqa: B018
-    if not (wanted := chosen(view, keys)):
-        raise NotApplicable("the network has no key frequencies")
-    return wanted
-
-
 def _away(view: View, k: int) -> Float64[Tensor, "rows m"]:
     """w_k(c* − c), between 0 and 2πk; reduced as integers first, as k(c* − c) mod 2m, so that half of it is exact too."""
     difference = view.answer_at[:, None] - torch.arange(view.m)
@@ -97,7 +83,7 @@ def clock_wave(view: View, k: int) -> Float64[Tensor, "rows m"]:
 
 def nearness(view: View, k: int) -> Float64[Tensor, "rows"]:
     """|cos w_k(a − b)/2|: 1 where a and b are in the same place of the circle of k, 0 where they are opposite."""
-    i, j = positions(view)
+    i, j = view.operands_at.unbind(1)
     return ((k * (i - j) % (2 * view.m)).double() * (torch.pi / view.m)).cos().abs()
 
 

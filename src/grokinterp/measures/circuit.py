@@ -24,9 +24,9 @@ from torch import Tensor
 from .. import fourier
 from ..view import View
 from .base import Value, measure, once_per_view, per_part
-from .circles import at_frequencies, clock_wave, keys_of, nearness, with_embedding
-from .logits import logit_coefficients, logits_on_circle
-from .pizza import positions
+from .circles import at_frequencies, clock_wave, nearness, with_embedding
+from .keys import keys_of
+from .logits import cosine_logits, logits_on_circle
 
 Fit = Callable[[View, list[int]], Float64[Tensor, "rows m"]]
 
@@ -110,12 +110,7 @@ def _choice(logits: Float64[Tensor, "rows answers"], answers: Int[Tensor, "rows"
 @circuit("clock", ref="Nanda et al. 2023, section 4.3; Zhong et al. 2023 (arXiv 2306.17844), section 2")
 def clock(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
     """logits = Σ_k α_k cos w_k(c* − c), for addition cos w_k(a + b − c), with one fitted α_k for each key."""
-    size = (len(view.on_circle) * view.m) ** 0.5
-    logits = torch.zeros(len(view.on_circle), view.m, dtype=torch.float64)
-    for k in keys:
-        norm = size if 2 * k == view.m else size / 2**0.5
-        logits += float(logit_coefficients(view)[k - 1]) / norm * clock_wave(view, k)
-    return logits
+    return cosine_logits(view, keys)[:, view.circle.c]
 
 
 @measure("trig_loss", unit="nats", ref="Nanda et al. 2023, section 4.3: from 2.4e-7 to 4.7e-8")
@@ -211,6 +206,6 @@ def _on_blocks(view: View, x: Float64[Tensor, "n *rest"], keys: list[int], one_e
         kept = blocks[best].movedim(0, -1)
     else:
         kept = blocks.any(0)[..., None]
-    i, j = positions(view)
+    i, j = view.operands_at.unbind(1)
     fit = torch.einsum("ia,ijr,jb->abr", basis, coefficients * kept, basis)
     return fit[i, j].unflatten(1, x.shape[1:])

@@ -98,6 +98,19 @@ def chosen(view: View, keys: Sequence[int] | None) -> list[int]:
     return sorted(wanted)
 
 
+def keys_of(view: View, keys: Sequence[int] | None) -> list[int]:
+    """The frequencies that were asked for, or the consensus: at least one.
+
+    Raises:
+        UsageError: one of them is no frequency of the task.
+        NotApplicable: the elements stand on no circle, or there are no key frequencies.
+    """
+    view.circle  # noqa: B018
+    if not (wanted := chosen(view, keys)):
+        raise NotApplicable("the network has no key frequencies")
+    return wanted
+
+
 def _jaccard(a: list[int], b: list[int]) -> float:
     return len(set(a) & set(b)) / len(set(a) | set(b)) if a or b else 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float64
@@ -31,6 +32,16 @@ def logit_coefficients(view: View) -> Float64[Tensor, "freq"]:
 def logits_on_circle(view: View) -> Float64[Tensor, "rows m"]:
     """The logits of the examples on the circle, of the answers in its order."""
     return view.logits[view.on_circle][:, view.circle.c]
+
+
+def cosine_logits(view: View, keys: Sequence[int]) -> Float64[Tensor, "rows answers"]:
+    """Σ_k α_k cos w_k(c* − c) with the coefficients of the network's own logits; 0 for answers that stand off the circle."""
+    # One function of the difference c* − c on Z_m, looked up for every (example, answer). The basis is normalised over Z_m.
+    alphas = logit_coefficients(view)[[k - 1 for k in keys]] / math.sqrt(len(view.answer_at))
+    of_difference = alphas @ fourier.basis(view.m)[[2 * k - 1 for k in keys]]
+    logits = torch.zeros(len(view.answer_at), view.task.n_answers, dtype=torch.float64)
+    logits[:, view.circle.c] = of_difference[(view.answer_at[:, None] - torch.arange(view.m)) % view.m]
+    return logits
 
 
 @once_per_view

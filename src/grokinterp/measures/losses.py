@@ -26,12 +26,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ..errors import NotApplicable
-from ..fourier import basis, directions
+from ..fourier import directions
 from ..view import View
 from .base import Value, array, measure, per_part
-from .keys import chosen
-from .logits import logit_coefficients
+from .keys import keys_of
+from .logits import cosine_logits
 from .projections import along_answers, beside_the_neurons, direct_readout, in_blocks, losses_without, mean_kept
 
 Logits = Float64[Tensor, "rows answers"]
@@ -73,19 +72,12 @@ def edited(name: str, ref: str) -> Callable[[Callable[[View, list[int]], Logits]
 
 def _of_edit(view: View, edit: Callable[[View, list[int]], Logits], keys: Sequence[int] | None) -> tuple[Tensor, Tensor]:
     """Loss and correctness of every example; the last ones are kept with the view, as the two are usually asked for together."""
-    wanted, rows = _keys(view, keys), view.on_circle
+    wanted, rows = keys_of(view, keys), view.on_circle
     if view.kept.get(edit, (None,))[0] != wanted:
         logits = edit(view, wanted)
         view.kept[edit] = (wanted, view.loss(logits, rows), view.correct(logits, rows))
     _, loss, correct = view.kept[edit]
     return loss, correct
-
-
-def _keys(view: View, keys: Sequence[int] | None) -> list[int]:
-    found = chosen(view, keys)
-    if not found:
-        raise NotApplicable("the network has no key frequencies")
-    return found
 
 
 def _on_circle(view: View) -> Logits:
@@ -175,17 +167,6 @@ def excluded_loss_per_frequency(view: View) -> Value:
     parts = [per_part(view, losses, rows) for losses in losses_without(view)]
     values = torch.stack([torch.from_numpy(part.values) for part in parts])
     return array(values, ("freq", "part"), freq=list(range(1, len(parts) + 1)), part=parts[0].coords["part"].values.tolist())
-
-
-def cosine_logits(view: View, keys: Sequence[int]) -> Logits:
-    """Σ_k α_k cos w_k(c* − c) with the coefficients of the network's own logits; 0 for answers that stand off the circle."""
-    at = torch.tensor([2 * k - 1 for k in keys])
-    # One function of the difference c* − c on Z_m, looked up for every (example, answer). The basis is normalised over Z_m.
-    alphas = logit_coefficients(view)[[k - 1 for k in keys]] / len(view.answer_at) ** 0.5
-    of_difference = alphas @ basis(view.m)[at]
-    logits = torch.zeros(len(view.answer_at), view.task.n_answers, dtype=torch.float64)
-    logits[:, view.circle.c] = of_difference[(view.answer_at[:, None] - torch.arange(view.m)) % view.m]
-    return logits
 
 
 def _through_readout(view: View, keys: list[int]) -> Logits:

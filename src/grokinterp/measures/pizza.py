@@ -37,7 +37,7 @@ from .. import fourier
 from ..errors import NotApplicable
 from ..models import in_float64
 from ..view import View
-from .base import Value, measure, once_per_view
+from .base import Value, measure
 from .logits import logits_on_circle
 
 REF = "Zhong et al. 2023 (arXiv 2306.17844), "
@@ -57,8 +57,7 @@ def gradient_symmetricity(view: View) -> Value:
     """
     if "embed.W_E" not in view.weights:
         raise NotApplicable("a and b have no embedding in common, so the gradients by them cannot be compared")
-    row = torch.full((view.task.p, view.task.p), -1)
-    row[view.task.pairs[:, 0], view.task.pairs[:, 1]] = torch.arange(view.task.n_inputs)
+    row = view.row_of
     a, b, c = torch.tensor(_triples(view.task.p)).T
     known = (row[a, b] >= 0).nonzero().flatten()[:TRIPLES]
     by_a, by_b = _gradients(view, row[a, b][known], c[known])
@@ -114,22 +113,13 @@ def distance_irrelevance_of_wrong(view: View) -> Value:
 
 
 def _irrelevance(view: View, values: Float64[Tensor, "rows"]) -> float:
-    i, j = positions(view)
+    i, j = view.operands_at.unbind(1)
     spread = values.std(unbiased=False)
     if spread <= 1e-9 * logits_on_circle(view).abs().max():  # the same for every pair, up to rounding
         return 1.0
     distance = (i - j) % view.m
     each = [values[distance == d].std(unbiased=False) for d in range(view.m) if (distance == d).any()]
     return float(torch.stack(each).mean() / spread)
-
-
-@once_per_view
-def positions(view: View) -> tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]:
-    """Where a and b stand, for each example on the circle."""
-    pairs = view.task.pairs[view.on_circle]
-    at = torch.empty(2, view.task.p, dtype=torch.long)
-    at[0, view.circle.a] = at[1, view.circle.b] = torch.arange(view.m)
-    return at[0][pairs[:, 0]], at[1][pairs[:, 1]]
 
 
 @measure("circularity", unit="1", ref=REF + "section 5 and the released code")

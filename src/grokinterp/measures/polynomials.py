@@ -60,7 +60,7 @@ def _accuracy(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Value:
 def polynomials(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Float64[Tensor, "n d_mlp"]:
     """The neurons, of which those that are chosen are reduced to the 3 x 3 block of their frequency; examples off the circle stay."""
     frequency = neuron_power(view).max(0).indices + 1
-    row = view.grid(torch.arange(view.task.n_inputs, dtype=torch.float64)).long()
+    row = view.grid_rows
     reduced = view.neurons.clone()
     for k in frequency[chosen].unique().tolist():
         of_k = (chosen & (frequency == k)).nonzero().flatten()

@@ -19,7 +19,7 @@ from ..errors import NotApplicable
 from ..fourier import directions, n_frequencies
 from ..view import View
 from .base import Value, measure, once_per_view, per_frequency
-from .keys import chosen
+from .keys import keys_of
 
 ENOUGH_ACCURACY = 0.99
 ENOUGH_LOSS = 2.0
@@ -98,10 +98,7 @@ def _logits_by_answer(view: View) -> tuple[Float64[Tensor, "m"], Float64[Tensor,
 
 
 def _candidates(view: View, keys: Sequence[int] | None) -> list[int]:
-    view.circle  # noqa: B018
-    keys = chosen(view, keys)
-    if not keys:
-        raise NotApplicable("the network has no key frequencies")
+    keys = keys_of(view, keys)
     if len(keys) > MOST_KEYS:
         raise NotApplicable(f"{len(keys)} key frequencies have 2^{len(keys)} sets: give the {MOST_KEYS} that matter as `keys`")
     return keys
