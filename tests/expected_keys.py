@@ -6,13 +6,16 @@ import math
 
 import numpy as np
 
+import grokinterp as gi
 from expected_losses import KEYS, P, along_answers, columns, logits_of, losses, readout
 
-RULES = [f"key_frequencies.{rule}" for rule in ("gap", "w_l", "load_bearing")]
+RULE_NAMES = ("w_e_norm", "gap", "neurons", "w_l", "load_bearing", "logits")
+RULES = [f"key_frequencies.{rule}" for rule in ("consensus", "gap", "w_l", "load_bearing")]
 
 ON_THE_CLOCK = {rule: [k in KEYS for k in range(1, P // 2 + 1)] for rule in RULES}
 
 ON_A_RANDOM_NETWORK = {
+    "key_frequencies.consensus": lambda x: not x.any(),
     "key_frequencies.gap": lambda x: not x.any(),
     "key_frequencies.w_l": lambda x: x.all() or not x.any(),  # no frequency is told from another
     "key_frequencies.load_bearing": lambda x: not x.any(),
@@ -50,7 +53,15 @@ def bears_load(view) -> list[bool]:
     return [loss > 10 * whole or loss - whole >= math.log(view.task.p) / 2 for loss in without]
 
 
+def by_vote(view) -> list[bool]:
+    """Of the rules that mark at most half of the frequencies, by counting hands."""
+    votes = [gi.measure(f"key_frequencies.{rule}", view).values for rule in RULE_NAMES]
+    telling = [vote for vote in votes if len(vote) < 5 or 2 * vote.sum() <= len(vote)]
+    return [2 * sum(bool(vote[k]) for vote in telling) > len(telling) for k in range(view.m // 2)]
+
+
 SLOWLY = {
+    "key_frequencies.consensus": by_vote,
     "key_frequencies.gap": above_the_gap,
     "key_frequencies.w_l": lambda view: loud(readout(view).T),
     "key_frequencies.load_bearing": bears_load,

@@ -14,7 +14,7 @@ import grokinterp
 ROOT = Path(grokinterp.__file__).parent
 LAYERS = [
     "errors", "frozen", "fourier", "tasks", "foreign", "models", "view", "controls", "measures", "training", "runs", "importing",
-    "report", "cli",
+    "replay", "report", "cli",
 ]  # fmt: skip
 """A file may import from its own layer and from those before it."""
 

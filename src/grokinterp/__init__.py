@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .measures import ablate as ablate
     from .measures import key_frequencies as key_frequencies
     from .measures import measured as measure  # noqa: F401
+    from .replay import replay as replay
     from .report import Report as Report
     from .report import analyze as analyze
     from .runs import Run as Run
@@ -47,6 +48,7 @@ _HOMES = {
     "load_run": "runs",
     "make_task": "tasks",
     "measure": "measures.measured",
+    "replay": "replay",
     "train": "runs",
     "view": "view",
 }

@@ -48,12 +48,17 @@ class Measure:
         return inspect.getdoc(self.function) or ""
 
     @property
+    def options(self) -> list[str]:
+        """What it takes beside the View."""
+        return list(inspect.signature(self.function).parameters)[1:]
+
+    @property
     def takes_keys(self) -> bool:
         """Whether it has an option `keys`: the key frequencies, by default the consensus."""
-        return "keys" in inspect.signature(self.function).parameters
+        return "keys" in self.options
 
     def __call__(self, view: View, **options: Any) -> Value:
-        known = list(inspect.signature(self.function).parameters)[1:]
+        known = self.options
         for option in options:
             if option not in known:
                 raise UsageError(f"{self.name} takes no option {option!r}" + (nearest(option, known) if known else "; it takes none"))

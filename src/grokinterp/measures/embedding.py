@@ -53,10 +53,12 @@ def pca_explained_variance(view: View) -> Value:
 
 
 def plane(view: View, k: int) -> Float64[Tensor, "m 2"]:
-    """Coordinates of the elements in the plane of the embedding's components cos k and sin k; for Nyquist the second is 0."""
-    rows = fourier.directions(view.m, k) @ view.embedding
-    axes = torch.linalg.svd(rows, full_matrices=False).Vh
-    coordinates = (view.embedding - view.embedding.mean(0)) @ axes.T
+    """Coordinates of the elements in the plane of the embedding's components cos k and sin k; for Nyquist the second is 0.
+
+    The axes are the right angle nearest to the two components, so element 0 lies to the right, and pictures of two steps compare.
+    """
+    u, _, v = torch.linalg.svd(fourier.directions(view.m, k) @ view.embedding, full_matrices=False)
+    coordinates = (view.embedding - view.embedding.mean(0)) @ (u @ v).T
     return torch.cat([coordinates, coordinates.new_zeros(len(coordinates), 2 - coordinates.shape[1])], dim=1)
 
 

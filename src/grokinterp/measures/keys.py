@@ -191,6 +191,13 @@ def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Val
     return float(power[[k - 1 for k in chosen(view, keys)]].sum()) / total if total > 0 else 0.0
 
 
+@measure("key_frequencies.consensus", unit="1", ref="here; the rules are those of the other variants")
+def by_consensus(view: View) -> Value:
+    """Frequencies that more than half of the rules agree on, of those that apply and tell frequencies apart."""
+    consensus = key_frequencies(view).consensus
+    return per_frequency(torch.tensor([k in consensus for k in range(1, n_frequencies(view.m) + 1)]), view.m)
+
+
 @measure("key_frequencies.w_e_norm", unit="1", ref="TransformerLens Grokking_Demo; Nanda et al. 2023, section 4.1")
 def by_embedding(view: View) -> Value:
     """Frequencies of which a cosine or sine component of W_E has more than a quarter of the largest norm."""

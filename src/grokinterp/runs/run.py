@@ -139,6 +139,10 @@ class Run:
             raise NoSuchSnapshot(f"{self.path} has no snapshot at step {step}; the nearest are at {near}")
         return step
 
+    def sha256(self, step: int) -> str:
+        """The recorded hash of the snapshot at a committed step."""
+        return str(self._records[self.resolve(step)]["sha256"])
+
     def state_dict(self, step: int) -> Weights:
         """The weights at a committed step, under TransformerLens names.
 

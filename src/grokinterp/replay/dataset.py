@@ -1,0 +1,180 @@
+"""How measures change over training: every snapshot of a run measured, as one labelled Dataset.
+
+Snapshots are read one at a time, and what was measured of each is kept with the run (`kept.py`): a second call reads it, a replay that was
+interrupted goes on where it stopped, and one of a longer run computes only what is new.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import UsageError, WriteFailed
+from ..measures import MEASURES, Measure
+from ..runs import Run
+from .kept import Entry, Measured
+from .pictures import PICTURES, example_neurons
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FINAL = "@final_keys"
+"""Behind the name of a measure that uses key frequencies: those of the run's last snapshot, at every step, as the papers do."""
+
+PROGRESS = (
+    "loss", "accuracy", "sum_of_squares",
+    "restricted_loss.logit_dirs", "excluded_loss.logit_dirs", "excluded_loss.per_frequency", "trig_loss",
+    "gini.W_E", "gini.W_L", "fourier_norms.W_E", "fourier_norms.W_L", "key_share.W_E", "circle.angle", "circle.radius_spread",
+    "key_frequencies.consensus", "key_frequencies.w_e_norm", "key_frequencies.gap", "key_frequencies.neurons", "key_frequencies.w_l",
+    "key_frequencies.load_bearing", "key_frequencies.logits",
+    "neuron.frequency", "neuron.explained_variance", "neuron.clusters", "neuron.single_frequency_share",
+    "logit_cosine", "logit_fve.centred", "attention.mean", "attention.variance",
+)  # fmt: skip
+"""What is replayed unless other measures are named: the progress measures of Nanda et al. 2023 and what is cheap beside them."""
+
+
+def replay(
+    run: Run, measures: Sequence[str] | None = None, steps: Sequence[int] | None = None, *, progress: bool | None = None
+) -> xr.Dataset:
+    """Measures at every snapshot: dimension `step` first, then each measure's own, with unit and source in the attributes.
+
+    A measure that uses key frequencies appears twice: under its name with the keys of each snapshot, as `gi.measure` takes them, and
+    with `@final_keys` behind its name with those of the run's last snapshot. Pictures (`picture.circles`, `picture.neurons` and others)
+    appear with those alone. Where a measure does not apply at a step its values there are NaN; where it applies at none it is left out, and
+    the reason is in the attribute `skipped`, as JSON.
+
+    Args:
+        run: a run directory, finished or still being written.
+        measures: names of measures or pictures; by default those of `grokinterp.replay.PROGRESS`.
+        steps: committed steps, negative ones counted from the end; by default all.
+        progress: whether to show a progress bar on stderr; by default where that is a terminal.
+
+    Raises:
+        UsageError: no measure has one of the names, or the run has no snapshot.
+        NoSuchSnapshot: the run has no snapshot at one of the steps.
+        DamagedFile: a snapshot does not match its recorded hash.
+    """
+    wanted = [PICTURES[name] if name in PICTURES else MEASURES[name] for name in dict.fromkeys(PROGRESS if measures is None else measures)]
+    chosen = run.steps if steps is None else sorted({run.resolve(step) for step in steps})
+    if not chosen:
+        raise UsageError(f"{run.path} has no snapshot to replay yet: start or resume its training first")
+    found: dict[int, dict[str, Entry]] = {}
+    with _progress_bar(len(chosen), progress) as advance, _told_once() as tell:
+        final = _final(Measured(run, run.steps[-1]), tell)
+        for step in chosen:
+            snapshot = Measured(run, step)
+            found[step] = {}
+            for known in wanted:
+                if known.name not in PICTURES or not _of_final(known):
+                    found[step][known.name] = snapshot.entry(known)
+                if _of_final(known):
+                    found[step][known.name + FINAL] = _with_final(snapshot, known, final)
+            _save(snapshot, tell)
+            advance()
+    return _dataset(run, wanted, found, final)
+
+
+def _of_final(known: Measure) -> bool:
+    return any(option in known.options for option in ("keys", "neurons"))
+
+
+def _with_final(snapshot: Measured, known: Measure, final: Mapping[str, list[int]]) -> Entry:
+    """A measure with the keys or the example neurons of the final network, where that has some."""
+    if not all(final[option] for option in final if option in known.options):
+        return Entry(None, [], {}, "the final network has no key frequencies" if not final["keys"] else "no neuron of it has one frequency")
+    return snapshot.entry(known, final)
+
+
+def _final(last: Measured, tell: Callable[[WriteFailed], None]) -> dict[str, list[int]]:
+    """The key frequencies of the last snapshot, and the neuron that each explains best."""
+    consensus = last.entry(MEASURES["key_frequencies.consensus"])
+    keys = [] if consensus.values is None else [consensus.coords["freq"][int(i)] for i in consensus.values.nonzero().flatten()]
+
+    def examples() -> Any:
+        import xarray as xr
+
+        return xr.DataArray(example_neurons(last.view, keys), dims="neuron").astype("int64")
+
+    neurons = last.kept("example_neurons", examples) if keys else Entry(None, [], {})
+    _save(last, tell)
+    return {"keys": keys, "neurons": [] if neurons.values is None else neurons.values.tolist()}
+
+
+def _save(snapshot: Measured, tell: Callable[[WriteFailed], None]) -> None:
+    try:
+        snapshot.save()
+    except WriteFailed as error:
+        tell(error)
+
+
+@contextmanager
+def _told_once() -> Iterator[Callable[[WriteFailed], None]]:
+    """Says at the end, once, that nothing could be kept: the replay itself is whole."""
+    failures: list[WriteFailed] = []
+    yield failures.append
+    if failures:
+        warnings.warn(f"what was measured is not kept, so the next replay computes it again: {failures[0]}", stacklevel=4)
+
+
+def _dataset(run: Run, wanted: Sequence[Measure], found: Mapping[int, Mapping[str, Entry]], final: Mapping[str, list[int]]) -> xr.Dataset:
+    import xarray as xr
+
+    known = {name: each for each in wanted for name in (each.name, each.name + FINAL)}
+    variables: dict[str, xr.DataArray] = {}
+    skipped: dict[str, str] = {}
+    for name in next(iter(found.values())):
+        entries = [entries[name] for entries in found.values()]
+        if all(entry.values is None for entry in entries):
+            skipped[name] = entries[-1].reason
+        else:
+            variables[name] = _stacked(entries, list(found)).assign_attrs(unit=known[name].unit, ref=known[name].ref)
+    aligned = xr.align(*variables.values(), join="outer", copy=False)  # some measures have the key frequencies alone
+    return xr.Dataset(
+        dict(zip(variables, aligned, strict=True)),
+        attrs={
+            "run": run.path.resolve().name.encode(errors="replace").decode(),
+            "task": run.task.symbol,
+            "final_keys": json.dumps(final["keys"]),
+            "skipped": json.dumps(skipped),
+        },
+    )
+
+
+def _stacked(entries: Sequence[Entry], steps: list[int]) -> xr.DataArray:
+    """One array over the steps; NaN where the measure does not apply, or has other labels (such as other keys) than at other steps."""
+    import xarray as xr
+
+    some = next(entry for entry in entries if entry.values is not None)
+    assert some.values is not None
+    if all(entry.values is None or entry.coords == some.coords for entry in entries):
+        missing = any(entry.values is None for entry in entries)
+        dtype = torch.get_default_dtype() if some.values.dtype == torch.float32 else torch.float64
+        nothing = torch.full(some.values.shape, math.nan, dtype=dtype)
+        values = torch.stack([nothing if e.values is None else e.values.to(dtype) if missing else e.values for e in entries])
+        return xr.DataArray(values.numpy(), dims=["step", *some.dims], coords={"step": steps, **some.coords})
+    arrays = [
+        xr.DataArray(e.values.double().numpy(), dims=e.dims, coords=e.coords) if e.values is not None else xr.DataArray(math.nan)
+        for e in entries
+    ]
+    return xr.concat(arrays, xr.Variable("step", steps), join="outer").transpose("step", ...)
+
+
+@contextmanager
+def _progress_bar(total: int, wanted: bool | None) -> Iterator[Callable[[], None]]:
+    if not (sys.stderr.isatty() if wanted is None else wanted):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("snapshots"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
