@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from grokinterp.models import ModelConfig, hooked_transformer, weight_shapes
+from grokinterp.models import Folding, ModelConfig, answer_logits, at_answer, hooked_transformer, weight_shapes
 from grokinterp.tasks import Task, make_task
-from grokinterp.training import answer_logits
 
 torch.set_num_threads(1)  # for matrices this small, threads only wait for one another
 
@@ -107,3 +106,50 @@ def test_no_example_depends_on_the_others():
     together = answer_logits(weights, task.inputs, asked)
     alone = torch.cat([answer_logits(weights, row[None], asked) for row in task.inputs])
     torch.testing.assert_close(alone, together, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("normalization", ["none", "LN"])
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize("changes", [{}, {"attention_mixing": 0.3}, {"attention_dir": "bidirectional"}, {"d_mlp": 0}])
+def test_what_is_seen_at_the_answer_is_what_the_hooks_see(n_layers, normalization, changes):
+    task, asked = make_task("modular_addition", p=5), config(n_layers=n_layers, normalization=normalization, **changes)
+    weights = random_weights(asked, task)
+    logits, cache = hooked_transformer(asked, task, weights, torch.float64).run_with_cache(task.inputs)
+    found = at_answer(weights, task.inputs, asked)
+    assert len(found) == 1 + n_layers * (1 + bool(asked.d_mlp))
+    torch.testing.assert_close(found.pop("logits"), logits[:, -1].detach(), rtol=CLOSE, atol=CLOSE * float(logits.detach().abs().max()))
+    for name, value in found.items():
+        torch.testing.assert_close(value, cache[name][..., -1, :].detach(), rtol=CLOSE, atol=CLOSE)
+
+
+# Folded
+
+
+@pytest.mark.parametrize("layout", ["a b =", "a op b ="])
+@pytest.mark.parametrize(
+    "changes", [{}, {"act_fn": "gelu"}, {"attention_mixing": 0.3}, {"attention_mixing": 0}, {"d_mlp": 0}, {"n_heads": 1, "d_vocab_out": 9}]
+)
+def test_a_folded_network_gives_the_patterns_neurons_and_logits_of_hooked_transformer(changes, layout):
+    task, asked = make_task("modular_division", p=5, layout=layout), config(**changes)
+    weights = random_weights(asked, task)
+    model = hooked_transformer(asked, task, weights, torch.float64)
+    logits, cache = model.run_with_cache(task.inputs)
+    folding = Folding(task.inputs, task.d_vocab, asked)
+    pattern, neurons, found = folding.forward(folding.tables(weights), folding.rows)
+
+    def close(ours, theirs):
+        torch.testing.assert_close(ours, theirs.detach(), rtol=CLOSE, atol=CLOSE * float(theirs.detach().abs().max()))
+
+    with torch.no_grad():
+        close(found.detach(), logits[:, -1])
+        close(pattern.detach().transpose(1, 2), cache["blocks.0.attn.hook_pattern"][:, :, -1])
+        if asked.d_mlp:
+            close(neurons.detach(), cache["blocks.0.mlp.hook_post"][:, -1])
+
+
+def test_what_cannot_be_folded_is_known():
+    tokens = make_task("modular_addition", p=5).inputs
+    assert Folding.takes(tokens, config())
+    assert not Folding.takes(tokens, config(n_layers=2))
+    assert not Folding.takes(tokens, config(normalization="LN"))
+    assert not Folding.takes(tokens.flip(1), config())

@@ -1,7 +1,8 @@
 """Every fact that a measure needs of one network on one task: lazy, cached, in float64, in table order.
 
-The network is run by TransformerLens itself, on a float64 copy with its hooks, so that losses of 1e-7 have digits and an
-ablation hook that a user has added counts. Knows nothing of files or of training.
+A network that was handed over is run by TransformerLens itself, on a float64 copy with its hooks, so that losses of 1e-7 have digits and an
+ablation hook that a user has added counts. Of bare weights, which have no hooks, what is needed most is computed by a shorter way to the
+same numbers, and the network is built only when something else is asked of it. Knows nothing of files or of training.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from .errors import NotApplicable, UsageError
-from .models import in_float64
+from .models import ModelConfig, at_answer, fits, in_float64, network, weight_shapes
 from .tasks import Circle, Split, Task
 
 if TYPE_CHECKING:
-    from .models import ActivationCache, HookedRootModule
+    from .models import ActivationCache, HookedRootModule, NetworkConfig, Weights
 
 Part = Literal["train", "test", "all"]
 _CHUNK = 4096
@@ -33,7 +34,6 @@ class View:
 
     Attributes:
         task: the task; `n` below is its number of examples, in table order.
-        model: the network as it was given.
         step: the optimiser updates that it has had, or None where that is not known.
         split: the training and test rows, or None where they are not known.
     """
@@ -46,22 +46,53 @@ class View:
                 f"p={task.p} and layout {task.layout!r} needs {task.n_ctx}, {task.d_vocab} and {task.n_answers}: "
                 f"give the task that it was trained on"
             )
-        self.task = task
         self.model = model
         self._twin = in_float64(model)
+        self.weights = {name: weight.detach() for name, weight in self._twin.named_parameters()}
+        self._config: NetworkConfig | None = None
+        self._set(task, step, split)
+
+    @classmethod
+    def of_weights(cls, task: Task, config: NetworkConfig, weights: Weights, step: int | None = None, split: Split | None = None) -> View:
+        """The View of a network that has these weights and no hooks of anybody's.
+
+        Raises:
+            UsageError: the weights do not have the names and shapes that the configuration asks for.
+        """
+        fits(weights, weight_shapes(config, task))
+        view = cls.__new__(cls)
+        view.weights = {name: weight.detach().cpu().double() for name, weight in weights.items()}
+        view._config = config
+        view._set(task, step, split)
+        return view
+
+    def _set(self, task: Task, step: int | None, split: Split | None) -> None:
+        self.task = task
         self.step = step
         self.split = split
         self.kept: dict[Callable[..., Any], Any] = {}
         """What measures have computed of this network and others build on."""
 
+    weights: dict[str, Float64[Tensor, "..."]]
+    """All parameters under TransformerLens names."""
+
     @cached_property
-    def weights(self) -> dict[str, Float64[Tensor, "..."]]:
-        """All parameters under TransformerLens names."""
-        return {name: weight.detach() for name, weight in self._twin.named_parameters()}
+    def model(self) -> HookedRootModule:
+        """The network: as it was given, or made of the weights, in float64."""
+        assert self._config is not None
+        return network(self._config, self.task, self.weights, torch.float64)
+
+    @cached_property
+    def _twin(self) -> HookedRootModule:
+        """The network that is run: in float64, and out of a caller's reach."""
+        assert self._config is not None
+        return network(self._config, self.task, self.weights, torch.float64)
 
     @cached_property
     def _at_answer(self) -> dict[str, Float64[Tensor, "n ..."]]:
         """Logits, and what the last position attends to and computes in every layer, from one pass over the table."""
+        if isinstance(self._config, ModelConfig):
+            return at_answer(self.weights, self.task.inputs, self._config)
         return self.activations(
             [f"blocks.{layer}.{hook}" for layer in range(self.n_layers) for hook in ("attn.hook_pattern", "mlp.hook_post")]
         )
@@ -108,7 +139,7 @@ class View:
 
     @property
     def n_layers(self) -> int:
-        return int(self.model.cfg.n_layers)
+        return self._config.n_layers if isinstance(self._config, ModelConfig) else int(self.model.cfg.n_layers)
 
     @cached_property
     def logits(self) -> Float64[Tensor, "n answers"]:

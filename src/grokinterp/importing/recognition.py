@@ -14,9 +14,9 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from ..errors import UsageError
-from ..models import ModelConfig, NetworkConfig, Weights, network, weight_shapes
+from ..models import ModelConfig, NetworkConfig, Weights, answer_logits, network, weight_shapes
 from ..tasks import TASKS, Task, groups, make_task, task_parameters
-from ..training import answer_logits, cross_entropy
+from ..training import cross_entropy
 from .convert import Converted, DoesNotFit, completed, convert, first, state_dicts
 from .mapping import Layout, built_in, layout_named
 

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from .hooked_transformer import ModelConfig, Weights, hooked_transformer, in_float64, initial_weights, is_bias, trained
+from .folded import Folding, Tables
+from .forward import answer_logits, at_answer
+from .hooked_transformer import ModelConfig, Weights, fits, hooked_transformer, in_float64, initial_weights, is_bias, trained
 from .mlp import MLPConfig
 from .network import NetworkConfig, network, network_config, weight_shapes
 
@@ -12,10 +14,15 @@ if TYPE_CHECKING:
     from transformer_lens.hook_points import HookedRootModule as HookedRootModule
 
 __all__ = [
+    "Folding",
     "MLPConfig",
     "ModelConfig",
     "NetworkConfig",
+    "Tables",
     "Weights",
+    "answer_logits",
+    "at_answer",
+    "fits",
     "hooked_transformer",
     "in_float64",
     "initial_weights",

@@ -167,7 +167,7 @@ class Run:
     def view(self, step: int) -> View:
         """Everything that the measures need to know of a committed step."""
         step = self.resolve(step)
-        return View(self.task, self.model(step), step, self.split)
+        return View.of_weights(self.task, self.config.model, self.state_dict(step), step, self.split)
 
     def verify(self) -> Iterator[tuple[str, str | None]]:
         """Every file of the run with what is wrong with it, or None. Files that belong to no commit are not part of the run.

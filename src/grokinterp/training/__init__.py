@@ -1,7 +1,6 @@
 """Configuration + task -> iterator of `Snapshot`. Never touches the disk."""
 
 from .config import TrainConfig, TrainingConfig, differences
-from .forward import answer_logits
 from .loss import LOSSES, cross_entropy, squared_error
 from .presets import PRESETS
 from .schedule import METRICS, Condition, SnapshotConfig
@@ -18,7 +17,6 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "TrainingConfig",
-    "answer_logits",
     "cross_entropy",
     "differences",
     "squared_error",

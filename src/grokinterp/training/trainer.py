@@ -20,10 +20,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError, Diverged
-from ..models import ModelConfig, Weights, initial_weights, trained, weight_shapes
+from ..models import ModelConfig, Weights, answer_logits, initial_weights, trained, weight_shapes
 from ..tasks import free_memory
 from .config import TrainConfig
-from .forward import answer_logits
 from .loss import LOSSES
 from .optimizers import Optimiser
 from .schedule import Progress

@@ -16,13 +16,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models import ModelConfig, Weights
+from .hooked_transformer import ModelConfig, Weights
 
 _EPS = 1e-5  # TransformerLens's default
 
 
-def answer_logits(weights: Weights, tokens: Int[Tensor, "n pos"], config: ModelConfig) -> Float[Tensor, "n classes"]:
-    """Logits at the last position of each example, differentiable in `weights`."""
+def answer_logits(
+    weights: Weights, tokens: Int[Tensor, "n pos"], config: ModelConfig, seen: dict[str, Tensor] | None = None
+) -> Float[Tensor, "n classes"]:
+    """Logits at the last position of each example, differentiable in `weights`.
+
+    What is computed there on the way, patterns (with the last position as query) and activations of the neurons, is put into `seen` under
+    the names of its hooks.
+    """
     n, n_ctx = tokens.shape
     d_vocab = weights["embed.W_E"].shape[0]
     table = (weights["embed.W_E"] + weights["pos_embed.W_pos"][:n_ctx, None]).flatten(0, 1)
@@ -40,23 +46,45 @@ def answer_logits(weights: Weights, tokens: Int[Tensor, "n pos"], config: ModelC
             normed = _norm(residual, weights, f"{at}.ln1", config)
             q, k, v = (_heads(x, weights, at, letter) for x, letter in ((normed[:, queries], "Q"), (normed, "K"), (normed, "V")))
             stream = residual[:, queries]
-        z = _attend(q, k, v, config)
+        pattern = _pattern(q, k, config)
+        z = (pattern[..., None] * v.unflatten(-1, (config.n_heads, config.d_head))[:, None]).sum(2).flatten(-2)
         stream = stream + z @ weights[f"{at}.attn.W_O"].flatten(0, 1) + weights[f"{at}.attn.b_O"]
         if config.d_mlp:
             normed = _norm(stream, weights, f"{at}.ln2", config)
-            hidden = _ACTIVATIONS[config.act_fn](normed @ weights[f"{at}.mlp.W_in"] + weights[f"{at}.mlp.b_in"])
+            hidden = ACTIVATIONS[config.act_fn](normed @ weights[f"{at}.mlp.W_in"] + weights[f"{at}.mlp.b_in"])
             stream = stream + hidden @ weights[f"{at}.mlp.W_out"] + weights[f"{at}.mlp.b_out"]
+        if seen is not None:
+            seen[f"{at}.attn.hook_pattern"] = pattern[:, -1].transpose(1, 2)
+            if config.d_mlp:
+                seen[f"{at}.mlp.hook_post"] = hidden[:, -1]
         residual = stream
     assert residual is not None
     final = _norm(residual.reshape(n, -1), weights, "ln_final", config)
     return final @ weights["unembed.W_U"] + weights["unembed.b_U"]
 
 
+_TOGETHER = 1024
+"""Examples that are computed at a time where no gradient is wanted: what they need stays in the processor's cache."""
+
+
+def at_answer(weights: Weights, tokens: Int[Tensor, "n pos"], config: ModelConfig) -> dict[str, Float[Tensor, "n ..."]]:
+    """What a HookedTransformer without hooks computes at the last position: `logits`, and under the names of their hooks the patterns
+    (with that position as query) and the activations of the neurons of every layer."""
+    found: dict[str, list[Tensor]] = {}
+    with torch.no_grad():
+        for some in tokens.split(_TOGETHER):
+            seen: dict[str, Tensor] = {}
+            seen["logits"] = answer_logits(weights, some, config, seen)
+            for name, values in seen.items():
+                found.setdefault(name, []).append(values)
+    return {name: torch.cat(values) for name, values in found.items()}
+
+
 def _gelu_new(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "gelu_new": _gelu_new, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "gelu_new": _gelu_new, "silu": F.silu}
 
 
 def _norm(x: Float[Tensor, "... d_model"], weights: Weights, at: str, config: ModelConfig) -> Float[Tensor, "... d_model"]:
@@ -76,12 +104,12 @@ def _heads(x: Float[Tensor, "... d_model"], weights: Weights, at: str, letter: s
     return x @ matrix.transpose(0, 1).flatten(1) + weights[f"{at}.attn.b_{letter}"].flatten()
 
 
-def _attend(
-    q: Float[Tensor, "n query head_width"], k: Float[Tensor, "n key head_width"], v: Float[Tensor, "n key head_width"], config: ModelConfig
-) -> Float[Tensor, "n query head_width"]:
-    q, k, v = (x.unflatten(-1, (config.n_heads, config.d_head)) for x in (q, k, v))
+def _pattern(
+    q: Float[Tensor, "n query head_width"], k: Float[Tensor, "n key head_width"], config: ModelConfig
+) -> Float[Tensor, "n query key head"]:
+    q, k = (x.unflatten(-1, (config.n_heads, config.d_head)) for x in (q, k))
     # Sums over head dimensions and over the few positions are written out: as matrix products they would be thousands of tiny ones.
-    scores = (q[:, :, None] * k[:, None]).sum(-1) / math.sqrt(config.d_head)  # [n, query, key, head]
+    scores = (q[:, :, None] * k[:, None]).sum(-1) / math.sqrt(config.d_head)
     allowed = torch.ones(scores.shape[1:3], dtype=torch.bool, device=q.device)
     if config.attention_dir == "causal":
         allowed = allowed.tril(scores.shape[2] - scores.shape[1])
@@ -89,4 +117,4 @@ def _attend(
     pattern = scores.softmax(2)
     if config.attention_mixing != 1:
         pattern = config.attention_mixing * pattern + (1 - config.attention_mixing) * allowed[..., None].to(pattern.dtype)
-    return (pattern[..., None] * v[:, None]).sum(2).flatten(-2)
+    return pattern
