@@ -13,7 +13,9 @@ import torch
 
 import grokinterp as gi
 from grokinterp import controls
+from grokinterp.errors import UsageError
 from grokinterp.tasks import make_task
+from grokinterp.view import View
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +291,7 @@ def test_a_view_of_a_run_takes_a_shorter_way_to_what_a_view_of_its_network_sees(
 def test_weights_that_do_not_fit_their_configuration_are_refused(quick_run):
     weights = quick_run.state_dict(-1)
     weights["unembed.W_U"] = weights["unembed.W_U"][:, 1:]
-    with pytest.raises(UsageError, match="weights do not fit the model: unembed.W_U"):
+    with pytest.raises(UsageError, match=r"weights do not fit the model: unembed\.W_U"):
         View.of_weights(quick_run.task, quick_run.config.model, weights)
 
 
