@@ -87,7 +87,7 @@ class TrainConfig(Frozen):
     """Names of measures that are taken at every evaluation, in float64, as columns beside the losses (`training.monitor` says how these
     are named). A measure that uses key frequencies takes the consensus at that step."""
     monitor_every: int | None = Field(None, ge=1)
-    """Takes them only at multiples of so many steps, since a measure may cost as much as a hundred steps do."""
+    """Takes them at multiples of so many steps alone, which are evaluations: at p = 113 a restricted loss costs more than ten steps."""
 
     @field_validator("task")
     @classmethod
