@@ -243,7 +243,7 @@ NUMBERS = [
     *("seed", "threads", "task.p", "task.table_seed"),
     *(f"model.{key}" for key in ("n_layers", "d_model", "n_heads", "d_head", "d_mlp", "attention_mixing", "init_scale", "d_vocab_out")),
     *(f"training.{key}" for key in ("fraction", "split_seed", "lr", "weight_decay", "warmup", "steps", "batch_size", "clip")),
-    *("training.evaluate_every", "snapshots.every", "snapshots.log"),
+    *("training.evaluate_every", "snapshots.every", "snapshots.log", "monitor_every"),
 ]
 
 
@@ -272,7 +272,7 @@ def test_heads_need_not_divide_the_width_when_their_own_is_given():
         ("model.d_modle", "unknown key 'model.d_modle'; did you mean 'd_model'?"),
         ("snapshots.evry", "unknown key 'snapshots.evry'; did you mean 'every'?"),
         ("task.layot", "unknown key 'task.layot'; did you mean 'layout'?"),
-        ("zebra", "unknown key 'zebra'; known: device, model, seed, snapshots, task, threads, training"),
+        ("zebra", "unknown key 'zebra'; known: device, model, monitor, monitor_every, seed, snapshots, task, threads, training"),
         ("model.zebra", "unknown key 'model.zebra'; known: act_fn, .*train_biases"),
         ("training.lr.x", "unknown key 'training.lr.x'; did you mean 'lr'?"),
     ],
@@ -397,6 +397,7 @@ WORDS = [
     "mlp",
     "float64",
     "test_loss < 1 for 3",
+    "gini.W_E",
 ]
 
 integers = st.one_of(st.integers(-3, 200), st.sampled_from([2**31, 2**63, -(2**63), 2**64, 10**30, 10**400]), st.integers())
@@ -420,7 +421,12 @@ def sections(name: str) -> st.SearchStrategy[Any]:
 
 
 nested = st.fixed_dictionaries(
-    {}, optional={**{name: sections(name) for name in REAL}, "seed": values, "threads": values, "device": values, "a\nb": values}
+    {},
+    optional={
+        **{name: sections(name) for name in REAL},
+        "a\nb": values,
+        **dict.fromkeys(("seed", "threads", "device", "monitor", "monitor_every"), values),
+    },
 )
 dotted_keys = st.one_of(
     st.sampled_from([f"{section}.{key}" for section, keys in REAL.items() for key in keys]),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .report import analyze as analyze
     from .runs import Run as Run
     from .runs import load_run as load_run
-    from .runs import train as train
+    from .runs.train import train as train
     from .tasks import TASKS as TASKS
     from .tasks import Task as Task
     from .tasks import make_task as make_task

@@ -101,7 +101,7 @@ def train(
     started = time.monotonic()
     run = train_run(chosen, out, resume=resume)
     seconds = time.monotonic() - started
-    last = {key: float(value) for key, value in run.history.iloc[-1].items() if key != "grad_norm"}
+    last = {key: float(value) for key, value in run.history.iloc[-1].dropna().items() if key != "grad_norm"}
     last["step"] = int(last["step"])
     if as_json:
         assert run.finished is not None

@@ -112,13 +112,15 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row per evaluation: step, losses (nats, or squared error), accuracies (shares), norm of the last gradient.
+        """One row per evaluation: step, losses (nats, or squared error), accuracies (shares), norm of the last gradient, and one column
+        for each number that the measures under `monitor` gave; NaN where one did not apply or was not taken.
 
         Of an imported run, what its file holds and what could be measured; the rest is NaN.
         """
         import pandas as pd
 
         columns = ["step", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "grad_norm"]
+        columns = list(dict.fromkeys([*columns, *(column for record in self._evaluated for column in record)]))
         return pd.DataFrame(self._evaluated, columns=columns).astype({name: "int64" if name == "step" else "float64" for name in columns})
 
     def resolve(self, step: int) -> int:

@@ -6,15 +6,16 @@ import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
 from ..models import MLPConfig, ModelConfig, NetworkConfig, network_config
 from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
 from ..tasks.modular import Seed
+from .monitor import known, refuse_unknown
 from .presets import PRESETS
-from .schedule import ConditionText, SnapshotConfig
+from .schedule import Condition, ConditionText, SnapshotConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,6 +25,10 @@ else:
 _MOST_SNAPSHOTS = 100_000
 Optimizer = Literal["adamw", "adam", "sgd", "muon"]
 Loss = Literal["cross_entropy", "mse"]
+
+
+def _one_or_several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
 
 def _inside_unit_interval(value: float) -> float:
@@ -58,7 +63,7 @@ class TrainingConfig(Frozen):
     evaluate_every: int = Field(10, ge=1)
     """Losses and accuracies on all examples every so many steps, and at every snapshot."""
     stop_when: ConditionText | None = None
-    """Ends the run early, for example "test_accuracy >= 0.999 for 200"."""
+    """Ends the run early, for example "test_accuracy >= 0.999 for 200". Columns of monitored measures can stand here too."""
     dtype: Literal["float32", "float64"] = "float32"
 
 
@@ -78,6 +83,11 @@ class TrainConfig(Frozen):
     """Of a transformer, or with kind = "mlp" of a multilayer perceptron."""
     training: TrainingConfig = TrainingConfig()
     snapshots: SnapshotConfig = SnapshotConfig()
+    monitor: Annotated[tuple[str, ...], BeforeValidator(_one_or_several), AfterValidator(known)] = ()
+    """Names of measures that are taken at every evaluation, in float64, as columns beside the losses (`training.monitor` says how these
+    are named). A measure that uses key frequencies takes the consensus at that step."""
+    monitor_every: int | None = Field(None, ge=1)
+    """Takes them at multiples of so many steps alone, which are evaluations: at p = 113 a restricted loss costs more than ten steps."""
 
     @field_validator("task")
     @classmethod
@@ -103,6 +113,19 @@ class TrainConfig(Frozen):
                 f"snapshots.every={every} over {self.training.steps:,} steps makes {count:,} snapshots; at most {_MOST_SNAPSHOTS:,} may be"
             )
         return self
+
+    @model_validator(mode="after")
+    def _measures_at_evaluations(self) -> TrainConfig:
+        if self.monitor_every and self.monitor_every % (every := self.training.evaluate_every):
+            raise ValueError(f"monitor_every={self.monitor_every} is no multiple of training.evaluate_every={every}")
+        refuse_unknown(self.conditions, self.monitor)
+        return self
+
+    @property
+    def conditions(self) -> list[tuple[str, Condition]]:
+        """The key and the meaning of every condition: when the run ends, and which events are saved."""
+        texts = [("training.stop_when", self.training.stop_when), *(("snapshots.events", text) for text in self.snapshots.events)]
+        return [(key, Condition.parse(text)) for key, text in texts if text]
 
     @classmethod
     def make(cls, values: Mapping[str, Any] | None = None, /, **overrides: Any) -> TrainConfig:

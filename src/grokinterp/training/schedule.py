@@ -5,6 +5,7 @@ Everything here is decided from the configuration and the metrics alone, so an i
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Iterable, Mapping
@@ -13,13 +14,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from ..errors import nearest
 from ..frozen import Frozen
 
 METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
-"""What every evaluation measures: mean losses in nats (or squared error), accuracies as shares in 0..1."""
+"""What every evaluation measures: mean losses in nats (or squared error), accuracies as shares in 0..1. Monitored measures come on top."""
 
-_CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*(?:for\s+(\d+)\s*)?")
+_CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*(?:for\s+(\d+)\s*)?")
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
@@ -37,7 +37,7 @@ class Condition:
         """Reads for example "test_accuracy >= 0.999 for 200".
 
         Raises:
-            ValueError: the text is no condition, or names an unknown metric.
+            ValueError: the text is no condition.
         """
         match = _CONDITION.fullmatch(text)
         try:
@@ -46,13 +46,11 @@ class Condition:
             match = None
         if match is None:
             raise ValueError("needs a condition such as 'test_accuracy >= 0.999 for 200'")
-        if match[1] not in METRICS:
-            raise ValueError(f"unknown metric {match[1]!r}{nearest(match[1], METRICS)}")
         return cls(match[1], match[2], threshold, int(match[4] or 0))
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
-        """Whether the comparison is true of these metrics, patience aside."""
-        return bool(_OPERATORS[self.op](metrics[self.metric], self.threshold))
+        """Whether the comparison is true of these metrics, patience aside; of a metric that is not among them it is not."""
+        return bool(_OPERATORS[self.op](metrics.get(self.metric, math.nan), self.threshold))
 
 
 def _parses(text: str) -> str:
@@ -102,9 +100,14 @@ class Progress:
         self.happened.update(new)
         return new
 
-    def should_stop(self, stop_when: str | None, step: int, metrics: Mapping[str, float]) -> bool:
-        """Whether the stop condition has now held for its patience."""
+    def should_stop(self, stop_when: str | None, step: int, metrics: Mapping[str, float], monitored: bool = True) -> bool:
+        """Whether the stop condition has now held for its patience.
+
+        Where the measures of the run were not `monitored` at this step, a condition on one of them is neither broken nor met.
+        """
         condition = Condition.parse(stop_when) if stop_when else None
+        if condition is not None and condition.metric not in METRICS and not monitored:
+            return False
         if condition is None or not condition.holds(metrics):
             self.holding_since = None
             return False

@@ -22,6 +22,8 @@ from torch import Tensor
 from ..errors import ConfigError, Diverged
 from ..models import ModelConfig, Weights, answer_logits, initial_weights, trained, weight_shapes
 from ..tasks import free_memory
+from ..view import View
+from . import monitor
 from .config import TrainConfig
 from .loss import LOSSES
 from .optimizers import Optimiser
@@ -38,7 +40,8 @@ class Snapshot:
 
     Attributes:
         step: optimiser updates done.
-        metrics: losses (nats or squared error), accuracies (shares) and the norm of the last gradient; None where nothing was evaluated.
+        metrics: losses (nats or squared error), accuracies (shares), the norm of the last gradient and the monitored measures that apply;
+            None where nothing was evaluated.
         keep: whether the schedule, an event or the end of the run asks for these weights to be saved.
         weights: the live weights; copy what must survive the next step.
         last: whether the run ends here.
@@ -104,6 +107,8 @@ class Trainer:
         self._train_rows = self.split.train.sort().values
         self._train = self._inputs[self._train_rows], self._targets[self._train_rows]
         self._is_train = torch.zeros(len(self._targets), dtype=torch.bool).index_fill_(0, self.split.train, True)
+        if config.monitor and state is None:
+            monitor.check(config.conditions, config.monitor, self._view())
 
     def __iter__(self) -> Iterator[Snapshot]:
         training = self.config.training
@@ -114,8 +119,11 @@ class Trainer:
                 if scheduled or last or self.step % training.evaluate_every == 0:
                     self._before = self._progress.to_json()
                     metrics = self._evaluate()
+                    measuring = self.config.monitor_every is None or self.step % self.config.monitor_every == 0
+                    if self.config.monitor and measuring:
+                        metrics |= monitor.monitored(self.config.monitor, self._view())
                     happened = self._progress.new_events(self.config.snapshots.events, metrics)
-                    last = self._progress.should_stop(training.stop_when, self.step, metrics) or last
+                    last = self._progress.should_stop(training.stop_when, self.step, metrics, measuring) or last
                     yield Snapshot(self.step, metrics, scheduled or bool(happened) or last, self.weights, last)
                 elif self.paused:
                     self._before = self._progress.to_json()
@@ -193,6 +201,10 @@ class Trainer:
         if self._grad_norm is not None:
             metrics["grad_norm"] = self._grad_norm
         return metrics
+
+    def _view(self) -> View:
+        """What measures see of the network as it is now: that which `Run.view` gives once it is saved."""
+        return View.of_weights(self.task, self._model, self.weights, self.step, self.split)
 
     def _pieces(self, n: int) -> list[slice]:
         """n rows cut into as many pieces of about the same size as a power of two gives nearest to _PIECE; one piece on a GPU."""
