@@ -45,8 +45,8 @@ def where_keys_differ(data: xr.Dataset) -> pd.DataFrame:
 
     Columns: `measure`; `compared`, the number of steps at which both have a value; `steps`, those of them at which some value differs by
     more than a millionth of the larger; `only_final`, the steps at which there is a value with the final keys alone (a snapshot has no keys
-    yet); `ratio`, the largest ratio of the larger to the smaller value (infinite where one is 0 or the signs differ; 1 where nothing
-    differs), and `ratio_step`, where it is (the first such step; missing where nothing differs).
+    yet); `ratio`, the largest ratio of the larger to the smaller of two values that differ, have one sign and are not 0, and `ratio_step`,
+    the first step at which it is that; 1 and missing where there are none.
 
     Raises:
         UsageError: no measure was replayed both ways.
@@ -62,13 +62,19 @@ def where_keys_differ(data: xr.Dataset) -> pd.DataFrame:
         known = ~np.isnan(own) & ~np.isnan(final)
         small, large = np.sort(np.abs([own, final]), axis=0)
         differs = known & (np.abs(own - final) > SAME * large)
-        opposite = (own * final <= 0) & differs
-        ratio = np.where(differs & ~opposite, large / np.where(small > 0, small, 1), np.where(opposite, np.inf, 1.0)).max(1)
+        ratio = np.divide(large, small, out=np.ones_like(large), where=differs & (own * final > 0)).max(1)
         only_final = np.isnan(own).all(1) & ~np.isnan(final).all(1)
         at = int(ratio.argmax())
-        changed = steps[differs.any(1)].tolist()
-        first = int(steps[at]) if changed else None
-        rows.append((name, int(known.any(1).sum()), changed, steps[only_final].tolist(), float(ratio[at]), first))
+        rows.append(
+            (
+                name,
+                int(known.any(1).sum()),
+                steps[differs.any(1)].tolist(),
+                steps[only_final].tolist(),
+                float(ratio[at]),
+                int(steps[at]) if ratio[at] > 1 else None,
+            )
+        )
     columns = ["measure", "compared", "steps", "only_final", "ratio", "ratio_step"]
     return pd.DataFrame(rows, columns=columns).astype({"ratio_step": "Int64"})
 
