@@ -18,6 +18,11 @@ def component_norms(matrix: Float64[Tensor, "m width"]) -> Float64[Tensor, "comp
     return fourier.transform(matrix).norm(dim=1)
 
 
+def frequency_power(matrix: Float64[Tensor, "m width"]) -> Float64[Tensor, "freq"]:
+    """Sum of the squared coefficients of each frequency, of a matrix whose rows stand on the circle."""
+    return fourier.by_frequency(component_norms(matrix).square())
+
+
 @measure("fourier_norms.W_E", unit="weight", ref="Nanda et al. 2023, section 4.1 and figure 3")
 def embedding_spectrum(view: View) -> Value:
     """‖F_i W_E‖: the norm of each Fourier component of the embedding of the elements."""

@@ -18,10 +18,10 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ..errors import NotApplicable, UsageError
-from ..fourier import by_frequency, n_frequencies
+from ..fourier import n_frequencies
 from ..view import View
 from .base import Value, measure, once_per_view, per_frequency
-from .embedding import component_norms
+from .embedding import component_norms, frequency_power
 from .logits import logit_cosines
 from .neurons import EXPLAINED, neuron_power
 from .projections import losses_without
@@ -142,7 +142,7 @@ def _by_neurons(view: View) -> Bool[Tensor, "freq"]:
 
 
 def _by_gap(view: View) -> Bool[Tensor, "freq"]:
-    power = by_frequency(component_norms(view.embedding).square())
+    power = frequency_power(view.embedding)
     found = torch.zeros(len(power), dtype=torch.bool)
     share, order = (power / power.sum().clamp_min(torch.finfo(power.dtype).tiny)).sort(descending=True)
     above = min(int((share >= 0.01).sum()), len(share) // 2)  # candidates: at least 1 % of the power, and in the upper half
@@ -186,7 +186,7 @@ def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Val
 
     `keys` defaults to the consensus.
     """
-    power = by_frequency(component_norms(view.embedding).square())
+    power = frequency_power(view.embedding)
     total = float(power.sum())
     return float(power[[k - 1 for k in chosen(view, keys)]].sum()) / total if total > 0 else 0.0
 

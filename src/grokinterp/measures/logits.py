@@ -18,14 +18,18 @@ from .base import Value, measure, once_per_view, per_frequency
 def logit_coefficients(view: View) -> Float64[Tensor, "freq"]:
     """⟨L, T_k⟩ for every frequency, T_k[n, c] = cos w_k(c*_n − c) / norm.
 
-    The logits are first summed over all (n, c) with the same difference c* − c; one 1-D transform of these p sums then gives all
-    coefficients: no cube of n x p numbers per frequency is ever made.
+    One 1-D transform of the mean logits by difference gives all coefficients: no cube of n x p numbers per frequency is ever made.
     """
+    cosines = fourier.basis(view.m)[1::2] @ by_difference(view)  # each row has norm 1 over Z_m; T_k has norm 1 over the n m entries
+    return cosines * math.sqrt(len(view.answer_at))
+
+
+@once_per_view
+def by_difference(view: View) -> Float64[Tensor, "m"]:
+    """The mean of the logits at each difference c* − c, over all examples on the circle: every example has one answer at each."""
     m, logits = view.m, logits_on_circle(view)
     difference = (view.answer_at[:, None] - torch.arange(m)) % m
-    sums = torch.zeros(m, dtype=torch.float64).index_add_(0, difference.flatten(), logits.flatten())
-    cosines = fourier.basis(m)[1::2] @ sums  # each row has norm 1 over Z_m; T_k has norm 1 over the n m entries
-    return cosines / math.sqrt(len(logits))
+    return torch.zeros(m, dtype=torch.float64).index_add_(0, difference.flatten(), logits.flatten()) / len(logits)
 
 
 @once_per_view
@@ -47,9 +51,15 @@ def cosine_logits(view: View, keys: Sequence[int]) -> Float64[Tensor, "rows answ
 @once_per_view
 def logit_cosines(view: View) -> Float64[Tensor, "freq"]:
     """Cosine similarity of the centred logits with each T_k; 0 where the logits are constant."""
-    logits = logits_on_circle(view)
-    size = (logits - logits.mean(1, keepdim=True)).norm()
+    size = centred_logits(view).norm()
     return logit_coefficients(view) / size if size > 0 else torch.zeros(fourier.n_frequencies(view.m), dtype=torch.float64)
+
+
+@once_per_view
+def centred_logits(view: View) -> Float64[Tensor, "rows m"]:
+    """The same centred over the answers, which softmax cannot see."""
+    logits = logits_on_circle(view)
+    return logits - logits.mean(1, keepdim=True)
 
 
 @measure("logit_cosine", unit="1", ref="Nanda et al. 2023, section 4.3; Chughtai et al. 2023 (arXiv 2302.03025), section 4")

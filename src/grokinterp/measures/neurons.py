@@ -16,18 +16,28 @@ EXPLAINED = 0.85
 
 
 @once_per_view
-def neuron_power(view: View) -> Float64[Tensor, "freq d_mlp"]:
-    """Share of each neuron's variance over the table in the 3 x 3 block of each frequency; 0 for a neuron that never changes.
+def block_variance(view: View) -> tuple[Float64[Tensor, "freq d_mlp"], Float64[Tensor, "d_mlp"]]:
+    """Variance of each neuron over the table in the 3 x 3 block of each frequency, and all of it; 0 for a neuron that never changes.
 
     Raises:
         NotApplicable: the network has no MLP, or the examples fill no grid of residues.
     """
     grid = view.grid(view.neurons)
     centred = grid - grid.mean((0, 1))
-    total = centred.square().sum((0, 1))
+    total = centred.square().mean((0, 1))
     # A neuron that is constant up to rounding has no frequency.
-    varies = total > 1e-20 * grid.square().sum((0, 1))
-    return torch.where(varies, fourier.block_power(centred) / total, 0.0)
+    varies = total > 1e-20 * grid.square().mean((0, 1))
+    return torch.where(varies, fourier.block_power(centred) / view.m**2, 0.0), torch.where(varies, total, 0.0)
+
+
+def neuron_power(view: View) -> Float64[Tensor, "freq d_mlp"]:
+    """Share of each neuron's variance over the table in the 3 x 3 block of each frequency; 0 for a neuron that never changes.
+
+    Raises:
+        NotApplicable: the network has no MLP, or the examples fill no grid of residues.
+    """
+    of_frequency, whole = block_variance(view)
+    return torch.where(whole > 0, of_frequency / whole, 0.0)
 
 
 @measure("neuron.frequency", unit="1", ref="Nanda et al. 2023, section 4.2")

@@ -9,12 +9,7 @@ from torch import Tensor
 from ..fourier import by_frequency, transform
 from ..view import View
 from .base import Value, array, measure
-from .embedding import gini
-
-
-def frequency_power(matrix: Float64[Tensor, "m width"]) -> Float64[Tensor, "freq"]:
-    """Sum of the squared coefficients of each frequency, of a matrix whose rows stand on the circle."""
-    return by_frequency(transform(matrix).square().sum(1))
+from .embedding import frequency_power, gini
 
 
 @measure("gini.W_E.power", unit="1", ref="Hurley and Rickard 2009; on power, so larger than gini.W_E (Nanda et al. 2023, table 5)")

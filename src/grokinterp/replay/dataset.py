@@ -35,6 +35,7 @@ PROGRESS = (
     "key_frequencies.consensus", "key_frequencies.w_e_norm", "key_frequencies.gap", "key_frequencies.neurons", "key_frequencies.w_l",
     "key_frequencies.load_bearing", "key_frequencies.logits",
     "neuron.frequency", "neuron.explained_variance", "neuron.clusters", "neuron.single_frequency_share",
+    "power.W_E", "power.W_L", "power.neurons", "power.logits", "variance.neurons", "variance.logits",
     "logit_cosine", "logit_fve.centred", "attention.mean", "attention.variance",
 )  # fmt: skip
 """What is replayed unless other measures are named: the progress measures of Nanda et al. 2023 and what is cheap beside them."""
