@@ -61,7 +61,7 @@ class View:
         """
         fits(weights, weight_shapes(config, task))
         view = cls.__new__(cls)
-        view.weights = {name: weight.detach().cpu().double() for name, weight in weights.items()}
+        view.weights = {name: weight.detach().to("cpu", torch.float64, copy=True) for name, weight in weights.items()}
         view._config = config
         view._set(task, step, split)
         return view
