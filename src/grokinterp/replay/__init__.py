@@ -3,5 +3,6 @@
 from .dataset import FINAL, PROGRESS, replay
 from .phases import Boundary, Lead, Phase, Phases, phases
 from .pictures import PICTURES
+from .spikes import Spike, spikes
 
-__all__ = ["FINAL", "PICTURES", "PROGRESS", "Boundary", "Lead", "Phase", "Phases", "phases", "replay"]
+__all__ = ["FINAL", "PICTURES", "PROGRESS", "Boundary", "Lead", "Phase", "Phases", "Spike", "phases", "replay", "spikes"]

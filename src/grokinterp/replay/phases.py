@@ -235,7 +235,7 @@ def _first(holds: pd.Series[bool]) -> Interval:
 def _by(holds: pd.Series[bool]) -> float:
     """The step by which a condition was true; infinity where it never was."""
     try:
-        return _first(holds)[1]
+        return float(_first(holds)[1])
     except NotApplicable:
         return math.inf
 
@@ -309,7 +309,7 @@ def _norm_has_fallen(curves: _Curves, since: int, share: float = 0.9) -> Interva
         raise NotApplicable("the weights have not shrunk by a tenth since the circuit formed")
     fall = squares.iloc[0] - squares.min()
     done = _first(squares <= squares.iloc[0] - share * fall)
-    head, tail = done[1] - since, int(squares.idxmin()) - done[1]
+    head, tail = done[1] - since, int(squares.index[-1]) - done[1]
     if (1 - share) * head > _SLOWER * share * tail:
         raise _NotYet("the weights are still shrinking fast at the last snapshot")
     return max(done, _first(curves.test >= LEARNED), key=lambda interval: interval[1])
