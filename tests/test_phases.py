@@ -68,6 +68,7 @@ def test_a_run_on_random_labels_memorises(tmp_path):
     found = found_in(tmp_path, **{"task.name": "random_table", "task.p": 23, "training.fraction": 0.4, "training.steps": 400})
     assert found.kind == "memorises only"
     assert [phase.name for phase in found.spans] == ["memorisation", "after"]
+    assert found.at(400) == "after"
 
 
 def test_a_run_that_learns_nothing(tmp_path):
@@ -120,7 +121,10 @@ def made_up(end: int = 4000, every: int = 100, **changes) -> tuple[xr.Dataset, p
     one_part = {"restricted_loss.logit_dirs": ("restricted", "all"), "excluded_loss.logit_dirs": ("excluded", "train")}
     data = xr.Dataset(
         {name + FINAL: (("step", "part"), np.stack([curves[key](coarse)] * 3, 1)) for name, (key, _) in one_part.items()}
-        | {"sum_of_squares": (("step", "parameter"), curves["squares"](coarse)[:, None]), "gini.W_E": ("step", curve(0, 1, 3000, 99)(coarse))},
+        | {
+            "sum_of_squares": (("step", "parameter"), curves["squares"](coarse)[:, None]),
+            "gini.W_E": ("step", curve(0, 1, 3000, 99)(coarse)),
+        },
         coords={"step": coarse, "part": ["train", "test", "all"], "parameter": ["total"]},
         attrs={"answers": 100},
     )
@@ -175,7 +179,7 @@ def test_the_excluded_loss_alone_makes_no_circuit():
         ("memorised", "training accuracy reaches 0.99"),
         ("circuit formed", "test accuracy reaches 0.5"),
     ]
-    assert "no snapshot computes with key frequencies" in found.boundaries[0].note
+    assert "never bring the loss under half of chance" in found.boundaries[0].note
 
 
 def test_without_snapshots_the_accuracies_decide():
@@ -277,9 +281,7 @@ def test_accuracies_of_snapshots_stand_in_for_a_history_that_has_none():
     at = history.set_index("step").loc[data["step"].values]
     data["accuracy"] = ("step", "part"), np.stack([at["train_accuracy"], at["test_accuracy"], at["test_accuracy"]], 1)
     found = phases(data, history.assign(test_accuracy=math.nan).head(1))
-    assert [(b.name, b.after, b.by) for b in found.boundaries] == [
-        (b.name, b.after, b.by) for b in phases(data, history).boundaries
-    ]
+    assert [(b.name, b.after, b.by) for b in found.boundaries] == [(b.name, b.after, b.by) for b in phases(data, history).boundaries]
 
 
 @pytest.mark.parametrize("gone", ["sum_of_squares", "restricted_loss.logit_dirs" + FINAL, "excluded_loss.logit_dirs" + FINAL])
@@ -287,6 +289,7 @@ def test_a_missing_measure_is_done_without(gone):
     data, history = made_up()
     found = phases(data.drop_vars(gone), history)
     assert found.kind == "groks"
+    assert ("were not measured" in found.boundaries[0].note) == gone.endswith(FINAL)
     assert [b.name for b in found.boundaries] == ["memorised", "circuit formed", "cleaned up"]
 
 

@@ -4,28 +4,30 @@ The kind is decided by accuracies alone:
 
 | kind | test accuracy | training accuracy | source |
 |---|---|---|---|
-| groks | reaches 0.99, and 0.5 only after twice the steps that training took | reaches 0.99 | Power et al. 2022; the factor is ours |
-| generalises at once | reaches 0.99, and 0.5 within twice those steps | any | Nanda et al. 2023, section 5.3; the factor is ours |
-| forgets again | reaches 0.99, and ends below 0.9 (median of the last five evaluations) | any | ours |
+| groks | reaches 0.99; 0.5 after twice the steps that training took | reaches 0.99 | Power et al. 2022; the factor is ours |
+| generalises at once | reaches 0.99; 0.5 within twice those steps | any | Nanda et al. 2023, section 5.3; the factor is ours |
+| forgets again | reaches 0.99, ends below 0.9 (median of the last five evaluations) | any | ours |
 | memorises only | never reaches 0.5 | reaches 0.99 | ours |
 | learns nothing | never rises by 0.1 | never rises by 0.1 | ours |
 | learns in part | anything else | anything else | ours |
 | not known | was evaluated less than twice | | |
 
 A boundary is the interval between two snapshots, or two evaluations, within which its rule came true. The first rule that applies counts;
-a later one, which needs accuracies alone, says in the note where it would have put the boundary.
+the second needs accuracies alone, and says in the note where it would have put the boundary.
 
-| boundary | rules, in order | thresholds tried | source |
+| boundary | rule | thresholds tried | source |
 |---|---|---|---|
-| memorised | excluded loss is at its lowest, before it rises | last within 1.25, 1.5 or 2 times the lowest | Nanda et al. 2023, section 5.2 |
-| | training accuracy reaches 0.99 | 0.95 to 0.999 | Nanda et al. 2023; the number is ours |
-| circuit formed | restricted loss <= 0.01 and excluded loss >= 0.5 of chance | 0.002 to 0.05; 0.25 to 0.75 | the measures theirs, the numbers ours |
+| memorised | excluded loss is at its lowest, before it rises | last within 1.25 to 2 times that | Nanda et al. 2023, section 5.2 |
+| | training accuracy reaches 0.99 | 0.95 to 0.999 | ours |
+| circuit formed | restricted loss <= 0.01, excluded loss >= 0.5 of chance | 0.002 to 0.05; 0.25 to 0.75 | their measures, our numbers |
 | | test accuracy reaches 0.5 | 0.25 to 0.75 | ours |
-| cleaned up | of the fall of the summed squares of the weights since then 0.9 is done, the rest is at most half as fast, and test accuracy \
-has reached 0.99 | 0.8 to 0.95 | the measure theirs, the numbers ours |
+| cleaned up | since then 0.9 of the fall of the weights is done, and test accuracy 0.99 | 0.8 to 0.95 | their measure, our numbers |
 | | test accuracy reaches 0.99 | 0.95 to 0.999 | Power et al. 2022 |
+| generalised | of a run that generalises at once: test accuracy reaches 0.99 | 0.95 to 0.999 | Power et al. 2022 |
 | forgotten | test accuracy falls below 0.9 for good | 0.5 to 0.95 | ours |
 
+The fall of the weights is that of their summed squares. It is done when what is left of it goes at most half as fast; while it has not come
+to that, or excluded loss has not begun to rise, the boundary is still to come, and no accuracy decides.
 Excluded loss is that of the training examples, restricted loss that of all, both with the final keys (`logit_dirs`); chance is ln of the
 number of answers. So the circuit is formed when the key frequencies alone do the task and, without them, what was memorised no longer
 carries the training examples. Nanda et al. set their boundaries (1,400, 9,400 and 14,000 epochs) by hand.
@@ -36,6 +38,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NotApplicable
@@ -280,11 +283,17 @@ def _reaches(part: Literal["train", "test"], level: float, tried: Sequence[float
     )
 
 
+def _needs_circuit(curves: _Curves) -> None:
+    if not len(curves.restricted) or not len(curves.excluded) or math.isnan(curves.chance):
+        raise NotApplicable("restricted and excluded loss with the final keys were not measured")
+    if not curves.has_circuit:
+        raise NotApplicable("the final keys alone never bring the loss under half of chance")
+
+
 def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
     """The neighbours of the snapshot with the lowest excluded loss; or where it last is within `factor` of that."""
     excluded = curves.excluded.loc[: _by(curves.test >= _HALF)]
-    if not curves.has_circuit or not len(excluded):
-        raise NotApplicable("no snapshot computes with key frequencies")
+    _needs_circuit(curves)
     if not curves.train.max() >= LEARNED:
         raise NotApplicable(f"training accuracy never reaches {LEARNED}")
     steps, at = excluded.index, int(excluded.to_numpy().argmin())
@@ -297,8 +306,7 @@ def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
 
 def _sufficient_and_necessary(curves: _Curves, left: float = 0.01, carried: float = 0.5) -> Interval:
     """Where the keys alone leave `left` of the loss of chance, and training examples without them have `carried` of it."""
-    if not curves.has_circuit or not len(curves.excluded):
-        raise NotApplicable("no snapshot computes with key frequencies")
+    _needs_circuit(curves)
     return _first((curves.restricted <= left * curves.chance) & (curves.excluded >= carried * curves.chance))
 
 
@@ -385,8 +393,8 @@ def _boundary(name: str, rules: Sequence[_Rule], curves: _Curves) -> Boundary:
         raise NotApplicable("; ".join(reasons))
     (rule, interval), *others = places
     notes = [
-        _spread([lambda t=t: rule.find(curves, **t) for t in ({}, *rule.tried)], "over all thresholds tried"),
-        _spread([lambda s=s: rule.find(curves.without(s)) for s in curves.steps(*interval)], "with any one step around it left out"),
+        _spread([partial(rule.find, curves, **thresholds) for thresholds in ({}, *rule.tried)], "over all thresholds tried"),
+        _spread([partial(rule.find, curves.without(step)) for step in curves.steps(*interval)], "with any one step around it left out"),
         *(f"{other.words}: {_written(place)}" for other, place in others),
         *reasons,
     ]
@@ -485,8 +493,8 @@ def _scalars(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, str
 
 def _half_way(curve: pd.Series[float]) -> tuple[int, int, float]:
     """Between which steps a curve passes half of its range, on the way from one extreme to the other, and where on a straight line."""
-    ends = sorted((curve.idxmin(), curve.idxmax()))
-    way = curve.loc[ends[0] : ends[1]]
+    ends = sorted((int(curve.to_numpy().argmin()), int(curve.to_numpy().argmax())))
+    way = curve.iloc[ends[0] : ends[1] + 1]
     level = (curve.min() + curve.max()) / 2
     after, by = _first(way >= level if way.iloc[0] < level else way <= level)
     share = (level - way[after]) / (way[by] - way[after])

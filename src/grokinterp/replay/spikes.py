@@ -1,16 +1,14 @@
 """Spikes of training: where the loss or the gradient leaps up and comes down again (slingshots: Thilak et al. 2022, arXiv 2206.04817).
 
-The rule, on the logarithm of training loss and of the norm of the gradient, each for itself:
+A peak of the logarithm of the training loss, or of the norm of the gradient, is a spike by three rules:
 
-| a peak counts | where | why |
+| | rule | why |
 |---|---|---|
-| height | it stands three times (`LEAST`) above the lowest value on either side, up to the next higher peak | a fall, however steep, has \
-no lowest value before it; a step has none after it |
-| noise | that is eight deviations of the differences between neighbouring evaluations, of the fifty on either side | noise has such \
-peaks too, in proportion |
-| length | above half of its height (on the logarithm) it lasts at most a quarter of the steps before it | what is as long as all that \
-came before is a phase of training, such as the hump of the gradient while the training examples are learned |
+| height | three times the lowest value on either side, as far as the next higher peak | a fall has none before it, a step none after it |
+| noise | eight deviations, from the differences of neighbours among the fifty evaluations on either side | noise has peaks too |
+| length | above half its height, at most a quarter of the steps before it | what lasts as long as all before is a phase of training |
 
+The third leaves out the hump that the gradient has while the training examples are learned.
 Peaks of both signals that overlap are one spike. The height is the topographic prominence of a peak; the three numbers are ours. Test loss
 is not looked at: it rises and falls on its own when a network groks.
 """
@@ -127,7 +125,7 @@ def _peaks(history: pd.DataFrame, signal: str) -> list[_Peak]:
 
 
 def _summits(x: NDArray[np.float64]) -> list[int]:
-    """Where a series is higher than its neighbours; the first of equal ones. Its ends are none: there it has not come down, or not risen."""
+    """Where a series is higher than its neighbours; the first of equal ones; not at its ends, which may go on higher."""
     summits, rose = [], -1
     for i in range(1, len(x)):
         if x[i] > x[i - 1]:
@@ -140,7 +138,7 @@ def _summits(x: NDArray[np.float64]) -> list[int]:
 
 
 def _prominence(x: NDArray[np.float64], at: int) -> tuple[float, int, int]:
-    """By how much a summit stands above the higher of the lowest values on its two sides, up to the next higher summit; and where these are."""
+    """By how much a summit stands above the lowest value on either side, as far as it is the highest; and where these two values are."""
     import numpy as np
 
     higher = np.flatnonzero(x > x[at])
@@ -168,12 +166,22 @@ def _spike(group: list[_Peak], history: pd.DataFrame, data: xr.Dataset | None) -
     signals = {name: max(factors) for name in SIGNALS if (factors := [peak.factor for peak in group if peak.signal == name])}
     before, after = history[history["step"] < first], history[history["step"] > last]
     during = history[history["step"].between(first, last)]
-    across = {
-        name: Change(*(float(rows[name].iloc[i]) if len(rows) else math.nan for rows, i in ((before, -1), (after, 0))))
-        for name in ("train_accuracy", "test_accuracy")
-    }
-    lowest = {f"lowest_{name}": float(during[name].min()) for name in across}
-    return Spike(first, highest.peak, last, signals, **across, **lowest, **_between_snapshots(first, last, data))
+    return Spike(
+        first,
+        highest.peak,
+        last,
+        signals,
+        train_accuracy=_across(before["train_accuracy"], after["train_accuracy"]),
+        test_accuracy=_across(before["test_accuracy"], after["test_accuracy"]),
+        lowest_train_accuracy=float(during["train_accuracy"].min()),
+        lowest_test_accuracy=float(during["test_accuracy"].min()),
+        **_between_snapshots(first, last, data),
+    )
+
+
+def _across(before: pd.Series[float], after: pd.Series[float]) -> Change:
+    """The last of what was before, and the first of what came after. A peak has an evaluation on either side."""
+    return Change(float(before.iloc[-1]), float(after.iloc[0]))
 
 
 def _between_snapshots(first: int, last: int, data: xr.Dataset | None) -> dict[str, Any]:
