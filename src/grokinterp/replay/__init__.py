@@ -4,18 +4,27 @@ from .dataset import FINAL, PROGRESS, replay
 from .flows import NeuronFlows, neuron_flows
 from .keys import keys_over_time, where_keys_differ
 from .lives import Life, Lives, lives
+from .phases import Boundary, Lead, Phase, Phases, phases
 from .pictures import PICTURES
+from .spikes import Spike, spikes
 
 __all__ = [
     "FINAL",
     "PICTURES",
     "PROGRESS",
+    "Boundary",
+    "Lead",
     "Life",
     "Lives",
     "NeuronFlows",
+    "Phase",
+    "Phases",
+    "Spike",
     "keys_over_time",
     "lives",
     "neuron_flows",
+    "phases",
     "replay",
+    "spikes",
     "where_keys_differ",
 ]

@@ -142,6 +142,7 @@ def _dataset(run: Run, wanted: Sequence[Measure], found: Mapping[int, Mapping[st
         attrs={
             "run": run.path.resolve().name.encode(errors="replace").decode(),
             "task": run.task.symbol,
+            "answers": run.task.n_answers,
             "final_keys": json.dumps(final["keys"]),
             "skipped": json.dumps(skipped),
         },

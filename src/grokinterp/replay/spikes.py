@@ -1,0 +1,208 @@
+"""Spikes of training: where the loss or the gradient leaps up and comes down again (slingshots: Thilak et al. 2022, arXiv 2206.04817).
+
+A peak of the logarithm of the training loss, or of the norm of the gradient, is a spike by three rules:
+
+| | rule | why |
+|---|---|---|
+| height | three times the lowest value on either side, as far as the next higher peak | a fall has none before it, a step none after it |
+| noise | eight deviations, from the differences of neighbours among the fifty evaluations on either side | noise has peaks too |
+| length | above half its height, at most a quarter of the steps before it | what lasts as long as all before is a phase of training |
+
+The third leaves out the hump that the gradient has while the training examples are learned.
+Peaks of both signals that overlap are one spike. The height is the topographic prominence of a peak; the three numbers are ours. Test loss
+is not looked at: it rises and falls on its own when a network groks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+    from numpy.typing import NDArray
+
+SIGNALS = ("train_loss", "grad_norm")
+"""The columns of the history that are looked at."""
+LEAST = 3.0
+"""The factor by which a peak stands out, at least."""
+_DEVIATIONS = 8.0
+_AROUND = 50
+_LONGEST = 0.25
+
+
+@dataclass(frozen=True)
+class Change:
+    """A number before and after a spike; NaN where it is not known."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Spike:
+    """One leap of the loss or of the gradient, and what it changed.
+
+    Attributes:
+        first, peak, last: steps of the evaluations at which it began, was highest (in the signal that leapt most) and ended.
+        signals: the columns of the history that leapt, with the factor by which each stands above the lowest value on either side.
+        train_accuracy, test_accuracy: at the last evaluation before `first` and the first after `last`.
+        lowest_train_accuracy, lowest_test_accuracy: between `first` and `last`.
+        snapshots: the last one before `first` and the first after `last`; None where the replay has none there, as for all that follows.
+        squares: the summed squares of the weights at these.
+        gained, lost: key frequencies (the consensus) of the later but not of the earlier, and the reverse.
+    """
+
+    first: int
+    peak: int
+    last: int
+    signals: dict[str, float]
+    train_accuracy: Change
+    test_accuracy: Change
+    lowest_train_accuracy: float
+    lowest_test_accuracy: float
+    snapshots: tuple[int, int] | None = None
+    squares: Change | None = None
+    gained: list[int] | None = None
+    lost: list[int] | None = None
+
+    @property
+    def height(self) -> float:
+        """The largest factor of a signal."""
+        return max(self.signals.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, with None for what is not known."""
+        return {**_finite(asdict(self)), "height": self.height}
+
+
+def spikes(history: pd.DataFrame, data: xr.Dataset | None = None) -> list[Spike]:
+    """The spikes of a run, in order.
+
+    Args:
+        history: evaluations, as `run.history` gives them; a spike between two of them is not seen.
+        data: measures over `step`, as `replay` gives them: then it is said what changed between the snapshots around a spike.
+    """
+    history = history.drop_duplicates("step", keep="last").sort_values("step")
+    peaks = [peak for signal in SIGNALS for peak in _peaks(history, signal)]
+    return [_spike(group, history, data) for group in _overlapping(peaks)]
+
+
+@dataclass(frozen=True)
+class _Peak:
+    first: int
+    peak: int
+    last: int
+    signal: str
+    factor: float
+
+
+def _peaks(history: pd.DataFrame, signal: str) -> list[_Peak]:
+    import numpy as np
+
+    known = history[["step", signal]].replace([math.inf], math.nan).dropna()
+    steps, values = known["step"].to_numpy(), known[signal].to_numpy(dtype=float)
+    if not (values > 0).any():
+        return []
+    x = np.log(values.clip(min=values[values > 0].min()))
+    jumps = np.abs(np.diff(x))
+    found = []
+    for at in _summits(x):
+        prominence, left, right = _prominence(x, at)
+        noise = 1.4826 * float(np.median(jumps[max(0, at - _AROUND) : at + _AROUND])) / math.sqrt(2)
+        if prominence < max(math.log(LEAST), _DEVIATIONS * noise):
+            continue
+        above = x[left : right + 1] > x[at] - prominence / 2
+        first = at - int(np.argmin(above[at - left :: -1])) + 1
+        last = at + int(np.argmin(above[at - left :])) - 1
+        begun, over = (steps[first - 1] + steps[first]) / 2, (steps[last] + steps[last + 1]) / 2
+        if over - begun <= _LONGEST * (begun - steps[0]):
+            found.append(_Peak(int(steps[first]), int(steps[at]), int(steps[last]), signal, math.exp(prominence)))
+    return found
+
+
+def _summits(x: NDArray[np.float64]) -> list[int]:
+    """Where a series is higher than its neighbours; the first of equal ones; not at its ends, which may go on higher."""
+    summits, rose = [], -1
+    for i in range(1, len(x)):
+        if x[i] > x[i - 1]:
+            rose = i
+        elif x[i] < x[i - 1]:
+            if rose > 0:
+                summits.append(rose)
+            rose = -1
+    return summits
+
+
+def _prominence(x: NDArray[np.float64], at: int) -> tuple[float, int, int]:
+    """By how much a summit stands above the lowest value on either side, as far as it is the highest; and where these two values are."""
+    import numpy as np
+
+    higher = np.flatnonzero(x > x[at])
+    beside = int(np.searchsorted(higher, at))
+    start = int(higher[beside - 1]) + 1 if beside else 0
+    stop = int(higher[beside]) if beside < len(higher) else len(x)
+    left = at - int(np.argmin(x[start : at + 1][::-1]))
+    right = at + int(np.argmin(x[at:stop]))
+    return float(x[at] - max(x[left], x[right])), left, right
+
+
+def _overlapping(peaks: list[_Peak]) -> list[list[_Peak]]:
+    groups: list[list[_Peak]] = []
+    for peak in sorted(peaks, key=lambda peak: peak.first):
+        if groups and peak.first <= max(other.last for other in groups[-1]):
+            groups[-1].append(peak)
+        else:
+            groups.append([peak])
+    return groups
+
+
+def _spike(group: list[_Peak], history: pd.DataFrame, data: xr.Dataset | None) -> Spike:
+    highest = max(group, key=lambda peak: peak.factor)
+    first, last = min(peak.first for peak in group), max(peak.last for peak in group)
+    signals = {name: max(factors) for name in SIGNALS if (factors := [peak.factor for peak in group if peak.signal == name])}
+    before, after = history[history["step"] < first], history[history["step"] > last]
+    during = history[history["step"].between(first, last)]
+    return Spike(
+        first,
+        highest.peak,
+        last,
+        signals,
+        train_accuracy=_across(before["train_accuracy"], after["train_accuracy"]),
+        test_accuracy=_across(before["test_accuracy"], after["test_accuracy"]),
+        lowest_train_accuracy=float(during["train_accuracy"].min()),
+        lowest_test_accuracy=float(during["test_accuracy"].min()),
+        **_between_snapshots(first, last, data),
+    )
+
+
+def _across(before: pd.Series[float], after: pd.Series[float]) -> Change:
+    """The last of what was before, and the first of what came after. A peak has an evaluation on either side."""
+    return Change(float(before.iloc[-1]), float(after.iloc[0]))
+
+
+def _between_snapshots(first: int, last: int, data: xr.Dataset | None) -> dict[str, Any]:
+    """What changed between the snapshots around a spike."""
+    if data is None:
+        return {}
+    steps = data["step"].values
+    earlier, later = steps[steps < first], steps[steps > last]
+    if not len(earlier) or not len(later):
+        return {}
+    around = (int(earlier[-1]), int(later[0]))
+    changed: dict[str, Any] = {"snapshots": around}
+    if "sum_of_squares" in data:
+        changed["squares"] = Change(*(float(data["sum_of_squares"].sel(step=step, parameter="total")) for step in around))
+    if (name := "key_frequencies.consensus") in data:
+        old, new = ({int(k) for k in data["freq"].values[data[name].sel(step=step).values == 1]} for step in around)
+        changed |= {"gained": sorted(new - old), "lost": sorted(old - new)}
+    return changed
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,188 @@
+"""Spikes: planted ones are found and nothing else is, in curves that were made up, in real trainings, and in the run that ships."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import grokinterp as gi
+from conftest import tiny
+from grokinterp.replay import spikes
+from test_foreign import ROOT
+
+STEPS = np.arange(0, 4001, 10)
+
+
+def history(train_loss, grad_norm=None, steps=STEPS) -> pd.DataFrame:
+    quiet = np.exp(-steps / 1000)
+    columns = {"train_loss": train_loss, "grad_norm": quiet if grad_norm is None else grad_norm}
+    rest = {"test_loss": 1.0, "train_accuracy": 1.0, "test_accuracy": np.linspace(0, 1, len(steps))}
+    return pd.DataFrame({"step": steps, **columns, **rest})
+
+
+def falling(steps=STEPS) -> np.ndarray:
+    """A loss that falls by a factor of a million, ever more slowly."""
+    return 5 * 10 ** (-6 * (1 - np.exp(-steps / 800)))
+
+
+def with_spike(signal: np.ndarray, at: int, factor: float, steps=STEPS, decay: float = 20.0) -> np.ndarray:
+    """The signal, at step `at` suddenly that much higher, and back again over some tens of steps."""
+    late = steps >= at
+    return signal * np.where(late, 1 + (factor - 1) * np.exp(-np.maximum(steps - at, 0) / decay), 1)
+
+
+# Planted
+
+
+@pytest.mark.parametrize("factor", [5, 50, 1e6])
+@pytest.mark.parametrize("at", [500, 1500, 3500])
+def test_a_planted_spike_is_found_where_it_is(at, factor):
+    (found,) = spikes(history(with_spike(falling(), at, factor)))
+    assert (found.first, found.peak) == (at, at)
+    assert at <= found.last <= at + 20 * math.log(factor)
+    assert list(found.signals) == ["train_loss"]
+    # The loss has fallen on before it is back, so the lowest value before is what the spike stands above: one evaluation earlier.
+    assert found.height == pytest.approx(factor * falling(np.array([at]))[0] / falling(np.array([at - 10]))[0])
+
+
+def test_several_spikes_are_found_in_order():
+    signal = falling()
+    for at in (800, 1600, 2400, 3200):
+        signal = with_spike(signal, at, 20)
+    assert [spike.peak for spike in spikes(history(signal))] == [800, 1600, 2400, 3200]
+
+
+def test_a_spike_in_both_signals_is_one():
+    (found,) = spikes(history(with_spike(falling(), 2000, 10), with_spike(np.exp(-STEPS / 1000), 1990, 100)))
+    assert (found.first, found.peak) == (1990, 1990)
+    assert set(found.signals) == {"train_loss", "grad_norm"}
+    assert found.signals["grad_norm"] > found.signals["train_loss"] > 9
+    assert found.height == found.signals["grad_norm"]
+
+
+def test_a_spike_of_the_gradient_alone_counts():
+    (found,) = spikes(history(falling(), with_spike(np.exp(-STEPS / 1000), 1200, 30)))
+    assert (list(found.signals), found.peak) == (["grad_norm"], 1200)
+
+
+def test_a_planted_spike_is_found_in_noise():
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.1, len(STEPS)))
+    (found,) = spikes(history(with_spike(falling() * noise, 2000, 100)))
+    assert found.peak == 2000
+
+
+def test_accuracies_are_those_on_either_side():
+    planted = history(with_spike(falling(), 2000, 20))
+    planted.loc[planted["step"].between(2000, 2010), "test_accuracy"] = 0.1
+    planted.loc[planted["step"] == 2000, "train_accuracy"] = 0.3
+    (found,) = spikes(planted)
+    accuracy = planted.set_index("step")["test_accuracy"]
+    assert (found.test_accuracy.before, found.test_accuracy.after) == (accuracy[1990], accuracy[found.last + 10])
+    assert (found.lowest_test_accuracy, found.lowest_train_accuracy) == (0.1, 0.3)
+
+
+def test_what_changed_between_the_snapshots_around_it():
+    keys = np.array([[1, 0, 1], [1, 0, 1], [0, 1, 1]], dtype=bool)
+    data = xr.Dataset(
+        {"key_frequencies.consensus": (("step", "freq"), keys), "sum_of_squares": (("step", "parameter"), [[1.0], [2.0], [5.0]])},
+        coords={"step": [1000, 1990, 3000], "freq": [4, 5, 6], "parameter": ["total"]},
+    )
+    planted = history(with_spike(falling(), 2000, 20))
+    (found,) = spikes(planted, data)
+    assert found.snapshots == (1990, 3000)
+    assert (found.squares.before, found.squares.after) == (2.0, 5.0)
+    assert (found.gained, found.lost) == ([5], [4])
+    (found,) = spikes(planted, data.isel(step=[0, 1]))
+    assert (found.snapshots, found.squares, found.gained) == (None, None, None)
+    (found,) = spikes(planted, data.drop_vars(["key_frequencies.consensus", "freq"]))
+    assert (found.squares.after, found.gained) == (5.0, None)
+
+
+# What is no spike
+
+
+NO_SPIKES = {
+    "a fall": falling(),
+    "a cliff": np.where(STEPS < 2000, 1.0, 1e-6),
+    "a rise": 1 / falling(),
+    "a step up and no return": np.where(STEPS < 2000, 1e-6, 1.0),
+    "a hump as long as all before": np.exp(5 * np.exp(-(((STEPS - 400) / 200) ** 2))),
+    "a plateau": np.ones(len(STEPS)),
+    "a small bump": with_spike(falling(), 2000, 2.5),
+    "a spike at the last evaluation": np.where(STEPS == 4000, 1.0, 1e-3),
+    "zeros": np.zeros(len(STEPS)),
+    "nothing": np.full(len(STEPS), np.nan),
+}
+
+
+@pytest.mark.parametrize("signal", NO_SPIKES.values(), ids=NO_SPIKES)
+def test_what_is_no_spike(signal):
+    assert spikes(history(signal, signal)) == []
+
+
+@pytest.mark.parametrize("deviation", [0.01, 0.1, 0.5, 1.0])
+def test_noise_is_no_spike(deviation):
+    for seed in range(10):
+        noise = np.exp(np.random.default_rng(seed).normal(0, deviation, (2, len(STEPS))))
+        assert spikes(history(falling() * noise[0], noise[1])) == []
+
+
+def test_an_empty_and_a_single_evaluation_have_none():
+    planted = history(with_spike(falling(), 2000, 20))
+    assert spikes(planted.head(0)) == spikes(planted.head(1)) == []
+
+
+def test_zeros_and_gaps_do_not_hide_a_spike():
+    planted = history(with_spike(falling(), 2000, 20))
+    planted.loc[planted["step"] == 1000, "train_loss"] = math.nan
+    planted.loc[planted["step"] > 3900, "train_loss"] = 0.0
+    assert [spike.peak for spike in spikes(planted)] == [2000]
+
+
+# Real trainings
+
+
+def by_hand(values: pd.Series, peak: int, within: int) -> float:
+    """By what factor a value stands above the lowest of those up to `within` steps before, and of those after."""
+    return values[peak] / max(values.loc[peak - within : peak].min(), values.loc[peak : peak + within].min())
+
+
+@pytest.fixture(scope="session")
+def unstable(tmp_path_factory) -> gi.Run:
+    """A learning rate that Adam does not bear: without weight decay, the loss falls, leaps up, and falls again."""
+    config = tiny(
+        **{"task.p": 13, "model.d_model": 32, "model.d_mlp": 64, "training.steps": 700, "training.fraction": 0.5, "training.lr": 3e-2},
+        **{"training.optimizer": "adam", "training.weight_decay": 0.0, "snapshots.every": 100},
+    )
+    return gi.train(config, tmp_path_factory.mktemp("unstable") / "run", progress=False)
+
+
+def test_slingshots_of_a_real_training_are_found(unstable):
+    data = gi.replay(unstable, ["sum_of_squares", "key_frequencies.consensus"], progress=False)
+    found = spikes(unstable.history, data)
+    leaps = [spike for spike in found if spike.signals.get("train_loss", 0) > 100]
+    assert leaps
+    losses, squares = unstable.history.set_index("step")["train_loss"], data["sum_of_squares"].sel(parameter="total")
+    for spike in leaps:
+        assert losses.loc[spike.first : spike.last].max() / losses.loc[: spike.first].min() > 100
+        assert by_hand(losses, losses.loc[spike.first : spike.last].idxmax(), 300) > 100
+        if spike.snapshots:
+            earlier, later = spike.snapshots
+            assert earlier < spike.first <= spike.last < later
+            assert (spike.squares.before, spike.squares.after) == (squares.sel(step=earlier), squares.sel(step=later))
+    assert json.loads(json.dumps([spike.to_dict() for spike in found], allow_nan=False))[0]["first"] == found[0].first
+
+
+def test_grokking_is_no_spike(quick_run):
+    assert spikes(quick_run.history) == []
+
+
+def test_the_run_that_ships_has_no_spikes():
+    run = gi.load_run(ROOT / "checkpoints" / "modular_addition_113")
+    assert len(run.history) == 1201
+    assert spikes(run.history) == []
