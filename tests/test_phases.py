@@ -298,6 +298,9 @@ def test_gaps_in_the_measures_are_passed_over():
     whole = phases(data, history)
     data = data.astype(float).where(data["step"] != 1000)
     assert phases(data.assign_attrs(answers=100), history).boundaries == whole.boundaries
+    name = "restricted_loss.logit_dirs" + FINAL
+    data[name] = data[name].where(data["step"] != 1200)
+    assert phases(data.assign_attrs(answers=100), history).boundaries == whole.boundaries
 
 
 def test_everything_is_plain_json(quick_run):

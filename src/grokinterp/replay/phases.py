@@ -307,7 +307,8 @@ def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
 def _sufficient_and_necessary(curves: _Curves, left: float = 0.01, carried: float = 0.5) -> Interval:
     """Where the keys alone leave `left` of the loss of chance, and training examples without them have `carried` of it."""
     _needs_circuit(curves)
-    return _first((curves.restricted <= left * curves.chance) & (curves.excluded >= carried * curves.chance))
+    both = curves.restricted.index.intersection(curves.excluded.index)
+    return _first((curves.restricted[both] <= left * curves.chance) & (curves.excluded[both] >= carried * curves.chance))
 
 
 def _norm_has_fallen(curves: _Curves, since: int, share: float = 0.9) -> Interval:
