@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,14 +16,18 @@ from ..errors import NotApplicable
 from ..measures import MEASURES, KeyFrequencies, key_frequencies
 from ..measures.base import per_part
 from ..measures.keys import chosen
+from ..replay import Lives, Phases, Spike, keys_over_time, lives, neuron_flows, phases, replay, spikes, where_keys_differ
 from ..runs import Run
 from ..view import View
 from .claims import GENERALISED, Claim, Evidence, claims
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 SCHEMA = 1
+_MOST_SNAPSHOTS = 60
+"""Snapshots that the training part of a report looks at, evenly chosen where there are more; a replay looks at all."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,18 @@ class Analysis:
         skipped: why each other one does not.
         keys: the key frequencies that the rules found, or None where no rule applies.
         keys_used: those that the measures were given: the consensus, unless the caller chose others.
+        replayed: the progress measures at the run's snapshots; empty where there is one snapshot, or nobody asked for them.
     """
 
-    def __init__(self, run: Run, step: int = -1, measures: Sequence[str] | None = None, keys: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        step: int = -1,
+        measures: Sequence[str] | None = None,
+        keys: Sequence[int] | None = None,
+        with_replay: bool = True,
+        progress: bool | None = None,
+    ) -> None:
         self.run = run
         self.view: View = run.view(step)
         self.values: dict[str, Any] = {}
@@ -66,6 +81,7 @@ class Analysis:
                 self.values[name] = value
             else:
                 self.skipped[name] = "the value is not finite"
+        self.replayed: xr.Dataset = _replayed(run, progress) if with_replay and len(run.steps) > 1 else _nothing()
 
     @property
     def name(self) -> str:
@@ -119,26 +135,22 @@ class Analysis:
         return len(self.history.dropna(subset=["train_accuracy", "test_accuracy"])) > 1
 
     @cached_property
-    def phases(self) -> dict[str, list[int]]:
-        """Stretches of training, told apart by accuracy alone, as [from_step, to_step].
+    def phases(self) -> Phases:
+        """What kind of run it was, and its phases: by the progress measures, or by accuracies alone where nothing was replayed."""
+        return phases(self.replayed, self.history)
 
-        `memorisation` ends where train accuracy reaches 0.99; `plateau` lasts from there until test accuracy reaches 0.5, `generalisation`
-        until it reaches 0.99, and `after` to the end. A stretch that did not happen is absent.
-        """
-        if not self.watched:
-            return {}
-        ends = [self.crossing("train_accuracy", 0.99), self.crossing("test_accuracy", 0.5), self.crossing("test_accuracy", 0.99)]
-        last = int(self.history["step"].iloc[-1])
-        found: dict[str, list[int]] = {}
-        start = 0
-        for name, end in zip(["memorisation", "plateau", "generalisation", "after"], [*ends, None], strict=True):
-            to = last if end is None else end.by
-            if to > start:
-                found[name] = [start, to]
-                start = to
-            if end is None:
-                break
-        return found
+    @cached_property
+    def spikes(self) -> list[Spike]:
+        """Where the loss or the gradient leapt up and came down again."""
+        return spikes(self.history, self.replayed if self.replayed else None)
+
+    @cached_property
+    def lives(self) -> Lives | None:
+        """What became of every frequency; None where nothing was replayed, or there are none."""
+        try:
+            return lives(self.replayed) if self.replayed else None
+        except NotApplicable:
+            return None
 
     @cached_property
     def claims(self) -> list[Claim]:
@@ -172,11 +184,24 @@ class Analysis:
                 "agreement": keys.agreement if keys else 0.0,
                 "used": self.keys_used,
             },
-            "phases": self.phases,
+            "phases": self.phases.to_dict()["spans"],
+            "training": self._training(),
             "measures": {name: self._measure_to_dict(name) for name in self.values},
             "claims": [claim.to_dict() for claim in self.claims],
             "skipped": self.skipped,
         }
+
+    def _training(self) -> dict[str, Any]:
+        """What training looked like as a whole: kind, boundaries, leads, spikes, and where something was replayed what it says."""
+        told = {key: value for key, value in self.phases.to_dict().items() if key != "spans"}
+        told["spikes"] = [spike.to_dict() for spike in self.spikes]
+        if self.lives is not None:
+            told["lives"] = self.lives.to_dict()
+            told["keys_over_time"] = _records(keys_over_time(self.replayed))
+            told["keys_differ"] = _records(where_keys_differ(self.replayed))
+            with suppress(NotApplicable):
+                told["neuron_flows"] = neuron_flows(self.replayed).to_dict()
+        return told
 
     def _measure_to_dict(self, name: str) -> dict[str, Any]:
         value, known = self.values[name], MEASURES[name]
@@ -189,6 +214,24 @@ class Analysis:
             described["dims"] = list(value.dims)
             described["coords"] = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
         return described
+
+
+def _replayed(run: Run, progress: bool | None) -> xr.Dataset:
+    count = len(run.steps)
+    at = {round(i * (count - 1) / (_MOST_SNAPSHOTS - 1)) for i in range(_MOST_SNAPSHOTS)}
+    return replay(run, steps=[run.steps[i] for i in at], progress=progress)
+
+
+def _nothing() -> xr.Dataset:
+    import xarray as xr
+
+    return xr.Dataset()
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as plain values; what is not finite is None."""
+    found: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
+    return found
 
 
 def _numbers(value: Any) -> list[Any]:

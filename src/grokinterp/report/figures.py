@@ -17,12 +17,22 @@ from torch import Tensor
 from .. import fourier
 from ..measures.embedding import plane, principal_components
 from ..measures.neurons import EXPLAINED, neuron_power
+from ..replay import FINAL
+from ..replay.pictures import example_neurons, spectrum_2d
 from .analysis import Analysis
 
 TRAIN, TEST, KEY, PLAIN = "#3b7dd8", "#e07b39", "#d1495b", "#8d99ae"
 _DIVERGING = [[0, "#2b6cb0"], [0.5, "#f7f7f7"], [1, "#c53030"]]
 _SEQUENTIAL = "Viridis"
-_PHASE_COLOURS = {"memorisation": "#3b7dd8", "plateau": "#8d99ae", "generalisation": "#2a9d8f", "after": "#e9c46a"}
+PHASE_COLOURS = {
+    "memorisation": "#3b7dd8",
+    "circuit formation": "#8d99ae",
+    "cleanup": "#2a9d8f",
+    "generalisation": "#2a9d8f",
+    "after": "#e9c46a",
+    "forgetting": "#d1495b",
+}
+_LINES = ("#d1495b", "#3b7dd8", "#2a9d8f", "#e07b39", "#8e5bc7", "#b8860b", "#4b9cd3", "#c2528b")
 
 
 def _figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
@@ -36,11 +46,7 @@ def _figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
 def losses(a: Analysis) -> go.Figure:
     """Train and test loss over training, log axis, snapshots marked."""
     figure = _curves(a, "loss", "loss (nats)" if a.run.config.training.loss == "cross_entropy" else "mean squared error")
-    values = a.history[["train_loss", "test_loss"]].to_numpy()
-    values = values[np.isfinite(values) & (values > 0)]
-    decades = np.log10(values.max() / values.min()) if len(values) else 0
-    # One label a decade; plotly's own choice where there are too few of them.
-    return figure.update_yaxes(type="log", exponentformat="power", dtick=max(1, round(decades / 8)) if decades >= 2 else None)
+    return _log_losses(figure, a.history[["train_loss", "test_loss"]].to_numpy())
 
 
 def accuracies(a: Analysis) -> go.Figure:
@@ -59,10 +65,79 @@ def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
         x=snapshots["step"], y=snapshots[f"test_{metric}"], name="snapshots", mode="markers",
         marker={"symbol": "line-ns-open", "size": 9, "color": TEST},
     )  # fmt: skip
-    for phase, (start, end) in a.phases.items():
-        figure.add_vrect(x0=start, x1=end, fillcolor=_PHASE_COLOURS[phase], opacity=0.12, line_width=0, layer="below")
+    return _over_training(a, figure)
+
+
+def _over_training(a: Analysis, figure: go.Figure) -> go.Figure:
+    """Shades for the phases, a line at the analysed step, and the legend above."""
+    for phase in a.phases.spans:
+        figure.add_vrect(x0=phase.start, x1=phase.end, fillcolor=PHASE_COLOURS[phase.name], opacity=0.12, line_width=0, layer="below")
     figure.add_vline(x=a.step, line={"color": KEY, "width": 1, "dash": "dot"})
     return figure.update_layout(legend={"orientation": "h", "y": 1.14, "x": 0})
+
+
+def _log_losses(figure: go.Figure, values: Any) -> go.Figure:
+    """A log axis with one label a decade; plotly's own choice where there are too few of them."""
+    values = values[np.isfinite(values) & (values > 0)]
+    decades = np.log10(values.max() / values.min()) if len(values) else 0
+    return figure.update_yaxes(type="log", exponentformat="power", dtick=max(1, round(decades / 8)) if decades >= 2 else None)
+
+
+def progress_measures(a: Analysis) -> go.Figure:
+    """Train, test, restricted and excluded loss at the snapshots, with the final keys; log axis."""
+    figure = _figure("step (optimiser updates)", "loss (nats)", 340)
+    drawn = []
+    for name, part, label, colour in (
+        ("loss", "train", "train", TRAIN),
+        ("loss", "test", "test", TEST),
+        ("restricted_loss.logit_dirs" + FINAL, "all", "restricted to the final keys", "#2a9d8f"),
+        ("excluded_loss.logit_dirs" + FINAL, "train", "train, final keys excluded", KEY),
+    ):
+        if name in a.replayed and part in a.replayed[name].coords["part"].values:
+            curve = a.replayed[name].sel(part=part)
+            drawn.append(curve.values)
+            figure.add_scatter(
+                x=curve.step.values,
+                y=curve.values,
+                name=label,
+                mode="lines+markers",
+                line={"color": colour, "width": 2},
+                marker={"size": 4},
+            )
+    return _log_losses(_over_training(a, figure), np.concatenate(drawn))
+
+
+def lives(a: Analysis, place: str) -> go.Figure:
+    """The share of every frequency that ever stood out in the power of a place; final keys in colour, others grey."""
+    assert a.lives is not None
+    share = a.lives.share.sel(place=place).dropna("step", how="all")
+    figure = _figure("step (optimiser updates)", "share of what varies", 320)
+    lived = [life.freq for life in a.lives.lives if life.place == place and life.fate != "never"]
+    others = [k for k in lived if k not in a.lives.final_keys]
+    for k in (*a.lives.final_keys, *others):
+        colour = PLAIN if k in others else _LINES[a.lives.final_keys.index(k) % len(_LINES)]
+        figure.add_scatter(
+            x=share.step.values, y=share.sel(freq=k).values, name=f"k = {k}", mode="lines",
+            line={"color": colour, "width": 2, "dash": "dot" if k in others else "solid"},
+        )  # fmt: skip
+    figure.add_hline(y=a.lives.born, line={"color": PLAIN, "width": 1, "dash": "dot"})
+    return _over_training(a, figure).update_layout(legend={"y": 1.2})
+
+
+def keys_differ(a: Analysis) -> go.Figure:
+    """Restricted loss with the keys of each snapshot and with those of the final network; log axis."""
+    figure = _figure("step (optimiser updates)", "restricted loss, all examples (nats)", 320)
+    drawn = []
+    for name, label, colour in (
+        ("restricted_loss.logit_dirs" + FINAL, "final keys", "#2a9d8f"),
+        ("restricted_loss.logit_dirs", "keys of each snapshot", TEST),
+    ):
+        curve = a.replayed[name].sel(part="all").dropna("step")
+        drawn.append(curve.values)
+        figure.add_scatter(
+            x=curve.step.values, y=curve.values, name=label, mode="lines+markers", line={"color": colour}, marker={"size": 4}
+        )
+    return _log_losses(_over_training(a, figure), np.concatenate(drawn))
 
 
 def _spectrum(values: Any, keys: Sequence[int], y: str) -> go.Figure:
@@ -181,12 +256,10 @@ def _points(a: Analysis, points: Float[Tensor, "m 2"], elements: list[int], x: s
 
 def example_neuron(a: Analysis, k: int) -> tuple[go.Figure, int, float] | None:
     """The best explained neuron of a frequency, as a function of (a, b): figure, number, share explained; None where it has no neuron."""
-    share, frequency = neuron_power(a.view).max(0)
-    share = torch.where(frequency == k - 1, share, 0.0)
-    best = int(share.argmax())
-    if share[best] <= EXPLAINED:
+    if not (best := example_neurons(a.view, [k])):
         return None
-    return heatmap(a.view.grid(a.view.neurons[:, best]), *_axes(a), "activation"), best, float(share[best])
+    share = float(neuron_power(a.view)[k - 1, best[0]])
+    return heatmap(a.view.grid(a.view.neurons[:, best[0]]), *_axes(a), "activation"), best[0], share
 
 
 def _axes(a: Analysis) -> tuple[str, str]:
@@ -197,20 +270,16 @@ def _axes(a: Analysis) -> tuple[str, str]:
 
 def neuron_spectrum(a: Analysis) -> go.Figure:
     """Share of the power of all neurons on each product of components of a and of b, on a log scale."""
-    grid = a.view.grid(a.view.neurons)
-    return _spectrum_2d(fourier.transform_2d(grid - grid.mean((0, 1))).square().sum(2))
+    return _spectrum_2d(spectrum_2d(a.view, a.view.neurons))
 
 
 def logit_spectrum(a: Analysis) -> go.Figure:
     """Share of the power of all logits on each product of components of a and of b, on a log scale."""
-    grid = a.view.grid(a.view.logits)
-    return _spectrum_2d(fourier.transform_2d(grid - grid.mean((0, 1))).square().sum(2))
+    return _spectrum_2d(spectrum_2d(a.view, a.view.logits))
 
 
-def _spectrum_2d(power: Float[Tensor, "component component"]) -> go.Figure:
-    shares = (power / power.sum().clamp_min(1e-300)).clamp_min(1e-6).log10()
-    figure = heatmap(shares, "component of b (1, cos 1, sin 1, …)", "component of a", "log₁₀ of share of power", _SEQUENTIAL, (-6.0, 0.0))
-    return figure
+def _spectrum_2d(shares: Float[Tensor, "component component"]) -> go.Figure:
+    return heatmap(shares, "component of b (1, cos 1, sin 1, …)", "component of a", "log₁₀ of share of power", _SEQUENTIAL, (-6.0, 0.0))
 
 
 def attention_to_first(a: Analysis, layer: int, head: int) -> go.Figure:
