@@ -4,6 +4,7 @@ A frequency is born in a place when its share of the power there reaches 3 / (n 
 an even share. It dies when its share falls below 1.5 / (n + 0.5), half of those odds. Between the two nothing changes, so a share that
 trembles about one threshold is one life. The shares are of all that varies in the place, so the thresholds know no unit and no scale, and
 what no single frequency explains counts against all of them. Both thresholds are ours; every life is also given with lower and higher ones.
+A share is of power, not of neurons: many quiet neurons of one frequency may be no life in "neurons", and are a cluster in `neuron_flows`.
 
 How loud noise is depends on the widths. Of 12 random networks with p = 53 and d_model = 64 the loudest frequency anywhere had 1.9 times the
 odds of an even share; with p = 97, d_model = 32 and 64 neurons 3.7 times, in the neurons; and with p = 7 one of three frequencies, 8 times.
