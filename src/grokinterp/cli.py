@@ -169,6 +169,7 @@ def analyze(
     out: Annotated[Optional[Path], typer.Option(help="Where the report goes; by default the run directory.")] = None,  # noqa: UP045
     measure: Annotated[Optional[list[str]], typer.Option(help="Only this measure; repeatable. `grokinterp list measures`.")] = None,  # noqa: UP045
     keys: Annotated[Optional[str], typer.Option(help="Key frequencies in place of those found, e.g. 14,35,41.")] = None,  # noqa: UP045
+    replay: Annotated[bool, typer.Option(help="Look at the other snapshots too: phases, spikes, lives of frequencies.")] = True,
     as_json: Json = False,
 ) -> None:
     """Analyse a run: writes report.html and report.json, and prints a summary."""
@@ -178,8 +179,9 @@ def analyze(
     from .runs import load_run
 
     folder = run_dir if out is None else out
-    with _status("measuring"):
-        report = analyze_run(load_run(run_dir), step, measure, None if keys is None else _whole_numbers("--keys", keys))
+    chosen = None if keys is None else _whole_numbers("--keys", keys)
+    report = analyze_run(load_run(run_dir), step, measure, chosen, with_replay=replay)
+    with _status("drawing"):
         report.save_json(folder / "report.json")
         report.save_html(folder / "report.html")
     if as_json:

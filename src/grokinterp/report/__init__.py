@@ -55,14 +55,24 @@ class Report:
         return f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: 0"></iframe>'
 
 
-def analyze(run: Run, step: int = -1, measures: Sequence[str] | None = None, keys: Sequence[int] | None = None) -> Report:
+def analyze(
+    run: Run,
+    step: int = -1,
+    measures: Sequence[str] | None = None,
+    keys: Sequence[int] | None = None,
+    *,
+    with_replay: bool = True,
+    progress: bool | None = None,
+) -> Report:
     """Measures a run at one step (negative: from the end) with all measures, or those named.
 
-    Measures that use key frequencies take `keys`, by default the consensus of the rules.
+    Measures that use key frequencies take `keys`, by default the consensus of the rules. With it comes what `gi.replay` says of up to 60
+    snapshots: phases, spikes and the lives of frequencies; without `with_replay` phases are told by accuracies alone. `progress` says
+    whether that shows a progress bar on stderr, by default where it is a terminal.
 
     Raises:
         NoSuchSnapshot: the run has no snapshot at that step; the nearest are named.
         UsageError: no measure has one of the names, or a key is no frequency of the task.
         DamagedFile: the snapshot does not match its recorded hash.
     """
-    return Report(Analysis(run, step, measures, keys))
+    return Report(Analysis(run, step, measures, keys, with_replay, progress))

@@ -126,7 +126,7 @@ def lives(a: Analysis, place: str) -> go.Figure:
 
 def keys_differ(a: Analysis) -> go.Figure:
     """Restricted loss with the keys of each snapshot and with those of the final network; log axis."""
-    figure = _figure("step (optimiser updates)", "restricted loss, all examples (nats)", 320)
+    figure = _figure("step (optimiser updates)", "restricted loss (nats)", 320)
     drawn = []
     for name, label, colour in (
         ("restricted_loss.logit_dirs" + FINAL, "final keys", "#2a9d8f"),

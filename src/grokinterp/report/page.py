@@ -18,6 +18,7 @@ from .. import __name__ as package
 from ..errors import NotApplicable
 from ..measures import MEASURES
 from ..measures.neurons import EXPLAINED
+from ..replay import FINAL
 from . import figures
 from .analysis import Analysis
 
@@ -60,6 +61,8 @@ def render(a: Analysis) -> str:
         facts=facts(a),
         training=training(a),
         sections=[(s, [(next(numbered), panel, _json(panel.figure)) for panel in s.panels]) for s in sections],
+        boundaries=_boundaries(a),
+        leads=_leads(a),
         rows=list(_rows(a)),
         style=Markup((folder / "page.css").read_text(encoding="utf-8")),
         plotly_js=Markup(plotly_js),
@@ -145,6 +148,8 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         found.append(
             ("How sure", f"{len(a.keys.rules)} rules agree to {a.keys.agreement:.2f} (mean Jaccard index, 1 is full agreement). {rules}")
         )
+    if a.replayed:
+        found.append(("Training", a.phases.sentence))
     counts = [sum(claim.verdict == v for claim in a.claims) for v in ("supported", "refuted", "not tested")]
     found.append(("Claims", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested"))
     return found
@@ -161,6 +166,7 @@ def _sections(a: Analysis) -> Iterator[Section]:
     shown = keys[:_MOST_PANELS]
     more = f" {len(keys) - len(shown)} more key frequencies are not drawn." if len(keys) > len(shown) else ""
     yield _training(a)
+    yield _formation(a)
     yield _section(
         "Embedding",
         "If the network works with frequencies, few components of W_E are long, and the elements lie on circles in their planes." + more,
@@ -221,16 +227,63 @@ def _training(a: Analysis) -> Section:
     if len(a.history) < 2:
         count = "one evaluation" if len(a.history) else "no evaluation"
         return Section("Training", "", [], f"Not shown: this run has {count}, so there is no history to draw.")
-    phases = ", ".join(f"{name} {start:,}–{end:,}" for name, (start, end) in a.phases.items())
+    panels = [
+        Panel("Loss", "Mean over the examples, log axis.", figures.losses(a), wide=True),
+        Panel("Accuracy", "Share of examples whose largest logit is right.", figures.accuracies(a), wide=True),
+    ]
+    if "restricted_loss.logit_dirs" + FINAL in a.replayed:
+        panels.append(
+            Panel(
+                "Progress measures",
+                "At the snapshots. The circuit is formed where the key frequencies alone do the task, and what is left without them fails.",
+                figures.progress_measures(a),
+                wide=True,
+            )
+        )
+    spans = ", ".join(f"{phase.name} {phase.start:,}–{phase.end:,}" for phase in a.phases.spans)
     return Section(
         "Training",
-        f"Losses and accuracies of {a.run.task.symbol}. Ticks mark snapshots, the dotted line the analysed step"
-        + (f", shades the phases by accuracy: {phases}." if phases else "."),
-        [
-            Panel("Loss", "Mean over the examples, log axis.", figures.losses(a), wide=True),
-            Panel("Accuracy", "Share of examples whose largest logit is right.", figures.accuracies(a), wide=True),
-        ],
+        f"{a.phases.sentence} Ticks mark snapshots, the dotted line the analysed step"
+        + (f", shades the phases: {spans}. " if spans else ". ")
+        + _spikes(a),
+        panels,
     )
+
+
+def _spikes(a: Analysis) -> str:
+    """How often the loss or the gradient leapt up, and the highest of it."""
+    if not a.spikes:
+        return "No spike of the loss or of the gradient was found."
+    highest = max(a.spikes, key=lambda spike: spike.height)
+    count = f"{len(a.spikes)} spikes" if len(a.spikes) > 1 else "One spike"
+    return f"{count} of the loss or of the gradient, the highest at step {highest.peak:,} by a factor of {number(highest.height)}."
+
+
+def _boundaries(a: Analysis) -> list[tuple[str, str, str, str]]:
+    """Each boundary between phases: name, interval, what decided it, and how far it moves."""
+    return [(b.name, f"{b.after:,}–{b.by:,}", b.rule, b.note) for b in a.phases.boundaries]
+
+
+def _leads(a: Analysis) -> list[tuple[str, str, str]]:
+    """What made its jump before test accuracy did, and what after it: measure, steps, range."""
+    return [(f"{lead.measure} {lead.part}".strip(), f"{lead.steps:+,}", f"{lead.low:+,} to {lead.high:+,}") for lead in a.phases.leads]
+
+
+def _formation(a: Analysis) -> Section:
+    """When each frequency came and went, in each place; the final keys beside those of each snapshot."""
+    title = "Frequencies over training"
+    if a.lives is None:
+        return Section(title, "", [], "Not shown: fewer than two snapshots were replayed, or there are no frequencies.")
+    places = {"W_E": "the embedding", "neurons": "the neurons", "W_L": "the readout W_L", "logits": "the logits"}
+    panels = [
+        Panel(f"In {words}", "Share of the power; grey: not a key in the end; dotted line: born.", figures.lives(a, place))
+        for place, words in places.items()
+        if place in a.lives.share.place.values and any(life.place == place and life.fate != "never" for life in a.lives.lives)
+    ]
+    if "restricted_loss.logit_dirs" in a.replayed:
+        caption = "The same measure with the keys that each snapshot shows; where it has none yet there is no point."
+        panels.append(Panel("Does it matter whose keys?", caption, figures.keys_differ(a), wide=True))
+    return Section(title, f"{a.lives.sentence} {a.lives.sensitivity}", panels)
 
 
 def _section(title: str, lead: str, panels: Callable[[], list[Panel]]) -> Section:
