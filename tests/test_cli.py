@@ -117,6 +117,7 @@ def test_a_flipped_byte_is_named_with_file_and_step(grokinterp, tiny_run):
         assert "step_00000010.safetensors (step 10) is damaged" in stderr
         assert "Traceback" not in stderr
     assert grokinterp("analyze", tiny_run.path)[0] == 0
+    assert "step_00000010.safetensors (step 10) is damaged" in (tiny_run.path / "report.html").read_text()
 
 
 def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept_for_debug(grokinterp, tiny_run, monkeypatch):

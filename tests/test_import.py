@@ -610,7 +610,7 @@ def test_an_import_names_the_split_that_it_finds(tmp_path):
     assert "trained on torch_randperm with seed 7 and fraction 0.4" in said(run)
     assert run.history["train_accuracy"].tolist()[-1] == 1
     report = gi.analyze(run)
-    assert report.analysis.phases == {}  # one evaluation tells no history
+    assert report.analysis.phases.spans == []  # one evaluation tells no history
     html = report.to_html()
     assert "imported from" not in html.lower() or "theirs.pth" in html
     assert "40% of the table, torch_randperm, seed 7" in html

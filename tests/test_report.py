@@ -13,9 +13,11 @@ import pytest
 
 import grokinterp as gi
 from conftest import tiny
+from grokinterp.replay import lives, phases, spikes
 
 SCHEMA = {
-    "schema", "run", "task", "step", "loss", "accuracy", "generalised", "key_frequencies", "phases", "measures", "claims", "skipped",
+    "schema", "run", "task", "step", "loss", "accuracy", "generalised", "key_frequencies", "phases", "training", "measures",
+    "claims", "skipped",
 }  # fmt: skip
 
 
@@ -87,17 +89,28 @@ def test_a_network_that_only_memorises_is_found_out(task, tmp_path):
     assert {found[claim] for claim in about_frequencies} == {"refuted", "not tested"}
 
 
-def test_phases_follow_each_other_and_match_the_history(quick_run, quick_report):
-    phases = quick_report.to_dict()["phases"]
-    history = quick_run.history.set_index("step")
-    assert list(phases) == ["memorisation", "plateau", "generalisation", "after"]
-    ends = [0, *(end for _, end in phases.values())]
-    assert [start for start, _ in phases.values()] == ends[:-1]
-    assert history["train_accuracy"][phases["memorisation"][1]] >= 0.99
-    assert (history["train_accuracy"].loc[: phases["memorisation"][1] - 1] < 0.99).all()
-    assert history["test_accuracy"][phases["plateau"][1]] >= 0.5
-    assert history["test_accuracy"][phases["generalisation"][1]] >= 0.99
-    assert (history["test_accuracy"].loc[: phases["generalisation"][1] - 1] < 0.99).all()
+def test_training_as_a_whole_is_told_as_the_replay_tells_it(quick_run, quick_report):
+    found, data = quick_report.to_dict(), gi.replay(quick_run)
+    told = phases(data, quick_run.history)
+    assert list(found["phases"]) == ["memorisation", "circuit formation", "cleanup"]
+    assert found["phases"] == told.to_dict()["spans"]
+    assert found["training"]["kind"] == told.kind == "groks"
+    assert [b["name"] for b in found["training"]["boundaries"]] == ["memorised", "circuit formed"]
+    assert found["training"]["lives"] == json.loads(json.dumps(lives(data).to_dict()))
+    assert found["training"]["spikes"] == [spike.to_dict() for spike in spikes(quick_run.history, data)]
+    assert found["training"]["keys_over_time"][-1]["keys"] == found["key_frequencies"]["consensus"]
+    html = quick_report.to_html()
+    assert told.sentence in html
+    assert all(boundary.note in html for boundary in told.boundaries)
+    assert lives(data).sentence in html
+
+
+def test_without_a_replay_phases_are_told_by_accuracies_alone(quick_run):
+    report = gi.analyze(quick_run, measures=["loss"], with_replay=False)
+    found = report.to_dict()
+    assert found["training"]["kind"] == "groks"
+    assert "lives" not in found["training"]
+    assert "Not shown: nobody asked for it." in report.to_html()
 
 
 @pytest.fixture(

@@ -19,7 +19,7 @@ import torch
 from ..errors import UsageError, WriteFailed
 from ..measures import MEASURES, Measure
 from ..runs import Run
-from .kept import Entry, Measured
+from .kept import Entry, Measured, sweep
 from .pictures import PICTURES, example_neurons
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def replay(
     chosen = run.steps if steps is None else sorted({run.resolve(step) for step in steps})
     if not chosen:
         raise UsageError(f"{run.path} has no snapshot to replay yet: start or resume its training first")
+    sweep(run)
     found: dict[int, dict[str, Entry]] = {}
     with _progress_bar(len(chosen), progress) as advance, _told_once() as tell:
         final = _final(Measured(run, run.steps[-1]), tell)

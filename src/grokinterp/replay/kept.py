@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -23,11 +25,13 @@ from .. import __name__ as package
 from ..errors import GrokinterpError, NotApplicable
 from ..measures import Measure
 from ..runs import Run
-from ..runs.files import UNSEALED, read_sealed, replace, sealed
+from ..runs.files import TEMPORARY, UNSEALED, read_sealed, replace, sealed
 from ..view import View
 
 _CODE = ("measures", "models", "tasks", "fourier.py", "view.py", "replay/pictures.py")
 """What the value of a measure depends on, beside the weights and torch."""
+
+_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Measured:
         return {name: Entry(tensors.get(name), **described) for name, described in account["entries"].items()}
 
     def save(self) -> None:
-        """Keeps what was computed.
+        """Keeps what was computed. Of several processes that do so at once the last one wins; none spoils what another wrote.
 
         Raises:
             WriteFailed: the run directory cannot be written.
@@ -102,6 +106,14 @@ def _packed(value: Any) -> Entry:
         return Entry(torch.tensor(value, dtype=torch.float64), [], {})
     coords = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
     return Entry(torch.from_numpy(value.values.copy()), [str(dim) for dim in value.dims], coords)
+
+
+def sweep(run: Run) -> None:
+    """Removes what killed processes left half-written; a file that is being written is younger than an hour."""
+    for leftover in (run.path / "replay").glob(f"*{TEMPORARY}"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _HOUR:
+                leftover.unlink()
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import NotApplicable
+from ..errors import DamagedFile, NotApplicable
 from ..measures import MEASURES, KeyFrequencies, key_frequencies
 from ..measures.base import per_part
 from ..measures.keys import chosen
@@ -48,7 +48,8 @@ class Analysis:
         skipped: why each other one does not.
         keys: the key frequencies that the rules found, or None where no rule applies.
         keys_used: those that the measures were given: the consensus, unless the caller chose others.
-        replayed: the progress measures at the run's snapshots; empty where there is one snapshot, or nobody asked for them.
+        replayed: the progress measures at the run's snapshots; may be empty.
+        not_replayed: why it is.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Analysis:
                 self.values[name] = value
             else:
                 self.skipped[name] = "the value is not finite"
-        self.replayed: xr.Dataset = _replayed(run, progress) if with_replay and len(run.steps) > 1 else _nothing()
+        self.replayed, self.not_replayed = _replayed(run, progress) if with_replay else (_nothing(), "nobody asked for it")
 
     @property
     def name(self) -> str:
@@ -198,7 +199,7 @@ class Analysis:
         if self.lives is not None:
             told["lives"] = self.lives.to_dict()
             told["keys_over_time"] = _records(keys_over_time(self.replayed))
-            told["keys_differ"] = _records(where_keys_differ(self.replayed))
+            told["keys_differ"] = _records(where_keys_differ(self.replayed)) if self.lives.final_keys else []
             with suppress(NotApplicable):
                 told["neuron_flows"] = neuron_flows(self.replayed).to_dict()
         return told
@@ -216,10 +217,16 @@ class Analysis:
         return described
 
 
-def _replayed(run: Run, progress: bool | None) -> xr.Dataset:
+def _replayed(run: Run, progress: bool | None) -> tuple[xr.Dataset, str]:
+    """The replay of a run, or none and why: one snapshot shows no training, and a damaged one must not keep another from being analysed."""
     count = len(run.steps)
+    if count == 1:
+        return _nothing(), "the run has one snapshot"
     at = {round(i * (count - 1) / (_MOST_SNAPSHOTS - 1)) for i in range(_MOST_SNAPSHOTS)}
-    return replay(run, steps=[run.steps[i] for i in at], progress=progress)
+    try:
+        return replay(run, steps=[run.steps[i] for i in at], progress=progress), ""
+    except DamagedFile as error:
+        return _nothing(), str(error)
 
 
 def _nothing() -> xr.Dataset:

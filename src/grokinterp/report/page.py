@@ -273,7 +273,7 @@ def _formation(a: Analysis) -> Section:
     """When each frequency came and went, in each place; the final keys beside those of each snapshot."""
     title = "Frequencies over training"
     if a.lives is None:
-        return Section(title, "", [], "Not shown: fewer than two snapshots were replayed, or there are no frequencies.")
+        return Section(title, "", [], f"Not shown: {a.not_replayed or 'there are no frequencies'}.")
     places = {"W_E": "the embedding", "neurons": "the neurons", "W_L": "the readout W_L", "logits": "the logits"}
     panels = [
         Panel(f"In {words}", "Share of the power; grey: not a key in the end; dotted line: born.", figures.lives(a, place))

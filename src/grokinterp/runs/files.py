@@ -56,8 +56,11 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def replace(path: Path, data: bytes, make_folder: bool = False) -> None:
-    """Writes a file so that it is either the old or the new one, whole, whatever happens: temporary file, fsync, rename, fsync."""
-    temporary = path.with_name(path.name + TEMPORARY)
+    """Writes a file so that it is either the old or the new one, whole, whatever happens: temporary file, fsync, rename, fsync.
+
+    With `make_folder` it need not be a file of a locked run: its folder is made, and several processes may write it at once.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}" if make_folder else path.name + TEMPORARY)
     with writing(path):
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
