@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-import jinja2
 import plotly.graph_objects as go
 import plotly.offline
-from markupsafe import Markup
 
-from .. import __name__ as package
 from ..errors import NotApplicable
 from ..measures import MEASURES
 from ..measures.neurons import EXPLAINED
 from . import figures
 from .analysis import Analysis
+from .offline import asset, embedded, offline_page
 
 _MOST_PANELS = 6
 """Key frequencies that get a picture of their own; with more, the page says how many are left out."""
@@ -47,35 +42,19 @@ class Section:
 
 def render(a: Analysis) -> str:
     """The whole page as text."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = number
-    folder = resources.files(package) / "report"
-    plotly_js = plotly.offline.get_plotlyjs()
-    script = (folder / "page.js").read_text(encoding="utf-8")
     sections = list(_sections(a))
     numbered = iter(range(10_000))
-    return environment.from_string((folder / "page.html").read_text(encoding="utf-8")).render(
+    return offline_page(
+        "page.html",
+        [asset("page.css")],
+        [plotly.offline.get_plotlyjs(), asset("page.js")],
         a=a,
         verdict=verdict(a),
         facts=facts(a),
         training=training(a),
-        sections=[(s, [(next(numbered), panel, _json(panel.figure)) for panel in s.panels]) for s in sections],
+        sections=[(s, [(next(numbered), panel, embedded(panel.figure.to_json())) for panel in s.panels]) for s in sections],
         rows=list(_rows(a)),
-        style=Markup((folder / "page.css").read_text(encoding="utf-8")),
-        plotly_js=Markup(plotly_js),
-        script=Markup(script),
-        script_hashes=" ".join(f"'sha256-{_sha256(text)}'" for text in (plotly_js, script)),
     )
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _json(figure: go.Figure) -> Markup:
-    """The figure as JSON that cannot end its script element."""
-    text: str = figure.to_json()
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def number(value: float) -> str:
