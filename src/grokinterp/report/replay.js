@@ -36,7 +36,7 @@
     if (!Number.isFinite(v)) return "–";
     const size = Math.abs(v);
     if (size !== 0 && (size < 1e-3 || size >= 1e6)) return power(v);
-    if (size >= 1e3 && (size >= 1e4 || Number.isInteger(v))) return whole.format(Math.round(v)).replace("-", "−");
+    if (size >= 1e3) return whole.format(Math.round(v)).replace("-", "−");
     return String(+v.toPrecision(4)).replace("-", "−");
   }
   const raised = (n) => String(n).replace(/./g, (c) => c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[+c]);
@@ -104,7 +104,7 @@
     }
     c.strokeRect(Math.round(box.x) + 0.5, Math.round(box.y) + 0.5, Math.round(box.w), Math.round(box.h));
     c.fillStyle = theme.text;
-    if (x.label) c.fillText(x.label, box.x + box.w / 2, box.y + box.h + 23);
+    if (x.label) c.fillText(x.label, box.x + box.w / 2, box.y + box.h + 23, box.w + 36);
     if (y.label) {
       c.save(); c.translate(box.x - (y.far || 44), box.y + box.h / 2); c.rotate(-Math.PI / 2);
       c.textBaseline = "bottom"; c.fillText(y.label, 0, 0); c.restore();
@@ -222,7 +222,7 @@
     },
     hit(p, x) {
       const i = kinds.curves.nearest(p, x);
-      return ["step " + whole.format(page.steps[i]), ...p.series.map((s) => s.label + ": " + withUnit(number(s.values.values[i]), s.unit))].join("\n");
+      return [moment(i), ...p.series.map((s) => s.label + ": " + withUnit(number(s.values.values[i]), s.unit))].join("\n");
     },
   };
 
@@ -383,7 +383,7 @@
     p.canvas.setAttribute("aria-label", p.title + ", " + moment());
   }
 
-  const moment = () => "step " + whole.format(page.steps[at]) + (page.phases[at] ? " · " + page.phases[at] : "");
+  const moment = (i = at) => "step " + whole.format(page.steps[i]) + (page.phases[i] ? " · " + page.phases[i] : "");
 
   function show(index) {
     const started = performance.now();
