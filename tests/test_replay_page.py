@@ -272,6 +272,8 @@ def test_one_slider_moves_every_panel_and_each_agrees_with_the_dataset(browser, 
     page.focus("body")
     page.keyboard.press("ArrowLeft")
     assert_panels_agree(page, quick_data, steps[-2])
+    page.keyboard.press("End")
+    assert_panels_agree(page, quick_data, steps[-1])
     page.keyboard.press("Home")
     assert_panels_agree(page, quick_data, steps[0])
     seen[steps[0]] = pixels(page)
@@ -291,6 +293,38 @@ def test_one_slider_moves_every_panel_and_each_agrees_with_the_dataset(browser, 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert problems == []
     print(f"{len(steps)} snapshots: {file.stat().st_size / 1e6:.2f} MB, last redraw {page.evaluate('grokinterpReplay.lastRedraw'):.1f} ms")
+    page.context.close()
+
+
+COLOURED = """panel => {
+    const canvas = document.querySelector('#panel-' + panel + ' canvas'), {width, height} = canvas;
+    const {data} = canvas.getContext('2d').getImageData(0, 0, width, height), found = [];
+    for (let i = 0; i < data.length; i += 4) {
+        const [r, g, b, a] = data.slice(i, i + 4);
+        if (a > 200 && Math.max(r, g, b) - Math.min(r, g, b) > 60) found.push([i / 4 % width, Math.floor(i / 4 / width)]);
+    }
+    return found;
+}"""
+"""Where a panel has pixels that are not grey."""
+
+
+@pytest.mark.browser
+def test_what_is_drawn_has_the_shape_of_the_values(browser, quick, quick_data, tmp_path):
+    file = tmp_path / "replay.html"
+    file.write_text(replay_page(quick_data, quick.history))
+    page, _ = opened(browser, file)
+    keys = json.loads(quick_data.attrs["final_keys"])
+    across, down = np.array(page.evaluate(COLOURED, "circles")).T
+    # As wide as they are high: the circles of a grokked network.
+    assert 0.7 < len(set(across)) / len(keys) / (down.max() - down.min()) < 1.3
+    across, down = np.array(page.evaluate(COLOURED, "neurons-by-frequency")).T
+    bars = down < down.max() - 8  # below are the dots of the keys
+    columns = sorted(set(across[bars]))
+    clusters = quick_data["neuron.clusters"].isel(step=-1).sel(freq=keys).values
+    runs = np.split(columns, (np.diff(columns) > 1).nonzero()[0] + 1)
+    tops = [down[bars & np.isin(across, run)].min() for run in runs]
+    assert len(runs) == len(keys)
+    assert np.corrcoef(tops, clusters)[0, 1] < -0.999  # pixels count downwards
     page.context.close()
 
 

@@ -90,7 +90,7 @@ def save_replay(
 
 
 def replay_page(data: xr.Dataset, history: pd.DataFrame, phases: Any = None, *, chosen: Sequence[str] = (), reload: int = 0) -> str:
-    """The page as HTML: self-contained, about 3 MB for 40 snapshots of a network of p = 113.
+    """The page as HTML: self-contained, 3.6 MB for the 37 snapshots of the run that ships (p = 113).
 
     Panels of which the Dataset has no variable are left out, and the page says why. Other variables than those of PROGRESS and PICTURES
     become curves where they are numbers (or numbers per part), and bars where they are numbers per frequency.
@@ -193,12 +193,7 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
     yield bars(
         "Spectrum of W_L", "W_L = W_out W_U: what each neuron adds to each logit.", "fourier_norms.W_L", "norm (weight)", size="wide"
     )
-    yield bars(
-        "Cosines in the logits",
-        "Cosine similarity of the logits with cos w(c* − c).",
-        "logit_cosine",
-        "cosine similarity",
-    )
+    yield bars("Cosines in the logits", "Cosine similarity of the logits with cos w(c* − c).", "logit_cosine", "cosine similarity")
     yield "Circles of the key frequencies", lambda: _circles(data)
     yield maps(
         "Neurons",
@@ -207,16 +202,14 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
         size="full",
     )
     yield maps(
-        "Attention", "How much the answer position attends to the first token, for each head of the first layer.", "picture.attention",
+        "Attention",
+        "How much the answer position attends to the first token, for each head of the first layer.",
+        "picture.attention",
         size="full",
-    )  # fmt: skip
+    )
     yield maps("Logit of one answer", "Of the answer 0 (of position 0 on the circle), less its mean.", "picture.logits")
-    yield maps(
-        "2-D spectrum of the logits", "Power of all logits on products of a wave in a and one in b.", "picture.logit_spectrum"
-    )  # fmt: skip
-    yield maps(
-        "2-D spectrum of the neurons", "The same of all neurons.", "picture.neuron_spectrum"
-    )  # fmt: skip
+    yield maps("2-D spectrum of the logits", "Power of all logits on products of a wave in a and one in b.", "picture.logit_spectrum")
+    yield maps("2-D spectrum of the neurons", "The same of all neurons.", "picture.neuron_spectrum")
 
 
 _SHOWN = {
