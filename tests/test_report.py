@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -190,21 +189,6 @@ class _Text(HTMLParser):
     def handle_data(self, data):
         if not self._silent:
             self.text.append(data)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """The system's Chromium, or a skip with the reason; a failure where GROKINTERP_BROWSER=required."""
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        message = "no Chromium is installed"
-        pytest.fail(message) if os.environ.get("GROKINTERP_BROWSER") == "required" else pytest.skip(message)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.browser

@@ -197,6 +197,69 @@ def analyze(
     print(f"Report: {folder / 'report.html'}\nValues: {folder / 'report.json'}")
 
 
+@app.command()
+def replay(
+    run_dir: RunDir,
+    out: Annotated[Optional[Path], typer.Option(help="The page; by default replay.html in the run directory.")] = None,  # noqa: UP045
+    measure: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="A measure beside the usual ones: numbers become curves, numbers per frequency bars; others need --data. Repeatable."
+        ),
+    ] = None,
+    step: Annotated[Optional[list[int]], typer.Option(help="Only this snapshot; negative steps count from the end. Repeatable.")] = None,  # noqa: UP045
+    data: Annotated[Optional[Path], typer.Option(help="Also write the numbers: FILE.nc (everything) or FILE.parquet (a table).")] = None,  # noqa: UP045
+    watch: Annotated[bool, typer.Option(help="Write the page again with every new snapshot, until the run is finished or Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Replay a run: writes one offline page on which a slider moves through training, and every picture with it."""
+    from .replay import check_format
+    from .report import save_replay
+    from .runs import Run, follow, load_run
+
+    page = run_dir / "replay.html" if out is None else out
+    if data is not None:
+        check_format(data)
+    if watch and step:
+        raise UsageError("--watch replays every snapshot: leave out --step")
+
+    def saved(run: Run, reload: int = 0) -> Any:
+        return save_replay(run, page, measure or (), step, data=data, reload=reload)
+
+    if not watch:
+        found = saved(load_run(run_dir))
+    else:
+        found, shown = None, load_run(run_dir)
+        try:
+            for run in follow(run_dir):
+                if not run.steps:
+                    print(f"waiting for the first snapshot in {run_dir}", file=sys.stderr)
+                    continue
+                found, shown = saved(run, reload=0 if run.finished else 5), run
+                what = f"{len(run.steps)} snapshots up to step {run.steps[-1]:,}, {_megabytes(page)}"
+                print(f"{page}: {what}; {'the run is finished' if run.finished else 'watching, Ctrl-C ends it'}", file=sys.stderr)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            if found is None:
+                return
+            found = saved(shown)  # once more, as a page that does not load itself again
+    steps, keys = found["step"].values.tolist(), json.loads(found.attrs["final_keys"])
+    skipped: dict[str, str] = json.loads(found.attrs["skipped"])
+    if as_json:
+        files = {"page": str(page), "bytes": page.stat().st_size, "data": None if data is None else str(data)}
+        print(json.dumps({**files, "steps": steps, "final_keys": keys, "skipped": skipped}))
+        return
+    print(f"{found.attrs['task']}: {len(steps)} snapshots, steps {steps[0]:,} to {steps[-1]:,}")
+    print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
+    for reason in dict.fromkeys(skipped.values()):
+        print(f"  not measured, as {reason}: {', '.join(name for name in skipped if skipped[name] == reason)}")
+    print(f"Page: {page} ({_megabytes(page)})" + ("" if data is None else f"\nData: {data} ({_megabytes(data)})"))
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
 def _whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(word) for word in text.replace(",", " ").split()]

@@ -1,12 +1,13 @@
 """How a circuit forms: measures at every snapshot of a run, and what can be said of them as a whole."""
 
 from .dataset import FINAL, PROGRESS, replay
+from .export import check_format, export, table
 from .flows import NeuronFlows, neuron_flows
 from .keys import keys_over_time, where_keys_differ
-from .lives import Life, Lives, lives
+from .lives import Life, Lives, final_keys, lives
 from .phases import Boundary, Lead, Phase, Phases, phases
 from .pictures import PICTURES
-from .spikes import Spike, spikes
+from .spikes import Spike, spikes, spikes_in_words
 
 __all__ = [
     "FINAL",
@@ -20,11 +21,16 @@ __all__ = [
     "Phase",
     "Phases",
     "Spike",
+    "check_format",
+    "export",
+    "final_keys",
     "keys_over_time",
     "lives",
     "neuron_flows",
     "phases",
     "replay",
     "spikes",
+    "spikes_in_words",
+    "table",
     "where_keys_differ",
 ]

@@ -16,6 +16,7 @@ is not looked at: it rises and falls on its own when a network groks.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,15 @@ def spikes(history: pd.DataFrame, data: xr.Dataset | None = None) -> list[Spike]
     history = history.drop_duplicates("step", keep="last").sort_values("step")
     peaks = [peak for signal in SIGNALS for peak in _peaks(history, signal)]
     return [_spike(group, history, data) for group in _overlapping(peaks)]
+
+
+def spikes_in_words(found: Sequence[Spike]) -> str:
+    """How many there are, and the highest of them, in one sentence."""
+    if not found:
+        return "No spike of the loss or of the gradient was found."
+    highest = max(found, key=lambda spike: spike.height)
+    count = f"{len(found)} spikes" if len(found) > 1 else "One spike"
+    return f"{count} of the loss or of the gradient, the highest at step {highest.peak:,} by a factor of {highest.height:.3g}."
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any
 from ..runs import Run
 from ..runs.files import replace
 from .analysis import Analysis
+from .replay_page import replay_page, save_replay
 
-__all__ = ["Analysis", "Report", "analyze"]
+__all__ = ["Analysis", "Report", "analyze", "replay_page", "save_replay"]
 
 
 class Report:

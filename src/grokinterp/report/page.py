@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-import jinja2
 import plotly.graph_objects as go
 import plotly.offline
-from markupsafe import Markup
 
-from .. import __name__ as package
 from ..errors import NotApplicable
 from ..measures import MEASURES
 from ..measures.neurons import EXPLAINED
-from ..replay import FINAL
+from ..replay import FINAL, spikes_in_words
 from . import figures
 from .analysis import Analysis
+from .offline import asset, embedded, offline_page
 
 _MOST_PANELS = 6
 """Key frequencies that get a picture of their own; with more, the page says how many are left out."""
@@ -48,37 +43,21 @@ class Section:
 
 def render(a: Analysis) -> str:
     """The whole page as text."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = number
-    folder = resources.files(package) / "report"
-    plotly_js = plotly.offline.get_plotlyjs()
-    script = (folder / "page.js").read_text(encoding="utf-8")
     sections = list(_sections(a))
     numbered = iter(range(10_000))
-    return environment.from_string((folder / "page.html").read_text(encoding="utf-8")).render(
+    return offline_page(
+        "page.html",
+        [asset("page.css")],
+        [plotly.offline.get_plotlyjs(), asset("page.js")],
         a=a,
         verdict=verdict(a),
         facts=facts(a),
         training=training(a),
-        sections=[(s, [(next(numbered), panel, _json(panel.figure)) for panel in s.panels]) for s in sections],
+        sections=[(s, [(next(numbered), panel, embedded(panel.figure.to_json())) for panel in s.panels]) for s in sections],
         boundaries=_boundaries(a),
         leads=_leads(a),
         rows=list(_rows(a)),
-        style=Markup((folder / "page.css").read_text(encoding="utf-8")),
-        plotly_js=Markup(plotly_js),
-        script=Markup(script),
-        script_hashes=" ".join(f"'sha256-{_sha256(text)}'" for text in (plotly_js, script)),
     )
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _json(figure: go.Figure) -> Markup:
-    """The figure as JSON that cannot end its script element."""
-    text: str = figure.to_json()
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def number(value: float) -> str:
@@ -245,18 +224,9 @@ def _training(a: Analysis) -> Section:
         "Training",
         f"{a.phases.sentence} Ticks mark snapshots, the dotted line the analysed step"
         + (f", shades the phases: {spans}. " if spans else ". ")
-        + _spikes(a),
+        + spikes_in_words(a.spikes),
         panels,
     )
-
-
-def _spikes(a: Analysis) -> str:
-    """How often the loss or the gradient leapt up, and the highest of it."""
-    if not a.spikes:
-        return "No spike of the loss or of the gradient was found."
-    highest = max(a.spikes, key=lambda spike: spike.height)
-    count = f"{len(a.spikes)} spikes" if len(a.spikes) > 1 else "One spike"
-    return f"{count} of the loss or of the gradient, the highest at step {highest.peak:,} by a factor of {number(highest.height)}."
 
 
 def _boundaries(a: Analysis) -> list[tuple[str, str, str, str]]:

@@ -1,6 +1,6 @@
 """The run directory: write, open, resume, verify. All disk access of the package is here."""
 
-from .run import Run, load_run
+from .run import Run, follow, load_run
 from .train import train
 
-__all__ = ["Run", "load_run", "train"]
+__all__ = ["Run", "follow", "load_run", "train"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -221,6 +222,32 @@ def load_run(path: str | Path) -> Run:
         DamagedFile: a file does not match its recorded hash or count.
     """
     return Run(path)
+
+
+def follow(path: str | Path, pause: float = 0.25) -> Iterator[Run]:
+    """The run in a directory as it is now, and again whenever a snapshot was committed, until it is finished.
+
+    Snapshots that are committed while the caller works come together. Looking reads no file: a `stat` of two, every `pause` seconds.
+
+    Raises:
+        NotARun: there is none.
+        DamagedFile: a file does not match its recorded hash or count.
+    """
+    seen: object = None
+    while True:
+        state = [
+            (file.stat().st_size, file.stat().st_mtime_ns)
+            for name in ("run.json", "manifest.jsonl")
+            if (file := Path(path) / name).exists()
+        ]
+        if state == seen:
+            time.sleep(pause)
+            continue
+        seen = state  # taken before the run is read: what is committed meanwhile is seen the next time
+        run = Run(path)
+        yield run
+        if run.finished:
+            return
 
 
 def read_run_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,556 @@
+(function () {
+  "use strict";
+  const page = JSON.parse(document.getElementById("replay").textContent);
+  const last = page.steps.length - 1, spansOf = page.spans, root = document.documentElement;
+  const PHASES = ["#3b7dd8", "#2a9d8f", "#e9c46a", "#8a63d2", "#d1495b", "#8d99ae"], KEY = "#d1495b", PLAIN = "#8d99ae";
+  const DIVERGING = ["#2b6cb0", "#f7f7f7", "#c53030"];
+  const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
+  const $ = (id) => document.getElementById(id);
+  const slider = $("slider"), play = $("play"), axis = $("axis"), tip = $("tip");
+  const whole = new Intl.NumberFormat("en");
+  let at = 0, theme = {}, timer = 0, touched = 0;
+
+  // ---- numbers ----
+  // Every array of the page has the step as its first dimension; levels are differences from step to step.
+  async function unpack(packed) {
+    const bytes = Uint8Array.from(atob(packed.data), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const buffer = await new Response(stream).arrayBuffer();
+    packed.data = null;
+    packed.frame = packed.shape.slice(1).reduce((a, b) => a * b, 1);
+    if (packed.type === "float32") { packed.values = new Float32Array(buffer); return; }
+    packed.values = new Int8Array(buffer);
+    for (let i = packed.frame; i < packed.values.length; i++) packed.values[i] += packed.values[i - packed.frame];
+  }
+
+  function packedIn(value) {
+    if (!value || typeof value !== "object") return [];
+    if (value.type && value.data) return [value];
+    return Object.values(value).flatMap(packedIn);
+  }
+
+  const frame = (packed, step) => packed.values.subarray(step * packed.frame, (step + 1) * packed.frame);
+  const ofLevel = (packed, q, level) => level === -128 ? NaN : packed.low[q] + (level + 127) / 254 * (packed.high[q] - packed.low[q]);
+
+  function number(v) {
+    if (!Number.isFinite(v)) return "–";
+    const size = Math.abs(v);
+    if (size !== 0 && (size < 1e-3 || size >= 1e6)) return power(v);
+    if (size >= 1e3) return whole.format(Math.round(v)).replace("-", "−");
+    return String(+v.toPrecision(4)).replace("-", "−");
+  }
+  const raised = (n) => String(n).replace(/./g, (c) => c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[+c]);
+  function power(v) {
+    const [digits, exponent] = v.toExponential(2).split("e");
+    return (digits + " × 10" + raised(+exponent)).replace("-", "−");
+  }
+  const withUnit = (text, unit) => unit && text !== "–" ? text + " " + unit : text;
+
+  // ---- axes ----
+  // An axis has `low`, `high`, a `label`, and perhaps `log`, `steps` (a step axis), `name` (what stands at a tick), `whole` (whole numbers only).
+  const stepUnit = page.steps.find((s) => s > 0) || 1;
+  const along = (a, v) => a.log ? Math.log10(v) : a.steps && axis.value === "log" ? Math.log10(v + stepUnit) : v;
+
+  function ticks(a, room) {
+    if (a.log) {
+      const from = Math.ceil(Math.log10(a.low) - 1e-9), to = Math.floor(Math.log10(a.high) + 1e-9);
+      if (to - from >= 1) {
+        const every = Math.max(1, Math.ceil((to - from) / room));
+        return Array.from({ length: Math.floor((to - from) / every) + 1 }, (_, i) => 10 ** (from + i * every));
+      }
+    }
+    if (a.steps && axis.value === "log") {
+      const found = a.low <= 0 ? [0] : [];
+      for (let v = 10 ** Math.ceil(Math.log10(stepUnit)); v <= a.high; v *= 10) found.push(v);
+      return found;
+    }
+    const rough = (a.high - a.low) / Math.max(1, room), base = 10 ** Math.floor(Math.log10(rough));
+    let every = base * [1, 2, 5, 10].find((m) => m * base >= rough * 0.999);
+    if (a.whole) every = Math.max(1, Math.round(every));
+    const found = [];
+    for (let i = Math.ceil(a.low / every - 1e-9); i * every <= a.high + every * 1e-9; i++) found.push(i * every || 0);  // no −0
+    return found;
+  }
+
+  function tickText(a, v) {
+    if (a.name) return a.name(v);
+    if (a.log) { const e = Math.log10(v); return Math.abs(e - Math.round(e)) < 1e-9 ? "10" + raised(Math.round(e)) : number(v); }
+    return a.steps ? whole.format(v) : Math.abs(v) < 1e-12 ? "0" : number(+v.toPrecision(6));
+  }
+
+  // Draws both axes of a box; gives the functions from values to pixels. `y.down`: the first row is on top.
+  function axes(c, box, x, y) {
+    const sx = (v) => box.x + (along(x, v) - along(x, x.low)) / (along(x, x.high) - along(x, x.low) || 1) * box.w;
+    const share = (v) => (along(y, v) - along(y, y.low)) / (along(y, y.high) - along(y, y.low) || 1) * box.h;
+    const sy = (v) => y.down ? box.y + share(v) : box.y + box.h - share(v);
+    c.font = "12px system-ui, sans-serif";
+    c.lineWidth = 1;
+    c.strokeStyle = theme.line;
+    c.fillStyle = theme.soft;
+    c.textAlign = "right"; c.textBaseline = "middle";
+    for (const v of ticks(y, box.h / 34)) {
+      const py = Math.round(sy(v)) + 0.5;
+      if (!y.down) { c.beginPath(); c.moveTo(box.x, py); c.lineTo(box.x + box.w, py); c.stroke(); }
+      c.fillText(tickText(y, v), box.x - 6, py);
+    }
+    c.textAlign = "center"; c.textBaseline = "top";
+    let free = -Infinity;
+    for (const v of ticks(x, box.w / 60)) {
+      const text = tickText(x, v), half = c.measureText(text).width / 2, px = Math.round(sx(v)) + 0.5;
+      if (px - half < free) continue;
+      free = px + half + 6;
+      c.beginPath(); c.moveTo(px, box.y + box.h); c.lineTo(px, box.y + box.h + 4); c.stroke();
+      c.fillText(text, px, box.y + box.h + 6);
+    }
+    c.strokeRect(Math.round(box.x) + 0.5, Math.round(box.y) + 0.5, Math.round(box.w), Math.round(box.h));
+    c.fillStyle = theme.text;
+    if (x.label) c.fillText(x.label, box.x + box.w / 2, box.y + box.h + 23, box.w + 36);
+    if (y.label) {
+      c.save(); c.translate(box.x - (y.far || 44), box.y + box.h / 2); c.rotate(-Math.PI / 2);
+      c.textBaseline = "bottom"; c.fillText(y.label, 0, 0); c.restore();
+    }
+    return { sx, sy };
+  }
+
+  // Square boxes for several pictures, in as many columns as fit and as many rows as are needed; `top` is left free above each.
+  const LEFT = 56, BETWEEN = 46, BELOW = 46, SMALLEST = 110;
+  function tiles(count, width, widest, top) {
+    const most = Math.max(1, Math.min(count, Math.floor((width - LEFT - 12 + BETWEEN) / (SMALLEST + BETWEEN))));
+    const rows = Math.ceil(count / most), columns = Math.ceil(count / rows);
+    const side = Math.floor(Math.min(widest, (width - LEFT - 12 + BETWEEN) / columns - BETWEEN));
+    const boxes = Array.from({ length: count }, (_, i) => ({
+      x: LEFT + (i % columns) * (side + BETWEEN), y: top + Math.floor(i / columns) * (top + side + BELOW), w: side, h: side,
+      first: i % columns === 0, lowest: i + columns >= count,
+    }));
+    return { boxes, height: rows * (top + side + BELOW) };
+  }
+
+  function nothing(c, box) {
+    c.fillStyle = theme.soft; c.font = "12px system-ui, sans-serif"; c.textAlign = "center"; c.textBaseline = "middle";
+    c.fillText("no value at this step", box.x + box.w / 2, box.y + box.h / 2, box.w);
+  }
+
+  function extent(arrays, keep) {
+    let low = Infinity, high = -Infinity;
+    for (const values of arrays) for (const v of values) if (Number.isFinite(v) && keep(v)) { if (v < low) low = v; if (v > high) high = v; }
+    return low <= high ? [low, high] : null;
+  }
+
+  // ---- kinds of panel ----
+  // Each has `height(panel, width)`, `draw(panel, c, width, height)`, `values(panel)`: what it shows of the step `at`, and `hit(panel, x, y)`: the
+  // text for a point. Curves have `still`, what no step changes, which is drawn once.
+  const kinds = {};
+
+  kinds.curves = {
+    prepare(p) {
+      const arrays = p.series.flatMap((s) => [s.values.values, ...(s.line ? [s.line.y.values] : [])]);
+      const found = extent(arrays, (v) => !p.log || v > 0) || [p.log ? 0.1 : 0, 1];
+      let [low, high] = found;
+      if (p.log) { low /= 1.5; high *= 1.5; } else {
+        if (p.floor !== null) low = Math.min(low, p.floor);
+        if (p.limits) { low = Math.min(low, p.limits[0]); high = Math.max(high, p.limits[1]); }
+        const pad = (high - low || Math.abs(high) || 1) * 0.05;
+        high += pad; low -= p.floor === low ? 0 : pad;
+      }
+      p.smallest = found[0];
+      p.yAxis = { low, high, log: p.log, label: p.y, far: 46 };
+      const until = extent([page.steps, ...p.series.flatMap((s) => s.line ? [s.line.x.values] : [])], () => true);
+      p.xAxis = { low: until[0], high: until[1] > until[0] ? until[1] : until[0] + 1, steps: true, label: "step (optimiser updates)" };
+      const table = document.createElement("table");
+      table.className = "legend";
+      const body = table.createTBody();
+      p.cells = p.series.map((s) => {
+        const row = body.insertRow(), name = row.insertCell(), value = row.insertCell();
+        const swatch = document.createElement("span");
+        swatch.className = "swatch" + (s.dashed ? " dashed" : "");
+        swatch.style.borderTopColor = s.colour;
+        name.append(swatch, s.label);
+        value.className = "value";
+        row.insertCell().textContent = s.unit;
+        return value;
+      });
+      p.section.append(table);
+    },
+    height: () => 270,
+    still(p, c, width, height) {
+      const box = p.box = { x: 62, y: 20, w: width - 84, h: height - 64 };
+      const { sx, sy } = p.to = axes(c, box, p.xAxis, p.yAxis);
+      spansOf.forEach((span) => {
+        const from = Math.max(sx(Math.max(span.start, p.xAxis.low)), box.x), to = Math.min(sx(Math.min(span.end, p.xAxis.high)), box.x + box.w);
+        if (to <= from) return;
+        c.globalAlpha = 0.16; c.fillStyle = colourOf(span.name); c.fillRect(from, box.y, to - from, box.h); c.globalAlpha = 1;
+        c.textAlign = "center"; c.textBaseline = "bottom"; c.fillStyle = theme.soft;
+        if (c.measureText(span.name).width < to - from) c.fillText(span.name, (from + to) / 2, box.y - 3);
+      });
+      const shown = (v) => sy(p.log ? Math.max(v, p.smallest) : v);
+      c.save(); c.beginPath(); c.rect(box.x, box.y - 4, box.w + 5, box.h + 8); c.clip();
+      for (const s of p.series) {
+        const xs = s.line ? s.line.x.values : page.steps, ys = s.line ? s.line.y.values : s.values.values;
+        c.strokeStyle = c.fillStyle = s.colour; c.lineWidth = 1.6; c.setLineDash(s.dashed ? [5, 4] : []);
+        c.beginPath();
+        let down = false;
+        for (let i = 0; i < ys.length; i++) {
+          if (!Number.isFinite(ys[i])) { down = false; continue; }
+          down ? c.lineTo(sx(xs[i]), shown(ys[i])) : c.moveTo(sx(xs[i]), shown(ys[i]));
+          down = true;
+        }
+        c.stroke(); c.setLineDash([]);
+        page.steps.forEach((step, i) => {
+          const v = s.values.values[i];
+          if (Number.isFinite(v)) { c.beginPath(); c.arc(sx(step), shown(v), 1.8, 0, 7); c.fill(); }
+        });
+      }
+      c.restore();
+    },
+    draw(p, c) {
+      const { sx, sy } = p.to, px = sx(page.steps[at]);
+      c.strokeStyle = theme.text; c.lineWidth = 1.2;
+      c.beginPath(); c.moveTo(px, p.box.y); c.lineTo(px, p.box.y + p.box.h); c.stroke();
+      p.series.forEach((s, i) => {
+        const v = s.values.values[at];
+        p.cells[i].textContent = number(v);
+        if (!Number.isFinite(v)) return;
+        c.fillStyle = s.colour; c.strokeStyle = theme.card; c.lineWidth = 1.5;
+        c.beginPath(); c.arc(px, sy(p.log ? Math.max(v, p.smallest) : v), 4.5, 0, 7); c.fill(); c.stroke();
+      });
+    },
+    values: (p) => Object.fromEntries(p.series.map((s) => [s.label, s.values.values[at]])),
+    nearest(p, x) {
+      let best = 0;
+      page.steps.forEach((step, i) => { if (Math.abs(p.to.sx(step) - x) < Math.abs(p.to.sx(page.steps[best]) - x)) best = i; });
+      return best;
+    },
+    hit(p, x) {
+      const i = kinds.curves.nearest(p, x);
+      return [moment(i), ...p.series.map((s) => s.label + ": " + withUnit(number(s.values.values[i]), s.unit))].join("\n");
+    },
+  };
+
+  kinds.bars = {
+    prepare() {},
+    height: () => 250,
+    draw(p, c, width, height) {
+      const box = p.box = { x: 62, y: 10, w: width - 84, h: height - 58 }, ks = p.frequencies, first = ks[0], final = ks[ks.length - 1];
+      const pad = (p.limits[1] - p.limits[0] || 1) * 0.05;
+      const { sx, sy } = axes(c, box, { low: first - 0.6, high: final + 0.6, whole: true, label: "frequency k" },
+        { low: p.limits[0] - (p.limits[0] < 0 ? pad : 0), high: p.limits[1] + pad, label: p.y, far: 46 });
+      const room = box.w / (final - first + 1.2), bar = room * 0.8 / p.groups.length, zero = sy(0);
+      let known = false;
+      p.groups.forEach((group, g) => {
+        const values = frame(group.values, at);
+        c.globalAlpha = g ? 0.55 : 1;
+        ks.forEach((k, i) => {
+          if (!Number.isFinite(values[i])) return;
+          known = true;
+          c.fillStyle = p.keys.includes(k) ? KEY : PLAIN;
+          const y = sy(values[i]);
+          c.fillRect(sx(k) - room * 0.4 + g * bar, Math.min(y, zero), bar, Math.abs(y - zero));
+        });
+      });
+      c.globalAlpha = 1;
+      if (!known) nothing(c, box);
+      if (p.own) frame(p.own, at).forEach((is, i) => {
+        if (is > 0) { c.fillStyle = p.keys.includes(ks[i]) ? KEY : theme.text; c.beginPath(); c.arc(sx(ks[i]), box.y + box.h + 4, 2.6, 0, 7); c.fill(); }
+      });
+      p.to = (x) => Math.round(first - 0.6 + (x - box.x) / box.w * (final - first + 1.2)) - first;
+    },
+    values: (p) => p.groups.map((g) => Array.from(frame(g.values, at))),
+    hit(p, x) {
+      const i = p.to(x);
+      if (!(i >= 0 && i < p.frequencies.length)) return null;
+      const values = p.groups.map((g) => (g.label ? g.label + ": " : "") + withUnit(number(frame(g.values, at)[i]), p.unit));
+      return ["k = " + p.frequencies[i] + (p.keys.includes(p.frequencies[i]) ? ", a final key" : ""), ...values].join("\n");
+    },
+  };
+
+  kinds.circles = {
+    prepare() {},
+    height: (p, width) => tiles(p.keys.length, width, 240, 20).height,
+    draw(p, c, width) {
+      const values = frame(p.values, at), count = p.elements.length, limit = p.limit * 1.06 || 1;
+      p.boxes = tiles(p.keys.length, width, 240, 20).boxes;
+      p.points = [];
+      p.boxes.forEach((box, q) => {
+        const { sx, sy } = axes(c, box, { low: -limit, high: limit, label: box.lowest ? "along cos k (" + p.unit + ")" : "" },
+          { low: -limit, high: limit, label: box.first ? "along sin k (" + p.unit + ")" : "", far: 34 });
+        above(c, box, "k = " + p.keys[q]);
+        if (Number.isNaN(values[q * count * 2])) { nothing(c, box); return; }
+        for (let i = 0; i < count; i++) {
+          const j = (q * count + i) * 2, x = sx(values[j]), y = sy(values[j + 1]);
+          c.fillStyle = "hsl(" + Math.round(360 * (i * p.keys[q] % count) / count) + " 65% 50%)";
+          c.beginPath(); c.arc(x, y, 3, 0, 7); c.fill();
+          p.points.push([x, y, p.keys[q], i, values[j], values[j + 1]]);
+        }
+      });
+    },
+    values: (p) => Array.from(frame(p.values, at)),
+    hit(p, x, y) {
+      let best = null, near = 144;
+      for (const point of p.points) { const d = (point[0] - x) ** 2 + (point[1] - y) ** 2; if (d < near) { near = d; best = point; } }
+      return best && "element " + p.elements[best[3]] + ", k = " + best[2] + "\n(" + number(best[4]) + ", " + number(best[5]) + ") " + p.unit;
+    },
+  };
+
+  kinds.heatmaps = {
+    prepare(p) {
+      const colours = p.diverging ? DIVERGING : VIRIDIS;
+      p.palette = new Uint32Array(256);
+      for (let i = 0; i < 255; i++) p.palette[i + 1] = between(colours, i / 254);  // index 0: level −128, no value, is transparent
+      p.image = document.createElement("canvas");
+      [p.image.height, p.image.width] = p.values.shape.slice(-2);
+    },
+    height: (p, width) => tiles(p.titles.length, width, 300, 46).height,
+    draw(p, c, width) {
+      const [rows, columns] = p.values.shape.slice(-2), levels = frame(p.values, at), size = rows * columns;
+      p.boxes = tiles(p.titles.length, width, 300, 46).boxes;
+      p.boxes.forEach((box, q) => {
+        const axisOf = (label, count, far) => ({ low: -0.5, high: count - 0.5, whole: true, label, far, name: p.names ? (v) => String((v + 1) >> 1) : null });
+        if (levels[q * size] === -128) nothing(c, box); else {
+          const context = p.image.getContext("2d"), image = context.createImageData(columns, rows), pixels = new Uint32Array(image.data.buffer);
+          for (let i = 0; i < size; i++) pixels[i] = p.palette[levels[q * size + i] + 128];
+          context.putImageData(image, 0, 0);
+          c.imageSmoothingEnabled = false;
+          c.drawImage(p.image, box.x, box.y, box.w, box.h);
+        }
+        axes(c, box, axisOf(box.lowest ? p.x : "", columns), { ...axisOf(box.first ? p.y : "", rows, 32), down: true });
+        colourbar(c, p, q, box);
+      });
+    },
+    values(p) {
+      const size = p.values.frame / p.titles.length;
+      return Array.from(frame(p.values, at), (level, i) => ofLevel(p.values, Math.floor(i / size), level));
+    },
+    hit(p, x, y) {
+      const [rows, columns] = p.values.shape.slice(-2), q = p.boxes.findIndex((b) => x >= b.x && x < b.x + b.w && y >= b.y && y < b.y + b.h);
+      if (q < 0) return null;
+      const box = p.boxes[q], j = Math.floor((x - box.x) / box.w * columns), i = Math.floor((y - box.y) / box.h * rows);
+      const value = withUnit(number(+ofLevel(p.values, q, frame(p.values, at)[(q * rows + i) * columns + j]).toPrecision(3)), p.unit);
+      const place = p.names ? p.names[i] + " in a, " + p.names[j] + " in b" : "a at " + i + ", b at " + j;
+      return (p.titles[q] ? p.titles[q] + "\n" : "") + place + ": " + value;
+    },
+  };
+
+  function above(c, box, text) {
+    c.fillStyle = theme.text; c.textAlign = "left"; c.textBaseline = "bottom"; c.fillText(text, box.x, box.y - 3);
+  }
+
+  function between(colours, t) {
+    const place = t * (colours.length - 1), i = Math.min(Math.floor(place), colours.length - 2), part = place - i;
+    const of = (j, n) => parseInt(colours[j].slice(1 + 2 * n, 3 + 2 * n), 16);
+    const [r, g, b] = [0, 1, 2].map((n) => Math.round(of(i, n) * (1 - part) + of(i + 1, n) * part));
+    return (255 << 24 | b << 16 | g << 8 | r) >>> 0;
+  }
+
+  // Title, colours and their limits above a heatmap.
+  function colourbar(c, p, q, box) {
+    const colours = p.diverging ? DIVERGING : VIRIDIS, gradient = c.createLinearGradient(box.x, 0, box.x + box.w, 0);
+    colours.forEach((colour, i) => gradient.addColorStop(i / (colours.length - 1), colour));
+    c.fillStyle = gradient; c.fillRect(box.x, box.y - 24, box.w, 7);
+    c.font = "12px system-ui, sans-serif"; c.fillStyle = theme.text; c.textBaseline = "bottom"; c.textAlign = "left";
+    c.fillText(p.titles[q], box.x, box.y - 27, box.w);
+    c.fillStyle = theme.soft;
+    c.fillText(number(+p.values.low[q].toPrecision(3)), box.x, box.y - 1);
+    c.textAlign = "right"; c.fillText(withUnit(number(+p.values.high[q].toPrecision(3)), p.unit), box.x + box.w, box.y - 1, box.w - 30);
+  }
+
+  const names = [...new Set(spansOf.map((span) => span.name))];
+  const colourOf = (name) => PHASES[names.indexOf(name) % PHASES.length] || "transparent";
+
+  // ---- drawing ----
+  function fitted(p) {
+    const width = Math.max(120, Math.floor(p.canvas.clientWidth)), height = Math.round(kinds[p.kind].height(p, width)), scale = window.devicePixelRatio || 1;
+    p.width = width; p.height = height; p.scale = scale;
+    p.canvas.style.height = height + "px";
+    p.canvas.width = Math.round(width * scale); p.canvas.height = Math.round(height * scale);
+    p.context = p.canvas.getContext("2d");
+    if (kinds[p.kind].still) {
+      p.background = document.createElement("canvas");
+      p.background.width = p.canvas.width; p.background.height = p.canvas.height;
+      const c = p.background.getContext("2d");
+      c.scale(scale, scale);
+      kinds[p.kind].still(p, c, width, height);
+    }
+  }
+
+  function drawPanel(p) {
+    if (p.section.hidden) return;
+    const c = p.context;
+    c.setTransform(1, 0, 0, 1, 0, 0);
+    c.clearRect(0, 0, p.canvas.width, p.canvas.height);
+    if (p.background) c.drawImage(p.background, 0, 0);
+    c.setTransform(p.scale, 0, 0, p.scale, 0, 0);
+    kinds[p.kind].draw(p, c, p.width, p.height);
+    p.canvas.setAttribute("aria-label", p.title + ", " + moment());
+  }
+
+  const moment = (i = at) => "step " + whole.format(page.steps[i]) + (page.phases[i] ? " · " + page.phases[i] : "");
+
+  function show(index) {
+    const started = performance.now();
+    at = Math.max(0, Math.min(last, index));
+    slider.value = at;
+    const text = moment() + " · snapshot " + (at + 1) + " of " + (last + 1);
+    $("now").textContent = text;
+    slider.setAttribute("aria-valuetext", text);
+    tip.hidden = true;
+    page.panels.forEach(drawPanel);
+    window.grokinterpReplay.lastRedraw = performance.now() - started;
+    remember();
+  }
+
+  function layout() {
+    const style = getComputedStyle(root);
+    for (const name of ["text", "soft", "line", "card"]) theme[name] = style.getPropertyValue("--" + name).trim();
+    page.panels.filter((p) => !p.section.hidden).forEach(fitted);
+    show(at);
+  }
+
+  // ---- where we are, in the fragment: #step=4860&x=log&panels=loss,accuracy ----
+  let writing = 0;
+  function remember() {
+    clearTimeout(writing);
+    writing = setTimeout(write, 120);
+  }
+  function write() {
+    const shown = page.panels.filter((p) => !p.section.hidden), parts = ["step=" + (page.reload && at === last ? "last" : page.steps[at])];
+    if (axis.value === "log") parts.push("x=log");
+    if (page.panels.some((p) => p.section.hidden === p.shown)) parts.push("panels=" + shown.map((p) => p.id).join(","));
+    const fragment = "#" + parts.join("&");
+    try { if (location.hash !== fragment) history.replaceState(null, "", fragment); } catch (refused) { /* some browsers limit how often */ }
+  }
+  function nearestStep(step) {
+    let best = 0;
+    page.steps.forEach((s, i) => { if (Math.abs(s - step) < Math.abs(page.steps[best] - step)) best = i; });
+    return best;
+  }
+  function read() {
+    const given = new URLSearchParams(location.hash.slice(1)), step = given.get("step");
+    axis.value = given.get("x") === "log" ? "log" : "linear";
+    const wanted = given.has("panels") ? given.get("panels").split(",") : null;
+    page.panels.forEach((p) => { p.tick.checked = wanted ? wanted.includes(p.id) : p.shown; p.section.hidden = !p.tick.checked; });
+    at = step === null || step === "last" || !Number.isFinite(+step) ? last : nearestStep(+step);
+  }
+
+  // ---- what the reader does ----
+  function stop() {
+    clearInterval(timer); timer = 0;
+    play.textContent = "▶"; play.setAttribute("aria-label", "Play");
+  }
+  function start() {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (at === last) show(0);
+    play.textContent = "❚❚"; play.setAttribute("aria-label", "Pause");
+    timer = setInterval(() => { at < last ? show(at + 1) : stop(); }, calm ? 1500 : Math.max(100, Math.min(400, 12000 / (last + 1))));
+  }
+
+  function listen() {
+    slider.addEventListener("input", () => { stop(); show(+slider.value); });
+    play.addEventListener("click", () => timer ? stop() : start());
+    axis.addEventListener("change", layout);
+    document.addEventListener("keydown", (event) => {
+      const where = event.target.tagName;
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target === slider || where === "SELECT") return;
+      const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: last }[event.key];
+      if (to === undefined) return;
+      event.preventDefault(); stop(); show(to);
+    });
+    window.addEventListener("hashchange", () => { stop(); read(); layout(); });
+    let width = window.innerWidth;
+    window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; layout(); } });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", layout);
+    for (const p of page.panels) {
+      const point = (event) => { const r = p.canvas.getBoundingClientRect(); return [event.clientX - r.left, event.clientY - r.top]; };
+      const hover = (event) => {
+        const text = kinds[p.kind].hit(p, ...point(event));
+        tip.hidden = !text;
+        if (!text) return;
+        tip.textContent = text;
+        tip.style.left = Math.max(4, Math.min(event.clientX + 14, window.innerWidth - tip.offsetWidth - 4)) + "px";
+        tip.style.top = Math.max(4, Math.min(event.clientY + 14, window.innerHeight - tip.offsetHeight - 4)) + "px";
+      };
+      p.canvas.addEventListener("pointermove", hover);
+      p.canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
+      p.canvas.addEventListener("pointerdown", (event) => {
+        if (p.kind === "curves") { stop(); show(kinds.curves.nearest(p, point(event)[0])); }
+        hover(event);
+      });
+      p.section.querySelector(".png").addEventListener("click", () => save(p));
+      p.tick.addEventListener("change", () => { p.section.hidden = !p.tick.checked; layout(); });
+    }
+    for (const kind of ["pointerdown", "pointermove", "keydown", "wheel"]) document.addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
+    // A page that is being rewritten loads itself again, but not under the reader's hands.
+    if (page.reload) setInterval(() => {
+      if (!timer && !document.hidden && Date.now() - touched > 1000 * page.reload) { write(); location.reload(); }
+    }, 1000 * page.reload);
+  }
+
+  function choices() {
+    for (const p of page.panels) {
+      const label = document.createElement("label");
+      p.tick = document.createElement("input");
+      p.tick.type = "checkbox";
+      label.append(p.tick, " " + p.title);
+      $("choices").append(label);
+    }
+  }
+
+  function strip() {
+    if (!page.phases.length) return;
+    const part = 100 / (last + 1);
+    $("strip").style.background = "linear-gradient(to right, " +
+      page.phases.map((name, i) => colourOf(name) + " " + i * part + "% " + (i + 1) * part + "%").join(", ") + ")";
+  }
+
+  // A panel as a picture that says what it is: title and moment above, the legend with its values below.
+  function save(p) {
+    const rows = p.kind === "curves" ? p.series.length : 0, sheet = document.createElement("canvas"), c = sheet.getContext("2d"), scale = p.scale;
+    sheet.width = (p.width + 24) * scale; sheet.height = (p.height + 62 + 20 * rows) * scale;
+    c.scale(scale, scale);
+    c.fillStyle = theme.card; c.fillRect(0, 0, sheet.width, sheet.height);
+    c.fillStyle = theme.text; c.textBaseline = "top"; c.font = "bold 15px system-ui, sans-serif"; c.fillText(p.title, 12, 10);
+    c.font = "13px system-ui, sans-serif"; c.fillStyle = theme.soft; c.fillText(page.task + ", " + moment(), 12, 30);
+    c.drawImage(p.canvas, 12, 52, p.width, p.height);
+    for (let i = 0; i < rows; i++) {
+      const s = p.series[i], y = 58 + p.height + 20 * i;
+      c.fillStyle = s.colour; c.fillRect(12, y + 6, 18, 3);
+      c.fillStyle = theme.text; c.fillText(s.label + "  " + withUnit(number(s.values.values[at]), s.unit), 38, y);
+    }
+    sheet.toBlob((blob) => {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(blob);
+      link.download = page.run + "_" + p.id + "_step" + page.steps[at] + ".png";
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    });
+  }
+
+  window.grokinterpReplay = {
+    lastRedraw: NaN,
+    // What each panel that is open shows of the current step, for scripts.
+    current: () => ({
+      step: page.steps[at],
+      panels: Object.fromEntries(page.panels.filter((p) => !p.section.hidden).map((p) => [p.id, kinds[p.kind].values(p)])),
+    }),
+  };
+
+  async function open() {
+    for (const p of page.panels) {
+      p.section = $("panel-" + p.id);
+      p.canvas = p.section.querySelector("canvas");
+    }
+    choices();
+    read();
+    strip();
+    await Promise.all(packedIn(page.panels).map(unpack));
+    page.panels.forEach((p) => kinds[p.kind].prepare(p));
+    listen();
+    layout();
+    root.dataset.ready = "yes";
+  }
+
+  open().catch((error) => {
+    $("trouble").hidden = false;
+    $("trouble").textContent = "This page cannot be drawn: " + error.message + ". It needs a browser of 2023 or later.";
+    throw error;
+  });
+})();

@@ -1,0 +1,450 @@
+"""A replay -> one HTML page that needs no network, of which a slider moves every panel together.
+
+Everything that moves is in the page for all steps: numbers as float32, heatmaps as 255 levels between limits that hold for all steps, so
+that colours compare between moments. Each array is compressed; levels as their differences from step to step. The page's own script draws
+on canvas: a few hundred lines in place of 4.8 MB of plotly.js. What is measured is not decided here; a panel shows what the Dataset holds.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import NotApplicable, UsageError
+from ..replay import FINAL, PICTURES, PROGRESS, Phases, export, final_keys, lives, phases, replay, spikes, spikes_in_words
+from ..runs import Run
+from ..runs.files import replace
+from .offline import asset, embedded, offline_page
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+_TRAIN, _TEST, _ALL, _KEY, _OTHER = "#3b7dd8", "#e07b39", "#8d99ae", "#d1495b", "#2a9d8f"
+_COLOURS = [_TRAIN, _TEST, _OTHER, _KEY, "#8a63d2", "#b08900"]
+_OF_PART = {"train": _TRAIN, "test": _TEST, "all": _ALL}
+_LIMITS = {"picture.attention": (0.0, 1.0), "picture.logit_spectrum": (-6.0, 0.0), "picture.neuron_spectrum": (-6.0, 0.0)}
+_LEVELS = 254
+"""Steps between the 255 levels −127 .. 127 of a heatmap; −128 is no value."""
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What the page's script draws: `kind` is the name of its function there, `body` what that needs."""
+
+    id: str
+    kind: str
+    title: str
+    caption: str
+    body: dict[str, Any]
+    size: str = ""
+    """How many columns of the page it takes: one, two ("wide") or all ("full")."""
+    shown: bool = True
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One line of a panel: a measure, at a label of its dimension `part` or `parameter`."""
+
+    label: str
+    name: str
+    colour: str
+    at: dict[str, str] = field(default_factory=dict)
+    dashed: bool = False
+    column: str = ""
+    """The column of the history with the same quantity at every evaluation."""
+
+
+def save_replay(
+    run: Run, path: str | Path, measures: Sequence[str] = (), steps: Sequence[int] | None = None,
+    *, data: str | Path | None = None, reload: int = 0,
+) -> xr.Dataset:  # fmt: skip
+    """Replays a run, writes its page, and gives what was measured.
+
+    Args:
+        run: a run directory, finished or still being written.
+        path: of the page, which is written whole or not at all.
+        measures: names of measures beside those of PROGRESS and PICTURES.
+        steps: committed steps, negative ones counted from the end; by default all.
+        data: where the numbers go as well, as .nc or .parquet.
+        reload: see `replay_page`.
+
+    Raises:
+        UsageError: no measure has one of the names, or the run has no snapshot.
+        NoSuchSnapshot: the run has no snapshot at one of the steps.
+        DamagedFile: a snapshot does not match its recorded hash.
+        WriteFailed: the disk is full or read-only.
+    """
+    found = replay(run, [*PROGRESS, *PICTURES, *measures], steps)
+    page = replay_page(found, run.history, phases(found, run.history), chosen=measures, reload=reload)
+    replace(Path(path), page.encode(), make_folder=True)
+    if data is not None:
+        export(found, data)
+    return found
+
+
+def replay_page(data: xr.Dataset, history: pd.DataFrame, told: Phases | None = None, *, chosen: Sequence[str] = (), reload: int = 0) -> str:
+    """The page as HTML: self-contained, 3.6 MB for the 37 snapshots of the run that ships (p = 113).
+
+    Panels of which the Dataset has no variable are left out, and the page says why. Other variables than those of PROGRESS and PICTURES
+    become curves where they are numbers (or numbers per part), and bars where they are numbers per frequency.
+
+    Args:
+        data: what `gi.replay` gave.
+        history: the evaluations of the run, `run.history`; drawn between the snapshots where they are of the same quantity.
+        told: the phases of training; None where they are not known.
+        chosen: names of measures whose panels are open even if they are of PROGRESS.
+        reload: seconds after which the page loads itself again, for a run that is still being written; 0 for never.
+    """
+    panels: list[_Panel] = []
+    missing: dict[str, str] = {}
+    for title, make in [*_standard(data, history), *_others(data, chosen)]:
+        try:
+            panels.append(make())
+        except NotApplicable as reason:
+            missing[title] = str(reason)
+    steps = [int(step) for step in data["step"].values]
+    content = {
+        "run": data.attrs["run"],
+        "task": data.attrs["task"],
+        "steps": steps,
+        "reload": reload,
+        "phases": [told.at(step) for step in steps] if told else [],
+        "spans": [{"name": s.name, "start": float(s.start), "end": float(s.end)} for s in told.spans] if told else [],
+        "panels": [{"id": p.id, "kind": p.kind, "title": p.title, "shown": p.shown, **p.body} for p in panels],
+    }
+    return offline_page(
+        "replay.html",
+        [asset("page.css"), asset("replay.css")],
+        [asset("replay.js")],
+        task=data.attrs["task"],
+        run=data.attrs["run"],
+        steps=steps,
+        keys=final_keys(data),
+        notes=list(_notes(data, history)),
+        phases=told,
+        panels=panels,
+        missing=missing,
+        replay=embedded(json.dumps(content, allow_nan=False)),
+    )
+
+
+def _notes(data: xr.Dataset, history: pd.DataFrame) -> Iterator[str]:
+    """What can be said of the whole beside its phases: lives of frequencies, and spikes."""
+    with suppress(NotApplicable, UsageError):
+        yield lives(data).sentence
+    yield spikes_in_words(spikes(history, data))
+
+
+def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Callable[[], _Panel]]]:
+    """The panels that every page has, if it can, in their order."""
+    parts = _parts(data, "loss")
+    losses = [_Curve(part, "loss", _OF_PART[part], {"part": part}, column=f"{part}_loss") for part in parts]
+    accuracies = [_Curve(part, "accuracy", _OF_PART[part], {"part": part}, column=f"{part}_accuracy") for part in parts]
+    ablated = [
+        _Curve("restricted to the keys, all", "restricted_loss.logit_dirs" + FINAL, _OTHER, {"part": "all"}),
+        _Curve(f"without the keys, {parts[0]}", "excluded_loss.logit_dirs" + FINAL, _KEY, {"part": parts[0]}),
+    ]
+    shares = [
+        _Curve("Gini of W_E", "gini.W_E", _TRAIN),
+        _Curve("Gini of W_L", "gini.W_L", _TEST),
+        _Curve("neurons of one frequency", "neuron.single_frequency_share", _OTHER),
+        _Curve("logits explained by the keys", "logit_fve.centred", _KEY),
+    ]
+
+    def curves(title: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[], _Panel]]:
+        return title, lambda: _curves(data, history, title, *arguments, **options)
+
+    def bars(title: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[], _Panel]]:
+        return title, lambda: _bars(data, title, *arguments, **options)
+
+    def maps(title: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[], _Panel]]:
+        return title, lambda: _heatmaps(data, title, *arguments, **options)
+
+    yield curves(
+        "Loss",
+        "Of the network, of what its final key frequencies alone give, and of what is left without them. A falling restricted loss and a "
+        "rising excluded loss are the circuit forming. Click to go to a step.",
+        "loss (nats)",
+        [*losses, *ablated],
+        log=True,
+        size="wide",
+    )
+    yield curves("Accuracy", "Share of examples whose largest logit is right.", "accuracy (share right)", accuracies, limits=(0.0, 1.0))
+    yield curves(
+        "Weights",
+        "What weight decay pulls at.",
+        "sum of squares (weight²)",
+        [_Curve("all parameters", "sum_of_squares", _TRAIN, {"parameter": "total"})],
+        floor=0.0,
+    )
+    yield curves("Sparsity", "A Gini coefficient of 1 is a single frequency, 0 all frequencies alike.", "share", shares, size="wide")
+    yield bars(
+        "Spectrum of W_E",
+        "Left bar cosine, right bar sine; the final key frequencies are red. Dots under the axis: the keys of this snapshot.",
+        "fourier_norms.W_E",
+        "norm (weight)",
+        size="wide",
+    )
+    yield bars("Neurons by frequency", "How many neurons one frequency explains.", "neuron.clusters", "neurons (count)")
+    yield bars(
+        "Spectrum of W_L", "W_L = W_out W_U: what each neuron adds to each logit.", "fourier_norms.W_L", "norm (weight)", size="wide"
+    )
+    yield bars("Cosines in the logits", "Cosine similarity of the logits with cos w(c* − c).", "logit_cosine", "cosine similarity")
+    yield "Circles of the key frequencies", lambda: _circles(data)
+    yield maps(
+        "Neurons",
+        "Of each final key frequency the neuron that it explains best at the end, over all pairs (a, b).",
+        "picture.neurons" + FINAL,
+        size="full",
+    )
+    yield maps(
+        "Attention",
+        "How much the answer position attends to the first token, for each head of the first layer.",
+        "picture.attention",
+        size="full",
+    )
+    yield maps("Logit of one answer", "Of the answer 0 (of position 0 on the circle), less its mean.", "picture.logits")
+    yield maps("2-D spectrum of the logits", "Power of all logits on products of a wave in a and one in b.", "picture.logit_spectrum")
+    yield maps("2-D spectrum of the neurons", "The same of all neurons.", "picture.neuron_spectrum")
+
+
+_SHOWN = {
+    "loss", "accuracy", "sum_of_squares", "gini.W_E", "gini.W_L", "neuron.single_frequency_share", "logit_fve.centred", "fourier_norms.W_E",
+    "fourier_norms.W_L", "neuron.clusters", "logit_cosine",
+}  # fmt: skip
+"""Measures with a panel among the standard ones. The two losses without and with the keys get another, of all their variants."""
+
+
+def _others(data: xr.Dataset, chosen: Sequence[str]) -> Iterator[tuple[str, Callable[[], _Panel]]]:
+    """Every other measure: open where it was chosen; of PROGRESS those that can be drawn, to be opened by the reader."""
+    names = {str(name).removesuffix(FINAL) for name in data} | (set(chosen) & set(_skipped(data)))
+    for name in [known for known in [*PROGRESS, *sorted(names - set(PROGRESS))] if known in names and known not in _SHOWN]:
+        extra = name in chosen or name not in PROGRESS
+        if name not in PICTURES and (extra or _drawn_as(data, name)):
+            yield name, _other(data, name, shown=extra)
+
+
+def _other(data: xr.Dataset, name: str, shown: bool) -> Callable[[], _Panel]:
+    def make() -> _Panel:
+        kind = _drawn_as(data, name)
+        if kind == "bars":
+            return _bars(data, name, "", name if name in data else name + FINAL, shown=shown)
+        if kind != "curves":
+            if (known := _either(data, name)) is None:
+                raise _missing(data, name)
+            raise NotApplicable(f"an array over {', '.join(map(str, known.dims[1:]))}; `--data` writes it to a file")
+        both = name in data and name + FINAL in data
+        curves = [
+            _Curve(
+                ", ".join(filter(None, ["" if not both else "final keys" if variant.endswith(FINAL) else "own keys", part])) or "value",
+                variant,
+                _OF_PART.get(part, _TRAIN),
+                {"part": part} if part else {},
+                dashed=both and not variant.endswith(FINAL),
+            )
+            for variant in (name, name + FINAL)
+            if variant in data
+            for part in (_parts(data, variant) if "part" in data[variant].dims else [""])
+        ]
+        some = _either(data, name)
+        assert some is not None
+        caption = "With the key frequencies of each snapshot (dashed), and with the final ones." if both else ""
+        return _curves(data, None, name, caption, _with_unit(name, some), curves, log=some.attrs["unit"] == "nats", shown=shown)
+
+    return make
+
+
+def _either(data: xr.Dataset, name: str) -> xr.DataArray | None:
+    return next((data[variant] for variant in (name, name + FINAL) if variant in data), None)
+
+
+def _drawn_as(data: xr.Dataset, name: str) -> str:
+    known = _either(data, name)
+    if known is None or known.dtype == bool:
+        return ""
+    return {(): "curves", ("part",): "curves", ("freq",): "bars"}.get(tuple(str(dim) for dim in known.dims[1:]), "")
+
+
+def _parts(data: xr.Dataset, name: str) -> list[str]:
+    """Train and test where they are known, else all examples."""
+    found = [str(part) for part in data[name]["part"].values] if name in data else ["all"]
+    return [part for part in found if part != "all"] or ["all"]
+
+
+def _skipped(data: xr.Dataset) -> dict[str, str]:
+    found: dict[str, str] = json.loads(data.attrs["skipped"])
+    return found
+
+
+def _missing(data: xr.Dataset, name: str) -> NotApplicable:
+    return NotApplicable(_skipped(data).get(name) or _skipped(data).get(name + FINAL) or f"{name} was not measured")
+
+
+def _with_unit(words: str, values: xr.DataArray) -> str:
+    unit = str(values.attrs["unit"])
+    return words if unit == "1" else f"{words} ({unit})"
+
+
+def _curves(
+    data: xr.Dataset, history: pd.DataFrame | None, title: str, caption: str, y: str, wanted: Sequence[_Curve],
+    *, log: bool = False, limits: tuple[float, float] | None = None, floor: float | None = None, size: str = "", shown: bool = True,
+) -> _Panel:  # fmt: skip
+    drawn: list[dict[str, Any]] = []
+    reasons: dict[str, list[str]] = {}
+    for curve in wanted:
+        if curve.name not in data or any(label not in data[curve.name][dim].values for dim, label in curve.at.items()):
+            reasons.setdefault(str(_missing(data, curve.name)), []).append(curve.label)
+            continue
+        values = data[curve.name].sel(curve.at)
+        drawn.append(
+            {
+                "label": curve.label,
+                "unit": "" if values.attrs["unit"] == "1" else values.attrs["unit"],
+                "colour": curve.colour,
+                "dashed": curve.dashed,
+                "values": _floats(values.values),
+                "line": None if history is None else _between(data["step"].values, values.values, history, curve.column),
+            }
+        )
+    if not drawn:
+        raise NotApplicable(next(iter(reasons)))
+    absent = "".join(f" Not drawn: {', '.join(labels)}: {reason}." for reason, labels in reasons.items())
+    body = {"y": y, "log": log, "limits": limits, "floor": floor, "series": drawn}
+    return _Panel(_id(title), "curves", title, caption + absent, body, size, shown)
+
+
+def _between(steps: np.ndarray, values: np.ndarray, history: pd.DataFrame, column: str) -> dict[str, Any] | None:
+    """A column of the history, if at the snapshots it is what was measured there: a run may be trained on another loss."""
+    if column not in history:
+        return None
+    known = history[["step", column]].dropna()
+    at = {int(step): float(value) for step, value in zip(steps, values, strict=True)}
+    same = np.array([(at[int(s)], float(v)) for s, v in known.itertuples(index=False) if int(s) in at and np.isfinite(at[int(s)])])
+    if not len(same) or not np.allclose(same[:, 0], same[:, 1], rtol=0.05, atol=1e-6):
+        return None
+    return {"x": _floats(known["step"].to_numpy()), "y": _floats(known[column].to_numpy())}
+
+
+def _bars(data: xr.Dataset, title: str, caption: str, name: str, y: str = "", *, size: str = "", shown: bool = True) -> _Panel:
+    """Bars over the frequencies; of components, cosine and sine side by side."""
+    if name not in data:
+        raise _missing(data, name)
+    values = data[name]
+    if "component" in values.dims:
+        count = values.sizes["component"] // 2
+        waves = [values.reindex(component=[f"{wave} {k}" for k in range(1, count + 1)]).values for wave in ("cos", "sin")]
+        groups = [{"label": wave, "values": _floats(found)} for wave, found in zip(("cos", "sin"), waves, strict=True)]
+        frequencies = list(range(1, count + 1))
+    else:
+        groups = [{"label": "", "values": _floats(values.values)}]
+        frequencies = [int(k) for k in values["freq"].values]
+    own = _either(data, "key_frequencies.consensus")
+    low, high = _finite_range(values.isel(component=slice(1, None)).values if "component" in values.dims else values.values)
+    body = {
+        "y": y or _with_unit(name, values),
+        "unit": "" if values.attrs["unit"] in ("1", "neurons") else values.attrs["unit"],
+        "limits": [min(low, 0.0), max(high, 0.0)],
+        "frequencies": frequencies,
+        "keys": final_keys(data),
+        "own": None if own is None else _floats(own.reindex(freq=frequencies).values),
+        "groups": groups,
+    }
+    return _Panel(_id(title), "bars", title, caption, body, size, shown)
+
+
+def _circles(data: xr.Dataset) -> _Panel:
+    name = "picture.circles" + FINAL
+    if name not in data:
+        raise _missing(data, name)
+    values = data[name]
+    left_out = len(final_keys(data)) - values.sizes["key"]
+    body = {
+        "keys": [int(k) for k in values["key"].values],
+        "elements": [str(element) for element in values["element"].values],
+        "unit": values.attrs["unit"],
+        "limit": max(map(abs, _finite_range(values.values))),
+        "values": _floats(values.values),
+    }
+    caption = (
+        "The elements in the plane of the embedding's components cos k and sin k. Colour goes round with k·a; axes hold for all steps."
+    )
+    caption += f" {left_out} more keys are not drawn." if left_out else ""
+    return _Panel("circles", "circles", "Circles of the key frequencies", caption, body, "full")
+
+
+def _heatmaps(data: xr.Dataset, title: str, caption: str, name: str, *, size: str = "", shown: bool = True) -> _Panel:
+    if name not in data:
+        raise _missing(data, name)
+    values = data[name]
+    spectrum = "component_a" in values.dims
+    each = [str(dim) for dim in values.dims[1:-2]]
+    maps = values.values.reshape(len(values), -1, *values.shape[-2:])
+    limits = [_LIMITS[name]] * maps.shape[1] if name in _LIMITS else _colour_limits(maps)
+    body = {
+        "titles": [_title(data, each[0], int(label)) for label in values[each[0]].values] if each else [""],
+        "x": "frequency in b" if spectrum else "b (position on the circle)",
+        "y": "frequency in a" if spectrum else "a (position on the circle)",
+        "names": [str(label) for label in values["component_a"].values] if spectrum else None,
+        "unit": "share" if values.attrs["unit"] == "1" else values.attrs["unit"],
+        "diverging": limits[0][0] == -limits[0][1],
+        "values": _levels(maps, limits),
+    }
+    return _Panel(_id(title), "heatmaps", title, caption, body, size, shown)
+
+
+def _title(data: xr.Dataset, dim: str, label: int) -> str:
+    """What stands above one heatmap: of a neuron also its frequency in the end."""
+    if dim != "example":
+        return f"{dim} {label}"
+    frequency = data["neuron.frequency"].isel(step=-1) if "neuron.frequency" in data else None
+    return f"neuron {label}" + ("" if frequency is None else f", k = {int(frequency.sel(neuron=label))}")
+
+
+def _colour_limits(maps: np.ndarray) -> list[tuple[float, float]]:
+    """For each map from 0 to its largest value at any step; symmetrically around 0 where some value is negative."""
+    lowest = -1.0 if _finite_range(maps)[0] < 0 else 0.0
+    largest = [max(map(abs, _finite_range(maps[:, i]))) or 1.0 for i in range(maps.shape[1])]
+    return [(lowest * high, high) for high in largest]
+
+
+def _finite_range(values: np.ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def _floats(values: np.ndarray) -> dict[str, Any]:
+    with np.errstate(over="ignore"):  # beyond 3e38 is infinite
+        return {"type": "float32", "shape": list(values.shape), "data": _compressed(values.astype("<f4"))}
+
+
+def _levels(maps: np.ndarray, limits: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Maps (step, each, rows, columns) in 255 levels, as differences (mod 256) from step to step: within half a level of their values."""
+    low, high = np.array(limits).T[:, :, None, None]
+    scaled = ((maps - low) / (high - low) * _LEVELS - _LEVELS / 2).round().clip(-127, 127)
+    levels = np.where(np.isnan(scaled), -128, scaled).astype(np.int8)
+    levels[1:] -= levels[:-1].copy()
+    return {
+        "type": "int8",
+        "shape": list(maps.shape),
+        "low": low.flatten().tolist(),
+        "high": high.flatten().tolist(),
+        "data": _compressed(levels),
+    }
+
+
+def _compressed(values: np.ndarray) -> str:
+    return base64.b64encode(gzip.compress(values.tobytes(), 6, mtime=0)).decode()
+
+
+def _id(title: str) -> str:
+    """A name for links and tests that stays the same: the title in lower case."""
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
