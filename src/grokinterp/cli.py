@@ -213,7 +213,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Replay a run: writes one offline page on which a slider moves through training, and every picture with it."""
-    from .replay import check_format
+    from .replay import check_format, final_keys, phases
     from .report import save_replay
     from .runs import Run, follow, load_run
 
@@ -243,13 +243,14 @@ def replay(
             if found is None:
                 return
             found = saved(shown)  # once more, as a page that does not load itself again
-    steps, keys = found["step"].values.tolist(), json.loads(found.attrs["final_keys"])
+    told = phases(found, load_run(run_dir).history)
+    steps, keys = found["step"].values.tolist(), final_keys(found)
     skipped: dict[str, str] = json.loads(found.attrs["skipped"])
     if as_json:
         files = {"page": str(page), "bytes": page.stat().st_size, "data": None if data is None else str(data)}
-        print(json.dumps({**files, "steps": steps, "final_keys": keys, "skipped": skipped}))
+        print(json.dumps({**files, "steps": steps, "final_keys": keys, "training": told.to_dict(), "skipped": skipped}))
         return
-    print(f"{found.attrs['task']}: {len(steps)} snapshots, steps {steps[0]:,} to {steps[-1]:,}")
+    print(f"{found.attrs['task']}: {len(steps)} snapshots, steps {steps[0]:,} to {steps[-1]:,}. {told.sentence}")
     print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
     for reason in dict.fromkeys(skipped.values()):
         print(f"  not measured, as {reason}: {', '.join(name for name in skipped if skipped[name] == reason)}")
