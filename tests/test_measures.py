@@ -186,7 +186,7 @@ def squares_of_the_clock() -> dict[str, float]:
     }
     parameters = dict(controls.clock(P, KEYS, S).model.named_parameters())
     assert set(sums) <= set(parameters)
-    return {name: sums.get(name, 0.0) for name in parameters} | {"total": sum(sums.values())}
+    return {name: sums.get(name, 0.0) for name in sorted(parameters)} | {"total": sum(sums.values())}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -577,7 +577,7 @@ SLOWLY = {
         / (component_norms(view.W_E.numpy())[1:] ** 2).sum()
     ),
     "sum_of_squares": lambda view: [
-        *(each := [float((w.detach().double().numpy() ** 2).sum()) for w in view.model.parameters()]),
+        *(each := [float((w.detach().double().numpy() ** 2).sum()) for _, w in sorted(view.model.named_parameters())]),
         sum(each),
     ],
     "attention.mean": lambda view: attention_by_hand(view).mean(1)[None],

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,23 +22,21 @@ import xarray as xr
 
 import grokinterp as gi
 from conftest import tiny
-from grokinterp.replay import FINAL, PICTURES, PROGRESS
+from grokinterp.replay import FINAL, PICTURES, PROGRESS, Boundary, Phase, Phases
 from grokinterp.report import replay_page
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints/modular_addition_113"
 
 
-class FakePhases:
-    """Phases as the page takes them, with boundaries of its own choosing."""
-
-    def __init__(self, steps: list[int]) -> None:
-        third = steps[len(steps) // 3]
-        self.sentence = "First it memorised, then a circuit formed."
-        self.spans = [SimpleNamespace(name=n, start=a, end=b) for n, a, b in (("memorisation", 0, third), ("formation", third, steps[-1]))]
-        self.boundaries = [SimpleNamespace(name="formation", after=third - 1, by=third, note="it moves by 10 steps")]
-
-    def at(self, step: int) -> str:
-        return "memorisation" if step < self.spans[0].end else "formation"
+def fake_phases(steps: list[int]) -> Phases:
+    """Phases with boundaries of our own choosing."""
+    third, last = steps[len(steps) // 3], steps[-1]
+    return Phases(
+        "groks",
+        "First it memorised, then a circuit formed.",
+        [Phase("memorisation", 0, third), Phase("circuit formation", third, last)],
+        [Boundary("circuit formed", third - 1, third, "it moves by 10 steps")],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +261,7 @@ def pixels(page) -> dict[str, str]:
 def test_one_slider_moves_every_panel_and_each_agrees_with_the_dataset(browser, quick, quick_data, tmp_path, width, scheme):
     steps = [int(step) for step in quick_data["step"].values]
     file = tmp_path / "replay.html"
-    file.write_text(replay_page(quick_data, quick.history, FakePhases(steps)))
+    file.write_text(replay_page(quick_data, quick.history, fake_phases(steps)))
     page, problems = opened(browser, file, "", width, scheme)
 
     assert_panels_agree(page, quick_data, steps[-1])
@@ -332,7 +329,7 @@ def test_what_is_drawn_has_the_shape_of_the_values(browser, quick, quick_data, t
 def test_step_and_phase_are_in_sight_and_the_moment_can_be_linked(browser, quick, quick_data, tmp_path):
     steps = [int(step) for step in quick_data["step"].values]
     file = tmp_path / "replay.html"
-    file.write_text(replay_page(quick_data, quick.history, FakePhases(steps)))
+    file.write_text(replay_page(quick_data, quick.history, fake_phases(steps)))
     page, problems = opened(browser, file, f"#step={steps[1]}&x=log&panels=loss,circles")
 
     assert page.inner_text("#now") == f"step {steps[1]:,} · memorisation · snapshot 2 of {len(steps)}"
@@ -539,8 +536,9 @@ def start(*arguments: str | Path) -> subprocess.Popen:
     code = "from grokinterp.cli import main; main()"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes
-    )
+        [sys.executable, "-c", code, *map(str, arguments)], text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background of a shell ignore it
+    )  # fmt: skip
 
 
 def training(out: Path, steps: int, every: int) -> subprocess.Popen:

@@ -48,7 +48,7 @@ class View:
             )
         self.model = model
         self._twin = in_float64(model)
-        self.weights = {name: weight.detach() for name, weight in self._twin.named_parameters()}
+        self.weights = {name: weight.detach() for name, weight in sorted(self._twin.named_parameters())}
         self._config: NetworkConfig | None = None
         self._set(task, step, split)
 
@@ -61,7 +61,7 @@ class View:
         """
         fits(weights, weight_shapes(config, task))
         view = cls.__new__(cls)
-        view.weights = {name: weight.detach().to("cpu", torch.float64, copy=True) for name, weight in weights.items()}
+        view.weights = {name: weight.detach().to("cpu", torch.float64, copy=True) for name, weight in sorted(weights.items())}
         view._config = config
         view._set(task, step, split)
         return view
@@ -74,7 +74,7 @@ class View:
         """What measures have computed of this network and others build on."""
 
     weights: dict[str, Float64[Tensor, "..."]]
-    """All parameters under TransformerLens names."""
+    """All parameters under TransformerLens names, in the order of these."""
 
     @cached_property
     def model(self) -> HookedRootModule:
