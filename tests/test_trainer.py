@@ -247,7 +247,7 @@ def test_training_in_float64_is_in_float64():
 @pytest.fixture
 def batches(monkeypatch):
     """The inputs of every update, in order."""
-    import grokinterp.training.trainer as module
+    import grokinterp.training.examples as module
 
     seen: list[Tensor] = []
     forward = module.answer_logits
@@ -299,7 +299,7 @@ def test_the_seed_decides_the_order_of_the_batches(batches):
 
 
 def test_a_full_batch_is_every_training_example_in_every_step(batches):
-    asked = config(**{"training.steps": 3})
+    asked = config(**{"training.steps": 3, "model.n_layers": 2})  # one layer is folded, and never sees an example as tokens
     task = asked.make_task()
     course(asked)
     assert [examples(batch) for batch in batches] == 3 * [examples(task.inputs[asked.make_split(task).train])]
@@ -379,10 +379,11 @@ def test_training_leaves_no_thread_behind():
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("piece", [2, 5, 11])
-def test_a_batch_that_is_computed_in_pieces_gives_the_gradient_of_the_whole(monkeypatch, piece, threads):
-    asked = {"training.dtype": "float64", "model.train_biases": "all", "training.evaluate_every": 1}
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_a_batch_that_is_computed_in_pieces_gives_the_gradient_of_the_whole(monkeypatch, piece, threads, n_layers):
+    asked = {"training.dtype": "float64", "model.train_biases": "all", "training.evaluate_every": 1, "model.n_layers": n_layers}
     whole = course(config(**asked))
-    monkeypatch.setattr("grokinterp.training.trainer._PIECE", piece)
+    monkeypatch.setattr("grokinterp.training.examples.PIECE", piece)
     pieces = course(config(threads=threads, **asked))
     for name, weight in whole.weights.items():
         # Adam divides by the size of a gradient, so even the rounding of a gradient that is zero moves the keys' bias.

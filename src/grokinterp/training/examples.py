@@ -21,10 +21,12 @@ from torch.nn import functional as F
 
 from ..models import Folding, ModelConfig, Tables, Weights, answer_logits
 
-_PIECE = 1024
+PIECE = 1024
 """Examples that one thread computes at a time, roughly."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Computed = tuple[Tensor, Tensor, list[Tensor]]
+"""The loss of each example, whether it is right, and the gradient of the mean loss for every learning weight."""
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
 """Applies a function to every piece and returns the results in the order of the pieces."""
 
@@ -87,12 +89,12 @@ class Examples:
         return torch.cat(losses), torch.cat(right), total
 
     def _pieces(self, n: int) -> list[slice]:
-        """n rows cut into as many pieces of about the same size as a power of two gives nearest to _PIECE; one piece on a GPU."""
-        return _cut(n, 2 ** max(0, round(math.log2(n / _PIECE))) if self._inputs.device.type == "cpu" and n else 1)
+        """n rows cut into as many pieces of about the same size as a power of two gives nearest to PIECE; one piece on a GPU."""
+        return _cut(n, 2 ** max(0, round(math.log2(n / PIECE))) if self._inputs.device.type == "cpu" and n else 1)
 
 
 def _cut(n: int, count: int) -> list[slice]:
-    edges = [n * i // count for i in range(count + 1)]
+    edges = sorted({n * i // count for i in range(count + 1)}) if n else [0, 0]
     return [slice(*pair) for pair in itertools.pairwise(edges)]
 
 
@@ -122,7 +124,7 @@ class FoldedExamples(Examples):
         blocks = len(self._pieces(len(batch)))
         edges = torch.searchsorted(self._row_starts, torch.arange(blocks + 1) * (bags.numel() / blocks)).tolist()
         edges[0], edges[-1] = 0, len(counts)
-        self._row_blocks = list(itertools.pairwise(edges))
+        self._row_blocks = [(start, end) for start, end in itertools.pairwise(edges) if end > start]
         self._tables: Tables | None = None
 
     @staticmethod
@@ -203,6 +205,16 @@ class FoldedExamples(Examples):
     @staticmethod
     def _sparse(starts: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
         return torch.sparse_csr_tensor(starts, columns, values, (len(starts) - 1, width), check_invariants=False)
+
+
+def examples(
+    weights: Weights, learning: Sequence[Tensor], config: ModelConfig, loss: Loss, inputs: Int[Tensor, "n pos"], targets: Int[Tensor, "n"],
+    d_vocab: int, batch: Int[Tensor, "m"] | None,
+) -> Examples:  # fmt: skip
+    """The fastest way that there is to learn these examples; `batch` are the rows of the full batch, where it is one."""
+    if batch is not None and FoldedExamples.takes(config, inputs):
+        return FoldedExamples(weights, learning, config, loss, inputs, targets, d_vocab, batch)
+    return Examples(weights, learning, config, loss, inputs, targets)
 
 
 @contextmanager

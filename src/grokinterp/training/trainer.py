@@ -7,31 +7,25 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import ConfigError, Diverged
-from ..models import ModelConfig, Weights, answer_logits, initial_weights, trained, weight_shapes
+from ..models import ModelConfig, Weights, initial_weights, trained, weight_shapes
 from ..tasks import free_memory
 from ..view import View
 from . import monitor
 from .config import TrainConfig
+from .examples import PIECE, Computed, examples, workers
 from .loss import LOSSES
 from .optimizers import Optimiser
 from .schedule import Progress
-
-_PIECE = 512
-"""Examples that one thread computes at a time, roughly. Matrix products give other last digits on other numbers of threads, so each is
-computed by one thread, on pieces that do not depend on their number, and gradients are added in the order of the pieces."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,6 @@ class Trainer:
         self._progress = Progress()
         self._before = self._progress.to_json()
         self._scheduled = config.snapshots.steps(config.training.steps)
-        self._loss = LOSSES[config.training.loss]
         self._batches = torch.Generator().manual_seed(config.seed)
         self._order: Int[Tensor, "n_train"] = torch.empty(0, dtype=torch.long)
         self._position = 0
@@ -97,22 +90,23 @@ class Trainer:
         self.weights: Weights = {name: weight.to(self.device, dtype, copy=True) for name, weight in weights.items()}
         self._learning = {name: weight.requires_grad_() for name, weight in self.weights.items() if trained(self._model, name)}
         self._optimiser = Optimiser(self._learning, config.training)
-        self._each: Each = lambda function, pieces: list(map(function, pieces))
         if state is not None:
             self._restore(state)
 
-        self._inputs = self.task.inputs.to(self.device)
-        self._targets = self.task.targets.to(self.device)
         # Sorted: the order of a sum over a full batch must not matter to the user, and sorted rows are gathered faster.
-        self._train_rows = self.split.train.sort().values
-        self._train = self._inputs[self._train_rows], self._targets[self._train_rows]
-        self._is_train = torch.zeros(len(self._targets), dtype=torch.bool).index_fill_(0, self.split.train, True)
+        self._train_rows, self._test_rows = (rows.sort().values.to(self.device) for rows in (self.split.train, self.split.test))
+        learning, loss = list(self._learning.values()), LOSSES[config.training.loss]
+        inputs, targets = self.task.inputs.to(self.device), self.task.targets.to(self.device)
+        batch = self._train_rows if self._full_batch else None
+        self._examples = examples(self.weights, learning, self._model, loss, inputs, targets, self.task.d_vocab, batch)
+        self._computed: Computed | None = None
+        """What the update of this step will need, where its evaluation has computed it."""
         if config.monitor and state is None:
             monitor.check(config.conditions, config.monitor, self._view())
 
     def __iter__(self) -> Iterator[Snapshot]:
         training = self.config.training
-        with workers(self.config.threads if self.device.type == "cpu" else 0) as self._each:
+        with workers(self.config.threads if self.device.type == "cpu" else 0) as self._examples.each:
             while True:
                 scheduled = self.step in self._scheduled
                 last = self.step == training.steps
@@ -152,50 +146,43 @@ class Trainer:
         self._progress = Progress.from_json(state.data["progress"])
 
     def _update(self) -> None:
-        inputs, targets = self._next_batch()
-        learning = list(self._learning.values())
-
-        def gradients(piece: slice) -> tuple[Tensor, ...]:
-            with torch.enable_grad():
-                losses = self._loss(answer_logits(self.weights, inputs[piece], self._model), targets[piece])
-                share = torch.full_like(losses, 1 / len(inputs))
-                return torch.autograd.grad(losses, learning, share, allow_unused=True, materialize_grads=True)
-
-        first, *rest = self._each(gradients, self._pieces(len(inputs)))
-        for i, weight in enumerate(learning):
-            # In the weight's own layout: the fused optimisers read memory as it lies, whatever the strides say.
-            weight.grad = first[i].contiguous()
-            for other in rest:
-                weight.grad += other[i]
+        *_, gradients = self._computed or self._examples.gradients(self._next_batch())
+        self._computed = None
+        for weight, gradient in zip(self._learning.values(), gradients, strict=True):
+            weight.grad = gradient
         norm = self._optimiser.update(self.step + 1)
         self.step += 1
         if not math.isfinite(norm):
             raise Diverged(self._advice("the gradient became NaN or infinite"))
         self._grad_norm = norm
 
-    def _next_batch(self) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch"]]:
+    @property
+    def _full_batch(self) -> bool:
         size = self.config.training.batch_size
-        if size is None or size >= len(self._train_rows):
-            return self._train
+        return size is None or size >= len(self._train_rows)
+
+    def _next_batch(self) -> Int[Tensor, "batch"]:
+        """The rows of the table that the next update learns from."""
+        if self._full_batch:
+            return self._train_rows
         if self._position >= len(self._order):
             self._order = torch.randperm(len(self._train_rows), generator=self._batches)
             self._position = 0
+        size = self.config.training.batch_size
+        assert size is not None
         batch = self._order[self._position : self._position + size].to(self.device)
         self._position += size
-        return self._train[0][batch], self._train[1][batch]
+        return self._train_rows[batch]
 
     def _evaluate(self) -> dict[str, float]:
-        def measured(piece: slice) -> tuple[Tensor, Tensor]:
-            with torch.no_grad():
-                logits = answer_logits(self.weights, self._inputs[piece], self._model)
-                targets = self._targets[piece]
-                return self._loss(logits, targets).double().cpu(), (logits.argmax(1) == targets).double().cpu()
-
-        losses, right = zip(*self._each(measured, self._pieces(len(self._inputs))), strict=True)
-        metrics = {}
-        for name, values in (("loss", torch.cat(losses)), ("accuracy", torch.cat(right))):
-            metrics[f"train_{name}"] = ordered_mean(values[self._is_train])
-            metrics[f"test_{name}"] = ordered_mean(values[~self._is_train])
+        if self._full_batch and self.step < self.config.training.steps:  # the update that follows needs the gradient of the same losses
+            self._computed = self._examples.gradients(self._train_rows)
+            train = self._computed[:2]
+        else:
+            train = self._examples.values(self._train_rows)
+        measured = {"train": train, "test": self._examples.values(self._test_rows)}
+        metrics = {f"{part}_loss": _mean(losses) for part, (losses, _) in measured.items()}
+        metrics |= {f"{part}_accuracy": _mean(right) for part, (_, right) in measured.items()}
         if not math.isfinite(metrics["train_loss"]) or not math.isfinite(metrics["test_loss"]):
             raise Diverged(self._advice("the loss became NaN or infinite"))
         if self._grad_norm is not None:
@@ -205,12 +192,6 @@ class Trainer:
     def _view(self) -> View:
         """What measures see of the network as it is now: that which `Run.view` gives once it is saved."""
         return View.of_weights(self.task, self._model, self.weights, self.step, self.split)
-
-    def _pieces(self, n: int) -> list[slice]:
-        """n rows cut into as many pieces of about the same size as a power of two gives nearest to _PIECE; one piece on a GPU."""
-        count = 2 ** max(0, round(math.log2(n / _PIECE))) if self.device.type == "cpu" else 1
-        edges = [n * i // count for i in range(count + 1)]
-        return [slice(*pair) for pair in itertools.pairwise(edges)]
 
     def _advice(self, what: str) -> str:
         training = self.config.training
@@ -223,7 +204,7 @@ class Trainer:
 
     def _refuse_what_does_not_fit(self) -> None:
         model, training = self._model, self.config.training
-        batch = max(min(training.batch_size or len(self.split.train), len(self.split.train)), min(_PIECE, self.task.n_inputs))
+        batch = max(min(training.batch_size or len(self.split.train), len(self.split.train)), min(PIECE, self.task.n_inputs))
         width = 6 * model.n_heads * model.d_head * self.task.n_ctx + 4 * model.d_mlp + 6 * model.d_model
         floats = batch * (model.n_layers * width + 4 * model.n_logits(self.task)) * (4 if training.dtype == "float32" else 8)
         # Weights, gradients and two moments.
@@ -236,9 +217,9 @@ class Trainer:
             )
 
 
-def ordered_mean(values: Float[Tensor, "n"]) -> float:
-    """The mean, added up in an order that does not depend on the number of threads; NaN for no values."""
-    return math.fsum(values.tolist()) / len(values) if len(values) else math.nan
+def _mean(values: Tensor) -> float:
+    """The mean in float64 (by one thread, so the same at any number of them); NaN for no values."""
+    return float(values.double().mean())
 
 
 def resolve_device(name: str) -> torch.device:
@@ -258,24 +239,3 @@ def resolve_device(name: str) -> torch.device:
         if not torch.allclose((x.to("mps") @ x.to("mps")).softmax(1).cpu(), (x @ x).softmax(1), atol=1e-4):
             raise ConfigError("device: mps gives other numbers than the CPU on this machine: use device = 'cpu'")
     return torch.device(name)
-
-
-Each = Callable[[Callable[[slice], Any], list[slice]], list[Any]]
-"""Applies a function to every piece and returns the results in the order of the pieces."""
-
-
-@contextmanager
-def workers(count: int) -> Iterator[Each]:
-    """Applies functions to pieces in `count` threads, in each of which torch computes with one thread; 0 leaves torch as it is."""
-    if count == 0:
-        yield lambda function, pieces: list(map(function, pieces))
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    # torch keeps the number for each thread apart, so every worker sets its own.
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield lambda function, pieces: list((pool.map if len(pieces) > 1 and count > 1 else map)(function, pieces))
-    finally:
-        pool.shutdown()
-        torch.set_num_threads(before)
