@@ -29,13 +29,13 @@ class Tables:
 
     Attributes:
         scores: of every used (position, token), before the softmax.
-        rows: T, the heads of a (position, token) one after the other; the columns are the neurons, then the classes.
+        rows: T, all (position, token) of a head one after the other; the columns are the neurons, then the classes.
         constant: what every example has in the same columns: biases, and the stream of the last position.
         readout: W_out W_U.
     """
 
     scores: Float[Tensor, "row head"]
-    rows: Float[Tensor, "row_head width"]
+    rows: Float[Tensor, "head_row width"]
     constant: Float[Tensor, "width"]
     readout: Float[Tensor, "d_mlp classes"]
 
@@ -72,15 +72,15 @@ class Folding:
         onward = torch.cat([w["mlp.W_in"], w["unembed.W_U"]], dim=1) if mlp else w["unembed.W_U"]
         biases = [w["mlp.b_in"], w["mlp.b_out"] @ w["unembed.W_U"] + w["unembed.b_U"]] if mlp else [w["unembed.b_U"]]
         values = torch.einsum("rd,hde->hre", x, w["attn.W_V"]) + w["attn.b_V"][:, None]
-        rows = (values @ (w["attn.W_O"] @ onward)).transpose(0, 1).flatten(0, 1)
+        rows = (values @ (w["attn.W_O"] @ onward)).flatten(0, 1)
         constant = (at_answer + w["attn.b_O"]) @ onward + torch.cat(biases)
         readout = w["mlp.W_out"] @ w["unembed.W_U"] if mlp else onward[:0]
         return Tables(scores / math.sqrt(self.config.d_head), rows, constant, readout)
 
     def bags(self, rows: Int[Tensor, "n pos"]) -> Int[Tensor, "n pos_head"]:
         """The rows of T that each example sums."""
-        heads = self.config.n_heads
-        return (rows[..., None] * heads + torch.arange(heads)).flatten(1)
+        first = torch.arange(self.config.n_heads) * len(self._used)
+        return (rows[..., None] + first).flatten(1).to(torch.int32)
 
     def forward(
         self, tables: Tables, rows: Int[Tensor, "n pos"]
@@ -91,6 +91,6 @@ class Folding:
         if alpha != 1:
             pattern = pattern.mul_(alpha).add_(1 - alpha)
         sums = F.embedding_bag(self.bags(rows), tables.rows, per_sample_weights=pattern.flatten(1), mode="sum").add_(tables.constant)
-        before, direct = sums.split([self.config.d_mlp, tables.rows.shape[1] - self.config.d_mlp], dim=1)
-        after = ACTIVATIONS[self.config.act_fn](before)
+        before, direct = sums[:, : self.config.d_mlp], sums[:, self.config.d_mlp :]
+        after = before.relu_() if self.config.act_fn == "relu" else ACTIVATIONS[self.config.act_fn](before)
         return pattern, after, torch.addmm(direct, after, tables.readout)

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from ..models import Folding, ModelConfig, Tables, Weights, answer_logits
 
-PIECE = 1024
-"""Examples that one thread computes at a time, roughly."""
+PIECE = 512
+"""Examples that one thread computes at a time, roughly: few enough for what they need to stay in its cache."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Computed = tuple[Tensor, Tensor, list[Tensor]]
@@ -115,7 +115,7 @@ class FoldedExamples(Examples):
         self._rows = self._folding.rows[batch]
         bags = self._folding.bags(self._rows)
         self._starts = torch.arange(0, bags.numel() + 1, bags.shape[1], dtype=torch.int32)
-        self._bags = bags.to(torch.int32)
+        self._bags = bags
         # The same pairs of (example, row of T), by row: which examples use it, and where their attention to it stands.
         self._order = bags.flatten().argsort(stable=True)
         self._users = (self._order // bags.shape[1]).to(torch.int32)
@@ -166,41 +166,37 @@ class FoldedExamples(Examples):
         n, (n_rows, width), d_mlp = len(self._rows), table.shape, self._config.d_mlp
         attention = table.new_empty(n, *self._rows.shape[1:], self._config.n_heads)
         by_score = torch.empty_like(attention)
-        neurons = table.new_empty(n, d_mlp)
         sums = table.new_empty(n, width)  # the gradient of what is summed: of the neurons before the nonlinearity, and of the logits
 
-        def of_examples(piece: slice) -> tuple[Tensor, Tensor]:
+        def of_examples(piece: slice) -> tuple[Tensor, Tensor, Tensor]:
             targets = self._targets[self._batch[piece]]
             with torch.no_grad():
                 pattern, after, logits = self._folding.forward(fixed, self._rows[piece])
             with torch.enable_grad():
                 losses = self._loss(logits.requires_grad_(), targets)
                 (by_logit,) = torch.autograd.grad(losses, logits, torch.full_like(losses, 1 / n))
-            attention[piece], neurons[piece], sums[piece, d_mlp:] = pattern, after, by_logit
-            torch.mul(by_logit @ readout.T, after > 0, out=sums[piece, :d_mlp])
+            attention[piece], sums[piece, d_mlp:] = pattern, by_logit
+            torch.ops.aten.threshold_backward.grad_input(by_logit @ readout.T, after, 0, grad_input=sums[piece, :d_mlp])
             uses = self._sparse(self._starts[: len(targets) + 1], self._bags[piece].flatten(), table.new_zeros(pattern.numel()), n_rows)
             by_attention = torch.sparse.sampled_addmm(uses, sums[piece], table.T, beta=0).values().view_as(pattern)
             softmax = pattern if self._config.attention_mixing == 1 else F.embedding(self._rows[piece], scores).softmax(1)
             by_score[piece] = softmax * (by_attention - (softmax * by_attention).sum(1, keepdim=True)) * self._config.attention_mixing
-            return losses.detach(), logits.detach().argmax(1) == targets
+            return losses.detach(), logits.detach().argmax(1) == targets, by_logit.T @ after
 
-        losses, right = zip(*self.each(of_examples, self._pieces(n)), strict=True)
+        losses, right, by_readout = zip(*self.each(of_examples, self._pieces(n)), strict=True)
         weights_by_row = attention.flatten()[self._order]
-        by_row, by_readout = torch.empty_like(table), torch.empty_like(readout)
+        by_row = torch.empty_like(table)
 
         def of_rows(block: tuple[int, int]) -> None:
             starts = self._row_starts[block[0] : block[1] + 1]
             users = slice(int(starts[0]), int(starts[-1]))
-            by_row[block[0] : block[1]] = self._sparse(starts - starts[0], self._users[users], weights_by_row[users], n) @ sums
+            by_row[block[0] : block[1]] = F.embedding_bag(
+                self._users[users], sums, starts - starts[0], per_sample_weights=weights_by_row[users], mode="sum", include_last_offset=True
+            )
 
-        def of_readout(block: slice) -> None:
-            torch.mm(neurons[:, block].T, sums[:, d_mlp:], out=by_readout[block])
-
-        jobs: list[Callable[[], None]] = [lambda block=block: of_rows(block) for block in self._row_blocks]  # type: ignore[misc]
-        jobs += [lambda block=block: of_readout(block) for block in _cut(d_mlp, len(self._row_blocks))]  # type: ignore[misc]
-        self.each(lambda job: job(), jobs)
+        self.each(of_rows, self._row_blocks)
         by_scores = torch.zeros_like(scores).index_add_(0, self._rows.flatten(), by_score.flatten(0, 1))
-        return torch.cat(losses), torch.cat(right), [by_scores, by_row, sums.sum(0), by_readout]
+        return torch.cat(losses), torch.cat(right), [by_scores, by_row, sums.sum(0), sum(by_readout).T]
 
     @staticmethod
     def _sparse(starts: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
