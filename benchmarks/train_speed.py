@@ -1,9 +1,9 @@
 """How much faster does grokinterp train than the loop that people use, at the same cadence, and with which differences?
 
-The peer is the loop of the TransformerLens Grokking_Demo: HookedTransformer's forward at all positions, a loss of float64 log-probabilities,
-AdamW, and the test loss at every epoch. Ours is the package's own Trainer, evaluating at every step. The two take turns, each in a process
-of its own, so that neither warms the other's memory, with the same number of threads; the ratio of every pair is taken from neighbours in
-time. Prints the median ratio, its spread, and how far the losses have come apart after 50 steps from the same weights.
+The peer is the loop of the TransformerLens Grokking_Demo: HookedTransformer's forward at all positions, a loss of float64
+log-probabilities, AdamW, and the test loss at every epoch. Ours is the package's own Trainer, evaluating at every step. The two take turns,
+each in a process of its own, so that neither warms the other's memory, with the same number of threads; the ratio of every pair is taken
+from neighbours in time. Prints the median ratio, its spread, and how far the losses have come apart after 50 steps from the same weights.
 
     python benchmarks/train_speed.py --threads 2
     python benchmarks/train_speed.py --p 53 --layers 2 --threads 1 --batch-size 512

@@ -99,8 +99,8 @@ def test_keys_are_born_and_die_when_they_are_built_in_and_taken_out(construction
     assert table[table.final_key].freq.unique().tolist() == [3, 7]
     assert len(table) == 4 * (P // 2)
     assert found.sentence == (
-        "Of 11 frequencies 3 stand out at some time in W_E, neurons, W_L and logits: 3 and 7 to the end, 10 for a while. The final keys "
-        "show first: 3 in W_E, neurons, W_L and logits by step 100; 7 in W_E, neurons, W_L and logits by step 300."
+        "Of 11 frequencies 3 stand out at some time in W_E, neurons, W_L and logits: k = 3 and 7 to the end, k = 10 for a while. "
+        "The final keys show first: k = 3 in W_E, neurons, W_L and logits by step 100; k = 7 in W_E, neurons, W_L and logits by step 300."
     )
     assert found.skipped == {}
 

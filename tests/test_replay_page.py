@@ -603,3 +603,14 @@ def test_ctrl_c_ends_watching_and_leaves_a_page_that_does_not_load_itself(tmp_pa
     assert "Traceback" not in err
     assert contents(page.read_text())["reload"] == 0
     assert f"Page: {page}" in out
+
+
+@pytest.mark.parametrize("name", ["run.json", "manifest.jsonl", "snapshots/page.html", "replay/page.html", "../tiny/metrics.jsonl"])
+@pytest.mark.parametrize("option", ["--out", "--data"])
+def test_what_a_run_is_made_of_is_never_overwritten(grokinterp, tiny_run, name, option):
+    before = {file: file.read_bytes() for file in tiny_run.path.rglob("*") if file.is_file()}
+    target = tiny_run.path / (name + ".nc" if option == "--data" and "page" in name else name)
+    code, out, err = grokinterp("replay", tiny_run.path, option, target)
+    assert (code, out) == (2, "")
+    assert "belongs to the run in" in err or "are written as .nc" in err
+    assert {file: file.read_bytes() for file in tiny_run.path.rglob("*") if file.is_file()} == before

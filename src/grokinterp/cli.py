@@ -181,6 +181,8 @@ def analyze(
     folder = run_dir if out is None else out
     chosen = None if keys is None else _whole_numbers("--keys", keys)
     report = analyze_run(load_run(run_dir), step, measure, chosen, with_replay=replay)
+    for name in ("report.json", "report.html"):
+        report.analysis.run.refuse_to_overwrite(folder / name)
     with _status("drawing"):
         report.save_json(folder / "report.json")
         report.save_html(folder / "report.html")
@@ -250,11 +252,15 @@ def replay(
         files = {"page": str(page), "bytes": page.stat().st_size, "data": None if data is None else str(data)}
         print(json.dumps({**files, "steps": steps, "final_keys": keys, "training": told.to_dict(), "skipped": skipped}))
         return
-    print(f"{found.attrs['task']}: {len(steps)} snapshots, steps {steps[0]:,} to {steps[-1]:,}. {told.sentence}")
+    print(f"{found.attrs['task']}: {_snapshots(steps)}. {told.sentence}")
     print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
     for reason in dict.fromkeys(skipped.values()):
         print(f"  not measured, as {reason}: {', '.join(name for name in skipped if skipped[name] == reason)}")
     print(f"Page: {page} ({_megabytes(page)})" + ("" if data is None else f"\nData: {data} ({_megabytes(data)})"))
+
+
+def _snapshots(steps: Sequence[int]) -> str:
+    return f"{len(steps)} snapshots, steps {steps[0]:,} to {steps[-1]:,}" if len(steps) > 1 else f"one snapshot, at step {steps[0]:,}"
 
 
 def _megabytes(path: Path) -> str:

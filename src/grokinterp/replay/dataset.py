@@ -1,7 +1,9 @@
 """How measures change over training: every snapshot of a run measured, as one labelled Dataset.
 
 Snapshots are read one at a time, and what was measured of each is kept with the run (`kept.py`): a second call reads it, a replay that was
-interrupted goes on where it stopped, and one of a longer run computes only what is new.
+interrupted goes on where it stopped, and one of a longer run computes only what is new. They are measured one at a time as well: a forward
+pass of 16 networks with stacked weights (torch.func.vmap) took longer for each on a CPU of 2 threads, 1.4 in place of 1.3 ms for p = 23, 41
+in place of 10 for p = 53, 510 in place of 270 for p = 113.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import torch
 from ..errors import UsageError, WriteFailed
 from ..measures import MEASURES, Measure
 from ..runs import Run
+from ..tasks import give_back_memory
 from .kept import Entry, Measured, sweep
 from .pictures import PICTURES, example_neurons
 
@@ -79,6 +82,7 @@ def replay(
                 if _of_final(known):
                     found[step][known.name + FINAL] = _with_final(snapshot, known, final)
             _save(snapshot, tell)
+            give_back_memory()
             advance()
     return _dataset(run, wanted, found, final)
 
@@ -89,9 +93,11 @@ def _of_final(known: Measure) -> bool:
 
 def _with_final(snapshot: Measured, known: Measure, final: Mapping[str, list[int]]) -> Entry:
     """A measure with the keys or the example neurons of the final network, where that has some."""
-    if not all(final[option] for option in final if option in known.options):
-        return Entry(None, [], {}, "the final network has no key frequencies" if not final["keys"] else "no neuron of it has one frequency")
-    return snapshot.entry(known, final)
+    if all(final[option] for option in final if option in known.options):
+        return snapshot.entry(known, final)
+    own = snapshot.entry(MEASURES["key_frequencies.consensus"])
+    missing = "the final network has no key frequencies" if not final["keys"] else "no neuron of the final network has one frequency"
+    return Entry(None, [], {}, own.reason or missing)
 
 
 def _final(last: Measured, tell: Callable[[WriteFailed], None]) -> dict[str, list[int]]:

@@ -80,8 +80,8 @@ class Measured:
         except (FileNotFoundError, NotADirectoryError, GrokinterpError):  # nothing yet, or damaged: it is made again
             return {}
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        account = json.loads(header["__metadata__"]["grokinterp"])
-        if {key: account[key] for key in self._made_from} != self._made_from:
+        account = json.loads(header.get("__metadata__", {}).get("grokinterp", "{}"))
+        if {key: account.get(key) for key in self._made_from} != self._made_from:
             return {}
         tensors = safetensors.torch.load(data)
         return {name: Entry(tensors.get(name), **described) for name, described in account["entries"].items()}

@@ -128,10 +128,16 @@ class Lives:
         places = _listed(self.share.place.values.tolist())
         if not self.ever:
             return f"Of {self.share.sizes['freq']} frequencies none ever stands out in {places}."
-        said = [f"Of {self.share.sizes['freq']} frequencies {len(self.ever)} stand out at some time in {places}"]
-        said.append(f"{_listed(self.committed)} to the end" if self.committed else "none to the end")
-        said.append(f"{_listed(self.transient)} for a while" if self.transient else "none only for a while")
-        return f"{said[0]}: {said[1]}, {said[2]}." + self._first_places()
+        stand = "stands" if len(self.ever) == 1 else "stand"
+        said = [f"Of {self.share.sizes['freq']} frequencies {len(self.ever)} {stand} out at some time in {places}"]
+        said.append(f"k = {_listed(self.committed)} to the end" if self.committed else "none to the end")
+        said.append(f"k = {_listed(self.transient)} for a while" if self.transient else "none only for a while")
+        return f"{said[0]}: {said[1]}, {said[2]}." + self._first_places() + self._noise()
+
+    def _noise(self) -> str:
+        """A warning where a frequency is alive at the first snapshot already: before training that is noise."""
+        loud = [place for place, odds in self.loudest_at_first.items() if odds >= BORN]
+        return f" At the first snapshot one is alive already in {_listed(loud)}: if that is before training, it is noise." if loud else ""
 
     def _first_places(self) -> str:
         found = []
@@ -139,7 +145,7 @@ class Lives:
             births = {life.place: life.born_by for life in self.lives if life.freq == k and life.born_by is not None}
             if births:
                 first = min(births.values())
-                found.append(f"{k} in {_listed(place for place, step in births.items() if step == first)} by step {first:,}")
+                found.append(f"k = {k} in {_listed(place for place, step in births.items() if step == first)} by step {first:,}")
         return f" The final keys show first: {'; '.join(found)}." if found else ""
 
     @property

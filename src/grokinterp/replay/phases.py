@@ -314,7 +314,9 @@ def _sufficient_and_necessary(curves: _Curves, left: float = 0.01, carried: floa
 def _norm_has_fallen(curves: _Curves, since: int, share: float = 0.9) -> Interval:
     """Where `share` of the fall of the weights is done, and test accuracy has reached 0.99: the later of both."""
     squares = curves.squares.loc[since:]
-    if len(squares) < 3 or squares.iloc[0] - squares.min() < _RISE * squares.iloc[0]:
+    if len(squares) < 3:
+        raise NotApplicable("the weights were measured less than three times since the circuit formed")
+    if squares.iloc[0] - squares.min() < _RISE * squares.iloc[0]:
         raise NotApplicable("the weights have not shrunk by a tenth since the circuit formed")
     fall = squares.iloc[0] - squares.min()
     done = _first(squares <= squares.iloc[0] - share * fall)

@@ -222,11 +222,17 @@ def _training(a: Analysis) -> Section:
     spans = ", ".join(f"{phase.name} {phase.start:,}–{phase.end:,}" for phase in a.phases.spans)
     return Section(
         "Training",
-        f"{a.phases.sentence} Ticks mark snapshots, the dotted line the analysed step"
+        f"{a.phases.sentence}{_looked_at(a)} Ticks mark snapshots, the dotted line the analysed step"
         + (f", shades the phases: {spans}. " if spans else ". ")
         + spikes_in_words(a.spikes),
         panels,
     )
+
+
+def _looked_at(a: Analysis) -> str:
+    """That a replay would see more, where it would."""
+    seen, there = a.replayed.sizes.get("step", 0), len(a.run.steps)
+    return f" This is from {seen} of {there} snapshots; grokinterp replay looks at all of them." if 0 < seen < there else ""
 
 
 def _boundaries(a: Analysis) -> list[tuple[str, str, str, str]]:

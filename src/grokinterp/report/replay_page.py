@@ -78,11 +78,14 @@ def save_replay(
         reload: see `replay_page`.
 
     Raises:
-        UsageError: no measure has one of the names, or the run has no snapshot.
+        UsageError: no measure has one of the names, the run has no snapshot, or a file would replace one of its own.
         NoSuchSnapshot: the run has no snapshot at one of the steps.
         DamagedFile: a snapshot does not match its recorded hash.
         WriteFailed: the disk is full or read-only.
     """
+    for file in (path, data):
+        if file is not None:
+            run.refuse_to_overwrite(Path(file))
     found = replay(run, [*PROGRESS, *PICTURES, *measures], steps)
     page = replay_page(found, run.history, phases(found, run.history), chosen=measures, reload=reload)
     replace(Path(path), page.encode(), make_folder=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -26,7 +27,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..errors import DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun
+from ..errors import DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun, UsageError
 from ..models import Weights, network, weight_shapes
 from ..tasks import Split, Task
 from ..training import TrainConfig
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SLOTS = ("a", "b")
+_OWN = {"run.json", "manifest.jsonl", "metrics.jsonl", "lock", "split.safetensors", "snapshots", "resume", "replay"}
 
 
 class Run:
@@ -145,6 +147,16 @@ class Run:
     def sha256(self, step: int) -> str:
         """The recorded hash of the snapshot at a committed step."""
         return str(self._records[self.resolve(step)]["sha256"])
+
+    def refuse_to_overwrite(self, path: Path) -> None:
+        """Whatever else is written about a run must not take the place of what it is made of.
+
+        Raises:
+            UsageError: the path is one of the run's own files, or lies in one of its own folders.
+        """
+        inside = os.path.relpath(path.resolve(), self.path.resolve()).split(os.sep)
+        if inside[0] in _OWN:
+            raise UsageError(f"{path} belongs to the run in {self.path}: choose another name")
 
     def state_dict(self, step: int) -> Weights:
         """The weights at a committed step, under TransformerLens names.
