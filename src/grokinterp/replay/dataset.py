@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,17 +75,32 @@ def replay(
     with _progress_bar(len(chosen), progress) as advance, _told_once() as tell:
         final = _final(Measured(run, run.steps[-1]), tell)
         for step in chosen:
-            snapshot = Measured(run, step)
-            found[step] = {}
-            for known in wanted:
-                if known.name not in PICTURES or not _of_final(known):
-                    found[step][known.name] = snapshot.entry(known)
-                if _of_final(known):
-                    found[step][known.name + FINAL] = _with_final(snapshot, known, final)
-            _save(snapshot, tell)
+            found[step] = _of_snapshot(Measured(run, step), wanted, final, tell)
+            _share_labels(found[chosen[0]], found[step])
             give_back_memory()
             advance()
     return _dataset(run, wanted, found, final)
+
+
+def _of_snapshot(
+    snapshot: Measured, wanted: Sequence[Measure], final: Mapping[str, list[int]], tell: Callable[[WriteFailed], None]
+) -> dict[str, Entry]:
+    """All that is wanted of one snapshot, under the names of the variables."""
+    found = {}
+    for known in wanted:
+        if known.name not in PICTURES or not _of_final(known):
+            found[known.name] = snapshot.entry(known)
+        if _of_final(known):
+            found[known.name + FINAL] = _with_final(snapshot, known, final)
+    _save(snapshot, tell)
+    return found
+
+
+def _share_labels(first: Mapping[str, Entry], entries: dict[str, Entry]) -> None:
+    """Lets the entries have the labels of the first snapshot where they are the same: over hundreds of snapshots they would add up."""
+    for name, entry in entries.items():
+        if entry.coords == first[name].coords:
+            entries[name] = replace(entry, coords=first[name].coords)
 
 
 def _of_final(known: Measure) -> bool:
