@@ -99,9 +99,9 @@ def test_every_value_is_that_of_the_measure(grokked, replayed):
     assert agree(replayed, grokked, steps) > 3 * 10_000
 
 
-def test_the_shipped_run_early_and_late(tmp_path):
+def test_the_shipped_run_where_it_groks(tmp_path):
     run = _copy(SHIPPED, tmp_path)
-    assert agree(gi.replay(run, steps=[0, 4860]), run, [0, 4860]) > 2 * 1_000
+    assert agree(gi.replay(run, steps=[4860]), run, [4860]) > 1_000
 
 
 @pytest.mark.slow
