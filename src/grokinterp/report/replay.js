@@ -423,12 +423,12 @@
     page.steps.forEach((s, i) => { if (Math.abs(s - step) < Math.abs(page.steps[best] - step)) best = i; });
     return best;
   }
-  function read() {
-    const given = new URLSearchParams(location.hash.slice(1)), step = given.get("step");
+  function read(fragment) {
+    const given = new URLSearchParams(fragment.slice(1)), step = given.get("step");
     axis.value = given.get("x") === "log" ? "log" : "linear";
     const wanted = given.has("panels") ? given.get("panels").split(",") : null;
     page.panels.forEach((p) => { p.tick.checked = wanted ? wanted.includes(p.id) : p.shown; p.section.hidden = !p.tick.checked; });
-    at = step === null || step === "last" || !Number.isFinite(+step) ? last : nearestStep(+step);
+    at = !step || step === "last" || !Number.isFinite(+step) ? last : nearestStep(+step);
   }
 
   // ---- what the reader does ----
@@ -454,7 +454,8 @@
       if (to === undefined) return;
       event.preventDefault(); stop(); show(to);
     });
-    window.addEventListener("hashchange", () => { stop(); read(); layout(); });
+    // The fragment of the event: what was about to be remembered may have replaced that of the page by now.
+    window.addEventListener("hashchange", (event) => { stop(); read(new URL(event.newURL).hash); layout(); });
     let width = window.innerWidth;
     window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; layout(); } });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", layout);
@@ -539,7 +540,7 @@
       p.canvas = p.section.querySelector("canvas");
     }
     choices();
-    read();
+    read(location.hash);
     strip();
     await Promise.all(packedIn(page.panels).map(unpack));
     page.panels.forEach((p) => kinds[p.kind].prepare(p));
