@@ -107,6 +107,14 @@ def test_training_as_a_whole_is_told_as_the_replay_tells_it(quick_run, quick_rep
     assert lives(data).sentence in html
 
 
+def test_keys_that_are_gone_in_the_end_do_not_spoil_the_report(quick_run):
+    report = gi.analyze(quick_run, measures=["loss"])
+    report.analysis.replayed = report.analysis.replayed.drop_vars("restricted_loss.logit_dirs@final_keys")
+    html = report.to_html()
+    assert "Does it matter whose keys?" in html
+    assert "keys of each snapshot" in html
+
+
 def test_without_a_replay_phases_are_told_by_accuracies_alone(quick_run):
     report = gi.analyze(quick_run, measures=["loss"], with_replay=False)
     found = report.to_dict()

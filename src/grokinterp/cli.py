@@ -215,7 +215,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Replay a run: writes one offline page on which a slider moves through training, and every picture with it."""
-    from .replay import check_format, final_keys, phases
+    from .replay import check_format, final_keys, phases, skipped
     from .report import save_replay
     from .runs import Run, follow, load_run
 
@@ -228,10 +228,11 @@ def replay(
     def saved(run: Run, reload: int = 0) -> Any:
         return save_replay(run, page, measure or (), step, data=data, reload=reload)
 
+    shown = load_run(run_dir)
     if not watch:
-        found = saved(load_run(run_dir))
+        found = saved(shown)
     else:
-        found, shown = None, load_run(run_dir)
+        found = None
         try:
             for run in follow(run_dir):
                 if not run.steps:
@@ -245,17 +246,16 @@ def replay(
             if found is None:
                 return
             found = saved(shown)  # once more, as a page that does not load itself again
-    told = phases(found, load_run(run_dir).history)
+    told, missing = phases(found, shown.history), skipped(found)
     steps, keys = found["step"].values.tolist(), final_keys(found)
-    skipped: dict[str, str] = json.loads(found.attrs["skipped"])
     if as_json:
         files = {"page": str(page), "bytes": page.stat().st_size, "data": None if data is None else str(data)}
-        print(json.dumps({**files, "steps": steps, "final_keys": keys, "training": told.to_dict(), "skipped": skipped}))
+        print(json.dumps({**files, "steps": steps, "final_keys": keys, "training": told.to_dict(), "skipped": missing}))
         return
     print(f"{found.attrs['task']}: {_snapshots(steps)}. {told.sentence}")
     print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
-    for reason in dict.fromkeys(skipped.values()):
-        print(f"  not measured, as {reason}: {', '.join(name for name in skipped if skipped[name] == reason)}")
+    for reason in dict.fromkeys(missing.values()):
+        print(f"  not measured, as {reason}: {', '.join(name for name in missing if missing[name] == reason)}")
     print(f"Page: {page} ({_megabytes(page)})" + ("" if data is None else f"\nData: {data} ({_megabytes(data)})"))
 
 

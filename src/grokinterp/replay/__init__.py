@@ -4,7 +4,7 @@ from .dataset import FINAL, PROGRESS, replay
 from .export import check_format, export, table
 from .flows import NeuronFlows, neuron_flows
 from .keys import keys_over_time, where_keys_differ
-from .lives import Life, Lives, final_keys, lives
+from .lives import Life, Lives, final_keys, lives, skipped
 from .phases import Boundary, Lead, Phase, Phases, phases
 from .pictures import PICTURES
 from .spikes import Spike, spikes, spikes_in_words
@@ -29,6 +29,7 @@ __all__ = [
     "neuron_flows",
     "phases",
     "replay",
+    "skipped",
     "spikes",
     "spikes_in_words",
     "table",

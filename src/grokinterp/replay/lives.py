@@ -300,15 +300,20 @@ def at_known_steps(data: xr.Dataset, name: str) -> xr.DataArray:
         NotApplicable: it applies at no step.
         UsageError: it was not replayed.
     """
-    skipped = json.loads(data.attrs.get("skipped", "{}"))
-    if name in skipped:
-        raise NotApplicable(skipped[name])
+    if (reason := skipped(data).get(name)) is not None:
+        raise NotApplicable(reason)
     if name not in data:
         raise UsageError(f"{name} was not replayed: give it to gi.replay among the measures, or leave those out for the default ones")
     known = data[name].dropna("step", how="all")
     if not known.sizes["step"]:
         raise NotApplicable(f"{name} has no value at any of the steps")
     return known
+
+
+def skipped(data: xr.Dataset) -> dict[str, str]:
+    """The variables that a replay has not, as they apply at no step, with the reasons."""
+    reasons: dict[str, str] = json.loads(data.attrs.get("skipped", "{}"))
+    return reasons
 
 
 def final_keys(data: xr.Dataset) -> list[int]:

@@ -83,18 +83,13 @@ def _log_losses(figure: go.Figure, values: Any) -> go.Figure:
     return figure.update_yaxes(type="log", exponentformat="power", dtick=max(1, round(decades / 8)) if decades >= 2 else None)
 
 
-def progress_measures(a: Analysis) -> go.Figure:
-    """Train, test, restricted and excluded loss at the snapshots, with the final keys; log axis."""
-    figure = _figure("step (optimiser updates)", "loss (nats)", 340)
+def _losses_at_snapshots(a: Analysis, y: str, curves: Iterable[tuple[str, str, str, str]]) -> go.Figure:
+    """Lines through a loss at the snapshots, each given by measure, part, label and colour, on a log axis; those that are known."""
+    figure = _figure("step (optimiser updates)", y, 340)
     drawn = []
-    for name, part, label, colour in (
-        ("loss", "train", "train", TRAIN),
-        ("loss", "test", "test", TEST),
-        ("restricted_loss.logit_dirs" + FINAL, "all", "restricted to the final keys", "#2a9d8f"),
-        ("excluded_loss.logit_dirs" + FINAL, "train", "train, final keys excluded", KEY),
-    ):
+    for name, part, label, colour in curves:
         if name in a.replayed and part in a.replayed[name].coords["part"].values:
-            curve = a.replayed[name].sel(part=part)
+            curve = a.replayed[name].sel(part=part).dropna("step")
             drawn.append(curve.values)
             figure.add_scatter(
                 x=curve.step.values,
@@ -105,6 +100,17 @@ def progress_measures(a: Analysis) -> go.Figure:
                 marker={"size": 4},
             )
     return _log_losses(_over_training(a, figure), np.concatenate(drawn))
+
+
+def progress_measures(a: Analysis) -> go.Figure:
+    """Train, test, restricted and excluded loss at the snapshots, with the final keys; log axis."""
+    curves = [
+        ("loss", "train", "train", TRAIN),
+        ("loss", "test", "test", TEST),
+        ("restricted_loss.logit_dirs" + FINAL, "all", "restricted to the final keys", "#2a9d8f"),
+        ("excluded_loss.logit_dirs" + FINAL, "train", "train, final keys excluded", KEY),
+    ]
+    return _losses_at_snapshots(a, "loss (nats)", curves)
 
 
 def lives(a: Analysis, place: str) -> go.Figure:
@@ -126,18 +132,11 @@ def lives(a: Analysis, place: str) -> go.Figure:
 
 def keys_differ(a: Analysis) -> go.Figure:
     """Restricted loss with the keys of each snapshot and with those of the final network; log axis."""
-    figure = _figure("step (optimiser updates)", "restricted loss (nats)", 320)
-    drawn = []
-    for name, label, colour in (
-        ("restricted_loss.logit_dirs" + FINAL, "final keys", "#2a9d8f"),
-        ("restricted_loss.logit_dirs", "keys of each snapshot", TEST),
-    ):
-        curve = a.replayed[name].sel(part="all").dropna("step")
-        drawn.append(curve.values)
-        figure.add_scatter(
-            x=curve.step.values, y=curve.values, name=label, mode="lines+markers", line={"color": colour}, marker={"size": 4}
-        )
-    return _log_losses(_over_training(a, figure), np.concatenate(drawn))
+    curves = [
+        ("restricted_loss.logit_dirs" + FINAL, "all", "final keys", "#2a9d8f"),
+        ("restricted_loss.logit_dirs", "all", "keys of each snapshot", TEST),
+    ]
+    return _losses_at_snapshots(a, "restricted loss (nats)", curves)
 
 
 def _spectrum(values: Any, keys: Sequence[int], y: str) -> go.Figure:

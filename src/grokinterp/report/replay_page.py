@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import NotApplicable, UsageError
-from ..replay import FINAL, PICTURES, PROGRESS, Phases, export, final_keys, lives, phases, replay, spikes, spikes_in_words
+from ..replay import FINAL, PICTURES, PROGRESS, Phases, export, final_keys, lives, phases, replay, skipped, spikes, spikes_in_words
 from ..runs import Run
 from ..runs.files import replace
 from .offline import asset, embedded, offline_page
@@ -229,7 +229,7 @@ _SHOWN = {
 
 def _others(data: xr.Dataset, chosen: Sequence[str]) -> Iterator[tuple[str, Callable[[], _Panel]]]:
     """Every other measure: open where it was chosen; of PROGRESS those that can be drawn, to be opened by the reader."""
-    names = {str(name).removesuffix(FINAL) for name in data} | (set(chosen) & set(_skipped(data)))
+    names = {str(name).removesuffix(FINAL) for name in data} | (set(chosen) & set(skipped(data)))
     for name in [known for known in [*PROGRESS, *sorted(names - set(PROGRESS))] if known in names and known not in _SHOWN]:
         extra = name in chosen or name not in PROGRESS
         if name not in PICTURES and (extra or _drawn_as(data, name)):
@@ -283,13 +283,8 @@ def _parts(data: xr.Dataset, name: str) -> list[str]:
     return [part for part in found if part != "all"] or ["all"]
 
 
-def _skipped(data: xr.Dataset) -> dict[str, str]:
-    found: dict[str, str] = json.loads(data.attrs["skipped"])
-    return found
-
-
 def _missing(data: xr.Dataset, name: str) -> NotApplicable:
-    return NotApplicable(_skipped(data).get(name) or _skipped(data).get(name + FINAL) or f"{name} was not measured")
+    return NotApplicable(skipped(data).get(name) or skipped(data).get(name + FINAL) or f"{name} was not measured")
 
 
 def _with_unit(words: str, values: xr.DataArray) -> str:
