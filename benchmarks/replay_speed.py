@@ -5,10 +5,11 @@ into a HookedTransformer, `run_with_cache` goes over all pairs, and then come, o
 neurons, through W_logit), the excluded loss of every frequency, the share of each neuron's variance that each frequency explains, the
 coefficients of cos(w(a + b - c)) in the logits, and the Gini coefficients of the embedding and of the neuron-to-logit map. What is the same
 for every snapshot (waves, cubes, the network itself) is made once, before the clock starts. It computes in float64, because in float32
-its losses have no six digits: 1e-6 is asked of the values, and --float32 prints how long it takes with less. The frequencies of the
-restricted loss are given to it, as they are typed into the notebook by eye.
+its losses have no six digits: 1e-6 is asked of the values, and --float32 prints how long it takes with less. The key frequencies of the
+final network, for the restricted loss, are given to it, as they are typed into the notebook by eye.
 
-Ours is `gi.replay` with the same measures, on a copy of the run without anything kept of it; it finds the key frequencies itself. The two
+Ours is `gi.replay` with the same measures, on a copy of the run without anything kept of it; it finds the key frequencies of the final
+network itself. --own-keys lets it find those of every snapshot too, and the restricted loss with them, which the peer does not. The two
 take turns, each in a process of its own, with the same number of threads, and the ratio of every pair is taken from neighbours in time. The
 clock runs from the first snapshot that is read to the last number; imports are on neither side. `--progress` times all measures
 that `gi.replay` takes by default against the same peer, which computes far fewer.
@@ -61,7 +62,7 @@ def ours(a: argparse.Namespace) -> tuple[float, dict[str, np.ndarray]]:
         copy = Path(folder) / "run"
         shutil.copytree(a.run, copy, ignore=shutil.ignore_patterns("replay", "lock", "resume"))
         run = gi.load_run(copy)
-        names = None if a.progress else list(dict.fromkeys(name.partition("@")[0] for name in MEASURES.values()))
+        names = None if a.progress else [name.partition("@")[0] if a.own_keys else name for name in MEASURES.values()]
         started = time.perf_counter()
         data = gi.replay(run, names, run.steps[: a.snapshots], progress=False)
         seconds = time.perf_counter() - started
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=3, help="of timings, ours and theirs in turn")
     parser.add_argument("--progress", action="store_true", help="ours computes all that gi.replay does by default")
+    parser.add_argument("--own-keys", action="store_true", help="ours finds the key frequencies of every snapshot too")
     parser.add_argument("--float32", action="store_true", help="theirs computes in float32")
     parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)
     parser.add_argument("--facts", help=argparse.SUPPRESS)

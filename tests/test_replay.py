@@ -24,6 +24,7 @@ import grokinterp as gi
 from conftest import tiny
 from grokinterp.errors import DamagedFile, NoSuchSnapshot, UsageError
 from grokinterp.replay import FINAL, PICTURES, PROGRESS
+from grokinterp.replay.kept import Measured
 from grokinterp.replay.pictures import example_neurons
 from grokinterp.runs.files import UNSEALED, sealed
 from grokinterp.view import View
@@ -225,6 +226,22 @@ def test_steps_can_be_chosen(grokked, replayed):
     assert some["step"].values.tolist() == [0, grokked.steps[-1]]
     np.testing.assert_array_equal(some["gini.W_E"], replayed["gini.W_E"].sel(step=some["step"]))
     assert some.attrs["final_keys"] == replayed.attrs["final_keys"]
+
+
+def test_a_measure_can_be_asked_for_with_the_final_keys_alone(grokked, replayed, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(grokked.path, copy, ignore=shutil.ignore_patterns("replay"))
+    name = "restricted_loss.logit_dirs" + FINAL
+    with pytest.MonkeyPatch.context() as patch:
+        steps = []
+        entry = Measured.entry
+        patch.setattr(Measured, "entry", lambda self, known, *more: (steps.append((known.name, self._step)), entry(self, known, *more))[1])
+        alone = gi.replay(gi.load_run(copy), [name, "picture.circles" + FINAL])
+    assert list(alone.data_vars) == [name, "picture.circles" + FINAL]
+    xr.testing.assert_equal(alone[name], replayed[name])
+    assert {step for known, step in steps if known == "key_frequencies.consensus"} == {grokked.steps[-1]}
+    with pytest.raises(UsageError, match=r"gini\.W_E uses no key frequencies: ask for it without @final_keys"):
+        gi.replay(grokked, ["gini.W_E" + FINAL])
 
 
 def test_measures_of_which_the_labels_change_with_the_keys_are_nan_elsewhere(grokked):

@@ -180,8 +180,8 @@ def losses_without(view: View) -> tuple[Float64[Tensor, "rows freq"], Float64[Te
 
 _ANSWERS = 16
 """Right answers of which the examples are looked at together: what that needs stays in the processor's cache."""
-_SPREAD = 600.0
-"""exp of it and of its negative are far inside the range of float64."""
+_LARGEST = 600.0
+"""exp of it and of its negative are far inside the range of float64, a sum of thousands of these too."""
 
 
 def losses_less(view: View, taken: Float64[Tensor, "each m answers"]) -> Float64[Tensor, "rows each"]:
@@ -200,8 +200,8 @@ def losses_less(view: View, taken: Float64[Tensor, "each m answers"]) -> Float64
         there = place < counts[at, None]
         first = start + counts[at].cumsum(0) - counts[at]
         rows = order[(first[:, None] + place).clamp_max(len(order) - 1)]
-        odds = _log_sums(*(_against(x, view.circle.c[at]) for x in (logits[rows], -taken[:, at].transpose(0, 1))))
-        losses[rows[there]] = F.softplus(odds[there], threshold=50)
+        against = _losses(*(_against(x, view.circle.c[at]) for x in (logits[rows], -taken[:, at].transpose(0, 1))))
+        losses[rows[there]] = against.flatten(0, 1) if there.all() else against[there]
         start += int(counts[at].sum())
     return losses
 
@@ -213,10 +213,10 @@ def _against(x: Float64[Tensor, "answer n classes"], right: Int[Tensor, "answer"
     return x.scatter_(2, at, x[..., :1].clone())[..., 1:].sub_(own)
 
 
-def _log_sums(one: Float64[Tensor, "answer n classes"], other: Float64[Tensor, "answer each classes"]) -> Float64[Tensor, "answer n each"]:
-    """log Σ_c exp(one_c + other_c)."""
-    tops = [x.amax(2, keepdim=True) for x in (one, other)]
-    if sum(float(top.max() - x.min()) for top, x in zip(tops, (one, other), strict=True)) > _SPREAD:  # terms could vanish beside the tops
-        return torch.stack([(one + each[:, None]).logsumexp(2) for each in other.unbind(1)], dim=2)
-    factors = [x.sub_(top).exp_() for x, top in zip((one, other), tops, strict=True)]
-    return torch.bmm(factors[0], factors[1].transpose(1, 2)).log_().add_(tops[0]).add_(tops[1].transpose(1, 2))
+def _losses(one: Float64[Tensor, "answer n classes"], other: Float64[Tensor, "answer each classes"]) -> Float64[Tensor, "answer n each"]:
+    """log(1 + Σ_c exp(one_c + other_c))."""
+    largest = sum(max(-float(least), float(most)) for least, most in map(torch.aminmax, (one, other)))
+    if largest > _LARGEST:  # terms could vanish, or their sum overflow
+        sums = torch.stack([(one + each[:, None]).logsumexp(2) for each in other.unbind(1)], dim=2)
+        return F.softplus(sums, threshold=50)
+    return torch.bmm(one.exp_(), other.exp_().transpose(1, 2)).log1p_()

@@ -55,22 +55,23 @@ def replay(
     """Measures at every snapshot: dimension `step` first, then each measure's own, with unit and source in the attributes.
 
     A measure that uses key frequencies appears twice: under its name with the keys of each snapshot, as `gi.measure` takes them, and
-    with `@final_keys` behind its name with those of the run's last snapshot. Pictures (`picture.circles`, `picture.neurons` and others)
-    appear with those alone. Where a measure does not apply at a step its values there are NaN; where it applies at none it is left out, and
-    the reason is in the attribute `skipped`, as JSON.
+    with `@final_keys` behind its name with those of the run's last snapshot; asked for by that longer name, it appears with those alone,
+    and no keys need to be found in the snapshots before. Pictures (`picture.circles`, `picture.neurons` and others) always do. Where a
+    measure does not apply at a step its values there are NaN; where it applies at none it is left out, and the reason is in the attribute
+    `skipped`, as JSON.
 
     Args:
         run: a run directory, finished or still being written.
-        measures: names of measures or pictures; by default those of `grokinterp.replay.PROGRESS`.
+        measures: names of measures, with `@final_keys` or without, or of pictures; by default those of `grokinterp.replay.PROGRESS`.
         steps: committed steps, negative ones counted from the end; by default all.
         progress: whether to show a progress bar on stderr; by default where that is a terminal.
 
     Raises:
-        UsageError: no measure has one of the names, or the run has no snapshot.
+        UsageError: no measure has one of the names, one with `@final_keys` uses no keys, or the run has no snapshot.
         NoSuchSnapshot: the run has no snapshot at one of the steps.
         DamagedFile: a snapshot does not match its recorded hash.
     """
-    wanted = [PICTURES[name] if name in PICTURES else MEASURES[name] for name in dict.fromkeys(PROGRESS if measures is None else measures)]
+    wanted = _variables(PROGRESS if measures is None else measures)
     chosen = run.steps if steps is None else sorted({run.resolve(step) for step in steps})
     if not chosen:
         raise UsageError(f"{run.path} has no snapshot to replay yet: start or resume its training first")
@@ -94,17 +95,31 @@ def replay(
     return _dataset(run, wanted, found, final.result())
 
 
+def _variables(names: Sequence[str]) -> dict[str, Measure]:
+    """The variables that the names ask for, and the measure of each.
+
+    Raises:
+        UsageError: no measure has one of the names, or one with `@final_keys` uses no keys.
+    """
+    wanted: dict[str, Measure] = {}
+    for name in names:
+        plain = name.removesuffix(FINAL)
+        known = PICTURES[plain] if plain in PICTURES else MEASURES[plain]
+        if plain != name and not _of_final(known):
+            raise UsageError(f"{plain} uses no key frequencies: ask for it without {FINAL}")
+        if plain == name and not (plain in PICTURES and _of_final(known)):
+            wanted[name] = known
+        if _of_final(known):
+            wanted[plain + FINAL] = known
+    return wanted
+
+
 def _of_snapshot(
-    snapshot: Measured, wanted: Sequence[Measure], final: Future[dict[str, list[int]]], tell: Callable[[WriteFailed], None]
+    snapshot: Measured, wanted: Mapping[str, Measure], final: Future[dict[str, list[int]]], tell: Callable[[WriteFailed], None]
 ) -> dict[str, Entry]:
     """All that is wanted of one snapshot, under the names of the variables. What needs no final keys goes first, while these are found."""
-    own = {known.name: snapshot.entry(known) for known in wanted if known.name not in PICTURES or not _of_final(known)}
-    found = {}
-    for known in wanted:
-        if known.name in own:
-            found[known.name] = own[known.name]
-        if _of_final(known):
-            found[known.name + FINAL] = _with_final(snapshot, known, final.result())
+    own = {name: snapshot.entry(known) for name, known in wanted.items() if not name.endswith(FINAL)}
+    found = {name: own[name] if name in own else _with_final(snapshot, known, final.result()) for name, known in wanted.items()}
     _save(snapshot, tell)
     return found
 
@@ -160,10 +175,11 @@ def _told_once() -> Iterator[Callable[[WriteFailed], None]]:
         warnings.warn(f"what was measured is not kept, so the next replay computes it again: {failures[0]}", stacklevel=4)
 
 
-def _dataset(run: Run, wanted: Sequence[Measure], found: Mapping[int, Mapping[str, Entry]], final: Mapping[str, list[int]]) -> xr.Dataset:
+def _dataset(
+    run: Run, wanted: Mapping[str, Measure], found: Mapping[int, Mapping[str, Entry]], final: Mapping[str, list[int]]
+) -> xr.Dataset:
     import xarray as xr
 
-    known = {name: each for each in wanted for name in (each.name, each.name + FINAL)}
     variables: dict[str, xr.DataArray] = {}
     skipped: dict[str, str] = {}
     for name in next(iter(found.values())):
@@ -171,7 +187,7 @@ def _dataset(run: Run, wanted: Sequence[Measure], found: Mapping[int, Mapping[st
         if all(entry.values is None for entry in entries):
             skipped[name] = entries[-1].reason
         else:
-            variables[name] = _stacked(entries, list(found)).assign_attrs(unit=known[name].unit, ref=known[name].ref)
+            variables[name] = _stacked(entries, list(found)).assign_attrs(unit=wanted[name].unit, ref=wanted[name].ref)
     aligned = xr.align(*variables.values(), join="outer", copy=False)  # some measures have the key frequencies alone
     return xr.Dataset(
         dict(zip(variables, aligned, strict=True)),

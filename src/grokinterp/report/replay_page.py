@@ -229,7 +229,8 @@ _SHOWN = {
 
 def _others(data: xr.Dataset, chosen: Sequence[str]) -> Iterator[tuple[str, Callable[[], _Panel]]]:
     """Every other measure: open where it was chosen; of PROGRESS those that can be drawn, to be opened by the reader."""
-    names = {str(name).removesuffix(FINAL) for name in data} | (set(chosen) & set(skipped(data)))
+    chosen, missing = ([name.removesuffix(FINAL) for name in names] for names in (chosen, skipped(data)))
+    names = {str(name).removesuffix(FINAL) for name in data} | (set(chosen) & set(missing))
     for name in [known for known in [*PROGRESS, *sorted(names - set(PROGRESS))] if known in names and known not in _SHOWN]:
         extra = name in chosen or name not in PROGRESS
         if name not in PICTURES and (extra or _drawn_as(data, name)):
