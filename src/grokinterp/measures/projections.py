@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .. import fourier
 from ..errors import NotApplicable
-from ..view import View
+from ..view import Classes, View
 from .base import once_per_view
 
 Matrix = Float64[Tensor, "rows width"]
@@ -158,11 +158,13 @@ class OfAnswer:
         return losses_less(view, self.values[None])[:, 0] if self.lost else self._of_each_answer(view, view.loss)
 
     def correct(self, view: View) -> Bool[Tensor, "rows"]:
-        """Whether the largest logit of every example on the circle is the answer's."""
+        """Whether the largest logit of every example on the circle is the label's."""
         return view.correct(self.logits(view), view.on_circle) if self.lost else self._of_each_answer(view, view.correct)
 
     def _of_each_answer(self, view: View, judged: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Examples of one answer have the same logits, so the first of them is looked at."""
+        """Examples of one answer have the same logits, so the first of them is looked at; all where their labels may differ."""
+        if view.task.noise is not None:
+            return judged(self.logits(view), view.on_circle)
         order, counts = _examples(view)
         occurs = counts > 0
         first = order[(counts.cumsum(0) - counts)[occurs]]
@@ -172,9 +174,19 @@ class OfAnswer:
 @once_per_view
 def losses_without(view: View) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
     """The loss of every example without each frequency in turn, and without nothing; of the answers alone, where there are other logits."""
+    return _without(view, "labels")
+
+
+@once_per_view
+def losses_of_answers_without(view: View) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
+    """The same against the right answers, whatever the labels."""
+    return losses_without(view) if view.task.noise is None else _without(view, "answers")
+
+
+def _without(view: View, against: Classes) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
     means = mean_logits(view)
     parts = [of_answer(view, [k], means) for k in range(1, fourier.n_frequencies(view.m) + 1)]
-    losses = losses_less(view, torch.stack([*parts, torch.zeros_like(means)]))
+    losses = losses_less(view, torch.stack([*parts, torch.zeros_like(means)]), against)
     return losses[:, :-1], losses[:, -1]
 
 
@@ -184,14 +196,16 @@ _SPREAD = 600.0
 """exp of it and of its negative are far inside the range of float64."""
 
 
-def losses_less(view: View, taken: Float64[Tensor, "each m answers"]) -> Float64[Tensor, "rows each"]:
+def losses_less(view: View, taken: Float64[Tensor, "each m answers"], against: Classes = "labels") -> Float64[Tensor, "rows each"]:
     """The loss of every example with logits L − D, for several D that depend on its right answer alone: given at each of these.
 
     Σ_c exp(L_c − D_c) is a product of exp(L), a row for each example, with exp(−D), a column for each D: so there is one exponential for
     each logit, however many D there are. As in `View.loss`, the sum is over the wrong answers, relative to the right one.
     """
-    order, counts = _examples(view)
     logits = view.of_circle(view.logits)
+    if against == "labels" and view.task.noise is not None:  # the examples of one answer have several labels
+        return torch.stack([view.loss(logits - each[view.answer_at], view.on_circle) for each in taken], dim=1)
+    order, counts = _examples(view)
     losses = taken.new_empty(len(order), len(taken))
     start = 0
     for at in torch.arange(view.m).split(_ANSWERS):
