@@ -371,8 +371,7 @@ class View:
     def squared_error(self) -> Float64[Tensor, "n"]:
         """The squared distance of every example's logits from its label as a one-hot vector, as a mean over classes."""
         logits = self._logits_with_all_classes
-        apart = logits.square().sum(1) - 2 * logits.gather(1, self.labels[:, None])[:, 0] + 1
-        return apart / logits.shape[1]
+        return logits.scatter_add(1, self.labels[:, None], logits.new_full((len(logits), 1), -1.0)).square().mean(1)
 
     @lazy
     def probabilities(self) -> Float64[Tensor, "n answers"]:

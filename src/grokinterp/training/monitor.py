@@ -3,7 +3,7 @@
 A measure that is one number has its name as its column; one of a few labelled numbers has a column for each, the labels behind the
 name: `restricted_loss.logit_dirs.test`, `attention.self.mean.layer0.head3`, `sum_of_squares.blocks.0.mlp.W_in`. A label that is or
 begins with a digit has its dimension before it; in others, what is no letter, digit, dot or underscore is one underscore
-(`ablation.mlp.zero.control_mean`).
+(`ablation.mlp.zero.control_mean`); a negative number has "minus" for its sign (`noise.profile.minus1.test`).
 """
 
 from __future__ import annotations
@@ -122,5 +122,5 @@ def _columns(name: str, value: Value) -> Mapping[str, float]:
 
 
 def _label(dim: str, label: object) -> str:
-    text = re.sub(r"[^\w.]+", "_", str(label)).strip("_")
+    text = re.sub(r"[^\w.]+", "_", str(label).replace("-", "minus") if isinstance(label, int) else str(label)).strip("_")
     return f"{dim}{text}" if text[:1].isdigit() else text
