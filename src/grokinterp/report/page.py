@@ -94,7 +94,7 @@ _ON_NOISE: dict[NoisePhase, str] = {
     "partial inversion": "it generalises, and answers some of the examples with wrong labels rightly (partial inversion)",
     "full inversion": "it generalises, and answers the examples with wrong labels rightly (full inversion)",
     "forgetting": "it has forgotten what it had learned",
-    "in between": "it has learned neither all labels nor the rule",
+    "in between": "it has not generalised, and is in none of the phases that have a name",
 }
 
 
@@ -113,9 +113,13 @@ def noise(a: Analysis) -> list[tuple[str, str]]:
     found.append(("Right answers", f"accuracy {_by_part(a, 'clean_accuracy')}; loss {_by_part(a, 'clean_loss')} nats"))
     best = ("noise.bayes_accuracy", "noise.bayes_loss")
     if all(name in a.values for name in best):
-        accuracy, loss = (_by_part(a, name) for name in best)
+        parts = [part for part in ("train", "test") if part in a.values[best[0]].coords["part"].values]
+        accuracy, loss = (
+            ", ".join(f"{part} {float(a.values[name].sel(part=part)) * scale:.{digits}f}{unit}" for part in parts)
+            for name, scale, digits, unit in zip(best, (100, 1), (2, 4), (" %", ""), strict=True)
+        )
         chance = f"{math.log(a.run.task.n_answers):.4f}"
-        found.append(("Bayes", f"who knows the rule and not the draws reaches accuracy {accuracy} and loss {loss} nats; chance is {chance} nats"))
+        found.append(("Bayes", f"who knows the rule and not the draws: accuracy {accuracy}; loss {loss} nats. Chance: {chance} nats"))
     if a.noise_spans:
         found.append(("Noise", noise_in_words(a.noise_spans)))
     return found
