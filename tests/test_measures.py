@@ -22,12 +22,12 @@ import pytest
 import torch
 
 import grokinterp as gi
+from expected_noise import OF_NOISE, noisy
 from grokinterp import controls
 from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures import measure
 from grokinterp.models import hooked_transformer
 from grokinterp.tasks import make_task
-from expected_noise import OF_NOISE, noisy
 from memorised import memoriser
 
 NAMES = list(gi.MEASURES)

@@ -16,7 +16,7 @@ import grokinterp as gi
 from conftest import tiny
 from expected_noise import BAYES_LOSS
 from grokinterp import controls
-from grokinterp.errors import ConfigError, NotApplicable
+from grokinterp.errors import ConfigError, DamagedFile, NotApplicable
 from grokinterp.measures import losses, noise_phase
 from grokinterp.measures.projections import OfAnswer, losses_less
 from grokinterp.models import ModelConfig, hooked_transformer
@@ -234,7 +234,9 @@ def test_the_history_is_what_examples_one_by_one_give(tmp_path, noise, ways):
     assert Trainer(config).folded == (ways != {"model.n_layers": 2})
     run = train(config, tmp_path / "run")
     for row in run.history.set_index("step").loc[run.steps].itertuples():
-        assert row._asdict() == pytest.approx({"Index": row.Index, "grad_norm": row.grad_norm, **by_hand(run, row.Index)}, rel=1e-4, nan_ok=True)
+        assert row._asdict() == pytest.approx(
+            {"Index": row.Index, "grad_norm": row.grad_norm, **by_hand(run, row.Index)}, rel=1e-4, nan_ok=True
+        )
     assert gi.load_run(tmp_path / "run").config.task["noise"]["kind"] == noise["kind"]
 
 
@@ -351,6 +353,14 @@ def test_losses_without_a_frequency_are_of_the_labels_and_keys_of_the_right_answ
     assert isinstance(OfAnswer(taken[0]).loss(view), torch.Tensor)
 
 
+def test_labels_that_this_machine_draws_otherwise_are_noticed(tmp_path, monkeypatch):
+    run = train(tiny(**NOISY), tmp_path / "run")
+    assert len(run.record["labels"]["sha256"]) == 64
+    monkeypatch.setattr(Uniform, "drawn", lambda self, answers, ring, split: answers.flip(0))
+    with pytest.raises(DamagedFile, match="this machine draws other noisy labels"):
+        gi.load_run(tmp_path / "run").view(-1)
+
+
 # What the measures say
 
 
@@ -367,7 +377,9 @@ def whoever_knows_the_noise(task: Task) -> gi.View:
     return gi.View.of_weights(task, config, weights, split=half(task))
 
 
-@pytest.mark.parametrize("noise", [BINOMIAL, {"kind": "binomial", "n": 3, "p": 0.3}, {**UNIFORM, "test": "noisy"}], ids=["4", "3", "uniform"])
+@pytest.mark.parametrize(
+    "noise", [BINOMIAL, {"kind": "binomial", "n": 3, "p": 0.3}, {**UNIFORM, "test": "noisy"}], ids=["4", "3", "uniform"]
+)
 def test_who_knows_the_noise_and_not_the_draws_is_at_the_bayes_values(noise):
     view = whoever_knows_the_noise(addition(noise, p=23))
     drawn = view.task.noise.shifts(23)
@@ -388,7 +400,7 @@ def test_who_knows_the_noise_and_not_the_draws_is_at_the_bayes_values(noise):
 
 def test_the_bayes_values_of_the_two_published_systems():
     view = gi.view(controls.random_network(97).model, addition(BINOMIAL), split=half(addition()))
-    assert BAYES_LOSS == pytest.approx(1.4075, abs=5e-5)
+    assert pytest.approx(1.4075, abs=5e-5) == BAYES_LOSS
     for part in ("train", "test", "all"):
         assert float(gi.measure("noise.bayes_loss", view).sel(part=part)) == pytest.approx(BAYES_LOSS, rel=1e-12)
         assert float(gi.measure("noise.bayes_accuracy", view).sel(part=part)) == pytest.approx(0.375, rel=1e-12)
@@ -451,7 +463,14 @@ def test_what_is_at_chance_again_has_forgotten():
 def test_the_phases_of_a_run_follow_each_other_without_gaps():
     import pandas as pd
 
-    rows = [(0, 0.01, 0.01, 0.01, 0.01), (10, 1, 0.02, 1, 0), (20, 1, 0.02, 1, 0), (30, 0.8, 1, 0.4, 0.6), (40, 0.65, 1, 0, 1), (50, 0, 0, 0, 0)]
+    rows = [
+        (0, 0.01, 0.01, 0.01, 0.01),
+        (10, 1, 0.02, 1, 0),
+        (20, 1, 0.02, 1, 0),
+        (30, 0.8, 1, 0.4, 0.6),
+        (40, 0.65, 1, 0, 1),
+        (50, 0, 0, 0, 0),
+    ]
     columns = ["step", "train_accuracy", "test_clean_accuracy", "corrupted_accuracy", "corrupted_clean_accuracy"]
     spans = noise_spans(pd.DataFrame(rows, columns=columns), 97)
     assert spans == [
@@ -475,7 +494,9 @@ def test_the_report_says_that_it_memorised_the_noise_beside_the_bayes_values(mem
     assert a.noise_phase == "memorisation"
     assert verdict(a).startswith("No: it has memorised the noise and not generalised.")
     told = dict(facts(a))
-    assert told["Bayes"].startswith("who knows the rule and not the draws: accuracy train 37.50 %, test 37.50 %; loss train 1.4075, test 1.4075 nats")
+    assert told["Bayes"].startswith(
+        "who knows the rule and not the draws: accuracy train 37.50 %, test 37.50 %; loss train 1.4075, test 1.4075 nats"
+    )
     assert told["Labels"].startswith("answer + Binomial(4, 0.5) − 2, seed 0; test labels noisy too.")
     assert "corrupted 0.00 %" in told["Right answers"]
     found = json.loads(json.dumps(report.to_dict(), allow_nan=False))
@@ -497,7 +518,7 @@ def test_the_replay_shows_corrupted_and_clean_examples_apart(memorised, tmp_path
     assert data["loss"].part.values.tolist() == ["train", "test", "all", "corrupted", "clean"]
     assert float(data["clean_accuracy"].isel(step=-1).sel(part="corrupted")) == 0
     page = (tmp_path / "replay.html").read_text()
-    for label in ("corrupted (label wrong)", "clean (label right)", "corrupted (label wrong): right answer"):
+    for label in ("corrupted (label wrong)", "clean (label right)", "corrupted: right answer", "test: right answer"):
         assert label in page
     assert "memorisation from step" in page
 
@@ -511,7 +532,18 @@ def test_a_run_without_noise_is_reported_as_before(tiny_run):
 
 
 def test_the_train_command_prints_both_accuracies_beside_the_bayes_values(grokinterp, tmp_path):
-    arguments = ["train", "modular_addition", "--preset", "quick", "--p", 7, "--set", "task.noise={kind='binomial'}", "--out", tmp_path / "run"]
+    arguments = [
+        "train",
+        "modular_addition",
+        "--preset",
+        "quick",
+        "--p",
+        7,
+        "--set",
+        "task.noise={kind='binomial'}",
+        "--out",
+        tmp_path / "run",
+    ]
     code, out, err = grokinterp(*arguments, "--set", "training.steps=20", "--set", "training.stop_when=", "--threads", 1)
     assert (code, err) == (0, "")
     assert "against right answers: train 0." in out
@@ -523,5 +555,5 @@ def test_the_train_command_prints_both_accuracies_beside_the_bayes_values(grokin
 
 def test_an_import_takes_no_noise(tmp_path):
     torch.save({"x": torch.zeros(1)}, tmp_path / "a.pt")
-    with pytest.raises(ConfigError, match="task.noise: the labels of an imported network are not known"):
+    with pytest.raises(ConfigError, match=r"task\.noise: the labels of an imported network are not known"):
         gi.import_checkpoint(tmp_path / "a.pt", tmp_path / "out", task={"name": "modular_addition", "p": 7, "noise": BINOMIAL})

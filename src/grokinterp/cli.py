@@ -132,7 +132,8 @@ def train(
 
         print(f"  against right answers: train {last['train_clean_accuracy']:.4f}  test {last['test_clean_accuracy']:.4f}")
         if "corrupted_accuracy" in last:
-            print(f"  of corrupted training examples {last['corrupted_accuracy']:.4f} give the label, {last['corrupted_clean_accuracy']:.4f} the answer")
+            given, right = last["corrupted_accuracy"], last["corrupted_clean_accuracy"]
+            print(f"  of corrupted training examples {given:.4f} give the label, {right:.4f} the right answer")
         best = {name: measured(f"noise.bayes_{name}", run.view(-1)).sel(part="test") for name in ("accuracy", "loss")}
         print(f"  Bayes, test labels: accuracy {float(best['accuracy']):.4f}, loss {float(best['loss']):.4f} nats")
     print(f"  {len(run.steps)} snapshots in {out}\nNext: grokinterp analyze {out}")

@@ -90,11 +90,19 @@ NoisePhase = Literal[
     "not trained", "memorisation", "coexistence", "partial inversion", "full inversion", "forgetting", "in between",
 ]  # fmt: skip
 KNOWN = 0.9
-"""Accuracy from which a group of examples counts as known: Doshi et al. print .978 and .983 for coexistence, of which .936 on the corrupted."""
+"""Accuracy from which a group of examples counts as known: for coexistence Doshi et al. print .978 (training labels) and .983 (test)."""
 INVERTED = 0.95
 """Share of the corrupted examples answered rightly from which the inversion is full."""
 _HALF = 0.5
 _NEAR_CHANCE = 0.05
+NEEDS: dict[NoisePhase, str] = {
+    "memorisation": f"accuracy (train) and (corrupted) >= {KNOWN}, clean_accuracy (test) < {_HALF}",
+    "coexistence": f"clean_accuracy (test) and accuracy (corrupted) >= {KNOWN}",
+    "partial inversion": f"clean_accuracy (test) >= {KNOWN}, accuracy (corrupted) < {KNOWN}, clean_accuracy (corrupted) < {INVERTED}",
+    "full inversion": f"clean_accuracy (test) >= {KNOWN}, clean_accuracy (corrupted) >= {INVERTED}",
+    "forgetting": f"accuracy (train) and clean_accuracy (test) within {_NEAR_CHANCE} of chance, where one was >= {_HALF} before",
+}
+"""What decides each of the named phases, in words."""
 
 
 def noise_phase(

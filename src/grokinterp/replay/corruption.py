@@ -37,9 +37,9 @@ def noise_spans(history: pd.DataFrame, n_answers: int) -> list[NoiseSpan]:
         raise NotApplicable("no evaluation tells corrupted examples from others: labels are not noisy, or none came out wrong")
     found: list[tuple[int, NoisePhase]] = []
     before = False
-    for step, *accuracies in known[["step", *_COLUMNS]].itertuples(index=False):
-        found.append((int(step), noise_phase(*accuracies, 1 / n_answers, learned_before=before)))
-        before = before or learned(*accuracies[:2])
+    for step, train, test, corrupted, inverted in known[["step", *_COLUMNS]].itertuples(index=False):
+        found.append((int(step), noise_phase(train, test, corrupted, inverted, 1 / n_answers, learned_before=before)))
+        before = before or learned(train, test)
     runs = [list(run) for _, run in itertools.groupby(found, key=lambda one: one[1])]
     ends = [run[0][0] for run in runs[1:]] + [found[-1][0]]
     return [NoiseSpan(run[0][1], run[0][0], end) for run, end in zip(runs, ends, strict=True)]

@@ -77,7 +77,8 @@ def replay(
         NoSuchSnapshot: the run has no snapshot at one of the steps.
         DamagedFile: a snapshot does not match its recorded hash.
     """
-    wanted = [PICTURES[name] if name in PICTURES else MEASURES[name] for name in dict.fromkeys(progress_of(run) if measures is None else measures)]
+    names = progress_of(run) if measures is None else measures
+    wanted = [PICTURES[name] if name in PICTURES else MEASURES[name] for name in dict.fromkeys(names)]
     chosen = run.steps if steps is None else sorted({run.resolve(step) for step in steps})
     if not chosen:
         raise UsageError(f"{run.path} has no snapshot to replay yet: start or resume its training first")

@@ -15,9 +15,9 @@
 | it is a clock | gradient symmetricity <= 0.7, distance irrelevance (correct) >= 0.6 | Zhong et al. 2023: 0.33 and 0.85 |
 | it is a pizza | gradient symmetricity >= 0.9, distance irrelevance (correct) <= 0.4 | Zhong et al. 2023: 0.99 and 0.17 |
 
-Where labels are noisy, both accuracies of the first claim and the test accuracy of the second are of the right answers, it generalises from
-0.9 (Doshi et al. 2024 print 0.983 for networks that have memorised wrong labels as well), and a claim for each of their phases comes on top:
-`measures.noise_phase` says which numbers decide them.
+Where labels are noisy, the test accuracies of the first two claims are of the right answers, a network generalises from 0.9 (Doshi et al.
+2024 print 0.983 for one that has memorised wrong labels as well), and a claim for each of their phases comes on top: `measures.noise_phase`
+says which numbers decide them.
 
 Between clock and pizza lie networks that are neither: over the fleet of Zhong et al. gradient symmetricity falls from 0.99 with constant
 attention to 0.45 with full attention, and distance irrelevance (of the top wrong logit) rises from 0.29 to 0.82.
@@ -36,7 +36,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..measures.noise import KNOWN, NoisePhase
+from ..measures.noise import KNOWN, NEEDS, NoisePhase
 
 Verdict = Literal["supported", "refuted", "not tested"]
 GENERALISED = 0.99
@@ -220,7 +220,7 @@ def _phase(wanted: NoisePhase) -> Callable[[Evidence], tuple[bool, list[str]]]:
     def test(e: Evidence) -> tuple[bool, list[str]]:
         found = [("accuracy", "train"), ("clean_accuracy", "test"), ("accuracy", "corrupted"), ("clean_accuracy", "corrupted")]
         numbers = [f"{name} ({part}) = {e.number(name, part=part):.4f}" for name, part in found]
-        return e.noise_phase == wanted, [f"its phase is {e.noise_phase}", *numbers]
+        return e.noise_phase == wanted, [*numbers, f"needs {NEEDS[wanted]}; its phase is {e.noise_phase}"]
 
     return test
 

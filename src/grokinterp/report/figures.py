@@ -55,13 +55,8 @@ def losses(a: Analysis) -> go.Figure:
     return _log_losses(figure, a.history[["train_loss", "test_loss"]].to_numpy())
 
 
-ACCURACY_OF_LABELS = (
-    "Share of examples whose largest logit is the label's; dashed: the right answer's. The label of a corrupted example is wrong."
-)
-
-
 def accuracies(a: Analysis) -> go.Figure:
-    """Train and test accuracy over training, snapshots marked; on noisy labels also against the right answers, and of corrupted examples."""
+    """Train and test accuracy over training, snapshots marked; on noisy labels also of right answers and of corrupted examples."""
     figure = _curves(a, "accuracy", "accuracy (share right)").update_yaxes(range=[-0.03, 1.06])
     of_noise = [
         ("train_clean_accuracy", "train: right answer", TRAIN, "dash"),
@@ -90,7 +85,7 @@ def noise_profile(a: Analysis) -> go.Figure:
     drawn = noise.shifts(len(ring(a.run.task)))
     figure.add_scatter(
         x=offsets, y=[float(drawn[k]) for k in offsets], name="labels as drawn", mode="markers",
-        marker={"symbol": "line-ew-open", "size": 34, "color": "#222222", "line": {"width": 2}},
+        marker={"symbol": "line-ew-open", "size": 34, "color": KEY, "line": {"width": 3}},
     )  # fmt: skip
     return figure.update_layout(legend={"orientation": "h", "y": 1.18, "x": 0})
 

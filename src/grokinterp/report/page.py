@@ -19,6 +19,7 @@ from ..tasks.noise import Binomial
 from . import figures
 from .analysis import Analysis
 from .offline import asset, embedded, offline_page
+from .replay_page import accuracy_caption
 
 _MOST_PANELS = 6
 """Key frequencies that get a picture of their own; with more, the page says how many are left out."""
@@ -74,7 +75,8 @@ def verdict(a: Analysis) -> str:
     """The sentence that the page opens with."""
     if a.noise_phase is not None:
         right = float(a.values["clean_accuracy"].sel(part="test"))
-        return f"{'Yes' if a.generalised else 'No'}: {_ON_NOISE[a.noise_phase]}. {100 * right:.1f} % of the unseen examples are answered rightly."
+        said = f"{'Yes' if a.generalised else 'No'}: {_ON_NOISE[a.noise_phase]}."
+        return f"{said} {100 * right:.1f} % of the unseen examples are answered rightly."
     accuracy = a.values["clean_accuracy" if a.noisy else "accuracy"]
     known = "test" in accuracy.coords["part"].values
     if a.generalised:
@@ -196,11 +198,12 @@ def _sections(a: Analysis) -> Iterator[Section]:
     if a.noisy:
         yield _section(
             "Label noise",
-            "Accuracies above are of the labels as they are given; the corrupted examples are those of the training set whose labels are wrong.",
+            "Losses and accuracies are of the labels as they are given. Corrupted are the training examples whose labels are wrong, clean "
+            "the others.",
             lambda: [
                 Panel(
                     "What it has learned of the noise",
-                    "Mean probability of the class k places after the right answer. Black: how labels are drawn.",
+                    "Mean probability of the class k places after the right answer. Red: how labels are drawn.",
                     figures.noise_profile(a),
                     wide=True,
                 )
@@ -269,7 +272,7 @@ def _training(a: Analysis) -> Section:
         return Section("Training", "", [], f"Not shown: this run has {count}, so there is no history to draw.")
     panels = [
         Panel("Loss", "Mean over the examples, log axis.", figures.losses(a), wide=True),
-        Panel("Accuracy", figures.ACCURACY_OF_LABELS if a.noisy else "Share of examples whose largest logit is right.", figures.accuracies(a), wide=True),
+        Panel("Accuracy", accuracy_caption(a.noisy), figures.accuracies(a), wide=True),
     ]
     if "restricted_loss.logit_dirs" + FINAL in a.replayed:
         panels.append(

@@ -171,17 +171,14 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
     """The panels that every page has, if it can, in their order."""
     parts = _parts(data, "loss")
 
-    def by_part(name: str, words: str = "{}", dashed: bool = False) -> list[_Curve]:
-        return [
-            _Curve(words.format(_IN_WORDS.get(part, part)), name, _OF_PART[part], {"part": part}, dashed, f"{part}_{name}")
-            for part in parts
+    losses = [_Curve(_IN_WORDS.get(part, part), "loss", _OF_PART[part], {"part": part}, column=f"{part}_loss") for part in parts]
+    accuracies = [_Curve(part, "accuracy", _OF_PART[part], {"part": part}, column=f"{part}_accuracy") for part in parts]
+    if noisy := "clean_accuracy" in data and "accuracy" in data:
+        differs = [part for part in parts if not data["clean_accuracy"].sel(part=part).equals(data["accuracy"].sel(part=part))]
+        accuracies += [
+            _Curve(f"{part}: right answer", "clean_accuracy", _OF_PART[part], {"part": part}, dashed=True, column=f"{part}_clean_accuracy")
+            for part in differs
         ]
-
-    losses, accuracies = by_part("loss"), by_part("accuracy")
-    right = "Share of examples whose largest logit is right."
-    if "corrupted" in parts:  # the labels may be wrong
-        accuracies += [curve for curve in by_part("clean_accuracy", "{}: right answer", dashed=True) if curve.at["part"] != "clean"]
-        right = "Share of examples whose largest logit is the label's; dashed: the right answer's. The label of a corrupted example is wrong."
     ablated = [
         _Curve("restricted to the keys, all", "restricted_loss.logit_dirs" + FINAL, _OTHER, {"part": "all"}),
         _Curve(f"without the keys, {parts[0]}", "excluded_loss.logit_dirs" + FINAL, _KEY, {"part": parts[0]}),
@@ -211,7 +208,7 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
         log=True,
         size="wide",
     )
-    yield curves("Accuracy", right, "accuracy (share right)", accuracies, limits=(0.0, 1.0))
+    yield curves("Accuracy", accuracy_caption(noisy), "accuracy (share right)", accuracies, limits=(0.0, 1.0))
     yield curves(
         "Weights",
         "What weight decay pulls at.",
@@ -248,6 +245,16 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
     yield maps("Logit of one answer", "Of the answer 0 (of position 0 on the circle), less its mean.", "picture.logits")
     yield maps("2-D spectrum of the logits", "Power of all logits on products of a wave in a and one in b.", "picture.logit_spectrum")
     yield maps("2-D spectrum of the neurons", "The same of all neurons.", "picture.neuron_spectrum")
+
+
+def accuracy_caption(noisy: bool) -> str:
+    """How to read accuracies: where labels are noisy, whether they are of the labels or of the right answers."""
+    if not noisy:
+        return "Share of examples whose largest logit is right."
+    return (
+        "Share of examples whose largest logit is the label's; dashed: the right answer's. Corrupted are the training examples whose "
+        "labels are wrong, clean the others."
+    )
 
 
 _SHOWN = {

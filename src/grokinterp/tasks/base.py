@@ -170,7 +170,7 @@ def task(make: Callable[..., Task]) -> Callable[..., Task]:
 
 
 def task_parameters(name: str) -> type[BaseModel]:
-    """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that makes it, then the common ones."""
+    """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that makes it, and the common ones."""
     make = TASKS[name]
     hints = get_type_hints(make, include_extras=True)
     fields: dict[str, Any] = {

@@ -124,10 +124,12 @@ def labels(task: Task, split: Split | None) -> Int[Tensor, "n"]:
     noise = task.noise
     if noise is None:
         return task.targets
-    if split is None and (noise.kind == "uniform" or noise.test == "clean"):
+    if isinstance(noise, Binomial) and noise.test == "noisy":
+        return noise.drawn(task.targets, ring(task))
+    if split is None:
         raise NotApplicable("which labels are noisy depends on the split into training and test examples, and that is not known")
-    drawn = noise.drawn(task.targets, ring(task), *([split] if isinstance(noise, Uniform) else []))
+    given = task.targets, ring(task)
+    drawn = noise.drawn(*given) if isinstance(noise, Binomial) else noise.drawn(*given, split)
     if noise.test == "clean":
-        assert split is not None
         drawn[split.test] = task.targets[split.test]
     return drawn

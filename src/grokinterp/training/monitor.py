@@ -64,9 +64,7 @@ def refuse_unknown(conditions: Iterable[tuple[str, Condition]], names: Sequence[
         raise ValueError(f"{key}: unknown metric {metric!r}{nearest(metric, [*metrics, *names])}")
 
 
-def check(
-    conditions: Iterable[tuple[str, Condition]], names: Sequence[str], untrained: View, metrics: Sequence[str] = METRICS
-) -> None:
+def check(conditions: Iterable[tuple[str, Condition]], names: Sequence[str], untrained: View, metrics: Sequence[str] = METRICS) -> None:
     """Looks, at a network that is yet to be trained, whether the measures make columns and the conditions speak of these.
 
     Measures of key frequencies, which it has none of, are tried with one. Of a measure that does not apply even so, a warning says
