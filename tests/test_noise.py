@@ -18,7 +18,7 @@ from expected_noise import BAYES_LOSS
 from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotApplicable
 from grokinterp.measures import losses, noise_phase
-from grokinterp.measures.projections import OfAnswer, losses_less
+from grokinterp.measures.projections import losses_less
 from grokinterp.models import ModelConfig, hooked_transformer
 from grokinterp.replay import NoiseSpan, noise_in_words, noise_spans
 from grokinterp.report import Report
@@ -350,7 +350,16 @@ def test_losses_without_a_frequency_are_of_the_labels_and_keys_of_the_right_answ
         np.testing.assert_array_equal(gi.measure(f"key_frequencies.{rule}", view), gi.measure(f"key_frequencies.{rule}", answers))
     taken = torch.randn(2, 23, 23, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(losses_less(view, taken, "answers"), losses_less(answers, taken), rtol=1e-9, atol=1e-12)
-    assert isinstance(OfAnswer(taken[0]).loss(view), torch.Tensor)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_losses_less_what_depends_on_the_answer_are_those_of_every_label(memorised, scale):
+    view = memorised.view(-1)
+    taken = scale * torch.randn(3, 23, 23, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    before = view.logits.clone()
+    expected = [view.loss(view.logits - each[view.task.targets]) for each in taken]  # a and b stand at themselves, and c*
+    torch.testing.assert_close(losses_less(view, taken), torch.stack(expected, dim=1), rtol=1e-9, atol=1e-300)
+    assert torch.equal(view.logits, before)
 
 
 def test_labels_that_this_machine_draws_otherwise_are_noticed(tmp_path, monkeypatch):

@@ -202,10 +202,9 @@ def losses_less(view: View, taken: Float64[Tensor, "each m answers"], against: C
     Σ_c exp(L_c − D_c) is a product of exp(L), a row for each example, with exp(−D), a column for each D: so there is one exponential for
     each logit, however many D there are. As in `View.loss`, the sum is over the wrong answers, relative to the right one.
     """
-    logits = view.of_circle(view.logits)
-    if against == "labels" and view.task.noise is not None:  # the examples of one answer have several labels
-        return torch.stack([view.loss(logits - each[view.answer_at], view.on_circle) for each in taken], dim=1)
     order, counts = _examples(view)
+    logits = view.of_circle(view.logits)
+    labels = view.labels[view.on_circle] if against == "labels" and view.task.noise is not None else None
     losses = taken.new_empty(len(order), len(taken))
     start = 0
     for at in torch.arange(view.m).split(_ANSWERS):
@@ -214,7 +213,11 @@ def losses_less(view: View, taken: Float64[Tensor, "each m answers"], against: C
         there = place < counts[at, None]
         first = start + counts[at].cumsum(0) - counts[at]
         rows = order[(first[:, None] + place).clamp_max(len(order) - 1)]
-        odds = _log_sums(*(_against(x, view.circle.c[at]) for x in (logits[rows], -taken[:, at].transpose(0, 1))))
+        factors = logits[rows], -taken[:, at].transpose(0, 1)
+        if labels is None:
+            odds = _log_sums(*(_against(x, view.circle.c[at]) for x in factors))
+        else:
+            odds = _log_odds_against(*factors, labels[rows])
         losses[rows[there]] = F.softplus(odds[there], threshold=50)
         start += int(counts[at].sum())
     return losses
@@ -227,10 +230,27 @@ def _against(x: Float64[Tensor, "answer n classes"], right: Int[Tensor, "answer"
     return x.scatter_(2, at, x[..., :1].clone())[..., 1:].sub_(own)
 
 
-def _log_sums(one: Float64[Tensor, "answer n classes"], other: Float64[Tensor, "answer each classes"]) -> Float64[Tensor, "answer n each"]:
-    """log Σ_c exp(one_c + other_c)."""
+def _log_odds_against(
+    one: Float64[Tensor, "answer n classes"], other: Float64[Tensor, "answer each classes"], labels: Int[Tensor, "answer n"]
+) -> Float64[Tensor, "answer n each"]:
+    """log Σ exp(one_c + other_c) over the classes c that are not the label, which every example has its own of, relative to the label."""
+    at = labels[..., None]
+    own = other.transpose(1, 2).gather(1, at.expand(-1, -1, other.shape[1]))
+    return _log_sums(one - one.gather(2, at), other, at).sub_(own)
+
+
+def _log_sums(
+    one: Float64[Tensor, "answer n classes"],
+    other: Float64[Tensor, "answer each classes"],
+    without: Int[Tensor, "answer n 1"] | None = None,
+) -> Float64[Tensor, "answer n each"]:
+    """log Σ_c exp(one_c + other_c), over all classes or all but one of each row of `one`. Changes both."""
     tops = [x.amax(2, keepdim=True) for x in (one, other)]
     if sum(float(top.max() - x.min()) for top, x in zip(tops, (one, other), strict=True)) > _SPREAD:  # terms could vanish beside the tops
+        if without is not None:
+            one.scatter_(2, without, -torch.inf)
         return torch.stack([(one + each[:, None]).logsumexp(2) for each in other.unbind(1)], dim=2)
     factors = [x.sub_(top).exp_() for x, top in zip((one, other), tops, strict=True)]
+    if without is not None:
+        factors[0].scatter_(2, without, 0.0)
     return torch.bmm(factors[0], factors[1].transpose(1, 2)).log_().add_(tops[0]).add_(tops[1].transpose(1, 2))
