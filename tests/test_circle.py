@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import grokinterp as gi
+from expected_noise import OF_NOISE
 from grokinterp import controls
 from grokinterp.errors import ConfigError, NotApplicable
 from grokinterp.models import ModelConfig, hooked_transformer, initial_weights, weight_shapes
@@ -176,6 +177,7 @@ def additive(p: int) -> gi.View:
 
 SEE_ELEMENTS_APART = {"loss", "accuracy", "sum_of_squares", "attention.variance", "neuron.on_share", "pca_explained_variance.W_E"}
 SEE_ELEMENTS_APART |= {name for name in gi.MEASURES if name.startswith(("ablation.", "linear_attention_loss."))}
+SEE_ELEMENTS_APART |= {"clean_loss", "clean_accuracy", "loss.mse"}
 SEE_ELEMENTS_APART |= {"gradient_symmetricity", "excluded_loss.hidden_irreps", "excluded_loss.neuron_no_skip"}
 """The measures that look at elements (or answers) without a position too, at elements in their own order, or at parameters as they are."""
 
@@ -186,7 +188,7 @@ OPEN |= {name for name in gi.MEASURES if name.startswith("excluded_accuracy.")}
 """Which of the equal logits that are left is the largest is rounding."""
 
 
-@pytest.mark.parametrize("name", [name for name in gi.MEASURES if name not in SEE_ELEMENTS_APART | OPEN])
+@pytest.mark.parametrize("name", [name for name in gi.MEASURES if name not in SEE_ELEMENTS_APART | OPEN | OF_NOISE])
 @pytest.mark.parametrize(("task", "p"), CLOCKS)
 def test_a_clock_on_another_operation_measures_like_the_one_that_adds(task, p, name):
     view = clock_of(task, p)

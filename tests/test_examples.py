@@ -48,7 +48,7 @@ def assert_same(plain: Examples, folded: FoldedExamples, close: float) -> None:
     for part in ("train", "test"):
         for ours in (getattr(found, part), getattr(looked, part)):
             torch.testing.assert_close(ours.losses, getattr(expected, part).losses, rtol=close, atol=close)
-            assert torch.equal(ours.right, getattr(expected, part).right)
+            assert torch.equal(ours.guesses, getattr(expected, part).guesses)
     assert looked.gradients is None
     assert all(torch.equal(again[name], gradient) for name, gradient in found.gradients.items())
     for ours, theirs in ((found.gradients, expected.gradients), few[::-1]):

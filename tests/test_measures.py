@@ -4,7 +4,7 @@ Three tables have one line per measure: ON_THE_CLOCK (what it must say of the bu
 where there is nothing to find) and SLOWLY (the same number by another route, in plain numpy). A measure that is missing from one of
 them fails `test_every_measure_has_a_line_in_every_table`. The lines of one subject may stand in a file of their own, expected_SUBJECT.py,
 with tables of these names, and with the sets EVERYWHERE, OF_NEURONS, OF_THE_READOUT, OF_THE_GRID, OF_GROUPS and DIMS where it has
-something to add to them.
+something to add to them. Measures of noisy labels (OF_NOISE) are asked of the same networks with noisy labels.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import pytest
 import torch
 
 import grokinterp as gi
+from expected_noise import OF_NOISE, noisy
 from grokinterp import controls
 from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures import measure
@@ -47,6 +48,11 @@ def grokked(quick_run):
 @pytest.fixture(scope="module")
 def grokked_again(quick_run):
     return quick_run.view(-1)
+
+
+def subject(name: str, view: gi.View) -> gi.View:
+    """The network, with noisy labels where the measure needs them."""
+    return noisy(view) if name in OF_NOISE else view
 
 
 def numbers(value) -> np.ndarray:
@@ -83,8 +89,8 @@ def test_every_measure_is_documented(name):
 def test_every_measure_is_finite_repeatable_and_leaves_everything_as_it_was(grokked, grokked_again, name):
     weights = {key: value.clone() for key, value in grokked.model.state_dict().items()}
     generator, threads = torch.get_rng_state(), torch.get_num_threads()
-    first = gi.measure(name, grokked)
-    again = gi.measure(name, grokked_again)
+    first = gi.measure(name, subject(name, grokked))
+    again = gi.measure(name, subject(name, grokked_again))
     assert np.isfinite(numbers(first)).all()
     np.testing.assert_array_equal(numbers(first), numbers(again))
     assert all(torch.equal(value, weights[key]) for key, value in grokked.model.state_dict().items())
@@ -95,7 +101,7 @@ def test_every_measure_is_finite_repeatable_and_leaves_everything_as_it_was(grok
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_array_has_its_name_unit_source_and_labels(grokked, name):
-    value = gi.measure(name, grokked)
+    value = gi.measure(name, subject(name, grokked))
     if isinstance(value, float):
         return
     assert value.name == name
@@ -109,7 +115,7 @@ def test_every_array_has_its_name_unit_source_and_labels(grokked, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_caller_does_to_an_array_changes_nothing_that_is_measured_later(name):
     shared = controls.clock(7, (1, 3))
-    view = gi.view(shared.model, shared.task)
+    view = subject(name, gi.view(shared.model, shared.task))
     value = gi.measure(name, view)
     if isinstance(value, float):
         return
@@ -193,7 +199,7 @@ def squares_of_the_clock() -> dict[str, float]:
 def test_every_measure_says_of_the_clock_what_was_built(name):
     expected = ON_THE_CLOCK[name]
     expected = np.asarray(expected() if callable(expected) else expected, dtype=float)
-    found = numbers(gi.measure(name, controls.clock(P, KEYS, S)))
+    found = numbers(gi.measure(name, subject(name, controls.clock(P, KEYS, S))))
     assert found.shape == expected.shape
     settled = ~np.isnan(expected)
     np.testing.assert_allclose(found[settled], expected[settled], rtol=1e-8, atol=1e-12)
@@ -372,7 +378,7 @@ ON_A_RANDOM_NETWORK = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_measure_finds_nothing_in_a_random_network(name):
-    view, verdict = controls.random_network(53), ON_A_RANDOM_NETWORK[name]
+    view, verdict = subject(name, controls.random_network(53)), ON_A_RANDOM_NETWORK[name]
     if verdict is NotApplicable:
         with pytest.raises(NotApplicable, match=r"no key frequencies|the logits are made of no representation"):
             gi.measure(name, view)
@@ -600,7 +606,7 @@ def test_every_measure_agrees_with_a_second_route(request, network, name):
         "memorising": memoriser,
         "even p": lambda: controls.random_network(26),
     }
-    view = makers[network]()
+    view = subject(name, makers[network]())
     keys = [3, view.task.p // 2]
     if network == "memorising" and name in OF_GROUPS:
         pytest.skip("a random table is the product of no group")
@@ -647,7 +653,7 @@ def measured_or_reason(name: str, view) -> str | None:
         options = {"keys": [1]} if name in TAKES_KEYS else {}
         if name in TAKES_IRREPS:
             options["irreps"] = gi.measure("irrep_cosine", view).irrep.values[:1].tolist()
-        assert np.isfinite(numbers(gi.measure(name, view, **options))).all()
+        assert np.isfinite(numbers(gi.measure(name, subject(name, view), **options))).all()
     except NotApplicable as error:
         return str(error)
     return None

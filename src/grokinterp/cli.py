@@ -127,6 +127,15 @@ def train(
     print(f"{run.task.symbol}: step {last['step']:,}, {run.finished['reason'] if run.finished else 'not finished'}, {seconds:.1f} s")
     print(f"  loss      train {last['train_loss']:.3g}  test {last['test_loss']:.3g}")
     print(f"  accuracy  train {last['train_accuracy']:.4f}  test {last['test_accuracy']:.4f}")
+    if run.task.noise is not None and run.steps:
+        from .measures import measured
+
+        print(f"  against right answers: train {last['train_clean_accuracy']:.4f}  test {last['test_clean_accuracy']:.4f}")
+        if "corrupted_accuracy" in last:
+            given, right = last["corrupted_accuracy"], last["corrupted_clean_accuracy"]
+            print(f"  of corrupted training examples {given:.4f} give the label, {right:.4f} the right answer")
+        best = {name: measured(f"noise.bayes_{name}", run.view(-1)).sel(part="test") for name in ("accuracy", "loss")}
+        print(f"  Bayes, test labels: accuracy {float(best['accuracy']):.4f}, loss {float(best['loss']):.4f} nats")
     print(f"  {len(run.steps)} snapshots in {out}\nNext: grokinterp analyze {out}")
 
 

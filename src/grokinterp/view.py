@@ -17,12 +17,15 @@ from torch import Tensor
 
 from .errors import NotApplicable, UsageError
 from .models import ModelConfig, at_answer, fits, in_float64, network, weight_shapes
-from .tasks import Circle, Split, Task
+from .tasks import Circle, Split, Task, labels
 
 if TYPE_CHECKING:
     from .models import ActivationCache, HookedRootModule, NetworkConfig, Weights
 
-Part = Literal["train", "test", "all"]
+Part = Literal["train", "test", "all", "corrupted", "clean"]
+"""Groups of examples. The last two are the training examples whose labels are wrong and those whose labels are right."""
+Classes = Literal["labels", "answers"]
+"""What examples are held against: the labels that the network is given, or the right answers. They differ where labels are noisy."""
 T = TypeVar("T")
 _CHUNK = 4096
 _TOGETHER = 1024
@@ -45,6 +48,9 @@ class View:
 
     Where the elements stand on a cyclic group Z_m (`circle`), everything that speaks of frequencies is in the order of that group:
     its positions i and j stand for a and b, and i + j for the answer. For addition mod p these are the residues themselves.
+
+    Where labels are noisy, losses and what is correct are of the labels that the network is given, unless the right answers are asked for;
+    everything about circles and waves is of the right answers.
 
     Attributes:
         task: the task; `n` below is its number of examples, in table order.
@@ -305,8 +311,22 @@ class View:
         """x at the rows of `on_circle`: x itself where these are all, so not to be changed."""
         return taken(x, self.on_circle)
 
+    @lazy
+    def labels(self) -> Int[Tensor, "n"]:
+        """The class that every example is said to be: the right answer where the task has no noise.
+
+        Raises:
+            NotApplicable: they depend on the split, and that is not known.
+        """
+        return labels(self.task, self.split)
+
+    @lazy
+    def corrupted(self) -> Bool[Tensor, "n"]:
+        """Whether the label of every example differs from the right answer."""
+        return self.labels != self.task.targets
+
     def rows(self, part: Part) -> Bool[Tensor, "n"]:
-        """Which examples belong to the training set, the test set, or both.
+        """Which examples belong to a part of the table; `corrupted` and `clean` are parts of the training set.
 
         Raises:
             NotApplicable: the split is not known.
@@ -316,20 +336,24 @@ class View:
             return chosen
         if self.split is None:
             raise NotApplicable("it is not known which examples the network was trained on")
-        chosen.zero_()[self.split.train if part == "train" else self.split.test] = True
+        chosen.zero_()[self.split.test if part == "test" else self.split.train] = True
+        if part in ("corrupted", "clean"):
+            chosen &= self.corrupted == (part == "corrupted")
         return chosen
 
     @property
     def parts(self) -> list[Part]:
         """The parts of the table that can be told apart."""
-        return ["train", "test", "all"] if self.split is not None else ["all"]
+        if self.split is None:
+            return ["all"]
+        return ["train", "test", "all"] if self.task.noise is None else ["train", "test", "all", "corrupted", "clean"]
 
     def loss(
-        self, logits: Float64[Tensor, "rows answers"] | None = None, rows: Int[Tensor, "rows"] | None = None
+        self, logits: Float64[Tensor, "rows answers"] | None = None, rows: Int[Tensor, "rows"] | None = None, against: Classes = "labels"
     ) -> Float64[Tensor, "rows"]:
         """Cross-entropy of every example in nats: of the network's own logits, or of others in their place (for some rows only)."""
         logits = self._logits_with_all_classes if logits is None else logits
-        targets = self.task.targets if rows is None else self.task.targets[rows]
+        targets = self._classes(against, rows)
         losses = []
         for some, target in zip(logits.split(_TOGETHER), targets.split(_TOGETHER), strict=True):
             # As logsumexp over the wrong classes: in float64 too, log_softmax bottoms out (at 2.2e-16).
@@ -338,11 +362,25 @@ class View:
         return torch.cat(losses)
 
     def correct(
-        self, logits: Float64[Tensor, "rows answers"] | None = None, rows: Int[Tensor, "rows"] | None = None
+        self, logits: Float64[Tensor, "rows answers"] | None = None, rows: Int[Tensor, "rows"] | None = None, against: Classes = "labels"
     ) -> Bool[Tensor, "rows"]:
-        """Whether the largest logit of every example is the answer's."""
+        """Whether the largest logit of every example is the label's, or the right answer's."""
         logits = self._logits_with_all_classes if logits is None else logits
-        return logits.argmax(1) == (self.task.targets if rows is None else self.task.targets[rows])
+        return logits.argmax(1) == self._classes(against, rows)
+
+    def squared_error(self) -> Float64[Tensor, "n"]:
+        """The squared distance of every example's logits from its label as a one-hot vector, as a mean over classes."""
+        logits = self._logits_with_all_classes
+        return logits.scatter_add(1, self.labels[:, None], logits.new_full((len(logits), 1), -1.0)).square().mean(1)
+
+    @lazy
+    def probabilities(self) -> Float64[Tensor, "n answers"]:
+        """The softmax of the logits, for every answer."""
+        return self._logits_with_all_classes.softmax(1)[:, : self.task.n_answers]
+
+    def _classes(self, against: Classes, rows: Int[Tensor, "rows"] | None) -> Int[Tensor, "rows"]:
+        classes = self.labels if against == "labels" else self.task.targets
+        return classes if rows is None else classes[rows]
 
     @property
     def _logits_with_all_classes(self) -> Float64[Tensor, "n classes"]:

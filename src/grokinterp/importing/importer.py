@@ -18,7 +18,7 @@ from typing import Any
 
 import safetensors.torch
 
-from ..errors import NotARun, RunLocked
+from ..errors import ConfigError, NotARun, RunLocked
 from ..foreign import read_foreign
 from ..runs.files import Log, replace, sync_folder, writing
 from ..runs.record import new_record, packed_snapshot, write_record
@@ -55,6 +55,8 @@ def import_checkpoint(
     """
     path, out = Path(path), Path(out)
     wanted = {"name": task} if isinstance(task, str) else dict(task or {})
+    if wanted.get("noise") is not None:
+        raise ConfigError("task.noise: the labels of an imported network are not known, so it is measured by right answers: leave it out")
     request = Request(path, layout, wanted, None if config_file is None else Path(config_file), forensics)
     if _holds_this_import(out, request):
         return Run(out)

@@ -12,6 +12,7 @@ from . import (
     logits,
     losses,
     neurons,
+    noise,
     pizza,
     polynomials,
     positions,
@@ -24,6 +25,7 @@ from . import (
 from .ablation import Ablation, ablate
 from .base import MEASURES, Measure, measure, measured
 from .keys import KeyFrequencies, key_frequencies
+from .noise import NoisePhase, noise_phase
 from .sufficiency import SmallestSets, smallest_sets
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Ablation",
     "KeyFrequencies",
     "Measure",
+    "NoisePhase",
     "SmallestSets",
     "ablate",
     "alignment",
@@ -47,6 +50,8 @@ __all__ = [
     "measure",
     "measured",
     "neurons",
+    "noise",
+    "noise_phase",
     "pizza",
     "polynomials",
     "positions",

@@ -141,6 +141,7 @@ def per_component(values: Tensor, m: int) -> xr.DataArray:
 def per_part(view: View, values: Tensor, rows: Tensor | None = None, **each: Sequence[Any]) -> xr.DataArray:
     """Means over the training examples, the test examples and all of them; of those of `rows` where values are given for these alone.
 
+    Where labels are noisy also over the training examples with wrong and with right labels ("corrupted" and "clean").
     A part of which no example is among the rows is left out. The examples are the first dimension of the values; those after it are `each`.
     """
     masks = {part: view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}

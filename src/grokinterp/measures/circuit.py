@@ -95,7 +95,7 @@ def _compared(view: View, on_circle: Float64[Tensor, "rows m"]) -> Faithfulness:
     own, theirs = logits_on_circle(view).log_softmax(1), on_circle.log_softmax(1)
     return Faithfulness(
         loss=view.loss(logits, rows),
-        accuracy=_choice(logits, view.task.targets[rows]),
+        accuracy=_choice(logits, view.labels[rows]),
         agreement=_choice(logits, view.logits[rows].argmax(1)),
         divergence=(own.exp() * (own - theirs)).sum(1).clamp_min(0),
     )

@@ -24,7 +24,7 @@ from .base import Value, measure, once_per_view, per_frequency
 from .embedding import component_norms, frequency_power
 from .logits import logit_cosines
 from .neurons import EXPLAINED, neuron_power
-from .projections import losses_without
+from .projections import losses_of_answers_without
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _by_gap(view: View) -> Bool[Tensor, "freq"]:
 
 
 def _by_load(view: View) -> Bool[Tensor, "freq"]:
-    without, own = losses_without(view)
+    without, own = losses_of_answers_without(view)
     without, loss = without.mean(0), float(own.mean())
     # For a network that is nearly perfect a factor tells, for one that is not a difference.
     return (without > 10 * loss) | (without - loss >= math.log(view.task.n_answers) / 2)

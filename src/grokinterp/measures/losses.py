@@ -51,14 +51,28 @@ Logits = Float64[Tensor, "rows answers"]
 
 @measure("loss", unit="nats", ref="Nanda et al. 2023, section 3")
 def loss(view: View) -> Value:
-    """Mean cross-entropy on the training, test and all examples, in float64."""
+    """Mean cross-entropy on the training, test and all examples, in float64.
+
+    Where labels are noisy it is of the labels as they are given, and the corrupted and the clean training examples are parts as well;
+    `clean_loss` is of the right answers.
+    """
     return per_part(view, view.loss())
 
 
 @measure("accuracy", unit="1", ref="Power et al. 2022, section 3")
 def accuracy(view: View) -> Value:
-    """Share of the training, test and all examples whose largest logit is the answer's."""
+    """Share of the training, test and all examples whose largest logit is the answer's.
+
+    Where labels are noisy it is of the labels as they are given, and the corrupted and the clean training examples are parts as well;
+    `clean_accuracy` is of the right answers.
+    """
     return per_part(view, view.correct())
+
+
+@measure("loss.mse", unit="1", ref="Gromov 2023 (arXiv 2301.02679), section 2: the loss that his networks are trained on")
+def squared_error(view: View) -> Value:
+    """Mean squared distance of the logits from the one-hot label, over examples and classes: the loss of training with `loss = "mse"`."""
+    return per_part(view, view.squared_error())
 
 
 Edit = Callable[[View, list[int]], Logits | OfAnswer]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .. import fourier
 from ..errors import NotApplicable
-from ..view import View
+from ..view import Classes, View
 from .base import once_per_view
 
 Matrix = Float64[Tensor, "rows width"]
@@ -158,11 +158,13 @@ class OfAnswer:
         return losses_less(view, self.values[None])[:, 0] if self.lost else self._of_each_answer(view, view.loss)
 
     def correct(self, view: View) -> Bool[Tensor, "rows"]:
-        """Whether the largest logit of every example on the circle is the answer's."""
+        """Whether the largest logit of every example on the circle is the label's."""
         return view.correct(self.logits(view), view.on_circle) if self.lost else self._of_each_answer(view, view.correct)
 
     def _of_each_answer(self, view: View, judged: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Examples of one answer have the same logits, so the first of them is looked at."""
+        """Examples of one answer have the same logits, so the first of them is looked at; all where their labels may differ."""
+        if view.task.noise is not None:
+            return judged(self.logits(view), view.on_circle)
         order, counts = _examples(view)
         occurs = counts > 0
         first = order[(counts.cumsum(0) - counts)[occurs]]
@@ -172,9 +174,19 @@ class OfAnswer:
 @once_per_view
 def losses_without(view: View) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
     """The loss of every example without each frequency in turn, and without nothing; of the answers alone, where there are other logits."""
+    return _without(view, "labels")
+
+
+@once_per_view
+def losses_of_answers_without(view: View) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
+    """The same against the right answers, whatever the labels."""
+    return losses_without(view) if view.task.noise is None else _without(view, "answers")
+
+
+def _without(view: View, against: Classes) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
     means = mean_logits(view)
     parts = [of_answer(view, [k], means) for k in range(1, fourier.n_frequencies(view.m) + 1)]
-    losses = losses_less(view, torch.stack([*parts, torch.zeros_like(means)]))
+    losses = losses_less(view, torch.stack([*parts, torch.zeros_like(means)]), against)
     return losses[:, :-1], losses[:, -1]
 
 
@@ -184,7 +196,7 @@ _LARGEST = 600.0
 """exp of it and of its negative are far inside the range of float64, a sum of thousands of these too."""
 
 
-def losses_less(view: View, taken: Float64[Tensor, "each m answers"]) -> Float64[Tensor, "rows each"]:
+def losses_less(view: View, taken: Float64[Tensor, "each m answers"], against: Classes = "labels") -> Float64[Tensor, "rows each"]:
     """The loss of every example with logits L − D, for several D that depend on its right answer alone: given at each of these.
 
     Σ_c exp(L_c − D_c) is a product of exp(L), a row for each example, with exp(−D), a column for each D: so there is one exponential for
@@ -192,6 +204,7 @@ def losses_less(view: View, taken: Float64[Tensor, "each m answers"]) -> Float64
     """
     order, counts = _examples(view)
     logits = view.of_circle(view.logits)
+    labels = view.labels[view.on_circle] if against == "labels" and view.task.noise is not None else None
     losses = taken.new_empty(len(order), len(taken))
     start = 0
     for at in torch.arange(view.m).split(_ANSWERS):
@@ -200,8 +213,10 @@ def losses_less(view: View, taken: Float64[Tensor, "each m answers"]) -> Float64
         there = place < counts[at, None]
         first = start + counts[at].cumsum(0) - counts[at]
         rows = order[(first[:, None] + place).clamp_max(len(order) - 1)]
-        against = _losses(*(_against(x, view.circle.c[at]) for x in (logits[rows], -taken[:, at].transpose(0, 1))))
-        losses[rows[there]] = against.flatten(0, 1) if there.all() else against[there]
+        factors = logits[rows], -taken[:, at].transpose(0, 1)
+        relative = (_against(x, view.circle.c[at]) for x in factors)
+        found = _losses(*relative) if labels is None else _losses_against(*factors, labels[rows])
+        losses[rows[there]] = found.flatten(0, 1) if there.all() else found[there]
         start += int(counts[at].sum())
     return losses
 
@@ -213,10 +228,27 @@ def _against(x: Float64[Tensor, "answer n classes"], right: Int[Tensor, "answer"
     return x.scatter_(2, at, x[..., :1].clone())[..., 1:].sub_(own)
 
 
-def _losses(one: Float64[Tensor, "answer n classes"], other: Float64[Tensor, "answer each classes"]) -> Float64[Tensor, "answer n each"]:
-    """log(1 + Σ_c exp(one_c + other_c))."""
-    largest = sum(max(-float(least), float(most)) for least, most in map(torch.aminmax, (one, other)))
+def _losses_against(
+    one: Float64[Tensor, "answer n classes"], other: Float64[Tensor, "answer each classes"], labels: Int[Tensor, "answer n"]
+) -> Float64[Tensor, "answer n each"]:
+    """log(1 + Σ_c exp(one_c + other_c)) over the classes c that are not an example's own label, relative to it."""
+    at = labels[..., None]
+    own = other.transpose(1, 2).gather(1, at.expand(-1, -1, other.shape[1]))
+    return _losses(one - one.gather(2, at), other, at, own)
+
+
+def _losses(
+    one: Float64[Tensor, "answer n classes"],
+    other: Float64[Tensor, "answer each classes"],
+    without: Int[Tensor, "answer n 1"] | None = None,
+    less: Float64[Tensor, "answer n each"] | None = None,
+) -> Float64[Tensor, "answer n each"]:
+    """log(1 + Σ_c exp(one_c + other_c − less)), over all classes or all but one of each row of `one`. Changes both."""
+    largest = sum(max(-float(least), float(most)) for least, most in map(torch.aminmax, (one, other, *([] if less is None else [less]))))
+    if without is not None:
+        one.scatter_(2, without, -torch.inf)
     if largest > _LARGEST:  # terms could vanish, or their sum overflow
         sums = torch.stack([(one + each[:, None]).logsumexp(2) for each in other.unbind(1)], dim=2)
-        return F.softplus(sums, threshold=50)
-    return torch.bmm(one.exp_(), other.exp_().transpose(1, 2)).log1p_()
+        return F.softplus(sums if less is None else sums.sub_(less), threshold=50)
+    sums = torch.bmm(one.exp_(), other.exp_().transpose(1, 2))
+    return (sums if less is None else sums.mul_(less.neg_().exp_())).log1p_()

@@ -2,6 +2,7 @@
 
 Both act on the logits, in the directions cos w_k(c*) and sin w_k(c*) over the table, c* the right answer, as `restricted_loss.logit_dirs`
 and `excluded_loss.logit_dirs` do. All sets of one size are tried before any larger one, so no smaller set is overlooked.
+Losses and accuracies are of the right answers, whatever labels the network was given: the keys are those of the rule.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def _waves(view: View, keys: Sequence[int]) -> Float64[Tensor, "wave m"]:
 
 def _sufficiency(view: View) -> _Judge:
     rows, share, mean = view.on_circle, share_of_answer(view), mean_logits(view)
-    allowed = ENOUGH_LOSS * float(view.loss(view.logits[rows], rows).mean())
+    allowed = ENOUGH_LOSS * float(view.loss(view.logits[rows], rows, "answers").mean())
     occurs = share > 0
     example = torch.zeros(view.m, dtype=torch.long).index_put_((view.answer_at,), rows)[occurs]
 
@@ -119,8 +120,8 @@ def _sufficiency(view: View) -> _Judge:
         # These logits depend on the answer alone: one example of each is as good as all.
         inside = fitted_to_answers(view, _waves(view, keys)) if keys else torch.zeros_like(mean)
         logits = (inside + share @ (mean - inside))[occurs]
-        loss = float(share[occurs] @ view.loss(logits, example))
-        accuracy = float(share[occurs] @ view.correct(logits, example).double())
+        loss = float(share[occurs] @ view.loss(logits, example, "answers"))
+        accuracy = float(share[occurs] @ view.correct(logits, example, "answers").double())
         return accuracy >= ENOUGH_ACCURACY and loss <= allowed, loss
 
     return judge
@@ -137,8 +138,8 @@ def _necessity(view: View, n_keys: int) -> _Judge:
 
     def judge(keys: list[int]) -> tuple[bool, float]:
         left = logits - fitted_to_answers(view, _waves(view, keys))[answers] if keys else logits
-        loss = float(view.loss(left, rows).mean())
-        return float(view.correct(left, rows).double().mean()) < BROKEN_ACCURACY or loss > limit, -loss
+        loss = float(view.loss(left, rows, "answers").mean())
+        return float(view.correct(left, rows, "answers").double().mean()) < BROKEN_ACCURACY or loss > limit, -loss
 
     return judge
 

@@ -1,6 +1,7 @@
 """How a circuit forms: measures at every snapshot of a run, and what can be said of them as a whole."""
 
-from .dataset import FINAL, PROGRESS, replay
+from .corruption import NoiseSpan, noise_in_words, noise_spans
+from .dataset import FINAL, PROGRESS, progress_of, replay
 from .export import check_format, export, table
 from .flows import NeuronFlows, neuron_flows
 from .keys import keys_over_time, where_keys_differ
@@ -18,6 +19,7 @@ __all__ = [
     "Life",
     "Lives",
     "NeuronFlows",
+    "NoiseSpan",
     "Phase",
     "Phases",
     "Spike",
@@ -27,7 +29,10 @@ __all__ = [
     "keys_over_time",
     "lives",
     "neuron_flows",
+    "noise_in_words",
+    "noise_spans",
     "phases",
+    "progress_of",
     "replay",
     "skipped",
     "spikes",

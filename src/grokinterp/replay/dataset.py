@@ -47,6 +47,13 @@ PROGRESS = (
     "logit_cosine", "logit_fve.centred", "attention.mean", "attention.variance",
 )  # fmt: skip
 """What is replayed unless other measures are named: the progress measures of Nanda et al. 2023 and what is cheap beside them."""
+OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile")
+"""What comes on top where labels are noisy."""
+
+
+def progress_of(run: Run) -> tuple[str, ...]:
+    """The names of the measures that a run is replayed with unless others are named."""
+    return PROGRESS + (OF_NOISE if run.task.noise else ())
 
 
 def replay(
@@ -62,7 +69,8 @@ def replay(
 
     Args:
         run: a run directory, finished or still being written.
-        measures: names of measures, with `@final_keys` or without, or of pictures; by default those of `grokinterp.replay.PROGRESS`.
+        measures: names of measures, with `@final_keys` or without, or of pictures; by default those of `grokinterp.replay.PROGRESS`, and
+            where labels are noisy a few more.
         steps: committed steps, negative ones counted from the end; by default all.
         progress: whether to show a progress bar on stderr; by default where that is a terminal.
 
@@ -71,7 +79,7 @@ def replay(
         NoSuchSnapshot: the run has no snapshot at one of the steps.
         DamagedFile: a snapshot does not match its recorded hash.
     """
-    wanted = _variables(PROGRESS if measures is None else measures)
+    wanted = _variables(progress_of(run) if measures is None else measures)
     chosen = run.steps if steps is None else sorted({run.resolve(step) for step in steps})
     if not chosen:
         raise UsageError(f"{run.path} has no snapshot to replay yet: start or resume its training first")

@@ -12,6 +12,8 @@ The kind is decided by accuracies alone:
 | learns in part | anything else | anything else | ours |
 | not known | was evaluated less than twice | | |
 
+Where labels are noisy, training accuracy is of the labels as they are given, and test accuracy of the right answers.
+
 A boundary is the interval between two snapshots, or two evaluations, within which its rule came true. The first rule that applies counts;
 the second needs accuracies alone, and says in the note where it would have put the boundary.
 
@@ -193,11 +195,14 @@ class _Curves:
 
 
 def _curves(data: xr.Dataset, history: pd.DataFrame) -> _Curves:
-    known = history.dropna(subset=["train_accuracy", "test_accuracy"])
+    # On noisy labels: whether the training labels were learned as they are, and whether the rule was.
+    tested = "test_clean_accuracy" if "test_clean_accuracy" in history else "test_accuracy"
+    known = history.dropna(subset=["train_accuracy", tested])
     if len(known) > 1:
-        train, test = (_series(known["step"], known[f"{part}_accuracy"]) for part in ("train", "test"))
+        train, test = _series(known["step"], known["train_accuracy"]), _series(known["step"], known[tested])
     else:
-        train, test = _of(data, "accuracy", part="train"), _of(data, "accuracy", part="test")
+        name = "clean_accuracy" if "clean_accuracy" in data else "accuracy"
+        train, test = _of(data, "accuracy", part="train"), _of(data, name, part="test")
     return _Curves(
         train,
         test,

@@ -16,7 +16,21 @@ from ..errors import DamagedFile, NotApplicable
 from ..measures import MEASURES, KeyFrequencies, key_frequencies
 from ..measures.base import per_part
 from ..measures.keys import chosen
-from ..replay import Lives, Phases, Spike, keys_over_time, lives, neuron_flows, phases, replay, spikes, where_keys_differ
+from ..measures.noise import KNOWN, NoisePhase, learned, noise_phase
+from ..replay import (
+    Lives,
+    NoiseSpan,
+    Phases,
+    Spike,
+    keys_over_time,
+    lives,
+    neuron_flows,
+    noise_spans,
+    phases,
+    replay,
+    spikes,
+    where_keys_differ,
+)
 from ..runs import Run
 from ..view import View
 from .claims import GENERALISED, Claim, Evidence, claims
@@ -26,6 +40,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SCHEMA = 1
+_OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile", "noise.bayes_loss", "noise.bayes_accuracy")
+"""What every report on noisy labels measures."""
 _MOST_SNAPSHOTS = 60
 """Snapshots that the training part of a report looks at, evenly chosen where there are more; a replay looks at all."""
 
@@ -72,7 +88,7 @@ class Analysis:
             self.keys = None
         self.keys_used: list[int] = chosen(self.view, keys) if keys is not None else self.keys.consensus if self.keys else []
         given = {} if keys is None else {"keys": self.keys_used}
-        for name in dict.fromkeys([*wanted, "loss", "accuracy"]):
+        for name in dict.fromkeys([*wanted, "loss", "accuracy", *(_OF_NOISE if run.task.noise else ())]):
             try:
                 value = MEASURES[name](self.view, **(given if MEASURES[name].takes_keys else {}))
             except NotApplicable as reason:
@@ -101,17 +117,43 @@ class Analysis:
         return self.run.history
 
     @property
+    def noisy(self) -> bool:
+        """Whether labels are noisy."""
+        return self.run.task.noise is not None
+
+    @property
     def generalised(self) -> bool:
-        """Whether test accuracy at the analysed step is at least 0.99."""
-        accuracy = self.values["accuracy"]
-        return "test" in accuracy.coords["part"].values and float(accuracy.sel(part="test")) >= GENERALISED
+        """Whether test accuracy at the analysed step is at least 0.99; on noisy labels, that of the right answers at least 0.9."""
+        accuracy = self.values["clean_accuracy" if self.noisy else "accuracy"]
+        enough = KNOWN if self.noisy else GENERALISED
+        return "test" in accuracy.coords["part"].values and float(accuracy.sel(part="test")) >= enough
+
+    @cached_property
+    def noise_spans(self) -> list[NoiseSpan]:
+        """The phases of training on noisy labels; none where labels are not noisy."""
+        try:
+            return noise_spans(self.history, self.run.task.n_answers)
+        except NotApplicable:
+            return []
+
+    @cached_property
+    def noise_phase(self) -> NoisePhase | None:
+        """The phase at the analysed step; None where labels are not noisy, or none came out wrong."""
+        known = self.values["accuracy"].coords["part"].values
+        if not self.noisy or not {"corrupted", "test"} <= set(known):
+            return None
+        given, right = (_labelled(self.values[name], "part") for name in ("accuracy", "clean_accuracy"))
+        earlier = self.history[self.history["step"] < self.step]
+        before = any(learned(*pair) for pair in earlier[["train_accuracy", "test_clean_accuracy"]].itertuples(index=False))
+        chance = 1 / self.run.task.n_answers
+        return noise_phase(given["train"], right["test"], given["corrupted"], right["corrupted"], chance, learned_before=before)
 
     @property
     def _on_circle(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Accuracy and loss by part on the examples that stand on the circle; on all of them where there is none."""
+        """Share of right answers and loss by part on the examples that stand on the circle; on all of them where there is none."""
         view = self.view
         rows = view.on_circle if self.run.task.circle else torch.arange(self.run.task.n_inputs)
-        right, loss = (_labelled(per_part(view, values[rows], rows), "part") for values in (view.correct(), view.loss()))
+        right, loss = (_labelled(per_part(view, values[rows], rows), "part") for values in (view.correct(against="answers"), view.loss()))
         return right, loss
 
     @property
@@ -156,7 +198,8 @@ class Analysis:
     @cached_property
     def claims(self) -> list[Claim]:
         """Every claim with its verdict."""
-        return claims(Evidence(self.values, self.skipped, self.keys_used, *self._on_circle, self.run.task.n_answers, self.n_frequencies))
+        sizes = self.run.task.n_answers, self.n_frequencies
+        return claims(Evidence(self.values, self.skipped, self.keys_used, *self._on_circle, *sizes, self.noisy, self.noise_phase))
 
     def to_dict(self) -> dict[str, Any]:
         """The content of report.json. No NaN or infinity is in it: a measure that does not apply is under `skipped`, with its reason."""
@@ -190,6 +233,17 @@ class Analysis:
             "measures": {name: self._measure_to_dict(name) for name in self.values},
             "claims": [claim.to_dict() for claim in self.claims],
             "skipped": self.skipped,
+            **({"noise": self._noise()} if self.noisy else {}),
+        }
+
+    def _noise(self) -> dict[str, Any]:
+        """The phase on noisy labels, accuracies and losses against right answers, and the best that can be done of the labels."""
+        names = ("clean_accuracy", "clean_loss", "noise.bayes_accuracy", "noise.bayes_loss")
+        return {
+            "phase": self.noise_phase,
+            "spans": [span.to_dict() for span in self.noise_spans],
+            **{name.removeprefix("noise."): _labelled(self.values[name], "part") for name in names if name in self.values},
+            "chance_loss": math.log(self.run.task.n_answers),
         }
 
     def _training(self) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from ..measures.embedding import plane, principal_components
 from ..measures.neurons import EXPLAINED, neuron_power
 from ..replay import FINAL
 from ..replay.pictures import example_neurons, spectrum_2d
+from ..tasks import ring
 from .analysis import Analysis
 
 TRAIN, TEST, KEY, PLAIN = "#3b7dd8", "#e07b39", "#d1495b", "#8d99ae"
+CORRUPTED, CLEAN = "#8a63d2", "#b08900"
 _DIVERGING = [[0, "#2b6cb0"], [0.5, "#f7f7f7"], [1, "#c53030"]]
 _SEQUENTIAL = "Viridis"
 PHASE_COLOURS = {
@@ -46,12 +48,46 @@ def _figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
 def losses(a: Analysis) -> go.Figure:
     """Train and test loss over training, log axis, snapshots marked."""
     figure = _curves(a, "loss", "loss (nats)" if a.run.config.training.loss == "cross_entropy" else "mean squared error")
+    if "noise.bayes_loss" in a.values and a.run.config.training.loss == "cross_entropy":
+        best = max(float(x) for x in a.values["noise.bayes_loss"])
+        figure.add_hline(y=best, line={"color": PLAIN, "width": 1, "dash": "dash"})
+        figure.add_annotation(x=0, xref="paper", xanchor="left", y=float(np.log10(best)), yanchor="bottom", text="Bayes", showarrow=False)
     return _log_losses(figure, a.history[["train_loss", "test_loss"]].to_numpy())
 
 
 def accuracies(a: Analysis) -> go.Figure:
-    """Train and test accuracy over training, snapshots marked."""
-    return _curves(a, "accuracy", "accuracy (share right)").update_yaxes(range=[-0.03, 1.06])
+    """Train and test accuracy over training, snapshots marked; on noisy labels also of right answers and of corrupted examples."""
+    figure = _curves(a, "accuracy", "accuracy (share right)").update_yaxes(range=[-0.03, 1.06])
+    of_noise = [
+        ("train_clean_accuracy", "train: right answer", TRAIN, "dash"),
+        ("test_clean_accuracy", "test: right answer", TEST, "dash"),
+        ("corrupted_accuracy", "corrupted (label wrong)", CORRUPTED, "solid"),
+        ("corrupted_clean_accuracy", "corrupted: right answer", CORRUPTED, "dash"),
+    ]
+    for column, label, colour, dash in of_noise:
+        if column in a.history:
+            known = a.history.dropna(subset=[column])
+            figure.add_scatter(x=known["step"], y=known[column], name=label, mode="lines", line={"color": colour, "width": 2, "dash": dash})
+    return figure
+
+
+def noise_profile(a: Analysis) -> go.Figure:
+    """Bars of the mean probability of each class near the right answer, by part, and how labels are drawn."""
+    values = a.values["noise.profile"]
+    offsets = [int(k) for k in values.coords["offset"].values]
+    figure = _figure("places after the right answer (classes)", "probability", barmode="group")
+    colours = {"train": TRAIN, "test": TEST, "corrupted": CORRUPTED, "clean": CLEAN}
+    for part, colour in colours.items():
+        if part in values.coords["part"].values:
+            figure.add_bar(x=offsets, y=values.sel(part=part).values, name=part, marker={"color": colour, "line": {"width": 0}})
+    noise = a.run.task.noise
+    assert noise is not None
+    drawn = noise.shifts(len(ring(a.run.task)))
+    figure.add_scatter(
+        x=offsets, y=[float(drawn[k]) for k in offsets], name="labels as drawn", mode="markers",
+        marker={"symbol": "line-ew-open", "size": 34, "color": KEY, "line": {"width": 3}},
+    )  # fmt: skip
+    return figure.update_layout(legend={"orientation": "h", "y": 1.18, "x": 0})
 
 
 def _curves(a: Analysis, metric: str, label: str) -> go.Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,13 @@ import plotly.offline
 from ..errors import NotApplicable
 from ..measures import MEASURES
 from ..measures.neurons import EXPLAINED
-from ..replay import FINAL, spikes_in_words
+from ..measures.noise import NoisePhase
+from ..replay import FINAL, noise_in_words, spikes_in_words
+from ..tasks.noise import Binomial
 from . import figures
 from .analysis import Analysis
 from .offline import asset, embedded, offline_page
+from .replay_page import accuracy_caption
 
 _MOST_PANELS = 6
 """Key frequencies that get a picture of their own; with more, the page says how many are left out."""
@@ -69,7 +73,11 @@ def number(value: float) -> str:
 
 def verdict(a: Analysis) -> str:
     """The sentence that the page opens with."""
-    accuracy = a.values["accuracy"]
+    if a.noise_phase is not None:
+        right = float(a.values["clean_accuracy"].sel(part="test"))
+        said = f"{'Yes' if a.generalised else 'No'}: {_ON_NOISE[a.noise_phase]}."
+        return f"{said} {100 * right:.1f} % of the unseen examples are answered rightly."
+    accuracy = a.values["clean_accuracy" if a.noisy else "accuracy"]
     known = "test" in accuracy.coords["part"].values
     if a.generalised:
         return "Yes: it generalises."
@@ -77,8 +85,53 @@ def verdict(a: Analysis) -> str:
         right = float(accuracy.sel(part="all"))
         return f"{100 * right:.1f} % of all examples are right. Which of them it was trained on is not known."
     right = float(accuracy.sel(part="test"))
-    train = float(accuracy.sel(part="train"))
+    train = float(a.values["accuracy"].sel(part="train"))
     return f"No: it has {'memorised and ' if train >= 0.99 else ''}not generalised. {100 * right:.1f} % of the unseen examples are right."
+
+
+_ON_NOISE: dict[NoisePhase, str] = {
+    "not trained": "it has learned nothing",
+    "memorisation": "it has memorised the noise and not generalised",
+    "coexistence": "it generalises, and has memorised the wrong labels as well (coexistence)",
+    "partial inversion": "it generalises, and answers some of the examples with wrong labels rightly (partial inversion)",
+    "full inversion": "it generalises, and answers the examples with wrong labels rightly (full inversion)",
+    "forgetting": "it has forgotten what it had learned",
+    "in between": "it has not generalised, and is in none of the phases that have a name",
+}
+
+
+def noise(a: Analysis) -> list[tuple[str, str]]:
+    """What the labels are, how the network does against right answers, and what nobody could do better; empty where nothing is noisy."""
+    noise = a.run.task.noise
+    if noise is None:
+        return []
+    test = "test labels noisy too" if noise.test == "noisy" else "test labels right"
+    drawn = (
+        f"answer + Binomial({noise.n}, {noise.p:g}) − {noise.centre}"
+        if isinstance(noise, Binomial)
+        else f"{100 * noise.share:g} % of the training labels uniform"
+    )
+    found = [("Labels", f"{drawn}, seed {noise.seed}; {test}. Accuracy and loss above are of the labels as they are given")]
+    found.append(("Right answers", f"accuracy {_by_part(a, 'clean_accuracy')}; loss {_by_part(a, 'clean_loss')} nats"))
+    best = ("noise.bayes_accuracy", "noise.bayes_loss")
+    if all(name in a.values for name in best):
+        parts = [part for part in ("train", "test") if part in a.values[best[0]].coords["part"].values]
+        accuracy, loss = (
+            ", ".join(f"{part} {float(a.values[name].sel(part=part)) * scale:.{digits}f}{unit}" for part in parts)
+            for name, scale, digits, unit in zip(best, (100, 1), (2, 4), (" %", ""), strict=True)
+        )
+        chance = f"{math.log(a.run.task.n_answers):.4f}"
+        found.append(("Bayes", f"who knows the rule and not the draws: accuracy {accuracy}; loss {loss} nats. Chance: {chance} nats"))
+    if a.noise_spans:
+        found.append(("Noise", noise_in_words(a.noise_spans)))
+    return found
+
+
+def _by_part(a: Analysis, name: str) -> str:
+    """A measure by part: accuracies in per cent."""
+    value = a.values[name]
+    shown = (lambda x: f"{100 * x:.2f} %") if "accuracy" in name else number
+    return ", ".join(f"{part} {shown(float(value.sel(part=part)))}" for part in value.coords["part"].values)
 
 
 def training(a: Analysis) -> str:
@@ -98,23 +151,20 @@ def training(a: Analysis) -> str:
 
 def facts(a: Analysis) -> list[tuple[str, str]]:
     """What the reader wants next: did it generalise, when, with which frequencies, how sure."""
-    accuracy, loss = a.values["accuracy"], a.values["loss"]
-    parts = [str(part) for part in accuracy.coords["part"].values]
-    found = [
-        ("Accuracy", ", ".join(f"{part} {100 * float(accuracy.sel(part=part)):.2f} %" for part in parts)),
-        ("Loss", ", ".join(f"{part} {number(float(loss.sel(part=part)))}" for part in parts) + " nats"),
-    ]
+    found = [("Accuracy", _by_part(a, "accuracy")), ("Loss", _by_part(a, "loss") + " nats"), *noise(a)]
     if a.run.imported:
         found.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
-    train, test = a.crossing("train_accuracy", 0.99), a.crossing("test_accuracy", 0.99)
+    tested = "test_clean_accuracy" if "test_clean_accuracy" in a.history else "test_accuracy"
+    train, test = a.crossing("train_accuracy", 0.99), a.crossing(tested, 0.99)
+    of = " of right answers" if a.noisy else ""
     if not a.watched:
         pass  # nobody was there to see when
     elif test is not None:
         delay = f"; train accuracy did by step {train.by:,}" if train else ""
-        found.append(("When", f"test accuracy first reached 99 % after step {test.before:,} and by step {test.by:,}{delay}"))
+        found.append(("When", f"test accuracy{of} first reached 99 % after step {test.before:,} and by step {test.by:,}{delay}"))
     else:
         memorised = f"train accuracy reached 99 % by step {train.by:,}" if train else "train accuracy never reached 99 %"
-        found.append(("When", f"{memorised}; test accuracy never did"))
+        found.append(("When", f"{memorised}; test accuracy{of} never did"))
     if a.keys is None:
         found.append(("Key frequencies", "none: " + next(iter(a.skipped.values()), "no rule applies")))
     else:
@@ -145,6 +195,20 @@ def _sections(a: Analysis) -> Iterator[Section]:
     shown = keys[:_MOST_PANELS]
     more = f" {len(keys) - len(shown)} more key frequencies are not drawn." if len(keys) > len(shown) else ""
     yield _training(a)
+    if a.noisy:
+        yield _section(
+            "Label noise",
+            "Losses and accuracies are of the labels as they are given. Corrupted are the training examples whose labels are wrong, clean "
+            "the others.",
+            lambda: [
+                Panel(
+                    "What it has learned of the noise",
+                    "Mean probability of the class k places after the right answer. Red: how labels are drawn.",
+                    figures.noise_profile(a),
+                    wide=True,
+                )
+            ],
+        )
     yield _formation(a)
     yield _section(
         "Embedding",
@@ -208,7 +272,7 @@ def _training(a: Analysis) -> Section:
         return Section("Training", "", [], f"Not shown: this run has {count}, so there is no history to draw.")
     panels = [
         Panel("Loss", "Mean over the examples, log axis.", figures.losses(a), wide=True),
-        Panel("Accuracy", "Share of examples whose largest logit is right.", figures.accuracies(a), wide=True),
+        Panel("Accuracy", accuracy_caption(a.noisy), figures.accuracies(a), wide=True),
     ]
     if "restricted_loss.logit_dirs" + FINAL in a.replayed:
         panels.append(

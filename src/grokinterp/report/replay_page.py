@@ -19,7 +19,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import NotApplicable, UsageError
-from ..replay import FINAL, PICTURES, PROGRESS, Phases, export, final_keys, lives, phases, replay, skipped, spikes, spikes_in_words
+from ..replay import (
+    FINAL,
+    PICTURES,
+    PROGRESS,
+    Phases,
+    export,
+    final_keys,
+    lives,
+    noise_in_words,
+    noise_spans,
+    phases,
+    progress_of,
+    replay,
+    skipped,
+    spikes,
+    spikes_in_words,
+)
 from ..runs import Run
 from ..runs.files import replace
 from .offline import asset, embedded, offline_page
@@ -30,7 +46,9 @@ if TYPE_CHECKING:
 
 _TRAIN, _TEST, _ALL, _KEY, _OTHER = "#3b7dd8", "#e07b39", "#8d99ae", "#d1495b", "#2a9d8f"
 _COLOURS = [_TRAIN, _TEST, _OTHER, _KEY, "#8a63d2", "#b08900"]
-_OF_PART = {"train": _TRAIN, "test": _TEST, "all": _ALL}
+_CORRUPTED, _CLEAN = "#8a63d2", "#b08900"
+_OF_PART = {"train": _TRAIN, "test": _TEST, "all": _ALL, "corrupted": _CORRUPTED, "clean": _CLEAN}
+_IN_WORDS = {"corrupted": "corrupted (label wrong)", "clean": "clean (label right)"}
 _LIMITS = {"picture.attention": (0.0, 1.0), "picture.logit_spectrum": (-6.0, 0.0), "picture.neuron_spectrum": (-6.0, 0.0)}
 _LEVELS = 254
 """Steps between the 255 levels −127 .. 127 of a heatmap; −128 is no value."""
@@ -86,7 +104,7 @@ def save_replay(
     for file in (path, data):
         if file is not None:
             run.refuse_to_overwrite(Path(file))
-    found = replay(run, [*PROGRESS, *PICTURES, *measures], steps)
+    found = replay(run, [*progress_of(run), *PICTURES, *measures], steps)
     page = replay_page(found, run.history, phases(found, run.history), chosen=measures, reload=reload)
     replace(Path(path), page.encode(), make_folder=True)
     if data is not None:
@@ -144,14 +162,23 @@ def _notes(data: xr.Dataset, history: pd.DataFrame) -> Iterator[str]:
     """What can be said of the whole beside its phases: lives of frequencies, and spikes."""
     with suppress(NotApplicable, UsageError):
         yield lives(data).sentence
+    with suppress(NotApplicable):
+        yield noise_in_words(noise_spans(history, int(data.attrs["answers"])))
     yield spikes_in_words(spikes(history, data))
 
 
 def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Callable[[], _Panel]]]:
     """The panels that every page has, if it can, in their order."""
     parts = _parts(data, "loss")
-    losses = [_Curve(part, "loss", _OF_PART[part], {"part": part}, column=f"{part}_loss") for part in parts]
+
+    losses = [_Curve(_IN_WORDS.get(part, part), "loss", _OF_PART[part], {"part": part}, column=f"{part}_loss") for part in parts]
     accuracies = [_Curve(part, "accuracy", _OF_PART[part], {"part": part}, column=f"{part}_accuracy") for part in parts]
+    if noisy := "clean_accuracy" in data and "accuracy" in data:
+        differs = [part for part in parts if not data["clean_accuracy"].sel(part=part).equals(data["accuracy"].sel(part=part))]
+        accuracies += [
+            _Curve(f"{part}: right answer", "clean_accuracy", _OF_PART[part], {"part": part}, dashed=True, column=f"{part}_clean_accuracy")
+            for part in differs
+        ]
     ablated = [
         _Curve("restricted to the keys, all", "restricted_loss.logit_dirs" + FINAL, _OTHER, {"part": "all"}),
         _Curve(f"without the keys, {parts[0]}", "excluded_loss.logit_dirs" + FINAL, _KEY, {"part": parts[0]}),
@@ -181,7 +208,7 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
         log=True,
         size="wide",
     )
-    yield curves("Accuracy", "Share of examples whose largest logit is right.", "accuracy (share right)", accuracies, limits=(0.0, 1.0))
+    yield curves("Accuracy", accuracy_caption(noisy), "accuracy (share right)", accuracies, limits=(0.0, 1.0))
     yield curves(
         "Weights",
         "What weight decay pulls at.",
@@ -220,6 +247,16 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
     yield maps("2-D spectrum of the neurons", "The same of all neurons.", "picture.neuron_spectrum")
 
 
+def accuracy_caption(noisy: bool) -> str:
+    """How to read accuracies: where labels are noisy, whether they are of the labels or of the right answers."""
+    if not noisy:
+        return "Share of examples whose largest logit is right."
+    return (
+        "Share of examples whose largest logit is the label's; dashed: the right answer's. Corrupted are the training examples whose "
+        "labels are wrong, clean the others."
+    )
+
+
 _SHOWN = {
     "loss", "accuracy", "sum_of_squares", "gini.W_E", "gini.W_L", "neuron.single_frequency_share", "logit_fve.centred", "fourier_norms.W_E",
     "fourier_norms.W_L", "neuron.clusters", "logit_cosine",
@@ -249,7 +286,10 @@ def _other(data: xr.Dataset, name: str, shown: bool) -> Callable[[], _Panel]:
         both = name in data and name + FINAL in data
         curves = [
             _Curve(
-                ", ".join(filter(None, ["" if not both else "final keys" if variant.endswith(FINAL) else "own keys", part])) or "value",
+                ", ".join(
+                    filter(None, ["" if not both else "final keys" if variant.endswith(FINAL) else "own keys", _IN_WORDS.get(part, part)])
+                )
+                or "value",
                 variant,
                 _OF_PART.get(part, _TRAIN),
                 {"part": part} if part else {},

@@ -12,7 +12,7 @@ from typing import Any
 import safetensors.torch
 
 from ..models import Weights
-from ..tasks import Split, Task
+from ..tasks import Split, Task, labels
 from ..training import TrainConfig
 from .files import UNSEALED, replace, sealed
 from .run import FORMAT, rows_hash
@@ -31,6 +31,7 @@ def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any
             "answers": task.n_answers,
             "tokens": task.d_vocab,
         },
+        **({"labels": {"sha256": rows_hash(labels(task, split))}} if task.noise else {}),
         "split": split and {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},
         "versions": {
             "python": platform.python_version(),

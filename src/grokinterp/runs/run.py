@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ..errors import DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun, UsageError
 from ..models import Weights, network, weight_shapes
-from ..tasks import Split, Task
+from ..tasks import Split, Task, labels
 from ..training import TrainConfig
 from ..view import View
 from .files import read_hashed, read_log, read_sealed
@@ -90,7 +90,8 @@ class Run:
 
     @cached_property
     def split(self) -> Split | None:
-        """The training and test rows of the task's table: made again from the recipe, or read where they were stored; both are checked.
+        """The training and test rows of the task's table: made again from the recipe, or read where they were stored; both are checked, and
+        with them the noisy labels that are drawn for them.
 
         None where it is not known which examples an imported network was trained on.
 
@@ -103,6 +104,8 @@ class Run:
         if "file" in record:
             return self._stored_split(record)
         split = self.config.make_split(self.task)
+        if (drawn := self.record.get("labels")) and rows_hash(labels(self.task, split)) != drawn["sha256"]:
+            raise DamagedFile(f"{self.path}: this machine draws other noisy labels than those that the run was trained on")
         if rows_hash(split.train) != record["sha256"]:
             raise DamagedFile(
                 f"{self.path}: the split recipe {self.config.training.split} gives other rows here than those that the run was trained on"
@@ -116,7 +119,8 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row per evaluation: step, losses (nats, or squared error), accuracies (shares), norm of the last gradient, and one column
-        for each number that the measures under `monitor` gave; NaN where one did not apply or was not taken.
+        for each number that the measures under `monitor` gave; NaN where one did not apply or was not taken. On noisy labels these are of
+        the labels as they are given, and `training.schedule.NOISE_METRICS` come on top.
 
         Of an imported run, what its file holds and what could be measured; the rest is NaN.
         """

@@ -1,6 +1,7 @@
 """A task: a binary operation on a finite set, as its whole table, and the tokens in which a network sees it.
 
-A new task is one function that returns a `Task`, under one `@task` line; its parameters are the function's.
+A new task is one function that returns a `Task`, under one `@task` line; its parameters are the function's, and those that every task
+takes (`Common`).
 Knows nothing of networks, training or disks.
 """
 
@@ -8,13 +9,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, get_type_hints
 
 import torch
 from jaxtyping import Int
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, BeforeValidator, Field, create_model
 from torch import Tensor
 
 from ..errors import ConfigError, nearest
@@ -22,6 +23,7 @@ from ..frozen import Frozen, checked
 from ..memory import free_memory
 from .circle import Circle
 from .layout import Layout, parse
+from .noise import Noise, of_its_kind
 
 Modulus = Annotated[int, Field(ge=2, le=2**31)]
 
@@ -40,6 +42,7 @@ class Task:
         element_names: gives what stands on axis labels for element i; the element's number by default.
         find_circle: gives where the elements stand on a cyclic group Z_m; absent or None where they stand on none.
         symbol: the operation as a formula in a and b, for titles.
+        noise: what makes the labels that a network is given differ from the right answers; `labels` draws them.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Task:
     layout: str = "a b ="
     element_names: Callable[[], tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
     find_circle: Callable[[], Circle | None] | None = field(default=None, repr=False, compare=False)
+    noise: Noise | None = None
 
     def __post_init__(self) -> None:
         # Before anything is built: int64 tokens, targets, the table itself and one temporary.
@@ -90,7 +94,7 @@ class Task:
 
     @cached_property
     def targets(self) -> Int[Tensor, "n"]:
-        """The answer to every example, in table order."""
+        """The right answer to every example, in table order."""
         return self.table[self.table >= 0]
 
     @property
@@ -134,6 +138,12 @@ class Task:
         return tuple(names)
 
 
+class Common(Frozen):
+    """The parameters that every task takes beside its own; they are fields of `Task`."""
+
+    noise: Annotated[Noise | None, BeforeValidator(of_its_kind)] = None
+
+
 class _Registry(dict[str, Callable[..., Task]]):
     """The known tasks by name; an unknown name raises a ConfigError that names the nearest."""
 
@@ -148,23 +158,26 @@ def task(make: Callable[..., Task]) -> Callable[..., Task]:
     """Registers a function that makes a Task. Its keyword parameters become the keys of [task], checked by their annotations.
 
     Raises:
-        ValueError: another task has this name.
+        ValueError: another task has this name, or a parameter the name of one that every task takes.
     """
     name = make.__name__
     if name in TASKS:
         raise ValueError(f"two tasks are named {name!r}")
+    if taken := Common.model_fields.keys() & inspect.signature(make).parameters.keys():
+        raise ValueError(f"{name}: every task has a parameter {min(taken)!r} already")
     TASKS[name] = make
     return make
 
 
 def task_parameters(name: str) -> type[BaseModel]:
-    """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that makes it."""
+    """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that makes it, and the common ones."""
     make = TASKS[name]
     hints = get_type_hints(make, include_extras=True)
     fields: dict[str, Any] = {
         key: (hints[key], ... if p.default is inspect.Parameter.empty else p.default)
         for key, p in inspect.signature(make).parameters.items()
     }
+    fields |= {key: (known.rebuild_annotation(), known.default) for key, known in Common.model_fields.items()}
     return create_model(name, __base__=Frozen, **fields)
 
 
@@ -174,4 +187,6 @@ def make_task(name: str, **params: Any) -> Task:
     Raises:
         ConfigError: unknown name or parameter (the nearest is named), or a value out of range.
     """
-    return TASKS[name](**checked(task_parameters(name), params, at="task").model_dump())
+    given = checked(task_parameters(name), params, at="task")
+    common = {key: getattr(given, key) for key in Common.model_fields}
+    return replace(TASKS[name](**given.model_dump(exclude=set(common))), **common)

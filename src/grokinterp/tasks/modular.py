@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated
 
 import torch
 from jaxtyping import Int
-from pydantic import Field
 from torch import Tensor
 
 from .base import Modulus, Task, task
 from .circle import Circle, differences, logarithms, residues
 from .layout import LayoutText
+from .noise import Seed
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 
@@ -127,10 +126,6 @@ def add_if_even_else_subtract(p: Modulus = 113, layout: LayoutText = "a b =") ->
     return _modular(
         "add_if_even_else_subtract", "a + b if a even else a − b,", p, layout, lambda a, b: torch.where(a % 2 == 0, a + b, a - b)
     )
-
-
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""torch's CPU generator takes 32 bits: larger seeds would repeat smaller ones."""
 
 
 @task

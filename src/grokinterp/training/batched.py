@@ -62,7 +62,7 @@ class BatchedTrainer:
         first = self._running[0]
         self._model, self._training = first._model, first.config.training
         self._loss, self._loss_and_gradient = LOSSES[self._training.loss], LOSSES_AND_GRADIENTS[self._training.loss]
-        self._inputs, self._targets = first.task.inputs.to(first.device), first.task.targets.to(first.device)
+        self._inputs = first.task.inputs.to(first.device)
         self._found: Evaluation | None = None
         self._moments: dict[str, Tensor] | None = None
         self._stack()
@@ -111,6 +111,7 @@ class BatchedTrainer:
             torch.stack([rows.sort().values for rows in parts]).to(device)
             for parts in zip(*((member.split.train, member.split.test) for member in self._running), strict=True)
         )
+        self._labels = torch.stack([member.labels for member in self._running]).to(device)
         for row, member in enumerate(self._running):
             member.attach(row, {name: weight.detach()[row] for name, weight in self._weights.items()})
 
@@ -128,7 +129,7 @@ class BatchedTrainer:
             else:
                 train, gradients = self._seen(self._train_rows), None
             self._found = Evaluation(train, self._seen(self._test_rows), gradients)
-        train, test = (Values(values.losses[row], values.right[row]) for values in self._found[:2])
+        train, test = (Values(values.losses[row], values.guesses[row]) for values in self._found[:2])
         return Evaluation(train, test, None)
 
     def _update(self) -> Iterator[tuple[int, Diverged]]:
@@ -155,28 +156,28 @@ class BatchedTrainer:
         return logits.flatten(0, 1)
 
     def _seen(self, rows: Int[Tensor, "member m"]) -> Values:
-        """Losses and right answers of the examples in these rows of the table, of each member."""
+        """Losses and guesses of the examples in these rows of the table, of each member."""
         found = []
         with torch.no_grad():
             for some in self._pieces(rows):
-                logits, targets = self._logits(some), self._targets[some].flatten()
-                found.append([x.view_as(some) for x in (self._loss(logits, targets), logits.argmax(1) == targets)])
+                logits, labels = self._logits(some), self._labels.gather(1, some).flatten()
+                found.append([x.view_as(some) for x in (self._loss(logits, labels), logits.argmax(1))])
         return Values(*(torch.cat(pieces, 1) for pieces in zip(*found, strict=True)))
 
     def _learned(self, rows: Int[Tensor, "member m"]) -> tuple[Values, dict[str, Float[Tensor, "member ..."]]]:
         """What `_seen` gives, and the gradient of each member's mean loss with respect to its learning weights."""
         found, total = [], {name: torch.zeros_like(weight) for name, weight in self._learning.items()}
         for some in self._pieces(rows):
-            targets = self._targets[some].flatten()
+            labels = self._labels.gather(1, some).flatten()
             with torch.enable_grad():
                 logits = self._logits(some)
             known = logits.detach()
-            losses, by_logit = self._loss_and_gradient(known, targets, 1 / rows.shape[1])
+            losses, by_logit = self._loss_and_gradient(known, labels, 1 / rows.shape[1])
             learning = list(self._learning.values())
             gradients = torch.autograd.grad(logits, learning, by_logit, allow_unused=True, materialize_grads=True)
             for sum_, gradient in zip(total.values(), gradients, strict=True):
                 sum_ += gradient
-            found.append([x.view_as(some) for x in (losses, known.argmax(1) == targets)])
+            found.append([x.view_as(some) for x in (losses, known.argmax(1))])
         return Values(*(torch.cat(pieces, 1) for pieces in zip(*found, strict=True))), total
 
     def _pieces(self, rows: Int[Tensor, "member m"]) -> Sequence[Int[Tensor, "member some"]]:

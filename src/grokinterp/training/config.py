@@ -12,10 +12,10 @@ from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
 from ..models import MLPConfig, ModelConfig, NetworkConfig, network_config
 from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
-from ..tasks.modular import Seed
+from ..tasks.noise import Seed
 from .monitor import known, refuse_unknown
 from .presets import PRESETS
-from .schedule import Condition, ConditionText, SnapshotConfig
+from .schedule import METRICS, NOISE_METRICS, Condition, ConditionText, SnapshotConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -78,7 +78,7 @@ class TrainConfig(Frozen):
     threads: int = Field(2, ge=1, le=1024)
     device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
     task: dict[str, Any] = Field(default_factory=lambda: {"name": "modular_addition"})
-    """`name`, then the task's own parameters."""
+    """`name`, then the task's own parameters, and those of `tasks.base.Common` that were given."""
     model: NetworkConfig = ModelConfig()
     """Of a transformer, or with kind = "mlp" of a multilayer perceptron."""
     training: TrainingConfig = TrainingConfig()
@@ -95,7 +95,7 @@ class TrainConfig(Frozen):
         if not isinstance(value.get("name"), str):
             raise ValueError("needs the name of a task, such as name = 'modular_addition'")
         own = {key: item for key, item in value.items() if key != "name"}
-        return {"name": value["name"], **checked(task_parameters(value["name"]), own, at="task").model_dump()}
+        return {"name": value["name"], **checked(task_parameters(value["name"]), own, at="task").model_dump(exclude_none=True)}
 
     @field_validator("model", mode="before")
     @classmethod
@@ -118,8 +118,13 @@ class TrainConfig(Frozen):
     def _measures_at_evaluations(self) -> TrainConfig:
         if self.monitor_every and self.monitor_every % (every := self.training.evaluate_every):
             raise ValueError(f"monitor_every={self.monitor_every} is no multiple of training.evaluate_every={every}")
-        refuse_unknown(self.conditions, self.monitor)
+        refuse_unknown(self.conditions, self.monitor, self.metrics)
         return self
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What every evaluation measures, beside what is monitored."""
+        return METRICS + (NOISE_METRICS if self.task.get("noise") else ())
 
     @property
     def conditions(self) -> list[tuple[str, Condition]]:

@@ -1,4 +1,4 @@
-"""Losses, right answers and gradients on the examples of a task: what a training step and an evaluation need of the weights.
+"""Losses, guesses and gradients on the examples of a task: what a training step and an evaluation need of the weights.
 
 Matrix products give other last digits on other numbers of threads, so each is computed by one thread, on pieces of the examples (or of the
 result) that do not depend on their number, and what pieces have in common is added in their order.
@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,10 +32,10 @@ Group = tuple[Tensor, ...]
 
 
 class Values(NamedTuple):
-    """The loss of each example, and whether its largest logit is the answer's."""
+    """The loss of each example, and the class of its largest logit."""
 
     losses: Float[Tensor, "*network n"]
-    right: Bool[Tensor, "*network n"]
+    guesses: Int[Tensor, "*network n"]
 
 
 class Evaluation(NamedTuple):
@@ -53,7 +53,7 @@ class Evaluation(NamedTuple):
 
 
 class Examples:
-    """The training and test examples of a task, and a network that learns them.
+    """The training and test examples of a task, and a network that learns them: the right answers, or the labels that are given.
 
     Attributes:
         run: what does the jobs; `workers` makes one.
@@ -61,16 +61,16 @@ class Examples:
 
     def __init__(
         self, weights: Weights, learning: Weights, config: ModelConfig, loss: str, task: Task, train: Int[Tensor, "n_train"],
-        test: Int[Tensor, "n_test"],
+        test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
     ) -> None:  # fmt: skip
         self.run: Jobs = torch.no_grad()(one_after_the_other)
         self._weights, self._learning, self._config = weights, learning, config
         self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
-        self._inputs, self._targets = task.inputs.to(train.device), task.targets.to(train.device)
+        self._inputs, self._targets = task.inputs.to(train.device), (task.targets if labels is None else labels).to(train.device)
         self._train, self._test = self._group(train), self._group(test)
 
     def evaluation(self, *, gradients: bool) -> Evaluation:
-        """Losses and right answers of all examples; with `gradients`, what an update on all training examples needs as well."""
+        """Losses and guesses of all examples; with `gradients`, what an update on all training examples needs as well."""
         if not gradients:
             train, test = self._seen(self._train, self._test)
             return Evaluation(train, test, None)
@@ -85,11 +85,11 @@ class Examples:
         return self._inputs[rows], self._targets[rows]
 
     def _seen(self, *groups: Group) -> list[Values]:
-        """Losses and right answers of groups of examples."""
+        """Losses and guesses of groups of examples."""
         return [_joined(found) for found in self._in_pieces(*((self._see, group) for group in groups))]
 
     def _learned(self, group: Group, *others: Group) -> tuple[list[Values], dict[str, Tensor]]:
-        """The gradient of the mean loss of a group of examples; and, where there are others, losses and right answers of all groups."""
+        """The gradient of the mean loss of a group of examples; and, where there are others, losses and guesses of all groups."""
         learned, *seen = self._in_pieces(
             (partial(self._learn, 1 / len(group[0]), bool(others)), group),
             *((self._see, other) for other in others),
@@ -107,7 +107,7 @@ class Examples:
 
     def _see(self, inputs: Int[Tensor, "n pos"], targets: Int[Tensor, "n"]) -> Values:
         logits = answer_logits(self._weights, inputs, self._config)
-        return Values(self._loss(logits, targets), logits.argmax(1) == targets)
+        return Values(self._loss(logits, targets), logits.argmax(1))
 
     def _learn(
         self, weight: float, evaluated: bool, inputs: Int[Tensor, "n pos"], targets: Int[Tensor, "n"]
@@ -118,7 +118,7 @@ class Examples:
         losses, by_logit = self._loss_and_gradient(known, targets, weight)
         learning = list(self._learning.values())
         gradients = torch.autograd.grad(logits, learning, by_logit, allow_unused=True, materialize_grads=True)
-        return Values(losses, known.argmax(1) == targets) if evaluated else None, gradients
+        return Values(losses, known.argmax(1)) if evaluated else None, gradients
 
 
 class FoldedExamples(Examples):
@@ -129,10 +129,10 @@ class FoldedExamples(Examples):
 
     def __init__(
         self, weights: Weights, learning: Weights, config: ModelConfig, loss: str, task: Task, train: Int[Tensor, "n_train"],
-        test: Int[Tensor, "n_test"],
+        test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
     ) -> None:  # fmt: skip
         self._folding = Folding(task.inputs, task.d_vocab, config.n_logits(task), config)
-        super().__init__(weights, learning, config, loss, task, train, test)
+        super().__init__(weights, learning, config, loss, task, train, test, labels)
         with warnings.catch_warnings():  # torch says once that sparse tensors of this kind are new; that is this once
             warnings.simplefilter("ignore")
             torch.sparse_csr_tensor([0, 1], [0], [1.0], (1, 1), check_invariants=False)
@@ -170,7 +170,7 @@ class FoldedExamples(Examples):
 
     def _see_folded(self, tables: Tables, rows: Int[Tensor, "n pos"], bags: Int[Tensor, "n pos_head"], targets: Int[Tensor, "n"]) -> Values:
         logits = self._folding.forward(tables, rows, bags)[2]
-        return Values(self._loss(logits, targets), logits.argmax(1) == targets)
+        return Values(self._loss(logits, targets), logits.argmax(1))
 
     def _learn_folded(
         self, tables: Tables, weight: float, evaluated: bool, rows: Int[Tensor, "n pos"], bags: Int[Tensor, "n pos_head"],
@@ -192,7 +192,7 @@ class FoldedExamples(Examples):
         softmax = pattern if alpha == 1 else F.embedding(rows, tables.scores).softmax(1)
         by_score = softmax * (by_attention - (softmax * by_attention).sum(1, keepdim=True)) * alpha
         by_scores = torch.zeros_like(tables.scores).index_add_(0, rows.flatten(), by_score.flatten(0, 1))
-        values = Values(losses, logits.argmax(1) == targets) if evaluated else None
+        values = Values(losses, logits.argmax(1)) if evaluated else None
         return values, pattern, by_scores, by_logit.T @ neurons, sums.sum(0)
 
 
@@ -224,11 +224,11 @@ class _Users:
 
 def examples(
     weights: Weights, learning: Weights, config: ModelConfig, loss: str, task: Task, train: Int[Tensor, "n_train"],
-    test: Int[Tensor, "n_test"],
+    test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
 ) -> Examples:  # fmt: skip
     """The fastest way that there is to learn these examples."""
     way = FoldedExamples if FoldedExamples.takes(config, task, train.device) else Examples
-    return way(weights, learning, config, loss, task, train, test)
+    return way(weights, learning, config, loss, task, train, test, labels)
 
 
 def _pieces(group: Group) -> list[Group]:

@@ -3,7 +3,7 @@
 A measure that is one number has its name as its column; one of a few labelled numbers has a column for each, the labels behind the
 name: `restricted_loss.logit_dirs.test`, `attention.self.mean.layer0.head3`, `sum_of_squares.blocks.0.mlp.W_in`. A label that is or
 begins with a digit has its dimension before it; in others, what is no letter, digit, dot or underscore is one underscore
-(`ablation.mlp.zero.control_mean`).
+(`ablation.mlp.zero.control_mean`); a negative number has "minus" for its sign (`noise.profile.minus1.test`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..errors import ConfigError, NotApplicable, UsageError, nearest
 from ..measures import MEASURES
 from ..measures.base import Value
 from ..view import View
-from .schedule import METRICS, Condition
+from .schedule import METRICS, NOISE_METRICS, Condition
 
 MOST = 32
 """Columns that one measure may have. The sums of squares of a network of two layers are 29."""
@@ -43,23 +43,28 @@ def belongs(column: str, name: str) -> bool:
     return column == name or column.startswith(f"{name}.")
 
 
-def refuse_unknown(conditions: Iterable[tuple[str, Condition]], names: Sequence[str]) -> None:
+def refuse_unknown(conditions: Iterable[tuple[str, Condition]], names: Sequence[str], metrics: Sequence[str] = METRICS) -> None:
     """Refuses a condition on what no evaluation will hold, as far as names tell: `check` knows the columns.
 
+    Args:
+        metrics: what every evaluation holds.
+
     Raises:
-        ValueError: it speaks of no metric, and of no measure among `names`.
+        ValueError: it speaks of none of these, and of no measure among `names`.
     """
     for key, condition in conditions:
         metric = condition.metric
-        if metric in METRICS or any(belongs(metric, name) for name in names):
+        if metric in metrics or any(belongs(metric, name) for name in names):
             continue
         if measures := [name for name in MEASURES if belongs(metric, name)]:
             name = max(measures, key=len)
-            raise ValueError(f"{key}: {metric!r} is not monitored: add {name!r} to monitor{nearest(metric, [*METRICS, *names])}")
-        raise ValueError(f"{key}: unknown metric {metric!r}{nearest(metric, [*METRICS, *names])}")
+            raise ValueError(f"{key}: {metric!r} is not monitored: add {name!r} to monitor{nearest(metric, [*metrics, *names])}")
+        if metric in NOISE_METRICS:
+            raise ValueError(f"{key}: {metric!r} is of noisy labels, and task.noise gives none")
+        raise ValueError(f"{key}: unknown metric {metric!r}{nearest(metric, [*metrics, *names])}")
 
 
-def check(conditions: Iterable[tuple[str, Condition]], names: Sequence[str], untrained: View) -> None:
+def check(conditions: Iterable[tuple[str, Condition]], names: Sequence[str], untrained: View, metrics: Sequence[str] = METRICS) -> None:
     """Looks, at a network that is yet to be trained, whether the measures make columns and the conditions speak of these.
 
     Measures of key frequencies, which it has none of, are tried with one. Of a measure that does not apply even so, a warning says
@@ -68,7 +73,7 @@ def check(conditions: Iterable[tuple[str, Condition]], names: Sequence[str], unt
     Raises:
         ConfigError: a measure gives too many numbers, or a condition speaks of no column.
     """
-    columns = list(METRICS)
+    columns = list(metrics)
     later = []
     for name in names:
         try:
@@ -115,5 +120,5 @@ def _columns(name: str, value: Value) -> Mapping[str, float]:
 
 
 def _label(dim: str, label: object) -> str:
-    text = re.sub(r"[^\w.]+", "_", str(label)).strip("_")
+    text = re.sub(r"[^\w.]+", "_", str(label).replace("-", "minus") if isinstance(label, int) else str(label)).strip("_")
     return f"{dim}{text}" if text[:1].isdigit() else text

@@ -18,6 +18,9 @@ from ..frozen import Frozen
 
 METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 """What every evaluation measures: mean losses in nats (or squared error), accuracies as shares in 0..1. Monitored measures come on top."""
+NOISE_METRICS = ("train_clean_accuracy", "test_clean_accuracy", "corrupted_accuracy", "corrupted_clean_accuracy")
+"""What it measures as well where labels are noisy, METRICS being of the labels as they are given: accuracies against the right answers; and
+of the training examples whose labels are wrong how many give the label, and how many the right answer."""
 
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*(?:for\s+(\d+)\s*)?")
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -106,7 +109,7 @@ class Progress:
         Where the measures of the run were not `monitored` at this step, a condition on one of them is neither broken nor met.
         """
         condition = Condition.parse(stop_when) if stop_when else None
-        if condition is not None and condition.metric not in METRICS and not monitored:
+        if condition is not None and condition.metric not in (*METRICS, *NOISE_METRICS) and not monitored:
             return False
         if condition is None or not condition.holds(metrics):
             self.holding_since = None

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 from ..errors import ConfigError, Diverged
 from ..memory import free_memory
 from ..models import ModelConfig, Weights, initial_weights, trained, weight_shapes
+from ..tasks import labels
 from ..view import View
 from . import monitor
 from .config import TrainConfig
@@ -34,8 +35,8 @@ class Snapshot:
 
     Attributes:
         step: optimiser updates done.
-        metrics: losses (nats or squared error), accuracies (shares), the norm of the last gradient and the monitored measures that apply;
-            None where nothing was evaluated.
+        metrics: losses (nats or squared error) and accuracies (shares) against the labels that are given, against right answers as well
+            where these are others, the norm of the last gradient, and the monitored measures that apply; None where nothing was evaluated.
         keep: whether the schedule, an event or the end of the run asks for these weights to be saved.
         weights: the live weights; copy what must survive the next step.
         last: whether the run ends here.
@@ -71,6 +72,8 @@ class Trainer:
         self.device = resolve_device(config.device)
         self.task = config.make_task()
         self.split = config.make_split(self.task)
+        self.labels = labels(self.task, self.split)
+        """The class that every example is said to be, in table order."""
         self._refuse_what_does_not_fit()
         self.step = 0
         self.paused = False
@@ -98,12 +101,16 @@ class Trainer:
         # Sorted: the order of a sum over a full batch must not matter to the user, and sorted rows are gathered faster.
         self._train_rows, self._test_rows = (rows.sort().values.to(self.device) for rows in (self.split.train, self.split.test))
         self._examples = examples(
-            self.weights, self._learning, self._model, config.training.loss, self.task, self._train_rows, self._test_rows
+            self.weights, self._learning, self._model, config.training.loss, self.task, self._train_rows, self._test_rows, self.labels
+        )
+        rows = {"train": self._train_rows, "test": self._test_rows}
+        self._given, self._right = (
+            {part: classes.to(self.device)[at] for part, at in rows.items()} for classes in (self.labels, self.task.targets)
         )
         self._gradients: dict[str, Tensor] | None = None
         """What the update of this step needs, where its evaluation has computed it."""
         if config.monitor and state is None:
-            monitor.check(config.conditions, config.monitor, self._view())
+            monitor.check(config.conditions, config.monitor, self._view(), config.metrics)
 
     @property
     def folded(self) -> bool:
@@ -196,7 +203,7 @@ class Trainer:
         return self._train_rows[batch]
 
     def _evaluation(self) -> Evaluation:
-        """Losses and right answers of all examples, and the gradient where an update on all training examples follows."""
+        """Losses and guesses of all examples, and the gradient where an update on all training examples follows."""
         return self._examples.evaluation(gradients=self._full_batch and self.step < self.config.training.steps)
 
     def _evaluate(self) -> dict[str, float]:
@@ -204,11 +211,22 @@ class Trainer:
         self._gradients = found.gradients
         measured = {"train": found.train, "test": found.test}
         metrics = {f"{part}_loss": _mean(values.losses) for part, values in measured.items()}
-        metrics |= {f"{part}_accuracy": _mean(values.right) for part, values in measured.items()}
+        metrics |= {f"{part}_accuracy": _mean(values.guesses == self._given[part]) for part, values in measured.items()}
+        if self.task.noise is not None:
+            metrics |= self._against_right_answers({part: values.guesses for part, values in measured.items()})
         if not math.isfinite(metrics["train_loss"]) or not math.isfinite(metrics["test_loss"]):
             raise Diverged(self._advice("the loss became NaN or infinite"))
         if self._grad_norm is not None:
             metrics["grad_norm"] = self._grad_norm
+        return metrics
+
+    def _against_right_answers(self, guesses: Mapping[str, Int[Tensor, "m"]]) -> dict[str, float]:
+        """NOISE_METRICS; without those of the corrupted examples where there are none."""
+        metrics = {f"{part}_clean_accuracy": _mean(given == self._right[part]) for part, given in guesses.items()}
+        corrupted = self._given["train"] != self._right["train"]
+        if corrupted.any():
+            for name, classes in (("corrupted_accuracy", self._given), ("corrupted_clean_accuracy", self._right)):
+                metrics[name] = _mean((guesses["train"] == classes["train"])[corrupted])
         return metrics
 
     def _view(self) -> View:

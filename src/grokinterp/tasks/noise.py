@@ -1,0 +1,135 @@
+"""Label noise: labels that are not always the right answer, as a wrapper of any task.
+
+    noise = {kind = "binomial", n = 4, p = 0.5, seed = 0, test = "noisy"}
+    noise = {kind = "uniform", share = 0.35, seed = 0, test = "clean"}
+
+Binomial noise moves the answer of every pair by k places, k = Binomial(n, p) less its likeliest value, so that the right answer is the
+likeliest label: for n = 4, p = 1/2 by Binomial − 2. Uniform noise replaces the labels of the first examples of the training set, in the
+order of the split, by classes drawn uniformly, which may be the right ones (Doshi et al. 2024, arXiv 2310.13061). With seed 0 and the split
+"python_shuffle" these are the labels of their released code.
+
+Labels are drawn once and stay. They depend on the task, the split and the noise alone: each drawing has a generator of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import torch
+from jaxtyping import Float64, Int
+from pydantic import Field
+from torch import Tensor
+
+from ..errors import ConfigError, NotApplicable, nearest
+from ..frozen import Frozen, checked
+
+if TYPE_CHECKING:
+    from .base import Task
+    from .split import Split
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""torch's CPU generator takes 32 bits: larger seeds would repeat smaller ones."""
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Binomial(Frozen):
+    """The answer of every pair is moved along the ring of the answers by Binomial(n, p), less its likeliest value."""
+
+    kind: Literal["binomial"] = "binomial"
+    n: int = Field(4, ge=1, le=1000)
+    p: Share = 0.5
+    seed: Seed = 0
+    test: Literal["noisy", "clean"] = "noisy"
+    """Whether the labels of the test examples are noisy too."""
+
+    @property
+    def centre(self) -> int:
+        """The likeliest of 0 .. n; of two that are alike the larger one."""
+        return math.floor((self.n + 1) * self.p)
+
+    def drawn(self, answers: Int[Tensor, "n"], ring: Int[Tensor, "m"]) -> Int[Tensor, "n"]:
+        """A label for each of these answers."""
+        generator = torch.Generator().manual_seed(self.seed)
+        place = torch.empty_like(ring)
+        place[ring] = torch.arange(len(ring))
+        # As n coins, of which each is exact, where a drawn binomial depends on how the library approximates it.
+        heads = sum((torch.rand(len(answers), generator=generator, dtype=torch.float64) < self.p).long() for _ in range(self.n))
+        return ring[(place[answers] + heads - self.centre) % len(ring)]
+
+    def shifts(self, m: int) -> Float64[Tensor, "m"]:
+        """The probability that the label of a noisy example is k places after the answer, on a ring of m, for k = 0 .. m−1."""
+        shifts = torch.zeros(m, dtype=torch.float64)
+        for heads in range(self.n + 1):
+            shifts[(heads - self.centre) % m] += math.comb(self.n, heads) * self.p**heads * (1 - self.p) ** (self.n - heads)
+        return shifts
+
+
+class Uniform(Frozen):
+    """The first int(share · n) of the n training examples, in the order of the split, have labels drawn uniformly."""
+
+    kind: Literal["uniform"] = "uniform"
+    share: Share = 0.35
+    seed: Seed = 0
+    test: Literal["noisy", "clean"] = "clean"
+    """Whether as large a share of the test examples is corrupted in the same way."""
+
+    def drawn(self, answers: Int[Tensor, "n"], ring: Int[Tensor, "m"], split: Split) -> Int[Tensor, "n"]:
+        """A label for each of these answers."""
+        generator = torch.Generator().manual_seed(self.seed)
+        labels = answers.clone()
+        for rows in (split.train, split.test):
+            corrupted = rows[: int(self.share * len(rows))]
+            labels[corrupted] = torch.randint(len(ring), (len(corrupted),), generator=generator)
+        return labels
+
+    def shifts(self, m: int) -> Float64[Tensor, "m"]:
+        """The probability that the label of an example is k places after the answer, on a ring of m, for k = 0 .. m−1."""
+        shifts = torch.full((m,), self.share / m, dtype=torch.float64)
+        shifts[0] += 1 - self.share
+        return shifts
+
+
+Noise = Binomial | Uniform
+_KINDS: dict[str, type[Noise]] = {"binomial": Binomial, "uniform": Uniform}
+
+
+def of_its_kind(value: object) -> object:
+    """The noise that a section of a configuration describes; None is none."""
+    if value is None or isinstance(value, Noise):
+        return value
+    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
+        raise ValueError("needs a kind, such as {kind = 'binomial', n = 4, p = 0.5} or {kind = 'uniform', share = 0.35}")
+    if value["kind"] not in _KINDS:
+        raise ConfigError(f"task.noise.kind: unknown kind of noise {value['kind']!r}{nearest(value['kind'], _KINDS)}")
+    return checked(_KINDS[value["kind"]], value, at="task.noise")
+
+
+def ring(task: Task) -> Int[Tensor, "m"]:
+    """The classes of answers in the order in which binomial noise moves along them: that of the task's circle where every class stands on
+    it, or else that of their numbers. The first follows the last."""
+    classes = torch.arange(task.n_answers)
+    if task.circle is not None and torch.equal(task.circle.c.sort().values, classes):
+        return task.circle.c
+    return classes
+
+
+def labels(task: Task, split: Split | None) -> Int[Tensor, "n"]:
+    """The class that a network is given for every example, in table order: the right answer where the task has no noise.
+
+    Raises:
+        NotApplicable: they depend on the split, and that is not known.
+    """
+    noise = task.noise
+    if noise is None:
+        return task.targets
+    if isinstance(noise, Binomial) and noise.test == "noisy":
+        return noise.drawn(task.targets, ring(task))
+    if split is None:
+        raise NotApplicable("which labels are noisy depends on the split into training and test examples, and that is not known")
+    given = task.targets, ring(task)
+    drawn = noise.drawn(*given) if isinstance(noise, Binomial) else noise.drawn(*given, split)
+    if noise.test == "clean":
+        drawn[split.test] = task.targets[split.test]
+    return drawn
