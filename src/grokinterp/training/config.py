@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
-from ..models import MLPConfig, ModelConfig, NetworkConfig, network_config
+from ..models import MLPConfig, ModelConfig, NetworkConfig, for_kind, network_config
 from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
 from ..tasks.modular import Seed
 from .monitor import known, refuse_unknown
@@ -140,7 +140,8 @@ class TrainConfig(Frozen):
     def preset(cls, name: str, /, **overrides: Any) -> TrainConfig:
         """A known recipe, changed by `overrides`: `TrainConfig.preset("quick", seed=3, **{"training.lr": 1e-3})`.
 
-        Overriding `task.name` keeps those parameters of the recipe's task that the other task has too.
+        Overriding `task.name` keeps those parameters of the recipe's task that the other task has too, and overriding `model.kind` those
+        of its network.
         """
         if name not in PRESETS:
             raise ConfigError(f"unknown preset {name!r}{nearest(str(name), PRESETS)}")
@@ -148,6 +149,8 @@ class TrainConfig(Frozen):
         if (other := overrides.get("task.name")) is not None:
             known = task_parameters(str(other)).model_fields
             values["task"] = {key: item for key, item in values["task"].items() if key in known}
+        if (kind := overrides.get("model.kind")) is not None and kind != values["model"].get("kind", "transformer"):
+            values["model"] = for_kind(values["model"], kind)
         return cls.make({key: item for key, item in values.items() if key != "doc"}, **overrides)
 
     @classmethod
