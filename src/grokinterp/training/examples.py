@@ -188,7 +188,7 @@ class FoldedExamples(Examples):
             starts, bags.flatten(), torch.zeros_like(pattern).flatten(), (len(bags), len(tables.rows)), check_invariants=False
         )
         by_attention = torch.sparse.sampled_addmm(uses, sums, tables.rows.T, beta=0).values().view_as(pattern)
-        alpha = self._config.attention_mixing
+        alpha = self._folding.config.attention_mixing
         softmax = pattern if alpha == 1 else F.embedding(rows, tables.scores).softmax(1)
         by_score = softmax * (by_attention - (softmax * by_attention).sum(1, keepdim=True)) * alpha
         by_scores = torch.zeros_like(tables.scores).index_add_(0, rows.flatten(), by_score.flatten(0, 1))
