@@ -159,6 +159,11 @@ class View:
         return getattr(self.model.cfg, "normalization_type", None) is not None
 
     @property
+    def act_fn(self) -> str:
+        """The nonlinearity of the neurons: "relu", "gelu", "square" and so on."""
+        return str(self._config.act_fn if self._config is not None else self.model.cfg.act_fn)
+
+    @property
     def n_layers(self) -> int:
         return self._config.n_layers if self._config is not None else int(self.model.cfg.n_layers)
 

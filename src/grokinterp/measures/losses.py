@@ -55,6 +55,13 @@ def loss(view: View) -> Value:
     return per_part(view, view.loss())
 
 
+@measure("squared_error", unit="1", ref="Gromov 2023 (arXiv 2301.02679), section 2; mean over classes, as torch's mse_loss")
+def squared_error(view: View) -> Value:
+    """Mean squared distance, per class, of the logits from the one-hot answer, on the training, test and all examples."""
+    apart = view.logits.scatter_add(1, view.task.targets[:, None], -torch.ones(view.task.n_inputs, 1, dtype=torch.float64))
+    return per_part(view, apart.square().mean(1))
+
+
 @measure("accuracy", unit="1", ref="Power et al. 2022, section 3")
 def accuracy(view: View) -> Value:
     """Share of the training, test and all examples whose largest logit is the answer's."""

@@ -104,6 +104,9 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         ("Accuracy", ", ".join(f"{part} {100 * float(accuracy.sel(part=part)):.2f} %" for part in parts)),
         ("Loss", ", ".join(f"{part} {number(float(loss.sel(part=part)))}" for part in parts) + " nats"),
     ]
+    if a.run.config.training.loss == "mse" and "squared_error" in a.values:
+        error = a.values["squared_error"]
+        found.append(("Squared error", ", ".join(f"{part} {number(float(error.sel(part=part)))}" for part in parts) + ", which was trained on"))
     if a.run.imported:
         found.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
     train, test = a.crossing("train_accuracy", 0.99), a.crossing("test_accuracy", 0.99)
