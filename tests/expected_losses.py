@@ -31,7 +31,11 @@ ON_THE_CLOCK |= {f"excluded_loss.{name}": [math.log(P)] * 3 for name in EXCLUDED
 ON_THE_CLOCK |= {f"excluded_accuracy.{name}": OPEN for name in EXCLUDED}
 ON_THE_CLOCK["excluded_loss.per_frequency"] = [[loss_of_cosines({*KEYS} - {k})] * 3 for k in range(1, P // 2 + 1)]
 
+# Of S Σ_k cos w_k d − [d = 0] over the differences d: S² K p / 2 of the squared cosines, − 2 S K and + 1 of the right answer.
+ON_THE_CLOCK["squared_error"] = [(S**2 * len(KEYS) * P / 2 - 2 * S * len(KEYS) + 1) / P] * 3
+
 ON_A_RANDOM_NETWORK = dict.fromkeys(ON_THE_CLOCK, NotApplicable)
+ON_A_RANDOM_NETWORK["squared_error"] = lambda x: (x < 1).all()
 ON_A_RANDOM_NETWORK["excluded_loss.per_frequency"] = lambda x: (abs(x - math.log(53)) < 0.3).all()
 
 
@@ -141,11 +145,17 @@ def slowly(logits) -> dict:
     return found
 
 
+def squared_error(view) -> list[float]:
+    return by_part(view, ((logits_of(view) - np.eye(view.task.n_answers)[view.task.targets.numpy()]) ** 2).mean(1))
+
+
 SLOWLY = slowly(LOGITS) | {
+    "squared_error": squared_error,
     "excluded_loss.per_frequency": lambda view: [
         losses(view, logits_of(view) - along_answers(view, [k], logits_of(view))) for k in range(1, view.task.p // 2 + 1)
     ]
 }
 
+EVERYWHERE = {"squared_error"}
 OF_THE_GRID = {f"restricted_{what}.{name}" for what in ("loss", "accuracy") for name in ("block3x3", "block2x2")}
 OF_THE_READOUT = {name for name in ON_THE_CLOCK if "neuron" in name or "w_l" in name}

@@ -329,6 +329,30 @@ def test_the_network_of_doshi_learns_its_task_from_half_of_the_table_in_a_hundre
     assert last.metrics["test_loss"] == pytest.approx(0.00101, rel=0.1)
 
 
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@kinds
+def test_twenty_steps_are_those_of_a_plain_loop_over_the_hooked_network(config, loss):
+    asked = TrainConfig.make(
+        {"threads": 2, "task": {"name": "modular_addition", "p": 11}, "model": config.model_dump(), "snapshots": {"events": []}},
+        **{"training.loss": loss, "training.steps": 20, "training.evaluate_every": 20, "training.lr": 1e-2, "training.dtype": "float64"},
+    )
+    task = asked.make_task()
+    rows = asked.make_split(task).train
+    model = network(config, task, initial_weights(config, task, asked.seed), torch.float64)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.98), weight_decay=1.0)
+    for _ in range(20):
+        optimiser.zero_grad()
+        logits, targets = model(task.inputs[rows])[:, 0], task.targets[rows]
+        if loss == "mse":
+            torch.nn.functional.mse_loss(logits, torch.nn.functional.one_hot(targets, 11).double()).backward()
+        else:
+            torch.nn.functional.cross_entropy(logits, targets).backward()
+        optimiser.step()
+    *_, last = Trainer(asked)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(last.weights[name].detach(), parameter.detach(), rtol=1e-6, atol=1e-9)
+
+
 def test_a_preset_of_a_transformer_becomes_one_of_a_perceptron_and_back():
     for preset in ("quick", "nanda", "grokking_demo"):
         config = TrainConfig.preset(preset, **{"model.kind": "mlp"})
@@ -336,6 +360,7 @@ def test_a_preset_of_a_transformer_becomes_one_of_a_perceptron_and_back():
         assert config.model == MLPConfig(d_model=theirs.d_model, d_mlp=theirs.d_mlp, d_vocab_out=theirs.d_vocab_out, init=config.model.init)
     assert TrainConfig.preset("doshi", **{"model.kind": "transformer"}).model == ModelConfig(d_mlp=500)
     assert TrainConfig.preset("doshi", **{"model.kind": "mlp"}) == TrainConfig.preset("doshi")
+    assert TrainConfig.preset("quick", model={"kind": "mlp", "d_mlp": 7}).model == MLPConfig(d_mlp=7)
     # What the user says himself is taken at its word.
     with pytest.raises(ConfigError, match=r"unknown key 'model\.n_heads'"):
         TrainConfig.preset("quick", **{"model.kind": "mlp", "model.n_heads": 2})

@@ -174,7 +174,8 @@ class TrainConfig(Frozen):
 def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with each dotted key of `overrides` set; neither argument is changed.
 
-    A whole section goes over the one that is there key by key, except that another task comes with its own parameters alone.
+    A whole section goes over the one that is there key by key, except that another task, or another kind of network, comes with its own
+    parameters alone.
     """
     result = {key: dict(item) if isinstance(item, Mapping) else item for key, item in values.items()}
     for dotted, item in overrides.items():
@@ -182,7 +183,8 @@ def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
         if not rest:
             there = result.get(head)
             if isinstance(item, Mapping):
-                same = isinstance(there, dict) and item.get("name", there.get("name")) == there.get("name")
+                own = {"name": there.get("name"), "kind": there.get("kind", "transformer")} if isinstance(there, dict) else {}
+                same = isinstance(there, dict) and all(item.get(key, value) == value for key, value in own.items())
                 item = {**(there or {}), **item} if same else dict(item)
             result[head] = item
             continue
