@@ -153,7 +153,7 @@ SLOWLY = slowly(LOGITS) | {
     "squared_error": squared_error,
     "excluded_loss.per_frequency": lambda view: [
         losses(view, logits_of(view) - along_answers(view, [k], logits_of(view))) for k in range(1, view.task.p // 2 + 1)
-    ]
+    ],
 }
 
 EVERYWHERE = {"squared_error"}

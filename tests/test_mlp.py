@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 
 import numpy as np
@@ -25,6 +26,7 @@ from grokinterp.models import (
     read_by,
     weight_shapes,
 )
+from grokinterp.report import page
 from grokinterp.tasks import Task, make_task
 from grokinterp.training import TrainConfig, Trainer
 from test_foreign import stored
@@ -157,6 +159,41 @@ def test_a_view_counts_the_hooks_of_a_user():
     assert gi.view(model, ADDITION).logits.abs().max() == 0
 
 
+SMALL: dict[str, dict[str, object]] = {
+    "doshi": {"task.p": 23, "model.d_mlp": 150, "training.fraction": 0.7},
+    "concat_mlp": {"task.p": 23, "model.d_model": 32, "model.d_out": 32, "model.d_mlp": 64, "training.fraction": 0.8},
+    "chughtai_mlp": {"task.p": 23, "model.d_model": 32, "model.d_mlp": 64, "training.fraction": 0.7},
+}
+"""Overrides that make the three networks small, and quick to learn something of their task."""
+
+
+def small(preset: str) -> TrainConfig:
+    return TrainConfig.preset(
+        preset,
+        threads=1,
+        **SMALL[preset],
+        **{"training.steps": 300, "training.lr": 1e-2, "training.evaluate_every": 100, "snapshots.every": 150},
+    )
+
+
+@functools.cache
+def trained(preset: str) -> gi.View:
+    trainer = Trainer(small(preset))
+    *_, last = trainer
+    return gi.View.of_weights(trainer.task, trainer.config.model, last.weights, last.step, trainer.split)
+
+
+@pytest.mark.parametrize("preset", SMALL)
+def test_bare_weights_measure_as_the_hooked_network_does(preset):
+    view = trained(preset)
+    assert view._config is not None
+    hooked = gi.view(network(view._config, view.task, view.weights, torch.float64), view.task, split=view.split)
+    for name in ("loss", "accuracy", "neuron.explained_variance", "ipr.real", "logit_cosine", "ablation.mlp", "pruning.lowest_ipr"):
+        np.testing.assert_allclose(gi.measure(name, view), gi.measure(name, hooked), rtol=1e-6, atol=1e-9)
+    assert view.act_fn == hooked.act_fn
+    assert (view.n_layers, view.is_normalised) == (hooked.n_layers, hooked.is_normalised) == (1, False)
+
+
 def measured_or_reason(name: str, view: gi.View) -> str | None:
     options = {"keys": [1, 6]} if "keys" in inspect.signature(gi.MEASURES[name].function).parameters else {}
     try:
@@ -170,8 +207,9 @@ def measured_or_reason(name: str, view: gi.View) -> str | None:
 @pytest.mark.parametrize(
     "make",
     [lambda config=config: gi.view(network(config, ADDITION, random_weights(config)), ADDITION) for config in KINDS]
+    + [lambda preset=preset: trained(preset) for preset in SMALL]
     + [lambda: controls.gromov(13, 120)],
-    ids=[*map(name_of, KINDS), "gromov"],
+    ids=[*map(name_of, KINDS), *SMALL, "gromov"],
 )
 def test_every_measure_has_a_value_or_a_reason(make):
     view = make()
@@ -275,7 +313,12 @@ def doshis(p: int, d_mlp: int) -> dict[str, Tensor]:
 
 
 def chughtais(p: int, d_model: int, d_mlp: int) -> dict[str, Tensor]:
-    shapes = {"embed_a.W_E": (p, d_model), "embed_b.W_E": (p, d_model), "blocks.0.mlp.W_in": (2 * d_model, d_mlp), "unembed.W_U": (d_mlp, p)}
+    shapes = {
+        "embed_a.W_E": (p, d_model),
+        "embed_b.W_E": (p, d_model),
+        "blocks.0.mlp.W_in": (2 * d_model, d_mlp),
+        "unembed.W_U": (d_mlp, p),
+    }
     fans = {"blocks.0.mlp.W_in": 2 * d_model, "unembed.W_U": d_mlp}
     return {name: torch.randn(shape) / np.sqrt(fans.get(name, d_model)) for name, shape in shapes.items()}
 
@@ -366,3 +409,34 @@ def test_a_preset_of_a_transformer_becomes_one_of_a_perceptron_and_back():
         TrainConfig.preset("quick", **{"model.kind": "mlp", "model.n_heads": 2})
     with pytest.raises(ConfigError, match="did you mean 'mlp'"):
         TrainConfig.preset("quick", **{"model.kind": "mpl"})
+
+
+@pytest.mark.parametrize("preset", SMALL)
+def test_the_commands_train_resume_analyse_and_replay_it(preset, tmp_path, grokinterp):
+    out = tmp_path / "run"
+    flags = [f"--set={key}={value}" for key, value in {**SMALL[preset], "training.lr": 1e-2}.items()]
+    train = ["train", "modular_addition", "--preset", preset, "--threads", "1", *flags, "--set", "snapshots.every=40", "--out", out]
+    assert grokinterp(*train, "--set", "training.steps=80")[0] == 0
+    code, shown, _ = grokinterp(*train, "--set", "training.steps=80")
+    assert (code, gi.load_run(out).steps) == (0, sorted({0, *gi.load_run(out).steps, 40, 80}))
+    assert "a + b mod 23" in shown
+    code, shown, errors = grokinterp("analyze", out)
+    assert (code, errors) == (0, "")
+    assert "the network has no attention" in shown
+    assert ("Squared error" in shown) == (preset == "doshi")
+    assert grokinterp("replay", out)[0] == 0
+    assert preset in grokinterp("list", "presets")[1]
+
+
+@pytest.mark.parametrize("preset", SMALL)
+def test_no_panel_of_its_report_is_empty(preset, tmp_path):
+    report = gi.analyze(gi.train(small(preset), tmp_path, progress=False), with_replay=False)
+    panels = [panel for section in page._sections(report.analysis) for panel in section.panels]
+    assert "Pruned" in {panel.title for panel in panels}
+    for panel in panels:
+        assert panel.figure.data, panel.title
+        for trace in panel.figure.data:
+            sizes = [len(values) for values in (trace.x, getattr(trace, "z", None)) if values is not None]
+            assert all(sizes), panel.title
+    for section in page._sections(report.analysis):
+        assert section.panels or section.missing.startswith("Not shown: ")

@@ -99,4 +99,3 @@ def test_a_network_that_was_trained_on_clean_labels_keeps_its_sums_in_its_period
     view = gi.View.of_weights(trainer.task, trainer.config.model, last.weights, 150, trainer.split)
     curves = {name: gi.measure(f"pruning.{name}", view).sel(part="test", removed=150) for name in ("lowest_ipr", "highest_ipr", "random")}
     assert float(curves["lowest_ipr"]) > float(curves["random"]) > float(curves["highest_ipr"])
-

@@ -429,7 +429,10 @@ RESUMABLE = {
         "training.lr": 1e-2,
     },
     "perceptron": {"model": {"kind": "mlp", "embedding": "one_hot", "act_fn": "square", "d_mlp": 20}, "training.loss": "mse"},
-    "perceptron, biases, minibatch": {"model": {"kind": "mlp", "d_model": 8, "d_mlp": 20, "d_out": 6, "biases": True}, "training.batch_size": 5},
+    "perceptron, biases, minibatch": {
+        "model": {"kind": "mlp", "d_model": 8, "d_mlp": 20, "d_out": 6, "biases": True},
+        "training.batch_size": 5,
+    },
     "schedule": {"snapshots.every": 7, "snapshots.log": 5, "snapshots.at": [11]},
 }
 

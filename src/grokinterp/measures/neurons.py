@@ -37,7 +37,8 @@ def block_variance(view: View) -> tuple[Float64[Tensor, "freq d_mlp"], Float64[T
 def _at_twice_the_frequency(grid: Float64[Tensor, "m m d_mlp"]) -> Float64[Tensor, "freq d_mlp"]:
     """For each k the variance in waves of a alone and of b alone at 2k; nothing where that is a constant, or k itself."""
     m = len(grid)
-    alone = sum(fourier.by_frequency(fourier.transform(grid.mean(axis)).square()) for axis in (0, 1)) / m
+    of_b, of_a = (fourier.by_frequency(fourier.transform(grid.mean(axis)).square()) for axis in (0, 1))
+    alone = (of_a + of_b) / m
     k = torch.arange(1, fourier.n_frequencies(m) + 1)
     double = torch.minimum(2 * k % m, -2 * k % m)
     return torch.where(((double > 0) & (double != k))[:, None], alone[double - 1], 0.0)

@@ -230,7 +230,11 @@ def pruning(a: Analysis) -> go.Figure:
     parts = [str(part) for part in a.values["pruning.lowest_ipr"].coords["part"].values]
     drawn = [part for part in parts if part != "all"] or parts
     colours = {"train": TRAIN, "test": TEST, "all": PLAIN, "corrupted": KEY, "clean": "#2a9d8f"}
-    for name, words, dash in (("lowest_ipr", "lowest first", "solid"), ("random", "random", "dot"), ("highest_ipr", "highest first", "dash")):
+    for name, words, dash in (
+        ("lowest_ipr", "lowest first", "solid"),
+        ("random", "random", "dot"),
+        ("highest_ipr", "highest first", "dash"),
+    ):
         for part in drawn:
             curve = a.values[f"pruning.{name}"].sel(part=part)
             figure.add_scatter(

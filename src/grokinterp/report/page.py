@@ -106,7 +106,9 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     ]
     if a.run.config.training.loss == "mse" and "squared_error" in a.values:
         error = a.values["squared_error"]
-        found.append(("Squared error", ", ".join(f"{part} {number(float(error.sel(part=part)))}" for part in parts) + ", which was trained on"))
+        found.append(
+            ("Squared error", ", ".join(f"{part} {number(float(error.sel(part=part)))}" for part in parts) + ", which was trained on")
+        )
     if a.run.imported:
         found.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
     train, test = a.crossing("train_accuracy", 0.99), a.crossing("test_accuracy", 0.99)
