@@ -23,6 +23,7 @@ ON_THE_CLOCK = {
     # A real wave is e^{iwx} and e^{−iwx} in equal parts.
     "ipr.complex": 0.5,
     "ipr.neurons": [0.5] * D_MLP,
+    "ipr.half_spectrum": [1.0] * D_MLP,
     "ipr.real": 1.0,
 }
 
@@ -43,6 +44,7 @@ ON_A_RANDOM_NETWORK = {
     # A coefficient's power is exponentially distributed: Σ x² / (Σ x)² = 2 / 53 and 2 / 26, less a little.
     "ipr.complex": between(1.8 / 53, 2.2 / 53),
     "ipr.neurons": between(1 / 53, 0.1),
+    "ipr.half_spectrum": between(1 / 27, 0.2),
     "ipr.real": between(1.7 / 26, 2.2 / 26),
 }
 
@@ -87,6 +89,12 @@ def participation(column: np.ndarray, real: bool) -> float:
     return float((power**2).sum() / power.sum() ** 2)
 
 
+def half_participation(column: np.ndarray) -> float:
+    """The constant and the waves up to half the order, each with what numpy's rfft gives it."""
+    power = np.abs(np.fft.rfft(column)) ** 2
+    return float((power**2).sum() / power.sum() ** 2)
+
+
 def of_neurons(view, real: bool) -> np.ndarray:
     matrices = read_and_written(view)
     return np.array([np.mean([participation(x[:, i], real) for x in matrices]) for i in range(view.neurons.shape[1])])
@@ -101,6 +109,9 @@ SLOWLY = {
     "participation_ratio.W_L": lambda view: trace_ratio(w_l(view)),
     "ipr.complex": lambda view: of_neurons(view, real=False).mean(),
     "ipr.neurons": lambda view: of_neurons(view, real=False),
+    "ipr.half_spectrum": lambda view: [
+        np.mean([half_participation(x[:, i]) for x in read_and_written(view)]) for i in range(view.neurons.shape[1])
+    ],
     "ipr.real": lambda view: of_neurons(view, real=True).mean(),
 }
 

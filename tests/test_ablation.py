@@ -183,6 +183,22 @@ def perceptron(p: int = 7):
     return gi.view(network(config, task, weights), task)
 
 
+@pytest.mark.parametrize("d_out", [None, 6])
+@pytest.mark.parametrize("act_fn", ["relu", "square"])
+@pytest.mark.parametrize("what", ["neurons", "mlp", "blocks.0.mlp.hook_post"])
+def test_the_shortcut_of_a_perceptron_gives_what_the_network_gives(what, act_fn, d_out):
+    task, config = make_task("modular_addition", p=7), MLPConfig(d_model=8, d_mlp=16, act_fn=act_fn, d_out=d_out, biases="all")
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()}
+    view = gi.view(network(config, task, weights), task)
+    assert interventions._short(view) == {"blocks.0.mlp.hook_post", "blocks.0.hook_mlp_out"}
+    largest = float(view.logits.abs().max())
+    for how in HOWS:
+        for short, passed in logits_by_both_routes(view, what, how):
+            torch.testing.assert_close(short, passed, rtol=0, atol=1e-12 * largest)
+            assert not torch.allclose(short, view.logits, atol=1e-6 * largest)
+
+
 def test_a_perceptron_has_neurons_and_nothing_to_skip():
     view = perceptron()
     guess = ablate(view, "mlp", how="zero")

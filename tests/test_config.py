@@ -286,7 +286,9 @@ def test_an_unknown_key_is_refused_with_the_nearest(key, says):
 def test_an_unknown_preset_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match=r"^unknown preset 'quik'; did you mean 'quick'\?$"):
         TrainConfig.preset("quik")
-    with pytest.raises(ConfigError, match=r"^unknown preset 'zebra'; known: fast113, grokking_demo, nanda, quick$"):
+    with pytest.raises(
+        ConfigError, match=r"^unknown preset 'zebra'; known: chughtai_mlp, concat_mlp, doshi, fast113, grokking_demo, nanda, quick$"
+    ):
         TrainConfig.preset("zebra")
 
 

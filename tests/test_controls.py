@@ -57,13 +57,14 @@ def test_gromov_s_network_comes_nearer_to_its_formula_with_more_neurons():
     assert errors[1] < 0.1 * scale
 
 
-def test_gromov_s_network_uses_every_frequency_alike_and_neurons_have_a_second_harmonic():
+def test_gromov_s_network_uses_every_frequency_alike_and_its_neurons_are_of_one_frequency_each():
     view = controls.gromov(13, 600)
     cosine = gi.measure("logit_cosine", view)
     assert float(cosine.std() / cosine.mean()) < 0.02
     assert gi.measure("logit_fve.centred", view) > 0.9
-    # (x + y)² = x²/2-waves at 2k, and the product 2xy: 4/5 of the variance is at k.
-    np.testing.assert_allclose(gi.measure("neuron.explained_variance", view), 0.8)
+    # (x + y)² has the product 2xy at k, 4/5 of the variance, and x² and y², which are waves at 2k: squares of one frequency all the same.
+    np.testing.assert_allclose(gi.measure("neuron.explained_variance", view), 1)
+    assert gi.measure("neuron.single_frequency_share", view) == 1
     np.testing.assert_array_equal(gi.measure("neuron.frequency", view), 1 + np.arange(600) % 6)
 
 

@@ -62,6 +62,15 @@ def test_each_is_byte_for_byte_the_run_that_it_is_alone(tmp_path):
         assert contents(run.path) == alone(run.config, tmp_path / run.path.name)
 
 
+def test_so_are_multilayer_perceptrons(tmp_path):
+    configs = [tiny(seed=seed, **{"model.kind": "mlp", "model.embedding": "one_hot", "monitor": ["ipr.complex"]}) for seed in SEEDS]
+    interrupted(configs[1], tmp_path / "many" / "seed_1", 10)
+    for run in gi.train_many(configs, tmp_path / "many", workers=2):
+        assert contents(run.path) == alone(run.config, tmp_path / run.path.name)
+        assert set(run.state_dict(-1)) == {"blocks.0.mlp.W_in", "unembed.W_U"}
+        assert run.history["ipr.complex"].notna().all()
+
+
 def test_those_that_are_finished_are_not_trained_again(tmp_path, no_process):
     configs = {name: tiny(seed=seed) for seed, name in enumerate(["one", "another"])}
     for name, config in configs.items():
@@ -182,10 +191,10 @@ def test_nothing_begins_where_something_is_wrong_with_one(tmp_path, no_process):
         ([good, tiny(seed=1)], tmp_path / "other", NotARun, "seed_1 is not empty and holds no run .thesis.tex is there"),
         ({"run": tiny(seed=1)}, tmp_path, ConfigError, "run holds a run of another configuration: seed is 0 there and 1 here"),
         (
-            [tiny(seed=1), gi.TrainConfig.make({"model": {"kind": "mlp"}})],
+            [tiny(seed=1), tiny(**{"task.p": 2, "training.fraction": 0.1})],
             out,
             ConfigError,
-            "mlp networks are imported and analysed here, not trained",
+            "0.1 of 4 examples leaves 0 to train on",
         ),
     ]
     for configs, where, error, says in refused:

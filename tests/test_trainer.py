@@ -333,6 +333,9 @@ PAPER = {"d_model": 128, "n_heads": 4, "d_mlp": 512}
         {"task.p": 41, "model": PAPER, "training.clip": 0.01},
         {"task.p": 23, "model": {"d_model": 50, "n_heads": 5, "d_mlp": 90, "normalization": "LN", "train_biases": "all", "n_layers": 2}},
         {"task.p": 31, "model": {"d_model": 16, "n_heads": 1, "d_mlp": 90}, "training.batch_size": 7, "training.dtype": "float64"},
+        {"task.p": 59, "model": {"kind": "mlp", "embedding": "one_hot", "act_fn": "square", "d_mlp": 200}, "training.loss": "mse"},
+        {"task.p": 59, "model": {"kind": "mlp", "embedding": "shared", "d_model": 50, "d_mlp": 90, "d_out": 30, "biases": "in"}},
+        {"task.p": 41, "model": {"kind": "mlp", "d_model": 50, "d_mlp": 90}, "training.batch_size": 100, "training.clip": 0.01},
         pytest.param({"task.p": 113, "model": PAPER}, marks=pytest.mark.slow),
         pytest.param({"task.p": 97, "model": PAPER, "training.batch_size": 512, "training.clip": 0.01}, marks=pytest.mark.slow),
     ],
@@ -424,6 +427,11 @@ RESUMABLE = {
         "training.batch_size": 10,
         "training.steps": 200,
         "training.lr": 1e-2,
+    },
+    "perceptron": {"model": {"kind": "mlp", "embedding": "one_hot", "act_fn": "square", "d_mlp": 20}, "training.loss": "mse"},
+    "perceptron, biases, minibatch": {
+        "model": {"kind": "mlp", "d_model": 8, "d_mlp": 20, "d_out": 6, "biases": True},
+        "training.batch_size": 5,
     },
     "schedule": {"snapshots.every": 7, "snapshots.log": 5, "snapshots.at": [11]},
 }

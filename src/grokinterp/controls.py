@@ -9,6 +9,7 @@ The built networks add mod p. Three compute with frequencies, two of them with t
     gromov     no attention and no embedding: every neuron squares the sum of a wave of a and a wave of b of one frequency, with
                random phases; all frequencies are used alike. The more neurons, the more nearly
                logits = scale (p [c = a + b] − 1) / (p − 1)                   (Gromov 2023)
+               It can be given neurons that memorise a wrong answer to some pairs, as networks do that learn from noisy labels.
 
 Two have no frequency at all: a neuron for every pair, as a table has a row.
 
@@ -115,7 +116,7 @@ def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0) -> View:
 
 
 @functools.cache
-def gromov(p: int, d_mlp: int, scale: float = 20.0, seed: int = 0) -> View:
+def gromov(p: int, d_mlp: int, scale: float = 20.0, seed: int = 0, memorised: int = 0) -> View:
     """Gromov's analytic solution, for odd p: neuron u has the frequency σ(u) and two random phases,
 
     W_in = A cos(w_σ a + φ_a), A cos(w_σ b + φ_b) and W_U = A cos(w_σ c − φ_a − φ_b).
@@ -123,17 +124,24 @@ def gromov(p: int, d_mlp: int, scale: float = 20.0, seed: int = 0) -> View:
     Of (x + y)², the product 2xy has the wave w_σ(a + b) + φ_a + φ_b, in phase with the readout; all else has phases that cancel over many
     neurons, as 1/√d_mlp. The published A = (2/N)^(-1/3) is for logits divided by N²; here A³ = 2 scale / N, N = d_mlp.
     Frequencies follow one another, so that all are equally frequent where floor(p/2) divides d_mlp.
+
+    With `memorised` (up to p) pairs, two more neurons for each of them add 2 scale to a wrong answer at the pair (i, 2i), and nothing
+    anywhere else: ([a = i] + [b = 2i])² − ([a = i] − [b = 2i])² = 4 [a = i][b = 2i]. The answer is the right one and 1 more.
     """
     task = make_task("modular_addition", p=p)
-    config = MLPConfig(embedding="one_hot", act_fn="square", d_mlp=d_mlp)
+    config = MLPConfig(embedding="one_hot", act_fn="square", d_mlp=d_mlp + 2 * memorised)
     weights = _zeros(config, task)
     generator = torch.Generator().manual_seed(seed)
     phase_a, phase_b = 2 * math.pi * torch.rand(2, d_mlp, generator=generator, dtype=torch.float64)
     angle = 2 * math.pi / p * (torch.arange(p)[:, None] * (1 + torch.arange(d_mlp) % (p // 2)) % p).double()
     size = (2 * scale / d_mlp) ** (1 / 3)
     w_in = weights["blocks.0.mlp.W_in"].chunk(2)
-    w_in[0][:p], w_in[1][:p] = size * (angle + phase_a).cos(), size * (angle + phase_b).cos()
-    weights["unembed.W_U"][:, :p] = size * (angle + phase_a + phase_b).cos().T
+    w_in[0][:p, :d_mlp], w_in[1][:p, :d_mlp] = size * (angle + phase_a).cos(), size * (angle + phase_b).cos()
+    weights["unembed.W_U"][:d_mlp, :p] = size * (angle + phase_a + phase_b).cos().T
+    a = torch.arange(memorised)
+    for sign, neuron in ((1, d_mlp + 2 * a), (-1, d_mlp + 2 * a + 1)):
+        w_in[0][a, neuron], w_in[1][2 * a % p, neuron] = 1, sign
+        weights["unembed.W_U"][neuron, (3 * a + 1) % p] = sign * scale / 2
     return _seen(config, task, weights)
 
 

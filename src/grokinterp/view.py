@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from .errors import NotApplicable, UsageError
-from .models import ModelConfig, at_answer, fits, in_float64, network, weight_shapes
+from .models import ModelConfig, at_answer, fits, in_float64, network, read_by, weight_shapes
 from .tasks import Circle, Split, Task, labels
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ class View:
     @lazy
     def _at_answer(self) -> dict[str, Float64[Tensor, "n ..."]]:
         """Logits, and what the last position attends to and computes in every layer, from one pass over the table."""
-        if isinstance(self._config, ModelConfig):
-            return at_answer(self.weights, self.task.inputs, self._config)
+        if self._config is not None:
+            return at_answer(self.weights, read_by(self._config, self.task), self._config)
         return self.activations(
             [f"blocks.{layer}.{hook}" for layer in range(self.n_layers) for hook in ("attn.hook_pattern", "mlp.hook_post")]
         )
@@ -160,13 +160,18 @@ class View:
     @property
     def is_normalised(self) -> bool:
         """Whether what leaves the last layer is normalised before it is unembedded."""
-        if isinstance(self._config, ModelConfig):
-            return self._config.normalization != "none"
+        if self._config is not None:
+            return isinstance(self._config, ModelConfig) and self._config.normalization != "none"
         return getattr(self.model.cfg, "normalization_type", None) is not None
 
     @property
+    def act_fn(self) -> str:
+        """The nonlinearity of the neurons: "relu", "gelu", "square" and so on."""
+        return str(self._config.act_fn if self._config is not None else self.model.cfg.act_fn)
+
+    @property
     def n_layers(self) -> int:
-        return self._config.n_layers if isinstance(self._config, ModelConfig) else int(self.model.cfg.n_layers)
+        return self._config.n_layers if self._config is not None else int(self.model.cfg.n_layers)
 
     @lazy
     def logits(self) -> Float64[Tensor, "n answers"]:

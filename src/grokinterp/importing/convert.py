@@ -126,7 +126,8 @@ def convert(layout: Layout, state: Mapping[str, Tensor], content: Any, settings:
             assumed += ["no normalisation (there are no weights of one)"] if facts["normalization"] == "none" else []
     else:
         facts = {key: sizes[key] for key in ("d_model", "d_mlp", "d_out") if key in sizes} | facts
-        facts["biases"] = any(map(is_bias, weights))
+        biases = {name for name in weights if is_bias(name)}
+        facts["biases"] = "none" if not biases else "in" if biases == {"blocks.0.mlp.b_in"} else "all"
     _check_sizes(settings, facts, sizes)
     try:
         model = network_config({"kind": layout.kind, **facts, "d_vocab_out": sizes["out"]})

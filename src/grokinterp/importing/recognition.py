@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from ..errors import UsageError
-from ..models import ModelConfig, NetworkConfig, Weights, answer_logits, network, weight_shapes
+from ..models import NetworkConfig, Weights, answer_logits, read_by, weight_shapes
 from ..tasks import TASKS, Task, groups, make_task, task_parameters
 from ..training import cross_entropy
 from .convert import Converted, DoesNotFit, completed, convert, first, state_dicts
@@ -250,9 +250,7 @@ def logits_of(model: NetworkConfig, task: Task, weights: Weights) -> Float64[Ten
     """The logits at the answer position over the whole table; biases that are missing are 0."""
     doubled = {name: weight.double() for name, weight in completed(weights, weight_shapes(model, task)).items()}
     with torch.no_grad(), _one_thread():
-        if isinstance(model, ModelConfig):
-            return torch.cat([answer_logits(doubled, tokens, model) for tokens in task.inputs.split(_CHUNK)])
-        return network(model, task, doubled, torch.float64)(task.inputs)[:, -1]
+        return torch.cat([answer_logits(doubled, tokens, model) for tokens in read_by(model, task).split(_CHUNK)])
 
 
 @contextmanager

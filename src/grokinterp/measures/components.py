@@ -80,9 +80,14 @@ def _by_cluster(view: View) -> torch.Tensor:
     """For each frequency: the loss without its neurons, and mean and deviation of that without as many random ones."""
     share, frequency = neuron_power(view).max(0)
     rows = torch.tensor([float(view.loss().mean()), float(view.loss().mean()), 0.0], dtype=torch.float64).repeat(n_frequencies(view.m), 1)
+    controls: dict[int, tuple[float, float]] = {}
+    """By the number of neurons: as many random ones are the same, whatever frequency they are the control of."""
     for i in frequency[share > EXPLAINED].unique().tolist():
-        ablation = ablate(view, "neurons", ((frequency == i) & (share > EXPLAINED)).nonzero().flatten().tolist(), draws=2 * DRAWS)
-        rows[i] = torch.tensor([ablation.after.loss["all"], *ablation.control_loss()], dtype=torch.float64)
+        members = ((frequency == i) & (share > EXPLAINED)).nonzero().flatten().tolist()
+        ablation = ablate(view, "neurons", members, draws=0 if len(members) in controls else 2 * DRAWS)
+        if ablation.controls:
+            controls[len(members)] = ablation.control_loss()
+        rows[i] = torch.tensor([ablation.after.loss["all"], *controls[len(members)]], dtype=torch.float64)
     return rows
 
 

@@ -131,10 +131,12 @@ def _short(view: View) -> frozenset[str]:
     layer, points = f"blocks.{view.n_layers - 1}.", view.model.hook_dict
     # A user's hook may look at the whole batch: then examples cannot be run by the handful.
     users = any(not handle.is_permanent for point in points.values() for handle in point.fwd_hooks)
-    if users or not {layer + name for name in ("attn.W_O", "mlp.W_in", "mlp.W_out")} <= view.weights.keys():
+    if users or layer + "mlp.W_in" not in view.weights:
         return frozenset()
     rows, generator = torch.arange(min(PROBED, view.task.n_inputs)), torch.Generator().manual_seed(0)
-    hooks = {"attn.hook_z", "hook_attn_out", "hook_resid_mid", "mlp.hook_post", "hook_mlp_out", "hook_resid_post"}
+    hooks = {"mlp.hook_post", "hook_mlp_out"}
+    if layer + "attn.W_O" in view.weights:
+        hooks |= {"attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_resid_post"}
     for name in sorted(layer + hook for hook in hooks):
         here = recorded(view, layer + "hook_resid_mid" if name.endswith("hook_resid_post") else name)[: len(rows)]
         added = torch.randn(here.shape, generator=generator, dtype=here.dtype) * (1 + here.abs().mean())
@@ -153,19 +155,20 @@ def _short(view: View) -> frozenset[str]:
 def _tail(
     view: View, added: dict[str, Float64[Tensor, "rows entries"]], rows: slice, entries: Int[Tensor, "entries"] | None = None
 ) -> Float64[Tensor, "rows classes"]:
-    """Logits with something added at hooks of the last layer, where rectified linear units without normalisation follow.
+    """Logits with something added at hooks of the last layer, where nothing is normalised, and rectified linear units follow what comes
+    before neurons. A multilayer perceptron is a layer without attention, and may have no W_out.
 
     A tenth of the work of a pass: one position, one layer, nothing before the change. What is added is flat, and given for some
     entries alone where they are named.
     """
     layer = f"blocks.{view.n_layers - 1}."
-    w = {name: view.weights[layer + name].cpu() for name in ("attn.W_O", "mlp.W_in", "mlp.W_out")}
-    to_stream = to_mlp = torch.zeros(1, w["mlp.W_in"].shape[0], dtype=torch.float64)
+    unembed = view.weights["unembed.W_U"].cpu()
+    w = {name: view.weights[layer + name].cpu() for name in ("attn.W_O", "mlp.W_in", "mlp.W_out") if layer + name in view.weights}
+    to_stream = to_mlp = torch.zeros(1, len(unembed), dtype=torch.float64)
     for name, x in added.items():
         hook = name.removeprefix(layer)
-        matrix = {"attn.hook_z": w["attn.W_O"].flatten(0, 1), "mlp.hook_post": w["mlp.W_out"]}.get(
-            hook, torch.eye(len(w["mlp.W_in"])).double()
-        )
+        weight = w.get({"attn.hook_z": "attn.W_O", "mlp.hook_post": "mlp.W_out"}.get(hook, ""))
+        matrix = torch.eye(len(unembed), dtype=torch.float64) if weight is None else weight.flatten(0, -2)
         x = x @ (matrix if entries is None else matrix[entries])
         to_stream = to_stream + x
         if hook in ("attn.hook_z", "hook_attn_out", "hook_resid_mid"):
@@ -173,4 +176,4 @@ def _tail(
     if len(to_mlp) > 1:
         neurons = torch.addmm(recorded(view, layer + "mlp.hook_pre")[rows], to_mlp, w["mlp.W_in"]).relu_()
         to_stream = torch.addmm(to_stream, neurons.sub_(view.neurons[rows]), w["mlp.W_out"])
-    return torch.addmm(recorded(view, "logits")[rows], to_stream, view.weights["unembed.W_U"].cpu())
+    return torch.addmm(recorded(view, "logits")[rows], to_stream, unembed)

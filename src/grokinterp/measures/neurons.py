@@ -19,18 +19,34 @@ EXPLAINED = 0.85
 def block_variance(view: View) -> tuple[Float64[Tensor, "freq d_mlp"], Float64[Tensor, "d_mlp"]]:
     """Variance of each neuron over the table in the 3 x 3 block of each frequency, and all of it; 0 for a neuron that never changes.
 
+    The square of a wave of a and one of b, both of frequency k, has waves of a alone and of b alone at 2k, a fifth of its variance in
+    Gromov's network: where neurons are squares these count as of k.
+
     Raises:
         NotApplicable: the network has no MLP, or the examples fill no grid of residues.
     """
     grid = view.grid(view.neurons)
     of_frequency, whole = (power / view.m**2 for power in fourier.block_variance(grid))
+    if view.act_fn == "square":
+        of_frequency = of_frequency + _at_twice_the_frequency(grid)
     # A neuron that is constant up to rounding has no frequency.
     varies = whole > 1e-20 * grid[0, 0].square()
     return torch.where(varies, of_frequency, 0.0), torch.where(varies, whole, 0.0)
 
 
+def _at_twice_the_frequency(grid: Float64[Tensor, "m m d_mlp"]) -> Float64[Tensor, "freq d_mlp"]:
+    """For each k the variance in waves of a alone and of b alone at 2k; nothing where that is a constant, or k itself."""
+    m = len(grid)
+    of_b, of_a = (fourier.by_frequency(fourier.transform(grid.mean(axis)).square()) for axis in (0, 1))
+    alone = (of_a + of_b) / m
+    k = torch.arange(1, fourier.n_frequencies(m) + 1)
+    double = torch.minimum(2 * k % m, -2 * k % m)
+    return torch.where(((double > 0) & (double != k))[:, None], alone[double - 1], 0.0)
+
+
 def neuron_power(view: View) -> Float64[Tensor, "freq d_mlp"]:
-    """Share of each neuron's variance over the table in the 3 x 3 block of each frequency; 0 for a neuron that never changes.
+    """Share of each neuron's variance over the table in the 3 x 3 block of each frequency (of squares, with the waves at twice that);
+    0 for a neuron that never changes.
 
     Raises:
         NotApplicable: the network has no MLP, or the examples fill no grid of residues.
@@ -47,7 +63,10 @@ def neuron_frequency(view: View) -> Value:
 
 @measure("neuron.explained_variance", unit="1", ref="Nanda et al. 2023, section 4.2")
 def neuron_explained_variance(view: View) -> Value:
-    """Share of each neuron's variance over the table that the 3 x 3 block of its frequency explains; a dead neuron has 0."""
+    """Share of each neuron's variance over the table that the 3 x 3 block of its frequency explains; a dead neuron has 0.
+
+    Where neurons are squares, waves of a alone and of b alone at twice the frequency belong to it too, as the square makes them.
+    """
     return _per_neuron(neuron_power(view).max(0).values)
 
 
@@ -91,8 +110,8 @@ def share(part: Float64[Tensor, "*shape"], rest: Float64[Tensor, "*shape"]) -> F
 
 def _on(view: View) -> Float64[Tensor, "n d_mlp"]:
     neurons = view.neurons
-    if (activation := view.model.cfg.act_fn) != "relu":
-        raise NotApplicable(f"a neuron is never off where the activation is {activation}, only where it is relu")
+    if view.act_fn != "relu":
+        raise NotApplicable(f"a neuron is never off where the activation is {view.act_fn}, only where it is relu")
     return (neurons > 0).double()
 
 

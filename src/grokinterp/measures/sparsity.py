@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..fourier import by_frequency, transform
 from ..view import View
-from .base import Value, array, measure
+from .base import Value, array, measure, once_per_view
 from .embedding import frequency_power, gini
 
 
@@ -77,6 +77,17 @@ def ipr_of_neurons(view: View) -> Value:
     return array(values, "neuron", neuron=list(range(len(values))))
 
 
+@measure("ipr.half_spectrum", unit="1", ref="released code of Doshi et al. 2024 (arXiv 2310.13061): rfft, r = 2")
+def ipr_of_half_spectrum(view: View) -> Value:
+    """Inverse participation ratio of each neuron as the released code takes it: over the constant and the waves k = 1 .. m / 2.
+
+    A wave is one coefficient of this half of the spectrum, and the constant another: 1 for a neuron of one frequency, and for a constant
+    one too. Mean over what a neuron reads of a, of b, and writes; about 4 / m is chance.
+    """
+    values = half_spectrum_participation(view)
+    return array(values, "neuron", neuron=list(range(len(values))))
+
+
 @measure("ipr.real", unit="1", ref="arXiv 2602.16849: Σ A⁴ / (Σ A²)², A_k² = c_k² + s_k²")
 def ipr_real(view: View) -> Value:
     """Inverse participation ratio of the amplitudes of the frequencies, without the constant: 1 where every neuron has one frequency.
@@ -88,6 +99,16 @@ def ipr_real(view: View) -> Value:
 
 def _per_neuron_complex(view: View) -> Float64[Tensor, "d_mlp"]:
     return _participation(torch.fft.fft(_neuron_weights(view), dim=0).abs().square()).mean(0)
+
+
+@once_per_view
+def half_spectrum_participation(view: View) -> Float64[Tensor, "d_mlp"]:
+    """The values of `ipr.half_spectrum`.
+
+    Raises:
+        NotApplicable: there is no MLP, or the elements stand on no cyclic group.
+    """
+    return _participation(torch.fft.rfft(_neuron_weights(view), dim=0).abs().square()).mean(0)
 
 
 def _participation(power: Float64[Tensor, "freq *rest"]) -> Float64[Tensor, "*rest"]:

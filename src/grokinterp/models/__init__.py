@@ -4,10 +4,19 @@ from typing import TYPE_CHECKING
 
 from .answers import at_answer
 from .folded import Folded, Folding, Jobs, Tables, one_after_the_other
-from .forward import answer_logits
-from .hooked_transformer import ModelConfig, Weights, fits, hooked_transformer, in_float64, initial_weights, is_bias, trained
+from .hooked_transformer import ModelConfig, Weights, fits, hooked_transformer, in_float64, is_bias
 from .mlp import MLPConfig
-from .network import NetworkConfig, network, network_config, weight_shapes
+from .network import (
+    NetworkConfig,
+    answer_logits,
+    for_kind,
+    initial_weights,
+    network,
+    network_config,
+    read_by,
+    trained,
+    weight_shapes,
+)
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache as ActivationCache
@@ -26,6 +35,7 @@ __all__ = [
     "answer_logits",
     "at_answer",
     "fits",
+    "for_kind",
     "hooked_transformer",
     "in_float64",
     "initial_weights",
@@ -33,6 +43,7 @@ __all__ = [
     "network",
     "network_config",
     "one_after_the_other",
+    "read_by",
     "trained",
     "weight_shapes",
 ]

@@ -1,6 +1,6 @@
 """What a network without hooks computes at the answer position of every example: logits, patterns and neurons. No autograd.
 
-What a HookedTransformer gives, by a shorter way: through the folded tables where a network can be folded, else by the plain forward.
+What the hooked network gives, by a shorter way: through the folded tables where a transformer can be folded, else by the plain forward.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .folded import Folded, Folding
-from .forward import answer_logits
 from .hooked_transformer import ModelConfig, Weights
+from .network import NetworkConfig, answer_logits
 
 _TOGETHER = 384
 """Examples that are computed at a time: what they need stays in the processor's cache."""
 
 
-def at_answer(weights: Weights, tokens: Int[Tensor, "n pos"], config: ModelConfig) -> dict[str, Float[Tensor, "n ..."]]:
-    """What a HookedTransformer without hooks computes at the last position: `logits`, and under the names of their hooks the patterns
-    (with that position as query) and the activations of the neurons of every layer."""
+def at_answer(weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkConfig) -> dict[str, Float[Tensor, "n ..."]]:
+    """What a network without a user's hooks computes at the last position: `logits`, and under the names of their hooks the patterns
+    (with that position as query) and the activations of the neurons of every layer. The tokens are those that `read_by` gives."""
     with torch.no_grad():
-        if Folding.takes(tokens, config):
+        if isinstance(config, ModelConfig) and Folding.takes(tokens, config):
             d_vocab, n_classes = len(weights["embed.W_E"]), weights["unembed.W_U"].shape[1]
             return _folded(weights, Folding(tokens, d_vocab, n_classes, config))
         return _plain(weights, tokens, config)
 
 
-def _plain(weights: Weights, tokens: Int[Tensor, "n pos"], config: ModelConfig) -> dict[str, Float[Tensor, "n ..."]]:
+def _plain(weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkConfig) -> dict[str, Float[Tensor, "n ..."]]:
     found: dict[str, list[Tensor]] = {}
     for some in tokens.split(_TOGETHER):
         seen: dict[str, Tensor] = {}

@@ -21,7 +21,7 @@ from .hooked_transformer import ModelConfig, Weights
 _EPS = 1e-5  # TransformerLens's default
 
 
-def answer_logits(
+def transformer_logits(
     weights: Weights, tokens: Int[Tensor, "n pos"], config: ModelConfig, seen: dict[str, Tensor] | None = None
 ) -> Float[Tensor, "n classes"]:
     """Logits at the last position of each example, differentiable in `weights`.

@@ -105,12 +105,12 @@ def is_bias(name: str) -> bool:
     return last == "b" or last.startswith("b_")
 
 
-def trained(config: ModelConfig, name: str) -> bool:
+def trained_in_transformer(config: ModelConfig, name: str) -> bool:
     """Whether the parameter of that name is trained."""
     return not is_bias(name) or config.train_biases == "all" or (config.train_biases == "mlp" and ".mlp." in name)
 
 
-def initial_weights(config: ModelConfig, task: Task, seed: int) -> Weights:
+def initial_transformer_weights(config: ModelConfig, task: Task, seed: int) -> Weights:
     """Fresh float32 weights on the CPU, from a generator of their own.
 
     `nanda`: N(0, 1) / sqrt(d_model), W_U / sqrt(number of logits); drawn in the order and the orientation of the released code
@@ -188,7 +188,7 @@ def hooked_transformer(config: ModelConfig, task: Task, weights: Weights, dtype:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
-            parameter.requires_grad_(trained(config, name))
+            parameter.requires_grad_(trained_in_transformer(config, name))
     if config.attention_mixing != 1:
         _mix_patterns(model, config.attention_mixing, causal=config.attention_dir == "causal")
     return model.eval()

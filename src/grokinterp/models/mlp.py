@@ -2,19 +2,25 @@
 
     Chughtai et al. 2023 (arXiv 2302.03025)   an embedding for each operand, no W_out:  logits = relu([x W_x ; y W_y] W_in) W_U
     Gromov 2023 (arXiv 2301.02679)            one-hot operands, squared activation:     logits = (W_in[:p][a] + W_in[p:][b])² W_U
+    seiferfl/neural-circuit-lab (SimpleMLP)   one embedding, W_out and no skip:         logits = relu([x W_E ; y W_E] W_in + b_in) W_out W_U
 
 Weights and hooks carry the names that TransformerLens gives to their counterparts, and activations have a position axis of size 1
 where a transformer has one per token, so that everything which looks at `blocks.0.mlp.hook_post` looks at these too.
+
+What comes before the nonlinearity is a sum of what the two operands add, each a row of its table: `mlp_logits` folds these tables from
+the weights and gathers, which is exact and takes no product of all examples with W_in.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,6 +32,11 @@ if TYPE_CHECKING:
     from transformer_lens.hook_points import HookedRootModule
 
 Embedding = Literal["separate", "shared", "one_hot"]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "square": torch.square}
+
+
+def _biases(value: object) -> object:
+    return {True: "all", False: "none"}[value] if isinstance(value, bool) else value
 
 
 class MLPConfig(Frozen):
@@ -40,7 +51,13 @@ class MLPConfig(Frozen):
     act_fn: Literal["relu", "gelu", "square"] = "relu"
     d_out: Width | None = None
     """The width between W_out and W_U; absent: the neurons are unembedded directly, without a W_out."""
-    biases: bool = False
+    biases: Annotated[Literal["none", "in", "all"], BeforeValidator(_biases)] = "none"
+    """Which biases there are, all of them trained; `in`: that of the neurons alone."""
+    init: Literal["fan_in", "nanda", "gromov"] = "fan_in"
+    """`fan_in`: N(0, 1 / rows) for every matrix, W_E N(0, 1 / d_model) (Chughtai et al. 2023); `nanda`: the same, but W_out N(0, 1 / d_out)
+    and W_U N(0, 1 / number of logits), as Nanda et al. 2023 draw their transformers; `gromov`: standard deviation ½ (2 d_mlp)^(-1/3)."""
+    init_scale: float = Field(1.0, gt=0, le=1e6)
+    """Every initial weight is multiplied by this."""
     d_vocab_out: Width | None = None
     """The number of logits; absent: one for each answer."""
 
@@ -66,16 +83,77 @@ def mlp_shapes(config: MLPConfig, task: Task) -> dict[str, tuple[int, ...]]:
     }
     shapes = dict(embeddings[config.embedding])
     shapes["blocks.0.mlp.W_in"] = (2 * (task.d_vocab if config.embedding == "one_hot" else d), d_mlp)
-    if config.biases:
+    if config.biases != "none":
         shapes["blocks.0.mlp.b_in"] = (d_mlp,)
     if config.d_out:
         shapes["blocks.0.mlp.W_out"] = (d_mlp, config.d_out)
-        if config.biases:
+        if config.biases == "all":
             shapes["blocks.0.mlp.b_out"] = (config.d_out,)
     shapes["unembed.W_U"] = (config.d_out or d_mlp, n_logits)
-    if config.biases:
+    if config.biases == "all":
         shapes["unembed.b_U"] = (n_logits,)
     return shapes
+
+
+def initial_mlp_weights(config: MLPConfig, task: Task, seed: int) -> Weights:
+    """Fresh float32 weights on the CPU, from a generator of their own; biases are 0.
+
+    They are drawn in the order and the orientation of the code that each recipe is from (for `nanda` that of SimpleMLP), so that a seed
+    gives the very weights that it gives there after `torch.manual_seed(seed)`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shapes = mlp_shapes(config, task)
+    if config.init == "gromov":
+        # torch.nn.Linear draws weights of its own first, all of which are drawn anew.
+        torch.empty(sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2)).uniform_(generator=generator)
+    weights: Weights = {}
+    for name, shape in shapes.items():
+        last = name.rsplit(".", 1)[-1]
+        if len(shape) == 1:
+            weights[name] = torch.zeros(shape)
+            continue
+        if config.init == "gromov":
+            drawn = torch.randn(shape[::-1], generator=generator, dtype=torch.float32).T * (0.5 / (2 * config.d_mlp) ** (1 / 3))
+        elif config.init == "nanda":
+            across = last in ("W_E", "W_in", "W_out")
+            drawn = torch.randn(shape[::-1] if across else shape, generator=generator, dtype=torch.float32)
+            drawn = (drawn.T if across else drawn) / math.sqrt(shape[0] if last == "W_in" else shape[1])
+        else:
+            drawn = torch.randn(shape, generator=generator, dtype=torch.float32) / math.sqrt(shape[1] if last == "W_E" else shape[0])
+        weights[name] = (drawn * config.init_scale if config.init_scale != 1 else drawn).contiguous()
+    return weights
+
+
+def operands(task: Task) -> Int[Tensor, "n 2"]:
+    """The tokens of a and of b of every example, in table order: all that a multilayer perceptron reads."""
+    return task.inputs[:, [task.tokens.words.index(word) for word in "ab"]]
+
+
+def mlp_logits(
+    weights: Weights, tokens: Int[Tensor, "n 2"], config: MLPConfig, seen: dict[str, Tensor] | None = None
+) -> Float[Tensor, "n classes"]:
+    """Logits for pairs of operands, exactly those of the hooked network and differentiable in `weights`.
+
+    The activations of the neurons are put into `seen` under the name of their hook.
+    """
+    w_in = weights["blocks.0.mlp.W_in"]
+    if config.embedding == "one_hot":
+        of_a, of_b = w_in.chunk(2)
+    else:
+        names = ["embed"] * 2 if config.embedding == "shared" else ["embed_a", "embed_b"]
+        of_a, of_b = (weights[f"{name}.W_E"] @ half for name, half in zip(names, w_in.chunk(2), strict=True))
+    before = F.embedding(tokens[:, 0], of_a) + F.embedding(tokens[:, 1], of_b)
+    if config.biases != "none":
+        before = before + weights["blocks.0.mlp.b_in"]
+    neurons = out = ACTIVATIONS[config.act_fn](before)
+    if seen is not None:
+        seen["blocks.0.mlp.hook_post"] = neurons
+    if config.d_out:
+        out = out @ weights["blocks.0.mlp.W_out"]
+        if config.biases == "all":
+            out = out + weights["blocks.0.mlp.b_out"]
+    logits = out @ weights["unembed.W_U"]
+    return logits + weights["unembed.b_U"] if config.biases == "all" else logits
 
 
 def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedRootModule:
@@ -89,7 +167,6 @@ def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dty
         from transformer_lens import HookedRootModule
         from transformer_lens.hook_points import HookPoint
 
-    activation: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "square": torch.square}
     at_a, at_b = (task.tokens.words.index(word) for word in "ab")
 
     class Parameters(torch.nn.Module):
@@ -139,14 +216,14 @@ def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dty
                 tables = [self.embed.W_E] * 2 if config.embedding == "shared" else [self.embed_a.W_E, self.embed_b.W_E]
                 embedded = torch.cat([F.embedding(x, table) for x, table in zip((a, b), tables, strict=True)], dim=1)
                 before = self.hook_embed(embedded[:, None]) @ mlp.W_in
-            if config.biases:
+            if config.biases != "none":
                 before = before + mlp.b_in
-            neurons = mlp.hook_post(activation[config.act_fn](mlp.hook_pre(before)))
+            neurons = mlp.hook_post(ACTIVATIONS[config.act_fn](mlp.hook_pre(before)))
             out = neurons
             if config.d_out:
-                out = neurons @ mlp.W_out + (mlp.b_out if config.biases else 0)
+                out = neurons @ mlp.W_out + (mlp.b_out if config.biases == "all" else 0)
             logits: Tensor = block.hook_mlp_out(out) @ self.unembed.W_U
-            if config.biases:
+            if config.biases == "all":
                 logits = logits + self.unembed.b_U
             hooked: Tensor = self.hook_logits(logits)
             return hooked

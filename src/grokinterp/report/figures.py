@@ -260,6 +260,26 @@ def neuron_explained_variance(a: Analysis) -> go.Figure:
     return figure.add_vline(x=EXPLAINED, line={"color": KEY, "width": 1, "dash": "dot"}).update_xaxes(range=[0, 1])
 
 
+def pruning(a: Analysis) -> go.Figure:
+    """Accuracy of every part as neurons are removed: those of lowest IPR first, of highest first, and at random."""
+    figure = _figure("neurons removed", "accuracy (share right)", 340)
+    parts = [str(part) for part in a.values["pruning.lowest_ipr"].coords["part"].values]
+    drawn = [part for part in parts if part != "all"] or parts
+    colours = {"train": TRAIN, "test": TEST, "all": PLAIN, "corrupted": KEY, "clean": "#2a9d8f"}
+    for name, words, dash in (
+        ("lowest_ipr", "lowest first", "solid"),
+        ("random", "random", "dot"),
+        ("highest_ipr", "highest first", "dash"),
+    ):
+        for part in drawn:
+            curve = a.values[f"pruning.{name}"].sel(part=part)
+            figure.add_scatter(
+                x=curve.removed.values, y=curve.values, name=f"{part}, {words}", mode="lines",
+                line={"color": colours.get(part, PLAIN), "width": 2, "dash": dash},
+            )  # fmt: skip
+    return figure.update_yaxes(range=[-0.03, 1.06]).update_layout(legend={"y": 1.2})
+
+
 def pca_plane(a: Analysis) -> go.Figure:
     """The elements on the first two principal components of the embedding."""
     points, share = principal_components(a.view)

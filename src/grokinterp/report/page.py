@@ -152,6 +152,8 @@ def training(a: Analysis) -> str:
 def facts(a: Analysis) -> list[tuple[str, str]]:
     """What the reader wants next: did it generalise, when, with which frequencies, how sure."""
     found = [("Accuracy", _by_part(a, "accuracy")), ("Loss", _by_part(a, "loss") + " nats"), *noise(a)]
+    if a.run.config.training.loss == "mse" and "loss.mse" in a.values:
+        found.append(("Squared error", _by_part(a, "loss.mse") + ", which was trained on"))
     if a.run.imported:
         found.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
     tested = "test_clean_accuracy" if "test_clean_accuracy" in a.history else "test_accuracy"
@@ -233,6 +235,7 @@ def _sections(a: Analysis) -> Iterator[Section]:
                 "2-D spectrum of all neurons", "Bright points off the axes are products of waves in a and b.", figures.neuron_spectrum(a)
             ),
             *_neuron_panels(a, shown),
+            *_pruning(a),
         ],
     )
     yield _section(
@@ -346,6 +349,17 @@ def _neuron_panels(a: Analysis, keys: list[int]) -> Iterator[Panel]:
         if (example := figures.example_neuron(a, k)) is not None:
             figure, neuron, share = example
             yield Panel(f"Neuron {neuron}, k = {k}", f"Its frequency explains {100 * share:.1f} % of its variance.", figure)
+
+
+def _pruning(a: Analysis) -> Iterator[Panel]:
+    if all(f"pruning.{order}" in a.values for order in ("lowest_ipr", "highest_ipr", "random")):
+        yield Panel(
+            "Pruned",
+            "Neurons removed in the order of their inverse participation ratio (IPR), or at random: those of low IPR are waves of no one "
+            "frequency, and hold what a network has memorised beside its sums.",
+            figures.pruning(a),
+            wide=True,
+        )
 
 
 def _attention_lead(a: Analysis) -> str:

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError, Diverged
-from ..models import answer_logits, trained
+from ..models import answer_logits, read_by, trained
 from .config import TrainConfig
 from .examples import Evaluation, Values
 from .loss import LOSSES, LOSSES_AND_GRADIENTS
@@ -62,7 +62,7 @@ class BatchedTrainer:
         first = self._running[0]
         self._model, self._training = first._model, first.config.training
         self._loss, self._loss_and_gradient = LOSSES[self._training.loss], LOSSES_AND_GRADIENTS[self._training.loss]
-        self._inputs = first.task.inputs.to(first.device)
+        self._inputs = read_by(first._model, first.task).to(first.device)
         self._found: Evaluation | None = None
         self._moments: dict[str, Tensor] | None = None
         self._stack()

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
-from ..models import MLPConfig, ModelConfig, NetworkConfig, network_config
+from ..models import MLPConfig, ModelConfig, NetworkConfig, for_kind, network_config
 from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
 from ..tasks.noise import Seed
 from .monitor import known, refuse_unknown
@@ -145,7 +145,8 @@ class TrainConfig(Frozen):
     def preset(cls, name: str, /, **overrides: Any) -> TrainConfig:
         """A known recipe, changed by `overrides`: `TrainConfig.preset("quick", seed=3, **{"training.lr": 1e-3})`.
 
-        Overriding `task.name` keeps those parameters of the recipe's task that the other task has too.
+        Overriding `task.name` keeps those parameters of the recipe's task that the other task has too, and overriding `model.kind` those
+        of its network.
         """
         if name not in PRESETS:
             raise ConfigError(f"unknown preset {name!r}{nearest(str(name), PRESETS)}")
@@ -153,6 +154,8 @@ class TrainConfig(Frozen):
         if (other := overrides.get("task.name")) is not None:
             known = task_parameters(str(other)).model_fields
             values["task"] = {key: item for key, item in values["task"].items() if key in known}
+        if (kind := overrides.get("model.kind")) is not None and kind != values["model"].get("kind", "transformer"):
+            values["model"] = for_kind(values["model"], kind)
         return cls.make({key: item for key, item in values.items() if key != "doc"}, **overrides)
 
     @classmethod
@@ -176,7 +179,8 @@ class TrainConfig(Frozen):
 def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with each dotted key of `overrides` set; neither argument is changed.
 
-    A whole section goes over the one that is there key by key, except that another task comes with its own parameters alone.
+    A whole section goes over the one that is there key by key, except that another task, or another kind of network, comes with its own
+    parameters alone.
     """
     result = {key: dict(item) if isinstance(item, Mapping) else item for key, item in values.items()}
     for dotted, item in overrides.items():
@@ -184,7 +188,8 @@ def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
         if not rest:
             there = result.get(head)
             if isinstance(item, Mapping):
-                same = isinstance(there, dict) and item.get("name", there.get("name")) == there.get("name")
+                own = {"name": there.get("name"), "kind": there.get("kind", "transformer")} if isinstance(there, dict) else {}
+                same = isinstance(there, dict) and all(item.get(key, value) == value for key, value in own.items())
                 item = {**(there or {}), **item} if same else dict(item)
             result[head] = item
             continue

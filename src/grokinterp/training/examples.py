@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..memory import keep_memory
-from ..models import Folded, Folding, Jobs, ModelConfig, Tables, Weights, answer_logits, one_after_the_other
+from ..models import Folded, Folding, Jobs, ModelConfig, NetworkConfig, Tables, Weights, answer_logits, one_after_the_other, read_by
 from ..tasks import Task
 from .loss import LOSSES, LOSSES_AND_GRADIENTS
 
@@ -60,13 +60,13 @@ class Examples:
     """
 
     def __init__(
-        self, weights: Weights, learning: Weights, config: ModelConfig, loss: str, task: Task, train: Int[Tensor, "n_train"],
+        self, weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task, train: Int[Tensor, "n_train"],
         test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
     ) -> None:  # fmt: skip
         self.run: Jobs = torch.no_grad()(one_after_the_other)
         self._weights, self._learning, self._config = weights, learning, config
         self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
-        self._inputs, self._targets = task.inputs.to(train.device), (task.targets if labels is None else labels).to(train.device)
+        self._inputs, self._targets = read_by(config, task).to(train.device), (task.targets if labels is None else labels).to(train.device)
         self._train, self._test = self._group(train), self._group(test)
 
     def evaluation(self, *, gradients: bool) -> Evaluation:
@@ -188,7 +188,7 @@ class FoldedExamples(Examples):
             starts, bags.flatten(), torch.zeros_like(pattern).flatten(), (len(bags), len(tables.rows)), check_invariants=False
         )
         by_attention = torch.sparse.sampled_addmm(uses, sums, tables.rows.T, beta=0).values().view_as(pattern)
-        alpha = self._config.attention_mixing
+        alpha = self._folding.config.attention_mixing
         softmax = pattern if alpha == 1 else F.embedding(rows, tables.scores).softmax(1)
         by_score = softmax * (by_attention - (softmax * by_attention).sum(1, keepdim=True)) * alpha
         by_scores = torch.zeros_like(tables.scores).index_add_(0, rows.flatten(), by_score.flatten(0, 1))
@@ -223,12 +223,13 @@ class _Users:
 
 
 def examples(
-    weights: Weights, learning: Weights, config: ModelConfig, loss: str, task: Task, train: Int[Tensor, "n_train"],
+    weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task, train: Int[Tensor, "n_train"],
     test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
 ) -> Examples:  # fmt: skip
     """The fastest way that there is to learn these examples."""
-    way = FoldedExamples if FoldedExamples.takes(config, task, train.device) else Examples
-    return way(weights, learning, config, loss, task, train, test, labels)
+    if isinstance(config, ModelConfig) and FoldedExamples.takes(config, task, train.device):
+        return FoldedExamples(weights, learning, config, loss, task, train, test, labels)
+    return Examples(weights, learning, config, loss, task, train, test, labels)
 
 
 def _pieces(group: Group) -> list[Group]:

@@ -34,4 +34,27 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {"fraction": 0.3, "split": "torch_randperm", "split_seed": 598, "lr": 1e-3, "steps": 25_000},
         "snapshots": {"every": 100},
     },
+    "doshi": {
+        "doc": "the clean run of Doshi et al. 2024: p = 97, quadratic MLP of 500 neurons, squared error, 100 epochs: groks in seconds",
+        "seed": 1,
+        "task": {"name": "modular_addition", "p": 97, "layout": "a b"},
+        "model": {"kind": "mlp", "embedding": "one_hot", "act_fn": "square", "d_mlp": 500, "init": "gromov"},
+        "training": {"fraction": 0.5, "split_seed": 420, "loss": "mse", "lr": 1e-2, "weight_decay": 5.0, "steps": 100, "evaluate_every": 2},
+        "snapshots": {"every": 10},
+    },
+    "concat_mlp": {
+        "doc": "SimpleMLP of neural-circuit-lab: p = 97, embeddings side by side, 512 neurons, no skip, lr 1e-3, 20,000 epochs",
+        "task": {"name": "modular_addition", "p": 97, "layout": "a b"},
+        "model": {"kind": "mlp", "embedding": "shared", "d_model": 128, "d_mlp": 512, "d_out": 128, "biases": "in", "init": "nanda"},
+        "training": {"fraction": 0.3, "lr": 1e-3, "steps": 20_000},
+        "snapshots": {"every": 100},
+    },
+    "chughtai_mlp": {
+        "doc": "the MLP of Chughtai et al. 2023 on addition: p = 113, an embedding for each operand, 128 neurons, 250,000 epochs",
+        "seed": 1,
+        "task": {"name": "modular_addition", "p": 113, "layout": "a b"},
+        "model": {"kind": "mlp", "embedding": "separate", "d_model": 256, "d_mlp": 128},
+        "training": {"fraction": 0.3, "lr": 1e-3, "steps": 250_000, "evaluate_every": 50},
+        "snapshots": {"every": 1000},
+    },
 }

@@ -66,8 +66,6 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, state: State | None = None) -> None:
         self.config = config
-        if not isinstance(config.model, ModelConfig):
-            raise ConfigError(f"model.kind: {config.model.kind} networks are imported and analysed here, not trained: choose 'transformer'")
         self._model = config.model
         self.device = resolve_device(config.device)
         self.task = config.make_task()
@@ -245,7 +243,9 @@ class Trainer:
     def _refuse_what_does_not_fit(self) -> None:
         model, training = self._model, self.config.training
         batch = max(min(training.batch_size or len(self.split.train), len(self.split.train)), min(PIECE, self.task.n_inputs))
-        width = 6 * model.n_heads * model.d_head * self.task.n_ctx + 4 * model.d_mlp + 6 * model.d_model
+        width = 4 * model.d_mlp + 6 * model.d_model
+        if isinstance(model, ModelConfig):
+            width += 6 * model.n_heads * model.d_head * self.task.n_ctx
         floats = batch * (model.n_layers * width + 4 * model.n_logits(self.task)) * (4 if training.dtype == "float32" else 8)
         # Weights, gradients and two moments.
         kept = 4 * 4 * sum(math.prod(shape) for shape in weight_shapes(model, self.task).values())
