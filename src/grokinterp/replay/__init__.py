@@ -4,34 +4,44 @@ from .dataset import FINAL, PROGRESS, replay
 from .export import check_format, export, table
 from .flows import NeuronFlows, neuron_flows
 from .keys import keys_over_time, where_keys_differ
+from .learned import Delay, Reached, Transfer, delay, median_steps, reached, transfer
 from .lives import Life, Lives, final_keys, lives, skipped
 from .phases import Boundary, Lead, Phase, Phases, phases
 from .pictures import PICTURES
-from .spikes import Spike, spikes, spikes_in_words
+from .spikes import Spike, slingshots, slingshots_in_words, spikes, spikes_in_words
 
 __all__ = [
     "FINAL",
     "PICTURES",
     "PROGRESS",
     "Boundary",
+    "Delay",
     "Lead",
     "Life",
     "Lives",
     "NeuronFlows",
     "Phase",
     "Phases",
+    "Reached",
     "Spike",
+    "Transfer",
     "check_format",
+    "delay",
     "export",
     "final_keys",
     "keys_over_time",
     "lives",
+    "median_steps",
     "neuron_flows",
     "phases",
+    "reached",
     "replay",
     "skipped",
+    "slingshots",
+    "slingshots_in_words",
     "spikes",
     "spikes_in_words",
     "table",
+    "transfer",
     "where_keys_differ",
 ]

@@ -45,7 +45,7 @@ def _figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
 
 def losses(a: Analysis) -> go.Figure:
     """Train and test loss over training, log axis, snapshots marked."""
-    figure = _curves(a, "loss", "loss (nats)" if a.run.config.training.loss == "cross_entropy" else "mean squared error")
+    figure = _curves(a, "loss", "mean squared error" if a.run.config.training.loss == "mse" else "loss (nats)")
     return _log_losses(figure, a.history[["train_loss", "test_loss"]].to_numpy())
 
 

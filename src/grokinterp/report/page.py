@@ -12,7 +12,7 @@ import plotly.offline
 from ..errors import NotApplicable
 from ..measures import MEASURES
 from ..measures.neurons import EXPLAINED
-from ..replay import FINAL, spikes_in_words
+from ..replay import FINAL, delay, slingshots_in_words, spikes_in_words
 from . import figures
 from .analysis import Analysis
 from .offline import asset, embedded, offline_page
@@ -106,15 +106,18 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     ]
     if a.run.imported:
         found.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
-    train, test = a.crossing("train_accuracy", 0.99), a.crossing("test_accuracy", 0.99)
+    train, test = a.reached("train"), a.reached("test")
     if not a.watched:
         pass  # nobody was there to see when
-    elif test is not None:
-        delay = f"; train accuracy did by step {train.by:,}" if train else ""
-        found.append(("When", f"test accuracy first reached 99 % after step {test.before:,} and by step {test.by:,}{delay}"))
+    elif test.by is not None:
+        also = f"; train accuracy did by step {train.by:,}" if train.by is not None else ""
+        factor = delay(train, test)
+        found.append(("When", f"test accuracy first reached 99 % {test.interval}{also}" + (f"; grokking delay {factor}" if factor else "")))
     else:
-        memorised = f"train accuracy reached 99 % by step {train.by:,}" if train else "train accuracy never reached 99 %"
+        memorised = f"train accuracy reached 99 % by step {train.by:,}" if train.by is not None else "train accuracy never reached 99 %"
         found.append(("When", f"{memorised}; test accuracy never did"))
+    if a.watched:
+        found.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))
     if a.keys is None:
         found.append(("Key frequencies", "none: " + next(iter(a.skipped.values()), "no rule applies")))
     else:

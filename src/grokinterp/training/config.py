@@ -24,7 +24,7 @@ else:
 
 _MOST_SNAPSHOTS = 100_000
 Optimizer = Literal["adamw", "adam", "sgd", "muon"]
-Loss = Literal["cross_entropy", "mse"]
+Loss = Literal["cross_entropy", "log_softmax", "mse"]
 
 
 def _one_or_several(value: object) -> object:
@@ -57,7 +57,8 @@ class TrainingConfig(Frozen):
     batch_size: int | None = Field(None, ge=1)
     """Absent: full batch. Otherwise each epoch is a fresh permutation of the training set, its last batch the remainder."""
     loss: Loss = "cross_entropy"
-    """Mean over examples; mse is also the mean over classes, against the one-hot answer."""
+    """Mean over examples; mse is also the mean over classes, against the one-hot answer. log_softmax is cross_entropy as people compute it,
+    to which rounding does what `training.loss` describes."""
     clip: float | None = Field(None, gt=0)
     """Gradients are scaled down to this global norm."""
     evaluate_every: int = Field(10, ge=1)
