@@ -7,10 +7,10 @@ before (censored). What follows for several runs: the grokking delay, the median
 | grokking delay | steps to 99 % of the test examples / those of the training examples | Power et al. 2022 |
 | median steps | where half of the runs have reached it, by the Kaplan-Meier estimate | Kaplan and Meier 1958 |
 
-The median takes a run that ended before as one of which no more is known than that, not as one that would never have got there, nor as one
-that got there when it ended. Where all runs end at the same step it is the plain median with "longer than all others" for those that had not
-reached it, and there is none unless more than half have. Between two middle runs it lies halfway. It assumes that nobody stopped a run for
-how it was going.
+The median takes a run that ended before as one of which no more is known than that, not as one that would never have got there, nor as
+one that got there when it ended. Where all runs end at the same step it is the plain median with "longer than all others" for those that
+had not reached it, and there is none unless more than half have. Between two middle runs it lies halfway. It assumes that nobody stopped
+a run for how it was going.
 
 Whether a start from a snapshot helped is told from the intervals of test accuracy: it did where that run had got there by an evaluation at
 which the same run from scratch had not. A difference smaller than the time between evaluations shows nothing.
@@ -79,7 +79,9 @@ class Reached:
         """In words, with the evaluation before."""
         if self.by is None:
             return "not known" if self.after is None else f"not by step {self.after:,}"
-        return f"after step {self.after:,} and by step {self.by:,}" if self.after != self.by else f"at step {self.by:,}, the first evaluated"
+        return (
+            f"after step {self.after:,} and by step {self.by:,}" if self.after != self.by else f"at step {self.by:,}, the first evaluated"
+        )
 
 
 def reached(history: pd.DataFrame, part: str, level: float = LEARNED) -> Reached:
@@ -135,8 +137,8 @@ class Transfer:
     """Whether a start from a snapshot helped, compared with the same run from scratch.
 
     Attributes:
-        verdict: "never": it was not seen to learn the test examples; "no faster"; "faster"; "not known": one of the two runs was not watched
-            long enough, or at all.
+        verdict: "never": it was not seen to learn the test examples; "no faster"; "faster"; "not known": one of the two runs was not
+            followed long enough, or at all.
         steps: by how many steps it was faster; at least so many, where that from scratch was not seen to get there.
         low, high: the least and the most that the intervals allow; `high` is None where it has no bound.
         sentence: the same in words.
@@ -175,7 +177,8 @@ def transfer(started: pd.DataFrame, scratch: pd.DataFrame) -> Transfer:
         return Transfer("faster", f"faster by more than {least:,} steps: from scratch it had not by step {other.after:,}", least, least)
     gained, low, high = other.by - mine.by, other.after - mine.by, other.by - mine.after
     if low >= 0 and gained > 0:
-        return Transfer("faster", f"faster by {gained:,} steps ({low:,} to {high:,}): {mine.by:,}, from scratch {other.by:,}", gained, low, high)
+        return Transfer(
+            "faster", f"faster by {gained:,} steps ({low:,} to {high:,}): {mine.by:,}, from scratch {other.by:,}", gained, low, high
+        )
     how = f"{-gained:,} steps later" if mine.after >= other.by and gained < 0 else "no difference that evaluations show"
     return Transfer("no faster", f"no faster: {mine.by:,}, from scratch {other.by:,}; {how}")
-

@@ -68,6 +68,21 @@ class TrainingConfig(Frozen):
     dtype: Literal["float32", "float64"] = "float32"
 
 
+class StartConfig(Frozen):
+    """The snapshot of another run that the initial weights are; `grokinterp train --from` and `gi.train(start=)` fill it in."""
+
+    run: str
+    """The name of that run's directory. Another name of the same weights is the same start."""
+    step: int = Field(ge=0)
+    sha256: str = Field(pattern=r"[0-9a-f]{64}")
+    """Of the snapshot."""
+    task: dict[str, Any]
+    """What it had learned: `name` and parameters."""
+
+    def __str__(self) -> str:
+        return f"step {self.step:,} of {self.run} (sha256 {self.sha256[:12]})"
+
+
 class TrainConfig(Frozen):
     """Everything that a run depends on, task included.
 
@@ -84,6 +99,9 @@ class TrainConfig(Frozen):
     """Of a transformer, or with kind = "mlp" of a multilayer perceptron."""
     training: TrainingConfig = TrainingConfig()
     snapshots: SnapshotConfig = SnapshotConfig()
+    start: StartConfig | None = None
+    """Absent: initial weights are drawn from the seed. Otherwise they are those of a snapshot, with a fresh optimiser, and steps count from
+    0; the seed is then of the batches alone."""
     monitor: Annotated[tuple[str, ...], BeforeValidator(_one_or_several), AfterValidator(known)] = ()
     """Names of measures that are taken at every evaluation, in float64, as columns beside the losses (`training.monitor` says how these
     are named). A measure that uses key frequencies takes the consensus at that step."""
@@ -145,11 +163,12 @@ class TrainConfig(Frozen):
         """
         if name not in PRESETS:
             raise ConfigError(f"unknown preset {name!r}{nearest(str(name), PRESETS)}")
-        values = dict(PRESETS[name])
-        if (other := overrides.get("task.name")) is not None:
-            known = task_parameters(str(other)).model_fields
-            values["task"] = {key: item for key, item in values["task"].items() if key in known}
-        return cls.make({key: item for key, item in values.items() if key != "doc"}, **overrides)
+        return cls.make(_for_task({key: item for key, item in PRESETS[name].items() if key != "doc"}, overrides), **overrides)
+
+    def changed(self, /, **overrides: Any) -> TrainConfig:
+        """This configuration with other values. It starts from no snapshot; another `task.name` keeps those parameters of the task that the
+        other one has too."""
+        return self.make(_for_task(self.model_dump(exclude={"start"}), overrides), **overrides)
 
     @classmethod
     def from_toml(cls, text: str, /, **overrides: Any) -> TrainConfig:
@@ -167,6 +186,14 @@ class TrainConfig(Frozen):
     def make_split(self, task: Task) -> Split:
         """The training and test rows of the task's table."""
         return split(task.n_inputs, self.training.fraction, self.training.split, self.training.split_seed)
+
+
+def _for_task(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without those parameters of their task that the task among the overrides does not have."""
+    if (other := overrides.get("task.name")) is None:
+        return dict(values)
+    known = task_parameters(str(other)).model_fields
+    return {**values, "task": {key: item for key, item in values["task"].items() if key in known}}
 
 
 def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,9 +227,14 @@ def toml_value(text: str) -> Any:
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """The dotted keys in which two configurations differ, `threads` aside: it changes no result."""
-    a, b = _flat(old.model_dump()), _flat(new.model_dump())
-    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key) and key != "threads")
+    """The dotted keys in which two configurations differ, `threads` aside: it changes no result. `start` is one key: its weights count."""
+    a, b = (_flat(config.model_dump(exclude={"threads", "start"})) for config in (old, new))
+    started = [] if _weights_of(old.start) == _weights_of(new.start) else ["start"]
+    return sorted([key for key in a.keys() | b.keys() if a.get(key) != b.get(key)] + started)
+
+
+def _weights_of(start: StartConfig | None) -> tuple[int, str] | None:
+    return None if start is None else (start.step, start.sha256)
 
 
 def _flat(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:

@@ -8,9 +8,9 @@ collapse"). Written as
 
 nothing cancels, in the value or in the gradient, and float32 keeps its seven digits down to losses of 1e-38.
 
-The plain formula is here as well, as `log_softmax`, to show what it does. Its gradient is p - 1 for the right class: where the loss is under
-6e-8 in float32, p rounds to 1 and that is 0, while the wrong classes are still pushed down by their p. The gradients of a logit then no
-longer sum to nothing, and the updates of Adam, which divides by how large gradients were of late, no longer shrink with them.
+The plain formula is here as well, as `log_softmax`, to show what it does. Its gradient for the right class is p - 1, and where the loss is
+under 6e-8, float32 rounds p to 1 and this to 0, while the wrong classes are still pushed down by their p: the gradient of the logits no
+longer sums to nothing. Adam divides by how large gradients were of late, so that even these make updates of full size.
 """
 
 from __future__ import annotations
