@@ -1,5 +1,6 @@
 """How a circuit forms: measures at every snapshot of a run, and what can be said of them as a whole."""
 
+from .comparison import Compared, Group, RunsCompared
 from .dataset import FINAL, PROGRESS, replay
 from .export import check_format, export, table
 from .flows import NeuronFlows, neuron_flows
@@ -15,7 +16,9 @@ __all__ = [
     "PICTURES",
     "PROGRESS",
     "Boundary",
+    "Compared",
     "Delay",
+    "Group",
     "Lead",
     "Life",
     "Lives",
@@ -23,6 +26,7 @@ __all__ = [
     "Phase",
     "Phases",
     "Reached",
+    "RunsCompared",
     "Spike",
     "Transfer",
     "check_format",

@@ -72,7 +72,9 @@ class Reached:
     def __str__(self) -> str:
         if self.state == "not known":
             return "not known"
-        return f"{self.by:,}" if self.by is not None else f"> {self.after:,}"
+        if self.by is None:
+            return f"> {self.after:,}"
+        return f"{self.after:,}–{self.by:,}" if self.after is not None and self.by - self.after > 1 else f"{self.by:,}"
 
     @property
     def interval(self) -> str:
@@ -101,20 +103,31 @@ def reached(history: pd.DataFrame, part: str, level: float = LEARNED) -> Reached
 
 @dataclass(frozen=True)
 class Delay:
-    """Steps to 99 % of the test examples over those of the training examples; with `censored` it is more than that."""
+    """Steps to 99 % of the test examples over those of the training examples.
+
+    Attributes:
+        factor: from the evaluations at which they were learned; where `censored`, from the last at which the test examples were not.
+        censored: whether it is more than that, and no more is known.
+        low, high: the least and the most that the intervals allow; `high` is None where it has no bound.
+    """
 
     factor: float
     censored: bool
+    low: float
+    high: float | None
 
     def __str__(self) -> str:
         return f"{'> ' if self.censored else ''}{self.factor:.3g}"
 
 
 def delay(train: Reached, test: Reached) -> Delay | None:
-    """The grokking delay; None where the training examples were not learned, or before any update."""
+    """The grokking delay; None where the training examples were not learned, or were before any update."""
     if not train.by or test.after is None:
         return None
-    return Delay((test.after if test.by is None else test.by) / train.by, test.by is None)
+    least = test.after / train.by
+    if test.by is None:
+        return Delay(least, True, least, None)
+    return Delay(test.by / train.by, False, least, test.by / train.after if train.after else None)
 
 
 def median_steps(times: Sequence[Reached]) -> float | None:

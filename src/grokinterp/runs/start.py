@@ -66,7 +66,7 @@ def started(config: TrainConfig, out: Path, start: Start | None) -> tuple[TrainC
     step = run.resolve(-1 if step is None else step)
     _refuse_another_vocabulary(run, config.make_task())
     _refuse_another_network(run, config)
-    record = StartConfig(run=run.path.resolve().name, step=step, sha256=run.sha256(step), task=run.config.task)
+    record = StartConfig(run=run.path.resolve().name, step=step, sha256=run.sha256(step), task=run.config.task, last=step == run.steps[-1])
     return config.model_copy(update={"start": record}), Source(run.path.resolve(), step, record.sha256)
 
 
@@ -78,10 +78,15 @@ def _meant(start: Start) -> tuple[Run | Path, int | None]:
         return start[0], start[1]
     if not isinstance(start, str | Path):
         raise UsageError(f"start={start!r}: needs a run, (run, step), or text such as 'runs/addition@2000'")
-    named = re.fullmatch(r"(.+)@(-?\d+)", str(start), re.DOTALL)
-    if named is None or Path(start).exists():
+    return named(start)
+
+
+def named(start: str | Path) -> tuple[Path, int | None]:
+    """The directory and the step of "RUN@step"; without a step None. A directory whose own name ends so is itself."""
+    both = re.fullmatch(r"(.+)@(-?\d{1,12})", str(start), re.DOTALL)
+    if both is None or Path(start).exists():
         return Path(start), None
-    return Path(named[1]), int(named[2])
+    return Path(both[1]), int(both[2])
 
 
 def _begun_from(out: Path) -> StartConfig | None:

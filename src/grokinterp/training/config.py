@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -78,6 +78,9 @@ class StartConfig(Frozen):
     """Of the snapshot."""
     task: dict[str, Any]
     """What it had learned: `name` and parameters."""
+    last: bool = True
+    """Whether it was the last snapshot of that run."""
+    yes_or_no: ClassVar[frozenset[str]] = frozenset({"last"})
 
     def __str__(self) -> str:
         return f"step {self.step:,} of {self.run} (sha256 {self.sha256[:12]})"
