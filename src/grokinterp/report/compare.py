@@ -226,9 +226,11 @@ def _thinned(steps: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], N
     return steps[at], values[at]
 
 
-def _label(each: Compared) -> str:
-    name = each.name if len(each.name) <= 32 else f"{each.name[:15]}…{each.name[-16:]}"
-    return f"{name}: {each.run.task.symbol}"
+def _labels(runs: Sequence[Compared]) -> list[str]:
+    """What stands in a legend for each run: its name, and its task where they differ."""
+    tasks = [each.run.task.symbol for each in runs]
+    short = [name if len(name := each.name) <= 32 else f"{name[:15]}…{name[-16:]}" for each in runs]
+    return short if len(set(tasks)) == 1 else [f"{name}: {task}" for name, task in zip(short, tasks, strict=True)]
 
 
 def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
@@ -239,9 +241,8 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
         figure.add_scatter(x=[None], y=[None], name=words, mode="lines", line={"color": _GREY, "width": 2, **style})
     for words, symbol in (("test reaches 99 %", "circle"), ("ended before that", "triangle-right-open")):
         figure.add_scatter(x=[None], y=[None], name=words, mode="markers", marker={"color": _GREY, "size": 9, "symbol": symbol})
-    for each, colour in zip(runs, _palette(len(runs)), strict=True):
-        history, label = each.run.history, _label(each)
-        first = True
+    for each, label, colour in zip(runs, _labels(runs), _palette(len(runs)), strict=True):
+        history, first = each.run.history, True
         for part, dash in (("test", "solid"), ("train", "dash")):
             for metric, axis in (("accuracy", "y"), ("loss", "y2")):
                 known = history.dropna(subset=[f"{part}_{metric}"])
@@ -267,9 +268,9 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
     return figure.update_layout(
         template=None, height=620 + below, margin={"l": 70, "r": 16, "t": 40, "b": below},
         xaxis={"title": {"text": "step (optimiser updates)", "standoff": 8}, "anchor": "y2", "type": "log" if log_x else "linear"},
-        yaxis={"title": {"text": "accuracy (share right)"}, "domain": [0.54, 1], "range": [-0.03, 1.05]},
-        yaxis2={"title": {"text": unit}, "domain": [0, 0.48], "type": "log", "exponentformat": "power"},
-        legend={"orientation": "h", "x": 0, "y": -70 / 580, "yanchor": "top", "entrywidth": 0.33, "entrywidthmode": "fraction"},
+        yaxis={"title": {"text": "accuracy (share right)", "standoff": 12}, "domain": [0.54, 1], "range": [-0.03, 1.05]},
+        yaxis2={"title": {"text": unit, "standoff": 12}, "domain": [0, 0.48], "type": "log", "exponentformat": "power"},
+        legend={"orientation": "h", "x": 0, "y": -70 / 580, "yanchor": "top", "entrywidth": 0.3, "entrywidthmode": "fraction"},
         updatemenus=[_switch(log_x)],
     )  # fmt: skip
 
@@ -289,7 +290,7 @@ def _milestones(runs: Sequence[Compared]) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    names = [_label(each) for each in runs]
+    names = _labels(runs)
     kinds: list[tuple[str, str, list[Reached]]] = [
         ("train", "circle-open", [each.train for each in runs]),
         ("test", "circle", [each.test for each in runs]),
