@@ -130,7 +130,7 @@ REFUSED = [
     ({"task.layout": "a b ?"}, "same vocabulary (token 7 is '?' here and '=' there)"),
     ({"model.d_mlp": 16}, "blocks.0.mlp.W_in is [16, 16] here and [16, 32] there"),
     ({"model.d_vocab_out": 8}, "unembed.W_U is [16, 8] here and [16, 7] there"),
-    ({"model.n_layers": 2}, "blocks.1.attn.W_Q is [4, 16, 4] here and absent there (and 11 more)"),
+    ({"model.n_layers": 2}, "blocks.1.attn.W_K is [4, 16, 4] here and absent there (and 11 more)"),
 ]
 
 
@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused_in_one_line_and_leaves_nothing_behind(sour
 
 def test_groups_of_other_elements_are_another_vocabulary(tmp_path):
     """Six elements each, and the same tokens by number."""
-    assert make_task("modular_addition", p=6).vocabulary != make_task("dihedral_group", n=3).vocabulary
+    assert make_task("modular_addition", p=6).vocabulary != make_task("group_composition", group="S3").vocabulary
     assert make_task("modular_addition", p=6).vocabulary == make_task("random_table", p=6).vocabulary
 
 

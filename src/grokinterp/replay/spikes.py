@@ -14,7 +14,8 @@ is not looked at: it rises and falls on its own when a network groks.
 
 `slingshots` counts by another rule, which asks for harm: the training loss is more than ten times the median of the fifty evaluations
 before, and training accuracy falls. A spike may be no slingshot, as where all training examples stay right; a slingshot no spike, as where
-the loss does not come down again. Rounding brings them about: compare `training.loss` "log_softmax" with "cross_entropy" on one seed.
+the loss does not come down again. The rounding of the loss brings them about (compare `training.loss` "log_softmax" with "cross_entropy" on
+one seed), and so does a learning rate or weight decay that the network does not bear.
 """
 
 from __future__ import annotations

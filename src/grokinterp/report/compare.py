@@ -162,14 +162,14 @@ def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[st
     yield "train 99 %", [str(each.train) for each in runs]
     yield "test 99 %", [str(each.test) for each in runs]
     yield "delay", ["–" if each.delay is None else str(each.delay) for each in runs]
+    if any(each.transfer for each in runs):
+        yield "transfer", [_helped(each) for each in runs]
     for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss"):
         if not brief or name == "test_accuracy":
             spec = ".4f" if "accuracy" in name else ".3g"
             yield name.replace("_", " "), ["–" if each.final[name] != each.final[name] else format(each.final[name], spec) for each in runs]
     yield "spikes", [str(each.spikes) for each in runs]
     yield "slingshots", [str(each.slingshots) for each in runs]
-    if any(each.transfer for each in runs):
-        yield "transfer", [_helped(each) for each in runs]
     if not brief or any(not each.run.finished or each.run.imported for each in runs):
         yield "ended", [each.state for each in runs]
 
@@ -229,7 +229,9 @@ def _thinned(steps: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], N
 def _labels(runs: Sequence[Compared]) -> list[str]:
     """What stands in a legend for each run: its name, and its task where they differ."""
     tasks = [each.run.task.symbol for each in runs]
-    short = [name if len(name := each.name) <= 32 else f"{name[:15]}…{name[-16:]}" for each in runs]
+    full = [each.name for each in runs]
+    short = [name if len(name) <= 32 else f"{name[:15]}…{name[-16:]}" for name in full]
+    short = short if len(set(short)) == len(full) else full
     return short if len(set(tasks)) == 1 else [f"{name}: {task}" for name, task in zip(short, tasks, strict=True)]
 
 
@@ -259,7 +261,7 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
             symbol = "triangle-right-open" if each.test.by is None else "circle"
             figure.add_scatter(
                 x=[at], y=[height], name=label, legendgroup=label, showlegend=False, mode="markers", hoverinfo="skip",
-                marker={"color": colour, "size": 10, "symbol": symbol}, cliponaxis=False,
+                marker={"color": colour, "size": 11, "symbol": symbol, "line": {"width": 2, "color": colour}}, cliponaxis=False,
             )  # fmt: skip
     losses = {each.settings.get("training.loss") == "mse" for each in runs}
     unit = "loss (nats)" if losses == {False} else "mean squared error" if losses == {True} else "loss (nats, or squared error)"
@@ -291,27 +293,27 @@ def _milestones(runs: Sequence[Compared]) -> go.Figure:
 
     figure = go.Figure()
     names = _labels(runs)
-    kinds: list[tuple[str, str, list[Reached]]] = [
-        ("train", "circle-open", [each.train for each in runs]),
-        ("test", "circle", [each.test for each in runs]),
-    ]
     for name, each in zip(names, runs, strict=True):
         ends = [t.after if t.by is None else t.by for t in (each.train, each.test) if t.after is not None]
         if len(ends) == 2:
-            dash = "dot" if each.test.by is None else "solid"
-            figure.add_scatter(
-                x=ends, y=[name] * 2, mode="lines", line={"color": _GREY, "width": 1.5, "dash": dash}, showlegend=False, hoverinfo="skip"
-            )
-    for (part, symbol, times), colour in zip(kinds, _COLOURS, strict=False):
+            line = {"color": _GREY, "width": 1.5, "dash": "dot" if each.test.by is None else "solid"}
+            figure.add_scatter(x=ends, y=[name] * 2, mode="lines", line=line, showlegend=False, hoverinfo="skip")
+    # Where both are censored they are at one step: the open arrow of the training examples lies around the filled one.
+    kinds: list[tuple[str, list[Reached], str, str, int]] = [
+        ("train", [each.train for each in runs], "circle-open", "triangle-right-open", 17),
+        ("test", [each.test for each in runs], "circle", "triangle-right", 10),
+    ]
+    for (part, times, symbol, arrow, size), colour in zip(kinds, _COLOURS, strict=False):
         dated = list(zip(names, times, strict=True))
-        for words, mark, some in (
-            (f"{part} reaches 99 %", symbol, [(name, time) for name, time in dated if time.by is not None]),
-            (f"{part} had not when it ended", "triangle-right", [(name, time) for name, time in dated if time.state == "censored"]),
-        ):
+        learned = [(name, time) for name, time in dated if time.by is not None]
+        censored = [(name, time) for name, time in dated if time.state == "censored"]
+        for words, mark, some in ((f"{part} reaches 99 %", symbol, learned), (f"{part} had not when it ended", arrow, censored)):
             if some:
+                before = [t.by - t.after if t.by is not None and t.after is not None else 0 for _, t in some]
                 figure.add_scatter(
                     x=[t.after if t.by is None else t.by for _, t in some], y=[n for n, _ in some], name=words, mode="markers",
-                    marker={"symbol": mark, "size": 10, "color": colour, "line": {"width": 2, "color": colour}},
+                    marker={"symbol": mark, "size": size if mark == arrow else 10, "color": colour, "line": {"width": 2, "color": colour}},
+                    error_x={"type": "data", "array": [0] * len(some), "arrayminus": before, "thickness": 1.5, "width": 3},
                     text=[t.interval for _, t in some], hovertemplate="%{y}: " + part + " %{text}<extra></extra>",
                 )  # fmt: skip
     figure.update_layout(
@@ -334,7 +336,7 @@ def _page(comparison: Comparison) -> str:
     panels = [
         (
             "Steps to 99 %",
-            "Open: training examples, filled: test examples; an arrow where the run ended before.",
+            "Open: training examples, filled: test examples; arrow: it ended before that; bar: since the evaluation before.",
             _milestones(compared.runs),
         ),
         (
