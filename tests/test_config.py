@@ -272,7 +272,7 @@ def test_heads_need_not_divide_the_width_when_their_own_is_given():
         ("model.d_modle", "unknown key 'model.d_modle'; did you mean 'd_model'?"),
         ("snapshots.evry", "unknown key 'snapshots.evry'; did you mean 'every'?"),
         ("task.layot", "unknown key 'task.layot'; did you mean 'layout'?"),
-        ("zebra", "unknown key 'zebra'; known: device, model, monitor, monitor_every, seed, snapshots, task, threads, training"),
+        ("zebra", "unknown key 'zebra'; known: device, model, monitor, monitor_every, seed, snapshots, start, task, threads, training"),
         ("model.zebra", "unknown key 'model.zebra'; known: act_fn, .*train_biases"),
         ("training.lr.x", "unknown key 'training.lr.x'; did you mean 'lr'?"),
     ],

@@ -254,6 +254,13 @@ def test_slingshots_of_real_trainings_are_steps_of_the_definition(unstable, quic
     assert slingshots(quick_run.history) == by_the_definition(quick_run.history) == []
 
 
+def test_the_report_counts_slingshots_and_names_the_loss(unstable):
+    told = gi.analyze(unstable, measures=["loss"], with_replay=False)
+    steps = slingshots(unstable.history)
+    assert told.to_dict()["training"]["slingshots"] == {"steps": steps, "loss": "cross_entropy in float32"}
+    assert slingshots_in_words(steps, "cross_entropy in float32") in told.to_html()
+
+
 @pytest.mark.slow
 def test_rounding_of_the_loss_makes_slingshots(tmp_path):
     """One seed, one recipe (Adam at lr 5e-3, no weight decay), two ways to compute the loss in float32."""

@@ -175,6 +175,11 @@ def test_a_configuration_with_a_start_needs_its_weights(source, tmp_path):
         Trainer(config, weights={})
 
 
+def test_a_trainer_takes_the_weights_that_it_is_handed(source):
+    snapshot = next(iter(Trainer(tiny(), weights=source.state_dict(-1))))
+    assert_same({name: weight.detach() for name, weight in snapshot.weights.items()}, source.state_dict(-1))
+
+
 def test_another_start_in_the_same_directory_is_refused(source, tmp_path):
     started, drawn = tmp_path / "started", tmp_path / "drawn"
     train(started, source)
@@ -384,6 +389,13 @@ def test_starts_of_several_seeds_are_a_group(source, tmp_path):
         train(tmp_path / f"drawn{seed}", seed=seed)
     found = gi.compare(tmp_path).compared.groups
     assert sorted(group.names for group in found) == [("drawn0", "drawn1"), ("early0", "early1"), ("last0", "last1")]
+
+
+def test_the_report_says_what_it_started_from(source, tmp_path):
+    report = gi.analyze(train(tmp_path / "run", source), measures=["loss"], with_replay=False)
+    assert report.to_dict()["run"]["start"]["sha256"] == source.sha256(20)
+    assert "weights from step 20 of addition" in report.to_html()
+    assert "start" not in gi.analyze(source, measures=["loss"], with_replay=False).to_dict()["run"]
 
 
 # The command

@@ -177,6 +177,7 @@ class Analysis:
                 "first_step": run.steps[0],
                 "last_step": run.steps[-1],
                 "finished": run.finished,
+                **({"start": run.config.start.model_dump(mode="json")} if run.config.start else {}),
                 "versions": run.record["versions"],
                 **({"imported": run.imported} if run.imported else {}),
             },

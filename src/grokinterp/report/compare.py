@@ -159,8 +159,8 @@ def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[st
         yield (name if short.count(name) == 1 else key), [_written(each.settings.get(key)) for each in runs]
     if any(each.start for each in runs):
         yield "start", [each.start or "scratch" for each in runs]
-    yield "train 99 %", [str(each.train) for each in runs]
-    yield "test 99 %", [str(each.test) for each in runs]
+    yield "train 99\N{NO-BREAK SPACE}%", [str(each.train) for each in runs]
+    yield "test 99\N{NO-BREAK SPACE}%", [str(each.test) for each in runs]
     yield "delay", ["–" if each.delay is None else str(each.delay) for each in runs]
     if any(each.transfer for each in runs):
         yield "transfer", [_helped(each) for each in runs]
@@ -265,14 +265,14 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
             )  # fmt: skip
     losses = {each.settings.get("training.loss") == "mse" for each in runs}
     unit = "loss (nats)" if losses == {False} else "mean squared error" if losses == {True} else "loss (nats, or squared error)"
-    rows_of_legend = 4 + len(runs)
-    below = 70 + 21 * -(-rows_of_legend // 3)
+    width = 45 + 7 * max(16, *(len(label) for label in _labels(runs)))
+    below = 70 + 21 * -(-(4 + len(runs)) // max(1, 1050 // width))
     return figure.update_layout(
         template=None, height=620 + below, margin={"l": 70, "r": 16, "t": 40, "b": below},
         xaxis={"title": {"text": "step (optimiser updates)", "standoff": 8}, "anchor": "y2", "type": "log" if log_x else "linear"},
         yaxis={"title": {"text": "accuracy (share right)", "standoff": 12}, "domain": [0.54, 1], "range": [-0.03, 1.05]},
         yaxis2={"title": {"text": unit, "standoff": 12}, "domain": [0, 0.48], "type": "log", "exponentformat": "power"},
-        legend={"orientation": "h", "x": 0, "y": -70 / 580, "yanchor": "top", "entrywidth": 0.3, "entrywidthmode": "fraction"},
+        legend={"orientation": "h", "x": 0, "y": -70 / 580, "yanchor": "top", "entrywidth": width - 40},
         updatemenus=[_switch(log_x)],
     )  # fmt: skip
 

@@ -92,7 +92,8 @@ def training(a: Analysis) -> str:
         "split": f"{t.split}, seed {t.split_seed}",
     }
     if imported is None:
-        return ", ".join([*told.values(), f"weights from seed {a.run.config.seed}"])
+        start = a.run.config.start
+        return ", ".join([*told.values(), f"weights from {start}" if start else f"weights from seed {a.run.config.seed}"])
     return ", ".join(text for key, text in told.items() if key in imported["training"]) or "not known"
 
 
@@ -115,7 +116,7 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         found.append(("When", f"test accuracy first reached 99 % {test.interval}{also}" + (f"; grokking delay {factor}" if factor else "")))
     else:
         memorised = f"train accuracy reached 99 % by step {train.by:,}" if train.by is not None else "train accuracy never reached 99 %"
-        found.append(("When", f"{memorised}; test accuracy never did"))
+        found.append(("When", f"{memorised}; test accuracy had not by step {test.after:,}"))
     if a.watched:
         found.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))
     if a.keys is None:

@@ -62,7 +62,7 @@ class Trainer:
     Args:
         config: what to train.
         state: what an earlier trainer left; it goes on from there.
-        weights: those of the snapshot that the configuration starts from (`config.start`), where it does and there is no state.
+        weights: to begin with, in place of those drawn from the seed; needed where the configuration has a `start` and there is no state.
 
     Raises (while iterating):
         Diverged: the loss or the gradient became NaN or infinite.
@@ -94,7 +94,7 @@ class Trainer:
         shapes = weight_shapes(self._model, self.task)
         if state is not None:
             weights = {name: state.tensors[f"weights/{name}"] for name in shapes}
-        elif config.start is None:
+        elif weights is None and config.start is None:
             weights = initial_weights(self._model, self.task, config.seed)
         elif weights is None:
             raise ConfigError(f"start: the weights of {config.start} are needed here: give that run again (start=, or --from)")
