@@ -17,6 +17,7 @@ import grokinterp as gi
 from conftest import tiny
 from grokinterp.errors import DamagedFile, NotARun, UsageError
 from grokinterp.replay import Reached, delay, median_steps, reached, transfer
+from grokinterp.runs.train import Writer
 from test_foreign import ROOT
 
 SHIPPED = ROOT / "checkpoints" / "modular_addition_113"
@@ -263,6 +264,16 @@ def test_a_run_that_is_not_finished_says_so_and_an_import_without_history_too(ru
     assert row["steps_to_99"]["test"]["state"] in ("not known", "censored", "reached")
     assert row["seed"] is None
     assert row["state"].startswith("imported")
+
+
+def test_of_a_run_without_evaluations_nothing_is_counted(tmp_path):
+    with Writer(tmp_path / "begun", tiny(), True):
+        pass
+    found = gi.compare(tmp_path / "begun")
+    (row,) = found.to_dict()["runs"]
+    assert (row["spikes"], row["slingshots"], row["final"]["test_loss"]) == (None, None, None)
+    assert found.table["spikes"].isna().all()
+    assert "One run, which was not seen to learn" in found.to_html()
 
 
 def test_runs_of_one_name_are_told_apart_by_what_is_above(runs, tmp_path):

@@ -32,6 +32,8 @@ _WATCHING = (
     "threads", "device", "snapshots", "monitor", "monitor_every", "training.steps", "training.stop_when", "training.evaluate_every",
 )  # fmt: skip
 _OWN_COLUMNS = ("task.name", "task.p", "training.fraction")
+_FEWEST = 3
+"""Evaluations in which there can be a leap: one, and one on either side."""
 _FINAL = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
 
 
@@ -45,8 +47,8 @@ class Compared:
         train, test: when its training and test examples were learned to 99 %.
         delay: the grokking delay; None where there is none.
         final: accuracies and losses at its last evaluation; NaN where not known.
-        spikes: how many leaps of the loss or of the gradient `spikes` finds.
-        slingshots: how many `slingshots` finds.
+        spikes: how many leaps of the loss or of the gradient `spikes` finds; None where there are too few evaluations for one.
+        slingshots: how many `slingshots` finds; None likewise.
         transfer: where it started from a snapshot, whether that helped; None otherwise.
     """
 
@@ -56,8 +58,8 @@ class Compared:
     test: Reached
     delay: Delay | None
     final: dict[str, float]
-    spikes: int
-    slingshots: int
+    spikes: int | None
+    slingshots: int | None
     transfer: Transfer | None
 
     @property
@@ -117,11 +119,9 @@ class RunsCompared:
                 verdict = transfer(history, histories[scratch[0]]) if scratch else None
                 verdict = verdict or Transfer("not known", "not known: the same run from scratch is not among these")
             train, test = reached(history, "train"), reached(history, "test")
-            self.runs.append(
-                Compared(
-                    name, run, train, test, delay(train, test), _final(history), len(spikes(history)), len(slingshots(history)), verdict
-                )
-            )
+            watched = history["train_loss"].count() >= _FEWEST
+            leaps = (len(spikes(history)), len(slingshots(history))) if watched else (None, None)
+            self.runs.append(Compared(name, run, train, test, delay(train, test), _final(history), leaps[0], leaps[1], verdict))
         self.differing = _differing([each.settings for each in self.runs])
         self.groups = self._groups()
 
@@ -170,7 +170,7 @@ class RunsCompared:
         columns |= {name: [getattr(each, name) for each in self.runs] for name in ("spikes", "slingshots", "start")}
         columns["transfer"] = [each.transfer and each.transfer.verdict for each in self.runs]
         columns["transfer_steps"] = [each.transfer and each.transfer.steps for each in self.runs]
-        whole = ("seed", "train_steps", "train_after", "test_steps", "test_after", "transfer_steps")
+        whole = ("spikes", "slingshots", "seed", "train_steps", "train_after", "test_steps", "test_after", "transfer_steps")
         return pd.DataFrame({name: pd.Series(values, dtype="Int64" if name in whole else None) for name, values in columns.items()})
 
     def to_dict(self) -> dict[str, Any]:

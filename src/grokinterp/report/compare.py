@@ -125,11 +125,8 @@ def _directories(path: Path) -> list[Path]:
 def _verdict(compared: RunsCompared) -> str:
     """How many runs there are, and how many of them learned their test examples."""
     count, learned = len(compared.runs), sum(each.test.state == "reached" for each in compared.runs)
-    return f"{_count(count, 'run')}, {learned} of which learned the test examples to 99 %" if count > 1 else f"One run, {learned} learned"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
+    runs, were = (f"{count} runs, of which {learned}", "was" if learned == 1 else "were") if count > 1 else ("One run, which", "was")
+    return f"{runs} {were} {'not ' if count == 1 and not learned else ''}seen to learn the test examples to 99 %"
 
 
 def shared(compared: RunsCompared) -> list[tuple[str, str]]:
@@ -168,8 +165,8 @@ def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[st
         if not brief or name == "test_accuracy":
             spec = ".4f" if "accuracy" in name else ".3g"
             yield name.replace("_", " "), ["–" if each.final[name] != each.final[name] else format(each.final[name], spec) for each in runs]
-    yield "spikes", [str(each.spikes) for each in runs]
-    yield "slingshots", [str(each.slingshots) for each in runs]
+    yield "spikes", [_written(each.spikes) for each in runs]
+    yield "slingshots", [_written(each.slingshots) for each in runs]
     if not brief or any(not each.run.finished or each.run.imported for each in runs):
         yield "ended", [each.state for each in runs]
 
@@ -358,6 +355,7 @@ def _page(comparison: Comparison) -> str:
         groups=groups(compared),
         transfers=[(each.name, each.start, each.transfer.sentence) for each in compared.runs if each.transfer],
         lead="A step is one update of the weights. Spikes: the loss or the gradient leaps up and comes down again. Slingshots: the "
-        "training loss is above ten times its running median and training accuracy falls.",
+        "training loss is above ten times its running median and training accuracy falls. What comes and "
+        "goes between two evaluations is not seen.",
         panels=[(i, title, caption, embedded(figure.to_json())) for i, (title, caption, figure) in enumerate(panels)],
     )
