@@ -17,6 +17,7 @@ VARIANTS = {
     "plain": {},
     "batches": {"training.batch_size": 7},
     "clip": {"training.clip": 0.5, **SGD},
+    "log_softmax": {"training.loss": "log_softmax"},
     "deep": {"model.n_layers": 2, "model.normalization": "LN", "model.train_biases": "mlp", **SGD, "training.lr": 0.01},
     "perceptron": {"model.kind": "mlp", "model.embedding": "shared", "model.d_out": 8, "model.biases": "all", **SGD},
     "mse": {

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from grokinterp.training import LOSSES, cross_entropy, squared_error
+from grokinterp.training.loss import LOSSES_AND_GRADIENTS
 
 torch.set_num_threads(1)  # for matrices this small, threads only wait for one another
 
@@ -176,3 +177,43 @@ def test_squared_error_is_torchs_mse_against_the_one_hot_answer(dtype):
 def test_a_perfect_answer_has_no_squared_error():
     assert squared_error(torch.eye(4), torch.arange(4)).tolist() == [0, 0, 0, 0]
     assert squared_error(torch.zeros(1, 4), torch.tensor([2])).tolist() == [1 / 4]
+
+
+# The loss as people compute it
+
+
+def plain_gradient(logits: Tensor, targets: Tensor) -> Tensor:
+    """That of -log_softmax, written out: softmax less the one-hot answer."""
+    return logits.detach().softmax(1) - F.one_hot(targets, logits.shape[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_softmax_is_the_cross_entropy_of_torch_to_the_bit(dtype):
+    logits, targets = example(32, 7, 10, dtype)
+    found = LOSSES["log_softmax"](logits, targets)
+    assert torch.equal(found, -F.log_softmax(logits, dim=1).gather(1, targets[:, None])[:, 0])
+    (gradient,) = torch.autograd.grad(found.sum(), logits)
+    torch.testing.assert_close(gradient, plain_gradient(logits, targets), rtol=1e-5, atol=1e-7)
+
+
+def test_in_float32_log_softmax_loses_what_cross_entropy_keeps():
+    """A loss of 1e-9: nothing is left of it nor of the gradient of the right class, while the wrong ones keep theirs."""
+    logits, targets = torch.tensor([[-math.log(1e-9), 0.0, -1.0]]), torch.tensor([0])
+    for name, lost in (("log_softmax", True), ("cross_entropy", False)):
+        losses, gradient = LOSSES_AND_GRADIENTS[name](logits, targets, 1.0)
+        assert (float(losses[0]) == 0, float(gradient[0, 0]) == 0) == (lost, lost)
+        assert float(gradient[0, 1]) == pytest.approx(1e-9, rel=1e-4)
+        assert (abs(float(gradient.sum())) < 1e-15) != lost
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_gradient_without_autograd_is_that_with_it(name, dtype):
+    logits, targets = example(32, 7, 3, dtype)
+    with torch.no_grad():  # as the threads that train have it
+        losses, gradient = LOSSES_AND_GRADIENTS[name](logits.detach(), targets, 0.25)
+    theirs = LOSSES[name](logits, targets)
+    torch.testing.assert_close(losses, theirs.detach())
+    torch.testing.assert_close(gradient, torch.autograd.grad(theirs.sum() * 0.25, logits)[0])
+    assert not losses.requires_grad
+    assert not gradient.requires_grad

@@ -133,6 +133,7 @@ def test_without_a_replay_phases_are_told_by_accuracies_alone(quick_run):
         {"model.d_mlp": 0},
         {"model.n_layers": 2, "model.normalization": "LN", "task.layout": "a op b ="},
         {"training.loss": "mse"},
+        {"training.loss": "log_softmax"},
         {"task.p": 5, "model.d_model": 1, "model.n_heads": 1},
     ],
     ids=lambda overrides: " ".join(map(str, overrides.values())),

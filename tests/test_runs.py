@@ -851,6 +851,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "warmup and clip": {"training.warmup": 15, "training.clip": 0.1},
     "float64": {"training.dtype": "float64"},
     "mse": {"training.loss": "mse"},
+    "log_softmax": {"training.loss": "log_softmax"},
     "biases and LN": {"model.train_biases": "all", "model.normalization": "LN", "model.n_layers": 2},
     "events": {"snapshots.events": ("train_loss < 3", "train_accuracy > 0.2", "train_accuracy > 0.3", "train_loss > 0")},
     "stopping": {"training.stop_when": "train_loss > 0 for 17"},

@@ -12,7 +12,7 @@ import xarray as xr
 
 import grokinterp as gi
 from conftest import tiny
-from grokinterp.replay import spikes
+from grokinterp.replay import slingshots, slingshots_in_words, spikes
 from test_foreign import ROOT
 
 STEPS = np.arange(0, 4001, 10)
@@ -186,3 +186,91 @@ def test_the_run_that_ships_has_no_spikes():
     run = gi.load_run(ROOT / "checkpoints" / "modular_addition_113")
     assert len(run.history) == 1201
     assert spikes(run.history) == []
+
+
+# Slingshots: by the definition of the loss above ten times its running median, and training accuracy that falls
+
+
+def with_dips(signal: np.ndarray, *at: int, steps=STEPS) -> pd.DataFrame:
+    """A history whose training accuracy is lower at some steps."""
+    found = history(signal, steps=steps)
+    found.loc[found["step"].isin(at), "train_accuracy"] = 0.9
+    return found
+
+
+def by_the_definition(found: pd.DataFrame) -> list[int]:
+    """Every single step that qualifies, written out: several for one stretch."""
+    steps = []
+    for i in range(1, len(found)):
+        before = found["train_loss"].iloc[max(0, i - 50) : i].median()
+        falls = found["train_accuracy"].iloc[i] < found["train_accuracy"].iloc[i - 1]
+        if found["train_loss"].iloc[i] > 10 * before and falls:
+            steps.append(int(found["step"].iloc[i]))
+    return steps
+
+
+def test_a_planted_slingshot_is_counted_once_at_its_step():
+    planted = with_dips(with_spike(falling(), 2000, 1000), 2000, 2010)
+    assert slingshots(planted) == by_the_definition(planted) == [2000]
+    assert slingshots_in_words([2000], "cross_entropy in float32").startswith("One slingshot at step 2,000 (loss above 10 times")
+
+
+def test_one_stretch_is_one_slingshot_however_often_accuracy_falls_in_it():
+    planted = with_dips(with_spike(falling(), 2000, 1e6), 2000, 2020, 2040)
+    assert by_the_definition(planted) == [2000, 2020, 2040]
+    assert slingshots(planted) == [2000]
+    two = with_dips(with_spike(with_spike(falling(), 2000, 1e4), 3000, 1e4), 2000, 3000)
+    assert slingshots(two) == by_the_definition(two) == [2000, 3000]
+
+
+def test_without_harm_or_without_height_there_is_none():
+    assert slingshots(with_dips(with_spike(falling(), 2000, 1000))) == []
+    assert slingshots(with_dips(with_spike(falling(), 2000, 5), 2000)) == []
+    assert len(spikes(with_dips(with_spike(falling(), 2000, 1000)))) == 1  # which asks for no harm
+    assert slingshots_in_words([], "mse in float32").startswith("No slingshot (")
+
+
+def test_a_leap_that_does_not_come_down_is_a_slingshot_and_no_spike():
+    cliff = with_dips(np.where(STEPS < 2000, 1e-6, 1.0), *range(2000, 4001))
+    assert (slingshots(cliff), spikes(cliff)) == ([2000], [])
+
+
+def test_a_loss_that_rounds_to_nothing_hides_no_slingshot():
+    planted = with_dips(np.where(STEPS == 2000, 0.5, 0.0), 2000)
+    assert slingshots(planted) == [2000]
+
+
+def test_an_empty_history_and_gaps_have_no_slingshots():
+    planted = with_dips(with_spike(falling(), 2000, 1000), 2000)
+    assert slingshots(planted.head(0)) == slingshots(planted.head(1)) == []
+    planted.loc[planted["step"] == 1500, "train_loss"] = math.nan
+    assert slingshots(planted) == [2000]
+
+
+def test_slingshots_of_real_trainings_are_steps_of_the_definition(unstable, quick_run):
+    found = slingshots(unstable.history)
+    assert found
+    assert set(found) <= set(by_the_definition(unstable.history))
+    assert slingshots(quick_run.history) == by_the_definition(quick_run.history) == []
+
+
+def test_the_report_counts_slingshots_and_names_the_loss(unstable):
+    told = gi.analyze(unstable, measures=["loss"], with_replay=False)
+    steps = slingshots(unstable.history)
+    assert told.to_dict()["training"]["slingshots"] == {"steps": steps, "loss": "cross_entropy in float32"}
+    assert slingshots_in_words(steps, "cross_entropy in float32") in told.to_html()
+
+
+@pytest.mark.slow
+def test_rounding_of_the_loss_makes_slingshots(tmp_path):
+    """One seed, one recipe (Adam at lr 5e-3, no weight decay), two ways to compute the loss in float32."""
+    counts = {}
+    for loss in ("log_softmax", "cross_entropy"):
+        recipe = {"training.loss": loss, "training.optimizer": "adam", "training.weight_decay": 0.0, "training.steps": 1500}
+        rest = {"training.evaluate_every": 1, "training.stop_when": None, "snapshots.log": None, "snapshots.every": 1500}
+        run = gi.train(gi.TrainConfig.preset("quick", **recipe, **rest), tmp_path / loss, progress=False)
+        counts[loss] = len(slingshots(run.history))
+        assert len(spikes(run.history)) == counts[loss]
+        assert run.history["train_accuracy"].iloc[1000] == 1
+    assert counts["log_softmax"] >= 1
+    assert counts["cross_entropy"] == 0

@@ -129,6 +129,7 @@ def test_thirty_steps_are_those_of_a_plain_loop():
         {"model.attention_mixing": 0.3, "model.attention_dir": "bidirectional", "model.d_vocab_out": 8},
         {"task": {"name": "group_composition", "group": "S3", "layout": "a op b ="}},
         {"training.loss": "mse"},
+        {"training.loss": "log_softmax"},
         {"training.steps": 600, "training.weight_decay": 0.0, "training.evaluate_every": 600},  # train losses of 1e-4, accuracy 1
     ],
 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .replay import replay as replay
     from .report import Report as Report
     from .report import analyze as analyze
+    from .report.compare import compare as compare
     from .runs import Run as Run
     from .runs import load_run as load_run
     from .runs.many import train_many as train_many
@@ -44,6 +45,7 @@ _HOMES = {
     "View": "view",
     "ablate": "measures",
     "analyze": "report",
+    "compare": "report",
     "import_checkpoint": "importing",
     "key_frequencies": "measures",
     "load_run": "runs",

@@ -79,13 +79,25 @@ def train(
     out: Annotated[
         Path, typer.Option(help="The run directory, or with --seeds what holds them; made if it is not there.", show_default=False)
     ],
-    preset: Annotated[Optional[str], typer.Option(help="A known recipe, by default fast113; `grokinterp list presets`.")] = None,  # noqa: UP045
+    preset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A known recipe, by default fast113, or with --from that of the source; `grokinterp list presets`."),
+    ] = None,
     config: Annotated[Optional[Path], typer.Option(help="A TOML file with the configuration.")] = None,  # noqa: UP045
     p: Annotated[Optional[int], typer.Option(help="The modulus: short for --set task.p=P.")] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option(help="Of the initial weights and the batches.")] = None,  # noqa: UP045
     seeds: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Several runs at once, OUT/seed_0 and so on: 0..31 (both included) or 0,3,7. On a CPU, one thread each."),
+    ] = None,
+    source: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--from",
+            metavar="RUN[@STEP]",
+            help="Start from a snapshot of that run (the last, or that of STEP), with a fresh optimiser. Without --preset and --config the "
+            "rest of the configuration is that run's. With --seeds, RUN may hold seed_0 and so on: each starts from that of its own seed.",
+        ),
     ] = None,
     threads: Annotated[
         Optional[int],  # noqa: UP045
@@ -107,17 +119,20 @@ def train(
     changed: dict[str, Any] = {"task.name": task}
     changed |= {key: value for key, value in (("task.p", p), ("seed", seed), ("threads", threads)) if value is not None}
     changed |= dict(_key_and_value(text) for text in overrides or [])
+    several = None if seeds is None else _seeds(seeds)
+    if several and "seed" in changed:
+        raise UsageError("--seeds gives every run its seed: leave out --seed and --set seed")
     if config is not None:
         chosen = TrainConfig.from_toml(_text_of(config), **changed)
+    elif preset is None and source is not None:
+        chosen = _configuration_of(source, out, several).changed(**changed)
     else:
         chosen = TrainConfig.preset(preset or "fast113", **changed)
-    if seeds is not None:
-        if "seed" in changed:
-            raise UsageError("--seeds gives every run its seed: leave out --seed and --set seed")
-        _train_seeds(chosen, _seeds(seeds), out, resume, changed.get("threads"), as_json)
+    if several:
+        _train_seeds(chosen, several, source, out, resume, changed.get("threads"), as_json)
         return
     started = time.monotonic()
-    run = train_run(chosen, out, resume=resume)
+    run = train_run(chosen, out, start=source, resume=resume)
     seconds = time.monotonic() - started
     last = _without_gradient(run.last_evaluation)
     if as_json:
@@ -143,7 +158,36 @@ def _without_gradient(evaluation: Mapping[str, int | float]) -> dict[str, int | 
     return {name: value for name, value in evaluation.items() if name != "grad_norm"}
 
 
-def _train_seeds(chosen: Any, seeds: Sequence[int], out: Path, resume: bool, workers: int | None, as_json: bool) -> None:
+def _configuration_of(source: str, out: Path, seeds: Sequence[int] | None) -> Any:
+    """What a run to start from was trained with; where it is gone and a run has begun from it, what that is trained with."""
+    from .errors import NotARun
+    from .runs import load_run
+    from .runs.start import named
+
+    inner = _of_seed(source, seeds[0]) if seeds else source
+    try:
+        return load_run(named(inner)[0]).config
+    except NotARun:
+        there = out if seeds is None else out / f"seed_{seeds[0]}"
+        if not (there / "run.json").exists():
+            raise
+        return load_run(there).config
+
+
+def _of_seed(source: str, seed: int) -> str:
+    """The run to start from that has this seed, where the source holds several; else the source."""
+    from .runs.many import directory_of
+    from .runs.start import named
+
+    place, step = named(source)
+    if (place / "run.json").exists() or not place.is_dir():
+        return source
+    return str(place / directory_of(seed)) + ("" if step is None else f"@{step}")
+
+
+def _train_seeds(
+    chosen: Any, seeds: Sequence[int], source: str | None, out: Path, resume: bool, workers: int | None, as_json: bool
+) -> None:  # fmt: skip
     """Trains a configuration with each of the seeds, and prints one row for each."""
     from .errors import SomeFailed
     from .runs import load_run, train_many
@@ -152,10 +196,16 @@ def _train_seeds(chosen: Any, seeds: Sequence[int], out: Path, resume: bool, wor
 
     names = {directory_of(seed): seed for seed in seeds}
     configs = {name: TrainConfig.make(chosen.model_dump(), seed=seed) for name, seed in names.items()}
+    start = None if source is None else {name: _of_seed(source, seed) for name, seed in names.items()}
+    if start and len(seeds) > 1 and len(set(start.values())) == 1 and chosen.training.batch_size is None:
+        raise UsageError(
+            f"--seeds with --from {source}: these runs would be one and the same, as the initial weights are the snapshot's and a full "
+            f"batch needs no seed; set training.batch_size, or give a directory of runs seed_0 and so on"
+        )
     started = time.monotonic()
     failures: dict[str, GrokinterpError] = {}
     try:
-        train_many(configs, out, workers=workers, resume=resume)
+        train_many(configs, out, start=start, workers=workers, resume=resume)
     except SomeFailed as error:
         failures = error.failures
     seconds = time.monotonic() - started
@@ -376,6 +426,43 @@ def _whole_numbers(option: str, text: str) -> list[int]:
         raise UsageError(f"{option} {text!r}: needs whole numbers, such as {option} 14,35,41") from None
 
 
+@app.command()
+def compare(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run directories; one that holds several means all of them.", show_default=False)
+    ],
+    out: Annotated[Optional[Path], typer.Option(help="Also write compare.html and compare.json into this directory.")] = None,  # noqa: UP045
+    log: Annotated[bool, typer.Option("--log", help="Draw steps on a log axis at first.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare runs: steps to 99 %, grokking delay, spikes, and whether starting from a snapshot helped. Those that ended before are
+    censored, not left out."""
+    from .report import compare as compare_runs
+    from .report.compare import groups, rows, shared
+
+    found = compare_runs(run_dirs, log_x=log)
+    if out is not None:
+        for name in ("compare.json", "compare.html"):
+            for each in found.compared.runs:
+                each.run.refuse_to_overwrite(out / name)
+        with _status("drawing"):
+            found.save_json(out / "compare.json")
+            found.save_html(out / "compare.html")
+    if as_json:
+        print(json.dumps(found.to_dict(), allow_nan=False))
+        return
+    for name, text in shared(found.compared):
+        print(f"all: {name} {text}")
+    _print_table(*rows(found.compared, brief=True), folded=False)
+    for names, train_count, test_count, train_median, test_median in groups(found.compared):
+        print(f"median steps of {names}: train {train_median} ({train_count} learned), test {test_median} ({test_count} learned)")
+    for each in found.compared.runs:
+        if each.transfer is not None:
+            print(f"{each.name}, started from {each.start}: {each.transfer.sentence}")
+    if out is not None:
+        print(f"Page: {out / 'compare.html'}\nValues: {out / 'compare.json'}")
+
+
 @app.command("list")
 def list_known(
     what: Annotated[str, typer.Argument(help="tasks, presets, measures or layouts", show_default=False)],
@@ -436,10 +523,11 @@ def _status(text: str) -> AbstractContextManager[Any]:
     return Console(stderr=True).status(text)
 
 
-def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns on stdout, folded to the terminal's width; without a header where it is empty."""
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]], folded: bool = True) -> None:
+    """Columns on stdout, by default folded to the terminal's width; without a header where it is empty."""
     from rich.console import Console
     from rich.markup import escape
+    from rich.measure import Measurement
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=any(header))
@@ -447,4 +535,7 @@ def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    Console().print(table)
+    console = Console()
+    if not folded:
+        console.width = max(console.width, Measurement.get(console, console.options.update(max_width=10_000), table).maximum)
+    console.print(table)

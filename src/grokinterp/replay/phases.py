@@ -45,6 +45,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NotApplicable
 from .dataset import FINAL
+from .learned import LEARNED, Interval, first_interval, judged_by, series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,10 +53,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["groks", "generalises at once", "forgets again", "memorises only", "learns nothing", "learns in part", "not known"]
 Name = Literal["memorisation", "circuit formation", "cleanup", "generalisation", "after", "forgetting"]
-Interval = tuple[int, int]
-
-LEARNED = 0.99
-"""The accuracy from which a set of examples counts as learned."""
 _HALF = 0.5
 _KEPT = 0.9
 _AT_ONCE = 2.0
@@ -196,10 +193,10 @@ class _Curves:
 
 def _curves(data: xr.Dataset, history: pd.DataFrame) -> _Curves:
     # On noisy labels: whether the training labels were learned as they are, and whether the rule was.
-    tested = "test_clean_accuracy" if "test_clean_accuracy" in history else "test_accuracy"
+    tested = judged_by(history, "test")
     known = history.dropna(subset=["train_accuracy", tested])
     if len(known) > 1:
-        train, test = _series(known["step"], known["train_accuracy"]), _series(known["step"], known[tested])
+        train, test = series(known["step"], known["train_accuracy"]), series(known["step"], known[tested])
     else:
         name = "clean_accuracy" if "clean_accuracy" in data else "accuracy"
         train, test = _of(data, "accuracy", part="train"), _of(data, name, part="test")
@@ -213,37 +210,17 @@ def _curves(data: xr.Dataset, history: pd.DataFrame) -> _Curves:
     )
 
 
-def _series(steps: Any, values: Any) -> pd.Series[float]:
-    import numpy as np
-    import pandas as pd
-
-    series = pd.Series(np.asarray(values, dtype=float), index=np.asarray(steps, dtype=int)).dropna()
-    return series[~series.index.duplicated(keep="last")].sort_index()
-
-
 def _of(data: xr.Dataset, name: str, **at: str) -> pd.Series[float]:
     """One number a step of a variable; empty where there is none."""
     if name not in data or any(label not in data[dim].values for dim, label in at.items()):
-        return _series([], [])
-    return _series(data["step"].values, data[name].sel(at).values)
-
-
-def _first(holds: pd.Series[bool]) -> Interval:
-    """Between which two steps a condition first came true.
-
-    Raises:
-        NotApplicable: it never did.
-    """
-    at = holds.to_numpy().nonzero()[0]
-    if not len(at):
-        raise NotApplicable("it never happened")
-    return int(holds.index[max(0, at[0] - 1)]), int(holds.index[at[0]])
+        return series([], [])
+    return series(data["step"].values, data[name].sel(at).values)
 
 
 def _by(holds: pd.Series[bool]) -> float:
     """The step by which a condition was true; infinity where it never was."""
     try:
-        return float(_first(holds)[1])
+        return float(first_interval(holds)[1])
     except NotApplicable:
         return math.inf
 
@@ -255,7 +232,7 @@ def _kind(train: pd.Series[float], test: pd.Series[float]) -> Kind:
         if all(accuracy.max() - accuracy.iloc[0] < _RISE for accuracy in (train, test)):
             return "learns nothing"
         return "memorises only" if train.max() >= LEARNED and test.max() < _HALF else "learns in part"
-    if test.loc[_first(test >= LEARNED)[1] :].tail(5).median() < _KEPT:
+    if test.loc[first_interval(test >= LEARNED)[1] :].tail(5).median() < _KEPT:
         return "forgets again"
     return "generalises at once" if _at_once(train, test) else "groks"
 
@@ -283,7 +260,7 @@ def _reaches(part: Literal["train", "test"], level: float, tried: Sequence[float
     word = {"train": "training", "test": "test"}[part]
     return _Rule(
         f"{word} accuracy reaches {level:g}",
-        lambda curves, level=level: _first(getattr(curves, part) >= level),
+        lambda curves, level=level: first_interval(getattr(curves, part) >= level),
         [{"level": other} for other in tried],
     )
 
@@ -306,14 +283,14 @@ def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
         raise _NotYet("excluded loss has not begun to rise")
     if factor == 1:
         return int(steps[max(0, at - 1)]), int(steps[at + 1])
-    return _first(excluded.iloc[at:] > factor * excluded.iloc[at])
+    return first_interval(excluded.iloc[at:] > factor * excluded.iloc[at])
 
 
 def _sufficient_and_necessary(curves: _Curves, left: float = 0.01, carried: float = 0.5) -> Interval:
     """Where the keys alone leave `left` of the loss of chance, and training examples without them have `carried` of it."""
     _needs_circuit(curves)
     both = curves.restricted.index.intersection(curves.excluded.index)
-    return _first((curves.restricted[both] <= left * curves.chance) & (curves.excluded[both] >= carried * curves.chance))
+    return first_interval((curves.restricted[both] <= left * curves.chance) & (curves.excluded[both] >= carried * curves.chance))
 
 
 def _norm_has_fallen(curves: _Curves, since: int, share: float = 0.9) -> Interval:
@@ -324,15 +301,15 @@ def _norm_has_fallen(curves: _Curves, since: int, share: float = 0.9) -> Interva
     if squares.iloc[0] - squares.min() < _RISE * squares.iloc[0]:
         raise NotApplicable("the weights have not shrunk by a tenth since the circuit formed")
     fall = squares.iloc[0] - squares.min()
-    done = _first(squares <= squares.iloc[0] - share * fall)
+    done = first_interval(squares <= squares.iloc[0] - share * fall)
     head, tail = done[1] - since, int(squares.index[-1]) - done[1]
     if (1 - share) * head > _SLOWER * share * tail:
         raise _NotYet("the weights are still shrinking fast at the last snapshot")
-    return max(done, _first(curves.test >= LEARNED), key=lambda interval: interval[1])
+    return max(done, first_interval(curves.test >= LEARNED), key=lambda interval: interval[1])
 
 
 def _lost(curves: _Curves, level: float = _KEPT) -> Interval:
-    return _first(curves.test.loc[curves.test[curves.test >= LEARNED].index[-1] :] < level)
+    return first_interval(curves.test.loc[curves.test[curves.test >= LEARNED].index[-1] :] < level)
 
 
 _MEMORISED = (
@@ -492,7 +469,7 @@ def _scalars(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, str
         name, others = str(key), [str(dim) for dim in variable.dims if dim != "step"]
         part = _PART_OF.get(name, "train" if name.startswith("excluded") else "all")
         if name == "loss" and history["test_loss"].count() > 1:
-            yield name, part, _series(history["step"], history["test_loss"])
+            yield name, part, series(history["step"], history["test_loss"])
         elif not others and variable.dtype.kind in "fiu":
             yield name, "", _of(data, name)
         elif others in (["part"], ["parameter"]):
@@ -504,6 +481,6 @@ def _half_way(curve: pd.Series[float]) -> tuple[int, int, float]:
     ends = sorted((int(curve.to_numpy().argmin()), int(curve.to_numpy().argmax())))
     way = curve.iloc[ends[0] : ends[1] + 1]
     level = (curve.min() + curve.max()) / 2
-    after, by = _first(way >= level if way.iloc[0] < level else way <= level)
+    after, by = first_interval(way >= level if way.iloc[0] < level else way <= level)
     share = (level - way[after]) / (way[by] - way[after])
     return after, by, after + share * (by - after)

@@ -11,6 +11,11 @@ A peak of the logarithm of the training loss, or of the norm of the gradient, is
 The third leaves out the hump that the gradient has while the training examples are learned.
 Peaks of both signals that overlap are one spike. The height is the topographic prominence of a peak; the three numbers are ours. Test loss
 is not looked at: it rises and falls on its own when a network groks.
+
+`slingshots` counts by another rule, which asks for harm: the training loss is more than ten times the median of the fifty evaluations
+before, and training accuracy falls. A spike may be no slingshot, as where all training examples stay right; a slingshot no spike, as where
+the loss does not come down again. The rounding of the loss brings them about (compare `training.loss` "log_softmax" with "cross_entropy" on
+one seed), and so does a learning rate or weight decay that the network does not bear.
 """
 
 from __future__ import annotations
@@ -99,6 +104,39 @@ def spikes_in_words(found: Sequence[Spike]) -> str:
     highest = max(found, key=lambda spike: spike.height)
     count = f"{len(found)} spikes" if len(found) > 1 else "One spike"
     return f"{count} of the loss or of the gradient, the highest at step {highest.peak:,} by a factor of {highest.height:.3g}."
+
+
+_TIMES_THE_MEDIAN = 10.0
+
+
+def slingshots(history: pd.DataFrame) -> list[int]:
+    """The steps at which a stretch of evaluations, in which the training loss is more than ten times the median of the fifty before each,
+    first brought training accuracy down; one for each stretch. With the first evaluations the median is over as many as there are.
+
+    Meant for runs that are evaluated at every step, or nearly: what comes and goes between two evaluations is not seen.
+    """
+    known = history.drop_duplicates("step", keep="last").sort_values("step").dropna(subset=["train_loss", "train_accuracy"])
+    before = known["train_loss"].rolling(_AROUND, min_periods=1).median().shift(1)
+    high = (known["train_loss"] > _TIMES_THE_MEDIAN * before).to_numpy()
+    fell = (known["train_accuracy"].diff() < 0).to_numpy()
+    found, counted = [], False
+    for step, is_high, has_fallen in zip(known["step"].tolist(), high, fell, strict=True):
+        counted = counted and bool(is_high)
+        if is_high and has_fallen and not counted:
+            found.append(int(step))
+            counted = True
+    return found
+
+
+def slingshots_in_words(found: Sequence[int], loss: str) -> str:
+    """How many there are, where the first are, and with which loss (`training.loss`) the network was trained."""
+    count = "No slingshot" if not found else "One slingshot" if len(found) == 1 else f"{len(found)} slingshots"
+    at = ", ".join(f"{step:,}" for step in found[:_NAMED]) + (" and on" if len(found) > _NAMED else "")
+    where = f" at step{'s' if len(found) > 1 else ''} {at}" if found else ""
+    return f"{count}{where} (loss above {_TIMES_THE_MEDIAN:g} times its running median, and training accuracy falls); trained with {loss}."
+
+
+_NAMED = 8
 
 
 @dataclass(frozen=True)

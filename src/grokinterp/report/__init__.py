@@ -11,9 +11,10 @@ from typing import Any
 from ..runs import Run
 from ..runs.files import replace
 from .analysis import Analysis
+from .compare import Comparison, compare
 from .replay_page import replay_page, save_replay
 
-__all__ = ["Analysis", "Report", "analyze", "replay_page", "save_replay"]
+__all__ = ["Analysis", "Comparison", "Report", "analyze", "compare", "replay_page", "save_replay"]
 
 
 class Report:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,17 @@ from ..replay import (
     Lives,
     NoiseSpan,
     Phases,
+    Reached,
     Spike,
+    delay,
     keys_over_time,
     lives,
     neuron_flows,
     noise_spans,
     phases,
+    reached,
     replay,
+    slingshots,
     spikes,
     where_keys_differ,
 )
@@ -44,14 +48,6 @@ _OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile", "noise.bayes_loss"
 """What every report on noisy labels measures."""
 _MOST_SNAPSHOTS = 60
 """Snapshots that the training part of a report looks at, evenly chosen where there are more; a replay looks at all."""
-
-
-@dataclass(frozen=True)
-class Crossing:
-    """The interval between two evaluations within which a metric first passed a threshold: after `before`, by `by`."""
-
-    before: int
-    by: int
 
 
 class Analysis:
@@ -162,15 +158,9 @@ class Analysis:
         circle = self.run.task.circle
         return circle.m // 2 if circle else 0
 
-    def crossing(self, metric: str, threshold: float) -> Crossing | None:
-        """When a metric of the history first reached a threshold; None where it never did."""
-        known = self.history.dropna(subset=[metric])
-        reached = (known[metric] >= threshold).to_numpy().nonzero()[0]
-        if not len(reached):
-            return None
-        at = int(reached[0])
-        steps = known["step"]
-        return Crossing(int(steps.iloc[max(0, at - 1)]), int(steps.iloc[at]))
+    def reached(self, part: str) -> Reached:
+        """When the accuracy of a part ("train", "test") first was at least 0.99."""
+        return reached(self.history, part)
 
     @property
     def watched(self) -> bool:
@@ -186,6 +176,11 @@ class Analysis:
     def spikes(self) -> list[Spike]:
         """Where the loss or the gradient leapt up and came down again."""
         return spikes(self.history, self.replayed if self.replayed else None)
+
+    @cached_property
+    def slingshots(self) -> list[int]:
+        """Where the loss leapt up and training accuracy came down."""
+        return slingshots(self.history)
 
     @cached_property
     def lives(self) -> Lives | None:
@@ -214,6 +209,7 @@ class Analysis:
                 "first_step": run.steps[0],
                 "last_step": run.steps[-1],
                 "finished": run.finished,
+                **({"start": run.config.start.model_dump(mode="json")} if run.config.start else {}),
                 "versions": run.record["versions"],
                 **({"imported": run.imported} if run.imported else {}),
             },
@@ -246,10 +242,20 @@ class Analysis:
             "chance_loss": math.log(self.run.task.n_answers),
         }
 
+    @property
+    def loss(self) -> str | None:
+        """The loss that the network was trained with, and its precision; None where that is not known."""
+        training, imported = self.run.config.training, self.run.imported
+        return None if imported and "loss" not in imported["training"] else f"{training.loss} in {training.dtype}"
+
     def _training(self) -> dict[str, Any]:
         """What training looked like as a whole: kind, boundaries, leads, spikes, and where something was replayed what it says."""
         told = {key: value for key, value in self.phases.to_dict().items() if key != "spans"}
         told["spikes"] = [spike.to_dict() for spike in self.spikes]
+        told["slingshots"] = {"steps": self.slingshots, "loss": self.loss}
+        train, test = self.reached("train"), self.reached("test")
+        told["steps_to_99"] = {"train": asdict(train), "test": asdict(test)}
+        told["grokking_delay"] = asdict(found) if (found := delay(train, test)) else None
         if self.lives is not None:
             told["lives"] = self.lives.to_dict()
             told["keys_over_time"] = _records(keys_over_time(self.replayed))

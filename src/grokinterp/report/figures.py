@@ -47,8 +47,9 @@ def _figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
 
 def losses(a: Analysis) -> go.Figure:
     """Train and test loss over training, log axis, snapshots marked."""
-    figure = _curves(a, "loss", "loss (nats)" if a.run.config.training.loss == "cross_entropy" else "mean squared error")
-    if "noise.bayes_loss" in a.values and a.run.config.training.loss == "cross_entropy":
+    squared = a.run.config.training.loss == "mse"
+    figure = _curves(a, "loss", "mean squared error" if squared else "loss (nats)")
+    if "noise.bayes_loss" in a.values and not squared:
         best = max(float(x) for x in a.values["noise.bayes_loss"])
         figure.add_hline(y=best, line={"color": PLAIN, "width": 1, "dash": "dash"})
         figure.add_annotation(x=0, xref="paper", xanchor="left", y=float(np.log10(best)), yanchor="bottom", text="Bayes", showarrow=False)

@@ -14,7 +14,7 @@ from ..errors import NotApplicable
 from ..measures import MEASURES
 from ..measures.neurons import EXPLAINED
 from ..measures.noise import NoisePhase
-from ..replay import FINAL, noise_in_words, spikes_in_words
+from ..replay import FINAL, delay, noise_in_words, slingshots_in_words, spikes_in_words
 from ..tasks.noise import Binomial
 from . import figures
 from .analysis import Analysis
@@ -145,7 +145,8 @@ def training(a: Analysis) -> str:
         "split": f"{t.split}, seed {t.split_seed}",
     }
     if imported is None:
-        return ", ".join([*told.values(), f"weights from seed {a.run.config.seed}"])
+        start = a.run.config.start
+        return ", ".join([*told.values(), f"weights from {start}" if start else f"weights from seed {a.run.config.seed}"])
     return ", ".join(text for key, text in told.items() if key in imported["training"]) or "not known"
 
 
@@ -156,17 +157,20 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         found.append(("Squared error", _by_part(a, "loss.mse") + ", which was trained on"))
     if a.run.imported:
         found.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
-    tested = "test_clean_accuracy" if "test_clean_accuracy" in a.history else "test_accuracy"
-    train, test = a.crossing("train_accuracy", 0.99), a.crossing(tested, 0.99)
+    train, test = a.reached("train"), a.reached("test")
     of = " of right answers" if a.noisy else ""
     if not a.watched:
         pass  # nobody was there to see when
-    elif test is not None:
-        delay = f"; train accuracy did by step {train.by:,}" if train else ""
-        found.append(("When", f"test accuracy{of} first reached 99 % after step {test.before:,} and by step {test.by:,}{delay}"))
+    elif test.by is not None:
+        also = f"; train accuracy did by step {train.by:,}" if train.by is not None else ""
+        factor = delay(train, test)
+        later = f"; grokking delay {factor}" if factor else ""
+        found.append(("When", f"test accuracy{of} first reached 99 % {test.interval}{also}{later}"))
     else:
-        memorised = f"train accuracy reached 99 % by step {train.by:,}" if train else "train accuracy never reached 99 %"
-        found.append(("When", f"{memorised}; test accuracy{of} never did"))
+        memorised = f"train accuracy reached 99 % by step {train.by:,}" if train.by is not None else "train accuracy never reached 99 %"
+        found.append(("When", f"{memorised}; test accuracy{of} had not by step {test.after:,}"))
+    if a.watched:
+        found.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))
     if a.keys is None:
         found.append(("Key frequencies", "none: " + next(iter(a.skipped.values()), "no rule applies")))
     else:

@@ -9,11 +9,13 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, Diverged, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, WriteFailed
+from ..errors import ConfigError, Diverged, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, WriteFailed, nearest
+from ..models import Weights
 from ..tasks import TASKS
 from ..training import BatchedTrainer, Snapshot, State, TrainConfig, Trainer, kind, resolve_device
 from . import pool
 from .run import Run
+from .start import Source, Start, started
 from .train import Showing, Writer, bars, in_words, is_finished, on_signals, train_in
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ def train_many(
     configs: Sequence[TrainConfig] | Mapping[str, TrainConfig],
     out: str | Path,
     *,
+    start: Start | Mapping[str, Start] | None = None,
     workers: int | None = None,
     resume: bool = True,
     progress: bool | None = None,
@@ -38,6 +41,7 @@ def train_many(
     Args:
         configs: by the names of their directories; or a sequence, of which that with seed 3 gets the directory `seed_3`.
         out: the directory that holds those of the runs; made if it is not there. Others may lie beside them.
+        start: what all runs start from, as for `train`; or what each starts from, by the names of their directories.
         workers: how many train at once on a CPU; by default as many as the cores that this process may use.
         resume: whether runs that are already there may be continued; if not, they are refused and nothing is trained.
         progress: whether to show how far they are on stderr; by default where that is a terminal.
@@ -51,10 +55,10 @@ def train_many(
         Interrupted: by SIGINT or SIGTERM; what was trained is saved, and the same call goes on from there.
     """
     out = Path(out)
-    members = _members(configs)
+    members, sources = _started(_members(configs), out, start)
     if workers is not None and not (isinstance(workers, int) and workers >= 1):
         raise UsageError(f"workers={workers!r}: needs a whole number from 1")
-    _refuse_what_cannot_be(members, out)
+    _refuse_what_cannot_be(members, out, sources)
     waiting = {name: config for name, config in members.items() if not is_finished(config, out / name, resume)}
     asked = _Asked()
     failures: dict[str, GrokinterpError] = {}
@@ -63,11 +67,11 @@ def train_many(
         display = _Display(bar, members, done)
         device = _device_type(next(iter(members.values())))
         if device == "cpu":
-            ends = _in_processes(waiting, out, resume, asked, display, workers or cores())
+            ends = _in_processes(waiting, out, resume, asked, display, sources, workers or cores())
         elif device == "cuda":
-            ends = _stacked(waiting, out, resume, asked, display)
+            ends = _stacked(waiting, out, resume, asked, display, sources)
         else:
-            ends = _one_by_one(waiting, out, resume, asked, display)
+            ends = _one_by_one(waiting, out, resume, asked, display, sources)
         with closing(ends):
             for name, error in ends:
                 display.end(name)
@@ -91,6 +95,8 @@ def _device_type(config: TrainConfig) -> str:
     return resolve_device(config.device).type
 
 
+Sources = Mapping[str, Source | None]
+"""Where the weights are that each run starts from; None where it starts from none, or has begun and they are gone."""
 Ends = Generator[tuple[str, GrokinterpError | None], None, None]
 """The names of runs as they end, with the error of those that failed."""
 
@@ -119,11 +125,11 @@ class _Asked:
 
 
 def _in_processes(
-    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display, workers: int
+    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display, sources: Sources, workers: int
 ) -> Ends:  # fmt: skip
     """Trains in worker processes, one run in each at a time."""
     names = list(configs)
-    jobs = [pool.job(config, out / name, resume, display.shown) for name, config in configs.items()]
+    jobs = [pool.job(config, out / name, resume, display.shown, sources[name]) for name, config in configs.items()]
     with closing(pool.answers(jobs, workers, lambda: asked.stopped)) as answers:
         for number, answer in answers:
             if "warning" in answer:
@@ -138,39 +144,51 @@ _MOST_TOGETHER = 128
 """Each holds three open files, and a process may have 1,024 of them."""
 
 
-def _one_by_one(configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display) -> Ends:
+def _one_by_one(
+    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display, sources: Sources
+) -> Ends:  # fmt: skip
     """Trains in this process, one run after the other."""
     for name, config in configs.items():
         if asked.stopped:
             return
         try:
-            train_in(out / name, config, resume, asked.watching, display.showing(name))
+            train_in(out / name, config, resume, asked.watching, display.showing(name), source=sources[name])
         except GrokinterpError as error:
             yield name, error
         else:
             yield name, None
 
 
-def _stacked(configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display) -> Ends:
+def _stacked(
+    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display, sources: Sources
+) -> Ends:  # fmt: skip
     """Trains in this process: together those that differ in their seeds alone, up to `_MOST_TOGETHER` at a time."""
     groups: dict[str | None, list[str]] = {}
     for name, config in configs.items():
         groups.setdefault(kind(config), []).append(name)
-    yield from _one_by_one({name: configs[name] for name in groups.pop(None, [])}, out, resume, asked, display)
+    yield from _one_by_one({name: configs[name] for name in groups.pop(None, [])}, out, resume, asked, display, sources)
     for names in groups.values():
         for first in range(0, len(names), _MOST_TOGETHER):
-            yield from _together({name: configs[name] for name in names[first : first + _MOST_TOGETHER]}, out, resume, asked, display)
+            some = {name: configs[name] for name in names[first : first + _MOST_TOGETHER]}
+            yield from _together(some, out, resume, asked, display, sources)
 
 
-def _together(configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display) -> Ends:
+def _together(
+    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display, sources: Sources
+) -> Ends:  # fmt: skip
     """Trains one stack; where its members were left at different steps, one for each of these."""
     with ExitStack() as written:
         writers: dict[str, Writer] = {}
         by_step: dict[int, dict[str, State | None]] = {}
+        weights: dict[str, Weights | None] = {}
         for name, config in configs.items():
             try:
                 writers[name] = written.enter_context(Writer(out / name, config, resume))
                 state = writers[name].resume_state()
+                source = sources[name]
+                weights[name] = source.weights() if source and state is None else None
+                if state is None and configs[name].start and source is None:
+                    Trainer(configs[name])  # which says that they are needed
             except GrokinterpError as error:
                 yield name, error
                 continue
@@ -179,7 +197,7 @@ def _together(configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked
             if asked.stopped:
                 return
             names = list(states)
-            batch = BatchedTrainer([configs[name] for name in names], list(states.values()))
+            batch = BatchedTrainer([configs[name] for name in names], list(states.values()), [weights[name] for name in names])
             asked.watch(batch.members)
             for number, found in batch:
                 name = names[number]
@@ -234,7 +252,18 @@ def _members(configs: Sequence[TrainConfig] | Mapping[str, TrainConfig]) -> dict
     return dict(configs)
 
 
-def _refuse_what_cannot_be(members: Mapping[str, TrainConfig], out: Path) -> None:
+def _started(
+    members: Mapping[str, TrainConfig], out: Path, start: Start | Mapping[str, Start] | None
+) -> tuple[dict[str, TrainConfig], Sources]:  # fmt: skip
+    """The configurations with what they start from filled in, and where its weights are."""
+    each = start if isinstance(start, Mapping) else {} if start is None else dict.fromkeys(members, start)
+    if unknown := [name for name in each if name not in members]:
+        raise UsageError(f"start has {unknown[0]!r}, and no configuration is named so{nearest(str(unknown[0]), members)}")
+    found = {name: started(config, out / name, each.get(name)) for name, config in members.items()}
+    return {name: config for name, (config, _) in found.items()}, {name: source for name, (_, source) in found.items()}
+
+
+def _refuse_what_cannot_be(members: Mapping[str, TrainConfig], out: Path, sources: Sources) -> None:
     """Says what is wrong with all of them at once, before any is trained."""
     holding = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     if not holding.is_dir():
@@ -255,8 +284,13 @@ def _refuse_what_cannot_be(members: Mapping[str, TrainConfig], out: Path) -> Non
             )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the training itself warns
-        for config in {config.model_copy(update={"seed": 0}).model_dump_json(): config for config in members.values()}.values():
-            Trainer(config)
+        alike = {config.model_copy(update={"seed": 0, "start": None}).model_dump_json(): name for name, config in members.items()}
+        for name in alike.values():
+            source = sources[name]
+            if source is not None:
+                Trainer(members[name], weights=source.weights())
+            elif members[name].start is None or not (out / name / "run.json").exists():
+                Trainer(members[name])
 
 
 class _Display:

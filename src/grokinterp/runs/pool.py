@@ -32,6 +32,7 @@ from .. import errors
 from ..errors import GrokinterpError
 from ..tasks import TASKS
 from ..training import Snapshot, TrainConfig, Trainer
+from .start import Source
 from .train import train_in
 
 Answer = Mapping[str, Any]
@@ -46,10 +47,11 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 # What starts them
 
 
-def job(config: TrainConfig, path: Path, resume: bool, watched: bool) -> dict[str, Any]:
+def job(config: TrainConfig, path: Path, resume: bool, watched: bool, source: Source | None = None) -> dict[str, Any]:
     """What a worker needs to know; with `watched` it says every now and then how far it is."""
     home = TASKS[config.task["name"]].__module__  # a task that is not of this package is registered when its module is imported
-    return {"config": config.model_dump(mode="json"), "path": str(path), "resume": resume, "watched": watched, "home": home}
+    start = source and {"path": str(source.path), "step": source.step, "sha256": source.sha256}
+    return {"config": config.model_dump(mode="json"), "path": str(path), "resume": resume, "watched": watched, "home": home, "start": start}
 
 
 def answers(
@@ -188,7 +190,9 @@ def serve() -> None:
             import_module(asked["home"])
             config = TrainConfig.make(asked["config"])
             showing = _saying(say) if asked["watched"] else lambda: nullcontext(lambda snapshot: None)
-            train_in(Path(asked["path"]), config, asked["resume"], stop.watching, showing, threads=1)
+            start = asked["start"]
+            source = start and Source(Path(start["path"]), start["step"], start["sha256"])
+            train_in(Path(asked["path"]), config, asked["resume"], stop.watching, showing, threads=1, source=source)
             say(ended=None)
         except GrokinterpError as error:
             say(ended=type(error).__name__, message=str(error))

@@ -30,6 +30,7 @@ from ..training import Snapshot, State, TrainConfig, Trainer, differences
 from .files import TEMPORARY, UNSEALED, Log, reading, remove, replace, sealed, writing
 from .record import new_record, packed_snapshot, write_record
 from .run import SLOTS, Run, read_resume, read_run_json, resume_file
+from .start import Source, Start, started
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -37,23 +38,30 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_RESUME_STATES = 5.0
 
 
-def train(config: TrainConfig, out: str | Path, *, resume: bool = True, progress: bool | None = None) -> Run:
+def train(
+    config: TrainConfig, out: str | Path, *, start: Start | None = None, resume: bool = True, progress: bool | None = None
+) -> Run:  # fmt: skip
     """Trains until the configuration's end and returns the run; goes on where an earlier call with this configuration stopped.
 
     Args:
         config: what to train.
         out: the run directory; made if it is not there.
+        start: a run, (run, step) or "RUN@step", whose weights the network starts from in place of those drawn from the seed; without a step
+            the last snapshot. The optimiser is fresh and steps count from 0. Recorded as `start` in the run's configuration; the source is
+            not needed again once a resume state is written.
         resume: whether a run that is already there may be continued; if not, it is refused and left alone.
         progress: whether to show a progress bar on stderr; by default where that is a terminal.
 
     Raises:
-        ConfigError: the directory holds a run of another configuration; the keys that differ are named.
+        ConfigError: the directory holds a run of another configuration or from another start; what differs is named. Or the start has other
+            tokens, answers or shapes of weights than the configuration.
         RunLocked: another process trains in this directory.
         Diverged: the loss became NaN or infinite; the last good snapshot is kept.
         Interrupted: by SIGINT or SIGTERM; the same call goes on from there.
         WriteFailed: the disk is full or read-only; the same call goes on from there.
     """
-    return train_in(Path(out), config, resume, _asked_to_stop, lambda: _progress_bar(config, progress))
+    config, source = started(config, Path(out), start)
+    return train_in(Path(out), config, resume, _asked_to_stop, lambda: _progress_bar(config, progress), source=source)
 
 
 Stopping = Callable[[Trainer], AbstractContextManager[None]]
@@ -62,15 +70,20 @@ Showing = Callable[[], AbstractContextManager[Callable[[Snapshot], None]]]
 """Opens what shows how far a training has come."""
 
 
-def train_in(path: Path, config: TrainConfig, resume: bool, stopping: Stopping, showing: Showing, threads: int | None = None) -> Run:
+def train_in(
+    path: Path, config: TrainConfig, resume: bool, stopping: Stopping, showing: Showing, threads: int | None = None,
+    source: Source | None = None,
+) -> Run:  # fmt: skip
     """What `train` does, whoever asks it to stop and looks on; with other than the configuration's threads where these are given."""
     if is_finished(config, path, resume):
         return Run(path)
-    # A configuration that cannot be trained leaves no directory behind.
-    trainer = Trainer(config)
+    # A configuration that cannot be trained leaves no directory behind. Where a run has begun, what it started from may be gone.
+    begun = source is None and config.start is not None and (path / "run.json").exists()
+    trainer = None if begun else Trainer(config, weights=source.weights() if source else None)
     with Writer(path, config, resume) as writer:
         state = writer.resume_state()
-        trainer = trainer if state is None else Trainer(config, state)
+        if trainer is None or state is not None:
+            trainer = Trainer(config, state)
         trainer.threads = threads or trainer.threads
         with stopping(trainer), showing() as show:
             try:
@@ -133,6 +146,9 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
 
 
 def _both_values(dotted: str, found: TrainConfig, asked: TrainConfig) -> str:
+    if dotted == "start":
+        there, here = (config.start or "weights from the seed" for config in (found, asked))
+        return f"it started from {there}, and here it is to start from {here}"
     values = []
     for config in (found, asked):
         item: Any = config.model_dump()

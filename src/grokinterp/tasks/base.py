@@ -137,6 +137,14 @@ class Task:
                 names[token] = "∘" if word == "op" else word
         return tuple(names)
 
+    @property
+    def vocabulary(self) -> dict[str, tuple[str, ...]]:
+        """What a network's inputs and outputs mean: the name of every token, the word at every position, the name of every answer.
+
+        A network that learned one task can go on with another only where these are the same.
+        """
+        return {"token": self.token_names, "position": self.tokens.words, "answer": self.token_names[: self.n_answers]}
+
 
 class Common(Frozen):
     """The parameters that every task takes beside its own; they are fields of `Task`."""

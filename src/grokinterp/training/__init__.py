@@ -1,7 +1,7 @@
 """Configuration + task -> iterator of `Snapshot`. Never touches the disk."""
 
 from .batched import BatchedTrainer, kind
-from .config import TrainConfig, TrainingConfig, differences
+from .config import StartConfig, TrainConfig, TrainingConfig, differences
 from .loss import LOSSES, cross_entropy, squared_error
 from .presets import PRESETS
 from .schedule import METRICS, Condition, SnapshotConfig
@@ -15,6 +15,7 @@ __all__ = [
     "Condition",
     "Snapshot",
     "SnapshotConfig",
+    "StartConfig",
     "State",
     "TrainConfig",
     "Trainer",

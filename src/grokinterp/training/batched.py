@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError, Diverged
-from ..models import answer_logits, read_by, trained
+from ..models import Weights, answer_logits, read_by, trained
 from .config import TrainConfig
 from .examples import Evaluation, Values
 from .loss import LOSSES, LOSSES_AND_GRADIENTS
@@ -32,11 +32,12 @@ _AT_ONCE = 2**18
 
 
 def kind(config: TrainConfig) -> str | None:
-    """The same text for configurations that can be trained together; None where none can: Muon takes single matrices."""
+    """The same text for configurations that can be trained together, each from weights of its own; None where none can: Muon takes single
+    matrices."""
     if config.training.optimizer == "muon":
         return None
     alike = config.training.model_copy(update={"split_seed": 0})
-    return config.model_copy(update={"seed": 0, "threads": 1, "training": alike}).model_dump_json()
+    return config.model_copy(update={"seed": 0, "threads": 1, "training": alike, "start": None}).model_dump_json()
 
 
 class BatchedTrainer:
@@ -51,11 +52,13 @@ class BatchedTrainer:
         ConfigError: the configurations differ in more than seeds and threads, or the states are of different steps.
     """
 
-    def __init__(self, configs: Sequence[TrainConfig], states: Sequence[State | None] | None = None) -> None:
+    def __init__(
+        self, configs: Sequence[TrainConfig], states: Sequence[State | None] | None = None, weights: Sequence[Weights | None] | None = None
+    ) -> None:
         if len(kinds := {kind(config) for config in configs}) != 1 or None in kinds:
             raise ConfigError("only configurations that differ in nothing but seeds and threads, without muon, can be trained together")
-        begun = states or [None] * len(configs)
-        self._running = [_Member(self, n, config, state) for n, (config, state) in enumerate(zip(configs, begun, strict=True))]
+        given = zip(configs, states or [None] * len(configs), weights or [None] * len(configs), strict=True)
+        self._running = [_Member(self, n, *each) for n, each in enumerate(given)]
         self.members: list[Trainer] = [*self._running]
         if len(steps := {member.step for member in self._running}) != 1:
             raise ConfigError(f"only runs at the same step can be trained together; these are at {sorted(steps)}")
@@ -187,8 +190,8 @@ class BatchedTrainer:
 class _Member(Trainer):
     """A run that decides for itself what is recorded, and has what it needs computed by the stack that it has a row of."""
 
-    def __init__(self, batch: BatchedTrainer, number: int, config: TrainConfig, state: State | None) -> None:
-        super().__init__(config, state)
+    def __init__(self, batch: BatchedTrainer, number: int, config: TrainConfig, state: State | None, weights: Weights | None) -> None:
+        super().__init__(config, state, weights)
         self.number = number
         self.ended = False
         self._batch = batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -24,7 +24,7 @@ else:
 
 _MOST_SNAPSHOTS = 100_000
 Optimizer = Literal["adamw", "adam", "sgd", "muon"]
-Loss = Literal["cross_entropy", "mse"]
+Loss = Literal["cross_entropy", "log_softmax", "mse"]
 
 
 def _one_or_several(value: object) -> object:
@@ -57,7 +57,8 @@ class TrainingConfig(Frozen):
     batch_size: int | None = Field(None, ge=1)
     """Absent: full batch. Otherwise each epoch is a fresh permutation of the training set, its last batch the remainder."""
     loss: Loss = "cross_entropy"
-    """Mean over examples; mse is also the mean over classes, against the one-hot answer."""
+    """Mean over examples; mse is also the mean over classes, against the one-hot answer. log_softmax is cross_entropy as people compute it,
+    to which rounding does what `training.loss` describes."""
     clip: float | None = Field(None, gt=0)
     """Gradients are scaled down to this global norm."""
     evaluate_every: int = Field(10, ge=1)
@@ -65,6 +66,24 @@ class TrainingConfig(Frozen):
     stop_when: ConditionText | None = None
     """Ends the run early, for example "test_accuracy >= 0.999 for 200". Columns of monitored measures can stand here too."""
     dtype: Literal["float32", "float64"] = "float32"
+
+
+class StartConfig(Frozen):
+    """The snapshot of another run that the initial weights are; `grokinterp train --from` and `gi.train(start=)` fill it in."""
+
+    run: str
+    """The name of that run's directory. Another name of the same weights is the same start."""
+    step: int = Field(ge=0)
+    sha256: str = Field(pattern=r"[0-9a-f]{64}")
+    """Of the snapshot."""
+    task: dict[str, Any]
+    """What it had learned: `name` and parameters."""
+    last: bool = True
+    """Whether it was the last snapshot of that run."""
+    yes_or_no: ClassVar[frozenset[str]] = frozenset({"last"})
+
+    def __str__(self) -> str:
+        return f"step {self.step:,} of {self.run} (sha256 {self.sha256[:12]})"
 
 
 class TrainConfig(Frozen):
@@ -83,6 +102,9 @@ class TrainConfig(Frozen):
     """Of a transformer, or with kind = "mlp" of a multilayer perceptron."""
     training: TrainingConfig = TrainingConfig()
     snapshots: SnapshotConfig = SnapshotConfig()
+    start: StartConfig | None = None
+    """Absent: initial weights are drawn from the seed. Otherwise they are those of a snapshot, with a fresh optimiser, and steps count from
+    0; the seed is then of the batches alone."""
     monitor: Annotated[tuple[str, ...], BeforeValidator(_one_or_several), AfterValidator(known)] = ()
     """Names of measures that are taken at every evaluation, in float64, as columns beside the losses (`training.monitor` says how these
     are named). A measure that uses key frequencies takes the consensus at that step."""
@@ -150,13 +172,13 @@ class TrainConfig(Frozen):
         """
         if name not in PRESETS:
             raise ConfigError(f"unknown preset {name!r}{nearest(str(name), PRESETS)}")
-        values = dict(PRESETS[name])
-        if (other := overrides.get("task.name")) is not None:
-            known = task_parameters(str(other)).model_fields
-            values["task"] = {key: item for key, item in values["task"].items() if key in known}
-        if (kind := overrides.get("model.kind")) is not None and kind != values["model"].get("kind", "transformer"):
-            values["model"] = for_kind(values["model"], kind)
-        return cls.make({key: item for key, item in values.items() if key != "doc"}, **overrides)
+        values = {key: item for key, item in PRESETS[name].items() if key != "doc"}
+        return cls.make(_for_overrides(values, overrides), **overrides)
+
+    def changed(self, /, **overrides: Any) -> TrainConfig:
+        """This configuration with other values. It starts from no snapshot; another `task.name` keeps those parameters of the task that the
+        other one has too, another `model.kind` those of the network."""
+        return self.make(_for_overrides(self.model_dump(exclude={"start"}), overrides), **overrides)
 
     @classmethod
     def from_toml(cls, text: str, /, **overrides: Any) -> TrainConfig:
@@ -174,6 +196,17 @@ class TrainConfig(Frozen):
     def make_split(self, task: Task) -> Split:
         """The training and test rows of the task's table."""
         return split(task.n_inputs, self.training.fraction, self.training.split, self.training.split_seed)
+
+
+def _for_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without those parameters of task and network that the task and the kind of network among the overrides do not have."""
+    result = dict(values)
+    if (other := overrides.get("task.name")) is not None:
+        known = task_parameters(str(other)).model_fields
+        result["task"] = {key: item for key, item in values["task"].items() if key in known}
+    if (kind := overrides.get("model.kind")) is not None and kind != values["model"].get("kind", "transformer"):
+        result["model"] = for_kind(values["model"], kind)
+    return result
 
 
 def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,9 +242,14 @@ def toml_value(text: str) -> Any:
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """The dotted keys in which two configurations differ, `threads` aside: it changes no result."""
-    a, b = _flat(old.model_dump()), _flat(new.model_dump())
-    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key) and key != "threads")
+    """The dotted keys in which two configurations differ, `threads` aside: it changes no result. `start` is one key: its weights count."""
+    a, b = (_flat(config.model_dump(exclude={"threads", "start"})) for config in (old, new))
+    started = [] if _weights_of(old.start) == _weights_of(new.start) else ["start"]
+    return sorted([key for key in a.keys() | b.keys() if a.get(key) != b.get(key)] + started)
+
+
+def _weights_of(start: StartConfig | None) -> tuple[int, str] | None:
+    return None if start is None else (start.step, start.sha256)
 
 
 def _flat(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:

@@ -7,6 +7,10 @@ collapse"). Written as
     softplus(logsumexp over the wrong classes j of (l_j - l_correct))
 
 nothing cancels, in the value or in the gradient, and float32 keeps its seven digits down to losses of 1e-38.
+
+The plain formula is here as well, as `log_softmax`, to show what it does. Its gradient for the right class is p - 1, and where the loss is
+under 6e-8, float32 rounds p to 1 and this to 0, while the wrong classes are still pushed down by their p: the gradient of the logits no
+longer sums to nothing. Adam divides by how large gradients were of late, so that even these make updates of full size.
 """
 
 from __future__ import annotations
@@ -83,11 +87,28 @@ def squared_error(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"])
     return (logits - F.one_hot(targets, logits.shape[1])).square().mean(1)
 
 
+def log_softmax_loss(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """The cross-entropy of each example in nats as -log_softmax in the working precision, with autograd's own gradient: what
+    `torch.nn.functional.cross_entropy` computes. In float32 a multiple of 1.2e-7, 0 for what is under half of that.
+    """
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
 def _cross_entropy_and_gradient(
     logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"], weight: float
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n classes"]]:
     odds = _Odds.of(logits, targets)
     return odds.losses(), odds.gradient(weight)
+
+
+def _log_softmax_loss_and_gradient(
+    logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"], weight: float
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n classes"]]:
+    with torch.enable_grad():  # by autograd, so that it is rounded as people's is
+        leaf = logits.detach().requires_grad_()
+        losses = log_softmax_loss(leaf, targets)
+    (gradient,) = torch.autograd.grad(losses, leaf, torch.full_like(losses, weight))
+    return losses.detach(), gradient
 
 
 def _squared_error_and_gradient(
@@ -97,11 +118,12 @@ def _squared_error_and_gradient(
     return apart.square().mean(1), apart * (2 * weight / logits.shape[1])
 
 
-LOSSES = {"cross_entropy": cross_entropy, "mse": squared_error}
+LOSSES = {"cross_entropy": cross_entropy, "log_softmax": log_softmax_loss, "mse": squared_error}
 """The loss of each example, for autograd."""
 
 LOSSES_AND_GRADIENTS: dict[str, Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]] = {
     "cross_entropy": _cross_entropy_and_gradient,
+    "log_softmax": _log_softmax_loss_and_gradient,
     "mse": _squared_error_and_gradient,
 }
 """The same, and the gradient of their sum times a weight with respect to the logits, without autograd."""

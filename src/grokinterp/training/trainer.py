@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, Diverged
 from ..memory import free_memory
-from ..models import ModelConfig, Weights, initial_weights, trained, weight_shapes
+from ..models import ModelConfig, Weights, fits, initial_weights, trained, weight_shapes
 from ..tasks import labels
 from ..view import View
 from . import monitor
@@ -60,11 +60,16 @@ class State:
 class Trainer:
     """Iterates over the evaluated and the kept steps of a run, training in between.
 
+    Args:
+        config: what to train.
+        state: what an earlier trainer left; it goes on from there.
+        weights: to begin with, in place of those drawn from the seed; needed where the configuration has a `start` and there is no state.
+
     Raises (while iterating):
         Diverged: the loss or the gradient became NaN or infinite.
     """
 
-    def __init__(self, config: TrainConfig, state: State | None = None) -> None:
+    def __init__(self, config: TrainConfig, state: State | None = None, weights: Weights | None = None) -> None:
         self.config = config
         self._model = config.model
         self.device = resolve_device(config.device)
@@ -87,10 +92,15 @@ class Trainer:
         self._position = 0
 
         dtype = getattr(torch, config.training.dtype)
-        weights = initial_weights(self._model, self.task, config.seed)
+        shapes = weight_shapes(self._model, self.task)
         if state is not None:
-            weights = {name: state.tensors[f"weights/{name}"] for name in weights}
-        self.weights: Weights = {name: weight.to(self.device, dtype, copy=True) for name, weight in weights.items()}
+            weights = {name: state.tensors[f"weights/{name}"] for name in shapes}
+        elif weights is None and config.start is None:
+            weights = initial_weights(self._model, self.task, config.seed)
+        elif weights is None:
+            raise ConfigError(f"start: the weights of {config.start} are needed here: give that run again (start=, or --from)")
+        fits(weights, shapes)
+        self.weights: Weights = {name: weights[name].to(self.device, dtype, copy=True) for name in shapes}
         self._learning = {name: weight.requires_grad_() for name, weight in self.weights.items() if trained(self._model, name)}
         self._optimiser = Optimiser(self._learning, config.training)
         if state is not None:

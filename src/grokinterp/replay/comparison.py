@@ -1,0 +1,252 @@
+"""Several runs side by side: what differs between their configurations, when each learned, and what can be said of those that belong
+together. Plain values; no figure and no file is made here.
+
+| | |
+|---|---|
+| a group | runs of one configuration but for their seeds (`seed`, `training.split_seed`) |
+| | where they started from a snapshot: from runs of one task, and from the last snapshot or the same step of each |
+| a pair | a run that started from a snapshot, and the run from scratch with the same task, network, seeds and training |
+
+How long and how closely a run was watched (steps, stop_when, evaluate_every, snapshots, monitor) and on what machine makes it no other run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..runs import Run
+from .learned import Delay, Reached, Transfer, delay, median_steps, reached, transfer
+from .spikes import slingshots, spikes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SEEDS = ("seed", "training.split_seed")
+_WATCHING = (
+    "threads", "device", "snapshots", "monitor", "monitor_every", "training.steps", "training.stop_when", "training.evaluate_every",
+)  # fmt: skip
+_OWN_COLUMNS = ("task.name", "task.p", "training.fraction")
+_FEWEST = 3
+"""Evaluations in which there can be a leap: one, and one on either side."""
+_FINAL = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One run among others.
+
+    Attributes:
+        name: of its directory; with those above it where another run has the same.
+        run: the run.
+        train, test: when its training and test examples were learned to 99 %.
+        delay: the grokking delay; None where there is none.
+        final: accuracies and losses at its last evaluation; NaN where not known.
+        spikes: how many leaps of the loss or of the gradient `spikes` finds; None where there are too few evaluations for one.
+        slingshots: how many `slingshots` finds; None likewise.
+        transfer: where it started from a snapshot, whether that helped; None otherwise.
+    """
+
+    name: str
+    run: Run
+    train: Reached
+    test: Reached
+    delay: Delay | None
+    final: dict[str, float]
+    spikes: int | None
+    slingshots: int | None
+    transfer: Transfer | None
+
+    @property
+    def state(self) -> str:
+        """How it ended; that it has not, or that nobody watched it."""
+        if self.run.imported:
+            return "imported" if self.test.state != "not known" else "imported, without its history"
+        return self.run.finished["reason"] if self.run.finished else "not finished: still training, or stopped"
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Its configuration by dotted keys, as deep as sections go; of an imported run only what is known."""
+        return _settings(self.run)
+
+    @property
+    def start(self) -> str | None:
+        """What it started from, in words; None where its weights were drawn."""
+        return None if self.run.config.start is None else f"{self.run.config.start.run}@{self.run.config.start.step}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seeds alone.
+
+    Attributes:
+        names: of its runs.
+        learned_train, learned_test: how many of them learned their training and test examples.
+        train, test: the medians of their steps to 99 %; None where too few got there to know.
+    """
+
+    names: tuple[str, ...]
+    learned_train: int
+    learned_test: int
+    train: float | None
+    test: float | None
+
+
+class RunsCompared:
+    """Runs side by side.
+
+    Attributes:
+        runs: what is known of each, in the order given.
+        differing: the dotted keys of the configurations that are not the same everywhere, those with columns of their own aside.
+        groups: those of more than one run.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        if not runs:
+            raise UsageError("nothing to compare: there are no runs")
+        histories = [run.history for run in runs]
+        alike = [_key(_settings(run), _WATCHING) for run in runs]
+        self.runs = []
+        for name, run, history, key in zip(_names(runs), runs, histories, alike, strict=True):
+            verdict = None
+            if run.config.start is not None:
+                scratch = [j for j, other in enumerate(runs) if alike[j] == key and other.config.start is None and not other.imported]
+                verdict = transfer(history, histories[scratch[0]]) if scratch else None
+                verdict = verdict or Transfer("not known", "not known: the same run from scratch is not among these")
+            train, test = reached(history, "train"), reached(history, "test")
+            watched = history["train_loss"].count() >= _FEWEST
+            leaps = (len(spikes(history)), len(slingshots(history))) if watched else (None, None)
+            self.runs.append(Compared(name, run, train, test, delay(train, test), _final(history), leaps[0], leaps[1], verdict))
+        self.differing = _differing([each.settings for each in self.runs])
+        self.groups = self._groups()
+
+    def _groups(self) -> list[Group]:
+        found: dict[tuple[str, str], list[Compared]] = {}
+        for each in self.runs:
+            if not each.run.imported:
+                start = each.run.config.start
+                origin = "" if start is None else f"{start.task} {'last' if start.last else start.step}"
+                found.setdefault((_key(each.settings, _WATCHING + _SEEDS), origin), []).append(each)
+        return [
+            Group(
+                tuple(each.name for each in group),
+                *(sum(time.state == "reached" for time in times) for times in _times(group)),
+                *(median_steps(times) for times in _times(group)),
+            )
+            for group in found.values()
+            if len(group) > 1
+        ]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each run. `train_steps` and `test_steps` are the steps to 99 %, or where `..._censored` the last step at which it was
+        not yet; `..._after` is the evaluation before. What is not known is missing."""
+        import pandas as pd
+
+        columns: dict[str, list[Any]] = {
+            "run": [each.name for each in self.runs],
+            "task": [each.run.task.symbol for each in self.runs],
+            "p": [each.run.task.p for each in self.runs],
+            "fraction": [each.settings.get("training.fraction") for each in self.runs],
+            "seed": [each.settings.get("seed") for each in self.runs],
+        }
+        for key in self.differing:
+            columns[key] = [_plain(each.settings.get(key)) for each in self.runs]
+        columns["state"] = [each.state for each in self.runs]
+        for part in ("train", "test"):
+            times: list[Reached] = [getattr(each, part) for each in self.runs]
+            columns[f"{part}_steps"] = [t.after if t.by is None else t.by for t in times]
+            columns[f"{part}_after"] = [t.after for t in times]
+            columns[f"{part}_censored"] = [t.state == "censored" for t in times]
+        columns["delay"] = [math.nan if each.delay is None else each.delay.factor for each in self.runs]
+        columns["delay_censored"] = [each.delay is not None and each.delay.censored for each in self.runs]
+        for name in _FINAL:
+            columns[name] = [each.final[name] for each in self.runs]
+        columns |= {name: [getattr(each, name) for each in self.runs] for name in ("spikes", "slingshots", "start")}
+        columns["transfer"] = [each.transfer and each.transfer.verdict for each in self.runs]
+        columns["transfer_steps"] = [each.transfer and each.transfer.steps for each in self.runs]
+        whole = ("spikes", "slingshots", "seed", "train_steps", "train_after", "test_steps", "test_after", "transfer_steps")
+        return pd.DataFrame({name: pd.Series(values, dtype="Int64" if name in whole else None) for name, values in columns.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, with None for what is not known."""
+        return {
+            "schema": 1,
+            "differing": self.differing,
+            "runs": [
+                {
+                    "run": each.name,
+                    "task": {**each.run.config.task, "symbol": each.run.task.symbol},
+                    "fraction": each.settings.get("training.fraction"),
+                    "seed": each.settings.get("seed"),
+                    "settings": {key: each.settings.get(key) for key in self.differing},
+                    "state": each.state,
+                    "steps_to_99": {"train": asdict(each.train), "test": asdict(each.test)},
+                    "grokking_delay": each.delay and asdict(each.delay),
+                    "final": {name: value if math.isfinite(value) else None for name, value in each.final.items()},
+                    "spikes": each.spikes,
+                    "slingshots": each.slingshots,
+                    "start": each.run.config.start and each.run.config.start.model_dump(mode="json"),
+                    "transfer": each.transfer and each.transfer.to_dict(),
+                }
+                for each in self.runs
+            ],
+            "groups": [asdict(group) | {"names": list(group.names)} for group in self.groups],
+        }
+
+
+def _times(group: Iterable[Compared]) -> tuple[list[Reached], list[Reached]]:
+    return [each.train for each in group], [each.test for each in group]
+
+
+def _final(history: pd.DataFrame) -> dict[str, float]:
+    """The last known value of each."""
+    known = {name: history[name].dropna() for name in _FINAL}
+    return {name: float(values.iloc[-1]) if len(values) else math.nan for name, values in known.items()}
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The name of each run's directory, with as many of those above it as tell it from the others."""
+    parts = [run.path.resolve().parts[1:] for run in runs]
+    depth = [1] * len(runs)
+    while True:
+        names = ["/".join(part[-d:]) for part, d in zip(parts, depth, strict=True)]
+        double = [i for i, name in enumerate(names) if names.count(name) > 1 and depth[i] < len(parts[i])]
+        if not double:
+            return [name.encode(errors="replace").decode() for name in names]
+        for i in double:
+            depth[i] += 1
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Its configuration by dotted keys, as deep as sections go, without the start; of an imported run only what is known."""
+    told = run.imported["training"] if run.imported else None
+    found: dict[str, Any] = {}
+    for section, value in run.config.model_dump(mode="json", exclude={"start"}).items():
+        if section in ("task", "model", "training"):
+            found |= {f"{section}.{key}": item for key, item in value.items() if told is None or section != "training" or key in told}
+        elif told is None:
+            found[section] = value
+    return found
+
+
+def _key(settings: Mapping[str, Any], without: Sequence[str]) -> str:
+    """The same text for the same settings, those `without` aside."""
+    return json.dumps({key: item for key, item in settings.items() if key not in without}, sort_keys=True)
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys whose values differ among the runs that have them, in the order of the configuration."""
+    keys = dict.fromkeys(key for each in settings for key in each if key not in _OWN_COLUMNS)
+    told = [key for key in keys if "." in key]  # what is no part of a section changes no result
+    return [key for key in told if len({json.dumps(each[key], sort_keys=True) for each in settings if key in each}) > 1]
+
+
+def _plain(value: Any) -> Any:
+    """A value as a cell of a table: lists and dictionaries as text."""
+    return json.dumps(value) if isinstance(value, list | dict) else value

@@ -1,0 +1,362 @@
+"""Runs compared -> one table, one figure, one offline page."""
+
+from __future__ import annotations
+
+import colorsys
+import html
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import NotARun, UsageError
+from ..replay import Compared, Reached, RunsCompared, judged_by
+from ..runs import Run
+from ..runs.files import replace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+    from numpy.typing import NDArray
+
+_COLOURS = ("#3b7dd8", "#e07b39", "#2a9d8f", "#d1495b", "#8e5bc7", "#b8860b", "#4b9cd3", "#c2528b")
+_GREY = "#8d99ae"
+_MOST_POINTS = 800
+"""Points of a curve that are drawn, twice: of longer ones the lowest and the highest of each stretch."""
+
+
+class Comparison:
+    """Several runs side by side: as a table, as a figure, as a page, as plain values, and shown in a notebook.
+
+    Attributes:
+        compared: what is known of each run and of those that belong together.
+    """
+
+    def __init__(self, compared: RunsCompared, log_x: bool = False) -> None:
+        self.compared = compared
+        self._log_x = log_x
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {_verdict(self.compared)}>"
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each run: what differs, steps to 99 % with their censoring, final values, spikes, whether its start helped."""
+        return self.compared.table
+
+    @cached_property
+    def figure(self) -> go.Figure:
+        """Accuracies and losses against steps: one colour for each run, train dashed, test solid."""
+        return _curves(self.compared.runs, self._log_x)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of compare.json: plain numbers, strings, lists and dicts; None for what is not known."""
+        return self.compared.to_dict()
+
+    def to_html(self) -> str:
+        """The page: self-contained, about 5 MB, most of it plotly.js."""
+        return _page(self)
+
+    def save_html(self, path: str | Path) -> None:
+        """Writes the page, whole or not at all.
+
+        Raises:
+            WriteFailed: the disk is full or read-only.
+        """
+        replace(Path(path), self.to_html().encode(), make_folder=True)
+
+    def save_json(self, path: str | Path) -> None:
+        """Writes the values, whole or not at all.
+
+        Raises:
+            WriteFailed: the disk is full or read-only.
+        """
+        replace(Path(path), (json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode(), make_folder=True)
+
+    def _repr_html_(self) -> str:
+        return f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: 0"></iframe>'
+
+
+def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool = False) -> Comparison:
+    """Runs of different tasks, fractions, seeds or starts in one table and one figure.
+
+    Args:
+        runs: runs, or their directories; a directory that holds several (as `train --seeds` and `train_many` make it) means all of them.
+        log_x: whether steps are drawn on a log axis at first; the page has a switch.
+
+    Raises:
+        UsageError: there are none, or (NotARun) a directory holds none.
+        DamagedFile: a file does not match its recorded hash or count.
+    """
+    given = [runs] if isinstance(runs, Run | str | Path) else runs
+    return Comparison(RunsCompared(list(_opened(given))), log_x)
+
+
+def _opened(given: Sequence[Run | str | Path]) -> Iterator[Run]:
+    """Every run once, in the order given; those of one directory in the order of the numbers in their names."""
+    seen: set[Path] = set()
+    for one in given:
+        if not isinstance(one, Run | str | Path):
+            raise UsageError(f"runs has a {type(one).__name__}: needs runs or their directories")
+        for run in [one] if isinstance(one, Run) else map(Run, _directories(Path(one))):
+            if (place := run.path.resolve()) not in seen:
+                seen.add(place)
+                yield run
+
+
+def _directories(path: Path) -> list[Path]:
+    if (path / "run.json").exists() or not path.is_dir():
+        return [path]
+    inside = [folder.parent for folder in path.glob("*/run.json")]
+    if not inside:
+        raise NotARun(f"{path} holds no run, nor directories that do; give what `grokinterp train --out` made")
+
+    def natural(folder: Path) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", folder.name)]
+
+    return sorted(inside, key=natural)
+
+
+# In words
+
+
+def _verdict(compared: RunsCompared) -> str:
+    """How many runs there are, and how many of them learned their test examples."""
+    count, learned = len(compared.runs), sum(each.test.state == "reached" for each in compared.runs)
+    runs, were = (f"{count} runs, of which {learned}", "was" if learned == 1 else "were") if count > 1 else ("One run, which", "was")
+    return f"{runs} {were} {'not ' if count == 1 and not learned else ''}seen to learn the test examples to 99 %"
+
+
+def shared(compared: RunsCompared) -> list[tuple[str, str]]:
+    """What is the same for all runs, and so in no column of `rows`."""
+    found = []
+    for name, values in _columns(compared, brief=False):
+        if name in ("task", "fraction", "seed") and len(set(values)) == 1:
+            found.append((name, values[0]))
+    return found
+
+
+def rows(compared: RunsCompared, brief: bool = False) -> tuple[list[str], list[list[str]]]:
+    """The table in words: its header, and a row for each run; without what is the same everywhere. The brief one leaves out losses."""
+    same = {name for name, _ in shared(compared)}
+    columns = [(name, values) for name, values in _columns(compared, brief) if name not in same]
+    return [name for name, _ in columns], [list(row) for row in zip(*(values for _, values in columns), strict=True)]
+
+
+def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[str]]]:
+    runs = compared.runs
+    yield "run", [each.name for each in runs]
+    yield "task", [each.run.task.symbol for each in runs]
+    for name, key in (("fraction", "training.fraction"), ("seed", "seed")):
+        yield name, [_written(each.settings.get(key)) for each in runs]
+    short = [key.rpartition(".")[2] for key in compared.differing]
+    for key, name in zip(compared.differing, short, strict=True):
+        yield (name if short.count(name) == 1 else key), [_written(each.settings.get(key)) for each in runs]
+    if any(each.start for each in runs):
+        yield "start", [each.start or "scratch" for each in runs]
+    yield "train 99\N{NO-BREAK SPACE}%", [str(each.train) for each in runs]
+    yield "test 99\N{NO-BREAK SPACE}%", [str(each.test) for each in runs]
+    yield "delay", ["–" if each.delay is None else str(each.delay) for each in runs]
+    if any(each.transfer for each in runs):
+        yield "transfer", [_helped(each) for each in runs]
+    for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss"):
+        if not brief or name == "test_accuracy":
+            spec = ".4f" if "accuracy" in name else ".3g"
+            yield name.replace("_", " "), ["–" if each.final[name] != each.final[name] else format(each.final[name], spec) for each in runs]
+    yield "spikes", [_written(each.spikes) for each in runs]
+    yield "slingshots", [_written(each.slingshots) for each in runs]
+    if not brief or any(not each.run.finished or each.run.imported for each in runs):
+        yield "ended", [each.state for each in runs]
+
+
+def _helped(each: Compared) -> str:
+    found = each.transfer
+    if found is None:
+        return ""
+    if found.verdict != "faster":
+        return found.verdict
+    return f"faster by {'> ' if found.high is None else ''}{found.steps:,}"
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def groups(compared: RunsCompared) -> list[list[str]]:
+    """The groups in words: names, how many learned their training and test examples, and the medians."""
+    found = []
+    for group in compared.groups:
+        of = len(group.names)
+        medians = ["–" if median is None else f"{median:,.0f}" for median in (group.train, group.test)]
+        found.append([", ".join(group.names), f"{group.learned_train} of {of}", f"{group.learned_test} of {of}", *medians])
+    return found
+
+
+# In pictures
+
+
+def _palette(n: int) -> list[str]:
+    """n colours that can be told apart, as far as that goes: beyond eight, hues in turn, dark and light."""
+    if n <= len(_COLOURS):
+        return list(_COLOURS[:n])
+    found = []
+    for i in range(n):
+        red, green, blue = colorsys.hls_to_rgb(i / n, 0.38 if i % 2 else 0.58, 0.7)
+        found.append("#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue)))
+    return found
+
+
+def _thinned(steps: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A curve by fewer points that looks the same: of each stretch the lowest and the highest value."""
+    import numpy as np
+
+    if len(steps) <= 2 * _MOST_POINTS:
+        return steps, values
+    kept = {0, len(steps) - 1}
+    for stretch in np.array_split(np.arange(len(steps)), _MOST_POINTS):
+        kept |= {int(stretch[values[stretch].argmin()]), int(stretch[values[stretch].argmax()])}
+    at = sorted(kept)
+    return steps[at], values[at]
+
+
+def _labels(runs: Sequence[Compared]) -> list[str]:
+    """What stands in a legend for each run: its name, and its task where they differ."""
+    tasks = [each.run.task.symbol for each in runs]
+    full = [each.name for each in runs]
+    short = [name if len(name) <= 32 else f"{name[:15]}…{name[-16:]}" for name in full]
+    short = short if len(set(short)) == len(full) else full
+    return short if len(set(tasks)) == 1 else [f"{name}: {task}" for name, task in zip(short, tasks, strict=True)]
+
+
+def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for words, style in (("train", {"dash": "dash"}), ("test", {"dash": "solid"})):
+        figure.add_scatter(x=[None], y=[None], name=words, mode="lines", line={"color": _GREY, "width": 2, **style})
+    for words, symbol in (("test reaches 99 %", "circle"), ("ended before that", "triangle-right-open")):
+        figure.add_scatter(x=[None], y=[None], name=words, mode="markers", marker={"color": _GREY, "size": 9, "symbol": symbol})
+    for each, label, colour in zip(runs, _labels(runs), _palette(len(runs)), strict=True):
+        history, first = each.run.history, True
+        for part, dash in (("test", "solid"), ("train", "dash")):
+            for metric, axis in (("accuracy", "y"), ("loss", "y2")):
+                column = judged_by(history, part) if metric == "accuracy" else f"{part}_{metric}"
+                known = history.dropna(subset=[column])
+                x, y = _thinned(known["step"].to_numpy(), known[column].to_numpy())
+                figure.add_scatter(
+                    x=x, y=y, yaxis=axis, name=label, legendgroup=label, showlegend=first, mode="lines",
+                    line={"color": colour, "width": 1.6, "dash": dash}, opacity=1 if part == "test" else 0.75,
+                    hovertemplate=f"{html.escape(each.name)}, {part} {metric}: %{{y:.4g}} at step %{{x:,}}<extra></extra>",
+                )  # fmt: skip
+                first = False
+        if each.test.after is not None:
+            at = each.test.after if each.test.by is None else each.test.by
+            height = history.loc[history["step"] == at, judged_by(history, "test")].iloc[-1]
+            symbol = "triangle-right-open" if each.test.by is None else "circle"
+            figure.add_scatter(
+                x=[at], y=[height], name=label, legendgroup=label, showlegend=False, mode="markers", hoverinfo="skip",
+                marker={"color": colour, "size": 11, "symbol": symbol, "line": {"width": 2, "color": colour}}, cliponaxis=False,
+            )  # fmt: skip
+    losses = {each.settings.get("training.loss") == "mse" for each in runs}
+    unit = "loss (nats)" if losses == {False} else "mean squared error" if losses == {True} else "loss (nats, or squared error)"
+    width = 45 + 7 * max(16, *(len(label) for label in _labels(runs)))
+    below = 70 + 21 * -(-(4 + len(runs)) // max(1, 1050 // width))
+    return figure.update_layout(
+        template=None, height=620 + below, margin={"l": 70, "r": 16, "t": 40, "b": below},
+        xaxis={"title": {"text": "step (optimiser updates)", "standoff": 8}, "anchor": "y2", "type": "log" if log_x else "linear"},
+        yaxis={"title": {"text": "accuracy (share right)", "standoff": 12}, "domain": [0.54, 1], "range": [-0.03, 1.05]},
+        yaxis2={"title": {"text": unit, "standoff": 12}, "domain": [0, 0.48], "type": "log", "exponentformat": "power"},
+        legend={"orientation": "h", "x": 0, "y": -70 / 580, "yanchor": "top", "entrywidth": width - 40},
+        updatemenus=[_switch(log_x)],
+    )  # fmt: skip
+
+
+def _switch(log_x: bool) -> dict[str, Any]:
+    """Two buttons: steps on a linear or on a log axis."""
+    kinds = ("linear", "log")
+    changes = [{"xaxis.type": kind, "xaxis.autorange": True} for kind in kinds]
+    buttons = [{"label": f"{kind} steps", "method": "relayout", "args": [change]} for kind, change in zip(kinds, changes, strict=True)]
+    place = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "pad": {"b": 4, "t": 0}}
+    colours = {"bgcolor": "#e8ebef", "bordercolor": _GREY, "font": {"color": "#1b1f24", "size": 11}}
+    return {"type": "buttons", "direction": "right", "active": int(log_x), "buttons": buttons, "showactive": True, **place, **colours}
+
+
+def _milestones(runs: Sequence[Compared]) -> go.Figure:
+    """Steps to 99 % of each run, train and test; censored ones as arrows."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    names = _labels(runs)
+    for name, each in zip(names, runs, strict=True):
+        ends = [t.after if t.by is None else t.by for t in (each.train, each.test) if t.after is not None]
+        if len(ends) == 2:
+            line = {"color": _GREY, "width": 1.5, "dash": "dot" if each.test.by is None else "solid"}
+            figure.add_scatter(x=ends, y=[name] * 2, mode="lines", line=line, showlegend=False, hoverinfo="skip")
+    # Where both are censored they are at one step: the open arrow of the training examples lies around the filled one.
+    kinds: list[tuple[str, list[Reached], str, str, int]] = [
+        ("train", [each.train for each in runs], "circle-open", "triangle-right-open", 17),
+        ("test", [each.test for each in runs], "circle", "triangle-right", 10),
+    ]
+    for (part, times, symbol, arrow, size), colour in zip(kinds, _COLOURS, strict=False):
+        dated = list(zip(names, times, strict=True))
+        learned = [(name, time) for name, time in dated if time.by is not None]
+        censored = [(name, time) for name, time in dated if time.state == "censored"]
+        for words, mark, some in ((f"{part} reaches 99 %", symbol, learned), (f"{part} had not when it ended", arrow, censored)):
+            if some:
+                before = [t.by - t.after if t.by is not None and t.after is not None else 0 for _, t in some]
+                figure.add_scatter(
+                    x=[t.after if t.by is None else t.by for _, t in some], y=[n for n, _ in some], name=words, mode="markers",
+                    marker={"symbol": mark, "size": size if mark == arrow else 10, "color": colour, "line": {"width": 2, "color": colour}},
+                    error_x={"type": "data", "array": [0] * len(some), "arrayminus": before, "thickness": 1.5, "width": 3},
+                    text=[t.interval for _, t in some], hovertemplate="%{y}: " + part + " %{text}<extra></extra>",
+                )  # fmt: skip
+    figure.update_layout(
+        template=None, height=130 + 24 * len(runs), margin={"l": 40, "r": 16, "t": 40, "b": 50},
+        xaxis={"title": {"text": "step (optimiser updates)"}, "rangemode": "tozero"},
+        yaxis={"automargin": True, "categoryorder": "array", "categoryarray": names[::-1], "range": [-0.6, len(runs) - 0.4]},
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+    )  # fmt: skip
+    return figure
+
+
+def _page(comparison: Comparison) -> str:
+    import plotly.offline
+
+    from .offline import asset, embedded, offline_page
+
+    compared = comparison.compared
+    header, cells = rows(compared)
+    thinned = any(len(each.run.history) > 2 * _MOST_POINTS for each in compared.runs)
+    panels = [
+        (
+            "Steps to 99 %",
+            "Open: training examples, filled: test examples; arrow: it ended before that; bar: since the evaluation before.",
+            _milestones(compared.runs),
+        ),
+        (
+            "Accuracy and loss",
+            "Train dashed, test solid; a click on a run in the legend hides it."
+            + (" Long curves are drawn by the lowest and the highest value of each stretch." if thinned else ""),
+            comparison.figure,
+        ),
+    ]
+    return offline_page(
+        "compare.html",
+        [asset("page.css")],
+        [plotly.offline.get_plotlyjs(), asset("page.js")],
+        title="Which runs learned, and in how many steps?",
+        verdict=_verdict(compared),
+        facts=[(f"All: {name}", text) for name, text in shared(compared)],
+        header=header,
+        rows=cells,
+        groups=groups(compared),
+        transfers=[(each.name, each.start, each.transfer.sentence) for each in compared.runs if each.transfer],
+        lead="A step is one update of the weights. Spikes: the loss or the gradient leaps up and comes down again. Slingshots: the "
+        "training loss is above ten times its running median and training accuracy falls. What comes and "
+        "goes between two evaluations is not seen.",
+        panels=[(i, title, caption, embedded(figure.to_json())) for i, (title, caption, figure) in enumerate(panels)],
+    )

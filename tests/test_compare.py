@@ -1,0 +1,391 @@
+"""Runs compared: steps to 99 % with their intervals and bounds, medians of groups, and the table, figure and page of several runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import grokinterp as gi
+from conftest import tiny
+from grokinterp.errors import DamagedFile, NotARun, UsageError
+from grokinterp.replay import Reached, delay, median_steps, reached, transfer
+from grokinterp.runs.train import Writer
+from test_foreign import ROOT
+
+SHIPPED = ROOT / "checkpoints" / "modular_addition_113"
+
+
+def history(test, train=None, every: int = 10) -> pd.DataFrame:
+    """Evaluations at multiples of `every`, of which the accuracies are these."""
+    steps = [every * i for i in range(len(test))]
+    return pd.DataFrame({"step": steps, "train_accuracy": test if train is None else train, "test_accuracy": test})
+
+
+def learning(by: int | None, last: int, every: int = 10) -> pd.DataFrame:
+    """Evaluations up to a last step, from step `by` on (or never) right."""
+    return history([1.0 if by is not None and step >= by else 0.1 for step in range(0, last + 1, every)], every=every)
+
+
+# Steps to 99 %
+
+
+def test_steps_are_the_interval_between_two_evaluations():
+    found = reached(learning(40, 100), "test")
+    assert (found.state, found.after, found.by) == ("reached", 30, 40)
+    assert (str(found), found.interval) == ("30–40", "after step 30 and by step 40")
+
+
+def test_an_evaluation_at_every_step_gives_a_step():
+    assert str(reached(learning(1_400, 2_000, every=1), "test")) == "1,400"
+
+
+def test_the_first_time_counts_and_the_level_itself_is_enough():
+    assert reached(history([0.0, 0.989, 0.99, 0.2, 1.0]), "test").by == 20
+
+
+def test_a_run_that_ended_before_is_censored_where_it_ended():
+    found = reached(learning(None, 6_000), "test")
+    assert (found.state, found.after, found.by, str(found)) == ("censored", 6_000, None, "> 6,000")
+
+
+def test_what_was_right_from_the_first_evaluation_has_no_step_before():
+    found = reached(learning(0, 100), "test")
+    assert (found.after, found.by, found.interval) == (0, 0, "at step 0, the first evaluated")
+
+
+def test_what_was_never_evaluated_is_not_known():
+    assert str(reached(history([math.nan, math.nan]), "test")) == "not known"
+    assert reached(history([]), "test").state == "not known"
+    assert reached(history([0.1, math.nan, 1.0]), "test") == Reached("reached", 0, 20)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "factor", "low", "high", "words"),
+    [
+        ((90, 100), (990, 1000), 10, 9.9, 1000 / 90, "10"),
+        ((90, 100), (6000, None), 60, 60, None, "> 60"),
+        ((0, 10), (90, 100), 10, 9, None, "10"),
+    ],
+)
+def test_the_delay_is_a_quotient_with_bounds(train, test, factor, low, high, words):
+    train, test = (Reached("reached" if by else "censored", after, by) for after, by in (train, test))
+    found = delay(train, test)
+    assert (found.factor, found.low, found.high, str(found)) == (pytest.approx(factor), pytest.approx(low), pytest.approx(high), words)
+    assert found.censored == (test.by is None)
+
+
+def test_there_is_no_delay_without_training_examples_learned():
+    assert delay(Reached("censored", 100), Reached("censored", 100)) is None
+    assert delay(Reached("reached", 0, 0), Reached("reached", 0, 10)) is None
+    assert delay(Reached("reached", 0, 10), Reached("not known")) is None
+
+
+# Medians
+
+
+def at(*steps: int) -> list[Reached]:
+    """Steps at which runs learned; negative ones at which they ended before."""
+    return [Reached("reached", step - 1, step) if step >= 0 else Reached("censored", -step) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("times", "median"),
+    [
+        ((300,), 300),
+        ((100, 200, 900), 200),
+        ((100, 200, 300, 900), 250),
+        ((100, 200, -1000), 200),
+        ((100, 200, -1000, -1000), None),  # half of them: the median may be anything from 200 on
+        ((100, -1000, -1000), None),
+        ((100, 200, 300, -1000), 250),
+        ((-50, 100, 200), 150),  # one that was stopped at 50 says nothing of later steps: of the two others each is a half
+        ((-50, 100, 200, 300), 200),
+        ((-1000, -2000), None),
+        ((200, 200, 200), 200),
+        ((), None),
+    ],
+)
+def test_a_median_counts_runs_that_ended_before_for_what_they_show(times, median):
+    assert median_steps(at(*times)) == median
+
+
+def test_runs_that_were_never_evaluated_have_no_say_in_the_median():
+    assert median_steps([*at(100, 200, 300), Reached("not known")]) == 200
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=9))
+def test_without_censoring_it_is_the_plain_median(steps):
+    assert median_steps(at(*steps)) == np.median(steps)
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=9), st.integers(1, 9))
+def test_where_all_runs_end_together_censored_ones_are_longer_than_all_others(steps, censored):
+    found = median_steps(at(*steps, *[-501] * censored))
+    expected = np.median([*steps, *[math.inf] * censored])
+    assert found == (expected if math.isfinite(expected) else None)
+
+
+def product_limit(times: list[int]) -> float | None:
+    """The Kaplan-Meier median written out: by floating products over every step, one at a time."""
+    share = 1.0
+    first_half = None
+    for step in range(1, max(map(abs, times)) + 1):
+        events, at_risk = times.count(step), sum(abs(time) >= step for time in times)
+        if not events:
+            continue
+        share *= 1 - events / at_risk
+        if abs(share - 0.5) < 1e-9:
+            first_half = step
+        elif share < 0.5:
+            return step if first_half is None else (first_half + step) / 2
+    return None
+
+
+@given(st.lists(st.integers(1, 30).flatmap(lambda step: st.sampled_from([step, -step])), min_size=1, max_size=8))
+@settings(max_examples=200)
+def test_the_median_is_that_of_the_product_limit(times):
+    assert median_steps(at(*times)) == product_limit(times)
+
+
+# Transfer
+
+
+@pytest.mark.parametrize(
+    ("started", "scratch", "verdict", "steps"),
+    [
+        ((100, 1000), (500, 1000), "faster", 400),
+        ((500, 1000), (500, 1000), "no faster", None),
+        ((500, 1000), (100, 1000), "no faster", None),
+        ((490, 1000), (500, 1000), "faster", 10),  # after 480 and by 490; from scratch after 490
+        ((0, 1000), (0, 1000), "no faster", None),
+        ((0, 1000), (500, 1000), "faster", 500),
+        ((None, 1000), (500, 1000), "never", None),
+        ((None, 1000), (None, 1000), "never", None),
+        ((None, 300), (500, 1000), "not known", None),  # it was stopped too early to tell
+        ((100, 1000), (None, 800), "faster", 700),  # at least
+        ((900, 1000), (None, 800), "not known", None),
+    ],
+)
+def test_whether_a_start_helped(started, scratch, verdict, steps):
+    found = transfer(learning(*started), learning(*scratch))
+    assert (found.verdict, found.steps) == (verdict, steps)
+    assert found.sentence.startswith(verdict)
+
+
+def test_a_difference_within_one_evaluation_is_none():
+    """500 of every 100 steps, and 440 of every 10: after 400 and by 500, it may have been either."""
+    found = transfer(learning(440, 1000, every=10), learning(500, 1000, every=100))
+    assert found.verdict == "no faster"
+    assert "no difference that evaluations show" in found.sentence
+    assert transfer(learning(390, 1000, every=10), learning(500, 1000, every=100)).verdict == "faster"
+
+
+def test_bounds_hold_the_true_difference():
+    found = transfer(learning(200, 1000), learning(500, 1000, every=100))
+    assert (found.low, found.steps, found.high) == (400 - 200, 300, 500 - 190)
+    assert transfer(learning(200, 1000), learning(None, 600)).high is None
+
+
+def test_nothing_is_told_of_what_was_never_evaluated():
+    assert transfer(history([]), learning(100, 200)).verdict == "not known"
+
+
+# Several runs
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of three seeds of addition, and beside it subtraction, and another fraction that learns its training examples."""
+    out = tmp_path_factory.mktemp("compared")
+    for seed in (0, 2, 10):
+        gi.train(tiny(seed=seed), out / "seeds" / f"seed_{seed}", progress=False)
+    gi.train(tiny(**{"task.name": "modular_subtraction"}), out / "subtraction", progress=False)
+    gi.train(tiny(**{"training.fraction": 0.8, "training.steps": 300, "training.lr": 1e-2}), out / "more", progress=False)
+    return out
+
+
+def test_the_table_has_a_row_for_each_run_and_a_column_for_what_differs(runs):
+    found = gi.compare([runs / "seeds", runs / "subtraction", gi.load_run(runs / "more")])
+    table = found.table
+    assert table["run"].tolist() == ["seed_0", "seed_2", "seed_10", "subtraction", "more"]
+    assert table["seed"].tolist() == [0, 2, 10, 0, 0]
+    assert table["fraction"].tolist() == [0.4] * 4 + [0.8]
+    assert table["task"].tolist() == ["a + b mod 7"] * 3 + ["a − b mod 7", "a + b mod 7"]
+    assert table["training.lr"].tolist() == [3e-3] * 4 + [1e-2]
+    assert found.compared.differing == ["training.lr", "training.steps"]
+    assert not {"training.optimizer", "model.d_model"} & set(table.columns)
+    for row, path in zip(
+        table.to_dict("records"), [*(runs / "seeds" / f"seed_{s}" for s in (0, 2, 10)), runs / "subtraction"], strict=False
+    ):
+        last = gi.load_run(path).history.iloc[-1]
+        assert row["test_loss"] == last["test_loss"]
+        assert (row["test_censored"], row["test_steps"]) == (last["test_accuracy"] < 0.99, 20)
+
+
+def test_steps_in_the_table_are_those_of_the_history(runs):
+    row = gi.compare(runs / "more").table.iloc[0]
+    rows = gi.load_run(runs / "more").history
+    right = rows[rows["train_accuracy"] >= 0.99]["step"]
+    assert row["train_steps"] == right.iloc[0] > 0
+    assert row["train_after"] == rows["step"][rows["step"] < right.iloc[0]].iloc[-1]
+    assert not row["train_censored"]
+
+
+def test_runs_that_differ_in_their_seeds_alone_are_a_group(runs):
+    found = gi.compare([runs / "seeds", runs / "subtraction", runs / "more"]).compared.groups
+    assert [group.names for group in found] == [("seed_0", "seed_2", "seed_10")]
+    assert (found[0].learned_test, found[0].test) == (0, None)
+
+
+def test_a_run_that_is_not_finished_says_so_and_an_import_without_history_too(runs, tmp_path):
+    from test_runs import interrupted
+
+    interrupted(tiny(**{"training.evaluate_every": 1}), tmp_path / "run", 10)
+    (row,) = gi.compare(tmp_path / "run").to_dict()["runs"]
+    assert row["state"] == "not finished: still training, or stopped"
+    assert row["steps_to_99"]["test"] == {"state": "censored", "after": 10, "by": None}
+
+    import torch
+
+    weights = gi.load_run(runs / "more").state_dict(-1)
+    torch.save({"model": weights}, tmp_path / "foreign.pth")
+    imported = gi.import_checkpoint(
+        tmp_path / "foreign.pth", tmp_path / "imported", "transformer_lens", "modular_addition", forensics=False, progress=False
+    )
+    (row,) = gi.compare(imported).to_dict()["runs"]
+    assert row["steps_to_99"]["test"]["state"] in ("not known", "censored", "reached")
+    assert row["seed"] is None
+    assert row["state"].startswith("imported")
+
+
+def test_of_a_run_without_evaluations_nothing_is_counted(tmp_path):
+    with Writer(tmp_path / "begun", tiny(), True):
+        pass
+    found = gi.compare(tmp_path / "begun")
+    (row,) = found.to_dict()["runs"]
+    assert (row["spikes"], row["slingshots"], row["final"]["test_loss"]) == (None, None, None)
+    assert found.table["spikes"].isna().all()
+    assert "One run, which was not seen to learn" in found.to_html()
+
+
+def test_runs_of_one_name_are_told_apart_by_what_is_above(runs, tmp_path):
+    shutil.copytree(runs / "seeds" / "seed_0", tmp_path / "other" / "seed_0")
+    found = gi.compare([runs / "seeds" / "seed_0", tmp_path / "other" / "seed_0", runs / "seeds" / "seed_0"])
+    assert found.table["run"].tolist() == ["seeds/seed_0", "other/seed_0"]
+
+
+def test_what_is_no_run_is_refused_in_one_line(runs, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for what in (tmp_path / "missing", tmp_path / "empty"):
+        with pytest.raises(NotARun, match=f"{what.name} holds no run"):
+            gi.compare([runs / "more", what])
+    with pytest.raises(UsageError, match="there are no runs"):
+        gi.compare([])
+
+
+def test_a_damaged_run_is_refused(runs, tmp_path):
+    shutil.copytree(runs / "more", tmp_path / "damaged")
+    text = (tmp_path / "damaged" / "metrics.jsonl").read_bytes()
+    (tmp_path / "damaged" / "metrics.jsonl").write_bytes(text.replace(b"0", b"1", 1))
+    with pytest.raises(DamagedFile):
+        gi.compare(tmp_path / "damaged")
+
+
+def test_values_are_plain_json(runs):
+    found = gi.compare([runs / "seeds", runs / "more", SHIPPED])
+    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert [row["run"] for row in told["runs"]] == found.table["run"].tolist()
+    shipped = told["runs"][-1]
+    assert shipped["steps_to_99"]["test"]["state"] == "reached"
+    assert shipped["spikes"] == shipped["slingshots"] == 0
+    assert shipped["transfer"] is None
+
+
+def test_the_figure_has_every_run_in_a_colour_of_its_own_train_dashed_and_test_solid(runs):
+    found = gi.compare([runs / "seeds", runs / "subtraction", runs / "more"], log_x=True)
+    lines = [trace for trace in found.figure.data if trace.mode == "lines" and trace.x[0] is not None]
+    assert len(lines) == 5 * 4
+    for label in {trace.legendgroup for trace in lines}:
+        mine = [trace for trace in lines if trace.legendgroup == label]
+        assert len({trace.line.color for trace in mine}) == 1
+        assert [trace.line.dash for trace in mine] == ["solid", "solid", "dash", "dash"]
+        assert sum(trace.showlegend for trace in mine) == 1
+    assert len({trace.line.color for trace in lines}) == 5
+    assert found.figure.layout.xaxis.type == "log"
+    assert "step" in found.figure.layout.xaxis.title.text
+    rows = gi.load_run(runs / "more").history
+    drawn = next(t for t in lines if t.legendgroup.startswith("more") and t.line.dash == "solid" and t.yaxis == "y2")
+    assert (drawn.x.tolist(), drawn.y.tolist()) == (rows["step"].tolist(), rows["test_loss"].tolist())
+
+
+def test_a_long_curve_keeps_its_extremes():
+    from grokinterp.report.compare import _thinned
+
+    values = np.sin(np.arange(50_000) / 50)
+    values[12_345], values[40_001] = 9.0, -7.0
+    x, y = _thinned(np.arange(50_000), values)
+    assert len(x) < 1_700
+    assert (x[0], x[-1]) == (0, 49_999)
+    assert {(12_345, 9.0), (40_001, -7.0)} <= set(zip(x.tolist(), y.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("n", [1, 8, 9, 20, 40])
+def test_colours_are_all_different(n):
+    from grokinterp.report.compare import _palette
+
+    assert len(set(_palette(n))) == n
+
+
+# The page and the command
+
+
+def test_the_page_needs_no_network_and_draws_without_an_error(runs, browser, tmp_path):
+    gi.compare([runs / "seeds", runs / "subtraction", runs / "more", SHIPPED]).save_html(tmp_path / "new" / "compare.html")
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, offline=True)
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: problems.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
+    page.goto((tmp_path / "new" / "compare.html").as_uri())
+    page.wait_for_selector("html[data-ready=yes]")
+    assert page.locator(".plot .main-svg").count() >= 2
+    assert page.locator("text=> 20").count() >= 4
+    page.locator("text=log steps").click()
+    assert page.evaluate("document.getElementById('plot1').layout.xaxis.type") == "log"
+    assert problems == []
+    page.close()
+
+
+def test_a_notebook_shows_the_page(runs):
+    assert gi.compare(runs / "more")._repr_html_().startswith("<iframe srcdoc=")
+
+
+def test_a_hostile_name_stays_text(runs, tmp_path):
+    shutil.copytree(runs / "more", tmp_path / "<script>alert(1)<")
+    page = gi.compare(tmp_path / "<script>alert(1)<").to_html()
+    assert "<script>alert(1)" not in page
+
+
+def test_the_command_prints_the_table_and_writes_both_files(grokinterp, runs, tmp_path):
+    code, stdout, stderr = grokinterp("compare", runs / "seeds", runs / "more", "--out", tmp_path / "out")
+    assert (code, stderr) == (0, "")
+    assert "seed_10" in stdout
+    assert "> 20" in stdout
+    assert "median steps of seed_0, seed_2, seed_10: train – (0 of 3 learned)" in stdout
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"compare.html", "compare.json"}
+    told = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert told == json.loads(grokinterp("compare", runs / "seeds", runs / "more", "--json")[1])
+
+
+def test_the_command_does_not_write_into_a_run(grokinterp, runs):
+    code, _, stderr = grokinterp("compare", runs / "more", "--out", runs / "more" / "snapshots")
+    assert code == 2
+    assert "belongs to the run" in stderr
