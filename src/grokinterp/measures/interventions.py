@@ -173,4 +173,4 @@ def _tail(
     if len(to_mlp) > 1:
         neurons = torch.addmm(recorded(view, layer + "mlp.hook_pre")[rows], to_mlp, w["mlp.W_in"]).relu_()
         to_stream = torch.addmm(to_stream, neurons.sub_(view.neurons[rows]), w["mlp.W_out"])
-    return torch.addmm(recorded(view, "logits")[rows], to_stream, view.weights["unembed.W_U"].cpu())
+    return torch.addmm(recorded(view, "logits")[rows], to_stream, view.W_U)

@@ -49,7 +49,7 @@ def circles(view: View, keys: Sequence[int] | None = None) -> Value:
     """The elements in the planes of the embedding's components cos k and sin k, for up to six key frequencies."""
     keys = keys_of(view, keys)[:_MOST]
     points = torch.stack([plane(view, k) for k in keys])
-    elements = [view.task.token_names[element] for element in view.circle.a.tolist()]
+    elements = [view.task.operand_names[element] for element in view.circle.a.tolist()]
     return array(points.float(), ["key", "element", "axis"], key=keys, element=elements, axis=["cos", "sin"])
 
 

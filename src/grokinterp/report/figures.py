@@ -241,7 +241,7 @@ def circle(a: Analysis, k: int) -> go.Figure:
 def _points(a: Analysis, points: Float[Tensor, "m 2"], elements: list[int], x: str, y: str, k: int) -> go.Figure:
     """The elements as points, coloured by how far round they are when the circle is walked round k times."""
     p = len(points)
-    names = [a.run.task.token_names[element] for element in elements]
+    names = [a.run.task.operand_names[element] for element in elements]
     turn = [i * k % p for i in range(p)]
     figure = _figure(x, y, 330)
     figure.add_scatter(

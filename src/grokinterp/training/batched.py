@@ -62,7 +62,7 @@ class BatchedTrainer:
         first = self._running[0]
         self._model, self._training = first._model, first.config.training
         self._loss, self._loss_and_gradient = LOSSES[self._training.loss], LOSSES_AND_GRADIENTS[self._training.loss]
-        self._inputs, self._targets = first.task.inputs.to(first.device), first.task.targets.to(first.device)
+        self._inputs, self._targets = first.task.inputs.to(first.device), first.task.columns.to(first.device)
         self._found: Evaluation | None = None
         self._moments: dict[str, Tensor] | None = None
         self._stack()

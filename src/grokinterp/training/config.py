@@ -12,7 +12,7 @@ from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
 from ..models import MLPConfig, ModelConfig, NetworkConfig, network_config
 from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
-from ..tasks.modular import Seed
+from ..tasks.encoding import Seed
 from .monitor import known, refuse_unknown
 from .presets import PRESETS
 from .schedule import Condition, ConditionText, SnapshotConfig

@@ -66,7 +66,7 @@ class Examples:
         self.run: Jobs = torch.no_grad()(one_after_the_other)
         self._weights, self._learning, self._config = weights, learning, config
         self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
-        self._inputs, self._targets = task.inputs.to(train.device), task.targets.to(train.device)
+        self._inputs, self._targets = task.inputs.to(train.device), task.columns.to(train.device)
         self._train, self._test = self._group(train), self._group(test)
 
     def evaluation(self, *, gradients: bool) -> Evaluation:
