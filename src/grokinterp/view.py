@@ -43,9 +43,10 @@ class lazy(cached_property[T]):
 class View:
     """A network's behaviour over the whole input table of a task.
 
-    Operands and answers are in the order of their symbols, as in the task's table, whatever their tokens are; the columns of all logits
-    are the answer classes, then the tokens that are no answers. Where the elements stand on a cyclic group Z_m (`circle`), everything that speaks of frequencies is in the order of that group:
-    its positions i and j stand for a and b, and i + j for the answer. For addition mod p these are the residues themselves.
+    Operands and answers are in the order of the task's table, whatever their tokens are; the columns of logits are the answer classes,
+    then the tokens that are no answers. Where the elements stand on a cyclic group Z_m (`circle`), everything that speaks of frequencies
+    is in the order of that group: its positions i and j stand for a and b, and i + j for the answer. For addition mod p these are the
+    residues themselves.
 
     Attributes:
         task: the task; `n` below is its number of examples, in table order.
@@ -116,8 +117,8 @@ class View:
     def activations(
         self, names: Sequence[str], edits: Sequence[tuple[str, Callable[..., Tensor]]] = (), rows: Int[Tensor, "m"] | None = None
     ) -> dict[str, Float64[Tensor, "rows ..."]]:
-        """What the network computes at the answer position at named hooks, and its `logits` (of every answer, then of tokens that are none),
-        from a pass over the table.
+        """What the network computes at the answer position at named hooks, and its `logits` (of answers, then of all other tokens), from a
+        pass over the table.
 
         Args:
             names: hook names; patterns are given at the answer position as query. A name that the network lacks is left out.

@@ -15,7 +15,7 @@ Knows nothing of networks, training or disks.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, get_type_hints
@@ -29,10 +29,10 @@ from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
 from ..memory import free_memory
 from .circle import Circle, residues
+from .encoding import Encoding, Seed, Symbols, encoded, named
 from .functions import tabulated
 from .layout import Layout, parse
 from .table import TableFacts, cyclic, table_facts
-from .encoding import Encoding, Seed, Symbols, encoded, named
 
 Modulus = Annotated[int, Field(ge=2, le=2**31)]
 
@@ -84,10 +84,10 @@ class Task:
     @classmethod
     def of_function(
         cls,
-        function: Callable[[Any, Any], Hashable],
+        function: Callable[[Any, Any], Any],
         p: int | None = None,
         *,
-        operands: Sequence[Hashable] | None = None,
+        operands: Sequence[Any] | None = None,
         name: str | None = None,
         symbol: str | None = None,
         layout: str = "a b =",

@@ -20,7 +20,7 @@ class Tabulated(NamedTuple):
     symbols: Symbols
 
 
-def tabulated(function: Callable[[Any, Any], Hashable], p: int | None, operands: Sequence[Hashable] | None) -> Tabulated:
+def tabulated(function: Callable[[Any, Any], Any], p: int | None, operands: Sequence[Any] | None) -> Tabulated:
     """The table of a function; `Task.of_function` says how.
 
     Raises:
@@ -37,7 +37,7 @@ def tabulated(function: Callable[[Any, Any], Hashable], p: int | None, operands:
     return Tabulated(table, Symbols(known, classes))
 
 
-def _operands(p: int | None, operands: Sequence[Hashable] | None) -> tuple[Hashable, ...]:
+def _operands(p: int | None, operands: Sequence[Any] | None) -> tuple[Hashable, ...]:
     if (p is None) == (operands is None):
         raise ConfigError("a function needs its operands: give p, for 0 .. p-1, or operands, one of the two")
     if operands is None and (not isinstance(p, int) or p < 2):
@@ -65,10 +65,12 @@ def _answer(function: Callable[[Any, Any], Any], a: Hashable, b: Hashable) -> Ha
     try:
         hash(answer)
     except TypeError as error:
-        raise ConfigError(f"the function gave no single value at a = {a!r}, b = {b!r}: {error}; return a number, a string or a tuple") from None
-    if answer != answer or isinstance(answer, torch.Tensor):
+        raise ConfigError(
+            f"the function gave no single value at a = {a!r}, b = {b!r}: {error}; return a number, a string or a tuple"
+        ) from None
+    if isinstance(answer, torch.Tensor) or answer != answer:
         raise ConfigError(f"the function gave {answer!r} at a = {a!r}, b = {b!r}: return None where it is undefined")
-    return answer  # type: ignore[no-any-return]
+    return answer
 
 
 def _ordered(answers: list[Any], operands: tuple[Hashable, ...]) -> tuple[Hashable, ...]:

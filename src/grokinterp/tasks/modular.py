@@ -52,7 +52,9 @@ def _modular(
         results = functools.cache(lambda: torch.fmod((truncating or operation)(*_one_to(p)), p).expand(p, p))
         symbols = functools.cache(lambda: _julia_symbols(results(), p))
         written = f"({symbol.replace(' / ', ' ÷ ')}) % {p} in Julia"
-        return Task(name, params, p, lambda a, b: _classes(results()), written, layout, symbols, lambda: _julia_circle(results(), symbols()))
+        return Task(
+            name, params, p, lambda a, b: _classes(results()), written, layout, symbols, lambda: _julia_circle(results(), symbols())
+        )
 
     def table(a: Int[Tensor, "p 1"], b: Int[Tensor, "1 p"]) -> Int[Tensor, "p p"]:
         answers = operation(a, b)

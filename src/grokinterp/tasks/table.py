@@ -238,7 +238,19 @@ def _permutations(table: Table) -> tuple[Int[Tensor, "rows"], Int[Tensor, "colum
     known = table[rows][:, columns]
     rows = rows.nonzero().flatten()[_distinct(known)]
     columns = columns.nonzero().flatten()[_distinct(known.T)]
+    # A quotient has the same columns for other sets of rows, as 2 / b and 4 / b mod 6 beside 1 / b and 5 / b: one set is looked at.
+    if len(rows) > len(columns):
+        rows = rows[_alike(table[rows][:, columns])]
+    elif len(columns) > len(rows):
+        columns = columns[_alike(table[rows][:, columns].T)]
     return rows, columns
+
+
+def _alike(table: Int[Tensor, "rows columns"]) -> Bool[Tensor, "rows"]:
+    """The rows of the first set of as many rows as there are columns that have the same answers; none where there is no such set."""
+    _, of, counts = table.sort(1).values.unique(dim=0, return_inverse=True, return_counts=True)
+    right = counts[of] == table.shape[1]
+    return right & (of == of[right.long().argmax()])
 
 
 def _distinct(table: Int[Tensor, "rows columns"]) -> Bool[Tensor, "rows"]:
