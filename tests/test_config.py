@@ -55,7 +55,7 @@ def test_every_preset_is_a_configuration_that_survives_a_round_trip(name):
 
 def test_no_values_at_all_are_the_defaults():
     assert TrainConfig.make() == TrainConfig.make({}) == TrainConfig()
-    assert TrainConfig.make().task == {"name": "modular_addition", "p": 113, "layout": "a b =", "convention": "paper"}
+    assert TrainConfig.make().task == {"name": "modular_addition", "p": 113, "layout": "a b =", "convention": "paper", "opaque": None}
     assert round_trip(TrainConfig.make()) == TrainConfig.make()
 
 
@@ -117,7 +117,7 @@ def test_a_preset_can_be_overridden_key_by_key():
 def test_another_task_keeps_the_parameters_that_it_shares_with_that_of_the_preset():
     assert TrainConfig.preset("quick", **{"task.name": "modular_division"}).task["p"] == 53
     group = TrainConfig.preset("quick", **{"task.name": "group_composition", "task.group": "S3"})
-    assert group.task == {"name": "group_composition", "group": "S3", "layout": "a b ="}
+    assert group.task == {"name": "group_composition", "group": "S3", "layout": "a b =", "opaque": None}
 
 
 def test_a_whole_section_goes_over_the_one_that_is_there_key_by_key():

@@ -103,20 +103,16 @@ def test_facts_are_plain_values():
 # Structure
 
 
+APART = ", beside 1 of 7 operands that are no part of it"
+
+
 @pytest.mark.parametrize(
     ("name", "params", "latin", "group", "abelian", "structure"),
     [
         ("modular_addition", {"p": 12}, True, True, True, "the cyclic group of order 12"),
         ("modular_subtraction", {"p": 12}, True, False, None, "the cyclic group of order 12 under other names"),
         ("modular_addition", {"p": 12, "convention": "julia"}, True, None, None, "the cyclic group of order 12 under other names"),
-        (
-            "modular_multiplication",
-            {"p": 7},
-            False,
-            False,
-            None,
-            "the cyclic group of order 6, beside 1 of 7 operands that are no part of it",
-        ),
+        ("modular_multiplication", {"p": 7}, False, False, None, "the cyclic group of order 6" + APART),
         ("modular_multiplication", {"p": 8}, False, False, None, "no Latin square, no group"),
         ("group_composition", {"group": "S4"}, True, True, False, "a non-abelian group of order 24, not cyclic"),
         ("group_composition", {"group": "D59"}, True, True, False, "a non-abelian group of order 118, not cyclic"),

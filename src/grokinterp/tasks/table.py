@@ -239,9 +239,9 @@ def _permutations(table: Table) -> tuple[Int[Tensor, "rows"], Int[Tensor, "colum
     rows = rows.nonzero().flatten()[_distinct(known)]
     columns = columns.nonzero().flatten()[_distinct(known.T)]
     # A quotient has the same columns for other sets of rows, as 2 / b and 4 / b mod 6 beside 1 / b and 5 / b: one set is looked at.
-    if len(rows) > len(columns):
+    if len(rows) > len(columns) > 0:
         rows = rows[_alike(table[rows][:, columns])]
-    elif len(columns) > len(rows):
+    elif len(columns) > len(rows) > 0:
         columns = columns[_alike(table[rows][:, columns].T)]
     return rows, columns
 

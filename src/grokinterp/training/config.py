@@ -95,7 +95,7 @@ class TrainConfig(Frozen):
         if not isinstance(value.get("name"), str):
             raise ValueError("needs the name of a task, such as name = 'modular_addition'")
         own = {key: item for key, item in value.items() if key != "name"}
-        return {"name": value["name"], **checked(task_parameters(value["name"]), own, at="task").model_dump(exclude_none=True)}
+        return {"name": value["name"], **checked(task_parameters(value["name"]), own, at="task").model_dump()}
 
     @field_validator("model", mode="before")
     @classmethod
