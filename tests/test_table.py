@@ -173,7 +173,7 @@ def plain(p: int) -> Symbols:
     return Symbols(tuple(range(p)), tuple(range(p)))
 
 
-@pytest.mark.parametrize("p", range(2, 40))
+@pytest.mark.parametrize("p", range(2, 60))
 @pytest.mark.parametrize(
     ("name", "closed_form"),
     [
