@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, field_validator, model_validator
 
 from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
@@ -96,6 +96,11 @@ class TrainConfig(Frozen):
             raise ValueError("needs the name of a task, such as name = 'modular_addition'")
         own = {key: item for key, item in value.items() if key != "name"}
         return {"name": value["name"], **checked(task_parameters(value["name"]), own, at="task").model_dump()}
+
+    @field_serializer("task")
+    def _parameters_that_are_absent_are_not_written(self, value: dict[str, Any], info: Any) -> dict[str, Any]:
+        """pydantic's `exclude_none` does not look into dictionaries."""
+        return {key: item for key, item in value.items() if item is not None or not info.exclude_none}
 
     @field_validator("model", mode="before")
     @classmethod
