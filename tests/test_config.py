@@ -55,7 +55,7 @@ def test_every_preset_is_a_configuration_that_survives_a_round_trip(name):
 
 def test_no_values_at_all_are_the_defaults():
     assert TrainConfig.make() == TrainConfig.make({}) == TrainConfig()
-    assert TrainConfig.make().task == {"name": "modular_addition", "p": 113, "layout": "a b ="}
+    assert TrainConfig.make().task == {"name": "modular_addition", "p": 113, "layout": "a b =", "convention": "paper", "opaque": None}
     assert round_trip(TrainConfig.make()) == TrainConfig.make()
 
 
@@ -119,7 +119,7 @@ def test_a_preset_can_be_overridden_key_by_key():
 def test_another_task_keeps_the_parameters_that_it_shares_with_that_of_the_preset():
     assert TrainConfig.preset("quick", **{"task.name": "modular_division"}).task["p"] == 53
     group = TrainConfig.preset("quick", **{"task.name": "group_composition", "task.group": "S3"})
-    assert group.task == {"name": "group_composition", "group": "S3", "layout": "a b ="}
+    assert group.task == {"name": "group_composition", "group": "S3", "layout": "a b =", "opaque": None}
 
 
 def test_a_whole_section_goes_over_the_one_that_is_there_key_by_key():
@@ -366,7 +366,7 @@ def test_toml_values_of_another_kind_are_refused(toml):
         ({"seed": 1, "threads": 4, "training.lr": 0.5}, ["seed", "training.lr"]),
         ({"device": "auto"}, ["device"]),
         ({"task.p": 7}, ["task.p"]),
-        ({"task.name": "random_table"}, ["task.name", "task.table_seed"]),
+        ({"task.name": "random_table"}, ["task.convention", "task.name", "task.table_seed"]),
         ({"model.d_model": 256}, ["model.d_head", "model.d_mlp", "model.d_model"]),  # the defaults of the first two follow the third
         ({"model.d_model": 256, "model.d_head": 32, "model.d_mlp": 512}, ["model.d_model"]),
         ({"training.stop_when": "test_loss < 1", "snapshots.at": [3]}, ["snapshots.at", "training.stop_when"]),

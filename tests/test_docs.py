@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_every_command_is_in_the_readme():
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
-    assert commands == set(re.findall(r"grokinterp (train|analyze|list|verify|replay|import|compare)\b", README))
+    assert commands == set(re.findall(r"grokinterp (train|analyze|list|verify|replay|import|compare|table)\b", README))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -165,8 +165,8 @@ LOOP = torch.tensor([[0, 1, 2, 3, 4], [1, 0, 3, 4, 2], [2, 4, 0, 1, 3], [3, 2, 4
     "table",
     [
         LOOP,
-        (torch.arange(5)[:, None] - torch.arange(5)) % 5,  # no identity
-        torch.arange(5)[:, None] * torch.arange(5) % 5,  # no Latin square
+        cayley_table("S3")[:, (cayley_table("S3") == 0).long().argmax(1)],  # a b⁻¹: no identity
+        torch.arange(8)[:, None] * torch.arange(8) % 8,  # no Latin square, and the units are no cycle
         # The loop x Z_2, number 2 l + z: with element 1, of Z_2, every product is associative, so it is not enough to look at one element.
         2 * LOOP.repeat_interleave(2, 0).repeat_interleave(2, 1) + cayley_table("C2").repeat(5, 5),
     ],
@@ -175,6 +175,15 @@ LOOP = torch.tensor([[0, 1, 2, 3, 4], [1, 0, 3, 4, 2], [2, 4, 0, 1, 3], [3, 2, 4
 def test_what_is_no_group_is_refused(table):
     with pytest.raises(NotApplicable, match="a b in a table is the product of no group"):
         gi.measure("irrep_cosine", of_table(table))
+
+
+@pytest.mark.parametrize("table", [(torch.arange(5)[:, None] - torch.arange(5)) % 5, torch.arange(5)[:, None] * torch.arange(5) % 5])
+def test_a_cyclic_group_under_other_names_has_the_representations_of_the_group(table):
+    found = group_of(of_table(table))
+    m = len(found.members)
+    assert [irrep.name for irrep in found.irreps] == [str(k) for k in range(1, m // 2 + 1)]
+    assert torch.equal(table.flatten()[found.rows], found.members[found.product])
+    assert torch.equal(found.product, (found.a + found.b) % m)
 
 
 @pytest.mark.parametrize("task", ["group_conjugation", "group_aba"])

@@ -172,11 +172,11 @@ def test_a_distance_on_the_circle_is_that_of_logarithms_for_multiplication():
 
 @pytest.mark.parametrize("p", [2, 5, 17])
 def test_triples_are_those_of_the_released_code(p):
-    np.testing.assert_array_equal(np.array(_triples(p))[:100], triples(p))
+    np.testing.assert_array_equal(np.array(_triples(p, p))[:100], triples(p))
 
 
 def test_where_there_are_too_many_triples_to_shuffle_they_are_drawn():
-    drawn = np.array(_triples(300))
+    drawn = np.array(_triples(300, 300))
     assert len({tuple(row) for row in drawn.tolist()}) == len(drawn) == 10_000
     assert drawn.min() == 0
     assert drawn.max() == 299

@@ -369,7 +369,7 @@ def test_play_hover_click_and_png(browser, quick, quick_data, tmp_path):
     page.mouse.move(loss["x"] + loss["width"] - 30, loss["y"] + 100)
     assert page.inner_text("#tip").startswith(f"step {steps[-1]:,}\ntrain: ")
     page.hover("#panel-attention canvas", position={"x": 80, "y": 80})
-    assert re.match(r"head 0\na at \d+, b at \d+: [\d.]+ share", page.inner_text("#tip"))
+    assert re.match(r"head 0\na = \d+, b = \d+: [\d.]+ share", page.inner_text("#tip"))
     rows = page.locator("#panel-loss .legend tr").all_inner_texts()
     assert [row.split("\t")[0] for row in rows] == list(expected(quick_data, steps[0])["loss"])
     assert all(row.endswith("nats") for row in rows)

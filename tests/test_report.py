@@ -15,7 +15,7 @@ from conftest import tiny
 from grokinterp.replay import lives, phases, spikes
 
 SCHEMA = {
-    "schema", "run", "task", "step", "loss", "accuracy", "generalised", "key_frequencies", "phases", "training", "measures",
+    "schema", "run", "task", "table", "step", "loss", "accuracy", "generalised", "key_frequencies", "phases", "training", "measures",
     "claims", "skipped",
 }  # fmt: skip
 
@@ -227,5 +227,6 @@ def test_the_page_draws_every_figure_offline_without_a_console_error(browser, qu
     assert all(x and y for x, y in titles)
     values = page.evaluate("[...document.querySelectorAll('.plot')].map(p => p._fullData.length)")
     assert all(count >= 1 for count in values)
-    assert math.isfinite(page.evaluate("document.querySelector('#plot0').data[0].y.length ?? 1"))
+    lines = "[...document.querySelectorAll('.plot')].flatMap(p => p.data).filter(trace => trace.type === 'scatter')"
+    assert math.isfinite(page.evaluate(f"{lines}[0].y.length ?? 1"))
     context.close()

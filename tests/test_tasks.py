@@ -373,7 +373,7 @@ def test_an_unknown_task_is_refused_with_the_nearest_name():
         ("modular_addition", {"p": [7]}, r"task.p: .* got \[7\]"),
         ("modular_addition", {"p": "many"}, "task.p: .* got 'many'"),
         ("modular_addition", {"p": 10**30}, "task.p: .* less than or equal to 2147483648"),
-        ("modular_addition", {"q": 7}, "unknown key 'task.q'; known: layout, noise, p"),
+        ("modular_addition", {"q": 7}, "unknown key 'task.q'; known: convention, layout, noise, opaque, p"),
         ("modular_addition", {"layot": "a b ="}, "unknown key 'task.layot'; did you mean 'layout'"),
         ("modular_addition", {"layout": "a c"}, "task.layout: needs a and b once each .*, for example 'a op b =', got 'a c'"),
         ("random_table", {"p": 5, "table_seed": -1}, "task.table_seed: .* got -1"),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .tasks import TASKS as TASKS
     from .tasks import Task as Task
     from .tasks import make_task as make_task
+    from .tasks import task as task
     from .training import TrainConfig as TrainConfig
     from .view import View as View
     from .view import view as view
@@ -52,6 +53,7 @@ _HOMES = {
     "make_task": "tasks",
     "measure": "measures.measured",
     "replay": "replay",
+    "task": "tasks",
     "train": "runs",
     "train_many": "runs",
     "view": "view",

@@ -298,11 +298,7 @@ def import_foreign(
     """Turn other people's weights into a run directory, and say what was assumed. Nothing in the file is executed."""
     from .importing import import_checkpoint
 
-    section: dict[str, Any] = {} if task is None else {"name": task}
-    for key, value in map(_key_and_value, overrides or []):
-        if not key.startswith("task."):
-            raise UsageError(f"--set {key}: an import takes keys of the task, such as task.p=113")
-        section[key.removeprefix("task.")] = value
+    section = ({} if task is None else {"name": task}) | _task_keys(overrides, "an import")
     run = import_checkpoint(file, out, layout, section, config_file=config_file, forensics=forensics)
     assert run.imported is not None
     if as_json:
@@ -312,6 +308,43 @@ def import_foreign(
     for sentence in run.imported["assumed"]:
         print(f"  {sentence}")
     print(f"  {len(run.steps)} snapshots in {out}\nNext: grokinterp analyze {out}")
+
+
+def _task_keys(overrides: Iterable[str] | None, what: str) -> dict[str, Any]:
+    """The keys of a task that --set gives."""
+    keys = {}
+    for key, value in map(_key_and_value, overrides or []):
+        if not key.startswith("task."):
+            raise UsageError(f"--set {key}: {what} takes keys of the task, such as task.p=113")
+        keys[key.removeprefix("task.")] = value
+    return keys
+
+
+@app.command()
+def table(
+    task: Annotated[str, typer.Argument(help="An operation; `grokinterp list tasks` shows all.", show_default=False)],
+    p: Annotated[Optional[int], typer.Option(help="The modulus: short for --set task.p=P.")] = None,  # noqa: UP045
+    overrides: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="Also draw the table, as a page: FILE.html.")] = None,  # noqa: UP045
+    as_json: Json = False,
+) -> None:
+    """Analyse the table of an operation before any training: value counts, symmetry, and what group it hides."""
+    from .report import save_table, table_in_words
+    from .tasks import make_task
+
+    made = make_task(task, **({} if p is None else {"p": p}), **_task_keys(overrides, "a table"))
+    if out is not None:
+        save_table(made, out)
+    if as_json:
+        print(json.dumps({"task": {"name": made.name, **made.params, "symbol": made.symbol}, **made.facts.to_dict()}))
+        return
+    print(f"{made.symbol}: {made.p} operands.")
+    for sentence in table_in_words(made):
+        print(f"  {sentence}.")
+    if (order := made.facts.isomorphism) is not None:
+        _print_table(["at the positions 0, 1, 2, ... of the circle", ""], [(place, " ".join(names)) for place, names in order.items()])
+    if out is not None:
+        print(f"Page: {out}")
 
 
 @app.command()

@@ -46,8 +46,10 @@ class lazy(cached_property[T]):
 class View:
     """A network's behaviour over the whole input table of a task.
 
-    Where the elements stand on a cyclic group Z_m (`circle`), everything that speaks of frequencies is in the order of that group:
-    its positions i and j stand for a and b, and i + j for the answer. For addition mod p these are the residues themselves.
+    Operands and answers are in the order of the task's table, whatever their tokens are; the columns of logits are the answer classes,
+    then the tokens that are no answers. Where the elements stand on a cyclic group Z_m (`circle`), everything that speaks of frequencies
+    is in the order of that group: its positions i and j stand for a and b, and i + j for the answer. For addition mod p these are the
+    residues themselves.
 
     Where labels are noisy, losses and what is correct are of the labels that the network is given, unless the right answers are asked for;
     everything about circles and waves is of the right answers.
@@ -60,10 +62,10 @@ class View:
 
     def __init__(self, task: Task, model: HookedRootModule, step: int | None = None, split: Split | None = None) -> None:
         cfg = model.cfg
-        if cfg.d_vocab != task.d_vocab or cfg.d_vocab_out < task.n_answers or cfg.n_ctx != task.n_ctx:
+        if cfg.d_vocab != task.d_vocab or cfg.d_vocab_out < task.n_logits or cfg.n_ctx != task.n_ctx:
             raise UsageError(
                 f"the network takes {cfg.n_ctx} tokens of {cfg.d_vocab} kinds and gives {cfg.d_vocab_out} logits; {task.name} with "
-                f"p={task.p} and layout {task.layout!r} needs {task.n_ctx}, {task.d_vocab} and {task.n_answers}: "
+                f"p={task.p} and layout {task.layout!r} needs {task.n_ctx}, {task.d_vocab} and {task.n_logits}: "
                 f"give the task that it was trained on"
             )
         self.model = model
@@ -112,7 +114,8 @@ class View:
     def _at_answer(self) -> dict[str, Float64[Tensor, "n ..."]]:
         """Logits, and what the last position attends to and computes in every layer, from one pass over the table."""
         if self._config is not None:
-            return at_answer(self.weights, read_by(self._config, self.task), self._config)
+            found = at_answer(self.weights, read_by(self._config, self.task), self._config)
+            return {**found, "logits": self._by_class(found["logits"])}
         return self.activations(
             [f"blocks.{layer}.{hook}" for layer in range(self.n_layers) for hook in ("attn.hook_pattern", "mlp.hook_post")]
         )
@@ -120,7 +123,8 @@ class View:
     def activations(
         self, names: Sequence[str], edits: Sequence[tuple[str, Callable[..., Tensor]]] = (), rows: Int[Tensor, "m"] | None = None
     ) -> dict[str, Float64[Tensor, "rows ..."]]:
-        """What the network computes at the answer position at named hooks, and its `logits` (of every token), from a pass over the table.
+        """What the network computes at the answer position at named hooks, and its `logits` (of answers, then of all other tokens), from a
+        pass over the table.
 
         Args:
             names: hook names; patterns are given at the answer position as query. A name that the network lacks is left out.
@@ -138,7 +142,16 @@ class View:
                 parts.setdefault("logits", []).append(logits[:, -1].cpu())
                 for name, value in cache.items():
                     parts.setdefault(name, []).append(value[..., -1, :].cpu())
-        return {name: torch.cat(values) for name, values in parts.items()}
+        found = {name: torch.cat(values) for name, values in parts.items()}
+        return {**found, "logits": self._by_class(found["logits"])}
+
+    def _by_class(self, logits: Float64[Tensor, "rows classes"]) -> Float64[Tensor, "rows classes"]:
+        """With the answer classes first, in their order: the logits as they are, where that is their order."""
+        first, n = self.task.answer_tokens, self.task.n_answers
+        if torch.equal(first, torch.arange(n)):
+            return logits
+        others = torch.ones(logits.shape[1], dtype=torch.bool).index_fill_(0, first, False).nonzero().flatten()
+        return logits[:, torch.cat([first, others])]
 
     @property
     def _together(self) -> int:
@@ -218,7 +231,12 @@ class View:
             tables = [w["embed_a.W_E"], w["embed_b.W_E"]]
         else:
             tables = list(w["blocks.0.mlp.W_in"].chunk(2))
-        return torch.cat([table[: self.task.p] for table in tables], dim=1).cpu()
+        return torch.cat([table[self.task.operand_tokens] for table in tables], dim=1).cpu()
+
+    @lazy
+    def W_U(self) -> Float64[Tensor, "width classes"]:
+        """The unembedding, with its columns in the order of the logits."""
+        return self._by_class(self.weights["unembed.W_U"].cpu())
 
     @lazy
     def W_L(self) -> Float64[Tensor, "d_mlp answers"]:
@@ -227,12 +245,12 @@ class View:
         Raises:
             NotApplicable: the network has no MLP.
         """
-        readout = self.weights["unembed.W_U"]
+        readout = self.W_U
         if self.weights.get(f"blocks.{self.n_layers - 1}.mlp.W_in") is None:
             raise NotApplicable("the network has no MLP")
         if (w_out := self.weights.get(f"blocks.{self.n_layers - 1}.mlp.W_out")) is not None:
-            readout = w_out @ readout
-        return readout.cpu()[:, : self.task.n_answers]
+            readout = w_out.cpu() @ readout
+        return readout[:, : self.task.n_answers]
 
     @property
     def circle(self) -> Circle:
@@ -263,7 +281,7 @@ class View:
     @lazy
     def on_circle(self) -> Int[Tensor, "rows"]:
         """The rows of the table of which a, b and the answer stand on the circle: all of them, for addition."""
-        on = torch.zeros(3, self.task.p, dtype=torch.bool)
+        on = [torch.zeros(n, dtype=torch.bool) for n in (self.task.p, self.task.p, self.task.n_answers)]
         for place, elements in zip(on, (self.circle.a, self.circle.b, self.circle.c), strict=True):
             place[elements] = True
         a, b = self.task.pairs.unbind(1)
@@ -281,7 +299,7 @@ class View:
     @lazy
     def answer_at(self) -> Int[Tensor, "rows"]:
         """The position of the right answer of each row of `on_circle`: i + j where the operation is a sum."""
-        at = torch.empty(self.task.p, dtype=torch.long)
+        at = torch.empty(self.task.n_answers, dtype=torch.long)
         at[self.circle.c] = torch.arange(self.m)
         return at[self.task.targets[self.on_circle]]
 

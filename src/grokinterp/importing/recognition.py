@@ -157,7 +157,7 @@ def find_task(converted: Converted, wanted: Mapping[str, Any]) -> Found:
         tables: list[Tensor] = []
         for section in _sections(p, text, wanted):
             task = make_task(**section)
-            if task.p != p or any(torch.equal(task.table, table) for table in tables):
+            if task.p != p or task.n_answers != p or any(torch.equal(task.table, table) for table in tables):
                 continue
             tables.append(task.table)
             logits = _all_pairs(converted, p, text) if logits is None else logits

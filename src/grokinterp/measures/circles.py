@@ -136,7 +136,7 @@ def _logits_with(view: View, embedding: Float64[Tensor, "m width"]) -> Float64[T
 
 def with_embedding(view: View, embedding: Float64[Tensor, "m width"]) -> View:
     """A View of the same network with the elements on the circle embedded otherwise; `embedding` as `view.embedding` has it."""
-    p, model = view.task.p, in_float64(view.model)
+    tokens, model = view.task.operand_tokens, in_float64(view.model)
     table = view.W_E.clone()
     table[view.circle.a] = embedding
     weights = dict(model.named_parameters())
@@ -148,5 +148,5 @@ def with_embedding(view: View, embedding: Float64[Tensor, "m width"]) -> View:
         places = list(weights["blocks.0.mlp.W_in"].detach().chunk(2))
     with torch.no_grad():
         for place, columns in zip(places, table.chunk(len(places), dim=1), strict=True):
-            place[:p] = columns.to(place.device)
+            place[tokens.to(place.device)] = columns.to(place.device)
     return View(view.task, model, view.step, view.split)

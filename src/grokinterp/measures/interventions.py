@@ -162,7 +162,7 @@ def _tail(
     entries alone where they are named.
     """
     layer = f"blocks.{view.n_layers - 1}."
-    unembed = view.weights["unembed.W_U"].cpu()
+    unembed = view.W_U
     w = {name: view.weights[layer + name].cpu() for name in ("attn.W_O", "mlp.W_in", "mlp.W_out") if layer + name in view.weights}
     to_stream = to_mlp = torch.zeros(1, len(unembed), dtype=torch.float64)
     for name, x in added.items():

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import NotApplicable, UsageError, nearest
 from ..fourier import directions, n_frequencies
+from ..tasks.table import group_identity
 from ..view import View
 from .base import Value, array, measure, once_per_view, per_part
 from .projections import direct_readout
@@ -85,39 +86,13 @@ def group_of(view: View) -> Group:
         x = torch.arange(view.m)
         return Group(view.on_circle, i, j, view.answer_at, circle.c, (x[:, None] - x) % view.m, _of_cycle(view.m))
     table = view.task.table
-    identity = _identity_of(table)
+    identity = group_identity(table)
     if identity is None:
         raise NotApplicable(f"{view.task.symbol} is the product of no group")
     inverse = (table == identity).long().argmax(1)
     a, b = view.task.pairs.unbind(1)
     everything = torch.arange(view.task.p)
     return Group(torch.arange(view.task.n_inputs), a, b, view.task.targets, everything, table[:, inverse], irreps_of(table))
-
-
-def _identity_of(table: Int[Tensor, "order order"]) -> int | None:
-    """The number of the identity, or None where the table is that of no group."""
-    order = len(table)
-    own = torch.arange(order)
-    is_latin = (table.sort(0).values == own[:, None]).all() and (table.sort(1).values == own).all()
-    units = ((table == own).all(1) & (own == table.T).all(1)).nonzero().flatten()
-    if not is_latin or len(units) != 1:
-        return None
-    # Light's test: (x g) y = x (g y) for generators g is enough, as the elements for which it holds are closed under products.
-    if not all(torch.equal(table[table[:, g]], table[:, table[g]]) for g in _generators(table, int(units))):
-        return None
-    return int(units)
-
-
-def _generators(table: Int[Tensor, "order order"], identity: int) -> list[int]:
-    """Elements of which every other is a product; each next one doubles, at least, what is reached."""
-    reached, generators = torch.tensor([identity]), []
-    while len(reached) < len(table):
-        new = int(torch.ones(len(table), dtype=torch.bool).index_fill_(0, reached, False).long().argmax())
-        generators.append(new)
-        reached, before = torch.cat([reached, torch.tensor([new])]), reached
-        while len(reached) > len(before):
-            reached, before = table[reached][:, reached].unique(), reached
-    return generators
 
 
 def _of_cycle(m: int) -> list[Irrep]:
@@ -226,6 +201,7 @@ def embedding_explained(view: View, irreps: Sequence[str] | None = None) -> Valu
     else:
         halves = dict(zip("ab", w["blocks.0.mlp.W_in"].chunk(2), strict=True))
         tables = {word: (w[f"embed_{word}.W_E"] @ half if "embed_a.W_E" in w else half).cpu() for word, half in halves.items()}
+        tables = {word: table[view.task.operand_tokens] for word, table in tables.items()}
     # An operand that stands at its inverse, as the b of a − b, changes no share: x⁻¹ has the matrix elements of x, turned.
     shares = [_explained(view, key_irreps(view, irreps), table[members]) for table in tables.values()]
     return array(torch.tensor(shares, dtype=torch.float64), "operand", operand=list(tables))

@@ -58,23 +58,23 @@ def gradient_symmetricity(view: View) -> Value:
     if "embed.W_E" not in view.weights:
         raise NotApplicable("a and b have no embedding in common, so the gradients by them cannot be compared")
     row = view.row_of
-    a, b, c = torch.tensor(_triples(view.task.p)).T
+    a, b, c = torch.tensor(_triples(view.task.p, view.task.n_answers)).T
     known = (row[a, b] >= 0).nonzero().flatten()[:TRIPLES]
-    by_a, by_b = _gradients(view, row[a, b][known], c[known])
+    by_a, by_b = _gradients(view, row[a, b][known], view.task.answer_tokens[c[known]])
     sizes = by_a.norm(dim=1) * by_b.norm(dim=1)
     return float(torch.where(sizes > 0, (by_a * by_b).sum(1) / sizes, 0.0).mean())
 
 
 @functools.lru_cache(maxsize=8)
-def _triples(p: int) -> list[tuple[int, int, int]]:
+def _triples(p: int, n_answers: int) -> list[tuple[int, int, int]]:
     """The first (a, b, c) of the shuffled list; more than are needed, as some may be no examples. A second of work for p = 113."""
     wanted = 100 * TRIPLES
     if p <= 256:
-        numbers = packed("l", range(p**3))  # in lexicographic order; 8 bytes each where a list of tuples has 100
+        numbers = packed("l", range(p**2 * n_answers))  # in lexicographic order; 8 bytes each where a list of tuples has 100
         random.Random(42).shuffle(numbers)
     else:
-        numbers = packed("l", random.Random(42).sample(range(p**3), wanted))
-    return [(n // p**2, n // p % p, n % p) for n in numbers[:wanted]]
+        numbers = packed("l", random.Random(42).sample(range(p**2 * n_answers), wanted))
+    return [(n // n_answers // p, n // n_answers % p, n % n_answers) for n in numbers[:wanted]]
 
 
 def _gradients(view: View, rows: Int[Tensor, "triple"], answers: Int[Tensor, "triple"]) -> Float64[Tensor, "2 triple d_model"]:

@@ -140,8 +140,8 @@ def input_weights(view: View) -> Float64[Tensor, "2 p d_mlp"]:
     elif "embed_a.W_E" in w:
         tables = [w["embed_a.W_E"].cpu(), w["embed_b.W_E"].cpu()]
     else:
-        return torch.stack([half[: view.task.p] for half in w_in.chunk(2)])
-    return torch.stack([table[: view.task.p] @ half for table, half in zip(tables, w_in.chunk(2), strict=True)])
+        return torch.stack([half[view.task.operand_tokens] for half in w_in.chunk(2)])
+    return torch.stack([table[view.task.operand_tokens] @ half for table, half in zip(tables, w_in.chunk(2), strict=True)])
 
 
 def _path_from(view: View, word: str) -> Float64[Tensor, "d_model d_model"]:

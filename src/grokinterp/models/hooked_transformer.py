@@ -54,7 +54,8 @@ class ModelConfig(Frozen):
     init_scale: float = Field(1.0, gt=0, le=1e6)
     """Every initial weight is multiplied by this."""
     d_vocab_out: Width | None = None
-    """The number of logits; absent: one for each answer. Nanda et al. unembed to the whole vocabulary."""
+    """The number of logits; absent: one for each answer, or for each token where answers have tokens of their own or of operands
+    (`Task.n_logits`). Nanda et al. unembed to the whole vocabulary."""
 
     yes_or_no = frozenset({"train_biases"})
 
@@ -70,14 +71,15 @@ class ModelConfig(Frozen):
 
 
 def n_logits(d_vocab_out: int | None, task: Task) -> int:
-    """The number of logits that a configuration asks for: by default one for each answer.
+    """The number of logits that a configuration asks for: by default as many as the task needs.
 
     Raises:
         UsageError: it asks for fewer.
     """
-    if d_vocab_out is not None and d_vocab_out < task.n_answers:
-        raise UsageError(f"model.d_vocab_out: {d_vocab_out} logits are fewer than the {task.n_answers} answers of {task.name}")
-    return d_vocab_out or task.n_answers
+    if d_vocab_out is not None and d_vocab_out < task.n_logits:
+        kind = "answers" if task.n_logits == task.n_answers else "tokens, of which each has a logit,"
+        raise UsageError(f"model.d_vocab_out: {d_vocab_out} logits are fewer than the {task.n_logits} {kind} of {task.name}")
+    return d_vocab_out or task.n_logits
 
 
 def transformer_shapes(config: ModelConfig, task: Task) -> dict[str, tuple[int, ...]]:

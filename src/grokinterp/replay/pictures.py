@@ -49,7 +49,7 @@ def circles(view: View, keys: Sequence[int] | None = None) -> Value:
     """The elements in the planes of the embedding's components cos k and sin k, for up to six key frequencies."""
     keys = keys_of(view, keys)[:_MOST]
     points = torch.stack([plane(view, k) for k in keys])
-    elements = [view.task.token_names[element] for element in view.circle.a.tolist()]
+    elements = [view.task.operand_names[element] for element in view.circle.a.tolist()]
     return array(points.float(), ["key", "element", "axis"], key=keys, element=elements, axis=["cos", "sin"])
 
 
@@ -57,21 +57,21 @@ def circles(view: View, keys: Sequence[int] | None = None) -> Value:
 def neurons(view: View, neurons: Sequence[int]) -> Value:
     """Activations of single neurons over the positions (i, j) of a and b, after the nonlinearity, at the answer position."""
     chosen = list(neurons)[:_MOST]
-    return _grids(view.grid(view.neurons[:, chosen]).movedim(2, 0), "example", chosen)
+    return _grids(view, view.grid(view.neurons[:, chosen]).movedim(2, 0), "example", chosen)
 
 
 @_picture("picture.attention", unit="1", ref="Nanda et al. 2023, appendix C.1")
 def attention(view: View) -> Value:
     """How much the answer position of the first layer attends to the first token, over the positions (i, j) of a and b, for each head."""
     of_heads = view.attention[0, :8, :, 0]
-    return _grids(view.grid(of_heads.T).movedim(2, 0), "head", list(range(len(of_heads))))
+    return _grids(view, view.grid(of_heads.T).movedim(2, 0), "head", list(range(len(of_heads))))
 
 
 @_picture("picture.logits", unit="logit", ref="Nanda et al. 2023, appendix C.3")
 def logits(view: View) -> Value:
     """The logit of one answer, that at position 0 of the circle, over the positions (i, j) of a and b, less its mean."""
     grid = view.grid(view.logits[:, int(view.circle.c[0])])
-    return array((grid - grid.mean()).float(), ["i", "j"], i=list(range(view.m)), j=list(range(view.m)))
+    return array((grid - grid.mean()).float(), ["i", "j"], **_positions(view))
 
 
 @_picture("picture.logit_spectrum", unit="log10 of a share", ref="Nanda et al. 2023, figure 4")
@@ -98,6 +98,13 @@ def spectrum_2d(view: View, values: Float64[Tensor, "n width"]) -> Float64[Tenso
     return (power / power.sum().clamp_min(1e-300)).clamp_min(1e-6).log10()
 
 
-def _grids(values: Float64[Tensor, "each m m"], dim: str, labels: list[int]) -> Value:
-    m = values.shape[1]
-    return array(values.float(), [dim, "i", "j"], **{dim: labels, "i": list(range(m)), "j": list(range(m))})
+def _grids(view: View, values: Float64[Tensor, "each m m"], dim: str, labels: list[int]) -> Value:
+    return array(values.float(), [dim, "i", "j"], **{dim: labels}, **_positions(view))
+
+
+def _positions(view: View) -> dict[str, Sequence[int | str]]:
+    """What stands at the positions of a and b: their numbers, or the names of the operands where these are others."""
+    names = view.task.operand_names
+    numbers = list(range(view.m))
+    at = {"i": [names[a] for a in view.circle.a.tolist()], "j": [names[b] for b in view.circle.b.tolist()]}
+    return {place: numbers if known == list(map(str, numbers)) else known for place, known in at.items()}

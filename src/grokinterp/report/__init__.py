@@ -10,11 +10,12 @@ from typing import Any
 
 from ..runs import Run
 from ..runs.files import replace
+from ..tasks import Task
 from .analysis import Analysis
 from .compare import Comparison, compare
 from .replay_page import replay_page, save_replay
 
-__all__ = ["Analysis", "Comparison", "Report", "analyze", "compare", "replay_page", "save_replay"]
+__all__ = ["Analysis", "Comparison", "Report", "analyze", "compare", "replay_page", "save_replay", "save_table", "table_in_words"]
 
 
 class Report:
@@ -78,3 +79,21 @@ def analyze(
         DamagedFile: the snapshot does not match its recorded hash.
     """
     return Report(Analysis(run, step, measures, keys, with_replay, progress))
+
+
+def save_table(task: Task, path: str | Path) -> None:
+    """Writes the table of a task as a page of its own, with its image and value counts: what is known before any network is trained.
+
+    Raises:
+        WriteFailed: the disk is full or read-only.
+    """
+    from .page import render_table
+
+    replace(Path(path), render_table(task).encode(), make_folder=True)
+
+
+def table_in_words(task: Task) -> list[str]:
+    """What the table of a task shows, a sentence each."""
+    from .page import in_words
+
+    return in_words(task.facts)

@@ -214,6 +214,7 @@ class Analysis:
                 **({"imported": run.imported} if run.imported else {}),
             },
             "task": {**run.config.task, "symbol": run.task.symbol, "examples": run.task.n_inputs},
+            "table": run.task.facts.to_dict(),
             "step": self.step,
             "loss": by_part.get("loss", {}),
             "accuracy": by_part.get("accuracy", {}),

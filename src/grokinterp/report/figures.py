@@ -19,7 +19,8 @@ from ..measures.embedding import plane, principal_components
 from ..measures.neurons import EXPLAINED, neuron_power
 from ..replay import FINAL
 from ..replay.pictures import example_neurons, spectrum_2d
-from ..tasks import ring
+from ..tasks import Circle, Task, ring
+from ..tasks.table import answer_numbers
 from .analysis import Analysis
 
 TRAIN, TEST, KEY, PLAIN = "#3b7dd8", "#e07b39", "#d1495b", "#8d99ae"
@@ -298,7 +299,7 @@ def circle(a: Analysis, k: int) -> go.Figure:
 def _points(a: Analysis, points: Float[Tensor, "m 2"], elements: list[int], x: str, y: str, k: int) -> go.Figure:
     """The elements as points, coloured by how far round they are when the circle is walked round k times."""
     p = len(points)
-    names = [a.run.task.token_names[element] for element in elements]
+    names = [a.run.task.operand_names[element] for element in elements]
     turn = [i * k % p for i in range(p)]
     figure = _figure(x, y, 330)
     figure.add_scatter(
@@ -315,13 +316,18 @@ def example_neuron(a: Analysis, k: int) -> tuple[go.Figure, int, float] | None:
     if not (best := example_neurons(a.view, [k])):
         return None
     share = float(neuron_power(a.view)[k - 1, best[0]])
-    return heatmap(a.view.grid(a.view.neurons[:, best[0]]), *_axes(a), "activation"), best[0], share
+    return heatmap(a.view.grid(a.view.neurons[:, best[0]]), *_axes(a), "activation", names=_names_on_circle(a)), best[0], share
 
 
 def _axes(a: Analysis) -> tuple[str, str]:
     """What stands on the axes of a grid over the positions of b and a."""
     order = a.view.circle.order
     return ("b", "a") if order.startswith("residues") and "−" not in order else (f"b ({order})", f"a ({order.split(',')[0]})")
+
+
+def _names_on_circle(a: Analysis) -> tuple[list[str], list[str]]:
+    names, circle = a.run.task.operand_names, a.view.circle
+    return [names[b] for b in circle.b.tolist()], [names[i] for i in circle.a.tolist()]
 
 
 def neuron_spectrum(a: Analysis) -> go.Figure:
@@ -340,13 +346,15 @@ def _spectrum_2d(shares: Float[Tensor, "component component"]) -> go.Figure:
 
 def attention_to_first(a: Analysis, layer: int, head: int) -> go.Figure:
     """How much the answer position attends to the first token, as a function of (a, b)."""
-    return heatmap(a.view.on_grid(a.view.attention[layer, head, :, 0]), "b", "a", "attention to a (share)", _SEQUENTIAL, (0.0, 1.0))
+    attention, names = a.view.on_grid(a.view.attention[layer, head, :, 0]), a.run.task.operand_names
+    return heatmap(attention, "b", "a", "attention to a (share)", _SEQUENTIAL, (0.0, 1.0), (names, names))
 
 
 def heatmap(
-    values: Float[Tensor, "y x"], x: str, y: str, unit: str, colours: Any = None, limits: tuple[float, float] | None = None
-) -> go.Figure:
-    """A heatmap in int8: 255 levels between `limits`, or symmetrically around 0 where none are given."""
+    values: Float[Tensor, "y x"], x: str, y: str, unit: str, colours: Any = None, limits: tuple[float, float] | None = None,
+    names: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> go.Figure:  # fmt: skip
+    """A heatmap in int8: 255 levels between `limits`, or symmetrically around 0 where none are given; `names` of the columns and rows."""
     if limits is None:
         largest = max(float(values.abs().max()), 1e-12)
         limits = (-largest, largest)
@@ -362,4 +370,44 @@ def heatmap(
         },
         hovertemplate=f"{y} %{{y}}, {x} %{{x}}<extra></extra>",
     )  # fmt: skip
-    return figure.update_yaxes(autorange="reversed")
+    return _named(figure.update_yaxes(autorange="reversed"), names)
+
+
+def _named(figure: go.Figure, names: tuple[Sequence[str], Sequence[str]] | None) -> go.Figure:
+    """A heatmap with names in place of the numbers of its columns and rows, where they are others."""
+    for axis, known in zip("xy", names or (), strict=False):
+        if list(known) != [str(i) for i in range(len(known))]:
+            figure.update_traces({axis: list(known)})
+            figure.update_layout({f"{axis}axis": {"type": "category"}})
+    return figure
+
+
+def value_counts(task: Task) -> go.Figure:
+    """How many pairs have each answer."""
+    figure = _figure("answer", "pairs (count)", 330)
+    figure.add_bar(x=list(task.answer_names), y=list(task.facts.counts), marker={"color": PLAIN, "line": {"width": 0}})
+    return figure.update_xaxes(type="category")
+
+
+def table(task: Task, circle: Circle | None = None) -> go.Figure:
+    """The table as an image; of what stands on a circle alone, and in its order, where one is given."""
+    a, b = (circle.a, circle.b) if circle else (torch.arange(task.p),) * 2
+    classes = task.table[a][:, b]
+    if circle:  # colours go round once with the positions of the answers
+        numbers = torch.zeros(task.n_answers, dtype=torch.float64).index_put_((circle.c,), torch.arange(circle.m).double())
+    else:
+        numbers = answer_numbers(task.symbols)
+    z = torch.where(classes >= 0, numbers[classes], torch.nan).float().numpy()
+    where = " (order of the group)" if circle else ""
+    figure = _figure(f"b{where}", f"a{where}", 330)
+    names = task.answer_names
+    figure.add_heatmap(
+        z=z, colorscale="Phase" if circle else _SEQUENTIAL, customdata=[[names[c] if c >= 0 else "none" for c in row] for row in classes],
+        colorbar={"title": {"text": "position of the answer" if circle else "answer", "side": "right"}, "thickness": 10, "len": 1},
+        hovertemplate="a %{y}, b %{x}: %{customdata}<extra></extra>",
+    )  # fmt: skip
+    if not circle and numbers.tolist() != list(task.symbols.answers):
+        shown = range(0, len(names), max(1, -(-len(names) // 10)))
+        figure.update_traces(colorbar={"tickvals": list(shown), "ticktext": [names[c] for c in shown]})
+    operands = task.operand_names
+    return _named(figure.update_yaxes(autorange="reversed"), ([operands[i] for i in b.tolist()], [operands[i] for i in a.tolist()]))

@@ -15,6 +15,7 @@ from ..measures import MEASURES
 from ..measures.neurons import EXPLAINED
 from ..measures.noise import NoisePhase
 from ..replay import FINAL, delay, noise_in_words, slingshots_in_words, spikes_in_words
+from ..tasks import TableFacts, Task
 from ..tasks.noise import Binomial
 from . import figures
 from .analysis import Analysis
@@ -62,6 +63,14 @@ def render(a: Analysis) -> str:
         leads=_leads(a),
         rows=list(_rows(a)),
     )
+
+
+def render_table(task: Task) -> str:
+    """The page about a task alone."""
+    section = table_section(task)
+    panels = [(i, panel, embedded(panel.figure.to_json())) for i, panel in enumerate(section.panels)]
+    scripts = [plotly.offline.get_plotlyjs(), asset("page.js")]
+    return offline_page("table.html", [asset("page.css")], scripts, task=task, section=section, panels=panels)
 
 
 def number(value: float) -> str:
@@ -200,6 +209,7 @@ def _sections(a: Analysis) -> Iterator[Section]:
     keys = a.keys_used
     shown = keys[:_MOST_PANELS]
     more = f" {len(keys) - len(shown)} more key frequencies are not drawn." if len(keys) > len(shown) else ""
+    yield table_section(a.run.task)
     yield _training(a)
     if a.noisy:
         yield _section(
@@ -270,6 +280,31 @@ def _sections(a: Analysis) -> Iterator[Section]:
         lambda: [Panel("Spectrum of W_L", "Over the answers; key frequencies are red.", figures.readout_spectrum(a), wide=True)],
     )
     yield _section("Attention", _attention_lead(a), lambda: list(_attention_panels(a)))
+
+
+def table_section(task: Task) -> Section:
+    """What the table of a task shows before any network is trained."""
+    panels = [
+        Panel("a ∘ b", "The answer to every pair, as the network has to learn it.", figures.table(task)),
+        Panel("Value counts", "How many pairs have each answer.", figures.value_counts(task)),
+    ]
+    if (circle := task.facts.circle) is not None:
+        caption = "Stripes along a + b: operands and answers stand on a circle, and the network may use its frequencies."
+        panels.insert(1, Panel("In the order of the group", caption, figures.table(task, circle)))
+    return Section("The table", " ".join(f"{sentence}." for sentence in in_words(task.facts)), panels)
+
+
+def in_words(facts: TableFacts) -> list[str]:
+    """What a table shows, a sentence each."""
+    scores = {"T[b, a]": facts.symmetry, "−T[b, a]": facts.antisymmetry, "−T[b, a] mod p": facts.antisymmetry_mod}
+    known = [f"{100 * share:.2f} % have T[a, b] = {words}" for words, share in scores.items() if share is not None]
+    return [
+        f"It is {facts.structure}",
+        f"{len(facts.counts)} answers to {facts.examples:,} pairs",
+        *([f"Of the pairs a < b, {', '.join(known)}"] if known else []),
+        f"The value counts have {facts.entropy:.4f} of the entropy of equal ones, and always giving the commonest answer is right for "
+        f"{100 * facts.majority:.2f} %",
+    ]
 
 
 def _training(a: Analysis) -> Section:

@@ -304,7 +304,9 @@
       const [rows, columns] = p.values.shape.slice(-2), levels = frame(p.values, at), size = rows * columns;
       p.boxes = tiles(p.titles.length, width, 300, 46).boxes;
       p.boxes.forEach((box, q) => {
-        const axisOf = (label, count, far) => ({ low: -0.5, high: count - 0.5, whole: true, label, far, name: p.names ? (v) => String((v + 1) >> 1) : null });
+        const axisOf = (label, count, which, far) => ({
+          low: -0.5, high: count - 0.5, whole: true, label, far, name: (v) => p.names ? String((v + 1) >> 1) : p.elements[which][v],
+        });
         if (levels[q * size] === -128) nothing(c, box); else {
           const context = p.image.getContext("2d"), image = context.createImageData(columns, rows), pixels = new Uint32Array(image.data.buffer);
           for (let i = 0; i < size; i++) pixels[i] = p.palette[levels[q * size + i] + 128];
@@ -312,7 +314,7 @@
           c.imageSmoothingEnabled = false;
           c.drawImage(p.image, box.x, box.y, box.w, box.h);
         }
-        axes(c, box, axisOf(box.lowest ? p.x : "", columns), { ...axisOf(box.first ? p.y : "", rows, 32), down: true });
+        axes(c, box, axisOf(box.lowest ? p.x : "", columns, 1), { ...axisOf(box.first ? p.y : "", rows, 0, 32), down: true });
         colourbar(c, p, q, box);
       });
     },
@@ -325,7 +327,7 @@
       if (q < 0) return null;
       const box = p.boxes[q], j = Math.floor((x - box.x) / box.w * columns), i = Math.floor((y - box.y) / box.h * rows);
       const value = withUnit(number(+ofLevel(p.values, q, frame(p.values, at)[(q * rows + i) * columns + j]).toPrecision(3)), p.unit);
-      const place = p.names ? p.names[i] + " in a, " + p.names[j] + " in b" : "a at " + i + ", b at " + j;
+      const place = p.names ? p.names[i] + " in a, " + p.names[j] + " in b" : "a = " + p.elements[0][i] + ", b = " + p.elements[1][j];
       return (p.titles[q] ? p.titles[q] + "\n" : "") + place + ": " + value;
     },
   };

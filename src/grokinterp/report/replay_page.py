@@ -242,7 +242,7 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
         "picture.attention",
         size="full",
     )
-    yield maps("Logit of one answer", "Of the answer 0 (of position 0 on the circle), less its mean.", "picture.logits")
+    yield maps("Logit of one answer", "Of the answer at position 0 on the circle (0 for addition), less its mean.", "picture.logits")
     yield maps("2-D spectrum of the logits", "Power of all logits on products of a wave in a and one in b.", "picture.logit_spectrum")
     yield maps("2-D spectrum of the neurons", "The same of all neurons.", "picture.neuron_spectrum")
 
@@ -430,9 +430,10 @@ def _heatmaps(data: xr.Dataset, title: str, caption: str, name: str, *, size: st
     limits = [_LIMITS[name]] * maps.shape[1] if name in _LIMITS else _colour_limits(maps)
     body = {
         "titles": [_title(data, each[0], int(label)) for label in values[each[0]].values] if each else [""],
-        "x": "frequency in b" if spectrum else "b (position on the circle)",
-        "y": "frequency in a" if spectrum else "a (position on the circle)",
+        "x": "frequency in b" if spectrum else "b (in the order of the circle)",
+        "y": "frequency in a" if spectrum else "a (in the order of the circle)",
         "names": [str(label) for label in values["component_a"].values] if spectrum else None,
+        "elements": None if spectrum else [[str(label) for label in values[dim].values] for dim in ("i", "j")],
         "unit": "share" if values.attrs["unit"] == "1" else values.attrs["unit"],
         "diverging": limits[0][0] == -limits[0][1],
         "values": _levels(maps, limits),

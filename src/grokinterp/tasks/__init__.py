@@ -3,16 +3,21 @@
 from . import groups, modular
 from .base import TASKS, Task, make_task, task, task_parameters
 from .circle import Circle
+from .encoding import Encoding, Symbols
 from .layout import parse
 from .noise import Noise, labels, ring
 from .split import Split, SplitRecipe, order, split
+from .table import TableFacts
 
 __all__ = [
     "TASKS",
     "Circle",
+    "Encoding",
     "Noise",
     "Split",
     "SplitRecipe",
+    "Symbols",
+    "TableFacts",
     "Task",
     "groups",
     "labels",

@@ -1,14 +1,22 @@
 """A task: a binary operation on a finite set, as its whole table, and the tokens in which a network sees it.
 
 A new task is one function that returns a `Task`, under one `@task` line; its parameters are the function's, and those that every task
-takes (`Common`).
+takes (`Common`):
+
+    @gi.task
+    def distance(p: int = 31, layout: str = "a b =") -> gi.Task:
+        \"\"\"How far a and b are apart on a ring.\"\"\"
+        return gi.Task.of_function(lambda a, b: min((a - b) % p, (b - a) % p), p, layout=layout)
+
+    run = gi.train(gi.TrainConfig.preset("quick", **{"task.name": "distance"}), out="runs/distance")
+
 Knows nothing of networks, training or disks.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, get_type_hints
@@ -21,27 +29,32 @@ from torch import Tensor
 from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
 from ..memory import free_memory
-from .circle import Circle
+from .circle import Circle, residues
+from .encoding import Encoding, Seed, Symbols, encoded, named
+from .functions import tabulated
 from .layout import Layout, parse
 from .noise import Noise, of_its_kind
+from .table import TableFacts, cyclic, table_facts
 
 Modulus = Annotated[int, Field(ge=2, le=2**31)]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A binary operation `c = a ∘ b` on the elements 0..p-1.
+    """A binary operation `c = a ∘ b` on the operand values 0..p-1, with answers in the classes 0..n_answers-1.
 
     Args:
         name: the name under which the task is registered.
-        params: the parameters that it was made with; `TASKS[name](**params)` makes it again.
-        p: the number of elements; the modulus for modular arithmetic, the order for a group.
-        operation: maps all a (shape [p, 1]) and all b (shape [1, p]) to the table of answers (shape [p, p]), with -1 for
+        params: the parameters that it was made with; `make_task(name, **params)` makes it again.
+        p: the number of operand values; the modulus for modular arithmetic, the order for a group.
+        operation: maps all a (shape [p, 1]) and all b (shape [1, p]) to the table of answer classes (shape [p, p]), with -1 for
             the pairs at which the operation is undefined. Called once, when the table is first needed.
-        layout: the tokens of an example (tasks/layout.py). Element i has token i, the signs those after them.
-        element_names: gives what stands on axis labels for element i; the element's number by default.
-        find_circle: gives where the elements stand on a cyclic group Z_m; absent or None where they stand on none.
         symbol: the operation as a formula in a and b, for titles.
+        layout: the tokens of an example (tasks/layout.py). Element i has token i, the signs those after them, unless the task is opaque.
+        find_symbols: gives what operands and answers are (tasks/encoding.py); by default the numbers 0..p-1, all of them answers.
+        find_circle: gives where the elements stand on a cyclic group Z_m, or None where they stand on none; by default, and where the
+            task is opaque, it is looked for in the table.
+        opaque: the seed by which the tokens are permuted, or None where they are in order.
         noise: what makes the labels that a network is given differ from the right answers; `labels` draws them.
     """
 
@@ -51,13 +64,14 @@ class Task:
     operation: Callable[[Int[Tensor, "p 1"], Int[Tensor, "1 p"]], Int[Tensor, "p p"]] = field(repr=False, compare=False)
     symbol: str
     layout: str = "a b ="
-    element_names: Callable[[], tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
+    find_symbols: Callable[[], Symbols] | None = field(default=None, repr=False, compare=False)
     find_circle: Callable[[], Circle | None] | None = field(default=None, repr=False, compare=False)
+    opaque: int | None = None
     noise: Noise | None = None
 
     def __post_init__(self) -> None:
         # Before anything is built: int64 tokens, targets, the table itself and one temporary.
-        needed = self.p**2 * 8 * (self.n_ctx + 3)
+        needed = self.p**2 * 8 * (len(parse(self.layout, self.p).words) + 3)
         free = free_memory()
         if needed > free / 2:
             raise ConfigError(
@@ -71,10 +85,62 @@ class Task:
         elements = torch.arange(self.p)
         return self.operation(elements[:, None], elements[None, :]).expand(self.p, self.p).contiguous()
 
+    @classmethod
+    def of_function(
+        cls,
+        function: Callable[[Any, Any], Any],
+        p: int | None = None,
+        *,
+        operands: Sequence[Any] | None = None,
+        name: str | None = None,
+        symbol: str | None = None,
+        layout: str = "a b =",
+        opaque: int | None = None,
+    ) -> Task:
+        """The task of any Python function of two values: `Task.of_function(lambda a, b: (a * a + b) % 31, 31)`.
+
+        Args:
+            function: called with every pair of operands; gives any hashable value, or None where it is undefined.
+            p: makes the operands the numbers 0..p-1.
+            operands: other operands, in their order: any different hashable values, such as strings.
+            name: of the task; by default that of the function.
+            symbol: the operation as a formula, for titles.
+            layout: the tokens of an example.
+            opaque: the seed by which the tokens are permuted.
+
+        The answer classes are the values that occur: in the order of the operands where all are operands, else in ascending order where
+        they have one. Where the elements stand on a circle is looked for in the table; a function of the numbers 0..p-1 that takes all
+        of them and hides no circle stands at its residues, as `x2_plus_y2` does.
+
+        Raises:
+            ConfigError: the function raised an exception, or gave what is no answer; no operands, or too many ways to say them.
+        """
+        known = tabulated(function, p, operands)
+        table, symbols = known.table, known.symbols
+        plain = symbols.operands == symbols.answers == tuple(range(len(table)))
+
+        def find_circle() -> Circle | None:
+            return cyclic(table, symbols) or (residues(len(table), is_sum=False) if plain else None)
+
+        called = name or (function.__name__ if function.__name__.isidentifier() else "function")
+        return cls(called, {}, len(table), lambda a, b: table, symbol or f"{called}(a, b)", layout, lambda: symbols, find_circle, opaque)
+
     @cached_property
     def circle(self) -> Circle | None:
         """Where the elements stand on a cyclic group Z_m; None where they stand on none."""
-        return self.find_circle() if self.find_circle else None
+        told = self.find_circle if self.opaque is None else None
+        return told() if told else cyclic(self.table, self.symbols)
+
+    @cached_property
+    def facts(self) -> TableFacts:
+        """What the table shows before any network is trained: value counts, symmetry, hidden structure."""
+        return table_facts(self.table, self.symbols, cyclic(self.table, self.symbols))
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        """What operands and answers are."""
+        numbers = tuple(range(self.p))
+        return self.find_symbols() if self.find_symbols else Symbols(numbers, numbers)
 
     @cached_property
     def pairs(self) -> Int[Tensor, "n 2"]:
@@ -84,7 +150,7 @@ class Task:
     @cached_property
     def inputs(self) -> Int[Tensor, "n pos"]:
         """The tokens of every example, in table order."""
-        a, b = self.pairs.unbind(1)
+        a, b = self.operand_tokens[self.pairs].unbind(1)
         operands = {"a": a, "b": b}
         columns = [
             operands[word] if token is None else torch.full_like(a, token)
@@ -94,8 +160,13 @@ class Task:
 
     @cached_property
     def targets(self) -> Int[Tensor, "n"]:
-        """The right answer to every example, in table order."""
+        """The class of the right answer to every example, in table order."""
         return self.table[self.table >= 0]
+
+    @cached_property
+    def columns(self) -> Int[Tensor, "n"]:
+        """The logit of the answer to every example, in table order: `targets`, unless answers share the tokens of a vocabulary."""
+        return self.answer_tokens[self.targets]
 
     @property
     def n_inputs(self) -> int:
@@ -108,9 +179,24 @@ class Task:
         return self.n_inputs == self.p**2
 
     @cached_property
+    def encoding(self) -> Encoding:
+        """The tokens of operands, answers and signs."""
+        return encoded(self.symbols, self.layout, self.opaque)
+
+    @property
     def tokens(self) -> Layout:
         """The layout, read: the words, the token of each, and the size of the vocabulary."""
-        return parse(self.layout, self.p)
+        return self.encoding.layout
+
+    @property
+    def operand_tokens(self) -> Int[Tensor, "p"]:
+        """The token of each operand value."""
+        return self.encoding.operands
+
+    @property
+    def answer_tokens(self) -> Int[Tensor, "answers"]:
+        """The logit of each answer class."""
+        return self.encoding.answers
 
     @property
     def n_ctx(self) -> int:
@@ -119,23 +205,33 @@ class Task:
 
     @property
     def d_vocab(self) -> int:
-        """The number of tokens: the elements, then the signs, then those that no example uses."""
+        """The number of tokens: the elements and the signs, and those that no example uses."""
         return self.tokens.d_vocab
 
     @property
     def n_answers(self) -> int:
-        """The number of classes: every element can be an answer."""
-        return self.p
+        """The number of answer classes."""
+        return len(self.symbols.answers)
+
+    @property
+    def n_logits(self) -> int:
+        """The number of logits that a network needs: one for each answer, or one for each token where answers have tokens."""
+        return self.encoding.n_logits
 
     @cached_property
+    def operand_names(self) -> tuple[str, ...]:
+        """What stands on axis labels for each operand value."""
+        return named(self.symbols.operands)
+
+    @cached_property
+    def answer_names(self) -> tuple[str, ...]:
+        """What stands on axis labels for each answer class."""
+        return named(self.symbols.answers)
+
+    @property
     def token_names(self) -> tuple[str, ...]:
-        """What stands on axis labels for token i."""
-        names = list(self.element_names()) if self.element_names else [str(i) for i in range(self.p)]
-        names += [f"token {i}" for i in range(self.p, self.d_vocab)]
-        for word, token in zip(self.tokens.words, self.tokens.tokens, strict=True):
-            if token is not None:
-                names[token] = "∘" if word == "op" else word
-        return tuple(names)
+        """What token i is."""
+        return self.encoding.names
 
     @property
     def vocabulary(self) -> dict[str, tuple[str, ...]]:
@@ -143,13 +239,11 @@ class Task:
 
         A network that learned one task can go on with another only where these are the same.
         """
-        return {"token": self.token_names, "position": self.tokens.words, "answer": self.token_names[: self.n_answers]}
-
-
-class Common(Frozen):
-    """The parameters that every task takes beside its own; they are fields of `Task`."""
-
-    noise: Annotated[Noise | None, BeforeValidator(of_its_kind)] = None
+        return {
+            "token": self.token_names,
+            "position": self.tokens.words,
+            "answer": tuple(f"{name} at {at}" for at, name in zip(self.answer_tokens.tolist(), self.answer_names, strict=True)),
+        }
 
 
 class _Registry(dict[str, Callable[..., Task]]):
@@ -159,26 +253,38 @@ class _Registry(dict[str, Callable[..., Task]]):
         raise ConfigError(f"unknown task {name!r}{nearest(str(name), self)}")
 
 
+class Common(Frozen):
+    """The parameters that every task takes beside its own; they are fields of `Task`."""
+
+    opaque: Seed | None = None
+    """Permutes the tokens of operands, answers and signs by this seed. The task is then not told where its elements stand on a circle:
+    that is looked for in the table."""
+    noise: Annotated[Noise | None, BeforeValidator(of_its_kind)] = None
+    """Gives the network other labels than the right answers."""
+
+
 TASKS: dict[str, Callable[..., Task]] = _Registry()
 
 
 def task(make: Callable[..., Task]) -> Callable[..., Task]:
     """Registers a function that makes a Task. Its keyword parameters become the keys of [task], checked by their annotations.
 
+    Every task also takes the parameters of `Common`.
+
     Raises:
-        ValueError: another task has this name, or a parameter the name of one that every task takes.
+        ValueError: another task has this name, or a parameter has the name of one that every task takes.
     """
     name = make.__name__
+    if taken := sorted(Common.model_fields.keys() & inspect.signature(make).parameters.keys()):
+        raise ValueError(f"{name}: every task takes {taken[0]!r} already")
     if name in TASKS:
         raise ValueError(f"two tasks are named {name!r}")
-    if taken := Common.model_fields.keys() & inspect.signature(make).parameters.keys():
-        raise ValueError(f"{name}: every task has a parameter {min(taken)!r} already")
     TASKS[name] = make
     return make
 
 
 def task_parameters(name: str) -> type[BaseModel]:
-    """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that makes it, and the common ones."""
+    """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that makes it, and `Common`."""
     make = TASKS[name]
     hints = get_type_hints(make, include_extras=True)
     fields: dict[str, Any] = {
@@ -197,4 +303,5 @@ def make_task(name: str, **params: Any) -> Task:
     """
     given = checked(task_parameters(name), params, at="task")
     common = {key: getattr(given, key) for key in Common.model_fields}
-    return replace(TASKS[name](**given.model_dump(exclude=set(common))), **common)
+    made = TASKS[name](**given.model_dump(exclude=set(common)))
+    return replace(made, name=name, params=given.model_dump(exclude_none=True), **common)

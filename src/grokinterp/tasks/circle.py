@@ -4,6 +4,9 @@ addition         a, b and c stand at themselves on Z_p
 subtraction      the same, with b at -b: then a ∘ b stands at i + j
 multiplication   the units mod p stand at their discrete logarithms, on Z_m with m units; those that are none (0) stand apart
 division         the same, with b at minus its logarithm
+
+Of any other operation, and of one in an opaque vocabulary, the group is looked for in the table (`table.cyclic`), which gives the same
+positions for these four.
 """
 
 from __future__ import annotations

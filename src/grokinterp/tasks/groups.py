@@ -24,6 +24,7 @@ from torch import Tensor
 
 from .base import Task, task
 from .circle import residues
+from .encoding import Symbols
 from .layout import LayoutText
 
 _PARSE = re.compile(r"([CDSA])(\d{1,6})")
@@ -107,7 +108,12 @@ def _group_task(name: str, symbol: str, group: str, layout: str, word: str) -> T
     p = order(group)
     params = {"group": group, "layout": layout}
     find_circle = (lambda: residues(p, is_sum=word == "ab")) if group[0] == "C" else None
-    return Task(name, params, p, table, f"{symbol} in {group}", layout, lambda: element_names(group), find_circle)
+    return Task(name, params, p, table, f"{symbol} in {group}", layout, lambda: _symbols(group), find_circle)
+
+
+def _symbols(group: str) -> Symbols:
+    names = element_names(group)
+    return Symbols(names, names)
 
 
 def _identity(product: Int[Tensor, "order order"]) -> int:

@@ -24,13 +24,12 @@ from torch import Tensor
 
 from ..errors import ConfigError, NotApplicable, nearest
 from ..frozen import Frozen, checked
+from .encoding import Seed
 
 if TYPE_CHECKING:
     from .base import Task
     from .split import Split
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""torch's CPU generator takes 32 bits: larger seeds would repeat smaller ones."""
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 

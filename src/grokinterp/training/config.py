@@ -12,7 +12,7 @@ from ..errors import ConfigError, nearest
 from ..frozen import Frozen, checked
 from ..models import MLPConfig, ModelConfig, NetworkConfig, for_kind, network_config
 from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
-from ..tasks.noise import Seed
+from ..tasks.encoding import Seed
 from .monitor import known, refuse_unknown
 from .presets import PRESETS
 from .schedule import METRICS, NOISE_METRICS, Condition, ConditionText, SnapshotConfig

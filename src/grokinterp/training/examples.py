@@ -53,7 +53,7 @@ class Evaluation(NamedTuple):
 
 
 class Examples:
-    """The training and test examples of a task, and a network that learns them: the right answers, or the labels that are given.
+    """The training and test examples of a task, and a network that learns them: the right answers, or the labels (logits) that are given.
 
     Attributes:
         run: what does the jobs; `workers` makes one.
@@ -66,7 +66,7 @@ class Examples:
         self.run: Jobs = torch.no_grad()(one_after_the_other)
         self._weights, self._learning, self._config = weights, learning, config
         self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
-        self._inputs, self._targets = read_by(config, task).to(train.device), (task.targets if labels is None else labels).to(train.device)
+        self._inputs, self._targets = read_by(config, task).to(train.device), (task.columns if labels is None else labels).to(train.device)
         self._train, self._test = self._group(train), self._group(test)
 
     def evaluation(self, *, gradients: bool) -> Evaluation:

@@ -75,8 +75,8 @@ class Trainer:
         self.device = resolve_device(config.device)
         self.task = config.make_task()
         self.split = config.make_split(self.task)
-        self.labels = labels(self.task, self.split)
-        """The class that every example is said to be, in table order."""
+        self.labels = self.task.answer_tokens[labels(self.task, self.split)]
+        """The logit of the answer that is given for every example, in table order."""
         self._refuse_what_does_not_fit()
         self.step = 0
         self.paused = False
@@ -113,7 +113,7 @@ class Trainer:
         )
         rows = {"train": self._train_rows, "test": self._test_rows}
         self._given, self._right = (
-            {part: classes.to(self.device)[at] for part, at in rows.items()} for classes in (self.labels, self.task.targets)
+            {part: classes.to(self.device)[at] for part, at in rows.items()} for classes in (self.labels, self.task.columns)
         )
         self._gradients: dict[str, Tensor] | None = None
         """What the update of this step needs, where its evaluation has computed it."""

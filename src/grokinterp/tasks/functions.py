@@ -1,0 +1,84 @@
+"""Any Python function of two values, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..errors import ConfigError
+from .encoding import Symbols
+
+
+class Tabulated(NamedTuple):
+    """The answer class of every pair, -1 where there is none; and what operands and answers are."""
+
+    table: Int[Tensor, "p p"]
+    symbols: Symbols
+
+
+def tabulated(function: Callable[[Any, Any], Any], p: int | None, operands: Sequence[Any] | None) -> Tabulated:
+    """The table of a function; `Task.of_function` says how.
+
+    Raises:
+        ConfigError: see there.
+    """
+    known = _operands(p, operands)
+    answers = [[_answer(function, a, b) for b in known] for a in known]
+    occurring = {answer: None for row in answers for answer in row if answer is not None}
+    if len(occurring) < 2:
+        raise ConfigError(f"the function gives {len(occurring) or 'no'} answer{'s' * (not occurring)}: a task needs two or more")
+    classes = _ordered(list(occurring), known)
+    number: dict[Hashable, int] = {answer: i for i, answer in enumerate(classes)}
+    table = torch.tensor([[-1 if answer is None else number[answer] for answer in row] for row in answers])
+    return Tabulated(table, Symbols(known, classes))
+
+
+def _operands(p: int | None, operands: Sequence[Any] | None) -> tuple[Hashable, ...]:
+    if (p is None) == (operands is None):
+        raise ConfigError("a function needs its operands: give p, for 0 .. p-1, or operands, one of the two")
+    if operands is None and (not isinstance(p, int) or p < 2):
+        raise ConfigError(f"p: needs a whole number from 2, got {p!r}")
+    known = tuple(range(p or 0)) if operands is None else tuple(operands)
+    try:
+        different = len(set(known))
+    except TypeError as error:
+        raise ConfigError(f"operands: {error}; give values such as numbers, strings or tuples of them") from None
+    if different < max(2, len(known)):
+        raise ConfigError(f"operands: needs two or more different values, got {len(known)} of which {different} differ")
+    return known
+
+
+def _answer(function: Callable[[Any, Any], Any], a: Hashable, b: Hashable) -> Hashable | None:
+    try:
+        answer = function(a, b)
+    except Exception as error:  # whatever a user's function may raise
+        words = " ".join(str(error).split())
+        raise ConfigError(
+            f"the function failed at a = {a!r}, b = {b!r}: {type(error).__name__}: {words}; return None where it is undefined"
+        ) from error
+    if getattr(answer, "shape", None) == () and hasattr(answer, "item"):  # a number of numpy's or torch's
+        answer = answer.item()
+    try:
+        hash(answer)
+    except TypeError as error:
+        raise ConfigError(
+            f"the function gave no single value at a = {a!r}, b = {b!r}: {error}; return a number, a string or a tuple"
+        ) from None
+    if isinstance(answer, torch.Tensor) or answer != answer:
+        raise ConfigError(f"the function gave {answer!r} at a = {a!r}, b = {b!r}: return None where it is undefined")
+    return answer
+
+
+def _ordered(answers: list[Any], operands: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+    """In the order of the operands where all are operands; else ascending where they can be compared; else as they first occur."""
+    place: dict[Hashable, int] = {operand: i for i, operand in enumerate(operands)}
+    if all(answer in place for answer in answers):
+        return tuple(sorted(answers, key=place.__getitem__))
+    try:
+        return tuple(sorted(answers))
+    except TypeError:
+        return tuple(answers)
