@@ -55,7 +55,7 @@ def test_every_preset_is_a_configuration_that_survives_a_round_trip(name):
 
 def test_no_values_at_all_are_the_defaults():
     assert TrainConfig.make() == TrainConfig.make({}) == TrainConfig()
-    assert TrainConfig.make().task == {"name": "modular_addition", "p": 113, "layout": "a b =", "convention": "paper", "opaque": None}
+    assert TrainConfig.make().task == {"name": "modular_addition", "p": 113, "layout": "a b =", "convention": "paper"}
     assert round_trip(TrainConfig.make()) == TrainConfig.make()
 
 
@@ -63,7 +63,7 @@ def test_no_values_at_all_are_the_defaults():
 def test_a_configuration_holds_all_parameters_of_its_task(name):
     config = TrainConfig.make(**{"task.name": name})
     absent = {key for key, known in task_parameters(name).model_fields.items() if known.default is None}
-    assert absent == {"noise"}
+    assert absent == {"noise", "opaque"}
     assert config.task.keys() == {"name", *task_parameters(name).model_fields} - absent
     assert config.make_task().name == name
     assert round_trip(config) == config
@@ -119,7 +119,7 @@ def test_a_preset_can_be_overridden_key_by_key():
 def test_another_task_keeps_the_parameters_that_it_shares_with_that_of_the_preset():
     assert TrainConfig.preset("quick", **{"task.name": "modular_division"}).task["p"] == 53
     group = TrainConfig.preset("quick", **{"task.name": "group_composition", "task.group": "S3"})
-    assert group.task == {"name": "group_composition", "group": "S3", "layout": "a b =", "opaque": None}
+    assert group.task == {"name": "group_composition", "group": "S3", "layout": "a b ="}
 
 
 def test_a_whole_section_goes_over_the_one_that_is_there_key_by_key():

@@ -262,7 +262,7 @@ def test_a_mapping_written_from_the_documentation(tmp_path):
 
 def test_the_task_is_found_by_trying(tmp_path):
     run = imported(dict(controls.clock(13, (2, 5)).weights), tmp_path)
-    assert run.config.task == {"name": "modular_addition", "p": 13, "layout": "a b =", "convention": "paper", "opaque": None}
+    assert run.config.task == {"name": "modular_addition", "p": 13, "layout": "a b =", "convention": "paper"}
     assert "right on 1.0000 of all pairs; the next best" in said(run)
     assert gi.analyze(run).to_dict()["run"]["imported"]["layout"] == "transformer_lens"
 
@@ -270,7 +270,7 @@ def test_the_task_is_found_by_trying(tmp_path):
 def test_the_task_is_found_on_a_group(tmp_path):
     task = make_task("group_composition", group="D4")
     run = imported(lookup(task, lambda row: 20.0), tmp_path)
-    assert run.config.task == {"name": "group_composition", "group": "D4", "layout": "a b =", "opaque": None}
+    assert run.config.task == {"name": "group_composition", "group": "D4", "layout": "a b ="}
 
 
 def test_where_no_task_is_clear_one_is_asked_for(tmp_path):

@@ -186,7 +186,7 @@ def test_a_task_may_have_no_parameter_that_every_task_has():
     def noisy_operation(p: int = 5, noise: float = 0.1) -> Task:
         raise AssertionError
 
-    with pytest.raises(ValueError, match="noisy_operation: every task has a parameter 'noise' already"):
+    with pytest.raises(ValueError, match="noisy_operation: every task takes 'noise' already"):
         register(noisy_operation)
 
 
