@@ -42,6 +42,16 @@ class KeyFrequencies:
     rules: dict[str, list[int]]
     agreement: float
     skipped: dict[str, str]
+    n: int
+    """The number of frequencies that there are."""
+
+    @property
+    def why_none(self) -> str:
+        """Why there is no consensus, where there is none."""
+        undecided = [name for name, found in self.rules.items() if _indiscriminate(found, self.n)]
+        if 2 * len(undecided) > len(self.rules):
+            return f"no frequency stands out: {', '.join(undecided)} mark more than half of all {self.n}; keys= or --keys asks for some"
+        return "the network has no key frequencies: none that more than half of the rules agree on"
 
 
 def key_frequencies(view: View) -> KeyFrequencies:
@@ -64,11 +74,12 @@ def _found(view: View) -> KeyFrequencies:
             skipped[name] = str(error)
     if not rules:
         raise NotApplicable(next(iter(skipped.values())))
-    telling = [found for found in rules.values() if not _indiscriminate(found, n_frequencies(view.m))]
+    n = n_frequencies(view.m)
+    telling = [found for found in rules.values() if not _indiscriminate(found, n)]
     votes = [k for found in telling for k in found]
     consensus = sorted(k for k in set(votes) if 2 * votes.count(k) > len(telling))
     pairs = [_jaccard(a, b) for a, b in itertools.combinations(rules.values(), 2)]
-    return KeyFrequencies(consensus, rules, sum(pairs) / len(pairs) if pairs else 1.0, skipped)
+    return KeyFrequencies(consensus, rules, sum(pairs) / len(pairs) if pairs else 1.0, skipped, n)
 
 
 def _indiscriminate(found: list[int], n: int) -> bool:
@@ -107,7 +118,7 @@ def keys_of(view: View, keys: Sequence[int] | None) -> list[int]:
     """
     view.circle  # noqa: B018
     if not (wanted := chosen(view, keys)):
-        raise NotApplicable("the network has no key frequencies")
+        raise NotApplicable("no key frequencies were asked for" if keys is not None else _found(view).why_none)
     return wanted
 
 

@@ -184,8 +184,7 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         found.append(("Key frequencies", "none: " + next(iter(a.skipped.values()), "no rule applies")))
     else:
         keys = a.keys.consensus
-        shown = ", ".join(map(str, keys)) if keys else "none that more than half of the rules agree on"
-        found.append(("Key frequencies", f"{shown} (of 1 to {a.n_frequencies})"))
+        found.append(("Key frequencies", f"{', '.join(map(str, keys))} (of 1 to {a.n_frequencies})" if keys else a.keys.why_none))
         if a.keys_used != keys:
             found.append(("Keys in use", f"{_several(a.keys_used)}, as asked for; measures and claims below are about these"))
         rules = "; ".join(f"{rule}: {_several(found_k)}" for rule, found_k in a.keys.rules.items())

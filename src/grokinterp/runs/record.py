@@ -15,7 +15,7 @@ from ..models import Weights
 from ..tasks import Split, Task, labels
 from ..training import TrainConfig
 from .files import UNSEALED, replace, sealed
-from .run import FORMAT, rows_hash
+from .run import FORMAT, rows_hash, task_hash
 
 
 def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any) -> dict[str, Any]:
@@ -30,6 +30,7 @@ def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any
             "examples": task.n_inputs,
             "answers": task.n_answers,
             "tokens": task.d_vocab,
+            "sha256": task_hash(task),
         },
         **({"labels": {"sha256": rows_hash(labels(task, split))}} if task.noise else {}),
         "split": split and {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},

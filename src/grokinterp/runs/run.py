@@ -79,8 +79,18 @@ class Run:
 
     @cached_property
     def task(self) -> Task:
-        """The task that the run learns."""
-        return self.config.make_task()
+        """The task that the run learns.
+
+        Raises:
+            DamagedFile: under its name and parameters there is another table now, or there are other symbols or tokens.
+        """
+        task = self.config.make_task()
+        if (known := self.record["task"].get("sha256")) and task_hash(task) != known:
+            raise DamagedFile(
+                f"{self.path}: {task.name} gives other examples here than those that the run was trained on: its function has changed, "
+                f"or is not the same each time it is called (as with operands from a set, or with a random generator of no seed)"
+            )
+        return task
 
     @property
     def imported(self) -> dict[str, Any] | None:
@@ -301,6 +311,13 @@ def read_resume(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         return None
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return safetensors.torch.load(data), json.loads(header["__metadata__"]["grokinterp"])
+
+
+def task_hash(task: Task) -> str:
+    """The sha256 of the examples of a task: tokens, answers and their logits, in table order, and the names of all symbols."""
+    names = json.dumps([task.operand_names, task.answer_names, task.token_names])
+    parts = (task.inputs.flatten(), task.targets, task.columns)
+    return hashlib.sha256("".join([names, *map(rows_hash, parts)]).encode()).hexdigest()
 
 
 def rows_hash(rows: Int[Tensor, "n"]) -> str:

@@ -176,7 +176,7 @@ class Writer:
             # Asked again, now that nobody else can change the answer.
             known = _holds_this_run(self.config, self.path, self._resume)
             if known:
-                Run(self.path)  # nothing is swept from a run that is damaged
+                Run(self.path).task  # noqa: B018 - nothing is swept from a run that is damaged, or goes on with another task
             self._sweep_temporary_files()
             self.record = read_run_json(self.path) if known else self._new_record()
             self._manifest = Log(self.path / "manifest.jsonl")

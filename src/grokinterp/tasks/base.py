@@ -96,6 +96,7 @@ class Task:
         symbol: str | None = None,
         layout: str = "a b =",
         opaque: int | None = None,
+        noise: Mapping[str, Any] | Noise | None = None,
     ) -> Task:
         """The task of any Python function of two values: `Task.of_function(lambda a, b: (a * a + b) % 31, 31)`.
 
@@ -107,14 +108,17 @@ class Task:
             symbol: the operation as a formula, for titles.
             layout: the tokens of an example.
             opaque: the seed by which the tokens are permuted.
+            noise: what makes labels differ from the answers, such as {"kind": "uniform", "share": 0.35}.
 
         The answer classes are the values that occur: in the order of the operands where all are operands, else in ascending order where
         they have one. Where the elements stand on a circle is looked for in the table; a function of the numbers 0..p-1 that takes all
         of them and hides no circle stands at its residues, as `x2_plus_y2` does.
 
         Raises:
-            ConfigError: the function raised an exception, or gave what is no answer; no operands, or too many ways to say them.
+            ConfigError: the function raised an exception, or gave what is no answer; no operands, too many of them, or too many ways to
+                say them; a bad value of `opaque` or `noise`.
         """
+        common = checked(Common, {"opaque": opaque, "noise": noise}, at="task")
         known = tabulated(function, p, operands)
         table, symbols = known.table, known.symbols
         plain = symbols.operands == symbols.answers == tuple(range(len(table)))
@@ -122,8 +126,12 @@ class Task:
         def find_circle() -> Circle | None:
             return cyclic(table, symbols) or (residues(len(table), is_sum=False) if plain else None)
 
-        called = name or (function.__name__ if function.__name__.isidentifier() else "function")
-        return cls(called, {}, len(table), lambda a, b: table, symbol or f"{called}(a, b)", layout, lambda: symbols, find_circle, opaque)
+        own = getattr(function, "__name__", "")
+        called = name or (own if own.isidentifier() else "function")
+        return cls(
+            called, {}, len(table), lambda a, b: table, symbol or f"{called}(a, b)", layout, lambda: symbols, find_circle,
+            common.opaque, common.noise,
+        )  # fmt: skip
 
     @cached_property
     def circle(self) -> Circle | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .encoding import Symbols
+
+_MOST = 4000
+"""Operands of a function: 16 million calls of Python take some ten seconds."""
 
 
 class Tabulated(NamedTuple):
@@ -42,7 +45,15 @@ def _operands(p: int | None, operands: Sequence[Any] | None) -> tuple[Hashable, 
         raise ConfigError("a function needs its operands: give p, for 0 .. p-1, or operands, one of the two")
     if operands is None and (not isinstance(p, int) or p < 2):
         raise ConfigError(f"p: needs a whole number from 2, got {p!r}")
-    known = tuple(range(p or 0)) if operands is None else tuple(operands)
+    if isinstance(operands, Set):
+        raise ConfigError("operands: a set has no order that stays: give a list, or sorted(...) of it")
+    known = range(p or 0) if operands is None else tuple(operands)
+    if len(known) > _MOST:
+        raise ConfigError(
+            f"a function of {len(known):,} operands would be called {len(known) ** 2:,} times: give at most {_MOST:,}, "
+            f"or write a task whose operation takes tensors"
+        )
+    known = tuple(known)
     try:
         different = len(set(known))
     except TypeError as error:
