@@ -22,7 +22,8 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 def script(name: str) -> ModuleType:
     """The experiment's run.py as a module."""
     spec = spec_from_file_location(f"run_{name}", EXPERIMENTS / name / "run.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = module_from_spec(spec)
     sys.modules[spec.name] = module  # its dataclasses look themselves up there
     spec.loader.exec_module(module)
@@ -63,8 +64,9 @@ def test_label_noise_measures_and_draws_a_small_run(tmp_path):
     rows = label_noise.phase_rows("small", run, label_noise.CHECKED["coexistence"], seconds)
     assert [row.name for row in rows] == [f"small: {what}" for what in ("train accuracy", "test accuracy", "phase", "training (seconds)")]
     assert not all(row.holds for row in rows)  # twenty steps are not enough
-    assert all(0 <= row.measured <= 1 for row in label_noise.pruning_rows("small", run))
-    assert len(label_noise.drawn(run).data) == 9
+    curves = {order: gi.measure(f"pruning.{order}", run.view(-1)) for order in label_noise.ORDERS}
+    assert all(0 <= row.measured <= 1 for row in label_noise.pruning_rows("small", curves))
+    assert len(label_noise.drawn(curves, 4).data) == 9
     other, _ = label_noise.trained("concat_mlp", tmp_path / "other", 0, **small)
     rows = label_noise.memorised_rows("small", other, None)
     assert {row.name: row.holds for row in rows}["small: Bayes loss (nats)"]
