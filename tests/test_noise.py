@@ -21,7 +21,7 @@ from grokinterp.measures import losses, noise_phase
 from grokinterp.measures.projections import losses_less
 from grokinterp.models import ModelConfig, hooked_transformer
 from grokinterp.replay import NoiseSpan, noise_in_words, noise_spans
-from grokinterp.report import Report
+from grokinterp.report import Report, figures
 from grokinterp.report.page import facts, verdict
 from grokinterp.runs import train
 from grokinterp.tasks import Split, Task, labels, make_task, ring, split
@@ -518,6 +518,15 @@ def test_the_report_says_that_it_memorised_the_noise_beside_the_bayes_values(mem
     assert verdicts["It has memorised the wrong labels and generalises (coexistence)"] == "refuted"
     assert verdicts["It has only memorised its training examples"] == "supported"
     assert "What it has learned of the noise" in report.to_html()
+    assert told["Training"].startswith("By 0.99 as learned, and right answers of the test examples: it only memorises")
+
+
+def test_the_pruning_figure_names_groups_and_orders_once_each(memorised):
+    a = gi.analyze(memorised, progress=False, with_replay=False).analysis
+    figure = figures.pruning(a)
+    shown = [trace.name for trace in figure.data if trace.showlegend is not False]
+    assert shown == ["test", "corrupted", "clean", "lowest IPR first", "random", "highest IPR first"]
+    assert len(figure.data) == 9 + 3
 
 
 def test_the_replay_shows_corrupted_and_clean_examples_apart(memorised, tmp_path):
