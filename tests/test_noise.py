@@ -19,7 +19,7 @@ from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotApplicable
 from grokinterp.measures import losses, noise_phase
 from grokinterp.measures.projections import losses_less
-from grokinterp.models import ModelConfig, hooked_transformer
+from grokinterp.models import ModelConfig, hooked_transformer, initial_weights
 from grokinterp.replay import NoiseSpan, noise_in_words, noise_spans
 from grokinterp.report import Report, figures
 from grokinterp.report.page import facts, verdict
@@ -467,6 +467,15 @@ def test_accuracies_name_the_phase(phase, train_, test_, corrupted, inverted):
 
 def test_what_is_at_chance_again_has_forgotten():
     assert noise_phase(0.009, 0.011, 0.01, 0.01, 1 / 97, learned_before=True) == "forgetting"
+
+
+def test_a_network_whose_weights_have_decayed_to_nothing_gives_no_answers():
+    config = gi.TrainConfig.preset("doshi", **{"task.p": 11, "model.d_mlp": 50})
+    task = config.make_task()
+    drawn = {name: (weight.sign() * 3e-45) for name, weight in initial_weights(config.model, task, 0).items()}
+    assert all(weight.any() for weight in drawn.values())
+    assert not gi.View.of_weights(task, config.model, drawn).logits.any()
+    assert gi.View.of_weights(task, config.model, {name: weight.double() for name, weight in drawn.items()}).logits.any()
 
 
 def test_the_phases_of_a_run_follow_each_other_without_gaps():

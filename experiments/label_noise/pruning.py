@@ -20,4 +20,6 @@ def drawn(curves: dict[str, Any], marked: int) -> go.Figure:
     figure.add_vline(x=marked, line={"color": "#555", "width": 1, "dash": "dot"})
     figure.update_xaxes(title="neurons removed").update_yaxes(range=[-0.02, 1.03])
     figure.update_yaxes(title="accuracy (share right)", col=1)
-    return figure.update_layout(width=1000, height=360, template="plotly_white", legend={"orientation": "h", "y": 1.25})
+    return figure.update_layout(
+        width=1000, height=360, template="plotly_white", margin={"t": 80, "r": 10, "b": 50, "l": 60}, legend={"orientation": "h", "y": 1.3}
+    )

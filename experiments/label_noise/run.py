@@ -1,7 +1,7 @@
 """Trains the networks of Doshi et al. 2024 and SimpleMLP on noisy labels, and holds what they show against what was published.
 
-python experiments/label_noise/run.py            # every phase, three seeds each (about half an hour on 2 cores)
-python experiments/label_noise/run.py --check    # coexistence, partial inversion, pruning and SimpleMLP, one seed (2 to 4 minutes)
+python experiments/label_noise/run.py            # every phase, three seeds each (half an hour on 2 cores)
+python experiments/label_noise/run.py --check    # coexistence, partial inversion, pruning and SimpleMLP, one seed (3 to 6 minutes)
 
 Exits 1 where a number is missed. What is trained is kept, and only checked the next time.
 """
@@ -67,7 +67,7 @@ def main() -> int:
                 view = run.view(-1)
                 curves = {order: gi.measure(f"pruning.{order}", view) for order in ORDERS}
                 found += pruning_rows(f"pruned, seed {seed}", curves)
-                drawn(curves, REMOVED).write_html(arguments.out / f"pruning_seed_{seed}.html")
+                drawn(curves, REMOVED).write_html(arguments.out / f"pruning_seed_{seed}.html", config={"displayModeBar": False})
         run, seconds = trained("concat_mlp", arguments.out / f"concat_mlp_seed_{seed}", seed)
         found += memorised_rows(f"SimpleMLP, seed {seed}", run, seconds)
         if not arguments.check:
