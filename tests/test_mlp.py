@@ -367,9 +367,9 @@ def test_initial_weights_have_the_spread_that_their_recipe_says_and_biases_are_z
 def test_the_network_of_doshi_learns_its_task_from_half_of_the_table_in_a_hundred_epochs():
     *_, last = Trainer(TrainConfig.preset("doshi", **{"training.evaluate_every": 100}))
     assert (last.step, last.metrics["train_accuracy"], last.metrics["test_accuracy"]) == (100, 1, 1)
-    # .00081 and .00101 in their notebook, which names no seed.
-    assert last.metrics["train_loss"] == pytest.approx(0.00081, rel=0.1)
-    assert last.metrics["test_loss"] == pytest.approx(0.00101, rel=0.1)
+    # As in their notebook: `noisy_dataset` sets torch's seed to 0, so that the first weights that are drawn are those of the preset.
+    assert last.metrics["test_loss"] == pytest.approx(0.0010110767325386405, rel=0.01)
+    assert last.metrics["train_loss"] == pytest.approx(0.00081, rel=0.05)  # theirs is of the step before
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])

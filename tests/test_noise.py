@@ -19,9 +19,9 @@ from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotApplicable
 from grokinterp.measures import losses, noise_phase
 from grokinterp.measures.projections import losses_less
-from grokinterp.models import ModelConfig, hooked_transformer
+from grokinterp.models import ModelConfig, hooked_transformer, initial_weights
 from grokinterp.replay import NoiseSpan, noise_in_words, noise_spans
-from grokinterp.report import Report
+from grokinterp.report import Report, figures
 from grokinterp.report.page import facts, verdict
 from grokinterp.runs import train
 from grokinterp.tasks import Split, Task, labels, make_task, ring, split
@@ -469,6 +469,15 @@ def test_what_is_at_chance_again_has_forgotten():
     assert noise_phase(0.009, 0.011, 0.01, 0.01, 1 / 97, learned_before=True) == "forgetting"
 
 
+def test_a_network_whose_weights_have_decayed_to_nothing_gives_no_answers():
+    config = gi.TrainConfig.preset("doshi", **{"task.p": 11, "model.d_mlp": 50})
+    task = config.make_task()
+    drawn = {name: (weight.sign() * 3e-45) for name, weight in initial_weights(config.model, task, 0).items()}
+    assert all(weight.any() for weight in drawn.values())
+    assert not gi.View.of_weights(task, config.model, drawn).logits.any()
+    assert gi.View.of_weights(task, config.model, {name: weight.double() for name, weight in drawn.items()}).logits.any()
+
+
 def test_the_phases_of_a_run_follow_each_other_without_gaps():
     import pandas as pd
 
@@ -518,6 +527,15 @@ def test_the_report_says_that_it_memorised_the_noise_beside_the_bayes_values(mem
     assert verdicts["It has memorised the wrong labels and generalises (coexistence)"] == "refuted"
     assert verdicts["It has only memorised its training examples"] == "supported"
     assert "What it has learned of the noise" in report.to_html()
+    assert told["Training"].startswith("By 0.99 as learned, and right answers of the test examples: it only memorises")
+
+
+def test_the_pruning_figure_names_groups_and_orders_once_each(memorised):
+    a = gi.analyze(memorised, progress=False, with_replay=False).analysis
+    figure = figures.pruning(a)
+    shown = [trace.name for trace in figure.data if trace.showlegend is not False]
+    assert shown == ["test", "corrupted", "clean", "lowest IPR first", "random", "highest IPR first"]
+    assert len(figure.data) == 9 + 3
 
 
 def test_the_replay_shows_corrupted_and_clean_examples_apart(memorised, tmp_path):

@@ -43,6 +43,16 @@ class lazy(cached_property[T]):
         return view.__dict__[self.attrname]
 
 
+def _widened(weight: Tensor) -> Float64[Tensor, "..."]:
+    """A copy in float64, in which what is too small for float32 to hold with all its digits is 0.
+
+    Weights decay to such numbers in a network that has forgotten everything. In float32 every product of them is 0; in float64 their signs
+    would still give answers that the network never gave.
+    """
+    wide = weight.detach().to("cpu", torch.float64, copy=True)
+    return wide if weight.dtype == torch.float64 else wide.masked_fill_(wide.abs() < torch.finfo(torch.float32).tiny, 0)
+
+
 class View:
     """A network's behaviour over the whole input table of a task.
 
@@ -83,7 +93,7 @@ class View:
         """
         fits(weights, weight_shapes(config, task))
         view = cls.__new__(cls)
-        view.weights = {name: weight.detach().to("cpu", torch.float64, copy=True) for name, weight in sorted(weights.items())}
+        view.weights = {name: _widened(weight) for name, weight in sorted(weights.items())}
         view._config = config
         view._set(task, step, split)
         return view

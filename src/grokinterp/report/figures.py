@@ -89,7 +89,7 @@ def noise_profile(a: Analysis) -> go.Figure:
         x=offsets, y=[float(drawn[k]) for k in offsets], name="labels as drawn", mode="markers",
         marker={"symbol": "line-ew-open", "size": 34, "color": KEY, "line": {"width": 3}},
     )  # fmt: skip
-    return figure.update_layout(legend={"orientation": "h", "y": 1.18, "x": 0})
+    return figure.update_yaxes(rangemode="tozero").update_layout(legend={"orientation": "h", "y": 1.18, "x": 0})
 
 
 def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
@@ -263,23 +263,23 @@ def neuron_explained_variance(a: Analysis) -> go.Figure:
 
 
 def pruning(a: Analysis) -> go.Figure:
-    """Accuracy of every part as neurons are removed: those of lowest IPR first, of highest first, and at random."""
-    figure = _figure("neurons removed", "accuracy (share right)", 340)
+    """Accuracy as neurons are removed: those of lowest IPR first, of highest first, and at random. Training examples are drawn as corrupted
+    and clean ones where labels are noisy."""
+    figure = _figure("neurons removed", "accuracy (share right)", 360)
     parts = [str(part) for part in a.values["pruning.lowest_ipr"].coords["part"].values]
-    drawn = [part for part in parts if part != "all"] or parts
-    colours = {"train": TRAIN, "test": TEST, "all": PLAIN, "corrupted": KEY, "clean": "#2a9d8f"}
-    for name, words, dash in (
-        ("lowest_ipr", "lowest first", "solid"),
-        ("random", "random", "dot"),
-        ("highest_ipr", "highest first", "dash"),
-    ):
-        for part in drawn:
+    implied = {"all", "train"} if {"corrupted", "clean"} <= set(parts) else {"all"}
+    colours = {"train": TRAIN, "test": TEST, "all": PLAIN, "corrupted": CORRUPTED, "clean": CLEAN}
+    orders = {"lowest_ipr": ("lowest IPR first", "solid"), "random": ("random", "dot"), "highest_ipr": ("highest IPR first", "dash")}
+    for part in [part for part in parts if part not in implied] or parts:
+        for name, (words, dash) in orders.items():
             curve = a.values[f"pruning.{name}"].sel(part=part)
             figure.add_scatter(
-                x=curve.removed.values, y=curve.values, name=f"{part}, {words}", mode="lines",
+                x=curve.removed.values, y=curve.values, name=part, mode="lines", showlegend=dash == "solid", hovertext=f"{part}, {words}",
                 line={"color": colours.get(part, PLAIN), "width": 2, "dash": dash},
             )  # fmt: skip
-    return figure.update_yaxes(range=[-0.03, 1.06]).update_layout(legend={"y": 1.2})
+    for words, dash in orders.values():  # what the dashes mean: lines of one point, which none sees
+        figure.add_scatter(x=[0], y=[0], name=words, mode="lines", line={"color": PLAIN, "width": 2, "dash": dash}, hoverinfo="skip")
+    return figure.update_yaxes(range=[-0.03, 1.06]).update_layout(legend={"orientation": "h", "y": 1.16, "x": 0})
 
 
 def pca_plane(a: Analysis) -> go.Figure:

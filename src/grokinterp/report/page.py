@@ -192,7 +192,7 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
             ("How sure", f"{len(a.keys.rules)} rules agree to {a.keys.agreement:.2f} (mean Jaccard index, 1 is full agreement). {rules}")
         )
     if a.replayed:
-        found.append(("Training", a.phases.sentence))
+        found.append(("Training", _how_it_went(a)))
     counts = [sum(claim.verdict == v for claim in a.claims) for v in ("supported", "refuted", "not tested")]
     found.append(("Claims", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested"))
     return found
@@ -211,6 +211,7 @@ def _sections(a: Analysis) -> Iterator[Section]:
     yield table_section(a.run.task)
     yield _training(a)
     if a.noisy:
+        squared = a.run.config.training.loss == "mse"
         yield _section(
             "Label noise",
             "Losses and accuracies are of the labels as they are given. Corrupted are the training examples whose labels are wrong, clean "
@@ -218,7 +219,8 @@ def _sections(a: Analysis) -> Iterator[Section]:
             lambda: [
                 Panel(
                     "What it has learned of the noise",
-                    "Mean probability of the class k places after the right answer. Red: how labels are drawn.",
+                    "Mean probability of the class k places after the right answer. Red: how labels are drawn."
+                    + (" Trained by squared error, logits are no logarithms: accuracies tell more." if squared else ""),
                     figures.noise_profile(a),
                     wide=True,
                 )
@@ -327,11 +329,17 @@ def _training(a: Analysis) -> Section:
     spans = ", ".join(f"{phase.name} {phase.start:,}–{phase.end:,}" for phase in a.phases.spans)
     return Section(
         "Training",
-        f"{a.phases.sentence}{_looked_at(a)} Ticks mark snapshots, the dotted line the analysed step"
+        f"{_how_it_went(a)}{_looked_at(a)} Ticks mark snapshots, the dotted line the analysed step"
         + (f", shades the phases: {spans}. " if spans else ". ")
         + spikes_in_words(a.spikes),
         panels,
     )
+
+
+def _how_it_went(a: Analysis) -> str:
+    """Kind and boundaries of the training; on noisy labels what they are judged by, as 0.9 counts as generalised elsewhere there."""
+    said = a.phases.sentence
+    return f"By 0.99 as learned, and right answers of the test examples: {said[0].lower()}{said[1:]}" if a.noisy else said
 
 
 def _looked_at(a: Analysis) -> str:

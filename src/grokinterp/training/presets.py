@@ -36,15 +36,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "doshi": {
         "doc": "the clean run of Doshi et al. 2024: p = 97, quadratic MLP of 500 neurons, squared error, 100 epochs: groks in seconds",
-        "seed": 1,
         "task": {"name": "modular_addition", "p": 97, "layout": "a b"},
         "model": {"kind": "mlp", "embedding": "one_hot", "act_fn": "square", "d_mlp": 500, "init": "gromov"},
         "training": {"fraction": 0.5, "split_seed": 420, "loss": "mse", "lr": 1e-2, "weight_decay": 5.0, "steps": 100, "evaluate_every": 2},
         "snapshots": {"every": 10},
     },
     "concat_mlp": {
-        "doc": "SimpleMLP of neural-circuit-lab: p = 97, embeddings side by side, 512 neurons, no skip, lr 1e-3, 20,000 epochs",
-        "task": {"name": "modular_addition", "p": 97, "layout": "a b"},
+        "doc": "SimpleMLP of neural-circuit-lab on noisy labels: p = 97, embeddings side by side, 512 neurons, no skip, 20,000 epochs",
+        "task": {"name": "modular_addition", "p": 97, "layout": "a b", "noise": {"kind": "binomial", "n": 4, "p": 0.5}},
         "model": {"kind": "mlp", "embedding": "shared", "d_model": 128, "d_mlp": 512, "d_out": 128, "biases": "in", "init": "nanda"},
         "training": {"fraction": 0.3, "lr": 1e-3, "steps": 20_000},
         "snapshots": {"every": 100},

@@ -1,0 +1,103 @@
+"""What can be checked of the experiments in seconds; their `--check` is slow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+import grokinterp as gi
+from grokinterp.tasks import labels
+from grokinterp.training import Trainer
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+def script(name: str) -> ModuleType:
+    """The experiment's run.py as a module."""
+    spec = spec_from_file_location(f"run_{name}", EXPERIMENTS / name / "run.py")
+    assert spec
+    assert spec.loader
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def asked(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, EXPERIMENTS / name / "run.py", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_label_noise_says_how_it_is_called():
+    shown = asked("label_noise", "--help")
+    assert shown.returncode == 0
+    assert "--check" in shown.stdout
+
+
+def test_the_recipes_of_label_noise_are_the_presets_and_what_is_said_of_them():
+    label_noise = script("label_noise")
+    recipes = {name: gi.TrainConfig.from_toml((label_noise.HERE / f"{name}.toml").read_text()) for name in ("doshi", "concat_mlp")}
+    for name, preset in (("doshi", gi.TrainConfig.preset("doshi")), ("concat_mlp", gi.TrainConfig.preset("concat_mlp"))):
+        assert recipes[name].model == preset.model
+        assert recipes[name].seed == preset.seed
+        for key in ("fraction", "split", "split_seed", "loss", "lr", "betas", "optimizer", "batch_size"):
+            assert getattr(recipes[name].training, key) == getattr(preset.training, key)
+    assert recipes["concat_mlp"].task == gi.TrainConfig.preset("concat_mlp").task
+    clean = recipes["doshi"].changed(**label_noise.changes(label_noise.PUBLISHED["clean"]))
+    assert clean.task == gi.TrainConfig.preset("doshi").task
+    for published in label_noise.PUBLISHED.values():
+        assert recipes["doshi"].changed(**label_noise.changes(published)).training.steps == published.steps
+
+
+def test_label_noise_measures_and_draws_a_small_run(tmp_path):
+    label_noise = script("label_noise")
+    small = {"task.p": 11, "training.steps": 20, "threads": 1, "snapshots.every": 10}
+    run, seconds = label_noise.trained("doshi", tmp_path / "run", 0, **small)
+    assert seconds is not None
+    assert label_noise.trained("doshi", tmp_path / "run", 0, **small)[1] is None
+    rows = label_noise.phase_rows("small", run, label_noise.CHECKED["coexistence"], seconds)
+    assert [row.name for row in rows] == [f"small: {what}" for what in ("train accuracy", "test accuracy", "phase", "training (seconds)")]
+    assert not all(row.holds for row in rows)  # twenty steps are not enough
+    curves = {order: gi.measure(f"pruning.{order}", run.view(-1)) for order in label_noise.ORDERS}
+    assert all(0 <= row.measured <= 1 for row in label_noise.pruning_rows("small", curves))
+    assert len(label_noise.drawn(curves, 4).data) == 9
+    other, _ = label_noise.trained("concat_mlp", tmp_path / "other", 0, **small)
+    rows = label_noise.memorised_rows("small", other, None)
+    assert {row.name: row.holds for row in rows}["small: Bayes loss (nats)"]
+    assert not all(row.holds for row in rows)
+
+
+@pytest.mark.slow
+def test_label_noise_finds_what_it_expects(tmp_path):
+    shown = asked("label_noise", "--check", "--out", str(tmp_path / "runs"))
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "MISSED" not in shown.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("phase", "train", "test"), [("coexistence", 0.978, 0.983), ("partial_inversion", 0.786, 1.0)])
+def test_from_their_own_initial_weights_the_networks_of_doshi_end_where_their_notebook_says(phase, train, test):
+    """`noisy_dataset` sets torch's seed to 0 and draws the labels; what comes next from that generator are the weights."""
+    label_noise = script("label_noise")
+    config = gi.TrainConfig.from_toml(
+        (label_noise.HERE / "doshi.toml").read_text(), **label_noise.changes(label_noise.CHECKED[phase]), **{"training.evaluate_every": 100}
+    )
+    task = config.make_task()
+    split = config.make_split(task)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = torch.randint(0, 97, (int(0.35 * len(split.train)),))
+        first, second = torch.nn.Linear(194, 500, bias=False), torch.nn.Linear(500, 97, bias=False)
+        for layer in (first, second):
+            torch.nn.init.normal_(layer.weight, mean=0.0, std=0.25**0.5 / np.power(1000, 1 / 3))
+    assert torch.equal(labels(task, split)[split.train[: len(drawn)]], drawn)
+    weights = {"blocks.0.mlp.W_in": first.weight.detach().T.contiguous(), "unembed.W_U": second.weight.detach().T.contiguous()}
+    *_, last = Trainer(config, weights=weights)
+    assert last.metrics["train_accuracy"] == pytest.approx(train, abs=0.01)
+    assert last.metrics["test_accuracy"] == pytest.approx(test, abs=0.005)
