@@ -282,6 +282,15 @@ def test_runs_of_one_name_are_told_apart_by_what_is_above(runs, tmp_path):
     assert found.table["run"].tolist() == ["seeds/seed_0", "other/seed_0"]
 
 
+def test_a_directory_of_sweeps_means_all_their_runs(runs, tmp_path):
+    shutil.copytree(runs / "seeds", tmp_path / "all" / "one")
+    shutil.copytree(runs / "seeds", tmp_path / "all" / "two")
+    shutil.copytree(runs / "more", tmp_path / "all" / "more")
+    found = gi.compare(tmp_path / "all").table["run"].tolist()
+    seeds = [folder.name for folder in (runs / "seeds").iterdir()]
+    assert sorted(found) == sorted(["more", *(f"{sweep}/{seed}" for sweep in ("one", "two") for seed in seeds)])
+
+
 def test_what_is_no_run_is_refused_in_one_line(runs, tmp_path):
     (tmp_path / "empty").mkdir()
     for what in (tmp_path / "missing", tmp_path / "empty"):

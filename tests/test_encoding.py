@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import subprocess
 import sys
 
@@ -17,10 +18,11 @@ import grokinterp as gi
 from conftest import TINY, tiny
 from expected_noise import OF_NOISE
 from grokinterp import controls
-from grokinterp.errors import ConfigError, NotApplicable, UsageError
+from grokinterp.errors import ConfigError, DamagedFile, NotApplicable, UsageError
 from grokinterp.models import MLPConfig, ModelConfig, hooked_transformer, initial_weights, network, weight_shapes
 from grokinterp.replay import PICTURES
 from grokinterp.report import figures
+from grokinterp.runs.record import write_record
 from grokinterp.tasks import TASKS, Symbols, make_task, task
 from grokinterp.tasks.encoding import encoded
 from grokinterp.training.examples import Examples, FoldedExamples
@@ -384,6 +386,34 @@ def test_every_figure_of_an_opaque_run_shows_symbols(tmp_path):
         assert "numbered in an order of their own (seed 1)" in html
     finally:
         del TASKS["notes"]
+
+
+def test_a_run_is_not_read_as_that_of_another_function(tmp_path):
+    shift = 0
+
+    @task
+    def shifted(p: int = 7) -> gi.Task:
+        """A sum that can change."""
+        return gi.Task.of_function(lambda a, b: (a + b + shift) % p, p)
+
+    try:
+        config = gi.TrainConfig.preset("quick", **{**TINY, "task.name": "shifted"})
+        run = gi.train(config, tmp_path / "run", progress=False)
+        assert float(gi.measure("accuracy", run.view(-1)).sel(part="train")) == run.last_evaluation["train_accuracy"]
+        shutil.copytree(tmp_path / "run", tmp_path / "unfinished")
+        record = json.loads((tmp_path / "run" / "run.json").read_text())
+        shift = 1
+        with pytest.raises(DamagedFile, match="shifted gives other examples here than those that the run was trained on"):
+            gi.load_run(tmp_path / "run").view(-1)
+        with pytest.raises(DamagedFile, match="shifted gives other examples"):
+            gi.train(config, tmp_path / "run", progress=False).view(-1)
+        write_record(tmp_path / "unfinished", record | {"finished": None})
+        with pytest.raises(DamagedFile, match="shifted gives other examples"):
+            gi.train(config, tmp_path / "unfinished", progress=False)
+        shift = 7
+        assert gi.load_run(tmp_path / "run").view(-1).correct().shape == (49,)
+    finally:
+        del TASKS["shifted"]
 
 
 def test_a_registered_function_is_trained_resumed_and_analysed(tmp_path):

@@ -225,6 +225,18 @@ def test_a_look_up_table_is_always_right_and_has_no_key_frequencies(p):
     assert found.consensus == []
 
 
+def test_where_all_frequencies_are_in_use_it_is_said_that_none_stands_out():
+    view = controls.gromov(23, 2000)
+    found = gi.key_frequencies(view)
+    assert found.consensus == []
+    assert sum(len(rule) == 11 for rule in found.rules.values()) > len(found.rules) / 2
+    with pytest.raises(NotApplicable, match="no frequency stands out: .* mark more than half of all 11; keys= or --keys asks for some"):
+        gi.measure("restricted_loss.logit_dirs", view)
+    assert float(gi.measure("restricted_accuracy.logit_dirs", view, keys=range(1, 12)).sel(part="all")) == 1
+    with pytest.raises(NotApplicable, match="the network has no key frequencies: none that more than half"):
+        gi.measure("restricted_loss.logit_dirs", controls.random_network(23))
+
+
 # Arithmetic of the consensus
 
 

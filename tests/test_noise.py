@@ -24,7 +24,7 @@ from grokinterp.replay import NoiseSpan, noise_in_words, noise_spans
 from grokinterp.report import Report, figures
 from grokinterp.report.page import facts, verdict
 from grokinterp.runs import train
-from grokinterp.tasks import Split, Task, labels, make_task, ring, split
+from grokinterp.tasks import Split, Symbols, Task, labels, make_task, ring, split
 from grokinterp.tasks import task as register
 from grokinterp.tasks.noise import Binomial, Uniform
 from grokinterp.training import BatchedTrainer, Trainer
@@ -135,7 +135,8 @@ def test_noise_goes_round_the_circle_of_the_answers_or_through_their_numbers():
     assert ring(addition(p=5)).tolist() == [0, 1, 2, 3, 4]
     assert ring(make_task("modular_multiplication", p=5)).tolist() == [0, 1, 2, 3, 4]  # 0 stands on no circle
     assert ring(make_task("group_composition", group="S3")).tolist() == list(range(6))
-    turned = dataclasses.replace(addition(BINOMIAL, p=5), find_circle=lambda: turned_circle)
+    names = Symbols(tuple("abcde"), tuple("abcde"))  # numbers would be in the order of their own
+    turned = dataclasses.replace(addition(BINOMIAL, p=5), find_circle=lambda: turned_circle, find_symbols=lambda: names)
     own = torch.tensor([0, 2, 4, 1, 3])
     turned_circle = dataclasses.replace(addition(p=5).circle, a=own, b=own, c=own)
     assert ring(turned) is turned_circle.c
@@ -574,7 +575,7 @@ def test_the_train_command_prints_both_accuracies_beside_the_bayes_values(grokin
     code, out, err = grokinterp(*arguments, "--set", "training.steps=20", "--set", "training.stop_when=", "--threads", 1)
     assert (code, err) == (0, "")
     assert "against right answers: train 0." in out
-    assert "Bayes, test labels: accuracy 0.3750, loss 1.4075 nats" in out
+    assert "Bayes, test labels: accuracy 0.3750, cross-entropy 1.4075 nats" in out
     code, _, err = grokinterp(*arguments[:6], *arguments[-2:], "--set", "task.noise={kind='normal'}")
     assert code == 2
     assert "task.noise.kind: unknown kind of noise 'normal'" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import Counter
@@ -320,6 +321,14 @@ def test_names_that_look_alike_are_told_apart():
     assert gi.Task.of_function(lambda a, b: a, operands=[1, "1"]).operand_names == ("1", "'1'")
 
 
+def test_whatever_can_be_called_is_a_function():
+    task = gi.Task.of_function(functools.partial(lambda c, a, b: (a + b + c) % 5, 1), 5, opaque=3, noise={"kind": "binomial"})
+    assert task.name == "function"
+    assert task.table[2].tolist() == [3, 4, 0, 1, 2]
+    assert (task.opaque, task.noise.n) == (3, 4)
+    assert sorted(task.operand_tokens.tolist() + [t for t in task.tokens.tokens if t is not None]) == list(range(6))
+
+
 def test_a_function_of_numbers_that_hides_no_circle_stands_at_its_residues():
     task = gi.Task.of_function(lambda a, b: (a * a + b * b) % 13, 13)
     assert not task.circle.is_sum
@@ -343,6 +352,11 @@ def test_a_function_of_numbers_that_hides_no_circle_stands_at_its_residues():
         (lambda a, b: a, {"operands": "x"}, "needs two or more different values"),
         (lambda a, b: a, {"operands": "xyx"}, "got 3 of which 2 differ"),
         (lambda a, b: a, {"operands": [[1], [2]]}, "unhashable type: 'list'"),
+        (lambda a, b: a, {"operands": {"x", "y"}}, "a set has no order that stays: give a list"),
+        (lambda a, b: a, {"p": 200_000}, "200,000 operands would be called 40,000,000,000 times: give at most 4,000"),
+        (lambda a, b: a, {"p": 3, "opaque": "x"}, r"^task\.opaque: .* got 'x'"),
+        (lambda a, b: a, {"p": 3, "opaque": -1}, r"^task\.opaque: .* got -1"),
+        (lambda a, b: a, {"p": 3, "noise": {"kind": "uniform", "share": 2}}, r"^task\.noise\.share: .* got 2"),
     ],
 )
 def test_a_function_that_is_no_operation_is_refused_in_one_line(function, options, says):

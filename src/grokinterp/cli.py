@@ -150,7 +150,8 @@ def train(
             given, right = last["corrupted_accuracy"], last["corrupted_clean_accuracy"]
             print(f"  of corrupted training examples {given:.4f} give the label, {right:.4f} the right answer")
         best = {name: measured(f"noise.bayes_{name}", run.view(-1)).sel(part="test") for name in ("accuracy", "loss")}
-        print(f"  Bayes, test labels: accuracy {float(best['accuracy']):.4f}, loss {float(best['loss']):.4f} nats")
+        loss = f", cross-entropy {float(best['loss']):.4f} nats" if run.config.training.loss != "mse" else ""
+        print(f"  Bayes, test labels: accuracy {float(best['accuracy']):.4f}{loss}")
     print(f"  {len(run.steps)} snapshots in {out}\nNext: grokinterp analyze {out}")
 
 

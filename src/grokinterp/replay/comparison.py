@@ -116,7 +116,8 @@ class RunsCompared:
             verdict = None
             if run.config.start is not None:
                 scratch = [j for j, other in enumerate(runs) if alike[j] == key and other.config.start is None and not other.imported]
-                verdict = transfer(history, histories[scratch[0]]) if scratch else None
+                longest = max(scratch, key=lambda j: histories[j]["step"].max(), default=None)
+                verdict = None if longest is None else transfer(history, histories[longest])
                 verdict = verdict or Transfer("not known", "not known: the same run from scratch is not among these")
             train, test = reached(history, "train"), reached(history, "test")
             watched = history["train_loss"].count() >= _FEWEST
@@ -145,7 +146,7 @@ class RunsCompared:
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row for each run. `train_steps` and `test_steps` are the steps to 99 %, or where `..._censored` the last step at which it was
-        not yet; `..._after` is the evaluation before. What is not known is missing."""
+        not yet; `..._after` is the evaluation before. What differs between the configurations comes last; what is not known is missing."""
         import pandas as pd
 
         columns: dict[str, list[Any]] = {
@@ -155,8 +156,6 @@ class RunsCompared:
             "fraction": [each.settings.get("training.fraction") for each in self.runs],
             "seed": [each.settings.get("seed") for each in self.runs],
         }
-        for key in self.differing:
-            columns[key] = [_plain(each.settings.get(key)) for each in self.runs]
         columns["state"] = [each.state for each in self.runs]
         for part in ("train", "test"):
             times: list[Reached] = [getattr(each, part) for each in self.runs]
@@ -170,6 +169,8 @@ class RunsCompared:
         columns |= {name: [getattr(each, name) for each in self.runs] for name in ("spikes", "slingshots", "start")}
         columns["transfer"] = [each.transfer and each.transfer.verdict for each in self.runs]
         columns["transfer_steps"] = [each.transfer and each.transfer.steps for each in self.runs]
+        for key in self.differing:
+            columns[key] = [_plain(each.settings.get(key)) for each in self.runs]
         whole = ("spikes", "slingshots", "seed", "train_steps", "train_after", "test_steps", "test_after", "transfer_steps")
         return pd.DataFrame({name: pd.Series(values, dtype="Int64" if name in whole else None) for name, values in columns.items()})
 

@@ -83,7 +83,8 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool 
     """Runs of different tasks, fractions, seeds or starts in one table and one figure.
 
     Args:
-        runs: runs, or their directories; a directory that holds several (as `train --seeds` and `train_many` make it) means all of them.
+        runs: runs, or their directories; a directory that holds several (as `train --seeds` and `train_many` make it), or
+            several such directories, means all of them.
         log_x: whether steps are drawn on a log axis at first; the page has a switch.
 
     Raises:
@@ -109,12 +110,13 @@ def _opened(given: Sequence[Run | str | Path]) -> Iterator[Run]:
 def _directories(path: Path) -> list[Path]:
     if (path / "run.json").exists() or not path.is_dir():
         return [path]
-    inside = [folder.parent for folder in path.glob("*/run.json")]
+    inside = [record.parent for depth in ("*", "*/*") for record in path.glob(f"{depth}/run.json")]
     if not inside:
         raise NotARun(f"{path} holds no run, nor directories that do; give what `grokinterp train --out` made")
 
     def natural(folder: Path) -> list[tuple[int, str]]:
-        return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", folder.name)]
+        name = str(folder.relative_to(path))
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
     return sorted(inside, key=natural)
 
@@ -151,9 +153,6 @@ def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[st
     yield "task", [each.run.task.symbol for each in runs]
     for name, key in (("fraction", "training.fraction"), ("seed", "seed")):
         yield name, [_written(each.settings.get(key)) for each in runs]
-    short = [key.rpartition(".")[2] for key in compared.differing]
-    for key, name in zip(compared.differing, short, strict=True):
-        yield (name if short.count(name) == 1 else key), [_written(each.settings.get(key)) for each in runs]
     if any(each.start for each in runs):
         yield "start", [each.start or "scratch" for each in runs]
     yield "train 99\N{NO-BREAK SPACE}%", [str(each.train) for each in runs]
@@ -167,6 +166,9 @@ def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[st
             yield name.replace("_", " "), ["–" if each.final[name] != each.final[name] else format(each.final[name], spec) for each in runs]
     yield "spikes", [_written(each.spikes) for each in runs]
     yield "slingshots", [_written(each.slingshots) for each in runs]
+    short = [key.rpartition(".")[2] for key in compared.differing]
+    for key, name in zip(compared.differing, short, strict=True):
+        yield (name if short.count(name) == 1 else key), [_written(each.settings.get(key)) for each in runs]
     if not brief or any(not each.run.finished or each.run.imported for each in runs):
         yield "ended", [each.state for each in runs]
 

@@ -98,18 +98,21 @@ def of_its_kind(value: object) -> object:
     """The noise that a section of a configuration describes; None is none."""
     if value is None or isinstance(value, Noise):
         return value
+    if value == "none":
+        return None
     if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
-        raise ValueError("needs a kind, such as {kind = 'binomial', n = 4, p = 0.5} or {kind = 'uniform', share = 0.35}")
+        raise ValueError("needs a kind, such as {kind = 'binomial', n = 4, p = 0.5} or {kind = 'uniform', share = 0.35}, or none")
     if value["kind"] not in _KINDS:
         raise ConfigError(f"task.noise.kind: unknown kind of noise {value['kind']!r}{nearest(value['kind'], _KINDS)}")
     return checked(_KINDS[value["kind"]], value, at="task.noise")
 
 
 def ring(task: Task) -> Int[Tensor, "m"]:
-    """The classes of answers in the order in which binomial noise moves along them: that of the task's circle where every class stands on
-    it, or else that of their numbers. The first follows the last."""
+    """The classes of answers in the order in which binomial noise moves along them: that of their numbers where they are numbers; else that
+    of the task's circle where every class stands on it; else that of the classes. The first follows the last."""
     classes = torch.arange(task.n_answers)
-    if task.circle is not None and torch.equal(task.circle.c.sort().values, classes):
+    numbers = all(isinstance(answer, int) for answer in task.symbols.answers)
+    if not numbers and task.circle is not None and torch.equal(task.circle.c.sort().values, classes):
         return task.circle.c
     return classes
 
