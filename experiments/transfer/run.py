@@ -1,7 +1,7 @@
 """Does a network that has learned one operation learn another in fewer steps? Each is held against the same-seed run from scratch.
 
 python experiments/transfer/run.py --check   # three seeds of each pair, minutes
-python experiments/transfer/run.py           # eight seeds, the asymmetric operation for 20,000 steps: hours
+python experiments/transfer/run.py           # eight seeds, and the author's convention: hours
 
 Exits 1 where a number is missed. A training that was interrupted goes on. Writes a comparison page for each pair beside its runs.
 """
@@ -25,7 +25,8 @@ from expectations import Row, told  # noqa: E402
 
 THEN = {"subtraction_to_asymmetric": "divide_if_odd_else_subtract", "subtraction_to_addition": "modular_addition"}
 VERDICTS = {"subtraction_to_asymmetric": ("never", "no faster"), "subtraction_to_addition": ("faster",)}
-"""What is expected: that finetuning fails, as the author found; and that it helps where both operations need the same circle."""
+"""What is expected: that finetuning fails, as the author found in his convention; and that it helps where both need the same circle."""
+JULIA = {"task.convention": "julia", "training.weight_decay": 0.3, "training.steps": 20_000}
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,14 @@ def main() -> int:
 
 
 def pairs(full: bool = False) -> dict[str, Pair]:
-    """The author's pair, of which the second operation was not learned; and one whose two operations need the same circle."""
+    """By names; the full form has the author's pair in his convention too."""
     found = {}
     for name, then in THEN.items():
         first = gi.TrainConfig.from_toml((HERE / f"{name}.toml").read_text())
-        longer = {"training.steps": 20_000} if full else {}
-        found[name] = Pair(first.changed(**longer), first.changed(**longer, **{"task.name": then}), VERDICTS[name])
+        found[name] = Pair(first, first.changed(**{"task.name": then}), VERDICTS[name])
+    if full:
+        pair = found["subtraction_to_asymmetric"]
+        found["subtraction_to_asymmetric_julia"] = Pair(pair.first.changed(**JULIA), pair.then.changed(**JULIA), pair.verdicts)
     return found
 
 
