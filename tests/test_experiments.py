@@ -17,6 +17,7 @@ from grokinterp.tasks import labels
 from grokinterp.training import Trainer
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+QUICK = {"model.d_model": 16, "model.d_mlp": 32, "training.steps": 30, "training.batch_size": None}
 
 
 def script(name: str) -> ModuleType:
@@ -32,12 +33,6 @@ def script(name: str) -> ModuleType:
 
 def asked(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, EXPERIMENTS / name / "run.py", *arguments], capture_output=True, text=True, check=False)
-
-
-def test_label_noise_says_how_it_is_called():
-    shown = asked("label_noise", "--help")
-    assert shown.returncode == 0
-    assert "--check" in shown.stdout
 
 
 def test_the_recipes_of_label_noise_are_the_presets_and_what_is_said_of_them():
@@ -101,3 +96,52 @@ def test_from_their_own_initial_weights_the_networks_of_doshi_end_where_their_no
     *_, last = Trainer(config, weights=weights)
     assert last.metrics["train_accuracy"] == pytest.approx(train, abs=0.01)
     assert last.metrics["test_accuracy"] == pytest.approx(test, abs=0.005)
+
+
+def test_opaque_operations_has_every_operation_in_both_conventions():
+    module = script("opaque_operations")
+    small, full = module.small(), module.full()
+    assert len(small) == 8
+    assert len(full) == 5
+    assert all(config.task["opaque"] == 7 and config.task["layout"] == "a op b =" for config in [*small.values(), *full.values()])
+    assert {config.task.get("convention") for config in small.values()} == {"paper", "julia"}
+
+
+def test_the_facts_of_the_tables_hold_and_others_are_missed():
+    module = script("opaque_operations")
+    assert all(row.holds for row in module.facts(97))
+    assert not all(row.holds for row in module.facts(31))
+
+
+def test_opaque_operations_makes_its_rows_of_networks_that_learned_nothing(tmp_path):
+    module = script("opaque_operations")
+    configs = {name: config.changed(**QUICK, **{"task.p": 11}) for name, config in module.small().items()}
+    runs = {name: gi.train(config, tmp_path / name, progress=False) for name, config in configs.items()}
+    rows = {row.name: row for row in module.rows(runs)}
+    assert rows["paper: isomorphism of addition with Z_11, from the table"].holds
+    assert not rows["addition_paper: steps to 99 %"].holds
+    assert not rows["julia: order of the steps to 99 %"].holds
+    assert len(module.rows_of_full({**runs, "addition_julia_30": runs["addition_julia"]})) == 7
+
+
+def test_transfer_makes_its_rows(tmp_path):
+    module = script("transfer")
+    for name, pair in module.pairs().items():
+        tiny = module.Pair(*(config.changed(**QUICK, **{"task.p": 11}) for config in (pair.first, pair.then)), pair.verdicts)
+        rows = module.rows(name, tiny, module.trained(tiny, range(1), tmp_path / name).compared)
+        assert [row.holds for row in rows] == [False, name == "subtraction_to_asymmetric"]
+        assert rows[1].measured.startswith("never")
+
+
+@pytest.mark.parametrize("name", ["label_noise", "modular_addition", "opaque_operations", "transfer"])
+def test_every_script_says_what_it_does(name):
+    done = asked(name, "--help")
+    assert done.returncode == 0
+    assert "--check" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["opaque_operations", "transfer"])
+def test_what_the_readme_says_holds(name, tmp_path):
+    done = asked(name, "--check", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -142,6 +142,18 @@ def test_what_does_not_fit_is_refused_in_one_line_and_leaves_nothing_behind(sour
     assert not (tmp_path / "run").exists()
 
 
+def test_tasks_of_one_vocabulary_need_not_have_the_same_answers(tmp_path):
+    """In Julia a - b has 2p - 1 answers and the asymmetric one 2p - 2; both have a logit for every symbol from -p to p."""
+    julia = {"task.convention": "julia", "task.layout": "a op b =", "task.opaque": 3}
+    first = train(tmp_path / "subtraction", **julia)
+    second = train(tmp_path / "asymmetric", first, **julia, **{"task.name": "divide_if_odd_else_subtract"})
+    assert (first.task.n_answers, second.task.n_answers) == (13, 12)
+    assert_same(second.state_dict(0), first.state_dict(-1))
+    assert first.task.vocabulary["logit"] == first.task.token_names
+    with pytest.raises(ConfigError, match="same vocabulary"):
+        train(tmp_path / "other", first, **{**julia, "task.opaque": 4})
+
+
 def test_groups_of_other_elements_are_another_vocabulary(tmp_path):
     """Six elements each, and the same tokens by number."""
     assert make_task("modular_addition", p=6).vocabulary != make_task("group_composition", group="S3").vocabulary

@@ -243,14 +243,15 @@ class Task:
 
     @property
     def vocabulary(self) -> dict[str, tuple[str, ...]]:
-        """What a network's inputs and outputs mean: the name of every token, the word at every position, the name of every answer.
+        """What a network's inputs and outputs mean: the name of every token, the word at every position, the name of every logit.
 
-        A network that learned one task can go on with another only where these are the same.
+        A network that learned one task can go on with another only where these are the same. Where answers have tokens the tasks need not
+        have the same answers: a - b has 2p - 1 of them in Julia and a + b has p, and both have a logit for every token.
         """
         return {
             "token": self.token_names,
             "position": self.tokens.words,
-            "answer": tuple(f"{name} at {at}" for at, name in zip(self.answer_tokens.tolist(), self.answer_names, strict=True)),
+            "logit": self.encoding.logits,
         }
 
 

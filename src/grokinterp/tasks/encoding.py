@@ -53,6 +53,7 @@ class Encoding:
         layout: the words of an example, the tokens of its signs, and the number of tokens.
         n_logits: the number of logits that a network needs.
         names: what each token is.
+        logits: what each logit is: the token of its number where answers have tokens, used or not, else an answer.
     """
 
     operands: Int[Tensor, "p"]
@@ -60,6 +61,7 @@ class Encoding:
     layout: Layout
     n_logits: int
     names: tuple[str, ...]
+    logits: tuple[str, ...]
 
 
 def encoded(symbols: Symbols, layout: str, opaque: int | None = None) -> Encoding:
@@ -79,19 +81,20 @@ def encoded(symbols: Symbols, layout: str, opaque: int | None = None) -> Encodin
     operands = torch.tensor([token_of[symbol] for symbol in symbols.operands])
     one_number = symbols.written is not None or (opaque is not None and token_of.keys() >= set(symbols.answers))
     answers = torch.tensor([token_of[symbol] for symbol in symbols.answers]) if one_number else torch.arange(len(symbols.answers))
-    n_logits = d_vocab if one_number else len(answers)
+    logits = tuple(names) if one_number else named(symbols.answers)
     if opaque is None:
-        return Encoding(operands, answers, words, n_logits, tuple(names))
+        return Encoding(operands, answers, words, len(logits), tuple(names), logits)
     generator = torch.Generator().manual_seed(opaque)
     of_token = torch.randperm(d_vocab, generator=generator)
-    of_logit = of_token if one_number else torch.randperm(n_logits, generator=generator)
+    of_logit = of_token if one_number else torch.randperm(len(logits), generator=generator)
     signs = tuple(None if token is None else int(of_token[token]) for token in words.tokens)
     return Encoding(
         of_token[operands],
         of_logit[answers],
         words._replace(tokens=signs),
-        n_logits,
+        len(logits),
         tuple(names[token] for token in of_token.argsort().tolist()),
+        tuple(logits[logit] for logit in of_logit.argsort().tolist()),
     )
 
 
