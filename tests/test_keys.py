@@ -230,7 +230,7 @@ def test_where_all_frequencies_are_in_use_it_is_said_that_none_stands_out():
     found = gi.key_frequencies(view)
     assert found.consensus == []
     assert sum(len(rule) == 11 for rule in found.rules.values()) > len(found.rules) / 2
-    with pytest.raises(NotApplicable, match="no frequency stands out: .* mark more than half of all 11; keys= or --keys asks for some"):
+    with pytest.raises(NotApplicable, match=r"no frequency stands out: .* mark more than half of all 11; keys= or --keys asks for some"):
         gi.measure("restricted_loss.logit_dirs", view)
     assert float(gi.measure("restricted_accuracy.logit_dirs", view, keys=range(1, 12)).sel(part="all")) == 1
     with pytest.raises(NotApplicable, match="the network has no key frequencies: none that more than half"):

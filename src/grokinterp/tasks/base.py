@@ -16,7 +16,7 @@ Knows nothing of networks, training or disks.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, get_type_hints
@@ -91,7 +91,7 @@ class Task:
         function: Callable[[Any, Any], Any],
         p: int | None = None,
         *,
-        operands: Sequence[Any] | None = None,
+        operands: Collection[Any] | None = None,
         name: str | None = None,
         symbol: str | None = None,
         layout: str = "a b =",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ class Tabulated(NamedTuple):
     symbols: Symbols
 
 
-def tabulated(function: Callable[[Any, Any], Any], p: int | None, operands: Sequence[Any] | None) -> Tabulated:
+def tabulated(function: Callable[[Any, Any], Any], p: int | None, operands: Collection[Any] | None) -> Tabulated:
     """The table of a function; `Task.of_function` says how.
 
     Raises:
@@ -40,7 +40,7 @@ def tabulated(function: Callable[[Any, Any], Any], p: int | None, operands: Sequ
     return Tabulated(table, Symbols(known, classes))
 
 
-def _operands(p: int | None, operands: Sequence[Any] | None) -> tuple[Hashable, ...]:
+def _operands(p: int | None, operands: Collection[Any] | None) -> tuple[Hashable, ...]:
     if (p is None) == (operands is None):
         raise ConfigError("a function needs its operands: give p, for 0 .. p-1, or operands, one of the two")
     if operands is None and (not isinstance(p, int) or p < 2):
