@@ -175,7 +175,13 @@ def test_run_json_records_what_the_run_depends_on(run):
     assert gi.TrainConfig.make(record["config"]) == tiny(**EVERY_STEP)
     assert record["config"]["threads"] == 1
     assert record["config"]["seed"] == 0
-    assert record["task"] == {"name": "modular_addition", "symbol": "a + b mod 7", "examples": 49, "answers": 7, "tokens": 8}
+    rows = b"".join(struct.pack("<3q", a, b, 7) for a in range(7) for b in range(7))
+    answers = b"".join(struct.pack("<q", (a + b) % 7) for a in range(7) for b in range(7))
+    names = json.dumps([list("0123456")] * 2 + [[*"0123456", "="]])
+    parts = names + hashlib.sha256(rows).hexdigest() + 2 * hashlib.sha256(answers).hexdigest()
+    sha256 = hashlib.sha256(parts.encode()).hexdigest()
+    facts = {"name": "modular_addition", "symbol": "a + b mod 7", "examples": 49, "answers": 7, "tokens": 8, "sha256": sha256}
+    assert record["task"] == facts
     assert record["finished"] == {"step": 20, "reason": "all steps done", "snapshots": 3, "evaluations": 21}
     assert record["versions"] == {
         "python": platform.python_version(),
