@@ -13,12 +13,13 @@ from ..runs.files import replace
 from ..tasks import Task
 from .analysis import Analysis
 from .compare import Comparison, compare
+from .offline import Page
 from .replay_page import replay_page, save_replay
 
 __all__ = ["Analysis", "Comparison", "Report", "analyze", "compare", "replay_page", "save_replay", "save_table", "table_in_words"]
 
 
-class Report:
+class Report(Page):
     """What was found of a run at one step: as a page, as plain values, and shown in a notebook."""
 
     def __init__(self, analysis: Analysis) -> None:
@@ -37,25 +38,6 @@ class Report:
         from .page import render
 
         return render(self.analysis)
-
-    def save_html(self, path: str | Path) -> None:
-        """Writes the page, whole or not at all.
-
-        Raises:
-            WriteFailed: the disk is full or read-only.
-        """
-        replace(Path(path), self.to_html().encode(), make_folder=True)
-
-    def save_json(self, path: str | Path) -> None:
-        """Writes the values, whole or not at all.
-
-        Raises:
-            WriteFailed: the disk is full or read-only.
-        """
-        replace(Path(path), (json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode(), make_folder=True)
-
-    def _repr_html_(self) -> str:
-        return f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: 0"></iframe>'
 
 
 def analyze(

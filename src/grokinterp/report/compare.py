@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NotARun, UsageError
 from ..replay import Compared, Reached, RunsCompared, judged_by
 from ..runs import Run
-from ..runs.files import replace
+from .offline import Page, asset, embedded, offline_page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ _MOST_POINTS = 800
 """Points of a curve that are drawn, twice: of longer ones the lowest and the highest of each stretch."""
 
 
-class Comparison:
+class Comparison(Page):
     """Several runs side by side: as a table, as a figure, as a page, as plain values, and shown in a notebook.
 
     Attributes:
@@ -58,25 +58,6 @@ class Comparison:
     def to_html(self) -> str:
         """The page: self-contained, about 5 MB, most of it plotly.js."""
         return _page(self)
-
-    def save_html(self, path: str | Path) -> None:
-        """Writes the page, whole or not at all.
-
-        Raises:
-            WriteFailed: the disk is full or read-only.
-        """
-        replace(Path(path), self.to_html().encode(), make_folder=True)
-
-    def save_json(self, path: str | Path) -> None:
-        """Writes the values, whole or not at all.
-
-        Raises:
-            WriteFailed: the disk is full or read-only.
-        """
-        replace(Path(path), (json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode(), make_folder=True)
-
-    def _repr_html_(self) -> str:
-        return f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: 0"></iframe>'
 
 
 def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool = False) -> Comparison:
@@ -327,8 +308,6 @@ def _milestones(runs: Sequence[Compared]) -> go.Figure:
 
 def _page(comparison: Comparison) -> str:
     import plotly.offline
-
-    from .offline import asset, embedded, offline_page
 
     compared = comparison.compared
     header, cells = rows(compared)

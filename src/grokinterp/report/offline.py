@@ -4,13 +4,49 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import json
+from abc import ABC, abstractmethod
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from .. import __name__ as package
+from ..runs.files import replace
+
+
+class Page(ABC):
+    """What is shown as a page and kept as plain values, and shows itself in a notebook."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts."""
+
+    @abstractmethod
+    def to_html(self) -> str:
+        """The page: self-contained."""
+
+    def save_html(self, path: str | Path) -> None:
+        """Writes the page, whole or not at all.
+
+        Raises:
+            WriteFailed: the disk is full or read-only.
+        """
+        replace(Path(path), self.to_html().encode(), make_folder=True)
+
+    def save_json(self, path: str | Path) -> None:
+        """Writes the values, whole or not at all.
+
+        Raises:
+            WriteFailed: the disk is full or read-only.
+        """
+        replace(Path(path), (json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode(), make_folder=True)
+
+    def _repr_html_(self) -> str:
+        return f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: 0"></iframe>'
 
 
 def asset(name: str) -> str:
@@ -20,8 +56,10 @@ def asset(name: str) -> str:
 
 def offline_page(template: str, styles: list[str], scripts: list[str], **content: Any) -> str:
     """A template filled in: `style` and `scripts` are inlined, and `script_hashes` are what its policy allows to run."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(asset(template)).render(
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(template).render(
         style=Markup("".join(styles)),
         scripts=[Markup(text) for text in scripts],
         script_hashes=" ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts),
