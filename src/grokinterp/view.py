@@ -194,6 +194,7 @@ class View:
 
     @property
     def n_layers(self) -> int:
+        """The number of layers; 1 for a multilayer perceptron."""
         return self._config.n_layers if self._config is not None else int(self.model.cfg.n_layers)
 
     @lazy

@@ -24,6 +24,7 @@ class NoiseSpan:
     end: int
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
         return asdict(self)
 
 

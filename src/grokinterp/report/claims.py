@@ -98,6 +98,7 @@ class Claim:
     evidence: list[str]
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
         return {"claim": self.claim, "verdict": self.verdict, "evidence": self.evidence}
 
 

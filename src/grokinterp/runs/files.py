@@ -224,4 +224,5 @@ class Log:
             os.fsync(self._file)
 
     def close(self) -> None:
+        """Closes the file."""
         os.close(self._file)

@@ -119,8 +119,10 @@ class Progress:
         return step - self.holding_since >= condition.patience
 
     def to_json(self) -> dict[str, Any]:
+        """What a resumed run has to know, as plain JSON."""
         return {"happened": sorted(self.happened), "holding_since": self.holding_since}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Progress:
+        """The same, read back."""
         return cls(set(data["happened"]), data["holding_since"])
