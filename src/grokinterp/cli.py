@@ -367,11 +367,7 @@ def analyze(
     folder = run_dir if out is None else out
     chosen = None if keys is None else _whole_numbers("--keys", keys)
     report = analyze_run(load_run(run_dir), step, measure, chosen, with_replay=replay)
-    for name in ("report.json", "report.html"):
-        report.analysis.run.refuse_to_overwrite(folder / name)
-    with _status("drawing"):
-        report.save_json(folder / "report.json")
-        report.save_html(folder / "report.html")
+    _save(report, folder, "report", [report.analysis.run])
     if as_json:
         print(json.dumps(report.to_dict(), allow_nan=False))
         return
@@ -476,12 +472,7 @@ def compare(
 
     found = compare_runs(run_dirs, log_x=log)
     if out is not None:
-        for name in ("compare.json", "compare.html"):
-            for each in found.compared.runs:
-                each.run.refuse_to_overwrite(out / name)
-        with _status("drawing"):
-            found.save_json(out / "compare.json")
-            found.save_html(out / "compare.html")
+        _save(found, out, "compare", [each.run for each in found.compared.runs])
     if as_json:
         print(json.dumps(found.to_dict(), allow_nan=False))
         return
@@ -548,6 +539,16 @@ def verify(run_dir: RunDir, as_json: Json = False) -> None:
         print(f"{len(checked)} files, all as they were written")
     if damaged:
         raise DamagedFile(f"{len(damaged)} of {len(checked)} files are damaged: " + " | ".join(damaged.values()))
+
+
+def _save(page: Any, folder: Path, stem: str, runs: Sequence[Any]) -> None:
+    """Writes a page and its values as STEM.html and STEM.json; over no file of any of the runs."""
+    for name in (f"{stem}.json", f"{stem}.html"):
+        for run in runs:
+            run.refuse_to_overwrite(folder / name)
+    with _status("drawing"):
+        page.save_json(folder / f"{stem}.json")
+        page.save_html(folder / f"{stem}.html")
 
 
 def _status(text: str) -> AbstractContextManager[Any]:

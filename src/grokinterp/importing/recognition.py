@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..errors import UsageError
 from ..models import NetworkConfig, Weights, answer_logits, read_by, weight_shapes
 from ..tasks import TASKS, Task, groups, make_task, task_parameters
 from ..training import cross_entropy
+from ..training.examples import one_thread
 from .convert import Converted, DoesNotFit, completed, convert, first, state_dicts
 from .mapping import Layout, built_in, layout_named
 
@@ -249,16 +249,6 @@ def _all_pairs(converted: Converted, p: int, text: str) -> Float64[Tensor, "n cl
 def logits_of(model: NetworkConfig, task: Task, weights: Weights) -> Float64[Tensor, "n classes"]:
     """The logits at the answer position over the whole table; biases that are missing are 0."""
     doubled = {name: weight.double() for name, weight in completed(weights, weight_shapes(model, task)).items()}
-    with torch.no_grad(), _one_thread():
+    # These are many small operations, on which several threads wait for each other: ten times slower on a busy machine.
+    with torch.no_grad(), one_thread():
         return torch.cat([answer_logits(doubled, tokens, model) for tokens in read_by(model, task).split(_CHUNK)])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """These are many small operations, on which several threads wait for each other: ten times slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

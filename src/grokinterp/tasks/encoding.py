@@ -51,7 +51,6 @@ class Encoding:
         operands: the token of each operand value.
         answers: the logit of each answer class.
         layout: the words of an example, the tokens of its signs, and the number of tokens.
-        n_logits: the number of logits that a network needs.
         names: what each token is.
         logits: what each logit is: the token of its number where answers have tokens, used or not, else an answer.
     """
@@ -59,9 +58,13 @@ class Encoding:
     operands: Int[Tensor, "p"]
     answers: Int[Tensor, "answers"]
     layout: Layout
-    n_logits: int
     names: tuple[str, ...]
     logits: tuple[str, ...]
+
+    @property
+    def n_logits(self) -> int:
+        """The number of logits that a network needs."""
+        return len(self.logits)
 
 
 def encoded(symbols: Symbols, layout: str, opaque: int | None = None) -> Encoding:
@@ -83,7 +86,7 @@ def encoded(symbols: Symbols, layout: str, opaque: int | None = None) -> Encodin
     answers = torch.tensor([token_of[symbol] for symbol in symbols.answers]) if one_number else torch.arange(len(symbols.answers))
     logits = tuple(names) if one_number else named(symbols.answers)
     if opaque is None:
-        return Encoding(operands, answers, words, len(logits), tuple(names), logits)
+        return Encoding(operands, answers, words, tuple(names), logits)
     generator = torch.Generator().manual_seed(opaque)
     of_token = torch.randperm(d_vocab, generator=generator)
     of_logit = of_token if one_number else torch.randperm(len(logits), generator=generator)
@@ -92,7 +95,6 @@ def encoded(symbols: Symbols, layout: str, opaque: int | None = None) -> Encodin
         of_token[operands],
         of_logit[answers],
         words._replace(tokens=signs),
-        len(logits),
         tuple(names[token] for token in of_token.argsort().tolist()),
         tuple(logits[logit] for logit in of_logit.argsort().tolist()),
     )
