@@ -78,25 +78,13 @@ def block_power(x: Float64[Tensor, "p p *rest"]) -> Float64[Tensor, "freq *rest"
 
     The block of k holds the products of {1, cos k, sin k} of a and of b: the 8 terms that a function of frequency k alone is made of
     (Nanda et al. 2023, section 4.2). For the Nyquist frequency it is 2 x 2. Blocks of different k share nothing.
-
-    They span the waves of a, of b, of a + b and of a − b: the sums of x along four directions hold all of it, and no 2-D transform is made.
     """
     return block_variance(x)[0]
 
 
 def block_variance(x: Float64[Tensor, "p p *rest"]) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "*rest"]]:
     """`block_power` of x without its mean over (a, b), and the power of all of that; exactly 0 where x is constant."""
-    p = len(x)
-    of_a, of_b, squares = (torch.zeros_like(x[0]) for _ in range(3))
-    diagonals = _Diagonals(x)
-    for a, row in enumerate(x):  # each stays in the processor's cache while it is used
-        row = row - x[0, 0]  # nearer to 0, so that less is lost in the sums; no wave sees a constant
-        torch.sum(row, 0, out=of_a[a])
-        of_b += row
-        diagonals.add(a, row)
-        squares.addcmul_(row, row)
-    total = squares.sum(0) - of_b.sum(0).square() / p**2
-    return _wave_power(of_a) + _wave_power(of_b) + sum(diagonals.powers), total.clamp_min(0)
+    return LineSums(x).block_variance()
 
 
 def block_fit(x: Float64[Tensor, "p p *rest"], k: int) -> Float64[Tensor, "p p *rest"]:
@@ -113,32 +101,48 @@ def sum_and_difference_power(x: Float64[Tensor, "p p *rest"]) -> tuple[Float64[T
     The two share out the four products of {cos k, sin k} of a and of b. For the Nyquist frequency a + b and a − b are the same, and each
     gets half.
     """
-    diagonals = _Diagonals(x)
-    for a, row in enumerate(x):
-        diagonals.add(a, row)
-    return diagonals.powers
+    return LineSums(x).sum_and_difference_power()
 
 
-class _Diagonals:
-    """Sums of a function of (a, b) over all pairs of one a + b, and over all of one a − b, from its rows."""
+class LineSums:
+    """Sums of x, a function of (a, b), over all pairs of one a, of one b, of one a + b and of one a − b.
 
-    def __init__(self, like: Float64[Tensor, "p p *rest"]) -> None:
-        self._p = len(like)
-        self._sums = like.new_zeros(2, 2 * self._p, *like.shape[2:])  # at a + b and at p + b − a, not yet reduced mod p
+    The 3 x 3 block of a frequency spans the waves of these four: their sums hold all of it, and no 2-D transform is made.
 
-    def add(self, a: int, row: Float64[Tensor, "p *rest"]) -> None:
-        """Adds x at (a, b), for every b."""
-        self._sums[0, a : a + self._p] += row
-        self._sums[1, self._p - a : 2 * self._p - a] += row
+    Attributes:
+        origin: x at (0, 0). All sums are of x less that: nearer to 0 less is lost in them, and no wave sees a constant.
+        of_a, of_b, of_sum, of_difference: the sums, at each value mod p.
+        squares: the sum of all squares.
+    """
 
-    @property
-    def powers(self) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "freq *rest"]]:
-        """Along the waves of a + b, and along those of a − b."""
-        powers = [_wave_power(sums[: self._p] + sums[self._p :]) for sums in self._sums]
-        if self._p % 2 == 0:  # the Nyquist wave of a + b is that of a − b
-            for power in powers:
-                power[-1] /= 2
-        return powers[0], powers[1]
+    def __init__(self, x: Float64[Tensor, "p p *rest"]) -> None:
+        p = len(x)
+        self.origin: Float64[Tensor, "*rest"] = x[0, 0].clone()
+        self.of_a, self.of_b, squares, row = (torch.zeros_like(x[0]) for _ in range(4))
+        sums = x.new_zeros(2, 2 * p, *x.shape[2:])  # at a + b and at p + b − a, not yet reduced mod p
+        for a, values in enumerate(x):  # each stays in the processor's cache while it is used
+            torch.sub(values, self.origin, out=row)
+            torch.sum(row, 0, out=self.of_a[a])
+            self.of_b += row
+            sums[0, a : a + p] += row
+            sums[1, p - a : 2 * p - a] += row
+            squares.addcmul_(row, row)
+        self.of_sum, of_b_less_a = (each[:p] + each[p:] for each in sums)
+        self.of_difference = of_b_less_a[-torch.arange(p) % p]
+        self.squares: Float64[Tensor, "*rest"] = squares.sum(0)
+
+    def block_variance(self) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "*rest"]]:
+        """That of x."""
+        total = self.squares - self.of_b.sum(0).square() / len(self.of_b) ** 2
+        return _wave_power(self.of_a) + _wave_power(self.of_b) + sum(self.sum_and_difference_power()), total.clamp_min(0)
+
+    def sum_and_difference_power(self) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "freq *rest"]]:
+        """That of x."""
+        alike, apart = map(_wave_power, (self.of_sum, self.of_difference))
+        if len(self.of_b) % 2 == 0:  # the Nyquist wave of a + b is that of a − b
+            alike[-1] /= 2
+            apart[-1] /= 2
+        return alike, apart
 
 
 def _wave_power(sums: Float64[Tensor, "p *rest"]) -> Float64[Tensor, "freq *rest"]:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
+import weakref
 from contextlib import suppress
+
+import numpy as np
+from numpy.typing import DTypeLike
 
 # mallopt's names for its parameters, from glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+
+_KEPT = 2**27
+"""Bytes of the largest room that is kept for the next one."""
+_left = threading.local()
 
 
 def free_memory() -> float:
@@ -38,3 +47,22 @@ def give_back_memory() -> None:
     """
     with suppress(OSError, AttributeError):  # macOS and musl have none, and do not need it
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def room(numbers: int, dtype: DTypeLike) -> np.ndarray:
+    """An array of so many numbers, with anything in it: where that is large enough, in the memory of one that this thread no longer uses.
+
+    glibc fetches what is larger than 32 MB from the system each time, whatever it is told (`keep_memory`), and the system fills it with
+    zeros: for the neurons of 12,769 examples 5 of 70 ms. From numpy, which asks for large pages: small ones would take longer to get than
+    to fill.
+    """
+    kept: dict[tuple[int, np.dtype], np.ndarray] = _left.__dict__.setdefault("kept", {})
+    key = (numbers, np.dtype(dtype))
+    whole = kept.pop(key, None)
+    if whole is None:
+        kept.clear()
+        whole = np.empty(numbers, dtype)
+    lent = whole.view()
+    if whole.nbytes <= _KEPT:
+        weakref.finalize(lent, kept.__setitem__, key, whole).atexit = False
+    return lent

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ..errors import UsageError, nearest
@@ -145,5 +146,15 @@ def per_part(view: View, values: Tensor, rows: Tensor | None = None, **each: Seq
     A part of which no example is among the rows is left out. The examples are the first dimension of the values; those after it are `each`.
     """
     masks = {part: view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
-    means = {part: values[mask].double().mean(0) for part, mask in masks.items() if mask.any()}
-    return array(torch.stack(list(means.values()), dim=-1), [*each, "part"], **each, part=list(means))
+    masks = {part: mask for part, mask in masks.items() if mask.any()}
+    means = _means(values.double(), torch.stack(list(masks.values())))
+    return array(means.movedim(0, -1), [*each, "part"], **each, part=list(masks))
+
+
+def _means(values: Float64[Tensor, "n *rest"], masks: Bool[Tensor, "part n"]) -> Float64[Tensor, "part *rest"]:
+    """Of the values in each mask."""
+    if not values.sum().isfinite():
+        return torch.stack([values[mask].mean(0) for mask in masks])
+    # As a product, for which no group is copied out: 0 times what is not in it is 0, as everything is finite.
+    sums = torch.tensordot(values, masks.double(), ([0], [1]))  # [*rest, part]
+    return (sums / masks.sum(1)).movedim(-1, 0)

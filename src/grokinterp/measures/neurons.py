@@ -10,6 +10,7 @@ from .. import fourier
 from ..errors import NotApplicable
 from ..view import View
 from .base import Value, array, measure, once_per_view, per_frequency
+from .projections import neuron_lines
 
 EXPLAINED = 0.85
 """A neuron belongs to a frequency that explains more than this share of its variance (Nanda et al. 2023)."""
@@ -25,19 +26,19 @@ def block_variance(view: View) -> tuple[Float64[Tensor, "freq d_mlp"], Float64[T
     Raises:
         NotApplicable: the network has no MLP, or the examples fill no grid of residues.
     """
-    grid = view.grid(view.neurons)
-    of_frequency, whole = (power / view.m**2 for power in fourier.block_variance(grid))
+    lines = neuron_lines(view)
+    of_frequency, whole = (power / view.m**2 for power in lines.block_variance())
     if view.act_fn == "square":
-        of_frequency = of_frequency + _at_twice_the_frequency(grid)
+        of_frequency = of_frequency + _at_twice_the_frequency(lines)
     # A neuron that is constant up to rounding has no frequency.
-    varies = whole > 1e-20 * grid[0, 0].square()
+    varies = whole > 1e-20 * lines.origin.square()
     return torch.where(varies, of_frequency, 0.0), torch.where(varies, whole, 0.0)
 
 
-def _at_twice_the_frequency(grid: Float64[Tensor, "m m d_mlp"]) -> Float64[Tensor, "freq d_mlp"]:
+def _at_twice_the_frequency(lines: fourier.LineSums) -> Float64[Tensor, "freq d_mlp"]:
     """For each k the variance in waves of a alone and of b alone at 2k; nothing where that is a constant, or k itself."""
-    m = len(grid)
-    of_b, of_a = (fourier.by_frequency(fourier.transform(grid.mean(axis)).square()) for axis in (0, 1))
+    m = len(lines.of_a)
+    of_a, of_b = (fourier.by_frequency(fourier.transform(sums / m).square()) for sums in (lines.of_a, lines.of_b))
     alone = (of_a + of_b) / m
     k = torch.arange(1, fourier.n_frequencies(m) + 1)
     double = torch.minimum(2 * k % m, -2 * k % m)
@@ -90,7 +91,7 @@ def neuron_sum_fraction(view: View) -> Value:
     A neuron alone cannot tell the two apart: relu(cos w a + cos w b) has ½, as has any function that is symmetric in a and even in it.
     Only the readout does, by phases that cancel a − b over many neurons. A dead neuron has 0, the Nyquist frequency ½.
     """
-    alike, apart = fourier.sum_and_difference_power(view.grid(view.neurons))
+    alike, apart = neuron_lines(view).sum_and_difference_power()
     own = neuron_power(view).max(0).indices[None]
     return _per_neuron(share(alike.gather(0, own)[0], apart.gather(0, own)[0]))
 
@@ -98,7 +99,7 @@ def neuron_sum_fraction(view: View) -> Value:
 @measure("sum_fraction.neurons", unit="1", ref="marshallchen99/grokking-mechinterp, split by trigonometric identity")
 def sum_fraction(view: View) -> Value:
     """For each frequency, the share that depends on a + b of what all neurons have of products of a wave of a and one of b."""
-    alike, apart = fourier.sum_and_difference_power(view.grid(view.neurons))
+    alike, apart = neuron_lines(view).sum_and_difference_power()
     return per_frequency(share(alike.sum(1), apart.sum(1)), view.m)
 
 

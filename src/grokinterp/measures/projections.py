@@ -85,7 +85,20 @@ def mean_logits(view: View) -> PerAnswer:
 @once_per_view
 def mean_neurons(view: View) -> PerAnswer:
     """The mean neurons of the examples of each right answer."""
-    return by_answer(view, view.of_circle(view.neurons))
+    if not _is_even(view):
+        return by_answer(view, view.of_circle(view.neurons))
+    lines = neuron_lines(view)
+    return lines.of_sum / view.m + lines.origin
+
+
+@once_per_view
+def neuron_lines(view: View) -> fourier.LineSums:
+    """The sums of each neuron along a, b, a + b and a − b.
+
+    Raises:
+        NotApplicable: the network has no MLP, or the examples fill no grid.
+    """
+    return fourier.LineSums(view.grid(view.neurons))
 
 
 def in_blocks(view: View, keys: Sequence[int], x: Float64[Tensor, "n width"], edges: bool) -> Matrix:
@@ -213,10 +226,13 @@ def losses_less(view: View, taken: Float64[Tensor, "each m answers"], against: C
         there = place < counts[at, None]
         first = start + counts[at].cumsum(0) - counts[at]
         rows = order[(first[:, None] + place).clamp_max(len(order) - 1)]
-        factors = logits[rows], -taken[:, at].transpose(0, 1)
+        factors = F.embedding(rows, logits), -taken[:, at].transpose(0, 1)
         relative = (_against(x, view.circle.c[at]) for x in factors)
         found = _losses(*relative) if labels is None else _losses_against(*factors, labels[rows])
-        losses[rows[there]] = found.flatten(0, 1) if there.all() else found[there]
+        if there.all():
+            losses[rows.flatten()] = found.flatten(0, 1)
+        else:
+            losses[rows[there]] = found[there]
         start += int(counts[at].sum())
     return losses
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..memory import room
 from .folded import Folded, Folding
 from .hooked_transformer import ModelConfig, Weights
 from .network import NetworkConfig, answer_logits
 
-_TOGETHER = 384
+_TOGETHER = 256
 """Examples that are computed at a time: what they need stays in the processor's cache."""
 
 
@@ -41,35 +41,33 @@ def _plain(weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkConfig
     return {name: torch.cat(values) for name, values in found.items()}
 
 
-def _room(rows: int, width: int, like: Tensor) -> Float[Tensor, "rows width"]:
-    """By way of numpy, which asks the system for large pages: to get 50 MB in small ones takes longer than to fill them."""
-    return torch.from_numpy(np.empty((rows, width), like.numpy().dtype))
-
-
 def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..."]]:
-    """Examples that begin alike, as those of one first operand do, go together: what is the same among them is a matrix product."""
+    """Examples that begin alike, as those of one first operand do, are a group. What is the same within one is a matrix product, and so is
+    what is at one place in all of them, as where a second operand takes all values in turn; the rest is summed row by row."""
     tables, rows, d_mlp = Folded(folding, weights).tables, folding.rows, folding.config.d_mlp
     pattern = folding.pattern(tables, rows)
-    weight, bags = pattern.flatten(1), folding.bags(rows)
-    length = _length(rows)
-    groups = bags.unflatten(0, (-1, length))
-    same = (groups == groups[:, :1]).flatten(0, 1).all(0)
-    same_rows = groups[:, 0, same]
-    same_weight = F.pad(weight[:, same], (0, 1), value=1.0)  # the last column is that of the constant
-    other_bags, other_weight = bags[:, ~same], weight[:, ~same]
-    neurons, logits = (_room(len(rows), width, pattern) for width in (d_mlp, tables.readout.shape[1]))
-    for some, of in _pieces(len(rows), length):
-        table = tables.rows[same_rows[of]]
+    widths = [d_mlp, tables.readout.shape[1]]
+    space = torch.from_numpy(room(len(rows) * sum(widths), pattern.numpy().dtype)).split([len(rows) * width for width in widths])
+    neurons, logits = (some.view(len(rows), -1) for some in space)
+    groups = _by_group(rows)
+    weight, bags, neurons_of, logits_of = (x.unflatten(0, groups) for x in (pattern.flatten(1), folding.bags(rows), neurons, logits))
+    same = (bags == bags[:, :1]).flatten(0, 1).all(0)
+    same_rows = bags[:, 0, same]
+    same_weight = F.pad(weight[..., same], (0, 1), value=1.0)  # the last column is that of the constant
+    other_bags, other_weight = bags[..., ~same], weight[..., ~same]
+    turns = same.all() or (len(bags) > 1 and torch.equal(other_bags, other_bags[:1].expand_as(other_bags)))
+    in_turn = tables.rows[other_bags[0]] if turns else None
+    for at in _pieces(*groups):
+        table = tables.rows[same_rows[at[0]]]
         table = torch.cat([table, tables.constant.expand(len(table), 1, -1)], dim=1)  # [group, row, width]
-        by = same_weight[some].unflatten(0, (len(table), -1))
-        if same.all():
-            sums = by @ table
+        by = same_weight[at]
+        if in_turn is not None:
+            sums = (other_weight[at].transpose(0, 1) @ in_turn[at[1]]).transpose(0, 1).baddbmm_(by, table)
         else:
-            others = F.embedding_bag(other_bags[some], tables.rows, per_sample_weights=other_weight[some], mode="sum")
-            sums = others.view(*by.shape[:2], -1).baddbmm_(by, table)
-        sums = sums.flatten(0, 1)
-        torch.clamp_min(sums[:, :d_mlp], 0, out=neurons[some])
-        torch.addmm(sums[:, d_mlp:], neurons[some], tables.readout, out=logits[some])
+            of, per = other_bags[at].flatten(0, 1), other_weight[at].flatten(0, 1)
+            sums = F.embedding_bag(of, tables.rows, per_sample_weights=per, mode="sum").unflatten(0, by.shape[:2]).baddbmm_(by, table)
+        on = torch.clamp_min(sums[..., :d_mlp], 0, out=neurons_of[at]).view(-1, d_mlp)
+        logits_of[at].copy_(sums[..., d_mlp:]).view(len(on), -1).addmm_(on, tables.readout)
     return {
         "logits": logits[:, : folding.n_classes],
         "blocks.0.attn.hook_pattern": pattern.transpose(1, 2),
@@ -77,17 +75,15 @@ def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..
     }
 
 
-def _length(rows: Int[Tensor, "n pos"]) -> int:
-    """How many examples, one after the other, begin alike; all, where that differs."""
+def _by_group(rows: Int[Tensor, "n pos"]) -> tuple[int, int]:
+    """How many groups of examples that begin alike follow each other, and how many are in each; one of all, where that differs."""
     lengths = rows[:, 0].unique_consecutive(return_counts=True)[1]
-    return int(lengths[0]) if (lengths == lengths[0]).all() else len(rows)
+    return (len(lengths), int(lengths[0])) if (lengths == lengths[0]).all() else (1, len(rows))
 
 
-def _pieces(n: int, length: int) -> Iterator[tuple[slice, slice]]:
-    """Examples to take at a time: several groups of one length, or some of one group; and which groups these are."""
-    groups = max(1, _TOGETHER // length)
-    for first in range(0, n // length, groups):
-        last = min(first + groups, n // length)
-        step = (last - first) * length if length <= _TOGETHER else _TOGETHER
-        for start in range(first * length, last * length, step):
-            yield slice(start, min(start + step, last * length)), slice(first, last)
+def _pieces(groups: int, length: int) -> Iterator[tuple[slice, slice]]:
+    """Examples to take at a time, as groups and places in them: several whole groups, or a part of one."""
+    together = max(1, _TOGETHER // length)
+    for first in range(0, groups, together):
+        for start in range(0, length, _TOGETHER):
+            yield slice(first, first + together), slice(start, start + _TOGETHER)
