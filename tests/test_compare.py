@@ -367,8 +367,9 @@ def test_the_page_needs_no_network_and_draws_without_an_error(runs, browser, tmp
     page.wait_for_selector("html[data-ready=yes]")
     assert page.locator(".plot .main-svg").count() >= 2
     assert page.locator("text=> 20").count() >= 4
-    page.locator("text=log steps").click()
-    assert page.evaluate("document.getElementById('plot1').layout.xaxis.type") == "log"
+    for kind in ("log", "linear", "log"):
+        page.locator("text=linear ⇄ log").click()
+        assert page.evaluate("document.getElementById('plot1').layout.xaxis.type") == kind
     assert problems == []
     page.close()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NotARun, UsageError
 from ..replay import Compared, Reached, RunsCompared, judged_by
 from ..runs import Run
+from .figures import COLOURS, PLAIN, TEST, TRAIN
 from .offline import Page, asset, embedded, offline_page
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import NDArray
 
-_COLOURS = ("#3b7dd8", "#e07b39", "#2a9d8f", "#d1495b", "#8e5bc7", "#b8860b", "#4b9cd3", "#c2528b")
-_GREY = "#8d99ae"
 _MOST_POINTS = 800
 """Points of a curve that are drawn, twice: of longer ones the lowest and the highest of each stretch."""
 
@@ -109,7 +108,7 @@ def _verdict(compared: RunsCompared) -> str:
     """How many runs there are, and how many of them learned their test examples."""
     count, learned = len(compared.runs), sum(each.test.state == "reached" for each in compared.runs)
     runs, were = (f"{count} runs, of which {learned}", "was" if learned == 1 else "were") if count > 1 else ("One run, which", "was")
-    return f"{runs} {were} {'not ' if count == 1 and not learned else ''}seen to learn the test examples to 99 %"
+    return f"{runs} {were} {'not ' if count == 1 and not learned else ''}seen to learn the test examples to 99\N{NO-BREAK SPACE}%"
 
 
 def shared(compared: RunsCompared) -> list[tuple[str, str]]:
@@ -184,8 +183,8 @@ def groups(compared: RunsCompared) -> list[list[str]]:
 
 def _palette(n: int) -> list[str]:
     """n colours that can be told apart, as far as that goes: beyond eight, hues in turn, dark and light."""
-    if n <= len(_COLOURS):
-        return list(_COLOURS[:n])
+    if n <= len(COLOURS):
+        return list(COLOURS[:n])
     found = []
     for i in range(n):
         red, green, blue = colorsys.hls_to_rgb(i / n, 0.38 if i % 2 else 0.58, 0.7)
@@ -220,9 +219,9 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
 
     figure = go.Figure()
     for words, style in (("train", {"dash": "dash"}), ("test", {"dash": "solid"})):
-        figure.add_scatter(x=[None], y=[None], name=words, mode="lines", line={"color": _GREY, "width": 2, **style})
+        figure.add_scatter(x=[None], y=[None], name=words, mode="lines", line={"color": PLAIN, "width": 2, **style})
     for words, symbol in (("test reaches 99 %", "circle"), ("ended before that", "triangle-right-open")):
-        figure.add_scatter(x=[None], y=[None], name=words, mode="markers", marker={"color": _GREY, "size": 9, "symbol": symbol})
+        figure.add_scatter(x=[None], y=[None], name=words, mode="markers", marker={"color": PLAIN, "size": 9, "symbol": symbol})
     for each, label, colour in zip(runs, _labels(runs), _palette(len(runs)), strict=True):
         history, first = each.run.history, True
         for part, dash in (("test", "solid"), ("train", "dash")):
@@ -259,13 +258,12 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
 
 
 def _switch(log_x: bool) -> dict[str, Any]:
-    """Two buttons: steps on a linear or on a log axis."""
-    kinds = ("linear", "log")
-    changes = [{"xaxis.type": kind, "xaxis.autorange": True} for kind in kinds]
-    buttons = [{"label": f"{kind} steps", "method": "relayout", "args": [change]} for kind, change in zip(kinds, changes, strict=True)]
+    """A button that puts the steps on a log axis and back on a linear one."""
+    to = [{"xaxis.type": kind, "xaxis.autorange": True} for kind in ("linear", "log")]
+    button = {"label": "steps: linear ⇄ log", "method": "relayout", "args": [to[not log_x]], "args2": [to[log_x]]}
     place = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "pad": {"b": 4, "t": 0}}
-    colours = {"bgcolor": "#e8ebef", "bordercolor": _GREY, "font": {"color": "#1b1f24", "size": 11}}
-    return {"type": "buttons", "direction": "right", "active": int(log_x), "buttons": buttons, "showactive": True, **place, **colours}
+    colours = {"bgcolor": "#e8ebef", "bordercolor": PLAIN, "font": {"color": "#1b1f24", "size": 11}}
+    return {"type": "buttons", "buttons": [button], "showactive": False, "active": -1, **place, **colours}
 
 
 def _milestones(runs: Sequence[Compared]) -> go.Figure:
@@ -277,14 +275,14 @@ def _milestones(runs: Sequence[Compared]) -> go.Figure:
     for name, each in zip(names, runs, strict=True):
         ends = [t.after if t.by is None else t.by for t in (each.train, each.test) if t.after is not None]
         if len(ends) == 2:
-            line = {"color": _GREY, "width": 1.5, "dash": "dot" if each.test.by is None else "solid"}
+            line = {"color": PLAIN, "width": 1.5, "dash": "dot" if each.test.by is None else "solid"}
             figure.add_scatter(x=ends, y=[name] * 2, mode="lines", line=line, showlegend=False, hoverinfo="skip")
     # Where both are censored they are at one step: the open arrow of the training examples lies around the filled one.
     kinds: list[tuple[str, list[Reached], str, str, int]] = [
         ("train", [each.train for each in runs], "circle-open", "triangle-right-open", 17),
         ("test", [each.test for each in runs], "circle", "triangle-right", 10),
     ]
-    for (part, times, symbol, arrow, size), colour in zip(kinds, _COLOURS, strict=False):
+    for (part, times, symbol, arrow, size), colour in zip(kinds, (TRAIN, TEST), strict=True):
         dated = list(zip(names, times, strict=True))
         learned = [(name, time) for name, time in dated if time.by is not None]
         censored = [(name, time) for name, time in dated if time.state == "censored"]

@@ -35,7 +35,8 @@ PHASE_COLOURS = {
     "after": "#e9c46a",
     "forgetting": "#d1495b",
 }
-_LINES = ("#d1495b", "#3b7dd8", "#2a9d8f", "#e07b39", "#8e5bc7", "#b8860b", "#4b9cd3", "#c2528b")
+COLOURS = (TRAIN, TEST, "#2a9d8f", KEY, "#8e5bc7", "#b8860b", "#7a4b2a", "#e58bb5")
+"""Lines of one figure that have to be told apart."""
 
 
 def _figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
@@ -159,7 +160,7 @@ def lives(a: Analysis, place: str) -> go.Figure:
     lived = [life.freq for life in a.lives.lives if life.place == place and life.fate != "never"]
     others = [k for k in lived if k not in a.lives.final_keys]
     for k in (*a.lives.final_keys, *others):
-        colour = PLAIN if k in others else _LINES[a.lives.final_keys.index(k) % len(_LINES)]
+        colour = PLAIN if k in others else COLOURS[(a.lives.final_keys.index(k) + 3) % len(COLOURS)]
         figure.add_scatter(
             x=share.step.values, y=share.sel(freq=k).values, name=f"k = {k}", mode="lines",
             line={"color": colour, "width": 2, "dash": "dot" if k in others else "solid"},
