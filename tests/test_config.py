@@ -435,7 +435,9 @@ nested = st.fixed_dictionaries(
 )
 dotted_keys = st.one_of(
     st.sampled_from([f"{section}.{key}" for section, keys in REAL.items() for key in keys]),
-    st.sampled_from([*REAL, "seed", "threads", "device", "a\nb.c", "seed.x", "model..d_model"]),
+    st.sampled_from(
+        [*REAL, "seed", "threads", "device", "a\nb.c", "seed.x", "model..d_model", "task.noise.seed", "task.noise.kind", "task.noise."]
+    ),
     st.tuples(st.sampled_from([*REAL, "seed"]), strange_names).map(".".join),
     strange_names,
 )

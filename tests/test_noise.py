@@ -183,6 +183,16 @@ def test_a_configuration_freezes_the_noise_and_goes_through_json_and_toml():
     assert "noise" not in gi.TrainConfig.make(config.model_dump(), **{"task.noise": None}).task
 
 
+def test_a_key_of_the_noise_can_be_changed_alone():
+    recipe = gi.TrainConfig.preset("quick", **{"task.noise": {"kind": "binomial", "n": 6}})
+    assert recipe.changed(**{"task.noise.seed": 3}).task["noise"] == recipe.task["noise"] | {"seed": 3}
+    assert gi.TrainConfig.preset("quick", **{"task.noise.kind": "uniform", "task.noise.share": 0.2}).task["noise"]["share"] == 0.2
+    with pytest.raises(ConfigError, match=r"task\.noise: needs a kind"):
+        gi.TrainConfig.preset("quick", **{"task.noise.seed": 3})
+    with pytest.raises(ConfigError, match=r"unknown key .task\.noise\.sead.; did you mean .seed."):
+        recipe.changed(**{"task.noise.sead": 3})
+
+
 def test_a_task_may_have_no_parameter_that_every_task_has():
     def noisy_operation(p: int = 5, noise: float = 0.1) -> Task:
         raise AssertionError

@@ -215,22 +215,25 @@ def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
     A whole section goes over the one that is there key by key, except that another task, or another kind of network, comes with its own
     parameters alone.
     """
-    result = {key: dict(item) if isinstance(item, Mapping) else item for key, item in values.items()}
+    result = _copied(values)
     for dotted, item in overrides.items():
-        head, _, rest = str(dotted).partition(".")
-        if not rest:
-            there = result.get(head)
-            if isinstance(item, Mapping):
-                own = {"name": there.get("name"), "kind": there.get("kind", "transformer")} if isinstance(there, dict) else {}
-                same = isinstance(there, dict) and all(item.get(key, value) == value for key, value in own.items())
-                item = {**(there or {}), **item} if same else dict(item)
-            result[head] = item
-            continue
-        inner = result.setdefault(head, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{dotted}: {head} is a single value here, not a section")
-        inner[rest] = item
+        inner, last = result, str(dotted)
+        while "." in last and (inner is result or last.startswith("noise.")):  # the one section inside another is task.noise
+            section, last = last.split(".", 1)
+            inner = inner.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{dotted}: {section} is a single value here, not a section")
+        there = inner.get(last)
+        if inner is result and isinstance(item, Mapping):
+            own = {"name": there.get("name"), "kind": there.get("kind", "transformer")} if isinstance(there, dict) else {}
+            same = isinstance(there, dict) and all(item.get(key, value) == value for key, value in own.items())
+            item = {**(there or {}), **item} if same else item
+        inner[last] = _copied(item) if isinstance(item, Mapping) else item
     return result
+
+
+def _copied(section: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {key: _copied(item) if isinstance(item, Mapping) else item for key, item in section.items()}
 
 
 def toml_value(text: str) -> Any:
