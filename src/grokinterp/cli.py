@@ -321,6 +321,10 @@ def _task_keys(overrides: Iterable[str] | None, what: str) -> dict[str, Any]:
     return keys
 
 
+_NAMED = 128
+"""Elements of a circle that are printed: of more the first ones and the last, and all of them with --json."""
+
+
 @app.command()
 def table(
     task: Annotated[str, typer.Argument(help="An operation; `grokinterp list tasks` shows all.", show_default=False)],
@@ -343,7 +347,8 @@ def table(
     for sentence in table_in_words(made):
         print(f"  {sentence}.")
     if (order := made.facts.isomorphism) is not None:
-        _print_table(["at the positions 0, 1, 2, ... of the circle", ""], [(place, " ".join(names)) for place, names in order.items()])
+        shown = [(place, names if len(names) <= _NAMED else [*names[: _NAMED - 1], "…", names[-1]]) for place, names in order.items()]
+        _print_table(["at the positions 0, 1, 2, ... of the circle", ""], [(place, " ".join(names)) for place, names in shown])
     if out is not None:
         print(f"Page: {out}")
 

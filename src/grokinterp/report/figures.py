@@ -25,6 +25,8 @@ from .analysis import Analysis
 
 TRAIN, TEST, KEY, PLAIN = "#3b7dd8", "#e07b39", "#d1495b", "#8d99ae"
 CORRUPTED, CLEAN = "#8a63d2", "#b08900"
+_MOST_NAMED = 512
+"""Elements up to which the answer of every pair of them is named: of 2,003 the names would take 30 MB of a page."""
 _DIVERGING = [[0, "#2b6cb0"], [0.5, "#f7f7f7"], [1, "#c53030"]]
 _SEQUENTIAL = "Viridis"
 PHASE_COLOURS = {
@@ -398,15 +400,20 @@ def table(task: Task, circle: Circle | None = None) -> go.Figure:
         numbers = torch.zeros(task.n_answers, dtype=torch.float64).index_put_((circle.c,), torch.arange(circle.m).double())
     else:
         numbers = answer_numbers(task.symbols)
-    z = torch.where(classes >= 0, numbers[classes], torch.nan).float().numpy()
+    whole = bool((classes >= 0).all()) and torch.equal(numbers, numbers.short().double())  # two bytes for each, where that holds all
+    z = numbers[classes].short() if whole else torch.where(classes >= 0, numbers[classes], torch.nan).float()
     where = " (order of the group)" if circle else ""
     figure = _figure(f"b{where}", f"a{where}", 330)
-    names = task.answer_names
     figure.add_heatmap(
-        z=z, colorscale="Phase" if circle else _SEQUENTIAL, customdata=[[names[c] if c >= 0 else "none" for c in row] for row in classes],
+        z=z.numpy(), colorscale="Phase" if circle else _SEQUENTIAL, hovertemplate="a %{y}, b %{x}: %{z}<extra></extra>",
         colorbar={"title": {"text": "position of the answer" if circle else "answer", "side": "right"}, "thickness": 10, "len": 1},
-        hovertemplate="a %{y}, b %{x}: %{customdata}<extra></extra>",
     )  # fmt: skip
+    names = task.answer_names
+    if (circle or not whole or numbers.tolist() != list(task.symbols.answers)) and len(classes) <= _MOST_NAMED:
+        said = [[names[c] if c >= 0 else "none" for c in row] for row in classes.tolist()]
+        figure.update_traces(customdata=said, hovertemplate="a %{y}, b %{x}: %{customdata}<extra></extra>")
+    elif circle:
+        figure.update_traces(hovertemplate="a %{y}, b %{x}: position %{z}<extra></extra>")
     if not circle and numbers.tolist() != list(task.symbols.answers):
         shown = range(0, len(names), max(1, -(-len(names) // 10)))
         figure.update_traces(colorbar={"tickvals": list(shown), "ticktext": [names[c] for c in shown]})

@@ -30,16 +30,14 @@ _LINE = re.compile(rb'(\{.*),"crc":"([0-9a-f]{8})"\}', re.DOTALL)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns a failing write into one line that says which file, why, and that what was committed is safe."""
+def writing(path: Path, safe: str = "everything committed before is safe") -> Iterator[None]:
+    """Turns a failing write into one line that says which file, why, and what is safe: of a run, all that was committed."""
     try:
         yield
     except OSError as error:
         reason = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "the disk is read-only"}
         why = reason.get(error.errno or 0, error.strerror or str(error))
-        raise WriteFailed(
-            f"cannot write {path}: {why}; everything committed before is safe: mend that and run the same command again"
-        ) from None
+        raise WriteFailed(f"cannot write {path}: {why}; {safe}: mend that and run the same command again") from None
 
 
 @contextmanager
@@ -61,7 +59,7 @@ def replace(path: Path, data: bytes, make_folder: bool = False) -> None:
     With `make_folder` it need not be a file of a locked run: its folder is made, and several processes may write it at once.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}" if make_folder else path.name + TEMPORARY)
-    with writing(path):
+    with writing(path, "nothing was changed there") if make_folder else writing(path):
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
