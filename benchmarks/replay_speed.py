@@ -205,9 +205,11 @@ def in_a_process(side: str, arguments: list[str], facts: str) -> tuple[float, di
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest difference as a share of the larger value, over all numbers."""
+    """The largest difference as a share of the larger value, over all numbers; NaN where one of them is none."""
+    if one.shape != other.shape:
+        sys.exit(f"values of the shapes {one.shape} and {other.shape} cannot be compared")
     size = np.maximum(abs(one), abs(other))
-    return float(np.max(np.divide(abs(one - other), size, out=np.zeros_like(size), where=size > 0)))
+    return float(np.max(np.divide(abs(one - other), size, out=np.zeros_like(size), where=size != 0)))
 
 
 def main() -> None:
@@ -240,7 +242,7 @@ def main() -> None:
         (there, expected), (here, found) = done["theirs"], done["ours"]
         ratios.append(there / here)
         for name in found:
-            differences[name] = max(differences.get(name, 0.0), apart(found[name], expected[name]))
+            differences[name] = float(np.maximum(differences.get(name, 0.0), apart(found[name], expected[name])))  # NaN stays
         each = f"{1e3 * there / snapshots:.0f} ms a snapshot there, {1e3 * here / snapshots:.0f} ms here"
         print(f"pair {pair + 1}: {each}: {ratios[-1]:.2f} times", flush=True)
     print(f"{snapshots} snapshots, {a.threads} thread(s), theirs in {'float32' if a.float32 else 'float64'}")

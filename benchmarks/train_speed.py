@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -142,7 +143,8 @@ def main() -> None:
         ratios.append(there["seconds"] / here["seconds"])
         # Of minibatches, theirs has the loss before an update and ours that of all training examples: only the test losses are the same.
         both = zip(there["losses"], here["losses"], strict=True)
-        apart = max(abs(x - y) for one, other in both for x, y in list(zip(one, other, strict=True))[a.batch_size is not None :])
+        differences = [abs(x - y) for one, other in both for x, y in list(zip(one, other, strict=True))[a.batch_size is not None :]]
+        apart = math.nan if any(map(math.isnan, differences)) else max(apart, *differences)  # a NaN stays: no number is larger
         print(f"pair {pair + 1}: {1e3 * there['seconds']:.1f} ms a step there, {1e3 * here['seconds']:.1f} ms here: {ratios[-1]:.2f} times")
     batch = "full batch" if a.batch_size is None else f"batches of {a.batch_size}"
     print(f"p = {a.p}, {a.layers} layer(s), {a.threads} thread(s), {batch}, test loss at every step")

@@ -180,6 +180,14 @@ def test_whether_a_start_helped(started, scratch, verdict, steps):
     assert found.sentence.startswith(verdict)
 
 
+def test_a_run_that_was_stopped_may_still_learn():
+    """So nothing is told of it, unless that from scratch was faster already."""
+    stopped = learning(None, 1000)
+    assert transfer(stopped, learning(None, 2000), ended=False).verdict == "not known"
+    assert transfer(stopped, learning(500, 1000), ended=False).verdict == "no faster"
+    assert transfer(stopped, learning(1500, 2000), ended=False).verdict == "not known"
+
+
 def test_a_difference_within_one_evaluation_is_none():
     """500 of every 100 steps, and 440 of every 10: after 400 and by 500, it may have been either."""
     found = transfer(learning(440, 1000, every=10), learning(500, 1000, every=100))
@@ -372,6 +380,19 @@ def test_the_page_needs_no_network_and_draws_without_an_error(runs, browser, tmp
         assert page.evaluate("document.getElementById('plot1').layout.xaxis.type") == kind
     assert problems == []
     page.close()
+
+
+def test_a_copy_of_a_run_is_not_another_seed(runs, tmp_path):
+    shutil.copytree(runs / "seeds" / "seed_2", tmp_path / "copy")
+    groups = gi.compare([runs / "seeds", tmp_path / "copy"]).compared.groups
+    assert [group.names for group in groups] == [group.names for group in gi.compare(runs / "seeds").compared.groups]
+
+
+def test_a_run_that_has_lost_its_record_is_not_passed_over(runs, tmp_path):
+    shutil.copytree(runs / "seeds", tmp_path / "seeds")
+    (tmp_path / "seeds" / "seed_2" / "run.json").unlink()
+    with pytest.raises(NotARun, match=r"seed_2 holds no run: it has no run\.json"):
+        gi.compare(tmp_path / "seeds")
 
 
 def test_a_notebook_shows_the_page(runs):

@@ -187,6 +187,9 @@ def test_a_key_of_the_noise_can_be_changed_alone():
     recipe = gi.TrainConfig.preset("quick", **{"task.noise": {"kind": "binomial", "n": 6}})
     assert recipe.changed(**{"task.noise.seed": 3}).task["noise"] == recipe.task["noise"] | {"seed": 3}
     assert gi.TrainConfig.preset("quick", **{"task.noise.kind": "uniform", "task.noise.share": 0.2}).task["noise"]["share"] == 0.2
+    assert recipe.changed(task={"noise": {"seed": 3}}).task["noise"] == recipe.task["noise"] | {"seed": 3}
+    uniform = recipe.changed(**{"task.noise.kind": "uniform"}).task["noise"]
+    assert uniform == Uniform(test="noisy").model_dump()  # n and p are binomial's; which labels are noisy stays as it was
     with pytest.raises(ConfigError, match=r"task\.noise: needs a kind"):
         gi.TrainConfig.preset("quick", **{"task.noise.seed": 3})
     with pytest.raises(ConfigError, match=r"unknown key .task\.noise\.sead.; did you mean .seed."):

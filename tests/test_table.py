@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -319,6 +320,20 @@ def test_operands_and_answers_may_be_any_values_and_none_is_no_answer():
 
 def test_names_that_look_alike_are_told_apart():
     assert gi.Task.of_function(lambda a, b: a, operands=[1, "1"]).operand_names == ("1", "'1'")
+
+
+def test_numbers_of_torch_and_numpy_are_numbers():
+    for known in ({"operands": torch.arange(5)}, {"operands": np.arange(5)}, {"p": np.int64(5)}):
+        task = gi.Task.of_function(lambda a, b: (a + b) % 5, **known)
+        assert task.operand_names == tuple("01234")
+        assert task.facts.group
+    with pytest.raises(ConfigError, match="3 of which 2 differ"):
+        gi.Task.of_function(lambda a, b: a + b, operands=torch.tensor([0, 0, 1]))
+
+
+def test_a_number_that_python_does_not_write_out_is_refused():
+    with pytest.raises(ConfigError, match="16,610 bits at a = 0, b = 1"):
+        gi.Task.of_function(lambda a, b: 10**5000 * (a + b), p=5)
 
 
 def test_whatever_can_be_called_is_a_function():

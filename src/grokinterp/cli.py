@@ -152,7 +152,19 @@ def train(
         best = {name: measured(f"noise.bayes_{name}", run.view(-1)).sel(part="test") for name in ("accuracy", "loss")}
         loss = f", cross-entropy {float(best['loss']):.4f} nats" if run.config.training.loss != "mse" else ""
         print(f"  Bayes, test labels: accuracy {float(best['accuracy']):.4f}{loss}")
+    _say_if_plain(chosen)
     print(f"  {len(run.steps)} snapshots in {out}\nNext: grokinterp analyze {out}")
+
+
+def _say_if_plain(config: Any) -> None:
+    """That a transformer was trained in the slower of the two ways, and which would be trained in the other."""
+    from .models import ModelConfig
+    from .training import folds
+
+    if isinstance(config.model, ModelConfig) and not folds(config):
+        print(
+            "  by the plain forward, which is slower: only one layer of ReLU neurons without normalisation folds into tables"
+        )
 
 
 def _without_gradient(evaluation: Mapping[str, int | float]) -> dict[str, int | float]:
@@ -230,6 +242,7 @@ def _train_seeds(
         ]
         _print_table(["seed", "step", "train accuracy", "test accuracy", "ended"], table)
         print(f"{len(rows) - len(failures)} of {len(rows)} runs finished in {out}, {seconds:.1f} s")
+        _say_if_plain(chosen)
     for name, failure in failures.items():
         print(f"grokinterp: {name}: {failure}", file=sys.stderr)
     if failures:

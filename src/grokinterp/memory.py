@@ -9,13 +9,15 @@ import weakref
 from contextlib import suppress
 
 import numpy as np
-from numpy.typing import DTypeLike
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 # mallopt's names for its parameters, from glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 
-_KEPT = 2**27
-"""Bytes of the largest room that is kept for the next one."""
+_SMALLEST_KEPT, _LARGEST_KEPT = 2**25, 2**27
+"""Bytes between which a room is kept for the next one: what is smaller glibc keeps."""
 _left = threading.local()
 
 
@@ -45,24 +47,28 @@ def give_back_memory() -> None:
 
     Between large results that come and go glibc keeps what lies among small ones that stay: over 37 snapshots it came to 1 GB.
     """
+    _left.__dict__.clear()
     with suppress(OSError, AttributeError):  # macOS and musl have none, and do not need it
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def room(numbers: int, dtype: DTypeLike) -> np.ndarray:
-    """An array of so many numbers, with anything in it: where that is large enough, in the memory of one that this thread no longer uses.
+def room(rows: int, width: int, dtype: torch.dtype) -> Float[Tensor, "rows width"]:
+    """A tensor with anything in it: where it is large, in the memory of one of that size that this thread has let go.
 
     glibc fetches what is larger than 32 MB from the system each time, whatever it is told (`keep_memory`), and the system fills it with
     zeros: for the neurons of 12,769 examples 5 of 70 ms. From numpy, which asks for large pages: small ones would take longer to get than
-    to fill.
+    to fill. One such tensor is kept for each thread, until `give_back_memory`.
     """
-    kept: dict[tuple[int, np.dtype], np.ndarray] = _left.__dict__.setdefault("kept", {})
-    key = (numbers, np.dtype(dtype))
-    whole = kept.pop(key, None)
-    if whole is None:
-        kept.clear()
-        whole = np.empty(numbers, dtype)
-    lent = whole.view()
-    if whole.nbytes <= _KEPT:
-        weakref.finalize(lent, kept.__setitem__, key, whole).atexit = False
-    return lent
+    kept: list[np.ndarray] = _left.__dict__.setdefault("kept", [])
+    shape, numbers = (rows, width), torch.empty(0, dtype=dtype).numpy().dtype
+    whole = kept.pop() if kept else None
+    if whole is None or whole.shape != shape or whole.dtype != numbers:
+        whole = np.empty(shape, numbers)
+    lent = whole.view()  # lives as long as the storage of the tensor, and never leaves it: numpy's views of it would not count
+    if _SMALLEST_KEPT < whole.nbytes <= _LARGEST_KEPT:
+        weakref.finalize(lent, _keep, kept, whole).atexit = False
+    return torch.from_numpy(lent)
+
+
+def _keep(kept: list[np.ndarray], whole: np.ndarray) -> None:
+    kept[:] = [whole]

@@ -46,9 +46,8 @@ def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..
     what is at one place in all of them, as where a second operand takes all values in turn; the rest is summed row by row."""
     tables, rows, d_mlp = Folded(folding, weights).tables, folding.rows, folding.config.d_mlp
     pattern = folding.pattern(tables, rows)
-    widths = [d_mlp, tables.readout.shape[1]]
-    space = torch.from_numpy(room(len(rows) * sum(widths), pattern.numpy().dtype)).split([len(rows) * width for width in widths])
-    neurons, logits = (some.view(len(rows), -1) for some in space)
+    # Apart, so that who holds the logits alone does not hold the neurons.
+    neurons, logits = (room(len(rows), width, pattern.dtype) for width in (d_mlp, tables.readout.shape[1]))
     groups = _by_group(rows)
     weight, bags, neurons_of, logits_of = (x.unflatten(0, groups) for x in (pattern.flatten(1), folding.bags(rows), neurons, logits))
     same = (bags == bags[:, :1]).flatten(0, 1).all(0)

@@ -6,8 +6,8 @@ Each position holds a token, and what it adds, through one head, to what comes a
 
 weighted by the attention, which is a softmax of scores that depend on (position, token, head) alone too, because the last token is the
 same in every example. The tables are folded from the weights once; what is left for each example is a sum of rows, the nonlinearity and one
-product with W_L = W_out W_U. It is exact: nothing is approximated, only associativity is used. The way back, from the gradient of the
-tables to that of the weights, is written out: autograd takes several times longer over networks this small.
+product with W_L = W_out W_U. For finite weights it is exact: nothing is approximated, only associativity is used. The way back, from the
+gradient of the tables to that of the weights, is written out: autograd takes several times longer over networks this small.
 """
 
 from __future__ import annotations

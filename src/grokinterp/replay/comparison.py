@@ -117,7 +117,7 @@ class RunsCompared:
             if run.config.start is not None:
                 scratch = [j for j, other in enumerate(runs) if alike[j] == key and other.config.start is None and not other.imported]
                 longest = max(scratch, key=lambda j: histories[j]["step"].max(), default=None)
-                verdict = None if longest is None else transfer(history, histories[longest])
+                verdict = None if longest is None else transfer(history, histories[longest], run.finished is not None)
                 verdict = verdict or Transfer("not known", "not known: the same run from scratch is not among these")
             train, test = reached(history, "train"), reached(history, "test")
             watched = history["train_loss"].count() >= _FEWEST
@@ -127,19 +127,20 @@ class RunsCompared:
         self.groups = self._groups()
 
     def _groups(self) -> list[Group]:
-        found: dict[tuple[str, str], list[Compared]] = {}
+        found: dict[tuple[str, str], dict[str, Compared]] = {}
         for each in self.runs:
             if not each.run.imported:
                 start = each.run.config.start
                 origin = "" if start is None else f"{start.task} {'last' if start.last else start.step}"
-                found.setdefault((_key(each.settings, _WATCHING + _SEEDS), origin), []).append(each)
+                group = found.setdefault((_key(each.settings, _WATCHING + _SEEDS), origin), {})
+                group.setdefault(_key(each.settings, _WATCHING), each)  # a copy of a run is not another seed
         return [
             Group(
                 tuple(each.name for each in group),
                 *(sum(time.state == "reached" for time in times) for times in _times(group)),
                 *(median_steps(times) for times in _times(group)),
             )
-            for group in found.values()
+            for group in (list(each.values()) for each in found.values())
             if len(group) > 1
         ]
 

@@ -155,8 +155,8 @@ class Transfer:
     """Whether a start from a snapshot helped, compared with the same run from scratch.
 
     Attributes:
-        verdict: "never": it was not seen to learn the test examples; "no faster"; "faster"; "not known": one of the two runs was not
-            followed long enough, or at all.
+        verdict: "never": it ended without having learned the test examples; "no faster"; "faster"; "not known": one of the two runs was
+            not followed long enough, or at all.
         steps: by how many steps it was faster; at least so many, where that from scratch was not seen to get there.
         low, high: the least and the most that the intervals allow; `high` is None where it has no bound.
         sentence: the same in words.
@@ -173,20 +173,27 @@ class Transfer:
         return asdict(self)
 
 
-def transfer(started: pd.DataFrame, scratch: pd.DataFrame) -> Transfer:
+def transfer(started: pd.DataFrame, scratch: pd.DataFrame, ended: bool = True) -> Transfer:
     """Whether a run that started from a snapshot learned the test examples in fewer steps than the same run from scratch.
 
     Args:
         started, scratch: their evaluations, as `run.history` gives them.
+        ended: whether the run that started from a snapshot has made all its steps; one that was stopped may still learn.
     """
     mine, other = (reached(history, "test") for history in (started, scratch))
     if mine.after is None or other.after is None:
         return Transfer("not known", "not known: one of the two was never evaluated")
     if mine.by is None:
         if other.by is None:
+            if not ended:
+                return Transfer(
+                    "not known", f"not known: it stopped at step {mine.after:,}, and from scratch it had not by {other.after:,}"
+                )
             return Transfer("never", f"never, up to step {mine.after:,}; nor had it from scratch by step {other.after:,}")
         if mine.after < other.by:
             return Transfer("not known", f"not known: it was followed up to step {mine.after:,}, and from scratch it took {other.by:,}")
+        if not ended:
+            return Transfer("no faster", f"no faster: it stopped at step {mine.after:,} without; from scratch it took {other.by:,}")
         return Transfer("never", f"never, up to step {mine.after:,}; from scratch it took {other.by:,}")
     if other.by is None:
         if mine.by > other.after:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NotARun, UsageError
+from ..errors import GrokinterpError, NotARun, UsageError
 from ..replay import Compared, Reached, RunsCompared, judged_by
 from ..runs import Run
 from .figures import COLOURS, PLAIN, TEST, TRAIN
@@ -84,13 +84,18 @@ def _opened(given: Sequence[Run | str | Path]) -> Iterator[Run]:
         for run in [one] if isinstance(one, Run) else map(Run, _directories(Path(one))):
             if (place := run.path.resolve()) not in seen:
                 seen.add(place)
+                try:
+                    _ = run.task
+                except GrokinterpError as error:
+                    raise type(error)(f"{run.path}: {error}") from None
                 yield run
 
 
 def _directories(path: Path) -> list[Path]:
     if (path / "run.json").exists() or not path.is_dir():
         return [path]
-    inside = [record.parent for depth in ("*", "*/*") for record in path.glob(f"{depth}/run.json")]
+    # By either file, so that a run that has lost one of them is not passed over.
+    inside = {found.parent for depth in ("*", "*/*") for file in ("run.json", "manifest.jsonl") for found in path.glob(f"{depth}/{file}")}
     if not inside:
         raise NotARun(f"{path} holds no run, nor directories that do; give what `grokinterp train --out` made")
 

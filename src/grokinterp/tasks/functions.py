@@ -15,6 +15,9 @@ from .encoding import Symbols
 _MOST = 4000
 """Operands of a function: 16 million calls of Python take some ten seconds."""
 
+_MOST_BITS = 4096
+"""Python writes out no number of many thousands of digits."""
+
 
 class Tabulated(NamedTuple):
     """The answer class of every pair, -1 where there is none; and what operands and answers are."""
@@ -43,11 +46,12 @@ def tabulated(function: Callable[[Any, Any], Any], p: int | None, operands: Coll
 def _operands(p: int | None, operands: Collection[Any] | None) -> tuple[Hashable, ...]:
     if (p is None) == (operands is None):
         raise ConfigError("a function needs its operands: give p, for 0 .. p-1, or operands, one of the two")
+    p = _plain(p)
     if operands is None and (not isinstance(p, int) or p < 2):
         raise ConfigError(f"p: needs a whole number from 2, got {p!r}")
     if isinstance(operands, Set):
         raise ConfigError("operands: a set has no order that stays: give a list, or sorted(...) of it")
-    known = range(p or 0) if operands is None else tuple(operands)
+    known = range(p or 0) if operands is None else tuple(map(_plain, operands))
     if len(known) > _MOST:
         raise ConfigError(
             f"a function of {len(known):,} operands would be called {len(known) ** 2:,} times: give at most {_MOST:,}, "
@@ -71,8 +75,7 @@ def _answer(function: Callable[[Any, Any], Any], a: Hashable, b: Hashable) -> Ha
         raise ConfigError(
             f"the function failed at a = {a!r}, b = {b!r}: {type(error).__name__}: {words}; return None where it is undefined"
         ) from error
-    if getattr(answer, "shape", None) == () and hasattr(answer, "item"):  # a number of numpy's or torch's
-        answer = answer.item()
+    answer = _plain(answer)
     try:
         hash(answer)
     except TypeError as error:
@@ -81,7 +84,16 @@ def _answer(function: Callable[[Any, Any], Any], a: Hashable, b: Hashable) -> Ha
         ) from None
     if isinstance(answer, torch.Tensor) or answer != answer:
         raise ConfigError(f"the function gave {answer!r} at a = {a!r}, b = {b!r}: return None where it is undefined")
+    if isinstance(answer, int) and answer.bit_length() > _MOST_BITS:
+        raise ConfigError(
+            f"the function gave a number of {answer.bit_length():,} bits at a = {a!r}, b = {b!r}: at most {_MOST_BITS:,} can be named"
+        )
     return answer
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's or torch's as one of Python's: theirs are compared and hashed in ways of their own."""
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
 def _ordered(answers: list[Any], operands: tuple[Hashable, ...]) -> tuple[Hashable, ...]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float64, Int
@@ -105,6 +105,12 @@ def of_its_kind(value: object) -> object:
     if value["kind"] not in _KINDS:
         raise ConfigError(f"task.noise.kind: unknown kind of noise {value['kind']!r}{nearest(value['kind'], _KINDS)}")
     return checked(_KINDS[value["kind"]], value, at="task.noise")
+
+
+def for_kind(noise: Mapping[str, Any], kind: object) -> dict[str, Any]:
+    """What noise of another kind keeps of a section of a configuration: the keys that both kinds have."""
+    known = _KINDS[kind].model_fields if isinstance(kind, str) and kind in _KINDS else noise
+    return {key: item for key, item in noise.items() if key in known}
 
 
 def ring(task: Task) -> Int[Tensor, "m"]:

@@ -5,7 +5,7 @@ from .config import StartConfig, TrainConfig, TrainingConfig, differences
 from .loss import LOSSES, cross_entropy, squared_error
 from .presets import PRESETS
 from .schedule import METRICS, Condition, SnapshotConfig
-from .trainer import Snapshot, State, Trainer, resolve_device
+from .trainer import Snapshot, State, Trainer, folds, resolve_device
 
 __all__ = [
     "LOSSES",
@@ -22,6 +22,7 @@ __all__ = [
     "TrainingConfig",
     "cross_entropy",
     "differences",
+    "folds",
     "kind",
     "resolve_device",
     "squared_error",

@@ -13,6 +13,7 @@ from ..frozen import Frozen, checked
 from ..models import MLPConfig, ModelConfig, NetworkConfig, for_kind, network_config
 from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
 from ..tasks.encoding import Seed
+from ..tasks.noise import for_kind as noise_for_kind
 from .monitor import known, refuse_unknown
 from .presets import PRESETS
 from .schedule import METRICS, NOISE_METRICS, Condition, ConditionText, SnapshotConfig
@@ -199,11 +200,13 @@ class TrainConfig(Frozen):
 
 
 def _for_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without those parameters of task and network that the task and the kind of network among the overrides do not have."""
+    """The values without those parameters of task, noise and network that the task and the kinds among the overrides do not have."""
     result = dict(values)
     if (other := overrides.get("task.name")) is not None:
         known = task_parameters(str(other)).model_fields
         result["task"] = {key: item for key, item in values["task"].items() if key in known}
+    if "task.noise.kind" in overrides and isinstance(noise := result["task"].get("noise"), Mapping):
+        result["task"] = {**result["task"], "noise": noise_for_kind(noise, overrides["task.noise.kind"])}
     if (kind := overrides.get("model.kind")) is not None and kind != values["model"].get("kind", "transformer"):
         result["model"] = for_kind(values["model"], kind)
     return result
@@ -223,17 +226,22 @@ def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
             inner = inner.setdefault(section, {})
             if not isinstance(inner, dict):
                 raise ConfigError(f"{dotted}: {section} is a single value here, not a section")
-        there = inner.get(last)
-        if inner is result and isinstance(item, Mapping):
-            own = {"name": there.get("name"), "kind": there.get("kind", "transformer")} if isinstance(there, dict) else {}
-            same = isinstance(there, dict) and all(item.get(key, value) == value for key, value in own.items())
-            item = {**(there or {}), **item} if same else item
-        inner[last] = _copied(item) if isinstance(item, Mapping) else item
+        inner[last] = _over(inner.get(last), item)
     return result
 
 
 def _copied(section: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {key: _copied(item) if isinstance(item, Mapping) else item for key, item in section.items()}
+    return {key: _over(None, item) for key, item in section.items()}
+
+
+def _over(there: Any, item: Any) -> Any:
+    """An item in the place of what is there; of a section what it does not name stays, unless it is another task or another kind."""
+    if not isinstance(item, Mapping):
+        return item
+    own = {"name": there.get("name"), "kind": there.get("kind", "transformer")} if isinstance(there, dict) else {}
+    if not own or any(item.get(key, value) != value for key, value in own.items()):
+        return _copied(item)
+    return {**there, **{key: _over(there.get(key), value) for key, value in item.items()}}
 
 
 def toml_value(text: str) -> Any:

@@ -272,6 +272,12 @@ def _mean(values: Tensor) -> float:
     return float(values.double().mean())
 
 
+def folds(config: TrainConfig) -> bool:
+    """Whether a run is trained through tables here, as `Trainer.folded` says of one that has begun."""
+    model = config.model
+    return isinstance(model, ModelConfig) and FoldedExamples.takes(model, config.make_task(), resolve_device(config.device))
+
+
 def resolve_device(name: str) -> torch.device:
     """The torch device of that name; `auto` is CUDA where there is one, else the CPU.
 
