@@ -162,9 +162,7 @@ def _say_if_plain(config: Any) -> None:
     from .training import folds
 
     if isinstance(config.model, ModelConfig) and not folds(config):
-        print(
-            "  by the plain forward, which is slower: only one layer of ReLU neurons without normalisation folds into tables"
-        )
+        print("  by the plain forward, which is slower: only one layer of ReLU neurons without normalisation folds into tables")
 
 
 def _without_gradient(evaluation: Mapping[str, int | float]) -> dict[str, int | float]:

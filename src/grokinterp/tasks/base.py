@@ -19,7 +19,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, SupportsIndex, get_type_hints
 
 import torch
 from jaxtyping import Int
@@ -89,7 +89,7 @@ class Task:
     def of_function(
         cls,
         function: Callable[[Any, Any], Any],
-        p: int | None = None,
+        p: SupportsIndex | None = None,
         *,
         operands: Collection[Any] | None = None,
         name: str | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from jaxtyping import Int
@@ -26,7 +26,7 @@ class Tabulated(NamedTuple):
     symbols: Symbols
 
 
-def tabulated(function: Callable[[Any, Any], Any], p: int | None, operands: Collection[Any] | None) -> Tabulated:
+def tabulated(function: Callable[[Any, Any], Any], p: SupportsIndex | None, operands: Collection[Any] | None) -> Tabulated:
     """The table of a function; `Task.of_function` says how.
 
     Raises:
@@ -43,15 +43,15 @@ def tabulated(function: Callable[[Any, Any], Any], p: int | None, operands: Coll
     return Tabulated(table, Symbols(known, classes))
 
 
-def _operands(p: int | None, operands: Collection[Any] | None) -> tuple[Hashable, ...]:
+def _operands(p: SupportsIndex | None, operands: Collection[Any] | None) -> tuple[Hashable, ...]:
     if (p is None) == (operands is None):
         raise ConfigError("a function needs its operands: give p, for 0 .. p-1, or operands, one of the two")
-    p = _plain(p)
-    if operands is None and (not isinstance(p, int) or p < 2):
+    number = _plain(p)
+    if operands is None and (not isinstance(number, int) or number < 2):
         raise ConfigError(f"p: needs a whole number from 2, got {p!r}")
     if isinstance(operands, Set):
         raise ConfigError("operands: a set has no order that stays: give a list, or sorted(...) of it")
-    known = range(p or 0) if operands is None else tuple(map(_plain, operands))
+    known = range(number) if operands is None else tuple(map(_plain, operands))
     if len(known) > _MOST:
         raise ConfigError(
             f"a function of {len(known):,} operands would be called {len(known) ** 2:,} times: give at most {_MOST:,}, "
