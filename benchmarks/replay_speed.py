@@ -166,7 +166,7 @@ def theirs(a: argparse.Namespace) -> tuple[float, dict[str, np.ndarray]]:
                 for y in [0, 2 * (freq + 1) - 1, 2 * (freq + 1)]:
                     neuron_freq_norm[freq] += fourier_neuron_acts[:, x, y] ** 2
         neuron_freq_norm = neuron_freq_norm / fourier_neuron_acts.pow(2).sum(dim=[-1, -2])[None, :]
-        found["neuron_explained"].append(neuron_freq_norm.max(dim=0).values.tolist())
+        found["neuron_explained"].append(neuron_freq_norm.max(dim=0).values.nan_to_num(0).tolist())  # 0 / 0 where a neuron is dead
 
         centred = logits - logits.mean(dim=-1, keepdim=True)
         size = centred.norm()

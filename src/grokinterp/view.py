@@ -31,6 +31,9 @@ _CHUNK = 4096
 _TOGETHER = 1024
 """Examples of which the losses are computed at a time, in the processor's cache."""
 
+_LARGEST = 600.0
+"""exp of it is far inside the range of float64, and so is a sum of thousands of these."""
+
 
 class lazy(cached_property[T]):
     """functools.cached_property without the lock that it has before Python 3.12, one for all objects: no two Views could be run at once."""
@@ -390,9 +393,12 @@ class View:
         targets = self._classes(against, rows)
         losses = []
         for some, target in zip(logits.split(_TOGETHER), targets.split(_TOGETHER), strict=True):
-            # As logsumexp over the wrong classes: in float64 too, log_softmax bottoms out (at 2.2e-16).
+            # log(1 + Σ exp) over the wrong classes: in float64 too, log_softmax bottoms out (at 2.2e-16).
             wrong = (some - some.gather(1, target[:, None])).scatter_(1, target[:, None], -torch.inf)
-            losses.append(torch.nn.functional.softplus(wrong.logsumexp(1), threshold=50))
+            if float(wrong.max()) < _LARGEST:
+                losses.append(wrong.exp_().sum(1).log1p_())
+            else:
+                losses.append(torch.nn.functional.softplus(wrong.logsumexp(1), threshold=50))
         return torch.cat(losses)
 
     def correct(

@@ -51,14 +51,15 @@ def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..
     groups = _by_group(rows)
     weight, bags, neurons_of, logits_of = (x.unflatten(0, groups) for x in (pattern.flatten(1), folding.bags(rows), neurons, logits))
     same = (bags == bags[:, :1]).flatten(0, 1).all(0)
-    same_rows = bags[:, 0, same]
-    same_weight = F.pad(weight[..., same], (0, 1), value=1.0)  # the last column is that of the constant
+    # What every example has comes last, as one more row with the weight 1.
+    table_rows = torch.cat([tables.rows, tables.constant[None]])
+    same_rows = F.pad(bags[:, 0, same], (0, 1), value=len(tables.rows))
+    same_weight = F.pad(weight[..., same], (0, 1), value=1.0)
     other_bags, other_weight = bags[..., ~same], weight[..., ~same]
     turns = same.all() or (len(bags) > 1 and torch.equal(other_bags, other_bags[:1].expand_as(other_bags)))
     in_turn = tables.rows[other_bags[0]] if turns else None
     for at in _pieces(*groups):
-        table = tables.rows[same_rows[at[0]]]
-        table = torch.cat([table, tables.constant.expand(len(table), 1, -1)], dim=1)  # [group, row, width]
+        table = F.embedding(same_rows[at[0]], table_rows)  # [group, row, width]
         by = same_weight[at]
         if in_turn is not None:
             sums = (other_weight[at].transpose(0, 1) @ in_turn[at[1]]).transpose(0, 1).baddbmm_(by, table)

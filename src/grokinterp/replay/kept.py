@@ -1,7 +1,7 @@
 """What was measured of a snapshot, kept in the run directory so that it is computed once.
 
 `replay/step_00000100.safetensors` is one sealed file per snapshot, written whole or not at all. An entry counts while the snapshot's hash,
-the code of the measures and torch are those that it was computed with; a file that is damaged is made again.
+the code of the measures and torch are those that it was computed with; a file that is damaged, as by a power cut, is made again.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Measured:
         entries = {name: {"dims": e.dims, "coords": e.coords, "reason": e.reason} for name, e in self._entries.items()}
         account = json.dumps({"seal": UNSEALED, **self._made_from, "entries": entries}, allow_nan=False)
         tensors = {name: e.values.contiguous() for name, e in self._entries.items() if e.values is not None}
-        replace(self._path, sealed(safetensors.torch.save(tensors, {"grokinterp": account})), make_folder=True)
+        replace(self._path, sealed(safetensors.torch.save(tensors, {"grokinterp": account})), make_folder=True, durable=False)
         self._changed = False
 
 

@@ -53,10 +53,11 @@ def reading(path: Path) -> Iterator[None]:
         raise GrokinterpError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def replace(path: Path, data: bytes, make_folder: bool = False) -> None:
+def replace(path: Path, data: bytes, make_folder: bool = False, durable: bool = True) -> None:
     """Writes a file so that it is either the old or the new one, whole, whatever happens: temporary file, fsync, rename, fsync.
 
-    With `make_folder` it need not be a file of a locked run: its folder is made, and several processes may write it at once.
+    With `make_folder` it need not be a file of a locked run: its folder is made, and several processes may write it at once. Without
+    `durable` a power cut may leave it damaged, as nobody waits for the disk: for what is sealed and can be made again.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}" if make_folder else path.name + TEMPORARY)
     with writing(path, "nothing was changed there") if make_folder else writing(path):
@@ -66,12 +67,14 @@ def replace(path: Path, data: bytes, make_folder: bool = False) -> None:
             with open(temporary, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
 
 
 def remove(path: Path) -> None:
