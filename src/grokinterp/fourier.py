@@ -145,6 +145,15 @@ class LineSums:
         return alike, apart
 
 
+def sums_of_sum(x: Float64[Tensor, "p p *rest"]) -> Float64[Tensor, "p *rest"]:
+    """Sums of x, a function of (a, b), over all pairs of one a + b mod p."""
+    p = len(x)
+    sums = x.new_zeros(2 * p, *x.shape[2:])  # not yet reduced mod p
+    for a, row in enumerate(x):
+        sums[a : a + p] += row
+    return sums[:p] + sums[p:]
+
+
 def _wave_power(sums: Float64[Tensor, "p *rest"]) -> Float64[Tensor, "freq *rest"]:
     """Power, of a function on the p x p grid, along the waves of which these are its sums: a wave of norm 1 on Z_p has norm √p there."""
     return by_frequency(transform(sums).square()) / len(sums)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .. import fourier
 from ..errors import NotApplicable
-from ..view import Classes, View
+from ..view import Classes, View, taken
 from .base import once_per_view
 
 Matrix = Float64[Tensor, "rows width"]
@@ -36,6 +36,8 @@ def along_answers(view: View, keys: Sequence[int], x: Matrix) -> Matrix:
 
 def by_answer(view: View, x: Matrix) -> PerAnswer:
     """The mean of x over the examples of each right answer, in the order of the circle; 0 for an answer that never occurs."""
+    if _is_even(view):
+        return fourier.sums_of_sum(taken(x, _place(view))) / view.m
     order, counts = _examples(view)
     return F.embedding_bag(order, x, counts.cumsum(0) - counts, mode="mean")
 
@@ -46,6 +48,14 @@ def of_answer(view: View, keys: Sequence[int], means: PerAnswer) -> PerAnswer:
     if _is_even(view):  # every answer is as frequent as every other, so these are orthonormal already
         return waves.T @ (waves @ means)
     return fitted(view, waves, means)
+
+
+def of_each_frequency(view: View, means: PerAnswer) -> Float64[Tensor, "freq m width"]:
+    """`of_answer` of every frequency alone."""
+    if not _is_even(view):
+        return torch.stack([of_answer(view, [k], means) for k in range(1, fourier.n_frequencies(view.m) + 1)])
+    waves = F.pad(fourier.basis(view.m)[1:], (0, 0, 0, (view.m - 1) % 2)).unflatten(0, (-1, 2))  # the Nyquist frequency has no sine
+    return waves.mT @ (waves @ means)
 
 
 def fitted(view: View, functions: Float64[Tensor, "function m"], means: PerAnswer) -> PerAnswer:
@@ -62,6 +72,15 @@ def fitted(view: View, functions: Float64[Tensor, "function m"], means: PerAnswe
 
 def _is_even(view: View) -> bool:
     return view.circle.is_sum and len(view.answer_at) == view.m**2
+
+
+@once_per_view
+def _place(view: View) -> Int[Tensor, "m m"]:
+    """Which row of `view.on_circle` is at the positions (i, j), where all of them are."""
+    i, j = view.operands_at.unbind(1)
+    place = torch.empty(view.m, view.m, dtype=torch.long)
+    place[i, j] = torch.arange(len(i))
+    return place
 
 
 @once_per_view
@@ -198,8 +217,7 @@ def losses_of_answers_without(view: View) -> tuple[Float64[Tensor, "rows freq"],
 
 def _without(view: View, against: Classes) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
     means = mean_logits(view)
-    parts = [of_answer(view, [k], means) for k in range(1, fourier.n_frequencies(view.m) + 1)]
-    losses = losses_less(view, torch.stack([*parts, torch.zeros_like(means)]), against)
+    losses = losses_less(view, torch.cat([of_each_frequency(view, means), torch.zeros_like(means)[None]]), against)
     return losses[:, :-1], losses[:, -1]
 
 
