@@ -434,3 +434,5 @@ def test_a_registered_function_is_trained_resumed_and_analysed(tmp_path):
     )
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[0] == "torch.Size([49, 4]) 4"
+    with pytest.raises(ConfigError, match=r"run: unknown task 'distance'"):  # here, where nobody has registered it
+        gi.compare(tmp_path / "run")

@@ -14,12 +14,15 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from . import __version__
 from .errors import DamagedFile, GrokinterpError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from .runs import Run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -152,16 +155,16 @@ def train(
         best = {name: measured(f"noise.bayes_{name}", run.view(-1)).sel(part="test") for name in ("accuracy", "loss")}
         loss = f", cross-entropy {float(best['loss']):.4f} nats" if run.config.training.loss != "mse" else ""
         print(f"  Bayes, test labels: accuracy {float(best['accuracy']):.4f}{loss}")
-    _say_if_plain(chosen)
+    _say_if_plain(run)
     print(f"  {len(run.steps)} snapshots in {out}\nNext: grokinterp analyze {out}")
 
 
-def _say_if_plain(config: Any) -> None:
+def _say_if_plain(run: Run) -> None:
     """That a transformer was trained in the slower of the two ways, and which would be trained in the other."""
     from .models import ModelConfig
     from .training import folds
 
-    if isinstance(config.model, ModelConfig) and not folds(config):
+    if isinstance(run.config.model, ModelConfig) and not folds(run.config, run.task):
         print("  by the plain forward, which is slower: only one layer of ReLU neurons without normalisation folds into tables")
 
 
@@ -221,10 +224,12 @@ def _train_seeds(
         failures = error.failures
     seconds = time.monotonic() - started
     rows: list[dict[str, Any]] = []
+    finished: list[Run] = []
     for name, seed in names.items():
         row: dict[str, Any] = {"seed": seed, "run": str(out / name)}
         try:
             run = load_run(out / name)
+            finished.append(run)
             row |= _without_gradient(run.last_evaluation)
             row |= {"snapshots": len(run.steps), "reason": run.finished["reason"] if run.finished else None}
         except GrokinterpError as error:  # what failed may have left no run, or a damaged one
@@ -240,7 +245,8 @@ def _train_seeds(
         ]
         _print_table(["seed", "step", "train accuracy", "test accuracy", "ended"], table)
         print(f"{len(rows) - len(failures)} of {len(rows)} runs finished in {out}, {seconds:.1f} s")
-        _say_if_plain(chosen)
+        if finished:
+            _say_if_plain(finished[0])
     for name, failure in failures.items():
         print(f"grokinterp: {name}: {failure}", file=sys.stderr)
     if failures:
@@ -415,7 +421,7 @@ def replay(
     """Replay a run: writes one offline page on which a slider moves through training, and every picture with it."""
     from .replay import check_format, final_keys, phases, skipped
     from .report import save_replay
-    from .runs import Run, follow, load_run
+    from .runs import follow, load_run
 
     page = run_dir / "replay.html" if out is None else out
     if data is not None:

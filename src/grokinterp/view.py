@@ -31,8 +31,8 @@ _CHUNK = 4096
 _TOGETHER = 1024
 """Examples of which the losses are computed at a time, in the processor's cache."""
 
-_LARGEST = 600.0
-"""exp of it is far inside the range of float64, and so is a sum of thousands of these."""
+LARGEST_EXPONENT = 600.0
+"""exp of it and of its negative are far inside the range of float64, and so is a sum of thousands of these."""
 
 
 class lazy(cached_property[T]):
@@ -395,7 +395,7 @@ class View:
         for some, target in zip(logits.split(_TOGETHER), targets.split(_TOGETHER), strict=True):
             # log(1 + Σ exp) over the wrong classes: in float64 too, log_softmax bottoms out (at 2.2e-16).
             wrong = (some - some.gather(1, target[:, None])).scatter_(1, target[:, None], -torch.inf)
-            if float(wrong.max()) < _LARGEST:
+            if float(wrong.max()) < LARGEST_EXPONENT:
                 losses.append(wrong.exp_().sum(1).log1p_())
             else:
                 losses.append(torch.nn.functional.softplus(wrong.logsumexp(1), threshold=50))

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .. import fourier
 from ..errors import NotApplicable
-from ..view import Classes, View, taken
+from ..view import LARGEST_EXPONENT, Classes, View, taken
 from .base import once_per_view
 
 Matrix = Float64[Tensor, "rows width"]
@@ -223,8 +223,6 @@ def _without(view: View, against: Classes) -> tuple[Float64[Tensor, "rows freq"]
 
 _ANSWERS = 16
 """Right answers of which the examples are looked at together: what that needs stays in the processor's cache."""
-_LARGEST = 600.0
-"""exp of it and of its negative are far inside the range of float64, a sum of thousands of these too."""
 
 
 def losses_less(view: View, taken: Float64[Tensor, "each m answers"], against: Classes = "labels") -> Float64[Tensor, "rows each"]:
@@ -281,7 +279,7 @@ def _losses(
     largest = sum(max(-float(least), float(most)) for least, most in map(torch.aminmax, (one, other, *([] if less is None else [less]))))
     if without is not None:
         one.scatter_(2, without, -torch.inf)
-    if largest > _LARGEST:  # terms could vanish, or their sum overflow
+    if largest > LARGEST_EXPONENT:  # terms could vanish, or their sum overflow
         sums = torch.stack([(one + each[:, None]).logsumexp(2) for each in other.unbind(1)], dim=2)
         return F.softplus(sums if less is None else sums.sub_(less), threshold=50)
     sums = torch.bmm(one.exp_(), other.exp_().transpose(1, 2))

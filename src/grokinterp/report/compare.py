@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import GrokinterpError, NotARun, UsageError
+from ..errors import NotARun, UsageError
 from ..replay import Compared, Reached, RunsCompared, judged_by
 from ..runs import Run
 from .figures import COLOURS, PLAIN, TEST, TRAIN
@@ -84,10 +84,6 @@ def _opened(given: Sequence[Run | str | Path]) -> Iterator[Run]:
         for run in [one] if isinstance(one, Run) else map(Run, _directories(Path(one))):
             if (place := run.path.resolve()) not in seen:
                 seen.add(place)
-                try:
-                    _ = run.task
-                except GrokinterpError as error:
-                    raise type(error)(f"{run.path}: {error}") from None
                 yield run
 
 

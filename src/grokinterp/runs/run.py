@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..errors import DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun, UsageError
+from ..errors import ConfigError, DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun, UsageError
 from ..models import Weights, network, weight_shapes
 from ..tasks import Split, Task, labels
 from ..training import TrainConfig
@@ -60,10 +60,14 @@ class Run:
         Raises:
             NotARun: there is no run.
             DamagedFile: a file does not match its recorded hash or count.
+            ConfigError: it learns a task that is not registered here.
         """
         self.path = Path(path)
         self.record = read_run_json(self.path)
-        self.config = TrainConfig.make(self.record["config"])
+        try:
+            self.config = TrainConfig.make(self.record["config"])
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: {error}") from None
         self.finished: dict[str, Any] | None = self.record["finished"]
         # Before the logs, which only ever grow: they must hold at least what the resume state counted.
         expected = self.finished or _newest_account(self.path)

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import ConfigError, Diverged
 from ..memory import free_memory
 from ..models import ModelConfig, Weights, fits, initial_weights, trained, weight_shapes
-from ..tasks import labels
+from ..tasks import Task, labels
 from ..view import View
 from . import monitor
 from .config import TrainConfig
@@ -272,10 +272,9 @@ def _mean(values: Tensor) -> float:
     return float(values.double().mean())
 
 
-def folds(config: TrainConfig) -> bool:
+def folds(config: TrainConfig, task: Task) -> bool:
     """Whether a run is trained through tables here, as `Trainer.folded` says of one that has begun."""
-    model = config.model
-    return isinstance(model, ModelConfig) and FoldedExamples.takes(model, config.make_task(), resolve_device(config.device))
+    return isinstance(config.model, ModelConfig) and FoldedExamples.takes(config.model, task, resolve_device(config.device))
 
 
 def resolve_device(name: str) -> torch.device:
