@@ -325,7 +325,19 @@ def import_foreign(
     print(f"{run.task.symbol}: imported from {file.name} (layout {run.imported['layout']})")
     for sentence in run.imported["assumed"]:
         print(f"  {sentence}")
-    print(f"  {len(run.steps)} snapshots in {out}\nNext: grokinterp analyze {out}")
+    print(f"  {_networks(run)} in {out}\nNext: grokinterp analyze {out}")
+
+
+def _networks(run: Run) -> str:
+    """How many networks a run has and of which steps, as far as those are known."""
+    if len(run.steps) == 1:
+        return f"one network, {run.step_text(run.steps[0])}"
+    unknown = sum(not run.step_known(step) for step in run.steps)
+    if unknown == len(run.steps):
+        return f"{unknown} networks, steps unknown"
+    some = f", {unknown} of unknown steps" if unknown else ""
+    known = [step for step in run.steps if run.step_known(step)]
+    return f"{len(run.steps)} networks{some}, {'steps' if len(known) > 1 else 'step'} {' to '.join(f'{s:,}' for s in {known[0]: 0, known[-1]: 0})}"
 
 
 def _task_keys(overrides: Iterable[str] | None, what: str) -> dict[str, Any]:
@@ -394,7 +406,7 @@ def analyze(
         print(json.dumps(report.to_dict(), allow_nan=False))
         return
     a = report.analysis
-    print(f"{a.run.task.symbol}, step {a.step:,}. {verdict(a)}")
+    print(f"{a.run.task.symbol}, {a.run.step_text(a.step)}. {verdict(a)}")
     _print_table(["", ""], facts(a))
     rows = [(name, summary(value), MEASURES[name].unit, MEASURES[name].ref) for name, value in a.values.items()]
     _print_table(["measure", "value", "unit", "source"], rows)
@@ -443,7 +455,7 @@ def replay(
                     print(f"waiting for the first snapshot in {run_dir}", file=sys.stderr)
                     continue
                 found, shown = saved(run, reload=0 if run.finished else 5), run
-                what = f"{len(run.steps)} snapshots up to step {run.steps[-1]:,}, {_megabytes(page)}"
+                what = f"{len(run.steps)} snapshots up to {run.step_text(run.steps[-1])}, {_megabytes(page)}"
                 print(f"{page}: {what}; {'the run is finished' if run.finished else 'watching, Ctrl-C ends it'}", file=sys.stderr)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)

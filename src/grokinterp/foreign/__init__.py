@@ -2,5 +2,6 @@
 
 from .admitted import Record
 from .reader import read_foreign
+from .refusals import shown
 
-__all__ = ["Record", "read_foreign"]
+__all__ = ["Record", "read_foreign", "shown"]

@@ -39,6 +39,10 @@ class DoesNotFit(UsageError):
         self.progress = progress
 
 
+class Diverged(GrokinterpError):
+    """A network holds numbers that are not finite."""
+
+
 @dataclass(frozen=True)
 class Converted:
     """What a state dict says under a layout.
@@ -88,21 +92,6 @@ def looked_up(lookup: Lookup, content: Any, settings: Any) -> Any:
 def is_state_dict(value: Any) -> bool:
     """Whether this is a dict of tensors by name."""
     return isinstance(value, Mapping) and bool(value) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
-
-
-def state_dicts(layout: Layout, content: Any) -> list[Mapping[str, Tensor]]:
-    """The state dicts in a checkpoint: its snapshots in order, then the single one where there is one.
-
-    Raises:
-        DoesNotFit: there is none.
-    """
-    snapshots = first(content, layout.contents.snapshots)
-    several = list(snapshots) if isinstance(snapshots, list | tuple) else []
-    places = (content if path == "." else found(content, None, f"file.{path}") for path in layout.contents.weights)
-    single = [place for place in places if is_state_dict(place)][:1]
-    if not (several or single) or not all(is_state_dict(one) for one in several):
-        raise DoesNotFit("it holds no state dict, that is a dictionary of tensors by name", 0)
-    return several + single
 
 
 def convert(layout: Layout, state: Mapping[str, Tensor], content: Any, settings: Any) -> Converted:
@@ -157,7 +146,7 @@ def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
     """For each of our weights that the file has, layers numbered, where it comes from."""
     if missing := [mark for mark in layout.marks if mark not in state]:
         raise DoesNotFit(f"its state dict has no {missing[0]}", 0)
-    patterns = [_layer(source.key) for source in layout.weights.values() if "{layer}" in source.key]
+    patterns = [key_pattern(source.key) for source in layout.weights.values() if "{layer}" in source.key]
     numbers = [int(match[1]) for pattern in patterns for key in state if (match := pattern.fullmatch(key))]
     n_layers = 1 + max(numbers, default=0)
     if n_layers > _MOST_LAYERS:
@@ -170,7 +159,7 @@ def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
                 sources[name] = source.model_copy(update={"key": key})
             elif not (is_bias(name) or (layout.kind == "transformer" and _OPTIONAL.search(name))):
                 raise DoesNotFit(f"its state dict has no {key}", 0)
-    ignored = [_layer(pattern) for pattern in (*layout.ignore, *layout.copies)]
+    ignored = [key_pattern(pattern) for pattern in (*layout.ignore, *layout.copies)]
     used = {source.key for source in sources.values()}
     left_over = sorted(key for key in state if key not in used and not any(pattern.fullmatch(key) for pattern in ignored))
     if left_over:
@@ -180,7 +169,7 @@ def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
     return sources
 
 
-def _layer(pattern: str) -> re.Pattern[str]:
+def key_pattern(pattern: str) -> re.Pattern[str]:
     """A key with {layer} in it as an expression whose group is the layer's number."""
     return re.compile(re.escape(pattern).replace(re.escape("{layer}"), r"(\d{1,4})", 1))
 
@@ -281,7 +270,7 @@ def _rearranged(kind: str, name: str, tensor: Tensor, source: Source, sizes: Map
     weight = (turned[index] if fused else turned).detach().cpu()
     weight = weight if weight.dtype == torch.float64 else weight.to(torch.float32)
     if not weight.isfinite().all():
-        raise GrokinterpError(f"{source.key} holds numbers that are not finite: the network had diverged")
+        raise Diverged(f"{source.key} holds numbers that are not finite: the network had diverged")
     return weight.clone(memory_format=torch.contiguous_format)
 
 

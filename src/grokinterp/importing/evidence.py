@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ from ..training import TrainConfig, TrainingConfig, cross_entropy
 from .convert import NOTHING, Converted, DoesNotFit, completed, convert, first, looked_up
 from .forensics import Verdict, find_split
 from .mapping import layout_named
+from .places import Account, LeftOut, place_of
 from .recognition import Found, Recognised, for_task, logits_of
+from .series import account as account_of_series
+from .series import with_steps
 
 Say = Callable[[str, float], None]
 _LIKE = 0.1
@@ -65,58 +68,22 @@ class Import:
         self._content = content
         self._say = say
         self.sentences: list[str] = []
-        self.states = self._numbered_states()
-        self.steps = sorted(self.states)
-        self.losses = {part: self._losses_in_file(part) for part in ("train", "test")}
+        self.sentences += known.snapshots.sentences()
+        self.states = {step: network.state for step, network in known.snapshots.at.items()}
+        self.steps = list(self.states)
+        self._without_steps: dict[str, str] = {}
+        self.series = {column: self._with_steps(column) for column in known.series}
         self.training = self._training_in_file()
         self.split, self.recipe = self._find_split()
 
-    def _numbered_states(self) -> dict[int, Mapping[str, Tensor]]:
-        """The state dicts by step."""
-        contents, states = self.known.layout.contents, list(self.known.states)
-        several = first(self._content, contents.snapshots)
-        count = len(several) if isinstance(several, list | tuple) else 0
-        numbered: dict[int, Mapping[str, Tensor]] = {}
-        if count:
-            given = _numbers(first(self._content, contents.steps))
-            if given is None:
-                self.sentences.append("the file does not say after which steps its snapshots were taken: they are numbered from 0")
-                given = list(range(count))
-            steps = [int(step) if math.isfinite(step) else -1 for step in given]
-            if len(steps) != count or any(b <= a for a, b in zip([-1, *steps], steps, strict=False)) or steps != given:
-                raise DoesNotFit(f"cannot import {self.request.path}: {count} snapshots do not go with the steps {str(given)[:60]}", 3)
-            self.sentences.append("steps are the file's own numbers of epochs")
-            numbered = dict(zip(steps, states, strict=False))
-        for single in states[count:]:
-            self._add_single(single, numbered)
-        return numbered
-
-    def _add_single(self, single: Mapping[str, Tensor], numbered: dict[int, Mapping[str, Tensor]]) -> None:
-        """Puts the one state dict that is no snapshot of a list to the others."""
-        last = max(numbered, default=None)
-        if last is not None and _same(single, numbered[last]):
-            return
-        step = _numbers([first(self._content, self.known.layout.contents.step)])
-        losses = _numbers(first(self._content, self.known.layout.contents.train_losses))
-        if step is not None and math.isfinite(step[0]) and step[0] == int(step[0]) >= 0:
-            at, why = int(step[0]), "the file's own number of its epoch"
-        elif losses:
-            at, why = len(losses) - 1, "that of the last of the file's losses"
+    def _with_steps(self, column: str) -> dict[int, float]:
+        """A loss or accuracy that the file holds, by step; empty where it does not go with the file's steps."""
+        values, sentence = with_steps(self.known.series[column], self.known.snapshots.last_known, self.steps)
+        if values:
+            self.sentences.append(sentence)
         else:
-            at, why = 0 if last is None else last + 1, "a number only: the file does not say it"
-        if last is not None and at <= last:
-            self.sentences.append(f"a further state dict, of step {at}, is no later than the last snapshot and was left out")
-            return
-        self.sentences.append(f"step {at} is {why}")
-        numbered[at] = single
-
-    def _losses_in_file(self, part: str) -> list[int | float]:
-        """Losses of steps 0, 1, ...; empty where the file has none that go with its steps."""
-        losses = _numbers(first(self._content, getattr(self.known.layout.contents, f"{part}_losses"))) or []
-        if losses and len(losses) < self.steps[-1]:
-            self.sentences.append(f"the file's {len(losses)} {part} losses do not go with its {self.steps[-1]} steps and were left out")
-            return []
-        return losses
+            self._without_steps[column] = sentence
+        return values
 
     def _training_in_file(self) -> dict[str, Any]:
         """What the file and its settings say of the training."""
@@ -202,11 +169,17 @@ class Import:
         return cross_entropy(logits, targets), logits.argmax(1) == targets
 
     def evaluations(self) -> Iterator[dict[str, float]]:
-        """The history: losses that the file has; at snapshots, what was measured in their place and beside them."""
+        """The history: what the file has of it; at snapshots, what was measured in its place and beside it.
+
+        Where the file has a history, what is measured at a snapshot whose step is not known has no place in it.
+        """
         measured: dict[int, dict[str, float]] = {}
+        unknown = {*self.known.snapshots.unknown} if any(self.series.values()) else set()
         for i, step in enumerate(self.steps if self.split else []):
             assert self.split is not None
             self._say("measuring snapshots", i / len(self.steps))
+            if step in unknown:
+                continue
             losses, right = self._behaviour(step)
             measured[step] = {
                 f"{part}_{name}": float(values[rows].double().mean())
@@ -214,32 +187,51 @@ class Import:
                 for name, values in (("loss", losses), ("accuracy", right))
             }
         self._compare(measured)
-        length = max(map(len, self.losses.values()))
-        for step in sorted({*range(length), *measured}):
-            in_file = {f"{part}_loss": values[step] for part, values in self.losses.items() if step < len(values)}
-            known = {name: value for name, value in {**measured.get(step, {}), **in_file}.items() if math.isfinite(value)}
-            if known:
-                yield {"step": step, **known}
+        for step in sorted({*measured}.union(*self.series.values())):
+            in_file = {column: values[step] for column, values in self.series.items() if step in values}
+            yield {"step": step, **{name: value for name, value in {**measured.get(step, {}), **in_file}.items() if math.isfinite(value)}}
 
     def _compare(self, measured: Mapping[int, Mapping[str, float]]) -> None:
-        """Says how far the file's losses are those measured: whether the split is right, and after which update the weights were saved."""
-        for part, losses in self.losses.items():
-            apart = {shift: _apart(losses, {s + shift: of[f"{part}_loss"] for s, of in measured.items()}) for shift in (0, 1)}
+        """Says how far the file's numbers are those measured: whether the split is right, and after which update the weights were saved."""
+        for column, values in self.series.items():
+            is_loss = column.endswith("loss")
+            apart = {shift: _apart(values, {s + shift: of[column] for s, of in measured.items()}, is_loss) for shift in (0, 1)}
             if apart[0] is None:
                 continue
             later = apart[1] is not None and apart[1] < apart[0]
-            where = " of the step after, so weights were saved after their step's update" if later else ""
-            off = apart[later]
+            where = " of the step after, so weights were saved after their step's update" if later and is_loss else ""
+            off, name = apart[later], column.replace("_", " ")
             assert off is not None
+            by = f"{off:.2g}{' of it' if is_loss else ''} (median over snapshots)"
             if off > _LIKE:
-                self.sentences.append(f"the {part} loss measured is NOT the file's: they differ by {off:.2g} of it (median over snapshots)")
+                self.sentences.append(f"the {name} measured is NOT the file's: they differ by {by}")
             else:
-                self.sentences.append(f"the {part} loss measured is the file's{where}, to {off:.2g} of it (median over snapshots)")
+                self.sentences.append(f"the {name} measured is the file's{where}, to {by}")
+
+    def left_out(self) -> list[LeftOut]:
+        """Every tensor and every list of numbers in the file that was not used."""
+        account, layout = Account(self._content), self.known.layout
+        for path in layout.contents.settings:
+            if (place := place_of(self._content, path)) is not None:
+                account.leave(place, "settings, of which what matters to a network was read by name")
+        for key, lookup in layout.training.items():
+            place = place_of(self._content, lookup.at.removeprefix("file."))
+            if key in self.training and place is not None and lookup.at.startswith("file."):
+                account.use(place)
+        for path in (*layout.contents.train_rows, *layout.contents.test_rows):
+            if (place := place_of(self._content, path)) is not None:
+                if self.recipe.startswith("stored"):
+                    account.use(place)
+                else:
+                    account.leave(place, "named as rows of the training or test set, and not the rows of this task")
+        account_of_series(self.known.series.values(), self.known.unread, self._without_steps, account)
+        self.known.snapshots.account(account, layout.ignore)
+        return account.left_out()
 
     @property
     def record(self) -> dict[str, Any]:
         """What run.json says of the import."""
-        known = self.known
+        known, left_out = self.known, self.left_out()
         return {
             "file": self.request.path.name,
             "sha256": self.request.sha256,
@@ -248,11 +240,14 @@ class Import:
             "settings_sha256": settings_hash(known.settings),
             "training": self.training,
             "split": self.recipe,
+            "unknown_steps": self.known.snapshots.unknown,
+            "left_out": [one.record for one in left_out],
             "assumed": [
                 f"layout {known.name}: {known.layout.doc}",
                 *([f"of the network: {', '.join(known.last.assumed)}"] if known.last.assumed else []),
                 self.found.evidence,
                 *self.sentences,
+                *map(str, left_out),
             ],
         }
 
@@ -261,16 +256,6 @@ def settings_hash(settings: Any) -> str | None:
     if settings is None:
         return None
     return hashlib.sha256(json.dumps(getattr(settings, "fields", settings), sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _numbers(value: Any) -> list[Any] | None:
-    """A list or a tensor of numbers as a list; None where it is neither."""
-    if isinstance(value, Tensor) and value.dim() == 1:
-        value = value.tolist()
-    if not isinstance(value, list | tuple):
-        return None
-    items = [item.item() if isinstance(item, Tensor) and item.numel() == 1 else item for item in value]
-    return items if all(isinstance(item, int | float) and not isinstance(item, bool) for item in items) else None
 
 
 def _rows(value: Any, p: int) -> Tensor | None:
@@ -289,12 +274,9 @@ def _rows(value: Any, p: int) -> Tensor | None:
     return rows if len(rows) and bool(((rows >= 0) & (rows < p**2)).all()) else None
 
 
-def _apart(losses: Sequence[int | float], measured: Mapping[int, float]) -> float | None:
-    """How far the file's losses are from those measured at some steps, relative to them (median); None where there is no common step."""
-    both = [(losses[step], value) for step, value in measured.items() if step < len(losses)]
-    apart = [abs(a - b) / abs(a) for a, b in both if a and math.isfinite(a)]
+def _apart(in_file: Mapping[int, float], measured: Mapping[int, float], is_loss: bool) -> float | None:
+    """How far the file's numbers are from those measured at some steps (median), losses relative to them; None where there is no common
+    step."""
+    both = [(in_file[step], value) for step, value in measured.items() if step in in_file]
+    apart = [abs(a - b) / (abs(a) if is_loss else 1) for a, b in both if a or not is_loss]
     return float(torch.tensor(apart, dtype=torch.float64).median()) if apart else None
-
-
-def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

@@ -5,6 +5,7 @@ The built-in ones are in layouts/; a user's own is given by its path. docs/impor
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -125,12 +126,14 @@ class Contents(Frozen):
     step: Paths = Field(default_factory=list)
     """Its step."""
     snapshots: Paths = Field(default_factory=list)
-    """A list of state dicts."""
+    """State dicts, in a list or in a dict by step."""
     steps: Paths = Field(default_factory=list)
-    """Their steps."""
+    """Their steps, where they are in a list."""
     train_losses: Paths = Field(default_factory=list)
-    """A list, one number a step from step 0 on."""
+    """Numbers over steps, as series.py reads them; without it, and the next three, what is called so is looked for."""
     test_losses: Paths = Field(default_factory=list)
+    train_accuracies: Paths = Field(default_factory=list)
+    test_accuracies: Paths = Field(default_factory=list)
     train_rows: Paths = Field(default_factory=list)
     """The examples trained on: row numbers a p + b, or pairs (a, b)."""
     test_rows: Paths = Field(default_factory=list)
@@ -249,6 +252,7 @@ def axis_names(axes: str) -> list[str]:
     return re.findall(r"\w+", axes)
 
 
+@functools.cache
 def built_in() -> dict[str, Layout]:
     """The layouts that come with the package, by name."""
     files = (resources.files(package) / "importing" / "layouts").iterdir()

@@ -17,8 +17,10 @@ from ..models import NetworkConfig, Weights, answer_logits, read_by, weight_shap
 from ..tasks import TASKS, Task, groups, make_task, task_parameters
 from ..training import cross_entropy
 from ..training.examples import one_thread
-from .convert import Converted, DoesNotFit, completed, convert, first, state_dicts
+from .convert import Converted, Diverged, DoesNotFit, completed, convert, first
 from .mapping import Layout, built_in, layout_named
+from .series import Series, Unread, series_in
+from .snapshots import Snapshots, arranged, good_ones, later_than_all, networks_in, state_dicts
 
 _WELL = 0.9
 """A network that is right on fewer pairs gets a word of doubt."""
@@ -36,15 +38,18 @@ class Recognised:
         name: the layout's.
         layout: the layout.
         settings: the settings beside or inside the checkpoint, or None.
-        states: its state dicts, in order.
+        snapshots: its networks by step, and those left out.
         last: the last of them, converted.
+        series: its losses and accuracies, by column; `unread` are those that were not taken.
     """
 
     name: str
     layout: Layout
     settings: Any
-    states: list[Mapping[str, Tensor]]
+    snapshots: Snapshots
     last: Converted
+    series: dict[str, Series]
+    unread: list[Unread]
 
 
 def recognise(content: Any, path: Path, name: str, config_file: Path | None, tokens: Mapping[str, Any]) -> Recognised:
@@ -55,15 +60,23 @@ def recognise(content: Any, path: Path, name: str, config_file: Path | None, tok
         UsageError: it fits several, or a settings file cannot be read.
     """
     known = built_in() if name == "auto" else {name: layout_named(name)[0]}
+    dicts = state_dicts(content)
     fitting: list[Recognised] = []
     failures: list[tuple[int | float, str, str]] = []
     for own, given in known.items():
         layout = given.model_copy(update=dict(tokens))
         try:
-            states = state_dicts(layout, content)
+            networks = networks_in(layout, content, dicts)
             settings = _settings(layout, content, path, config_file)
-            last = convert(layout, states[-1], content, settings)
-            fitting.append(Recognised(own, layout, settings, states, last))
+            good, bad = good_ones(layout, networks, content, settings)
+            series, unread = series_in(layout, content)
+            snapshots = arranged(good, max((one.last for one in series.values()), default=None))
+            snapshots.left_out += bad
+            snapshots.later_is_bad = later_than_all(bad, good)
+            last = convert(layout, list(snapshots.at.values())[-1].state, content, settings)
+            fitting.append(Recognised(own, layout, settings, snapshots, last, series, unread))
+        except Diverged as reason:
+            raise Diverged(f"cannot import {path}: {reason}") from None
         except DoesNotFit as reason:
             failures.append((reason.progress, own, str(reason)))
             if layout.needs_settings and reason.progress >= 3 and _settings(layout, content, path, config_file) is not None:
@@ -71,6 +84,8 @@ def recognise(content: Any, path: Path, name: str, config_file: Path | None, tok
                 raise DoesNotFit(f"cannot import {path} as {own}: {reason}", reason.progress) from None
     if not fitting:
         raise _nothing_fits(name, failures, path)
+    most = max(len(one.snapshots.at) for one in fitting)
+    fitting = [one for one in fitting if len(one.snapshots.at) == most]
     # What demands settings, or marks, says more about a file than what would take any.
     best = max(_specific(one.layout) for one in fitting)
     chosen = [one for one in fitting if _specific(one.layout) == best]
