@@ -21,6 +21,8 @@ from grokinterp.foreign import Record, read_foreign
 from grokinterp.importing.places import Account
 from grokinterp.importing.series import thinning
 from grokinterp.models import ModelConfig
+from grokinterp.report import save_replay
+from grokinterp.runs.run import steps_in_words
 from grokinterp.tasks import make_task, order
 
 ROOT = Path(__file__).parents[1]
@@ -200,10 +202,10 @@ def test_a_network_under_any_name_is_found(tmp_path):
 UNKNOWN = {
     "one": ({"model": W[0]}, {0: 0}, ["step unknown"]),
     "plain": (W[0], {0: 0}, ["step unknown"]),
-    "a list": ({"checkpoints": W[:2]}, {0: 0, 1: 1}, ["network 1 of 2, step unknown", "network 2 of 2, step unknown"]),
-    "a list, and the last": ({"checkpoints": W[:2], "model": W[2], "epoch": 9}, {0: 0, 1: 1, 9: 2}, ["network 1 of 3, step unknown", "network 2 of 3, step unknown", "step 9"]),
-    "a list whose last is known": ({"checkpoints": W[:2], "model": W[1], "epoch": 900}, {0: 0, 900: 1}, ["network 1 of 2, step unknown", "step 900"]),
-    "the last": ({"checkpoints": {0: W[0], 5: W[1]}, "model": W[2]}, {0: 0, 5: 1, 6: 2}, ["step 0", "step 5", "network 3 of 3, step unknown"]),
+    "a list": ({"checkpoints": W[:2]}, {0: 0, 1: 1}, ["snapshot 1 of 2, step unknown", "snapshot 2 of 2, step unknown"]),
+    "a list, and the last": ({"checkpoints": W[:2], "model": W[2], "epoch": 9}, {0: 0, 1: 1, 9: 2}, ["snapshot 1 of 3, step unknown", "snapshot 2 of 3, step unknown", "step 9"]),
+    "a list whose last is known": ({"checkpoints": W[:2], "model": W[1], "epoch": 900}, {0: 0, 900: 1}, ["snapshot 1 of 2, step unknown", "step 900"]),
+    "the last": ({"checkpoints": {0: W[0], 5: W[1]}, "model": W[2]}, {0: 0, 5: 1, 6: 2}, ["step 0", "step 5", "snapshot 3 of 3, step unknown"]),
     "a planned number": ({"model": W[0], "epochs": 5000, "n_steps": 5000}, {0: 0}, ["step unknown"]),
     "no whole number": ({"model": W[0], "epoch": 2.5}, {0: 0}, ["step unknown"]),
     "not finite": ({"model": W[0], "epoch": float("nan")}, {0: 0}, ["step unknown"]),
@@ -237,14 +239,40 @@ def test_what_is_measured_at_an_unknown_step_stays_out_of_the_files_history(tmp_
 
 def test_the_commands_do_not_print_a_step_that_is_not_known(grokinterp, tmp_path):
     torch.save({"model": dict(controls.clock(13, (2, 5)).weights)}, tmp_path / "theirs.pth")
-    code, stdout, _ = grokinterp("import", tmp_path / "theirs.pth", "--out", tmp_path / "run", "--no-forensics")
+    code, stdout, _ = grokinterp(
+        "import", tmp_path / "theirs.pth", "--out", tmp_path / "run", "--no-forensics", "--task", "modular_addition"
+    )
     assert code == 0
-    assert "one network, step unknown" in stdout
+    assert f"one snapshot, step unknown in {tmp_path / 'run'}" in stdout
     assert "step 0" not in stdout
-    code, stdout, _ = grokinterp("analyze", tmp_path / "run")
+    code, stdout, _ = grokinterp("analyze", tmp_path / "run", "--measure", "gini.W_E", "--no-replay", "--out", tmp_path / "report")
     assert code == 0
-    assert "step unknown" in stdout.splitlines()[0]
+    assert stdout.startswith("a + b mod 13, step unknown. ")
     assert "up to step unknown" in repr(gi.load_run(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "unknown", "text"),
+    [
+        *(([5], [], "one snapshot, step 5"), ([0], [0], "one snapshot, step unknown"), ([0, 1], [0, 1], "2 snapshots, steps unknown")),
+        *(([0, 1000, 2000], [], "3 snapshots, steps 0 to 2,000"), ([0, 1, 9], [0, 1], "3 snapshots, 2 of unknown steps, the other of step 9")),
+        ([0, 5, 9, 10], [10], "4 snapshots, 1 of unknown steps, the others of steps 0 to 9"),
+    ],
+)  # fmt: skip
+def test_steps_in_words(steps, unknown, text):
+    assert steps_in_words(steps, unknown) == text
+
+
+def test_the_page_of_a_replay_does_not_say_a_step_that_is_not_known(tmp_path):
+    run = imported(
+        {"checkpoints": [dict(controls.clock(13, (2, 5)).weights)] * 2, "model": dict(controls.clock(13, (2, 5)).weights)}, tmp_path
+    )
+    save_replay(run, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    content = json.loads(re.search(r'<script type="application/json" id="replay">(.*?)</script>', html, re.DOTALL)[1])
+    assert content["moments"] == ["step unknown"] * 2
+    assert content["axis"] == "step; some are not known, and only number the snapshots"
+    assert ", 2 snapshots, steps unknown</p>" in html
 
 
 # Networks that cannot be read
@@ -434,7 +462,9 @@ def test_losses_give_the_step_of_a_network_that_has_none(tmp_path):
 
 
 def test_losses_at_the_snapshots(tmp_path):
-    run = imported({"checkpoints": W[:3], "checkpoint_epochs": [0, 70, 200], "train_losses": [3.5, 2.5, 1.5], "test_accs": [0.0, 0.5, 1.0]}, tmp_path)
+    run = imported(
+        {"checkpoints": W[:3], "checkpoint_epochs": [0, 70, 200], "train_losses": [3.5, 2.5, 1.5], "test_accs": [0.0, 0.5, 1.0]}, tmp_path
+    )
     assert run.history.set_index("step")["train_loss"].to_dict() == {0: 3.5, 70: 2.5, 200: 1.5}
     assert run.history.set_index("step")["test_accuracy"].to_dict() == {0: 0.0, 70: 0.5, 200: 1.0}
 
@@ -471,7 +501,10 @@ def full_file(lens=False):
         "state_dicts": [formats.nanda(one) if not lens else one for one in W[:2]],
         "epochs": [0, 100],
         "epoch": 200,
-        "optimizer": {"state": state, "param_groups": [{"lr": 0.001, "betas": (0.9, 0.98), "weight_decay": 1.0, "params": [901, 902, 903]}]},
+        "optimizer": {
+            "state": state,
+            "param_groups": [{"lr": 0.001, "betas": (0.9, 0.98), "weight_decay": 1.0, "params": [901, 902, 903]}],
+        },
         "scheduler": {"base_lrs": [0.125], "last_epoch": 200},
         "rng_state": torch.randint(255, (50,), generator=generator, dtype=torch.uint8),
         "train_losses": torch.linspace(3, 1, 201, dtype=torch.float64),

@@ -325,19 +325,7 @@ def import_foreign(
     print(f"{run.task.symbol}: imported from {file.name} (layout {run.imported['layout']})")
     for sentence in run.imported["assumed"]:
         print(f"  {sentence}")
-    print(f"  {_networks(run)} in {out}\nNext: grokinterp analyze {out}")
-
-
-def _networks(run: Run) -> str:
-    """How many networks a run has and of which steps, as far as those are known."""
-    if len(run.steps) == 1:
-        return f"one network, {run.step_text(run.steps[0])}"
-    unknown = sum(not run.step_known(step) for step in run.steps)
-    if unknown == len(run.steps):
-        return f"{unknown} networks, steps unknown"
-    some = f", {unknown} of unknown steps" if unknown else ""
-    known = [step for step in run.steps if run.step_known(step)]
-    return f"{len(run.steps)} networks{some}, {'steps' if len(known) > 1 else 'step'} {' to '.join(f'{s:,}' for s in {known[0]: 0, known[-1]: 0})}"
+    print(f"  {run.steps_text(run.steps)} in {out}\nNext: grokinterp analyze {out}")
 
 
 def _task_keys(overrides: Iterable[str] | None, what: str) -> dict[str, Any]:
@@ -468,15 +456,11 @@ def replay(
         files = {"page": str(page), "bytes": page.stat().st_size, "data": None if data is None else str(data)}
         print(json.dumps({**files, "steps": steps, "final_keys": keys, "training": told.to_dict(), "skipped": missing}))
         return
-    print(f"{found.attrs['task']}: {_snapshots(steps)}. {told.sentence}")
+    print(f"{found.attrs['task']}: {shown.steps_text(steps)}. {told.sentence}")
     print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
     for reason in dict.fromkeys(missing.values()):
         print(f"  not measured, as {reason}: {', '.join(name for name in missing if missing[name] == reason)}")
     print(f"Page: {page} ({_megabytes(page)})" + ("" if data is None else f"\nData: {data} ({_megabytes(data)})"))
-
-
-def _snapshots(steps: Sequence[int]) -> str:
-    return f"{len(steps)} snapshots, steps {steps[0]:,} to {steps[-1]:,}" if len(steps) > 1 else f"one snapshot, at step {steps[0]:,}"
 
 
 def _megabytes(path: Path) -> str:

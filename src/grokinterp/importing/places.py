@@ -156,7 +156,9 @@ def is_numbers(value: Any) -> bool:
 def _is_row(value: Any) -> bool:
     """A row of a table: numbers, or numbers by name, beside which there may be texts."""
     if isinstance(value, Mapping):
-        return all(isinstance(item, (*_SCALARS, str)) for item in value.values()) and any(scalar(item) is not None for item in value.values())
+        return all(isinstance(item, (*_SCALARS, str)) for item in value.values()) and any(
+            scalar(item) is not None for item in value.values()
+        )
     return isinstance(value, list | tuple) and all(isinstance(item, _SCALARS) for item in value) and any(item is not None for item in value)
 
 

@@ -14,8 +14,23 @@ from torch import Tensor
 
 from ..foreign import Record
 from .mapping import Layout
-from .places import STEP, STEP_WORDS, Account, Place, along, children, children_of_keys, increasing, length, listed, place_of, scalar
-from .places import shown_place, step_in, words
+from .places import (
+    STEP,
+    STEP_WORDS,
+    Account,
+    Place,
+    along,
+    children,
+    children_of_keys,
+    increasing,
+    length,
+    listed,
+    place_of,
+    scalar,
+    shown_place,
+    step_in,
+    words,
+)
 
 _PARTS = {**dict.fromkeys(("train", "training", "trn", "tr"), "train"), **dict.fromkeys(("test", "testing", "tst"), "test")}
 _HELD_OUT = {"val", "valid", "validation", "eval", "heldout", "dev"}
@@ -238,7 +253,9 @@ def _read(column: str, place: Place, value: Any, content: Any) -> Series | str:
     else:
         items = listed(value)
         if items is None or not items or not all(item is None or scalar(item) is not None for item in items):
-            return f"called a {column.replace('_', ' ')}, and neither numbers in a row, nor pairs of a step and a number, nor a dict by step"
+            return (
+                f"called a {column.replace('_', ' ')}, and neither numbers in a row, nor pairs of a step and a number, nor a dict by step"
+            )
         series = Series(column, place, [scalar(item) for item in items])
     finite = [number for number in series.values if number is not None and math.isfinite(number)]
     if not finite:
@@ -295,7 +312,9 @@ def _rows(value: Any) -> list[tuple[int | None, Mapping[str, Any]]] | None:
         rows = sorted(((step, row) for step, row in zip(steps, inside, strict=True)), key=lambda one: one[0] or 0)
     if not all(isinstance(name, str) for _, row in rows for name in row):
         return None
-    if not all(isinstance(item, str | None) or scalar(item) is not None or isinstance(item, bool) for _, row in rows for item in row.values()):
+    if not all(
+        isinstance(item, str | None) or scalar(item) is not None or isinstance(item, bool) for _, row in rows for item in row.values()
+    ):
         return None
     key = next((name for word in STEP for name in rows[0][1] if words(name) in ((word,), ("global", word))), None)
     if key is None or keyed:

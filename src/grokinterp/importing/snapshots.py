@@ -16,8 +16,23 @@ from torch import Tensor
 from ..errors import GrokinterpError
 from .convert import Diverged, DoesNotFit, convert, is_state_dict, key_pattern
 from .mapping import Layout
-from .places import STEP, STEP_WORDS, Account, Place, along, children, children_of_keys, increasing, listed, place_of, shown_place
-from .places import length, step_in, whole, words
+from .places import (
+    STEP,
+    STEP_WORDS,
+    Account,
+    Place,
+    along,
+    children,
+    children_of_keys,
+    increasing,
+    length,
+    listed,
+    place_of,
+    shown_place,
+    step_in,
+    whole,
+    words,
+)
 
 _AVERAGES = {"ema", "swa", "average", "averaged", "avg", "shadow", "polyak"}
 _INITIAL = {"init", "initial", "initialization", "initialisation"}
@@ -25,7 +40,21 @@ _NO_WEIGHTS = {
     *("grad", "grads", "gradient", "gradients", "momentum", "exp", "delta", "deltas", "optim", "optimizer", "optimiser", "opt"),
     *("mask", "masks", "fisher", "variance"),
 }
-_NETWORK = {"model", "models", "net", "network", "networks", "state", "states", "dict", "dicts", "weights", "params", "parameters", "module"}
+_NETWORK = {
+    "model",
+    "models",
+    "net",
+    "network",
+    "networks",
+    "state",
+    "states",
+    "dict",
+    "dicts",
+    "weights",
+    "params",
+    "parameters",
+    "module",
+}
 _LAST = {"last", "final", "current", "latest", "trained"}
 _SNAPSHOTS = {"checkpoint", "checkpoints", "ckpts", "snapshot", "snapshots", "history", "saved", "trajectory"} | STEP_WORDS
 _OTHER_RUNS = {"seed", "seeds", "runs", "fold", "folds", "ensemble", "members", "replicas", "ranks", "workers"}
@@ -245,7 +274,9 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
         if last is not None and _same(main, snapshots.at[last]):
             leave((main, f"the same network as {shown_place(snapshots.at[last].place)}"))
         elif last_loss is not None and (last is None or last_loss > last):
-            snapshots.at[last_loss] = replace(main, step=last_loss, known_by="that of the last of the file's losses, as it does not say its own")
+            snapshots.at[last_loss] = replace(
+                main, step=last_loss, known_by="that of the last of the file's losses, as it does not say its own"
+            )
         else:
             number = 0 if last is None else last + 1
             snapshots.at[number] = main
@@ -253,7 +284,12 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
     for network in unnumbered:
         if network is not main and network not in in_list and all(network is not one for one, _ in snapshots.left_out):
             same = main is not None and _same(network, main)
-            leave((network, f"the same network as {shown_place(main.place)}" if same and main else "the file does not say of which step it is"))
+            leave(
+                (
+                    network,
+                    f"the same network as {shown_place(main.place)}" if same and main else "the file does not say of which step it is",
+                )
+            )
     if not snapshots.at:
         names = " and ".join(shown_place(one.place) for one in unnumbered[:4])
         raise DoesNotFit(f"it holds several networks, {names}, and does not say which is the last: a mapping says it, contents.weights", 3)
@@ -326,7 +362,14 @@ def _with_step(network: Network, layout: Layout, content: Any, steps_of_list: di
             container = here[:-1] if here and isinstance(values[depth - 1], list | tuple) else None
             shown_at = (*here[:-1], "*", name) if container is not None else (*here, name)
             by = f"the file's {shown_place(shown_at)}"
-            return replace(network, step=step, known_by=by, uses=((*here, name),), container=container, position=here[-1] if container is not None else 0)
+            return replace(
+                network,
+                step=step,
+                known_by=by,
+                uses=((*here, name),),
+                container=container,
+                position=here[-1] if container is not None else 0,
+            )
     if stem & _INITIAL:
         return replace(network, step=0, known_by=f"meant by the name {shown_place(place)}")
     return network

@@ -155,7 +155,7 @@
       p.smallest = found[0];
       p.yAxis = { low, high, log: p.log, label: p.y, far: 46 };
       const until = extent([page.steps, ...p.series.flatMap((s) => s.line ? [s.line.x.values] : [])], () => true);
-      p.xAxis = { low: until[0], high: until[1] > until[0] ? until[1] : until[0] + 1, steps: true, label: "step (optimiser updates)" };
+      p.xAxis = { low: until[0], high: until[1] > until[0] ? until[1] : until[0] + 1, steps: true, label: page.axis };
       const table = document.createElement("table");
       table.className = "legend";
       const body = table.createTBody();
@@ -385,7 +385,7 @@
     p.canvas.setAttribute("aria-label", p.title + ", " + moment());
   }
 
-  const moment = (i = at) => "step " + whole.format(page.steps[i]) + (page.phases[i] ? " · " + page.phases[i] : "");
+  const moment = (i = at) => page.moments[i] + (page.phases[i] ? " · " + page.phases[i] : "");
 
   function show(index) {
     const started = performance.now();

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ from ..replay import (
 )
 from ..runs import Run
 from ..runs.files import replace
+from ..runs.run import steps_in_words
 from .offline import asset, embedded, offline_page
 
 if TYPE_CHECKING:
@@ -105,14 +106,18 @@ def save_replay(
         if file is not None:
             run.refuse_to_overwrite(Path(file))
     found = replay(run, [*progress_of(run), *PICTURES, *measures], steps)
-    page = replay_page(found, run.history, phases(found, run.history), chosen=measures, reload=reload)
+    unknown = [step for step in run.steps if not run.step_known(step)]
+    page = replay_page(found, run.history, phases(found, run.history), chosen=measures, reload=reload, unknown=unknown)
     replace(Path(path), page.encode(), make_folder=True)
     if data is not None:
         export(found, data)
     return found
 
 
-def replay_page(data: xr.Dataset, history: pd.DataFrame, told: Phases | None = None, *, chosen: Sequence[str] = (), reload: int = 0) -> str:
+def replay_page(
+    data: xr.Dataset, history: pd.DataFrame, told: Phases | None = None,
+    *, chosen: Sequence[str] = (), reload: int = 0, unknown: Collection[int] = (),
+) -> str:  # fmt: skip
     """The page as HTML: self-contained, 3.6 MB for the 37 snapshots of the run that ships (p = 113).
 
     Panels of which the Dataset has no variable are left out, and the page says why. Other variables than those of PROGRESS and PICTURES
@@ -124,6 +129,7 @@ def replay_page(data: xr.Dataset, history: pd.DataFrame, told: Phases | None = N
         told: the phases of training; None where they are not known.
         chosen: names of measures whose panels are open even if they are of PROGRESS.
         reload: seconds after which the page loads itself again, for a run that is still being written; 0 for never.
+        unknown: steps that are only numbers, as of an imported file that does not say them.
     """
     panels: list[_Panel] = []
     missing: dict[str, str] = {}
@@ -133,10 +139,13 @@ def replay_page(data: xr.Dataset, history: pd.DataFrame, told: Phases | None = N
         except NotApplicable as reason:
             missing[title] = str(reason)
     steps = [int(step) for step in data["step"].values]
+    moments = [f"step {step:,}" if step not in unknown else "step unknown" for step in steps]
     content = {
         "run": data.attrs["run"],
         "task": data.attrs["task"],
         "steps": steps,
+        "moments": moments,
+        "axis": "step; some are not known, and only number the snapshots" if {*unknown} & {*steps} else "step (optimiser updates)",
         "reload": reload,
         "phases": [told.at(step) for step in steps] if told else [],
         "spans": [{"name": s.name, "start": float(s.start), "end": float(s.end)} for s in told.spans] if told else [],
@@ -149,6 +158,7 @@ def replay_page(data: xr.Dataset, history: pd.DataFrame, told: Phases | None = N
         task=data.attrs["task"],
         run=data.attrs["run"],
         steps=steps,
+        span=steps_in_words(steps, unknown),
         keys=final_keys(data),
         notes=list(_notes(data, history)),
         phases=told,

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,13 +108,17 @@ class Run:
         return self.imported is None or step not in self.imported.get("unknown_steps", ())
 
     def step_text(self, step: int) -> str:
-        """A committed step as it is to be printed: "step 1,200"; where it is not known "step unknown", of several networks "network 2 of 3,
-        step unknown"."""
+        """A committed step as it is to be printed: "step 1,200"; where it is not known "step unknown", of several snapshots "snapshot 2 of
+        3, step unknown"."""
         if self.step_known(step):
             return f"step {step:,}"
         if len(self.steps) < 2:
             return "step unknown"
-        return f"network {1 + bisect.bisect_left(self.steps, step)} of {len(self.steps)}, step unknown"
+        return f"snapshot {1 + bisect.bisect_left(self.steps, step)} of {len(self.steps)}, step unknown"
+
+    def steps_text(self, steps: Sequence[int]) -> str:
+        """How many snapshots these are and of which steps: "3 snapshots, steps 0 to 200", "one snapshot, step unknown"."""
+        return steps_in_words(steps, [step for step in steps if not self.step_known(step)])
 
     @cached_property
     def split(self) -> Split | None:
@@ -261,6 +265,19 @@ def _problem(file: Path, sha256: str, what: str) -> str | None:
     except DamagedFile as error:
         return str(error)
     return None
+
+
+def steps_in_words(steps: Sequence[int], unknown: Collection[int] = ()) -> str:
+    """How many snapshots there are and of which steps, given those of them that are only numbers."""
+    known = [f"{step:,}" for step in steps if step not in unknown]
+    span = "steps unknown" if not known else f"step {known[0]}" if len(known) == 1 else f"steps {known[0]} to {known[-1]}"
+    if len(steps) == 1:
+        return f"one snapshot, {span if known else 'step unknown'}"
+    if not known or len(known) == len(steps):
+        return f"{len(steps)} snapshots, {span}"
+    return (
+        f"{len(steps)} snapshots, {len(steps) - len(known)} of unknown steps, {'the other' if len(known) == 1 else 'the others'} of {span}"
+    )
 
 
 def load_run(path: str | Path) -> Run:
