@@ -24,8 +24,7 @@ from .forensics import Verdict, find_split
 from .mapping import layout_named
 from .places import Account, LeftOut, place_of
 from .recognition import Found, Recognised, for_task, logits_of
-from .series import account as account_of_series
-from .series import with_steps
+from .series import enter, with_steps
 
 Say = Callable[[str, float], None]
 _LIKE = 0.1
@@ -224,7 +223,7 @@ class Import:
                     account.use(place)
                 else:
                     account.leave(place, "named as rows of the training or test set, and not the rows of this task")
-        account_of_series(self.known.series.values(), self.known.unread, self._without_steps, account)
+        enter(self.known.series.values(), self.known.unread, self._without_steps, account)
         self.known.snapshots.account(account, layout.ignore)
         return account.left_out()
 

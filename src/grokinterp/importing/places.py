@@ -1,4 +1,4 @@
-"""Where things stand in a foreign file, and the account of it: every tensor and every list of numbers was used, or is left out with a reason.
+"""Where things stand in a foreign file, and its account: each tensor and list of numbers is used, or left out with a reason.
 
 Knows nothing of networks: names are words, numbers are numbers.
 """
@@ -22,8 +22,8 @@ MOST_STEPS = 10**15
 
 STEP = ("epoch", "step", "iteration", "iter", "update")
 """Words for a number of updates."""
-STEP_WORDS = {*STEP, *(f"{word}s" for word in STEP), "ep", "it"}
-_FILE_WORDS = {"e", "t", "pt", "pth", "ckpt", "checkpoint", "snapshot", "at", "after", "safetensors"}
+STEP_WORDS = frozenset({*STEP, *(f"{word}s" for word in STEP), "ep", "it"})
+_FILE_WORDS = frozenset({"e", "t", "pt", "pth", "ckpt", "checkpoint", "snapshot", "at", "after", "safetensors"})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _MOST_ENTRIES = 24
 _MOST_PLACES = 6
@@ -52,7 +52,7 @@ def children(value: Any) -> Iterable[tuple[Any, Any]]:
     return enumerate(value) if isinstance(value, list | tuple) else ()
 
 
-def children_of_keys(value: Any) -> Mapping[Any, Any]:
+def entries(value: Any) -> Mapping[Any, Any]:
     """The entries of a dict or a record; of anything else none."""
     return value.fields if isinstance(value, Record) else value if isinstance(value, Mapping) else {}
 
@@ -62,7 +62,7 @@ def along(content: Any, place: Place) -> list[Any]:
     values = [content]
     for key in place:
         inside = values[-1]
-        values.append(inside[key] if isinstance(inside, list | tuple) else children_of_keys(inside)[key])
+        values.append(inside[key] if isinstance(inside, list | tuple) else entries(inside)[key])
     return values
 
 
@@ -70,9 +70,9 @@ def place_of(content: Any, path: str) -> Place | None:
     """The place that a dotted path leads to; None where it leads to nothing. "." is the top."""
     place: list[Any] = []
     for part in path.split(".") if path != "." else ():
-        if part in children_of_keys(content):
+        if part in entries(content):
             key: Any = part
-            content = children_of_keys(content)[part]
+            content = entries(content)[part]
         elif isinstance(content, list | tuple) and part.isdecimal() and len(part) < 16 and int(part) < len(content):
             key = int(part)
             content = content[key]
@@ -80,6 +80,11 @@ def place_of(content: Any, path: str) -> Place | None:
             return None
         place.append(key)
     return tuple(place)
+
+
+def vocabulary(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
 
 
 @functools.lru_cache(4096)
@@ -145,10 +150,10 @@ def counted(value: Any) -> tuple[int, int]:
 
 
 def is_numbers(value: Any) -> bool:
-    """Whether this is a list or set of numbers, a list of rows of numbers, or a dict with a number for each of some steps."""
+    """Whether this is a list or set of numbers, rows of numbers, or a dict with a number for each of some steps."""
     if isinstance(value, Mapping):
         return bool(value) and all(step_in(key) is not None and isinstance(item, _SCALARS) for key, item in value.items())
-    if not isinstance(value, list | tuple | set) or not value or all(item is None for item in value):
+    if not isinstance(value, list | tuple | set) or all(item is None for item in value):
         return False
     return all(isinstance(item, _SCALARS) for item in value) or all(_is_row(item) for item in value)
 
@@ -156,15 +161,17 @@ def is_numbers(value: Any) -> bool:
 def _is_row(value: Any) -> bool:
     """A row of a table: numbers, or numbers by name, beside which there may be texts."""
     if isinstance(value, Mapping):
-        return all(isinstance(item, (*_SCALARS, str)) for item in value.values()) and any(
-            scalar(item) is not None for item in value.values()
-        )
-    return isinstance(value, list | tuple) and all(isinstance(item, _SCALARS) for item in value) and any(item is not None for item in value)
+        items = [item for item in value.values() if not isinstance(item, str)]
+    else:
+        items = list(value) if isinstance(value, list | tuple) else []
+    return all(isinstance(item, _SCALARS) for item in items) and any(item is not None for item in items)
 
 
 def step_in(key: Any, also: Set[str] = frozenset()) -> int | None:
-    """The step that a key of a dict names, as 100, "100", "epoch_100" and "step-100.pt" do, among words for steps and files, and those in
-    `also`; else None."""
+    """The step that a key of a dict names, as 100, "100", "epoch_100" and "step-100.pt" do; else None.
+
+    Beside the number there may be words for steps and files, and those in `also`.
+    """
     if not isinstance(key, str | tuple):
         return whole(key)
     parts = words(key)
@@ -179,34 +186,32 @@ class LeftOut:
     """What was not used for one reason.
 
     Attributes:
-        places: where it stands, the first few; `more` of them are not named.
+        places: where it stands.
         tensors, lists: how many tensors and lists of numbers.
     """
 
     reason: str
-    places: list[str] = field(default_factory=list)
-    more: int = 0
+    places: set[str] = field(default_factory=set)
     tensors: int = 0
     lists: int = 0
 
     def add(self, place: str, tensors: int, lists: int) -> None:
-        if place not in self.places:
-            if len(self.places) < _MOST_PLACES:
-                self.places.append(place)
-            else:
-                self.more += 1
+        self.places.add(place)
         self.tensors += tensors
         self.lists += lists
 
-    def __str__(self) -> str:
-        count = [f"{n} {what}{'s' * (n != 1)}" for n, what in ((self.tensors, "tensor"), (self.lists, "list")) if n]
-        count[-1:] = [f"{count[-1]} of numbers"] if self.lists else count[-1:]
-        places = ", ".join(self.places) + (f" and {self.more:,} more" if self.more else "")
-        return f"left out: {places} ({', '.join(count)}): {self.reason}"
-
     @property
     def record(self) -> dict[str, Any]:
-        return {"places": self.places, "more": self.more, "tensors": self.tensors, "lists": self.lists, "reason": self.reason}
+        """As it is kept: of the places the first few, and how many more there are."""
+        named = sorted(self.places)[:_MOST_PLACES]
+        counts = {"more": len(self.places) - len(named), "tensors": self.tensors, "lists": self.lists}
+        return {"places": named, **counts, "reason": self.reason}
+
+    def __str__(self) -> str:
+        kinds = (self.tensors, "tensor", ""), (self.lists, "list", " of numbers")
+        count = " and ".join(f"{n:,} {what}{'s' * (n != 1)}{of}" for n, what, of in kinds if n)
+        more = f" and {self.record['more']:,} more" if self.record["more"] else ""
+        return f"left out: {', '.join(self.record['places'])}{more} ({count}): {self.reason}"
 
 
 class Account:
@@ -234,15 +239,15 @@ class Account:
             if place[-2:-1] == ("*",):
                 columns.setdefault(place[:-2], {})[place[-1]] = said
         above = {place[:depth] for place in self._said for depth in range(len(place))}
-        entries: dict[str, LeftOut] = {}
+        found: dict[str, LeftOut] = {}
         for place, said, value in self._groups(self._content, (), above, columns, ()):
             tensors, lists = counted(value)
             if tensors or lists:
                 reason, called = said or (_reason(place), shown_place(place))
-                if reason not in entries and len(entries) >= _MOST_ENTRIES:
+                if reason not in found and len(found) >= _MOST_ENTRIES:
                     reason = "for other reasons, of which there are too many to name"
-                entries.setdefault(reason, LeftOut(reason)).add(called, tensors, lists)
-        return list(entries.values())
+                found.setdefault(reason, LeftOut(reason)).add(called, tensors, lists)
+        return list(found.values())
 
     def _groups(
         self, value: Any, place: Place, above: set[Place], columns: Mapping[Place, Mapping[str, Any]], said: Any

@@ -1,6 +1,6 @@
 """The networks in a foreign file, of which step each of them is, and which become snapshots.
 
-They may stand in a list, in a dict by step, in pairs with their step, in dicts of their own with it, or alone: last, best, first, averaged.
+They may stand in a list, in a dict by step, in pairs or dicts with their step, or alone: last, best, first, averaged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import GrokinterpError
 from .convert import Diverged, DoesNotFit, convert, is_state_dict, key_pattern
 from .mapping import Layout
 from .places import (
@@ -23,42 +22,26 @@ from .places import (
     Place,
     along,
     children,
-    children_of_keys,
+    entries,
     increasing,
     length,
     listed,
     place_of,
     shown_place,
     step_in,
+    vocabulary,
     whole,
     words,
 )
 
-_AVERAGES = {"ema", "swa", "average", "averaged", "avg", "shadow", "polyak"}
-_INITIAL = {"init", "initial", "initialization", "initialisation"}
-_NO_WEIGHTS = {
-    *("grad", "grads", "gradient", "gradients", "momentum", "exp", "delta", "deltas", "optim", "optimizer", "optimiser", "opt"),
-    *("mask", "masks", "fisher", "variance"),
-}
-_NETWORK = {
-    "model",
-    "models",
-    "net",
-    "network",
-    "networks",
-    "state",
-    "states",
-    "dict",
-    "dicts",
-    "weights",
-    "params",
-    "parameters",
-    "module",
-}
-_LAST = {"last", "final", "current", "latest", "trained"}
-_SNAPSHOTS = {"checkpoint", "checkpoints", "ckpts", "snapshot", "snapshots", "history", "saved", "trajectory"} | STEP_WORDS
-_OTHER_RUNS = {"seed", "seeds", "runs", "fold", "folds", "ensemble", "members", "replicas", "ranks", "workers"}
-_BESIDE_STEP = {"global", "current", "last", "number", "num", "no", "idx", "index", "train", "training", "at", "of", "saved", *_NETWORK}
+_AVERAGES = vocabulary("ema swa average averaged avg shadow polyak")
+_INITIAL = vocabulary("init initial initialization initialisation")
+_NO_WEIGHTS = vocabulary("grad grads gradient gradients momentum exp delta deltas optim optimizer optimiser opt mask masks fisher variance")
+_NETWORK = vocabulary("model models net network networks state states dict dicts weights params parameters module")
+_LAST = vocabulary("last final current latest trained")
+_SNAPSHOTS = vocabulary("checkpoint checkpoints ckpts snapshot snapshots history saved trajectory") | STEP_WORDS
+_OTHER_RUNS = vocabulary("seed seeds runs fold folds ensemble members replicas ranks workers")
+_BESIDE_STEP = vocabulary("global current last number num no idx index train training at of saved") | _NETWORK
 _MOST_KEYS = 1000
 _MOST_SENTENCES = 8
 
@@ -88,12 +71,8 @@ class Network:
     is_main: bool = False
 
     @property
-    def words(self) -> set[str]:
-        return {word for key in self.place for word in words(key)}
-
-    @property
     def is_average(self) -> bool:
-        return bool(self.words & _AVERAGES)
+        return bool(_words(self.place) & _AVERAGES)
 
     @property
     def where(self) -> str:
@@ -127,31 +106,30 @@ class Snapshots:
             if step not in self.unknown:
                 by.setdefault(network.known_by, []).append(step)
         for known_by, steps in list(by.items())[:_MOST_SENTENCES]:
-            several = f"steps {steps[0]:,} to {steps[-1]:,} ({len(steps)} networks) are" if len(steps) > 1 else f"step {steps[0]:,} is"
-            yield f"{several} {known_by}"
-        if len(by) > _MOST_SENTENCES:
-            yield f"the steps of {sum(map(len, list(by.values())[_MOST_SENTENCES:])):,} more networks are the file's own"
-        numbered = [(step, self.at[step]) for step in self.unknown]
-        if len(self.at) == 1 and numbered:
-            yield "the file does not say after how many steps its network was saved: its step is unknown"
-            numbered = []
-        in_list = [network for _, network in numbered if network.container is not None]
-        if in_list:
-            assert in_list[0].container is not None
-            yield (
-                f"the file does not say after how many steps its {len(in_list)} networks under {shown_place(in_list[0].container)} were saved: "
-                f"these steps are unknown, and the networks numbered in their order from 0"
-            )
-        for step, network in numbered:
-            if network.container is None:
-                yield (
-                    f"the file does not say after how many steps {network.where} was saved: its step is unknown, and it stands last, as number "
-                    f"{step:,}"
-                )
+            several = f"steps {steps[0]:,} to {steps[-1]:,} ({len(steps)} networks) are"
+            yield f"{several if len(steps) > 1 else f'step {steps[0]:,} is'} {known_by}"
+        if more := list(by.values())[_MOST_SENTENCES:]:
+            yield f"the steps of {sum(map(len, more)):,} more networks are the file's own"
+        yield from self._sentences_of_unknown()
         if self.later_is_bad:
             yield f"the last network cannot be read: what is said of the last is said of {list(self.at.values())[-1].where}"
         if averages := [network.where for network in self.at.values() if network.is_average]:
-            yield f"by its name an average of networks over steps, and no network of one step: {', '.join(averages[:_MOST_SENTENCES])}"
+            named = ", ".join(averages[:_MOST_SENTENCES])
+            yield f"by its name an average of networks over steps, and no network of one step: {named}"
+
+    def _sentences_of_unknown(self) -> Iterator[str]:
+        if len(self.at) == 1 and self.unknown:
+            yield "the file does not say after how many steps its network was saved: its step is unknown"
+            return
+        in_list = [self.at[step] for step in self.unknown if self.at[step].container is not None]
+        if in_list and in_list[0].container is not None:
+            which = f"its {len(in_list)} networks under {shown_place(in_list[0].container)} were saved"
+            numbered = "these steps are unknown, and the networks numbered in their order from 0"
+            yield f"the file does not say after how many steps {which}: {numbered}"
+        for step in self.unknown:
+            if self.at[step].container is None:
+                which = f"{self.at[step].where} was saved: its step is unknown"
+                yield f"the file does not say after how many steps {which}, and it stands last, as number {step:,}"
 
     def account(self, account: Account, ignored: Sequence[str]) -> None:
         """Enters all networks: used, or left out with the reason. Keys that are `ignored` in each are left out too."""
@@ -189,28 +167,31 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[tuple[Place, Mappi
     Raises:
         DoesNotFit: there is no state dict, or the steps that the file gives are not those of its networks.
     """
-    known = [key_pattern(key) for key in (*(source.key for source in layout.weights.values()), *layout.ignore, *layout.copies)]
-    its_own = [place for path in layout.contents.weights if (place := place_of(content, path)) is not None]
-    its_own += [place for path in layout.contents.snapshots if (place := place_of(content, path)) is not None]
+    keys = [source.key for source in layout.weights.values()]
+    known = [key_pattern(key) for key in (*keys, *layout.ignore, *layout.copies)]
+    named = _places(content, layout.contents.weights) + _places(content, layout.contents.snapshots)
+
+    def is_named(place: Place) -> bool:
+        return any(place[: len(one)] == one for one in named if one)
 
     def is_one(place: Place, state: Mapping[str, Tensor]) -> bool:
-        named_otherwise = {word for key in place for word in words(key)} & _NO_WEIGHTS
-        if named_otherwise and not any(place[: len(own)] == own for own in its_own if own):
+        if not is_named(place) and _words(place) & _NO_WEIGHTS:
             return False
         return 2 * sum(any(pattern.fullmatch(key) for pattern in known) for key in state) >= len(state)
 
-    of_layout = [(place, state) for place, state in dicts if is_one(place, state)]
+    of_layout = [one for one in dicts if is_one(*one)]
     if not of_layout:
-        nearest = [one for own in its_own for one in dicts if one[0][: len(own)] == own and (own or not one[0])]
-        of_layout = nearest[:1] or sorted(dicts, key=lambda one: -len(one[1]))[:1]
+        expected = [one for one in dicts if not one[0] or is_named(one[0])]
+        of_layout = expected[:1] or sorted(dicts, key=lambda one: -len(one[1]))[:1]
     if not of_layout:
         raise DoesNotFit("it holds no state dict, that is a dictionary of tensors by name", 0)
-    steps_of_list: dict[Place, tuple[list[int] | None, Place]] = {}
-    networks = [_with_step(Network(place, state), layout, content, steps_of_list) for place, state in of_layout]
-    return _with_main(networks, layout, content)
+    lists: dict[Place, tuple[list[int] | None, Place]] = {}
+    return _with_main([_with_step(Network(place, state), layout, content, lists) for place, state in of_layout], layout, content)
 
 
-def good_ones(layout: Layout, networks: Sequence[Network], content: Any, settings: Any) -> tuple[list[Network], list[tuple[Network, str]]]:
+def good_ones(
+    layout: Layout, networks: Sequence[Network], content: Any, settings: Any
+) -> tuple[list[Network], list[tuple[Network, str]]]:  # fmt: skip
     """The networks that can be converted and are of one shape, that of most of them; and the others, each with what is wrong with it.
 
     Raises:
@@ -218,7 +199,7 @@ def good_ones(layout: Layout, networks: Sequence[Network], content: Any, setting
     """
     bad: list[tuple[Network, str]] = []
     shapes: list[tuple[Network, str]] = []
-    error: GrokinterpError | None = None
+    error: DoesNotFit | Diverged | None = None
     for network in sorted(networks, key=_in_order):
         try:
             converted = convert(layout, network.state, content, settings)
@@ -228,16 +209,31 @@ def good_ones(layout: Layout, networks: Sequence[Network], content: Any, setting
             bad.append((network, str(reason)))
     if not shapes:
         assert error is not None
-        network = bad[-1][0]
-        if len(networks) > 1 or network.step is not None:
-            several = f"none of its {len(networks)} networks can be read; " if len(networks) > 1 else ""
-            where = f"{several}{shown_place(network.place)}" + ("" if network.step is None else f", step {network.step:,}")
-            raise DoesNotFit(f"{where}: {error}", error.progress) if isinstance(error, DoesNotFit) else Diverged(f"{where}: {error}")
-        raise error
+        raise _none_is_good(bad[-1][0], len(networks), error)
     counts = Counter(shape for _, shape in shapes)
     most = max(enumerate(shapes), key=lambda one: (counts[one[1][1]], one[0]))[1][1]
     bad += [(network, "another network than the others, by its shapes") for network, shape in shapes if shape != most]
     return [network for network, shape in shapes if shape == most], bad
+
+
+def _none_is_good(last: Network, count: int, error: DoesNotFit | Diverged) -> DoesNotFit | Diverged:
+    """The error of the last network, with where it stands where that says something."""
+    if count == 1 and last.step is None:
+        return error
+    several = f"none of its {count} networks can be read; " if count > 1 else ""
+    step = "" if last.step is None else f", step {last.step:,}"
+    message = f"{several}{shown_place(last.place)}{step}: {error}"
+    return DoesNotFit(message, error.progress) if isinstance(error, DoesNotFit) else Diverged(message)
+
+
+def later_than_all(bad: Sequence[tuple[Network, str]], good: Sequence[Network]) -> bool:
+    """Whether a network that cannot be read would have been the last."""
+    last = max(map(_in_order, good))
+    return any(_in_order(network) > last for network, _ in bad)
+
+
+def _in_order(network: Network) -> tuple[bool, bool, int]:
+    return network.step is None, network.is_main, network.position if network.step is None else network.step
 
 
 def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
@@ -247,196 +243,187 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
         DoesNotFit: there are several of which nothing says which is the last.
     """
     snapshots = Snapshots()
-    counted = [network for network in networks if not network.is_average] or list(networks)
     leave = snapshots.left_out.append
-    for average in networks:
-        if average not in counted:
-            leave((average, "by its name an average over steps, and no network of one step"))
-    for network in sorted((one for one in counted if one.step is not None), key=lambda one: (one.container is None, not one.is_main)):
+    of_one_step = [network for network in networks if not network.is_average]
+    if of_one_step:
+        reason = "by its name an average over steps, and no network of one step"
+        snapshots.left_out += [(network, reason) for network in networks if network.is_average]
+    else:
+        of_one_step = list(networks)
+    numbered = [network for network in of_one_step if network.step is not None]
+    for network in sorted(numbered, key=lambda one: (one.container is None, not one.is_main)):
         assert network.step is not None
         there = snapshots.at.setdefault(network.step, network)
         if there is not network:
-            leave((network, _beside(network, there, network.step)))
-    unnumbered = [network for network in counted if network.step is None]
-    first_list = next((one.container for one in unnumbered if one.container is not None), None)
-    in_list = [one for one in unnumbered if one.container is not None and one.container == first_list]
-    main = next((one for one in counted if one.is_main), None)
-    if in_list and main is not None and main.step is not None and _same(main, in_list[-1]):
-        leave((in_list.pop(), f"the same network as {shown_place(main.place)}"))
-    if in_list and in_list[-1].position >= min(snapshots.at, default=in_list[-1].position + 1):
-        for network in in_list:
-            leave((network, "the file does not say of which steps these are, and there are more of them than steps before the others"))
-        in_list = []
-    snapshots.at |= {network.position: network for network in in_list}
-    snapshots.unknown += [network.position for network in in_list]
-    last = max(snapshots.at, default=None)
+            same = "the same network as" if _same(network, there) else "another network of the same step as"
+            leave((network, f"{same} {shown_place(there.place)}"))
+    main = next((network for network in of_one_step if network.is_main), None)
+    others = [network for network in of_one_step if network.step is None and network is not main]
+    first_list = next((network.container for network in others if network.container is not None), None)
+    _add_list(snapshots, [network for network in others if first_list is not None and network.container == first_list], main)
     if main is not None and main.step is None:
-        if last is not None and _same(main, snapshots.at[last]):
-            leave((main, f"the same network as {shown_place(snapshots.at[last].place)}"))
-        elif last_loss is not None and (last is None or last_loss > last):
-            snapshots.at[last_loss] = replace(
-                main, step=last_loss, known_by="that of the last of the file's losses, as it does not say its own"
-            )
-        else:
-            number = 0 if last is None else last + 1
-            snapshots.at[number] = main
-            snapshots.unknown.append(number)
-    for network in unnumbered:
-        if network is not main and network not in in_list and all(network is not one for one, _ in snapshots.left_out):
-            same = main is not None and _same(network, main)
-            leave(
-                (
-                    network,
-                    f"the same network as {shown_place(main.place)}" if same and main else "the file does not say of which step it is",
-                )
-            )
+        _add_main(snapshots, main, last_loss)
+    for network in others:
+        if first_list is None or network.container != first_list:
+            is_same = main is not None and _same(network, main)
+            reason = f"the same network as {shown_place(main.place)}" if main and is_same else _NO_STEP
+            leave((network, reason))
     if not snapshots.at:
-        names = " and ".join(shown_place(one.place) for one in unnumbered[:4])
-        raise DoesNotFit(f"it holds several networks, {names}, and does not say which is the last: a mapping says it, contents.weights", 3)
+        names = " and ".join(shown_place(network.place) for network in others[:4])
+        remedy = "a mapping says it, contents.weights"
+        raise DoesNotFit(f"it holds several networks, {names}, and does not say which is the last: {remedy}", 3)
     snapshots.at = dict(sorted(snapshots.at.items()))
     return snapshots
 
 
-def later_than_all(bad: Sequence[tuple[Network, str]], good: Sequence[Network]) -> bool:
-    """Whether a network that cannot be read would have been the last."""
-    return max((_in_order(network) for network, _ in bad), default=(False, False, -1)) > max(_in_order(network) for network in good)
+_NO_STEP = "the file does not say of which step it is"
 
 
-def _in_order(network: Network) -> tuple[bool, bool, int]:
-    return network.step is None, network.is_main, network.position if network.step is None else network.step
+def _add_list(snapshots: Snapshots, networks: list[Network], main: Network | None) -> None:
+    """Puts networks of one list, of which no step is known, before the others, numbered in their order; if there is room for them."""
+    if networks and main is not None and main.step is not None and _same(main, networks[-1]):
+        snapshots.left_out.append((networks.pop(), f"the same network as {shown_place(main.place)}"))
+    if networks and snapshots.at and networks[-1].position >= min(snapshots.at):
+        reason = "the file does not say of which steps these are, and they are more than there are steps before the others"
+        snapshots.left_out += [(network, reason) for network in networks]
+    else:
+        snapshots.at |= {network.position: network for network in networks}
+        snapshots.unknown += [network.position for network in networks]
 
 
-def _beside(network: Network, there: Network, step: int) -> str:
-    if _same(network, there):
-        return f"the same network as {shown_place(there.place)}"
-    return f"another network of the same step as {shown_place(there.place)}"
+def _add_main(snapshots: Snapshots, main: Network, last_loss: int | None) -> None:
+    """Puts the main network, of which no step is known, behind the others: at the step of the last loss, or as the next number."""
+    last = max(snapshots.at, default=None)
+    if last is not None and _same(main, snapshots.at[last]):
+        snapshots.left_out.append((main, f"the same network as {shown_place(snapshots.at[last].place)}"))
+    elif last_loss is not None and (last is None or last_loss > last):
+        by = "that of the last of the file's losses, as it does not say its own"
+        snapshots.at[last_loss] = replace(main, step=last_loss, known_by=by)
+    else:
+        number = 0 if last is None else last + 1
+        snapshots.at[number] = main
+        snapshots.unknown.append(number)
 
 
 def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Network]:
     """The networks, of which the main one is marked: that of the layout, or the one with no name of its own, or the only one."""
-    places = [network.place for network in networks]
-    paths = [place for path in layout.contents.weights if (place := place_of(content, path)) is not None]
     alone = [one for one in networks if one.container is None and not one.is_average]
-    unnamed = [one.place for one in alone if not _stem(one.place)]
-    mains = [place for place in paths if place in places] or (unnamed if len(unnamed) == 1 else [])
-    mains = mains or [one.place for one in alone if len(networks) == 1] or (places if len(networks) == 1 else [])
-    if not mains:
+    unnamed = [one for one in alone if not _words(one.place) - _NETWORK - _LAST]
+    by_layout = [one for place in _places(content, layout.contents.weights) for one in networks if one.place == place]
+    candidates = by_layout[:1] or unnamed or (networks if len(networks) == 1 else [])
+    if len(candidates) != 1:
         return networks
-    return [_as_main(one, layout, content) if one.place == mains[0] else one for one in networks]
+    main = replace(candidates[0], is_main=True)
+    if by_layout:
+        for place in _places(content, layout.contents.step):
+            if (step := whole(along(content, place)[-1])) is not None:
+                main = replace(main, step=step, known_by=f"the file's {shown_place(place)}", uses=(place,))
+                break
+    return [main if one is candidates[0] else one for one in networks]
 
 
-def _as_main(network: Network, layout: Layout, content: Any) -> Network:
-    places = [place for path in layout.contents.step if (place := place_of(content, path)) is not None]
-    given = [(place, step) for place in places if (step := whole(along(content, place)[-1])) is not None]
-    if given and (network.place in {place_of(content, path) for path in layout.contents.weights}):
-        (place, step) = given[0]
-        return replace(network, step=step, known_by=f"the file's {shown_place(place)}", uses=(place,), is_main=True)
-    return replace(network, is_main=True)
+def _with_step(
+    network: Network, layout: Layout, content: Any, lists: dict[Place, tuple[list[int] | None, Place]]
+) -> Network:  # fmt: skip
+    """The network with its step, looked for from where it stands towards the top of the file, up to the list or dict that it is in.
 
-
-def _with_step(network: Network, layout: Layout, content: Any, steps_of_list: dict[Place, tuple[list[int] | None, Place]]) -> Network:
-    """The network with its step, looked for from where it stands towards the top of the file, up to the list or dict that it is in."""
+    `lists` keeps the steps of those lists that were looked at.
+    """
     place, values = network.place, along(content, network.place)
     stem: set[str] = set()
     for depth in reversed(range(len(place))):
         parent, key, here = values[depth], place[depth], place[:depth]
+        in_list = bool(here) and isinstance(values[depth - 1], list | tuple)
+        beside = replace(network, container=here[:-1], position=here[-1]) if in_list else network
         if isinstance(parent, list | tuple):
             if (pair := _step_in_pair(parent, key)) is not None:
-                at, step = pair
-                container, position = (here[:-1], here[-1]) if here and isinstance(here[-1], int) else (None, 0)
                 by = f"the file's own numbers beside its networks under {shown_place(here[:-1])}"
-                return replace(network, step=step, known_by=by, uses=((*here, at),), container=container, position=position)
-            if here not in steps_of_list:
-                steps_of_list[here] = _steps_beside(parent, here, layout, content, values[depth - 1] if depth else None)
-            steps, beside = steps_of_list[here]
+                return replace(beside, step=pair[1], known_by=by, uses=((*here, pair[0]),))
+            if here not in lists:
+                lists[here] = _steps_beside(parent, here, layout, content, values[depth - 1] if depth else None)
+            steps, at = lists[here]
             found = replace(network, container=here, position=key)
-            if steps is None:
-                return found
-            return replace(found, step=steps[key], known_by=f"the file's {shown_place(beside)}", uses=(beside,))
-        around = {word for part in here[-1:] for word in words(part)}
-        if not around & _OTHER_RUNS and (step := step_in(key, _NETWORK if around & _SNAPSHOTS else frozenset())) is not None:
+            return found if steps is None else replace(found, step=steps[key], known_by=f"the file's {shown_place(at)}", uses=(at,))
+        around = _words(here[-1:])
+        also = _NETWORK if around & _SNAPSHOTS else frozenset()
+        if not around & _OTHER_RUNS and (step := step_in(key, also)) is not None:
             return replace(network, step=step, known_by=f"the file's keys under {shown_place(here)}", container=here)
         stem |= {*words(key)} - _NETWORK - _LAST
-        if (own := _own_step(children_of_keys(parent), stem)) is not None:
+        if (own := _own_step(entries(parent), stem)) is not None:
             name, step = own
-            container = here[:-1] if here and isinstance(values[depth - 1], list | tuple) else None
-            shown_at = (*here[:-1], "*", name) if container is not None else (*here, name)
-            by = f"the file's {shown_place(shown_at)}"
-            return replace(
-                network,
-                step=step,
-                known_by=by,
-                uses=((*here, name),),
-                container=container,
-                position=here[-1] if container is not None else 0,
-            )
+            by = f"the file's {shown_place((*here[:-1], '*', name) if in_list else (*here, name))}"
+            return replace(beside, step=step, known_by=by, uses=((*here, name),))
     if stem & _INITIAL:
         return replace(network, step=0, known_by=f"meant by the name {shown_place(place)}")
     return network
 
 
-def _stem(place: Place) -> set[str]:
-    """The words of a name that say which network it is."""
-    return {word for key in place for word in words(key)} - _NETWORK - _LAST
-
-
 def _step_in_pair(pair: Sequence[Any], key: int) -> tuple[int, int] | None:
-    """Where in a short tuple, beside a network, its step stands, and the step."""
+    """Where in a short tuple, beside a network, its step stands, and the step: a whole number that is not written as a real one."""
     others = [(i, value) for i, value in enumerate(pair) if i != key] if 2 <= len(pair) <= 4 else []
     if any(isinstance(value, Mapping) for _, value in others):
         return None
-    return next(((i, step) for i, value in others if not _is_float(value) and (step := whole(value)) is not None), None)
+    for i, value in others:
+        is_real = isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point())
+        if not is_real and (step := whole(value)) is not None:
+            return i, step
+    return None
 
 
-def _is_float(value: Any) -> bool:
-    return isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point())
-
-
-def _own_step(parent: Mapping[Any, Any], stem: set[str]) -> tuple[Any, int] | None:
+def _own_step(beside: Mapping[Any, Any], stem: set[str]) -> tuple[Any, int] | None:
     """The entry of a dict that says of which step the network with that stem in its name is: `epoch`, `global_step`, `best_epoch`."""
-    if len(parent) > _MOST_KEYS:
-        return None
-    for word in STEP:
-        for key, value in parent.items():
+    for word in STEP if len(beside) <= _MOST_KEYS else ():
+        for key, value in beside.items():
             parts = {*words(key)} if isinstance(key, str) else set()
             rest = parts - {word}
-            named = rest <= stem | _BESIDE_STEP and (not stem or rest & stem)
-            if word in parts and named and (step := whole(value)) is not None:
+            is_its = rest <= stem | _BESIDE_STEP and (not stem or rest & stem)
+            if word in parts and is_its and (step := whole(value)) is not None:
                 return key, step
     return None
 
 
-def _steps_beside(items: Sequence[Any], here: Place, layout: Layout, content: Any, parent: Any) -> tuple[list[int] | None, Place]:
+def _steps_beside(
+    items: Sequence[Any], here: Place, layout: Layout, content: Any, parent: Any
+) -> tuple[list[int] | None, Place]:  # fmt: skip
     """The steps of the networks in a list, from a list of as many steps in the same dict; None where there is none.
 
     Raises:
         DoesNotFit: the layout says where they are, and those are none.
     """
-    is_layouts = here in {place_of(content, path) for path in layout.contents.snapshots}
-    given = [place for path in layout.contents.steps if (place := place_of(content, path)) is not None] if is_layouts else []
-    beside = [key for key, value in children(parent) if _may_be_steps(key, value, parent)] if parent is not None and _few(parent) else []
-    own = {word.rstrip("s") for word in words(here[-1])} if here else set()
-    beside.sort(key=lambda key: -len(own & {word.rstrip("s") for word in words(key)}))
-    for place in [*given, *((*here[:-1], key) for key in beside)]:
-        values = listed(along(content, place)[-1])
-        if values is None:
-            continue
-        steps = increasing(values) if len(values) == len(items) else None
+    is_layouts = here in _places(content, layout.contents.snapshots)
+    given = _places(content, layout.contents.steps) if is_layouts else []
+    for place in [*given, *((*here[:-1], key) for key in _names_of_steps(here, parent))]:
+        values = along(content, place)[-1]
+        count = length(values)
+        steps = increasing(listed(values) or ()) if count == len(items) else None
         if steps is not None:
             return steps, place
-        mine = {id(items), id(along(content, place)[-1])}
-        of_others = any(length(one) == len(values) for _, one in children(parent) if id(one) not in mine)
-        if place in given and not (of_others and len(values) != len(items)):
-            raise DoesNotFit(f"{len(items)} snapshots do not go with the steps {str(list(values))[:60]}", 4)
+        if place in given and count is not None:
+            of_others = any(length(one) == count for _, one in children(parent) if one is not items and one is not values)
+            if count == len(items) or not of_others:
+                shown_steps = str(list(listed(values) or ())[:12])[:60]
+                raise DoesNotFit(f"{len(items)} snapshots do not go with the steps {shown_steps}", 4)
     return None, ()
 
 
-def _few(parent: Any) -> bool:
-    return len(parent) <= 4 if isinstance(parent, list | tuple) else len(children_of_keys(parent)) <= _MOST_KEYS
+def _names_of_steps(here: Place, parent: Any) -> list[Any]:
+    """The keys beside a list of networks under which its steps may stand, those first that share a word with its own."""
+    if isinstance(parent, list | tuple):
+        return [i for i, value in enumerate(parent) if length(value) is not None] if len(parent) <= 4 else []
+    beside = entries(parent)
+    if len(beside) > _MOST_KEYS:
+        return []
+    own = {word.rstrip("s") for word in _words(here[-1:])}
+    keys = [key for key, value in beside.items() if {*words(key)} & STEP_WORDS and length(value) is not None]
+    return sorted(keys, key=lambda key: -len(own & {word.rstrip("s") for word in words(key)}))
 
 
-def _may_be_steps(key: Any, value: Any, parent: Any) -> bool:
-    return length(value) is not None and (isinstance(parent, list | tuple) or bool({*words(key)} & STEP_WORDS))
+def _words(place: Place) -> set[str]:
+    return {word for key in place for word in words(key)}
+
+
+def _places(content: Any, paths: Sequence[str]) -> list[Place]:
+    return [place for path in paths if (place := place_of(content, path)) is not None]
 
 
 def _same(one: Network, other: Network) -> bool:
