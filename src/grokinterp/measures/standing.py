@@ -21,6 +21,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
 from ..tasks import Split, Task
 from ..view import View
 from .noise import KNOWN
@@ -69,14 +73,15 @@ class Share:
         return percent(self.right)
 
 
-def percent(share: float) -> str:
-    """A share in per cent with one digit, or as many as it takes to be neither 0 nor 99 nor 100 where it is not."""
+def percent(share: float, digits: int = 1) -> str:
+    """A share in per cent with so many digits, or as many as it takes to be neither 0 nor 99 nor 100 where it is not."""
     if share in (0, 1):
         return f"{100 * share:.0f} %"
-    for digits in range(1, 8):
-        shown = round(100 * share, digits)
-        if all((shown < limit) == (100 * share < limit) and (shown > limit) == (100 * share > limit) for limit in (0, 99, 100)):
+    while digits < 12:
+        seen = round(100 * share, digits)
+        if all((seen < limit, seen > limit) == (100 * share < limit, 100 * share > limit) for limit in (0, 99, 100)):
             break
+        digits += 1
     return f"{100 * share:.{digits}f} %"
 
 
@@ -169,7 +174,8 @@ class Standing:
         if self.state == "generalises":
             return f"{self.shares['test']} of unseen examples are right ({at})"
         if self.state == "learning":
-            return f"{self.shares['test']} of unseen examples are right, {self.times_chance:.3g} times chance"
+            also = f"; of its training examples {self.shares['train']}" if "train" in self.shares else ""
+            return f"{self.shares['test']} of unseen examples are right, {self.times_chance:.3g} times chance{also}"
         if self.state == "memorises":
             right, unseen = self.shares["train"], self.shares["test"]
             return f"{right} of its training examples are right, and of unseen ones {unseen}: {self._no_better(unseen.n)}"
@@ -198,12 +204,17 @@ class Standing:
         }
 
 
-def standing(view: View) -> Standing:
-    """How far the network of a view has learned its task."""
-    right = view.correct(against="answers").double()
-    examples = Examples.of(view.task, view.split)
-    if view.split is None:
-        return examples.standing(None, None, float(right.mean()))
-    train = view.correct()[view.rows("train")].double()
-    shares = [float(part.mean()) if len(part) else None for part in (train, right[view.rows("test")])]
-    return examples.standing(*shares, float(right.mean()))
+def standing(view: View, rows: Int[Tensor, "rows"] | None = None) -> Standing:
+    """How far the network of a view has learned its task; or those examples of it (row numbers of the table)."""
+    chosen = torch.ones(view.task.n_inputs, dtype=torch.bool)
+    if rows is not None:
+        chosen = torch.zeros_like(chosen).index_fill_(0, rows, True)
+    right = view.correct(against="answers")
+    answered = {"all": right[chosen]}
+    if view.split is not None:
+        answered |= {"train": view.correct()[view.rows("train") & chosen], "test": right[view.rows("test") & chosen]}
+    known = {part: marks for part, marks in answered.items() if len(marks)}
+    n_train, n_test, n_all = (len(known.get(part, ())) for part in ("train", "test", "all"))
+    examples = Examples(view.task.chance, n_train, n_test, n_all, view.task.noise is not None)
+    train, test, whole = (float(known[part].double().mean()) if part in known else None for part in ("train", "test", "all"))
+    return examples.standing(train, test, whole)
