@@ -78,7 +78,7 @@ class Run:
 
     def __repr__(self) -> str:
         state = f"finished: {self.finished['reason']}" if self.finished else "not finished"
-        last = f" up to step {self.steps[-1]}" if self.steps else ""
+        last = f" up to {self.step_text(self.steps[-1])}" if self.steps else ""
         return f"<Run {self.path}: {self.task.symbol}, {len(self.steps)} snapshots{last}, {state}>"
 
     @cached_property
@@ -101,6 +101,20 @@ class Run:
         """Where the run was imported from, and what was assumed; None where it was trained here."""
         found: dict[str, Any] | None = self.record.get("imported")
         return found
+
+    def step_known(self, step: int) -> bool:
+        """Whether a committed step is the number of updates done; False where a file that was imported does not say it, and the number
+        only keeps its networks apart."""
+        return self.imported is None or step not in self.imported.get("unknown_steps", ())
+
+    def step_text(self, step: int) -> str:
+        """A committed step as it is to be printed: "step 1,200"; where it is not known "step unknown", of several networks "network 2 of 3,
+        step unknown"."""
+        if self.step_known(step):
+            return f"step {step:,}"
+        if len(self.steps) < 2:
+            return "step unknown"
+        return f"network {1 + bisect.bisect_left(self.steps, step)} of {len(self.steps)}, step unknown"
 
     @cached_property
     def split(self) -> Split | None:
