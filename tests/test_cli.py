@@ -84,7 +84,7 @@ def test_each_question_has_files_of_its_own(grokinterp, tiny_run, flags, stem):
 def test_a_page_says_first_what_it_is_of(tiny_run):
     heads = {
         "step 20?": {},
-        "step 10 of 20: not its last snapshot": {"step": 10},
+        "step 10: not its last snapshot, which is of step 20": {"step": 10},
         "step 20; measured as asked for: gini.W_E": {"measures": ["gini.W_E"]},
         "step 20; with the keys asked for: 1 3": {"keys": [3, 1]},
     }

@@ -15,8 +15,8 @@ from conftest import tiny
 from grokinterp.replay import lives, phases, spikes
 
 SCHEMA = {
-    "schema", "run", "task", "table", "step", "asked", "loss", "accuracy", "generalised", "state", "standing", "key_frequencies", "phases",
-    "training", "measures", "claims", "skipped",
+    "schema", "run", "task", "table", "step", "step_known", "asked", "loss", "accuracy", "generalised", "state", "standing", "phases",
+    "key_frequencies", "training", "measures", "claims", "skipped",
 }  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def test_a_run_without_any_evaluation_after_the_first_step_has_no_phases_but_a_r
 def test_the_page_opens_with_the_answer(quick_run, quick_report):
     assert "Yes: it generalises." in text_of(quick_report.to_html())[:400]
     early = text_of(gi.analyze(quick_run, step=0).to_html())
-    assert "step 0 of" in early[:200]
+    assert "step 0: not its last snapshot, which is of step" in early[:200]
     assert "No: it is at chance." in early[:400]
 
 

@@ -112,7 +112,7 @@ class RunsCompared:
     def __init__(self, runs: Sequence[Run]) -> None:
         if not runs:
             raise UsageError("nothing to compare: there are no runs")
-        histories = [run.history for run in runs]
+        histories = [run.dated_history for run in runs]
         alike = [_key(_settings(run), _WATCHING) for run in runs]
         self.runs = []
         for name, run, history, key in zip(_names(runs), runs, histories, alike, strict=True):
@@ -125,7 +125,7 @@ class RunsCompared:
             train, test = reached(history, "train"), reached(history, "test")
             watched = history["train_loss"].count() >= _FEWEST
             leaps = (len(spikes(history)), len(slingshots(history))) if watched else (None, None)
-            final, now = _final(history), _standing(run, history)
+            final, now = _final(run.history), _standing(run)
             self.runs.append(Compared(name, run, train, test, delay(train, test), final, now, leaps[0], leaps[1], verdict))
         self.differing = _differing([each.settings for each in self.runs])
         self.groups = self._groups()
@@ -223,8 +223,9 @@ def _final(history: pd.DataFrame) -> dict[str, float]:
     return {name: float(values.iloc[-1]) if len(values) else math.nan for name, values in known.items()}
 
 
-def _standing(run: Run, history: pd.DataFrame) -> Standing:
+def _standing(run: Run) -> Standing:
     """How far a run had come at the last evaluation that says how many examples are right."""
+    history = run.history
     test = judged_by(history, "test")
     known = history.dropna(subset=["train_accuracy", test], how="all")
     train_now, test_now = (float(known[name].iloc[-1]) if len(known) else None for name in ("train_accuracy", test))

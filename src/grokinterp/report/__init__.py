@@ -25,7 +25,7 @@ class Report(Page):
 
     def __repr__(self) -> str:
         a = self.analysis
-        return f"<Report of {a.run.path} at step {a.step}: {a.standing.state}>"
+        return f"<Report of {a.run.path} at {a.run.step_text(a.step)}: {a.standing.state}>"
 
     @property
     def stem(self) -> str:

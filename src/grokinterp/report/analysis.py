@@ -136,8 +136,8 @@ class Analysis:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """Evaluations up to the last step of the run."""
-        return self.run.history
+        """Evaluations up to the last step of the run, of which it is known at what step they were made."""
+        return self.run.dated_history
 
     @property
     def noisy(self) -> bool:
@@ -246,6 +246,7 @@ class Analysis:
             "task": {**run.config.task, "symbol": run.task.symbol, "examples": run.task.n_inputs},
             "table": run.task.facts.to_dict(),
             "step": self.step,
+            "step_known": self.run.step_known(self.step),
             "asked": {"measures": self.asked_measures, "keys": self.asked_keys},
             "loss": by_part.get("loss", {}),
             "accuracy": by_part.get("accuracy", {}),
@@ -313,12 +314,14 @@ class Analysis:
 
 def _replayed(run: Run, progress: bool | None) -> tuple[xr.Dataset, str]:
     """The replay of a run, or none and why: one snapshot shows no training, and a damaged one must not keep another from being analysed."""
-    count = len(run.steps)
-    if count == 1:
-        return _nothing(), "the run has one snapshot"
+    dated = [step for step in run.steps if run.step_known(step)]
+    count = len(dated)
+    if count < 2:
+        some = "one snapshot" if len(run.steps) == 1 else f"{len(run.steps)} snapshots, and it is not known at which steps they were taken"
+        return _nothing(), f"the run has {some}"
     at = {round(i * (count - 1) / (_MOST_SNAPSHOTS - 1)) for i in range(_MOST_SNAPSHOTS)}
     try:
-        return replay(run, steps=[run.steps[i] for i in at], progress=progress), ""
+        return replay(run, steps=[dated[i] for i in at], progress=progress), ""
     except DamagedFile as error:
         return _nothing(), str(error)
 

@@ -225,7 +225,7 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
     for words, symbol in (("test reaches 99 %", "circle"), ("ended before that", "triangle-right-open")):
         figure.add_scatter(x=[None], y=[None], name=words, mode="markers", marker={"color": PLAIN, "size": 9, "symbol": symbol})
     for each, label, colour in zip(runs, _labels(runs), _palette(len(runs)), strict=True):
-        history, first = each.run.history, True
+        history, first = each.run.dated_history, True
         for part, dash in (("test", "solid"), ("train", "dash")):
             for metric, axis in (("accuracy", "y"), ("loss", "y2")):
                 column = judged_by(history, part) if metric == "accuracy" else f"{part}_{metric}"

@@ -85,8 +85,9 @@ def number(value: float) -> str:
 
 def of_what(a: Analysis) -> str:
     """What the page is about: run, step, and what was asked for where that is not everything."""
-    last = a.run.steps[-1]
-    of = f"{a.name}, step {a.step:,}" if a.is_last else f"{a.name}, step {a.step:,} of {last:,}: not its last snapshot"
+    of = f"{a.name}, {a.run.step_text(a.step)}"
+    if not a.is_last:
+        of += f": not its last snapshot, which is of {a.run.step_text(a.run.steps[-1])}"
     asked = [
         *([] if a.asked_measures is None else [f"measured as asked for: {', '.join(a.asked_measures)}"]),
         *([] if a.asked_keys is None else [f"with the keys asked for: {_several(a.asked_keys)}"]),
@@ -105,12 +106,12 @@ def verdict(a: Analysis) -> str:
 
 _ANSWERS: dict[State, str] = {"generalises": "Yes", "learning": "In part", "memorises": "No", "at chance": "No", "not known": ""}
 _ON_NOISE: dict[NoisePhase, str] = {
-    "not trained": "it has learned nothing",
+    "not trained": "it is within 0.05 of chance, as ever (not trained)",
     "memorisation": "it has memorised the noise",
     "coexistence": "it generalises, and has memorised the wrong labels as well (coexistence)",
     "partial inversion": "it generalises, and answers some of the examples with wrong labels rightly (partial inversion)",
     "full inversion": "it generalises, and answers the examples with wrong labels rightly (full inversion)",
-    "forgetting": "it has forgotten what it had learned",
+    "forgetting": "it is within 0.05 of chance, and was not before (forgetting)",
     "in between": "it is in none of the phases that have a name",
 }
 
@@ -211,7 +212,7 @@ def _when(a: Analysis) -> str:
         f"test accuracy{' of right answers' if a.noisy else ''} {test.in_words}",
         *([f"grokking delay {factor}"] if factor else []),
     ]
-    return ("" if a.is_last else f"in the whole run, up to step {a.run.steps[-1]:,}: ") + "; ".join(said)
+    return ("" if a.is_last else f"in the whole run, up to {a.run.step_text(a.run.steps[-1])}: ") + "; ".join(said)
 
 
 def _several(keys: list[int]) -> str:
@@ -327,7 +328,7 @@ def in_words(facts: TableFacts) -> list[str]:
 def _training(a: Analysis) -> Section:
     """Losses and accuracies over training, where there is more than one evaluation to draw."""
     if len(a.history) < 2:
-        count = "one evaluation" if len(a.history) else "no evaluation"
+        count = "one evaluation" if len(a.history) else "no evaluation of which the step is known"
         return Section("Training", "", [], f"Not shown: this run has {count}, so there is no history to draw.")
     panels = [
         Panel("Loss", "Mean over the examples, log axis.", figures.losses(a), wide=True),
@@ -357,7 +358,7 @@ def _how_it_went(a: Analysis) -> str:
     said = a.phases.sentence
     if a.noisy:
         said = f"By 0.99 as learned, and right answers of the test examples: {said[0].lower()}{said[1:]}"
-    return said if a.is_last else f"Of the whole run, up to step {a.run.steps[-1]:,}: {said[0].lower()}{said[1:]}"
+    return said if a.is_last else f"Of the whole run, up to {a.run.step_text(a.run.steps[-1])}: {said[0].lower()}{said[1:]}"
 
 
 def _looked_at(a: Analysis) -> str:
