@@ -31,7 +31,10 @@ ON_THE_CLOCK |= {f"excluded_loss.{name}": [math.log(P)] * 3 for name in EXCLUDED
 ON_THE_CLOCK |= {f"excluded_accuracy.{name}": OPEN for name in EXCLUDED}
 ON_THE_CLOCK["excluded_loss.per_frequency"] = [[loss_of_cosines({*KEYS} - {k})] * 3 for k in range(1, P // 2 + 1)]
 
+ON_THE_CLOCK["accuracy.mirror"] = [1, 1]
+
 ON_A_RANDOM_NETWORK = dict.fromkeys(ON_THE_CLOCK, NotApplicable)
+ON_A_RANDOM_NETWORK["accuracy.mirror"] = lambda x: (x < 0.1).all()
 ON_A_RANDOM_NETWORK["excluded_loss.per_frequency"] = lambda x: (abs(x - math.log(53)) < 0.3).all()
 
 
@@ -141,11 +144,24 @@ def slowly(logits) -> dict:
     return found
 
 
+def mirrored(view) -> list[float]:
+    """Pair by pair."""
+    pairs = [tuple(pair) for pair in view.task.pairs.tolist()]
+    train, right = {pairs[row] for row in view.split.train}, {"trained on": [], "unseen": []}
+    for row in view.split.test.tolist():
+        a, b = pairs[row]
+        own = right["trained on" if (b, a) in train else "unseen"]
+        own.append(int(view.logits[row].argmax()) == int(view.task.targets[row]))
+    return [float(np.mean(marks)) for marks in right.values()]
+
+
 SLOWLY = slowly(LOGITS) | {
+    "accuracy.mirror": mirrored,
     "excluded_loss.per_frequency": lambda view: [
         losses(view, logits_of(view) - along_answers(view, [k], logits_of(view))) for k in range(1, view.task.p // 2 + 1)
-    ]
+    ],
 }
 
 OF_THE_GRID = {f"restricted_{what}.{name}" for what in ("loss", "accuracy") for name in ("block3x3", "block2x2")}
 OF_THE_READOUT = {name for name in ON_THE_CLOCK if "neuron" in name or "w_l" in name}
+DIMS = {"mirror"}

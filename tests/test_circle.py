@@ -178,7 +178,7 @@ def additive(p: int) -> gi.View:
 SEE_ELEMENTS_APART = {"loss", "accuracy", "sum_of_squares", "attention.variance", "neuron.on_share", "pca_explained_variance.W_E"}
 SEE_ELEMENTS_APART |= {name for name in gi.MEASURES if name.startswith(("ablation.", "linear_attention_loss.", "pruning."))}
 SEE_ELEMENTS_APART |= {"clean_loss", "clean_accuracy", "loss.mse"}
-SEE_ELEMENTS_APART |= {"gradient_symmetricity", "excluded_loss.hidden_irreps", "excluded_loss.neuron_no_skip"}
+SEE_ELEMENTS_APART |= {"accuracy.mirror", "gradient_symmetricity", "excluded_loss.hidden_irreps", "excluded_loss.neuron_no_skip"}
 """The measures that look at elements (or answers) without a position too, at elements in their own order, or at parameters as they are."""
 
 

@@ -27,10 +27,11 @@ def test_train_analyze_verify_in_a_row(grokinterp, tmp_path):
     code, stdout, stderr = grokinterp("analyze", out, "--step", "10")
     assert (code, stderr) == (0, "")
     assert "step 10" in stdout
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "report-step-10.json").read_text())
     assert report["step"] == 10
     assert report["generalised"] is False
-    assert "<html" in (out / "report.html").read_text()
+    assert "<html" in (out / "report-step-10.html").read_text()
+    assert not (out / "report.json").exists()
 
     assert grokinterp("verify", out) == (0, "7 files, all as they were written\n", "")
 
@@ -54,9 +55,48 @@ def test_lists_are_tables_and_json(grokinterp, what):
     assert next(iter(rows[0].values())).split(".")[0] in stdout
 
 
-def test_a_measure_can_be_chosen(grokinterp, tiny_run):
-    grokinterp("analyze", tiny_run.path, "--measure", "gini.W_E")
-    assert set(json.loads((tiny_run.path / "report.json").read_text())["measures"]) == {"gini.W_E", "loss", "accuracy"}
+@pytest.mark.parametrize(
+    ("flags", "stem"),
+    [
+        ([], "report"),
+        (["--step", "-1"], "report"),
+        (["--step", "20"], "report"),
+        (["--no-replay"], "report"),
+        (["--step", "10"], "report-step-10"),
+        (["--step", "-2"], "report-step-10"),
+        (["--keys", "3,1"], "report-keys-1-3"),
+        (["--measure", "gini.W_E"], "report-gini.W_E"),
+        (["--measure", "gini.W_E", "--measure", "ipr.real", "--step", "0"], "report-step-0-gini.W_E+ipr.real"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_each_question_has_files_of_its_own(grokinterp, tiny_run, flags, stem):
+    code, stdout, _ = grokinterp("analyze", tiny_run.path, *flags)
+    assert code == 0
+    assert sorted(file.name for file in tiny_run.path.glob("report*")) == [f"{stem}.html", f"{stem}.json"]
+    assert f"{stem}.html" in stdout
+    found = json.loads((tiny_run.path / f"{stem}.json").read_text())
+    asked = found["asked"]["measures"]
+    if asked is not None:
+        assert set(found["measures"]) == {*asked, "loss", "accuracy"}
+
+
+def test_a_page_says_first_what_it_is_of(tiny_run):
+    heads = {
+        "step 20?": {},
+        "step 10: not its last snapshot, which is of step 20": {"step": 10},
+        "step 20; measured as asked for: gini.W_E": {"measures": ["gini.W_E"]},
+        "step 20; with the keys asked for: 1 3": {"keys": [3, 1]},
+    }
+    for words, asked in heads.items():
+        html = gi.analyze(tiny_run, with_replay=False, **asked).to_html()
+        assert words.removesuffix("?") in html.split("</h1>")[0].split("<h1>")[1]
+
+
+def test_the_names_of_many_measures_do_not_make_a_name_that_no_disk_holds(tiny_run):
+    stems = {gi.analyze(tiny_run, measures=list(gi.MEASURES)[:n], with_replay=False).stem for n in (20, 21)}
+    assert len(stems) == 2
+    assert all(len(stem) < 60 for stem in stems)
 
 
 MISTAKES = [

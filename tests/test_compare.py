@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import grokinterp as gi
 from conftest import tiny
 from grokinterp.errors import DamagedFile, NotARun, UsageError
-from grokinterp.replay import Reached, delay, median_steps, reached, transfer
+from grokinterp.replay import Delay, Reached, delay, median_steps, reached, transfer
 from grokinterp.runs.train import Writer
 from test_foreign import ROOT
 
@@ -58,7 +58,35 @@ def test_a_run_that_ended_before_is_censored_where_it_ended():
 
 def test_what_was_right_from_the_first_evaluation_has_no_step_before():
     found = reached(learning(0, 100), "test")
-    assert (found.after, found.by, found.interval) == (0, 0, "at step 0, the first evaluated")
+    assert (found.after, found.by, found.interval) == (0, 0, "at step 0, before any update")
+
+
+@pytest.mark.parametrize(
+    ("first", "accuracy", "state", "written", "interval"),
+    [
+        (107_790, [1.0], "at or before", "≤ 107,790", "at or before step 107,790, the first evaluated"),
+        (10, [0.99, 0.5], "at or before", "≤ 10", "at or before step 10, the first evaluated"),
+        (10, [0.5, 0.99], "reached", "10–20", "after step 10 and by step 20"),
+        (0, [1.0], "reached", "0", "at step 0, before any update"),
+        (5, [0.5], "censored", "> 5", "not by step 5"),
+        (1, [math.nan, 1.0], "at or before", "≤ 11", "at or before step 11, the first evaluated"),
+    ],
+)
+def test_what_was_learned_by_the_first_evaluation_is_left_censored(first, accuracy, state, written, interval):
+    steps = [first + 10 * i for i in range(len(accuracy))]
+    found = reached(pd.DataFrame({"step": steps, "train_accuracy": accuracy, "test_accuracy": accuracy}), "test")
+    assert (found.state, str(found), found.interval) == (state, written, interval)
+
+
+def test_what_is_left_censored_bounds_a_delay_and_a_median():
+    early, late, ended = Reached("at or before", by=50), Reached("reached", 90, 100), Reached("censored", 80)
+    assert delay(early, late) == Delay(1.8, True, 1.8, None)  # the training examples may have been learned long before
+    assert delay(late, early) is None
+    assert delay(early, early) is None
+    assert delay(early, ended) == Delay(1.6, True, 1.6, None)
+    assert median_steps([early, late, late]) == 100
+    assert median_steps([Reached("at or before", by=500), late, late]) is None  # it may have come first or last
+    assert median_steps([early, early, early]) == 50
 
 
 def test_what_was_never_evaluated_is_not_known():

@@ -15,8 +15,8 @@ from conftest import tiny
 from grokinterp.replay import lives, phases, spikes
 
 SCHEMA = {
-    "schema", "run", "task", "table", "step", "loss", "accuracy", "generalised", "key_frequencies", "phases", "training", "measures",
-    "claims", "skipped",
+    "schema", "run", "task", "table", "step", "step_known", "asked", "loss", "accuracy", "generalised", "state", "standing", "phases",
+    "key_frequencies", "training", "measures", "claims", "skipped",
 }  # fmt: skip
 
 
@@ -79,13 +79,19 @@ def test_a_fresh_network_gets_them_refuted_or_not_tested(quick_run):
     assert found["skipped"]["restricted_loss.logit_dirs"].startswith("the network has no key frequencies: none that more than half")
 
 
-@pytest.mark.parametrize("task", ["random_table", "modular_addition"])
-def test_a_network_that_only_memorises_is_found_out(task, tmp_path):
+@pytest.mark.parametrize(("task", "verdict"), [("random_table", "supported"), ("modular_addition", "refuted")])
+def test_a_network_that_only_memorises_is_found_out(task, verdict, tmp_path):
     config = {"task": {"name": task, "p": 23}, "model": {"d_model": 64, "n_heads": 4, "d_mlp": 256}}
     settings = {"training.fraction": 0.4, "training.lr": 3e-3, "training.weight_decay": 0.0, "training.steps": 300}
     run = gi.train(gi.TrainConfig.make(config, **settings), tmp_path / "run", progress=False)
-    found = verdicts(gi.analyze(run))
-    assert found[MEMORISED] == "supported"
+    report = gi.analyze(run)
+    found = verdicts(report)
+    # Of a commutative operation a memoriser knows the mirror images of what it was trained on, and hardly anything else.
+    assert found[MEMORISED] == verdict
+    if task == "modular_addition":
+        assert report.analysis.standing.state == "learning"
+        mirrored, new = report.analysis.values["accuracy.mirror"].values
+        assert mirrored > 2 * new
     about_frequencies = [claim for claim in found if re.search("Fourier|single-frequency|sums of cos|key|clock|pizza|generalises", claim)]
     assert len(about_frequencies) == 9
     assert {found[claim] for claim in about_frequencies} == {"refuted", "not tested"}
@@ -159,7 +165,8 @@ def test_a_run_without_any_evaluation_after_the_first_step_has_no_phases_but_a_r
 def test_the_page_opens_with_the_answer(quick_run, quick_report):
     assert "Yes: it generalises." in text_of(quick_report.to_html())[:400]
     early = text_of(gi.analyze(quick_run, step=0).to_html())
-    assert "No: it has not generalised." in early[:400]
+    assert "step 0: not its last snapshot, which is of step" in early[:200]
+    assert "No: it is at chance." in early[:400]
 
 
 def test_the_page_takes_nothing_from_the_network_and_runs_only_its_own_scripts(quick_report):

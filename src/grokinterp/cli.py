@@ -380,27 +380,28 @@ def analyze(
     replay: Annotated[bool, typer.Option(help="Look at the other snapshots too: phases, spikes, lives of frequencies.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Analyse a run: writes report.html and report.json, and prints a summary."""
+    """Analyse a run: writes report.html and report.json, and prints a summary. Of another step, other keys or some measures alone the
+    files are named for what was asked, as report-step-100.html."""
     from .measures import MEASURES
     from .report import analyze as analyze_run
-    from .report.page import facts, summary, verdict
+    from .report.page import facts, of_what, summary, verdict
     from .runs import load_run
 
     folder = run_dir if out is None else out
     chosen = None if keys is None else _whole_numbers("--keys", keys)
     report = analyze_run(load_run(run_dir), step, measure, chosen, with_replay=replay)
-    _save(report, folder, "report", [report.analysis.run])
+    _save(report, folder, report.stem, [report.analysis.run])
     if as_json:
         print(json.dumps(report.to_dict(), allow_nan=False))
         return
     a = report.analysis
-    print(f"{a.run.task.symbol}, {a.run.step_text(a.step)}. {verdict(a)}")
+    print(f"{a.run.task.symbol}, {of_what(a)}. {verdict(a)}")
     _print_table(["", ""], facts(a))
     rows = [(name, summary(value), MEASURES[name].unit, MEASURES[name].ref) for name, value in a.values.items()]
     _print_table(["measure", "value", "unit", "source"], rows)
     for name, reason in a.skipped.items():
         print(f"not measured: {name}: {reason}")
-    print(f"Report: {folder / 'report.html'}\nValues: {folder / 'report.json'}")
+    print(f"Report: {folder / report.stem}.html\nValues: {folder / report.stem}.json")
 
 
 @app.command()

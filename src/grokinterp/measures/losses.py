@@ -28,9 +28,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from ..errors import NotApplicable
 from ..fourier import directions, n_frequencies
 from ..view import View
-from .base import Value, measure, per_part
+from .base import Value, array, measure, per_part
 from .keys import keys_of
 from .logits import cosines_of_answer
 from .projections import (
@@ -67,6 +68,28 @@ def accuracy(view: View) -> Value:
     `clean_accuracy` is of the right answers.
     """
     return per_part(view, view.correct())
+
+
+@measure(
+    "accuracy.mirror", unit="1", ref="here: a memoriser that takes a, b for b, a is right on the mirror images of what it was trained on"
+)
+def mirrored(view: View) -> Value:
+    """Share of right answers among unseen examples whose mirror image (b, a) was trained on, and among those of which it was not.
+
+    Where an operation is commutative, only the second are new: on the first a network is right that memorises sums of two embeddings.
+
+    Raises:
+        NotApplicable: the operation is not commutative, the split is not known, or there are not examples of both kinds.
+    """
+    if not torch.equal(view.task.table, view.task.table.T):
+        raise NotApplicable("the operation is not commutative: no example is the mirror image of another")
+    unseen, right = view.rows("test"), view.correct(against="answers").double()
+    a, b = view.task.pairs.unbind(1)
+    trained = torch.zeros_like(view.task.table, dtype=torch.bool).index_put_((a, b), view.rows("train"))
+    groups = [unseen & trained[b, a], unseen & ~trained[b, a]]
+    if not all(group.any() for group in groups):
+        raise NotApplicable("the mirror images of the unseen examples were all trained on, or none of them was")
+    return array(torch.stack([right[group].mean() for group in groups]), "mirror", mirror=["trained on", "unseen"])
 
 
 @measure("loss.mse", unit="1", ref="Gromov 2023 (arXiv 2301.02679), section 2: the loss that his networks are trained on")

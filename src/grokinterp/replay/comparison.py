@@ -20,8 +20,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..measures.standing import Examples, Standing
 from ..runs import Run
-from .learned import Delay, Reached, Transfer, delay, median_steps, reached, transfer
+from .learned import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer
 from .spikes import slingshots, spikes
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Compared:
         train, test: when its training and test examples were learned to 99 %.
         delay: the grokking delay; None where there is none.
         final: accuracies and losses at its last evaluation; NaN where not known.
+        standing: how far it had come by then.
         spikes: how many leaps of the loss or of the gradient `spikes` finds; None where there are too few evaluations for one.
         slingshots: how many `slingshots` finds; None likewise.
         transfer: where it started from a snapshot, whether that helped; None otherwise.
@@ -58,6 +60,7 @@ class Compared:
     test: Reached
     delay: Delay | None
     final: dict[str, float]
+    standing: Standing
     spikes: int | None
     slingshots: int | None
     transfer: Transfer | None
@@ -109,7 +112,7 @@ class RunsCompared:
     def __init__(self, runs: Sequence[Run]) -> None:
         if not runs:
             raise UsageError("nothing to compare: there are no runs")
-        histories = [run.history for run in runs]
+        histories = [run.dated_history for run in runs]
         alike = [_key(_settings(run), _WATCHING) for run in runs]
         self.runs = []
         for name, run, history, key in zip(_names(runs), runs, histories, alike, strict=True):
@@ -122,7 +125,8 @@ class RunsCompared:
             train, test = reached(history, "train"), reached(history, "test")
             watched = history["train_loss"].count() >= _FEWEST
             leaps = (len(spikes(history)), len(slingshots(history))) if watched else (None, None)
-            self.runs.append(Compared(name, run, train, test, delay(train, test), _final(history), leaps[0], leaps[1], verdict))
+            final, now = _final(run.history), _standing(run)
+            self.runs.append(Compared(name, run, train, test, delay(train, test), final, now, leaps[0], leaps[1], verdict))
         self.differing = _differing([each.settings for each in self.runs])
         self.groups = self._groups()
 
@@ -137,7 +141,7 @@ class RunsCompared:
         return [
             Group(
                 tuple(each.name for each in group),
-                *(sum(time.state == "reached" for time in times) for times in _times(group)),
+                *(sum(time.seen for time in times) for times in _times(group)),
                 *(median_steps(times) for times in _times(group)),
             )
             for group in (list(each.values()) for each in found.values())
@@ -146,8 +150,12 @@ class RunsCompared:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row for each run. `train_steps` and `test_steps` are the steps to 99 %, or where `..._censored` the last step at which it was
-        not yet; `..._after` is the evaluation before. What differs between the configurations comes last; what is not known is missing."""
+        """One row for each run. What is not known is missing.
+
+        `train_steps` and `test_steps` are the steps to 99 %, or where `..._censored` the last step at which it was not yet, where
+        `..._left_censored` the first that was looked at; `..._after` is the evaluation before. `state` is how the run ended, `standing` how
+        far the network had come at its last evaluation. What differs between the configurations comes last.
+        """
         import pandas as pd
 
         columns: dict[str, list[Any]] = {
@@ -158,11 +166,13 @@ class RunsCompared:
             "seed": [each.settings.get("seed") for each in self.runs],
         }
         columns["state"] = [each.state for each in self.runs]
+        columns["standing"] = [each.standing.state for each in self.runs]
         for part in ("train", "test"):
             times: list[Reached] = [getattr(each, part) for each in self.runs]
             columns[f"{part}_steps"] = [t.after if t.by is None else t.by for t in times]
             columns[f"{part}_after"] = [t.after for t in times]
             columns[f"{part}_censored"] = [t.state == "censored" for t in times]
+            columns[f"{part}_left_censored"] = [t.state == "at or before" for t in times]
         columns["delay"] = [math.nan if each.delay is None else each.delay.factor for each in self.runs]
         columns["delay_censored"] = [each.delay is not None and each.delay.censored for each in self.runs]
         for name in _FINAL:
@@ -188,6 +198,7 @@ class RunsCompared:
                     "seed": each.settings.get("seed"),
                     "settings": {key: each.settings.get(key) for key in self.differing},
                     "state": each.state,
+                    "standing": each.standing.to_dict(),
                     "steps_to_99": {"train": asdict(each.train), "test": asdict(each.test)},
                     "grokking_delay": each.delay and asdict(each.delay),
                     "final": {name: value if math.isfinite(value) else None for name, value in each.final.items()},
@@ -210,6 +221,15 @@ def _final(history: pd.DataFrame) -> dict[str, float]:
     """The last known value of each."""
     known = {name: history[name].dropna() for name in _FINAL}
     return {name: float(values.iloc[-1]) if len(values) else math.nan for name, values in known.items()}
+
+
+def _standing(run: Run) -> Standing:
+    """How far a run had come at the last evaluation that says how many examples are right."""
+    history = run.history
+    test = judged_by(history, "test")
+    known = history.dropna(subset=["train_accuracy", test], how="all")
+    train_now, test_now = (float(known[name].iloc[-1]) if len(known) else None for name in ("train_accuracy", test))
+    return Examples.of(run.task, run.split).standing(train_now, test_now)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

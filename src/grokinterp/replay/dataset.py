@@ -22,6 +22,7 @@ import torch
 
 from ..errors import UsageError, WriteFailed
 from ..measures import MEASURES, Measure
+from ..measures.standing import Examples
 from ..memory import give_back_memory, keep_memory
 from ..runs import Run
 from .kept import Entry, Measured, sweep
@@ -203,6 +204,7 @@ def _dataset(
             "run": run.path.resolve().name.encode(errors="replace").decode(),
             "task": run.task.symbol,
             "answers": run.task.n_answers,
+            **Examples.of(run.task, run.split).to_attrs(),
             "final_keys": json.dumps(final["keys"]),
             "skipped": json.dumps(skipped),
         },

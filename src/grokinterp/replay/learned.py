@@ -1,9 +1,11 @@
 """By which step examples were learned: as an interval, since a run is looked at only every so many steps, and as a bound where a run ended
-before (censored). What follows for several runs: the grokking delay, the median of a group, and whether starting from a snapshot helped.
+before (censored) or was first looked at after (left-censored). What follows for several runs: the grokking delay, the median of a group,
+and whether starting from a snapshot helped.
 
 | number | definition | source |
 |---|---|---|
 | steps to 99 % | first evaluated step at which accuracy is at least 0.99; it happened after the evaluation before | Power et al. 2022 |
+| | where the first evaluation already shows it: at that step or before | |
 | grokking delay | steps to 99 % of the test examples / those of the training examples | Power et al. 2022 |
 | median steps | where half of the runs have reached it, by the Kaplan-Meier estimate | Kaplan and Meier 1958 |
 
@@ -60,12 +62,13 @@ class Reached:
     """When an accuracy first was at least 0.99.
 
     Attributes:
-        state: "reached"; "censored", where the run was not seen to; "not known", where it was never evaluated.
-        after: the last evaluation at which it was not yet; equal to `by` where it was from the first. None where it is not known.
+        state: "reached", between two evaluations, or at step 0, before any update; "at or before", where the first evaluation was later and
+            already shows it (left-censored); "censored", where the run was not seen to; "not known", where it was never evaluated.
+        after: the last evaluation at which it was not yet; equal to `by` where it was from step 0. None where there is no such evaluation.
         by: the first evaluation at which it was; None where it was not seen.
     """
 
-    state: Literal["reached", "censored", "not known"]
+    state: Literal["reached", "at or before", "censored", "not known"]
     after: int | None = None
     by: int | None = None
 
@@ -74,16 +77,30 @@ class Reached:
             return "not known"
         if self.by is None:
             return f"> {self.after:,}"
-        return f"{self.after:,}–{self.by:,}" if self.after is not None and self.by - self.after > 1 else f"{self.by:,}"
+        if self.after is None:
+            return f"≤ {self.by:,}"
+        return f"{self.after:,}–{self.by:,}" if self.by - self.after > 1 else f"{self.by:,}"
 
     @property
     def interval(self) -> str:
         """In words, with the evaluation before."""
         if self.by is None:
             return "not known" if self.after is None else f"not by step {self.after:,}"
-        return (
-            f"after step {self.after:,} and by step {self.by:,}" if self.after != self.by else f"at step {self.by:,}, the first evaluated"
-        )
+        if self.after is None:
+            return f"at or before step {self.by:,}, the first evaluated"
+        return f"after step {self.after:,} and by step {self.by:,}" if self.after != self.by else f"at step {self.by:,}, before any update"
+
+    @property
+    def in_words(self) -> str:
+        """What the accuracy did: "first reached 99 % after step 100 and by step 110"."""
+        if self.state == "not known":
+            return "was never evaluated"
+        return f"had not reached 99 % by step {self.after:,}" if self.by is None else f"first reached 99 % {self.interval}"
+
+    @property
+    def seen(self) -> bool:
+        """Whether it was seen to be reached, at the first evaluation or later."""
+        return self.by is not None
 
 
 def judged_by(history: pd.DataFrame, part: str) -> str:
@@ -101,7 +118,8 @@ def reached(history: pd.DataFrame, part: str, level: float = LEARNED) -> Reached
     if not len(accuracy):
         return Reached("not known")
     try:
-        return Reached("reached", *first_interval(accuracy >= level))
+        after, by = first_interval(accuracy >= level)
+        return Reached("at or before", by=by) if after == by > 0 else Reached("reached", after, by)
     except NotApplicable:
         return Reached("censored", int(accuracy.index[-1]))
 
@@ -126,19 +144,29 @@ class Delay:
 
 
 def delay(train: Reached, test: Reached) -> Delay | None:
-    """The grokking delay; None where the training examples were not learned, or were before any update."""
+    """The grokking delay; None where the training examples were not learned, or were before any update; nor where it has no bound, as
+    nobody looked before the test examples were."""
     if not train.by or test.after is None:
         return None
     least = test.after / train.by
-    if test.by is None:
+    if test.by is None or train.after is None:
         return Delay(least, True, least, None)
     return Delay(test.by / train.by, False, least, test.by / train.after if train.after else None)
 
 
 def median_steps(times: Sequence[Reached]) -> float | None:
-    """The step by which half of several runs have got there, censored ones taken for what they are; None where it is not known."""
+    """The step by which half of several runs have got there, censored ones taken for what they are; None where it is not known.
+
+    Of a run that had got there by its first evaluation no more is known than that: where that evaluation came after the median which is
+    found so, the median is not known.
+    """
+    median = _kaplan_meier(times)
+    return None if median is None or any(t.by is not None and t.after is None and t.by > median for t in times) else median
+
+
+def _kaplan_meier(times: Sequence[Reached]) -> float | None:
     events = sorted(time.by for time in times if time.by is not None)
-    ends = [time.by if time.by is not None else time.after for time in times if time.after is not None]
+    ends = [time.by if time.by is not None else time.after for time in times if time.state != "not known"]
     left, half = Fraction(1), None
     for step in sorted(set(events)):
         at_risk = sum(end >= step for end in ends if end is not None)
@@ -181,8 +209,10 @@ def transfer(started: pd.DataFrame, scratch: pd.DataFrame, ended: bool = True) -
         ended: whether the run that started from a snapshot has made all its steps; one that was stopped may still learn.
     """
     mine, other = (reached(history, "test") for history in (started, scratch))
-    if mine.after is None or other.after is None:
+    if "not known" in (mine.state, other.state):
         return Transfer("not known", "not known: one of the two was never evaluated")
+    if mine.after is None or other.after is None:
+        return Transfer("not known", "not known: one of the two had learned them by its first evaluation, and nobody looked before")
     if mine.by is None:
         if other.by is None:
             if not ended:

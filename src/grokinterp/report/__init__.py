@@ -25,7 +25,12 @@ class Report(Page):
 
     def __repr__(self) -> str:
         a = self.analysis
-        return f"<Report of {a.run.path} at step {a.step}: {'generalised' if a.generalised else 'not generalised'}>"
+        return f"<Report of {a.run.path} at {a.run.step_text(a.step)}: {a.standing.state}>"
+
+    @property
+    def stem(self) -> str:
+        """What its files are called beside their endings: "report", or "report-step-100" and the like where not all was asked for."""
+        return self.analysis.stem
 
     def to_dict(self) -> dict[str, Any]:
         """The content of report.json: plain numbers, strings, lists and dicts."""

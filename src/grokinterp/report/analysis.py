@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from ..errors import DamagedFile, NotApplicable
 from ..measures import MEASURES, KeyFrequencies, key_frequencies
 from ..measures.base import per_part
 from ..measures.keys import chosen
-from ..measures.noise import KNOWN, NoisePhase, learned, noise_phase
+from ..measures.noise import NoisePhase, learned, noise_phase
+from ..measures.standing import Standing, standing
 from ..replay import (
     Lives,
     NoiseSpan,
@@ -37,7 +39,7 @@ from ..replay import (
 )
 from ..runs import Run
 from ..view import View
-from .claims import GENERALISED, Claim, Evidence, claims
+from .claims import Claim, Evidence, claims
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 _OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile", "noise.bayes_loss", "noise.bayes_accuracy")
 """What every report on noisy labels measures."""
+_LONGEST_NAME = 80
+"""Characters of measures' names in the name of a file."""
 _MOST_SNAPSHOTS = 60
 """Snapshots that the training part of a report looks at, evenly chosen where there are more; a replay looks at all."""
 
@@ -60,6 +64,7 @@ class Analysis:
         skipped: why each other one does not.
         keys: the key frequencies that the rules found, or None where no rule applies.
         keys_used: those that the measures were given: the consensus, unless the caller chose others.
+        asked_measures, asked_keys: what the caller asked for; None where it is all measures, and the consensus.
         replayed: the progress measures at the run's snapshots; may be empty.
         not_replayed: why it is.
     """
@@ -77,12 +82,14 @@ class Analysis:
         self.view: View = run.view(step)
         self.values: dict[str, Any] = {}
         self.skipped: dict[str, str] = {}
-        wanted = list(MEASURES) if measures is None else [MEASURES[name].name for name in measures]
+        self.asked_measures = None if measures is None else list(dict.fromkeys(MEASURES[name].name for name in measures))
+        wanted = list(MEASURES) if self.asked_measures is None else self.asked_measures
         try:
             self.keys: KeyFrequencies | None = key_frequencies(self.view)
         except NotApplicable:
             self.keys = None
         self.keys_used: list[int] = chosen(self.view, keys) if keys is not None else self.keys.consensus if self.keys else []
+        self.asked_keys = None if keys is None else self.keys_used
         given = {} if keys is None else {"keys": self.keys_used}
         for name in dict.fromkeys([*wanted, "loss", "accuracy", *(_OF_NOISE if run.task.noise else ())]):
             try:
@@ -107,22 +114,45 @@ class Analysis:
         assert self.view.step is not None
         return self.view.step
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the analysed step is the last of the run."""
+        return self.step == self.run.steps[-1]
+
+    @property
+    def stem(self) -> str:
+        """What the files of this report are called: of its own for each question, so that none takes the place of another's answer."""
+        parts = ["report"]
+        if not self.is_last:
+            parts.append(f"step-{self.step}")
+        if self.asked_keys is not None:
+            parts += ["keys", *map(str, self.asked_keys)]
+        if self.asked_measures is not None:
+            names = "+".join(self.asked_measures)
+            if len(names) > _LONGEST_NAME:
+                names = f"{len(self.asked_measures)}-measures-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
+            parts.append(names)
+        return "-".join(parts)
+
     @cached_property
     def history(self) -> pd.DataFrame:
-        """Evaluations up to the last step of the run."""
-        return self.run.history
+        """Evaluations up to the last step of the run, of which it is known at what step they were made."""
+        return self.run.dated_history
 
     @property
     def noisy(self) -> bool:
         """Whether labels are noisy."""
         return self.run.task.noise is not None
 
+    @cached_property
+    def standing(self) -> Standing:
+        """How far the network has learned its task at the analysed step: what the verdict, the claims and report.json go by."""
+        return standing(self.view)
+
     @property
     def generalised(self) -> bool:
         """Whether test accuracy at the analysed step is at least 0.99; on noisy labels, that of the right answers at least 0.9."""
-        accuracy = self.values["clean_accuracy" if self.noisy else "accuracy"]
-        enough = KNOWN if self.noisy else GENERALISED
-        return "test" in accuracy.coords["part"].values and float(accuracy.sel(part="test")) >= enough
+        return self.standing.state == "generalises"
 
     @cached_property
     def noise_spans(self) -> list[NoiseSpan]:
@@ -145,12 +175,11 @@ class Analysis:
         return noise_phase(given["train"], right["test"], given["corrupted"], right["corrupted"], chance, learned_before=before)
 
     @property
-    def _on_circle(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Share of right answers and loss by part on the examples that stand on the circle; on all of them where there is none."""
+    def _on_circle(self) -> tuple[Standing, dict[str, float]]:
+        """How far it has learned the examples that stand on the circle, and the loss there by part; all examples where there is none."""
         view = self.view
         rows = view.on_circle if self.run.task.circle else torch.arange(self.run.task.n_inputs)
-        right, loss = (_labelled(per_part(view, values[rows], rows), "part") for values in (view.correct(against="answers"), view.loss()))
-        return right, loss
+        return standing(view, rows), _labelled(per_part(view, view.loss()[rows], rows), "part")
 
     @property
     def n_frequencies(self) -> int:
@@ -194,7 +223,8 @@ class Analysis:
     def claims(self) -> list[Claim]:
         """Every claim with its verdict."""
         sizes = self.run.task.n_answers, self.n_frequencies
-        return claims(Evidence(self.values, self.skipped, self.keys_used, *self._on_circle, *sizes, self.noisy, self.noise_phase))
+        learned_so_far = self.standing, *self._on_circle
+        return claims(Evidence(self.values, self.skipped, self.keys_used, *learned_so_far, *sizes, self.noisy, self.noise_phase))
 
     def to_dict(self) -> dict[str, Any]:
         """The content of report.json. No NaN or infinity is in it: a measure that does not apply is under `skipped`, with its reason."""
@@ -216,9 +246,13 @@ class Analysis:
             "task": {**run.config.task, "symbol": run.task.symbol, "examples": run.task.n_inputs},
             "table": run.task.facts.to_dict(),
             "step": self.step,
+            "step_known": self.run.step_known(self.step),
+            "asked": {"measures": self.asked_measures, "keys": self.asked_keys},
             "loss": by_part.get("loss", {}),
             "accuracy": by_part.get("accuracy", {}),
             "generalised": self.generalised,
+            "state": self.standing.state,
+            "standing": self.standing.to_dict(),
             "key_frequencies": {
                 "consensus": keys.consensus if keys else [],
                 "rules": keys.rules if keys else {},
@@ -280,12 +314,14 @@ class Analysis:
 
 def _replayed(run: Run, progress: bool | None) -> tuple[xr.Dataset, str]:
     """The replay of a run, or none and why: one snapshot shows no training, and a damaged one must not keep another from being analysed."""
-    count = len(run.steps)
-    if count == 1:
-        return _nothing(), "the run has one snapshot"
+    dated = [step for step in run.steps if run.step_known(step)]
+    count = len(dated)
+    if count < 2:
+        some = "one snapshot" if len(run.steps) == 1 else f"{len(run.steps)} snapshots, and it is not known at which steps they were taken"
+        return _nothing(), f"the run has {some}"
     at = {round(i * (count - 1) / (_MOST_SNAPSHOTS - 1)) for i in range(_MOST_SNAPSHOTS)}
     try:
-        return replay(run, steps=[run.steps[i] for i in at], progress=progress), ""
+        return replay(run, steps=[dated[i] for i in at], progress=progress), ""
     except DamagedFile as error:
         return _nothing(), str(error)
 

@@ -2,8 +2,8 @@
 
 | claim | supported where | source of the threshold |
 |---|---|---|
-| it generalises | test accuracy >= 0.99 | Power et al. 2022 |
-| it has only memorised | train accuracy >= 0.99, test accuracy < 0.5 | ours |
+| it generalises | test accuracy >= 0.99 (`measures.standing`) | Power et al. 2022 |
+| it has only memorised | training examples better than chance, test examples not (`measures.standing`) | ours |
 | the embedding is sparse in the Fourier basis | at most half of the frequencies are keys, holding >= 0.75 of W_E | ours |
 | neurons are single-frequency | one frequency explains > 0.85 of >= 0.75 of the neurons | Nanda et al. 2023: 0.846 of theirs |
 | logits are sums of cos w(c* − c) | logit_fve.centred >= 0.9 | Nanda et al. 2023: 0.95 |
@@ -22,9 +22,10 @@ says which numbers decide them.
 Between clock and pizza lie networks that are neither: over the fleet of Zhong et al. gradient symmetricity falls from 0.99 with constant
 attention to 0.45 with full attention, and distance irrelevance (of the top wrong logit) rises from 0.29 to 0.82.
 
-Sufficient, necessary, fitted waves, clock and pizza are asked of networks that generalise, and the first two only where at most half of
-the frequencies are keys: a memorising network has no algorithm, and a projection that leaves out little tells nothing. Where it is not
-known which examples were trained on, all of them stand for the training and for the test examples.
+Sufficient, necessary, fitted waves, clock and pizza are asked wherever there is something to ask: of networks that do better than chance
+on unseen examples, and of those that do not generalise yet where the rules agree on key frequencies; the evidence then says which share
+is right. The first two are asked only where at most half of the frequencies are keys, as a projection that leaves out little tells nothing.
+Where it is not known which examples were trained on, all of them stand for the training and for the test examples.
 
 A claim whose measures do not apply is "not tested", with the reason.
 """
@@ -36,34 +37,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..measures.noise import KNOWN, NEEDS, NoisePhase
+from ..measures.noise import NEEDS, NoisePhase
+from ..measures.standing import Standing
 
 Verdict = Literal["supported", "refuted", "not tested"]
-GENERALISED = 0.99
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims may look at: measured values by name, why others are missing, the keys in use, the accuracy, and two sizes."""
+    """What the claims may look at: measured values by name, why others are missing, the keys in use, how much is right, two sizes."""
 
     values: Mapping[str, Any]
     skipped: Mapping[str, str]
     keys: list[int]
-    right: Mapping[str, float]
-    """The accuracy by part, on the examples that the frequencies are about: without 0, for multiplication."""
+    standing: Standing
+    """How far the network has learned the task."""
+    on_circle: Standing
+    """The same of the examples that the frequencies are about: without 0, for multiplication."""
     loss: Mapping[str, float]
-    """The loss there."""
+    """The loss there, by part."""
     n_answers: int
     n_frequencies: int
     noisy: bool = False
     """Whether labels are noisy."""
     noise_phase: NoisePhase | None = None
     """The phase of the network, where labels are."""
-
-    @property
-    def enough(self) -> float:
-        """The share of right answers from which a network has generalised."""
-        return KNOWN if self.noisy else GENERALISED
 
     def accuracy(self, part: str) -> tuple[str, float]:
         """The share of right answers of a part, and the measure that it is of."""
@@ -114,49 +112,81 @@ def claims(evidence: Evidence) -> list[Claim]:
     return decided
 
 
+def needs(name: str, value: float, sign: Literal["<=", "<", ">=", ">"], limit: float, spec: str = ".3f") -> tuple[bool, str]:
+    """Whether a number holds its limit, and the two in words, with as many digits as show on which side it is."""
+    holds = {"<=": value <= limit, "<": value < limit, ">=": value >= limit, ">": value > limit}[sign]
+    digits, kind = int(spec[1:-1]), spec[-1]
+    while digits < 17 and (float(f"{value:.{digits}{kind}}") < limit) != (value < limit):
+        digits += 1
+    return holds, f"{name} = {value:.{digits}{kind}}, needs {sign} {limit:g}"
+
+
 def _generalises(e: Evidence) -> tuple[bool, list[str]]:
     name, accuracy = e.accuracy("test")
-    return accuracy >= e.enough, [f"{name} = {accuracy:.4f}, needs >= {e.enough}"]
+    return e.standing.state == "generalises", [needs(name, accuracy, ">=", e.standing.level, ".4f")[1]]
 
 
 def _sparse_embedding(e: Evidence) -> tuple[bool, list[str]]:
-    share, gini = e.number("key_share.W_E"), e.number("gini.W_E")
-    chance = len(e.keys) / e.n_frequencies if e.n_frequencies else 1.0
-    because = [f"key_share.W_E = {share:.3f}, needs >= 0.75", f"share of frequencies that are keys = {chance:.3f}, needs <= 0.5"]
-    return share >= 0.75 and chance <= 0.5, [*because, f"gini.W_E = {gini:.3f}"]
+    share, keys = e.number("key_share.W_E"), len(e.keys) / e.n_frequencies if e.n_frequencies else 1.0
+    return _all(
+        needs("key_share.W_E", share, ">=", 0.75),
+        needs("share of frequencies that are keys", keys, "<=", 0.5),
+        also=[f"gini.W_E = {e.number('gini.W_E'):.3f}"],
+    )
+
+
+def _all(*conditions: tuple[bool, str], also: list[str]) -> tuple[bool, list[str]]:
+    """Whether every condition holds, with all of them in words."""
+    return all(holds for holds, _ in conditions), [*(words for _, words in conditions), *also]
 
 
 def _single_frequency(e: Evidence) -> tuple[bool, list[str]]:
-    share = e.number("neuron.single_frequency_share")
-    return share >= 0.75, [f"neuron.single_frequency_share = {share:.3f}, needs >= 0.75"]
+    name = "neuron.single_frequency_share"
+    return _all(needs(name, e.number(name), ">=", 0.75), also=[])
 
 
 def _cosine_logits(e: Evidence) -> tuple[bool, list[str]]:
-    share = e.number("logit_fve.centred")
-    return share >= 0.9, [f"logit_fve.centred = {share:.3f}, needs >= 0.9"]
+    return _all(needs("logit_fve.centred", e.number("logit_fve.centred"), ">=", 0.9), also=[])
 
 
 def _sufficient(e: Evidence) -> tuple[bool, list[str]]:
-    _has_an_algorithm(e)
+    asked = _asked_of(e)
     _has_few_keys(e)
     restricted, loss = e.number("restricted_loss.logit_dirs", part="all"), e.loss["all"]
-    return restricted <= 2 * loss, [f"restricted_loss.logit_dirs (all) = {restricted:.3g} nats, needs <= 2 × loss = {2 * loss:.3g}"]
+    return _all(
+        needs("restricted_loss.logit_dirs / loss (all)", restricted / loss if loss else math.inf, "<=", 2.0, ".3g"),
+        also=[f"restricted_loss.logit_dirs (all) = {restricted:.3g} nats, loss = {loss:.3g} nats", *asked],
+    )
 
 
 def _necessary(e: Evidence) -> tuple[bool, list[str]]:
-    _has_an_algorithm(e)
+    asked = _asked_of(e)
     _has_few_keys(e)
     part = e.part("train")
     rise = e.number("excluded_loss.logit_dirs", part=part) - e.loss[part]
-    needed = math.log(e.n_answers) / 2
-    return rise >= needed, [f"excluded_loss.logit_dirs − loss ({part}) = {rise:.3g} nats, needs >= ½ ln {e.n_answers} = {needed:.3g}"]
+    chance = math.log(e.n_answers)
+    return _all(
+        needs(f"(excluded_loss.logit_dirs − loss) / ln {e.n_answers} ({part})", rise / chance, ">=", 0.5, ".3g"),
+        also=[f"excluded_loss.logit_dirs − loss ({part}) = {rise:.3g} nats, ln {e.n_answers} = {chance:.3g} nats is chance", *asked],
+    )
 
 
-def _has_an_algorithm(e: Evidence) -> None:
+def _asked_of(e: Evidence) -> list[str]:
+    """Of which share of the examples it is asked how they are computed; nothing where the network generalises.
+
+    Raises:
+        _Missing: the network does no better than chance on unseen examples, or stands on no frequencies: there is nothing to ask.
+    """
     part = e.part("test")
-    if e.right.get(part, 0.0) < e.enough:
-        found = f"{100 * e.right.get(part, 0.0):.1f} % of {part} examples are right, and {100 * e.enough:.0f} % are needed"
-        raise _Missing(f"the network has not generalised ({found}), so there is no algorithm to ask this of")
+    if not e.on_circle.better_than_chance(part):
+        raise _Missing(f"there is no algorithm to ask this of: {e.on_circle.words}")
+    if not e.keys and e.on_circle.state != "generalises":
+        raise _Missing(
+            f"there is no algorithm to ask this of: {e.skipped.get('restricted_loss.logit_dirs', 'there are no key frequencies')}"
+        )
+    right = e.on_circle.shares[part]
+    which = "unseen" if part == "test" else "all"
+    return [] if right.right >= e.on_circle.level else [f"asked of a network that is right on {right} of {which} examples"]
 
 
 def _has_few_keys(e: Evidence) -> None:
@@ -165,22 +195,27 @@ def _has_few_keys(e: Evidence) -> None:
 
 
 def _memorised(e: Evidence) -> tuple[bool, list[str]]:
-    train, (name, test) = e.number("accuracy", part="train"), e.accuracy("test")
-    return train >= GENERALISED and test < 0.5, [
-        f"accuracy (train) = {train:.4f}, needs >= {GENERALISED}",
-        f"{name if e.noisy else '(test)'} = {test:.4f}, needs < 0.5",
+    if e.standing.state == "not known":
+        e.number("accuracy", part="train"), e.accuracy("test")
+        raise _Missing(e.standing.words)
+    return e.standing.state == "memorises", [
+        f"accuracy (train) = {e.number('accuracy', part='train'):.4f}",
+        f"{e.accuracy('test')[0]} = {e.accuracy('test')[1]:.4f}",
+        e.standing.words,
     ]
 
 
 def _uniform_attention(e: Evidence) -> tuple[bool, list[str]]:
     between, spread = _attention(e)
-    because = [f"attention.mean differs between a and b by at most {between:.3f}, needs <= 0.1"]
-    return between <= 0.1 and spread < 0.05, [*because, f"largest standard deviation over inputs = {spread:.3f}, needs < 0.05"]
+    return _all(
+        needs("attention.mean: largest difference between a and b", between, "<=", 0.1),
+        needs("largest standard deviation over inputs, of any head", spread, "<", 0.05),
+        also=[],
+    )
 
 
 def _attention_by_input(e: Evidence) -> tuple[bool, list[str]]:
-    spread = _attention(e)[1]
-    return spread >= 0.1, [f"largest standard deviation over inputs, of any head = {spread:.3f}, needs >= 0.1"]
+    return _all(needs("largest standard deviation over inputs, of any head", _attention(e)[1], ">=", 0.1), also=[])
 
 
 def _attention(e: Evidence) -> tuple[float, float]:
@@ -195,26 +230,30 @@ def _attention(e: Evidence) -> tuple[float, float]:
 
 
 def _fitted_circuit(e: Evidence) -> tuple[bool, list[str]]:
-    _has_an_algorithm(e)
+    asked = _asked_of(e)
     agreement, loss = e.number("circuit.whole.agreement", part="all"), e.number("circuit.whole.loss", part="all")
-    return agreement >= 0.99, [
-        f"circuit.whole.agreement (all) = {agreement:.4f}, needs >= 0.99",
-        f"circuit.whole.loss (all) = {loss:.3g} nats",
-    ]
+    return _all(
+        needs("circuit.whole.agreement (all)", agreement, ">=", 0.99, ".4f"),
+        also=[f"circuit.whole.loss (all) = {loss:.3g} nats", *asked],
+    )
 
 
 def _clock(e: Evidence) -> tuple[bool, list[str]]:
-    _has_an_algorithm(e)
-    symmetric, irrelevant = e.number("gradient_symmetricity"), e.number("distance_irrelevance.correct")
-    because = [f"gradient_symmetricity = {symmetric:.3f}, needs <= 0.7", f"distance_irrelevance.correct = {irrelevant:.3f}, needs >= 0.6"]
-    return symmetric <= 0.7 and irrelevant >= 0.6, because
+    asked = _asked_of(e)
+    return _all(
+        needs("gradient_symmetricity", e.number("gradient_symmetricity"), "<=", 0.7),
+        needs("distance_irrelevance.correct", e.number("distance_irrelevance.correct"), ">=", 0.6),
+        also=asked,
+    )
 
 
 def _pizza(e: Evidence) -> tuple[bool, list[str]]:
-    _has_an_algorithm(e)
-    symmetric, irrelevant = e.number("gradient_symmetricity"), e.number("distance_irrelevance.correct")
-    because = [f"gradient_symmetricity = {symmetric:.3f}, needs >= 0.9", f"distance_irrelevance.correct = {irrelevant:.3f}, needs <= 0.4"]
-    return symmetric >= 0.9 and irrelevant <= 0.4, because
+    asked = _asked_of(e)
+    return _all(
+        needs("gradient_symmetricity", e.number("gradient_symmetricity"), ">=", 0.9),
+        needs("distance_irrelevance.correct", e.number("distance_irrelevance.correct"), "<=", 0.4),
+        also=asked,
+    )
 
 
 def _phase(wanted: NoisePhase) -> Callable[[Evidence], tuple[bool, list[str]]]:

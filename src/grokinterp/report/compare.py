@@ -107,7 +107,7 @@ def _directories(path: Path) -> list[Path]:
 
 def _verdict(compared: RunsCompared) -> str:
     """How many runs there are, and how many of them learned their test examples."""
-    count, learned = len(compared.runs), sum(each.test.state == "reached" for each in compared.runs)
+    count, learned = len(compared.runs), sum(each.test.seen for each in compared.runs)
     runs, were = (f"{count} runs, of which {learned}", "was" if learned == 1 else "were") if count > 1 else ("One run, which", "was")
     return f"{runs} {were} {'not ' if count == 1 and not learned else ''}seen to learn the test examples to 99\N{NO-BREAK SPACE}%"
 
@@ -138,6 +138,7 @@ def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[st
         yield "start", [each.start or "scratch" for each in runs]
     yield "train 99\N{NO-BREAK SPACE}%", [str(each.train) for each in runs]
     yield "test 99\N{NO-BREAK SPACE}%", [str(each.test) for each in runs]
+    yield "now", [each.standing.state for each in runs]
     yield "delay", ["–" if each.delay is None else str(each.delay) for each in runs]
     if any(each.transfer for each in runs):
         yield "transfer", [_helped(each) for each in runs]
@@ -224,7 +225,7 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
     for words, symbol in (("test reaches 99 %", "circle"), ("ended before that", "triangle-right-open")):
         figure.add_scatter(x=[None], y=[None], name=words, mode="markers", marker={"color": PLAIN, "size": 9, "symbol": symbol})
     for each, label, colour in zip(runs, _labels(runs), _palette(len(runs)), strict=True):
-        history, first = each.run.history, True
+        history, first = each.run.dated_history, True
         for part, dash in (("test", "solid"), ("train", "dash")):
             for metric, axis in (("accuracy", "y"), ("loss", "y2")):
                 column = judged_by(history, part) if metric == "accuracy" else f"{part}_{metric}"
@@ -236,7 +237,7 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
                     hovertemplate=f"{html.escape(each.name)}, {part} {metric}: %{{y:.4g}} at step %{{x:,}}<extra></extra>",
                 )  # fmt: skip
                 first = False
-        if each.test.after is not None:
+        if each.test.state != "not known":
             at = each.test.after if each.test.by is None else each.test.by
             height = history.loc[history["step"] == at, judged_by(history, "test")].iloc[-1]
             symbol = "triangle-right-open" if each.test.by is None else "circle"
@@ -274,7 +275,7 @@ def _milestones(runs: Sequence[Compared]) -> go.Figure:
     figure = go.Figure()
     names = _labels(runs)
     for name, each in zip(names, runs, strict=True):
-        ends = [t.after if t.by is None else t.by for t in (each.train, each.test) if t.after is not None]
+        ends = [t.after if t.by is None else t.by for t in (each.train, each.test) if t.state != "not known"]
         if len(ends) == 2:
             line = {"color": PLAIN, "width": 1.5, "dash": "dot" if each.test.by is None else "solid"}
             figure.add_scatter(x=ends, y=[name] * 2, mode="lines", line=line, showlegend=False, hoverinfo="skip")
@@ -289,7 +290,7 @@ def _milestones(runs: Sequence[Compared]) -> go.Figure:
         censored = [(name, time) for name, time in dated if time.state == "censored"]
         for words, mark, some in ((f"{part} reaches 99 %", symbol, learned), (f"{part} had not when it ended", arrow, censored)):
             if some:
-                before = [t.by - t.after if t.by is not None and t.after is not None else 0 for _, t in some]
+                before = [t.by - (t.after or 0) if t.by is not None else 0 for _, t in some]
                 figure.add_scatter(
                     x=[t.after if t.by is None else t.by for _, t in some], y=[n for n, _ in some], name=words, mode="markers",
                     marker={"symbol": mark, "size": size if mark == arrow else 10, "color": colour, "line": {"width": 2, "color": colour}},

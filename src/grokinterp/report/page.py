@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import plotly.graph_objects as go
@@ -14,6 +15,7 @@ from ..errors import NotApplicable
 from ..measures import MEASURES
 from ..measures.neurons import EXPLAINED
 from ..measures.noise import NoisePhase
+from ..measures.standing import State, percent
 from ..replay import FINAL, delay, noise_in_words, slingshots_in_words, spikes_in_words
 from ..tasks import TableFacts, Task
 from ..tasks.noise import Binomial
@@ -55,6 +57,7 @@ def render(a: Analysis) -> str:
         [asset("page.css")],
         [plotly.offline.get_plotlyjs(), asset("page.js")],
         a=a,
+        of_what=of_what(a),
         verdict=verdict(a),
         facts=facts(a),
         training=training(a),
@@ -80,32 +83,36 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def of_what(a: Analysis) -> str:
+    """What the page is about: run, step, and what was asked for where that is not everything."""
+    of = f"{a.name}, {a.run.step_text(a.step)}"
+    if not a.is_last:
+        of += f": not its last snapshot, which is of {a.run.step_text(a.run.steps[-1])}"
+    asked = [
+        *([] if a.asked_measures is None else [f"measured as asked for: {', '.join(a.asked_measures)}"]),
+        *([] if a.asked_keys is None else [f"with the keys asked for: {_several(a.asked_keys)}"]),
+    ]
+    return "; ".join([of, *asked])
+
+
 def verdict(a: Analysis) -> str:
     """The sentence that the page opens with."""
+    answer = _ANSWERS[a.standing.state]
     if a.noise_phase is not None:
-        right = float(a.values["clean_accuracy"].sel(part="test"))
-        said = f"{'Yes' if a.generalised else 'No'}: {_ON_NOISE[a.noise_phase]}."
-        return f"{said} {100 * right:.1f} % of the unseen examples are answered rightly."
-    accuracy = a.values["clean_accuracy" if a.noisy else "accuracy"]
-    known = "test" in accuracy.coords["part"].values
-    if a.generalised:
-        return "Yes: it generalises."
-    if not known:
-        right = float(accuracy.sel(part="all"))
-        return f"{100 * right:.1f} % of all examples are right. Which of them it was trained on is not known."
-    right = float(accuracy.sel(part="test"))
-    train = float(a.values["accuracy"].sel(part="train"))
-    return f"No: it has {'memorised and ' if train >= 0.99 else ''}not generalised. {100 * right:.1f} % of the unseen examples are right."
+        return f"{answer}: {_ON_NOISE[a.noise_phase]}. {a.standing.words}."
+    said = {"generalises": "it generalises. ", "memorises": "it memorises. ", "at chance": "it is at chance. "}.get(a.standing.state, "")
+    return f"{answer}: {said}{a.standing.words}." if answer else f"{a.standing.words}."
 
 
+_ANSWERS: dict[State, str] = {"generalises": "Yes", "learning": "In part", "memorises": "No", "at chance": "No", "not known": ""}
 _ON_NOISE: dict[NoisePhase, str] = {
-    "not trained": "it has learned nothing",
-    "memorisation": "it has memorised the noise and not generalised",
+    "not trained": "it is within 0.05 of chance, as ever (not trained)",
+    "memorisation": "it has memorised the noise",
     "coexistence": "it generalises, and has memorised the wrong labels as well (coexistence)",
     "partial inversion": "it generalises, and answers some of the examples with wrong labels rightly (partial inversion)",
     "full inversion": "it generalises, and answers the examples with wrong labels rightly (full inversion)",
-    "forgetting": "it has forgotten what it had learned",
-    "in between": "it has not generalised, and is in none of the phases that have a name",
+    "forgetting": "it is within 0.05 of chance, and was not before (forgetting)",
+    "in between": "it is in none of the phases that have a name",
 }
 
 
@@ -139,7 +146,7 @@ def noise(a: Analysis) -> list[tuple[str, str]]:
 def _by_part(a: Analysis, name: str) -> str:
     """A measure by part: accuracies in per cent."""
     value = a.values[name]
-    shown = (lambda x: f"{100 * x:.2f} %") if "accuracy" in name else number
+    shown = partial(percent, digits=2) if "accuracy" in name else number
     return ", ".join(f"{part} {shown(float(value.sel(part=part)))}" for part in value.coords["part"].values)
 
 
@@ -162,22 +169,14 @@ def training(a: Analysis) -> str:
 def facts(a: Analysis) -> list[tuple[str, str]]:
     """What the reader wants next: did it generalise, when, with which frequencies, how sure."""
     found = [("Accuracy", _by_part(a, "accuracy")), ("Loss", _by_part(a, "loss") + " nats"), *noise(a)]
+    if "accuracy.mirror" in a.values and a.standing.state == "learning":
+        found.append(("Mirror images", _mirrored(a)))
     if a.run.config.training.loss == "mse" and "loss.mse" in a.values:
         found.append(("Squared error", _by_part(a, "loss.mse") + ", which was trained on"))
     if a.run.imported:
         found.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
-    train, test = a.reached("train"), a.reached("test")
-    of = " of right answers" if a.noisy else ""
-    if not a.watched:
-        pass  # nobody was there to see when
-    elif test.by is not None:
-        also = f"; train accuracy did by step {train.by:,}" if train.by is not None else ""
-        factor = delay(train, test)
-        later = f"; grokking delay {factor}" if factor else ""
-        found.append(("When", f"test accuracy{of} first reached 99 % {test.interval}{also}{later}"))
-    else:
-        memorised = f"train accuracy reached 99 % by step {train.by:,}" if train.by is not None else "train accuracy never reached 99 %"
-        found.append(("When", f"{memorised}; test accuracy{of} had not by step {test.after:,}"))
+    if a.watched:
+        found.append(("When", _when(a)))
     if a.watched:
         found.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))
     if a.keys is None:
@@ -196,6 +195,24 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     counts = [sum(claim.verdict == v for claim in a.claims) for v in ("supported", "refuted", "not tested")]
     found.append(("Claims", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested"))
     return found
+
+
+def _mirrored(a: Analysis) -> str:
+    """How much of what is right was known from the mirror image of an example."""
+    trained, unseen = (percent(float(a.values["accuracy.mirror"].sel(mirror=m))) for m in ("trained on", "unseen"))
+    return f"of unseen examples whose mirror image (b, a) was trained on {trained} are right, of those that are new both ways {unseen}"
+
+
+def _when(a: Analysis) -> str:
+    """By which steps of the whole run training and test examples were learned."""
+    train, test = a.reached("train"), a.reached("test")
+    factor = delay(train, test)
+    said = [
+        f"training accuracy {train.in_words}",
+        f"test accuracy{' of right answers' if a.noisy else ''} {test.in_words}",
+        *([f"grokking delay {factor}"] if factor else []),
+    ]
+    return ("" if a.is_last else f"in the whole run, up to {a.run.step_text(a.run.steps[-1])}: ") + "; ".join(said)
 
 
 def _several(keys: list[int]) -> str:
@@ -311,7 +328,7 @@ def in_words(facts: TableFacts) -> list[str]:
 def _training(a: Analysis) -> Section:
     """Losses and accuracies over training, where there is more than one evaluation to draw."""
     if len(a.history) < 2:
-        count = "one evaluation" if len(a.history) else "no evaluation"
+        count = "one evaluation" if len(a.history) else "no evaluation of which the step is known"
         return Section("Training", "", [], f"Not shown: this run has {count}, so there is no history to draw.")
     panels = [
         Panel("Loss", "Mean over the examples, log axis.", figures.losses(a), wide=True),
@@ -339,7 +356,9 @@ def _training(a: Analysis) -> Section:
 def _how_it_went(a: Analysis) -> str:
     """Kind and boundaries of the training; on noisy labels what they are judged by, as 0.9 counts as generalised elsewhere there."""
     said = a.phases.sentence
-    return f"By 0.99 as learned, and right answers of the test examples: {said[0].lower()}{said[1:]}" if a.noisy else said
+    if a.noisy:
+        said = f"By 0.99 as learned, and right answers of the test examples: {said[0].lower()}{said[1:]}"
+    return said if a.is_last else f"Of the whole run, up to {a.run.step_text(a.run.steps[-1])}: {said[0].lower()}{said[1:]}"
 
 
 def _looked_at(a: Analysis) -> str:

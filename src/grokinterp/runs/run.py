@@ -163,6 +163,13 @@ class Run:
         return pd.DataFrame(self._evaluated, columns=columns).astype({name: "int64" if name == "step" else "float64" for name in columns})
 
     @property
+    def dated_history(self) -> pd.DataFrame:
+        """The rows of `history` whose step is the number of updates done: all of them, unless a file that was imported does not say it."""
+        import numpy as np
+
+        return self.history.loc[np.array([self.step_known(int(step)) for step in self.history["step"]], dtype=bool)]
+
+    @property
     def last_evaluation(self) -> dict[str, int | float]:
         """The last row of `history`, without what did not apply; empty before the first evaluation."""
         return {name: value for name, value in (self._evaluated[-1] if self._evaluated else {}).items() if value is not None}

@@ -181,6 +181,11 @@ class Task:
         """The number of examples: p*p, less the pairs at which the operation is undefined."""
         return len(self.targets)
 
+    @cached_property
+    def chance(self) -> float:
+        """The share of the commonest answer: what is right for whoever always gives it."""
+        return float(self.targets.bincount().max()) / self.n_inputs
+
     @property
     def is_full_grid(self) -> bool:
         """Whether every pair has an answer, so that examples can be laid out as [p, p]."""

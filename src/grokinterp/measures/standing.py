@@ -1,0 +1,220 @@
+"""How far a network has learned its task: one value, by which every sentence about it is decided.
+
+| state | examples that it was not trained on | its training examples |
+|---|---|---|
+| at chance | not told from chance | not told from chance |
+| memorises | not told from chance | better than chance |
+| learning | better than chance, less than 99 % right | any |
+| generalises | at least 99 % right (Power et al. 2022) | any |
+| not known | there are none, or nobody knows which they are | |
+
+Chance is the share of the commonest answer: what is right for whoever always gives it. A share is better than chance where the whole
+interval that its number of examples allows lies above (Wilson 1927, at 99 %). Of noisy labels, training examples are held against the
+labels that the network was given and all others against right answers, of which 90 % count as generalised (`noise.KNOWN`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..tasks import Split, Task
+from ..view import View
+from .noise import KNOWN
+
+State = Literal["at chance", "memorises", "learning", "generalises", "not known"]
+GENERALISED = 0.99
+"""The share of right answers from which a network is said to generalise."""
+_Z = 2.5758293035489004
+"""Standard deviations of a normal distribution that hold 99 % of it."""
+
+
+def wilson(share: float, n: int, z: float = _Z) -> tuple[float, float]:
+    """The interval of the shares that would not be surprised by `share` of `n` examples (Wilson 1927, JASA 22, p. 209).
+
+    Args:
+        share: 0 to 1.
+        n: examples, at least 1.
+        z: the bound in standard deviations; by default that of 99 %.
+    """
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of some examples are right.
+
+    Attributes:
+        right: 0 to 1.
+        n: how many examples.
+        low, high: the interval that this number of examples allows, at 99 %.
+    """
+
+    right: float
+    n: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, right: float, n: int) -> Share:
+        """The share with its interval."""
+        return cls(right, n, *wilson(right, n))
+
+    def __str__(self) -> str:
+        return percent(self.right)
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share in per cent with so many digits, or as many as it takes to be neither 0 nor 99 nor 100 where it is not."""
+    if share in (0, 1):
+        return f"{100 * share:.0f} %"
+    while digits < 12:
+        seen = round(100 * share, digits)
+        if all((seen < limit, seen > limit) == (100 * share < limit, 100 * share > limit) for limit in (0, 99, 100)):
+            break
+        digits += 1
+    return f"{100 * share:.{digits}f} %"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What there is to know of the examples that accuracies are about, beside the accuracies.
+
+    Attributes:
+        chance: the share of the commonest answer.
+        train, test: how many examples there are; 0 where it is not known which they are.
+        all: how many in all.
+        noisy: whether labels are.
+    """
+
+    chance: float
+    train: int
+    test: int
+    all: int
+    noisy: bool = False
+
+    @classmethod
+    def of(cls, task: Task, split: Split | None) -> Examples:
+        """Those of a task under a split."""
+        n_train, n_test = (0, 0) if split is None else (len(split.train), len(split.test))
+        return cls(task.chance, n_train, n_test, task.n_inputs, task.noise is not None)
+
+    @classmethod
+    def from_attrs(cls, attrs: Mapping[Any, Any]) -> Examples | None:
+        """What `to_attrs` put into the attributes of a Dataset; None where nobody did."""
+        return cls(**json.loads(attrs["examples"])) if "examples" in attrs else None
+
+    def to_attrs(self) -> dict[str, str]:
+        """As an attribute that every file format keeps."""
+        return {"examples": json.dumps(asdict(self))}
+
+    def standing(self, train: float | None, test: float | None, whole: float | None = None) -> Standing:
+        """How far a network has come that is right on these shares of its training examples, of the others, and of all.
+
+        What is None or NaN is not known.
+        """
+        shares = {
+            name: Share.of(float(right), n)
+            for name, right, n in (("train", train, self.train), ("test", test, self.test), ("all", whole, self.all))
+            if right is not None and not math.isnan(right) and n > 0
+        }
+        return Standing(shares, self.chance, KNOWN if self.noisy else GENERALISED)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a network has learned its task.
+
+    Attributes:
+        shares: the right answers among training ("train"), unseen ("test") and "all" examples, as far as they are known.
+        chance: the share of the commonest answer.
+        level: the share of unseen examples from which it is said to generalise.
+    """
+
+    shares: dict[str, Share]
+    chance: float
+    level: float = GENERALISED
+
+    @property
+    def state(self) -> State:
+        """See the table at the head of this module."""
+        test, whole = self.shares.get("test"), self.shares.get("all")
+        if test is not None:
+            if test.right >= self.level:
+                return "generalises"
+            if self.better_than_chance("test"):
+                return "learning"
+            if "train" not in self.shares:
+                return "not known"
+            return "memorises" if self.better_than_chance("train") else "at chance"
+        return "at chance" if whole is not None and not self.better_than_chance("all") else "not known"
+
+    def better_than_chance(self, part: str) -> bool:
+        """Whether the whole interval of a part lies above chance; not where the part is not known."""
+        return part in self.shares and self.shares[part].low > self.chance
+
+    @property
+    def times_chance(self) -> float:
+        """The right answers among unseen examples, in units of chance."""
+        return self.shares["test"].right / self.chance
+
+    @property
+    def words(self) -> str:
+        """The state in a few words with its numbers: "97.2 % of unseen examples are right, 48 times chance"."""
+        at = f"chance is {percent(self.chance)}"
+        if self.state == "generalises":
+            return f"{self.shares['test']} of unseen examples are right ({at})"
+        if self.state == "learning":
+            also = f"; of its training examples {self.shares['train']}" if "train" in self.shares else ""
+            return f"{self.shares['test']} of unseen examples are right, {self.times_chance:.3g} times chance{also}"
+        if self.state == "memorises":
+            right, unseen = self.shares["train"], self.shares["test"]
+            return f"{right} of its training examples are right, and of unseen ones {unseen}: {self._no_better(unseen.n)}"
+        if self.state == "at chance":
+            known = {"train": "training", "test": "unseen"} if "test" in self.shares else {"all": "all"}
+            shares = " and ".join(f"{self.shares[part]} of {word}" for part, word in known.items() if part in self.shares)
+            return f"{shares} examples are right: {self._no_better(sum(self.shares[part].n for part in known if part in self.shares))}"
+        if "test" in self.shares:
+            unseen = self.shares["test"]
+            return f"{unseen} of unseen examples are right: {self._no_better(unseen.n)}; of training examples it is not known"
+        if "all" in self.shares:
+            return f"{self.shares['all']} of all examples are right; which of them it was trained on is not known"
+        return "nobody has measured how many examples are right"
+
+    def _no_better(self, n: int) -> str:
+        return f"no better than chance ({percent(self.chance)}), as far as {n:,} examples tell"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "state": self.state,
+            "words": self.words,
+            "chance": self.chance,
+            "needed": self.level,
+            "shares": {part: asdict(share) for part, share in self.shares.items()},
+        }
+
+
+def standing(view: View, rows: Int[Tensor, "rows"] | None = None) -> Standing:
+    """How far the network of a view has learned its task; or those examples of it (row numbers of the table)."""
+    chosen = torch.ones(view.task.n_inputs, dtype=torch.bool)
+    if rows is not None:
+        chosen = torch.zeros_like(chosen).index_fill_(0, rows, True)
+    right = view.correct(against="answers")
+    answered = {"all": right[chosen]}
+    if view.split is not None:
+        answered |= {"train": view.correct()[view.rows("train") & chosen], "test": right[view.rows("test") & chosen]}
+    known = {part: marks for part, marks in answered.items() if len(marks)}
+    n_train, n_test, n_all = (len(known.get(part, ())) for part in ("train", "test", "all"))
+    examples = Examples(view.task.chance, n_train, n_test, n_all, view.task.noise is not None)
+    train, test, whole = (float(known[part].double().mean()) if part in known else None for part in ("train", "test", "all"))
+    return examples.standing(train, test, whole)

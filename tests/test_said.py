@@ -1,0 +1,268 @@
+"""No two sentences contradict one another: of real short trainings of many kinds, what the report's page, its claims, report.json, the
+phases, `compare` and the summary on the terminal say is read by a reader of its own and held against the accuracies.
+
+Which kind a training becomes is left to the processor; what is said of it must be of one piece whatever it becomes.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import grokinterp as gi
+from conftest import tiny
+from grokinterp.errors import GrokinterpError
+from test_report import text_of
+
+SMALL = {
+    "model.d_model": 32,
+    "model.d_mlp": 64,
+    "training.fraction": 0.6,
+    "training.lr": 1e-2,
+    "snapshots.every": 50,
+    "training.stop_when": None,
+}
+
+
+def trained(out: Path, start: Any = None, **overrides: object) -> gi.Run:
+    return gi.train(tiny(**{**SMALL, **overrides}), out, start=start, progress=False)
+
+
+def until(level: float):
+    return lambda out: trained(
+        out, **{"task.p": 13, "training.steps": 400, "training.stop_when": f"test_accuracy >= {level}", "training.evaluate_every": 2}
+    )
+
+
+def forgotten(out: Path) -> gi.Run:
+    """A network that has learned the rule goes on with a tenth of the examples (Varma et al. 2023, arXiv 2309.02390)."""
+    first = trained(out / "first", **{"task.p": 13, "training.steps": 400, "training.fraction": 0.8})
+    options = {"task.p": 13, "training.steps": 300, "training.fraction": 0.1, "training.weight_decay": 4.0}
+    return trained(out / "then", start=str(first.path), **options)
+
+
+def diverged(out: Path) -> gi.Run:
+    options = {"task.p": 11, "training.lr": 1e5, "training.optimizer": "sgd", "training.weight_decay": 0.0, "training.steps": 50}
+    with pytest.raises(GrokinterpError):
+        trained(out, **options)
+    return gi.load_run(out)
+
+
+def imported(out: Path) -> gi.Run:
+    """One network without its history, its training set or its step."""
+    run = trained(out / "run", **{"task.p": 13, "training.steps": 300})
+    torch.save(run.state_dict(run.steps[-1]), out / "theirs.pt")
+    return gi.import_checkpoint(out / "theirs.pt", out / "imported", task="modular_addition", forensics=False, **believe())
+
+
+def believe() -> dict[str, bool]:
+    return {"believe": True} if "believe" in gi.import_checkpoint.__annotations__ else {}
+
+
+DOSHI = {"training.steps": 150, "snapshots.every": 50, "training.stop_when": None, "snapshots.log": None, "threads": 1}
+KINDS = {
+    "chance": lambda out: trained(out, **{"task.p": 11, "training.lr": 1e-7, "training.steps": 60}),
+    "memorised": lambda out: trained(
+        out, **{"task.name": "random_table", "task.p": 13, "training.weight_decay": 0.0, "training.steps": 150}
+    ),
+    "memorised with its mirror images": lambda out: trained(
+        out, **{"task.p": 17, "training.weight_decay": 0.0, "training.fraction": 0.4, "training.steps": 150}
+    ),
+    "half-way": until(0.5),
+    "97 %": until(0.95),
+    "99.5 %": until(0.995),
+    "grokked": None,
+    "forgotten": forgotten,
+    "diverged": diverged,
+    "noisy labels": lambda out: gi.train(
+        gi.TrainConfig.preset(
+            "doshi", **{**DOSHI, "task.p": 23, "model.d_mlp": 128, "task.noise": {"kind": "uniform", "share": 0.35, "seed": 0}}
+        ),
+        out, progress=False,
+    ),
+    "noise memorised": lambda out: trained(
+        out, **{"task.p": 11, "training.weight_decay": 0.0, "training.steps": 150, "task.noise": {"kind": "binomial", "seed": 1}}
+    ),
+    "a group": lambda out: trained(
+        out, **{"task": {"name": "group_composition", "group": "S3"}, "training.steps": 150, "task.p": None}
+    ),
+    "p = 64": lambda out: trained(out, **{"task.p": 64, "training.steps": 60, "model.d_model": 16}),
+    "multiplication": lambda out: trained(out, **{"task.name": "modular_multiplication", "task.p": 13, "training.steps": 200}),
+    "imported with one snapshot": imported,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory, quick_run):
+    @functools.cache
+    def made(kind: str) -> gi.Run:
+        make = KINDS[kind]
+        return quick_run if make is None else make(tmp_path_factory.mktemp("said") / "run")
+
+    return made
+
+
+class Said:
+    """Everything that is said of a run at one step, as text and as JSON."""
+
+    def __init__(self, run: gi.Run, step: int = -1) -> None:
+        report = gi.analyze(run, step, progress=False)
+        self.report: dict[str, Any] = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+        self.page = " ".join(text_of(report.to_html()).split())
+        self.verdict = self.page.split("Accuracy", 1)[0].split("?", 1)[1]
+        self.claims = {claim["claim"]: claim for claim in self.report["claims"]}
+        compared = gi.compare([run])
+        self.compared: dict[str, Any] = json.loads(json.dumps(compared.to_dict(), allow_nan=False))["runs"][0]
+        self.table = compared.table.iloc[0]
+        self.training: dict[str, Any] = self.report["training"]
+        self.history = run.history
+        self.replayed = bool(report.analysis.replayed)
+        self.is_last = report.analysis.is_last
+        self.noisy = run.task.noise is not None
+
+
+def claim(said: Said, words: str) -> str:
+    (found,) = [each["verdict"] for sentence, each in said.claims.items() if sentence.startswith(words)]
+    return found
+
+
+def contradictions(said: Said) -> list[str]:
+    """Where two of the things said of a run cannot both be true; each with what they are."""
+    found: list[str] = []
+
+    def same(what: str, *sides: object) -> None:
+        if len(set(map(str, sides))) > 1:
+            found.append(f"{what}: {sides}")
+
+    report, state, level = said.report, said.report["state"], said.report["standing"]["needed"]
+    shares = report["standing"]["shares"]
+    test = shares.get("test", {}).get("right")
+
+    # The state is of the accuracies, and everything else is of the state.
+    generalises = test is not None and test >= level
+    same("generalises", generalises, state == "generalises", report["generalised"], report["standing"]["state"] == "generalises")
+    same("yes", generalises, " Yes: " in said.verdict)
+    same("claim: it generalises", {None: "not tested", True: "supported", False: "refuted"}[None if test is None else generalises],
+         claim(said, "It generalises to pairs"))  # fmt: skip
+    same("in part", state == "learning", " In part: " in said.verdict)
+    same("no", state in ("memorises", "at chance"), " No: " in said.verdict)
+    same("memorises", state == "memorises" and test is not None, claim(said, "It has only memorised") == "supported")
+    if state == "learning":
+        same("times chance", f"{test / report['standing']['chance']:.3g} times chance" in said.verdict, True)
+        same("above chance", test > report["standing"]["chance"], True)
+    if test is not None:
+        name = "clean_accuracy" if said.noisy else "accuracy"
+        same("accuracy", round(test, 9), round(report["measures"][name]["value"][1], 9))
+
+    # Shares in the verdict are those of the values.
+    for shown in re.findall(r"([\d.]+) % of (?:unseen|its training|training|all)", said.verdict):
+        if not any(abs(float(shown) - 100 * share["right"]) < 0.051 for share in shares.values()):
+            found.append(f"the verdict says {shown} %, and the shares are {shares}")
+
+    # Evidence shows which side of its limit a number is on; a claim holds where all its numbers do.
+    for sentence, each in said.claims.items():
+        limits = [re.fullmatch(r".* = (\S+), needs (<=|<|>=|>) (\S+)", words) for words in each["evidence"]]
+        held = [{"<=": x <= y, "<": x < y, ">=": x >= y, ">": x > y}[m[2]] for m in limits if m for x, y in [(float(m[1]), float(m[3]))]]
+        if held and each["verdict"] != "not tested":
+            same(sentence, all(held), each["verdict"] == "supported")
+        if any("no algorithm" in words for words in each["evidence"]):
+            nothing_to_ask = state in ("at chance", "memorises") or not report["key_frequencies"]["used"]
+            on_circle_only = "multiplication" in str(report["task"].get("name"))
+            same(f"{sentence}: nothing to ask", nothing_to_ask or on_circle_only, True)
+    both = ["Attention is uniform", "Attention depends"], ["It computes as a clock", "It computes as a pizza"]
+    for pair in both:
+        if all(claim(said, words) == "supported" for words in pair):
+            found.append(f"both supported: {pair}")
+    counts = [sum(each["verdict"] == v for each in said.claims.values()) for v in ("supported", "refuted", "not tested")]
+    same("counts", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested" in said.page, True)
+
+    # What the run was as a whole, against its evaluations.
+    column = "test_clean_accuracy" if said.noisy else "test_accuracy"
+    curve = said.history[column].dropna()
+    kind, sentence = said.training["kind"], said.training["sentence"]
+    if said.replayed:
+        same("kind in its sentence", sentence[1:] in said.page, True)
+    if len(curve) > 1:
+        same("ever 99 %", curve.max() >= 0.99, kind in ("groks", "generalises at once", "forgets again"))
+        if kind in ("groks", "generalises at once") and curve.iloc[-1] < level:
+            same(
+                f"{kind}, and {curve.iloc[-1]} at the end, which the sentence says",
+                bool(re.search(r"below|falls|fell|is at", sentence)),
+                True,
+            )
+    if said.is_last:
+        now = said.compared["standing"]["state"]
+        same("compare", now if test is not None else state, state if now != "not known" else now)
+        if state in ("learning", "generalises") and kind in ("memorises only", "learns nothing"):
+            found.append(f"{kind}, and {state} at the end")
+        if state == "at chance" and kind in ("memorises only", "groks", "generalises at once"):
+            found.append(f"{kind}, and at chance at the end")
+        if state == "memorises" and kind == "learns nothing":
+            found.append(f"{kind}, and memorises")
+
+    # Steps to 99 %: JSON of report and of compare, the table, the sentence in the head.
+    for part in ("train", "test"):
+        own, compared = said.training["steps_to_99"][part], said.compared["steps_to_99"][part]
+        same(f"steps to 99 % of {part}", own, compared)
+        values = said.history[column if part == "test" else "train_accuracy"].dropna()
+        if len(values) and own["state"] != "not known":
+            same(f"{part} reached", bool((values >= 0.99).any()), own["by"] is not None)
+        same(f"{part} censored", own["state"] == "censored", bool(said.table[f"{part}_censored"]))
+        same(f"{part} left-censored", own["state"] == "at or before", bool(said.table[f"{part}_left_censored"]))
+    if said.training["steps_to_99"]["test"]["state"] == "reached" and len(curve) > 1:
+        same("when", "test accuracy had not" in said.page, False)
+
+    # Phases do not overlap, and lie within the run.
+    spans = list(report["phases"].values())
+    if any(a[1] != b[0] for a, b in itertools.pairwise(spans)) or any(a > b for a, b in spans):
+        found.append(f"phases: {report['phases']}")
+    if kind == "learns nothing" and report["phases"]:
+        found.append(f"learns nothing, and has the phases {report['phases']}")
+    same("no NaN", any(isinstance(x, float) and not math.isfinite(x) for x in shares.values() if isinstance(x, float)), False)
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_two_sentences_contradict_one_another(run_of, kind):
+    run = run_of(kind)
+    assert contradictions(Said(run)) == []
+
+
+@pytest.mark.parametrize("kind", ["97 %", "memorised", "grokked"])
+def test_nor_do_they_of_a_snapshot_on_the_way(run_of, kind):
+    run = run_of(kind)
+    for step in {run.steps[0], run.steps[len(run.steps) // 2]}:
+        said = Said(run, step)
+        assert contradictions(said) == []
+        if step != run.steps[-1]:
+            assert "not its last snapshot" in said.page
+
+
+def test_the_reader_finds_a_contradiction_where_there_is_one(run_of):
+    """The control: one sentence changed at a time, each is noticed."""
+    said = Said(run_of("memorised"))
+    assert contradictions(said) == []
+    first, second = list(said.claims)[:2]
+    for change in (
+        lambda s: setattr(s, "verdict", s.verdict.replace(" No: ", " Yes: ")),
+        lambda s: s.report.update(state="learning"),
+        lambda s: s.report.update(generalised=True),
+        lambda s: s.claims[first].update(verdict="supported"),
+        lambda s: s.claims[second].update(verdict="refuted"),
+        lambda s: s.training.update(kind="groks"),
+        lambda s: s.compared["standing"].update(state="generalises"),
+        lambda s: s.training["steps_to_99"]["test"].update(state="reached", by=50),
+        lambda s: setattr(s, "verdict", re.sub(r"[\d.]+ % of its", "12.3 % of its", s.verdict)),
+    ):
+        changed = copy.deepcopy(said)
+        change(changed)
+        assert contradictions(changed), "this contradiction was not noticed"
