@@ -31,7 +31,8 @@ class Built(gi.Run):
 
     def __init__(self, path: Path, views: dict[int, gi.View]) -> None:
         self.path, self.views, self.steps = path, views, sorted(views)
-        self.task = next(iter(views.values())).task
+        one = next(iter(views.values()))
+        self.task, self.split = one.task, one.split
 
     def sha256(self, step: int) -> str:
         return f"{step}"
