@@ -326,7 +326,7 @@ def by_embedding(view: View) -> Value:
 
 @measure("key_frequencies.gap", unit="1", ref="marshallchen99/grokking-mechinterp; that a gap is a fall by half is ours")
 def by_gap(view: View) -> Value:
-    """Frequencies above the largest gap in the sorted power of W_E: a ratio of at least 2, in the upper half, above 1 % of the power."""
+    """Frequencies above the largest gap in the sorted power of W_E: a ratio of at least 2, in the upper half, at 1 % of the power or more."""
     return _mask(view, "gap")
 
 
@@ -338,7 +338,7 @@ def by_readout(view: View) -> Value:
 
 @measure("key_frequencies.load_bearing", unit="1", ref="Nanda et al. 2023, footnote 3 and figure 15; the thresholds are ours")
 def by_load(view: View) -> Value:
-    """Frequencies without which the loss on all examples is at least ten times as large, or larger by half of the loss of chance.
+    """Frequencies without which the loss on all examples is more than ten times as large, or larger by half of the loss of chance.
 
     The paper looks at the training examples. There a network that has memorised them needs every frequency a little, so all are taken.
     """

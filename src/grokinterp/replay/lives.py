@@ -147,7 +147,7 @@ class Lives:
 
     def _noise(self) -> str:
         """A warning where a frequency is alive at the first snapshot already: before training that is noise."""
-        loud = [place for place, odds in self.loudest_at_first.items() if odds >= BORN]
+        loud = [place for place in self.loudest_at_first if float(self.share.sel(place=place).dropna("step")[0].max()) >= self.born]
         return f" At the first snapshot one is alive already in {_listed(loud)}: if that is before training, it is noise." if loud else ""
 
     def _first_places(self) -> str:
