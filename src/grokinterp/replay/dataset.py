@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ..errors import UsageError, WriteFailed
-from ..measures import MEASURES, Measure
+from ..measures import MEASURES, Measure, key_frequencies
 from ..measures.standing import Examples
 from ..memory import give_back_memory, keep_memory
 from ..runs import Run
@@ -101,7 +102,7 @@ def replay(
             if len(found) % (4 * _AT_ONCE) == 0:
                 give_back_memory()
             advance()
-    return _dataset(run, wanted, found, final.result())
+    return _dataset(run, wanted, found, final.result(), _multiples(last))
 
 
 def _variables(names: Sequence[str]) -> dict[str, Measure]:
@@ -154,7 +155,7 @@ def _with_final(snapshot: Measured, known: Measure, final: Mapping[str, list[int
 
 
 def _final(last: Measured, tell: Callable[[WriteFailed], None]) -> dict[str, list[int]]:
-    """The key frequencies of the last snapshot, and the neuron that each explains best."""
+    """The key frequencies of the last snapshot, and the neuron that each explains best; what else is known of them is kept."""
     consensus = last.entry(MEASURES["key_frequencies.consensus"])
     keys = [] if consensus.values is None else [consensus.coords["freq"][int(i)] for i in consensus.values.nonzero().flatten()]
 
@@ -164,8 +165,27 @@ def _final(last: Measured, tell: Callable[[WriteFailed], None]) -> dict[str, lis
         return xr.DataArray(example_neurons(last.view, keys), dims="neuron").astype("int64")
 
     neurons = last.kept("example_neurons", examples) if keys else Entry(None, [], {})
+    _multiples(last)
     _save(last, tell)
     return {"keys": keys, "neurons": [] if neurons.values is None else neurons.values.tolist()}
+
+
+def _multiples(last: Measured) -> dict[str, dict[int, list[int]]]:
+    """The harmonics of the last snapshot, each with its fundamental and its order, and the doubles of keys, each with its key."""
+
+    def found() -> Any:
+        import xarray as xr
+
+        keys = key_frequencies(last.view)
+        rows = [[k, each.of, each.order] for k, each in keys.harmonics.items()] + [[k, of, 0] for k, of in keys.doubles.items()]
+        return xr.DataArray(np.array(rows, dtype="int64").reshape(-1, 3), dims=["multiple", "of"])
+
+    entry = last.kept("multiples", found)
+    rows = [] if entry.values is None else entry.values.tolist()
+    return {
+        "harmonics": {k: [of, order] for k, of, order in rows if order},
+        "doubles": {k: [of] for k, of, order in rows if not order},
+    }
 
 
 def _save(snapshot: Measured, tell: Callable[[WriteFailed], None]) -> None:
@@ -185,7 +205,11 @@ def _told_once() -> Iterator[Callable[[WriteFailed], None]]:
 
 
 def _dataset(
-    run: Run, wanted: Mapping[str, Measure], found: Mapping[int, Mapping[str, Entry]], final: Mapping[str, list[int]]
+    run: Run,
+    wanted: Mapping[str, Measure],
+    found: Mapping[int, Mapping[str, Entry]],
+    final: Mapping[str, list[int]],
+    multiples: Mapping[str, Mapping[int, list[int]]],
 ) -> xr.Dataset:
     import xarray as xr
 
@@ -206,6 +230,7 @@ def _dataset(
             "answers": run.task.n_answers,
             **Examples.of(run.task, run.split).to_attrs(),
             "final_keys": json.dumps(final["keys"]),
+            **{name: json.dumps(each) for name, each in multiples.items()},
             "skipped": json.dumps(skipped),
         },
     )
