@@ -172,6 +172,11 @@ class Analysis:
         """What kind of run it was, and its phases: by the progress measures, or by accuracies alone where nothing was replayed."""
         return phases(self.replayed, self.history)
 
+    @property
+    def how_it_went(self) -> str:
+        """Kind and boundaries of the training in words; before them that it diverged, where it did."""
+        return f"{self.run.divergence} {self.phases.sentence}".lstrip()
+
     @cached_property
     def spikes(self) -> list[Spike]:
         """Where the loss or the gradient leapt up and came down again."""
@@ -209,6 +214,7 @@ class Analysis:
                 "first_step": run.steps[0],
                 "last_step": run.steps[-1],
                 "finished": run.finished,
+                **({"diverged": run.diverged} if run.diverged else {}),
                 **({"start": run.config.start.model_dump(mode="json")} if run.config.start else {}),
                 "versions": run.record["versions"],
                 **({"imported": run.imported} if run.imported else {}),
@@ -252,6 +258,7 @@ class Analysis:
     def _training(self) -> dict[str, Any]:
         """What training looked like as a whole: kind, boundaries, leads, spikes, and where something was replayed what it says."""
         told = {key: value for key, value in self.phases.to_dict().items() if key != "spans"}
+        told["sentence"] = self.how_it_went
         told["spikes"] = [spike.to_dict() for spike in self.spikes]
         told["slingshots"] = {"steps": self.slingshots, "loss": self.loss}
         train, test = self.reached("train"), self.reached("test")
