@@ -76,7 +76,7 @@ class Share:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share in per cent with so many digits, or as many as it takes to lie on its own side of each threshold that anything is decided by."""
+    """A share in per cent with so many digits, or as many as it takes to lie on its own side of every threshold that decides anything."""
     if share in (0, 1):
         return f"{100 * share:.0f} %"
     while digits < 12:

@@ -77,14 +77,13 @@ def replay(
         progress: whether to show a progress bar on stderr; by default where that is a terminal.
 
     Raises:
-        UsageError: no measure has one of the names, one with `@final_keys` uses no keys, or the run has no snapshot.
-        NoSuchSnapshot: the run has no snapshot at one of the steps.
+        UsageError: no measure has one of the names, or one with `@final_keys` uses no keys.
+        NoSuchSnapshot: the run has no snapshot at one of the steps, or none at all.
         DamagedFile: a snapshot does not match its recorded hash.
     """
     wanted = _variables(progress_of(run) if measures is None else measures)
+    run.resolve(-1)  # which says why there is none
     chosen = run.steps if steps is None else sorted({run.resolve(step) for step in steps})
-    if not chosen:
-        raise UsageError(f"{run.path} has no snapshot to replay yet: start or resume its training first")
     sweep(run)
     found: dict[int, dict[str, Entry]] = {}
     with _progress_bar(len(chosen), progress) as advance, _told_once() as tell, _workers() as pool:
@@ -201,7 +200,8 @@ def _told_once() -> Iterator[Callable[[WriteFailed], None]]:
     failures: list[WriteFailed] = []
     yield failures.append
     if failures:
-        warnings.warn(f"what was measured is not kept, so the next replay computes it again: {failures[0]}", stacklevel=4)
+        why = str(failures[0]).partition(";")[0]
+        warnings.warn(f"what was measured is not kept, so the next replay computes it again: {why}", stacklevel=4)
 
 
 def _dataset(
@@ -229,6 +229,7 @@ def _dataset(
             "task": run.task.symbol,
             "answers": run.task.n_answers,
             **Examples.of(run.task, run.split).to_attrs(),
+            "divergence": run.divergence,
             "final_keys": json.dumps(final["keys"]),
             **{name: json.dumps(each) for name, each in multiples.items()},
             "skipped": json.dumps(skipped),
