@@ -207,5 +207,5 @@ def standing(view: View) -> Standing:
     if view.split is None:
         return examples.standing(None, None, float(right.mean()))
     train = view.correct()[view.rows("train")].double()
-    shares = [float(part.mean()) if len(part) else None for part in (train, right[view.rows("test")])]
-    return examples.standing(*shares, float(right.mean()))
+    of_train, of_test = (float(part.mean()) if len(part) else None for part in (train, right[view.rows("test")]))
+    return examples.standing(of_train, of_test, float(right.mean()))
