@@ -299,6 +299,8 @@ def test_kind_and_standing_do_not_contradict_one_another(pairs, apart, first, si
     if found.kind == "forgets again" and standing.state == "learning":
         assert test[-1] < level - 0.08
     assert all(b.basis == "accuracy alone" and "circuit" not in b.name for b in found.boundaries)
+    if found.kind == "forgets again" and found.spans:
+        assert found.spans[-1].name == "forgetting" or found.boundaries[-1].by == history["step"].iloc[-1]
     assert not {"circuit formation", "cleanup"} & {phase.name for phase in found.spans}
     assert all(one.end == other.start for one, other in zip(found.spans, found.spans[1:], strict=False))
     json.dumps(found.to_dict(), allow_nan=False)
@@ -319,6 +321,16 @@ def test_how_far_it_came_is_said_as_it_is(last, kind, said):
     found = phases(NOTHING, history, Examples(0.02, 1000, 1500, 2500))
     assert found.kind == kind
     assert said in found.sentence
+
+
+def test_what_was_learned_in_part_and_lost_has_no_phases():
+    history = evaluated([0, *[1] * 20], [0.01, *[0.6] * 10, *[0.01] * 10])
+    found = phases(NOTHING, history)
+    assert (found.kind, found.spans, found.boundaries) == ("forgets again", [], [])
+    assert found.sentence == (
+        "It learns and forgets again: test accuracy was at most 60.0 %, at step 10; at the last evaluation (step 200) 100 % of its "
+        "training examples are right, and of unseen ones 1.0 %: no better than chance (1.0 %), as far as 7,000 examples tell."
+    )
 
 
 def test_the_last_value_is_said_where_it_has_fallen_below_what_it_once_was():

@@ -326,7 +326,7 @@ def by_embedding(view: View) -> Value:
 
 @measure("key_frequencies.gap", unit="1", ref="marshallchen99/grokking-mechinterp; that a gap is a fall by half is ours")
 def by_gap(view: View) -> Value:
-    """Frequencies above the largest gap in the sorted power of W_E: a ratio of 2 or more, in the upper half, at 1 % of the power."""
+    """Frequencies above the largest gap in the sorted power of W_E: a ratio of at least 2, in the upper half, from 1 % of the power on."""
     return _mask(view, "gap")
 
 

@@ -650,6 +650,8 @@ def _spans(kind: Kind, found: _Found, curves: _Curves) -> list[Phase]:
 def _following(kind: Kind, found: _Found, curves: _Curves) -> Name | None:
     """The phase after the last boundary."""
     latest = next(reversed(found.boundaries), "")
+    if kind == "forgets again" and latest != "forgotten":
+        return None
     if not latest:
         return "memorisation" if kind == "memorises only" or "memorised" in found.to_come else "generalisation" if curves.at_once else None
     if latest in ("memorised", "training examples learned"):
