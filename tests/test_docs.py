@@ -9,6 +9,7 @@ import pytest
 
 import grokinterp as gi
 from grokinterp.cli import app
+from grokinterp.measures.base import GAUGES
 from grokinterp.training import PRESETS
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,15 @@ def test_every_measure_says_what_it_is_in_what_unit_and_by_whom(name):
     assert len(known.ref) > 10
 
 
+_GAUGES = {
+    "rotation": "W_E, W_pos, W_O, W_out times a rotation, what reads them times its inverse",
+    "heads": "W_V and W_O, or W_Q and W_K, times a matrix and its inverse",
+    "order": "which neuron is the first",
+    "scale": "of a rectified neuron: W_in times s, W_out by s",
+    "shift": "W_U plus the same for every answer",
+}
+
+
 def page_of_measures() -> str:
     """docs/measures.md as the registry wants it; `python tests/test_docs.py` writes it."""
     lines = [
@@ -67,10 +77,22 @@ def page_of_measures() -> str:
         "c* is the right answer of an example. Key frequencies are the consensus of the `key_frequencies.*` rules unless they are given.",
         "The whole definition of each is in `gi.MEASURES[name].doc`.",
         "",
+        "Some values change when the network is written down otherwise and does the same. Beside their unit stands on what they depend",
+        "(`gi.MEASURES[name].gauge`, in the attributes of arrays):",
+        "",
+        *(f"- {words} ({_GAUGES[name]})" for name, words in GAUGES.items()),
+        "",
+        "All others are the same to rounding, the random controls of ablations included: what is drawn for a seed is drawn in an order",
+        "and in directions that turn with the network. `gi.ablate` of single entries of a hook is of the basis that the hook is written in.",
+        "Where layers are normalised, the stream cannot be rotated. Without a gauge: `position_similarity.z_rotated` for `.z`,",
+        "`power.logits` and `logit_cosine` for what `power.W_L` and `power.neurons` say of neurons, `logit_fve.centred` for `.raw`.",
+        "",
         "| measure | is | unit | source |",
         "|---|---|---|---|",
     ]
-    lines += [f"| `{m.name}` | {first_sentence(m.doc)} | {m.unit} | {m.ref} |" for m in gi.MEASURES.values()]
+    lines += [
+        f"| `{m.name}` | {first_sentence(m.doc)} | {m.unit}{'; ' * bool(m.gauge)}{m.in_gauge} | {m.ref} |" for m in gi.MEASURES.values()
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -559,7 +559,10 @@ def list_known(
     elif what == "measures":
         from .measures import MEASURES
 
-        rows = [{"measure": m.name, "unit": m.unit, "is": _first_line(m.doc), "source": m.ref} for m in MEASURES.values()]
+        rows = [
+            {"measure": m.name, "unit": "; ".join(filter(None, (m.unit, m.in_gauge))), "is": _first_line(m.doc), "source": m.ref}
+            for m in MEASURES.values()
+        ]
     elif what == "layouts":
         from .importing.mapping import built_in
 
