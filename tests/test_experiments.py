@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -50,20 +51,20 @@ def test_the_recipes_of_label_noise_are_the_presets_and_what_is_said_of_them():
         assert recipes["doshi"].changed(**label_noise.changes(published)).training.steps == published.steps
 
 
-def test_label_noise_measures_and_draws_a_small_run(tmp_path):
+def test_label_noise_measures_and_draws_a_small_run(tmp_path, capsys):
     label_noise = script("label_noise")
     small = {"task.p": 11, "training.steps": 20, "threads": 1, "snapshots.every": 10}
-    run, seconds = label_noise.trained("doshi", tmp_path / "run", 0, **small)
-    assert seconds is not None
-    assert label_noise.trained("doshi", tmp_path / "run", 0, **small)[1] is None
-    rows = label_noise.phase_rows("small", run, label_noise.CHECKED["coexistence"], seconds)
-    assert [row.name for row in rows] == [f"small: {what}" for what in ("train accuracy", "test accuracy", "phase", "training (seconds)")]
+    run = label_noise.trained("doshi", tmp_path / "run", 0, **small)
+    assert label_noise.trained("doshi", tmp_path / "run", 0, **small).steps == run.steps
+    assert re.fullmatch(r"run: trained in \d+ s\nrun: was there already\n", capsys.readouterr().out)
+    rows = label_noise.phase_rows("small", run, label_noise.CHECKED["coexistence"])
+    assert [row.name for row in rows] == [f"small: {what}" for what in ("train accuracy", "test accuracy", "phase")]
     assert not all(row.holds for row in rows)  # twenty steps are not enough
     curves = {order: gi.measure(f"pruning.{order}", run.view(-1)) for order in label_noise.ORDERS}
     assert all(0 <= row.measured <= 1 for row in label_noise.pruning_rows("small", curves))
     assert len(label_noise.drawn(curves, 4).data) == 9
-    other, _ = label_noise.trained("concat_mlp", tmp_path / "other", 0, **small)
-    rows = label_noise.memorised_rows("small", other, None)
+    other = label_noise.trained("concat_mlp", tmp_path / "other", 0, **small)
+    rows = label_noise.memorised_rows("small", other)
     assert {row.name: row.holds for row in rows}["small: Bayes loss (nats)"]
     assert not all(row.holds for row in rows)
 

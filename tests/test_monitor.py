@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import grokinterp as gi
-from conftest import TINY, tiny
+from conftest import STABLE, TINY, tiny
 from grokinterp.errors import ConfigError, NotApplicable
 from grokinterp.runs.record import write_record
 from grokinterp.training import Condition, Trainer, differences, monitor
@@ -45,6 +45,7 @@ CLOCK = {
     "training.evaluate_every": 50,
     "training.stop_when": None,
     "snapshots": {"log": None, "every": 50, "events": ()},
+    **STABLE,
 }
 """A network that computes by waves long before its test accuracy says so."""
 BELOW = 0.02
