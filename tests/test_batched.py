@@ -10,6 +10,8 @@ from conftest import tiny
 from grokinterp.errors import ConfigError, Diverged
 from grokinterp.training import BatchedTrainer, Snapshot, Trainer, batched
 
+pytestmark = pytest.mark.trains
+
 SEEDS = (0, 5, 9)
 SGD = {"training.optimizer": "sgd", "training.lr": 0.1, "training.weight_decay": 1e-3}
 """Adam would make steps of the learning rate of what is rounding alone, where a gradient is zero."""

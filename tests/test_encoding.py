@@ -299,6 +299,7 @@ def test_the_short_way_learns_mapped_tokens_as_the_plain_one_does(name, params):
     torch.testing.assert_close(expected.train.losses, -by_name[train])
 
 
+@pytest.mark.trains
 def test_training_and_view_agree_on_a_mapped_task(tmp_path):
     config = tiny(**{"task.name": "modular_subtraction", "task.convention": "julia", "task.opaque": 4, "training.steps": 30})
     run = gi.train(config, tmp_path / "run", progress=False)
@@ -321,6 +322,7 @@ def opaque_run(tmp_path_factory):
     return gi.train(config, tmp_path_factory.mktemp("opaque") / "run", progress=False)
 
 
+@pytest.mark.trains
 def test_the_circle_of_an_opaque_task_is_found_in_the_table_and_in_the_embedding(opaque_run):
     found_in_table_and_embedding(opaque_run)
 

@@ -1,4 +1,4 @@
-"""What can be checked of the experiments in seconds; their `--check` is slow."""
+"""What can be checked of the experiments in seconds; their `--check` is slow, but for that of label_noise, which CI runs."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def test_the_recipes_of_label_noise_are_the_presets_and_what_is_said_of_them():
         assert recipes["doshi"].changed(**label_noise.changes(published)).training.steps == published.steps
 
 
+@pytest.mark.trains
 def test_label_noise_measures_and_draws_a_small_run(tmp_path, capsys):
     label_noise = script("label_noise")
     small = {"task.p": 11, "training.steps": 20, "threads": 1, "snapshots.every": 10}
@@ -114,6 +115,7 @@ def test_the_facts_of_the_tables_hold_and_others_are_missed():
     assert not all(row.holds for row in module.facts(31))
 
 
+@pytest.mark.trains
 def test_opaque_operations_makes_its_rows_of_networks_that_learned_nothing(tmp_path):
     module = script("opaque_operations")
     configs = {name: config.changed(**QUICK, **{"task.p": 11}) for name, config in module.small().items()}
@@ -125,6 +127,7 @@ def test_opaque_operations_makes_its_rows_of_networks_that_learned_nothing(tmp_p
     assert len(module.rows_of_full({**runs, "addition_julia_30": runs["addition_julia"]})) == 7
 
 
+@pytest.mark.trains
 def test_transfer_makes_its_rows(tmp_path):
     module = script("transfer")
     for name, pair in module.pairs().items():
@@ -142,7 +145,7 @@ def test_every_script_says_what_it_does(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["opaque_operations", "transfer"])
+@pytest.mark.parametrize("name", ["modular_addition", "opaque_operations", "transfer"])
 def test_what_the_readme_says_holds(name, tmp_path):
     done = asked(name, "--check", "--out", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr

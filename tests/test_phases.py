@@ -18,6 +18,8 @@ from grokinterp.replay import FINAL, Phases, phases
 from grokinterp.training import Trainer
 from test_foreign import ROOT
 
+pytestmark = pytest.mark.trains
+
 LOOKED_AT = ["loss", "accuracy", "sum_of_squares", "restricted_loss.logit_dirs", "excluded_loss.logit_dirs"]
 SMALL = {"model.d_model": 32, "model.d_mlp": 128, "training.stop_when": None, "snapshots.every": None, **STABLE}
 NOTHING = xr.Dataset(coords={"step": [0]})

@@ -180,6 +180,7 @@ def kicked(tmp_path_factory) -> gi.Run:
         return gi.train(config, tmp_path_factory.mktemp("kicked") / "run", progress=False)
 
 
+@pytest.mark.trains
 def test_a_leap_of_a_real_training_is_found_where_it_was_made(kicked):
     data = gi.replay(kicked, ["sum_of_squares", "key_frequencies.consensus"], progress=False)
     (spike,) = spikes(kicked.history, data)
@@ -192,6 +193,7 @@ def test_a_leap_of_a_real_training_is_found_where_it_was_made(kicked):
     assert told["first"] == KICKED_AT
 
 
+@pytest.mark.trains
 def test_grokking_is_no_spike(quick_run):
     assert spikes(quick_run.history) == []
 
@@ -261,11 +263,13 @@ def test_an_empty_history_and_gaps_have_no_slingshots():
     assert slingshots(planted) == [2000]
 
 
+@pytest.mark.trains
 def test_slingshots_of_real_trainings_are_steps_of_the_definition(kicked, quick_run):
     assert slingshots(kicked.history) == by_the_definition(kicked.history)[:1] == [KICKED_AT]
     assert slingshots(quick_run.history) == by_the_definition(quick_run.history) == []
 
 
+@pytest.mark.trains
 def test_the_report_counts_slingshots_and_names_the_loss(kicked):
     told = gi.analyze(kicked, measures=["loss"], with_replay=False)
     assert told.to_dict()["training"]["slingshots"] == {"steps": [KICKED_AT], "loss": "cross_entropy in float64"}
