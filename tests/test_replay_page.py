@@ -548,7 +548,8 @@ def training(out: Path, steps: int, every: int) -> subprocess.Popen:
     trainer = start(
         "train", "modular_addition", "--preset", "quick", "--out", out, *(word for text in settings for word in ("--set", text))
     )
-    wait(lambda: (out / "manifest.jsonl").exists() or trainer.poll() is not None)
+    manifest = out / "manifest.jsonl"
+    wait(lambda: (manifest.exists() and b"\n" in manifest.read_bytes()) or trainer.poll() is not None)
     return trainer
 
 

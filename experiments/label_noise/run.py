@@ -1,7 +1,7 @@
 """Trains the networks of Doshi et al. 2024 and SimpleMLP on noisy labels, and holds what they show against what was published.
 
 python experiments/label_noise/run.py            # every phase, three seeds each (half an hour on 2 cores)
-python experiments/label_noise/run.py --check    # coexistence, partial inversion, pruning and SimpleMLP, one seed (3 to 6 minutes)
+python experiments/label_noise/run.py --check    # coexistence, partial inversion, pruning and SimpleMLP, one seed (one to six minutes)
 
 Exits 1 where a number is missed. What is trained is kept, and only checked the next time.
 """
