@@ -78,12 +78,13 @@ def test_label_noise_finds_what_it_expects(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("phase", "train", "test"), [("coexistence", 0.978, 0.983), ("partial_inversion", 0.786, 1.0)])
-def test_from_their_own_initial_weights_the_networks_of_doshi_end_where_their_notebook_says(phase, train, test):
+@pytest.mark.parametrize("phase", ["coexistence", "partial_inversion"])
+def test_from_their_own_initial_weights_the_networks_of_doshi_end_where_their_notebook_says(phase):
     """`noisy_dataset` sets torch's seed to 0 and draws the labels; what comes next from that generator are the weights."""
     label_noise = script("label_noise")
+    published = label_noise.CHECKED[phase]
     config = gi.TrainConfig.from_toml(
-        (label_noise.HERE / "doshi.toml").read_text(), **label_noise.changes(label_noise.CHECKED[phase]), **{"training.evaluate_every": 100}
+        (label_noise.HERE / "doshi.toml").read_text(), **label_noise.changes(published), **{"training.evaluate_every": 100}
     )
     task = config.make_task()
     split = config.make_split(task)
@@ -96,8 +97,8 @@ def test_from_their_own_initial_weights_the_networks_of_doshi_end_where_their_no
     assert torch.equal(labels(task, split)[split.train[: len(drawn)]], drawn)
     weights = {"blocks.0.mlp.W_in": first.weight.detach().T.contiguous(), "unembed.W_U": second.weight.detach().T.contiguous()}
     *_, last = Trainer(config, weights=weights)
-    assert last.metrics["train_accuracy"] == pytest.approx(train, abs=0.01)
-    assert last.metrics["test_accuracy"] == pytest.approx(test, abs=0.005)
+    assert last.metrics["train_accuracy"] == pytest.approx(published.train, abs=published.tolerance)
+    assert last.metrics["test_accuracy"] == pytest.approx(published.test, abs=0.005)
 
 
 def test_opaque_operations_has_every_operation_in_both_conventions():
