@@ -195,7 +195,7 @@ def test_a_config_file_and_flags_give_the_configuration(grokinterp, tmp_path):
     assert (config.task["name"], config.task["p"], config.training.lr, config.training.steps) == ("modular_subtraction", 5, 0.25, 3)
 
 
-def wait_for(condition, seconds: float = 60) -> None:
+def wait_for(condition, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
