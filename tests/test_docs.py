@@ -1,18 +1,161 @@
-"""The README keeps its promises: every command, preset and file that it names is there, and every command is in it."""
+"""README and docs keep their promises: every block in them runs, in order and in one folder; every command, preset and
+file that they name is there.
+
+What stands after the language of a block says how it is tested:
+
+    ```sh           here, each command in this process; ```python likewise, in one namespace
+    ```toml         begins with "# NAME.toml" and is saved
+    ```sh long      only in the slow test, which pastes everything as it stands
+    ```sh setup     not at all: it makes the environment in which tests run
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import grokinterp as gi
 from grokinterp.cli import app
-from grokinterp.training import PRESETS
+from grokinterp.replay.learned import reached
+from grokinterp.training import DEFAULTS, PRESETS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = ["README.md", "docs/tasks.md", "docs/import.md", "docs/measures.md"]
+"""In the order in which they are read: what a later one uses, an earlier one has made."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page.
+
+    Attributes:
+        place: the page and the line at which it begins.
+        language, how: the words after the fence; "" where there is none.
+        text: what is in it.
+    """
+
+    place: str
+    language: str
+    how: str
+    text: str
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands of a shell block, of which a long one may go on after a backslash."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def blocks_of(page: str, text: str) -> list[Block]:
+    """The fenced blocks of a page, in order."""
+    fences = re.finditer(r"^```(\w*) ?(.*)\n((?s:.*?))^```$", text, re.MULTILINE)
+    return [Block(f"{page}:{text[: fence.start()].count(chr(10)) + 1}", fence[1], fence[2], fence[3]) for fence in fences]
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page, (ROOT / page).read_text())]
+
+
+def test_blocks_are_found_with_their_commands():
+    text = "# A\n```sh long\na 1 \\\n  2   # why\n\n# nothing\nb\n```\nwords\n```python\nx = 1\n```\n"
+    found = blocks_of("page.md", text)
+    assert [(block.place, block.language, block.how) for block in found] == [("page.md:2", "sh", "long"), ("page.md:10", "python", "")]
+    assert [shlex.split(command, comments=True) for command in found[0].commands] == [["a", "1", "2"], ["b"]]
+
+
+def test_every_page_is_read_and_every_block_is_of_a_kind_that_is_tested():
+    assert sorted(PAGES) == sorted(["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))])
+    assert sum((ROOT / page).read_text().count("```") for page in PAGES) == 2 * len(BLOCKS)
+    kinds = {(block.language, block.how) for block in BLOCKS}
+    assert kinds <= {("sh", ""), ("sh", "long"), ("sh", "setup"), ("python", ""), ("python", "long"), ("toml", ""), ("", "")}
+    for block in BLOCKS:
+        if block.language == "":  # a listing of files
+            assert "grokinterp/\n" in block.text, block.place
+        if block.language == "sh" and block.how != "setup":
+            assert all(command.startswith("grokinterp ") for command in block.commands), block.place
+
+
+def save(block: Block) -> None:
+    """Writes a file that a page shows, under the name in its first line."""
+    name = re.match(r"# (\w+\.toml)\n", block.text)
+    assert name, f"{block.place}: begins with no '# NAME.toml'"
+    Path(name[1]).write_text(block.text)
+
+
+def test_every_block_runs_in_order_in_one_folder(grokinterp, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in BLOCKS:
+        if block.how:
+            continue
+        if block.language == "sh":
+            for command in block.commands:
+                code, stdout, stderr = grokinterp(*shlex.split(command, comments=True)[1:])
+                assert code == 0, f"{block.place}: {command}\n{stdout}{stderr}"
+        elif block.language == "python":
+            exec(compile(block.text, block.place, "exec"), names)
+        elif block.language == "toml":
+            save(block)
+
+
+@pytest.mark.slow
+def test_every_block_runs_pasted_into_a_shell_and_what_is_promised_comes_out(monkeypatch, tmp_path):
+    """Prints the wall and CPU seconds of every command: pytest -m slow -s tests/test_docs.py."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    told = []
+    for number, block in enumerate(BLOCKS):
+        if block.language == "toml":
+            save(block)
+        elif block.language == "python":
+            Path(f"block_{number}.py").write_text(
+                "\n".join(each.text for each in BLOCKS[:number] if each.language == "python") + block.text
+            )
+            told.append(pasted(f"{sys.executable} block_{number}.py", block.place))
+        elif block.language == "sh" and block.how != "setup":
+            told += [pasted(command, block.place) for command in block.commands]
+    print("\n".join(["", "wall s   CPU s", *told]))
+    missed = [
+        f"{run}: 99 % {steps}, not {low} to {high}" for run, low, high, steps in promises() if not steps.by or not low <= steps.by <= high
+    ]
+    assert not missed, missed
+
+
+def pasted(command: str, place: str) -> str:
+    """Runs a command in a shell; the seconds that it took."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
+    assert done.returncode == 0, f"{place}: {command}\n{done.stdout}{done.stderr}"
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return f"{wall:6.1f}  {cpu:6.1f}  {command.partition('  #')[0]}"
+
+
+PROMISE = re.compile(r"--out (\S+)\s.*# 99 % .*?after ([\d,]+) to ([\d,]+) steps")
+
+
+def promises():
+    """Every run of which a page says when it learns: its directory, the two bounds, and when it did."""
+    for command in (command for block in BLOCKS if block.language == "sh" for command in block.commands):
+        if promise := PROMISE.search(command):
+            low, high = (int(bound.replace(",", "")) for bound in promise.groups()[1:])
+            yield promise[1], low, high, reached(gi.load_run(promise[1]).history, "test")
+
+
+def test_the_readme_promises_when_its_runs_learn():
+    commands = [command for block in BLOCKS if block.language == "sh" for command in block.commands]
+    promised = [PROMISE.search(command)[1] for command in commands if PROMISE.search(command)]
+    assert len(promised) >= 2
+    assert all("--out" in command for command in commands if " steps" in command and "99 % after" in command)
 
 
 def test_every_command_is_in_the_readme():
@@ -35,13 +178,16 @@ def test_every_file_that_the_readme_links_is_there(path):
     assert (ROOT / path).exists()
 
 
-def test_the_python_example_of_the_readme_runs(quick_run, monkeypatch, tmp_path):
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gi, "train", lambda config, out: quick_run)
-    monkeypatch.setattr(gi, "train_many", lambda configs, out: [quick_run for _ in configs])
-    monkeypatch.setattr(gi, "load_run", lambda path: quick_run)
-    exec(code, {})
+def test_every_task_has_a_row_in_the_page_of_tasks_that_says_its_recipe():
+    rows = {cells[1]: cells[2:] for cells in map(split_row, (ROOT / "docs/tasks.md").read_text().splitlines()) if len(cells) > 4}
+    assert rows.keys() - {"task", "---"} == DEFAULTS.keys()
+    for name, default in DEFAULTS.items():
+        assert rows[name][:2] == [default.preset, ", ".join(f"{key}={value}" for key, value in default.changes.items())]
+        assert default.unlearned is None or rows[name][3] == default.unlearned
+
+
+def split_row(line: str) -> list[str]:
+    return [cell.strip().replace("`", "") for cell in line.split("|")]
 
 
 def test_the_changelog_has_the_version():

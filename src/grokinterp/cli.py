@@ -84,7 +84,10 @@ def train(
     ],
     preset: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="A known recipe, by default fast113, or with --from that of the source; `grokinterp list presets`."),
+        typer.Option(
+            help="A known recipe, by default that of the task (`grokinterp list tasks`), or with --from that of the source; "
+            "`grokinterp list presets`."
+        ),
     ] = None,
     config: Annotated[Optional[Path], typer.Option(help="A TOML file with the configuration.")] = None,  # noqa: UP045
     p: Annotated[Optional[int], typer.Option(help="The modulus: short for --set task.p=P.")] = None,  # noqa: UP045
@@ -115,7 +118,7 @@ def train(
     """Train a network into a run directory, with snapshots; or several, that differ in their seed. The same command again goes on where
     it stopped."""
     from .runs import train as train_run
-    from .training import TrainConfig
+    from .training import TrainConfig, doubt_of_default
 
     if preset is not None and config is not None:
         raise UsageError("--preset and --config were both given: choose one")
@@ -129,8 +132,13 @@ def train(
         chosen = TrainConfig.from_toml(_text_of(config), **changed)
     elif preset is None and source is not None:
         chosen = _configuration_of(source, out, several).changed(**changed)
+    elif preset is not None:
+        chosen = TrainConfig.preset(preset, **changed)
     else:
-        chosen = TrainConfig.preset(preset or "fast113", **changed)
+        chosen = TrainConfig.of_task(str(changed["task.name"]), **changed)
+        chosen.make_task()  # one that cannot be made is an error, of which nothing is to be expected
+        if (doubt := doubt_of_default(chosen)) is not None:
+            print(doubt, file=sys.stderr)
     if several:
         _train_seeds(chosen, several, source, out, resume, changed.get("threads"), as_json)
         return
@@ -519,9 +527,15 @@ def list_known(
     rows: list[dict[str, str]]
     if what == "tasks":
         from .tasks import TASKS, task_parameters
+        from .training.presets import DEFAULTS, UNTUNED
 
         rows = [
-            {"task": name, "parameters": ", ".join(task_parameters(name).model_fields), "learns": _first_line(make.__doc__)}
+            {
+                "task": name,
+                "parameters": ", ".join(task_parameters(name).model_fields),
+                "learns": _first_line(make.__doc__),
+                "recipe": str(DEFAULTS.get(name, UNTUNED)),
+            }
             for name, make in TASKS.items()
         ]
     elif what == "presets":
