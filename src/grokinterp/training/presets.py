@@ -86,7 +86,11 @@ class Default:
 _UNTIL_LEARNED = {"training.stop_when": "test_accuracy >= 0.995 for 40"}
 _BRANCHES = {"training.fraction": 0.7, "training.steps": 200, **_UNTIL_LEARNED}
 """Two operations in one table; an operand says which."""
-_PRODUCT = "it has a term a b or a b², and no recipe that was tried learned it with every seed"
+
+
+def _tried(best: str) -> str:
+    return f"no recipe that was tried kept 99 %; the best, with 90 % of the pairs, ended at {best}"
+
 
 DEFAULTS: dict[str, Default] = {
     "modular_addition": Default("fast113"),
@@ -94,10 +98,12 @@ DEFAULTS: dict[str, Default] = {
     "modular_multiplication": Default("doshi"),
     "modular_division": Default("doshi"),
     "x2_plus_y2": Default("doshi"),
-    "x2_plus_xy_plus_y2": Default("doshi", unlearned=_PRODUCT),
-    "x2_plus_xy_plus_y2_plus_x": Default("doshi", unlearned=_PRODUCT),
-    "x3_plus_xy": Default("doshi", unlearned=_PRODUCT),
-    "x3_plus_xy2_plus_y": Default("doshi", unlearned=f"{_PRODUCT}, nor did Power et al. 2022"),
+    "x2_plus_xy_plus_y2": Default("doshi", unlearned=_tried("0.989 (mod 53)")),
+    "x2_plus_xy_plus_y2_plus_x": Default("doshi", unlearned=_tried("0.979 (mod 31)")),
+    "x3_plus_xy": Default("doshi", unlearned=_tried("0.588 (mod 31)")),
+    "x3_plus_xy2_plus_y": Default(
+        "doshi", unlearned="no recipe that was tried got beyond chance, nor did Power et al. 2022 see it generalise"
+    ),
     "divide_if_odd_else_subtract": Default("doshi", _BRANCHES),
     "add_if_even_else_multiply": Default("doshi", _BRANCHES),
     "add_if_even_else_subtract": Default("doshi", _BRANCHES),
