@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -143,7 +144,25 @@ def test_transfer_makes_its_rows(tmp_path, monkeypatch):
         assert rows[1].measured.startswith("never")
 
 
-@pytest.mark.parametrize("name", ["label_noise", "modular_addition", "opaque_operations", "transfer"])
+def test_every_task_makes_its_rows_and_its_page(tmp_path):
+    module = script("every_task")
+    small = {"training.steps": 4, "threads": 1}
+    outcomes = {
+        "modular_subtraction": module.trained("modular_subtraction", [0], tmp_path, **small, **{"task.p": 7, "model.d_mlp": 16}),
+        "random_table": module.trained("random_table", [0, 1], tmp_path, **small, **{"task.p": 7, "model.d_mlp": 16}),
+    }
+    assert [row.holds for row in module.rows("modular_subtraction", outcomes["modular_subtraction"])] == [False, False]
+    assert [row.holds for row in module.rows("random_table", outcomes["random_table"])] == [True, True]
+    learned = dataclasses.replace(outcomes["modular_subtraction"], steps=[3, 2, 3], accuracies=[1.0, 1.0, 1.0])
+    assert [row.holds for row in module.rows("modular_subtraction", learned)] == [True] * 6
+    late = dataclasses.replace(learned, steps=[4, 2, None])
+    assert [row.holds for row in module.rows("modular_subtraction", late)] == [False, True, True, True, False, True]
+    lines = module.page({**outcomes, "modular_subtraction": learned}).splitlines()
+    assert any(line.startswith("| `modular_subtraction` | `doshi` |  | 7 | 2–3 | 4 |") for line in lines)
+    assert any(line.startswith("| `random_table` | `doshi` |  | 0.") and line.endswith("no rule to find |") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["every_task", "label_noise", "modular_addition", "opaque_operations", "transfer"])
 def test_every_script_says_what_it_does(name):
     done = asked(name, "--help")
     assert done.returncode == 0
@@ -151,7 +170,7 @@ def test_every_script_says_what_it_does(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["modular_addition", "opaque_operations", "transfer"])
+@pytest.mark.parametrize("name", ["every_task", "modular_addition", "opaque_operations", "transfer"])
 def test_what_the_readme_says_holds(name, tmp_path):
     done = asked(name, "--check", "--out", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr

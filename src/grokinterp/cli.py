@@ -87,7 +87,10 @@ def train(
     ],
     preset: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="A known recipe, by default fast113, or with --from that of the source; `grokinterp list presets`."),
+        typer.Option(
+            help="A known recipe, by default that of the task (`grokinterp list tasks`), or with --from that of the source; "
+            "`grokinterp list presets`."
+        ),
     ] = None,
     config: Annotated[Optional[Path], typer.Option(help="A TOML file with the configuration.")] = None,  # noqa: UP045
     p: Annotated[Optional[int], typer.Option(help="The modulus: short for --set task.p=P.")] = None,  # noqa: UP045
@@ -119,7 +122,7 @@ def train(
     it stopped."""
     from .runs import train as train_run
     from .runs.files import folder_named
-    from .training import TrainConfig
+    from .training import TrainConfig, doubt_of_default
 
     folder = folder_named(out)
     if preset is not None and config is not None:
@@ -134,8 +137,13 @@ def train(
         chosen = TrainConfig.from_toml(_text_of(config), **changed)
     elif preset is None and source is not None:
         chosen = _configuration_of(source, folder, several).changed(**changed)
+    elif preset is not None:
+        chosen = TrainConfig.preset(preset, **changed)
     else:
-        chosen = TrainConfig.preset(preset or "fast113", **changed)
+        chosen = TrainConfig.of_task(str(changed["task.name"]), **changed)
+        chosen.make_task()  # one that cannot be made is an error, of which nothing is to be expected
+        if (doubt := doubt_of_default(chosen)) is not None:
+            print(doubt, file=sys.stderr)
     if several:
         _train_seeds(chosen, several, source, folder, resume, changed.get("threads"), as_json)
         return
@@ -547,9 +555,15 @@ def list_known(
     rows: list[dict[str, str]]
     if what == "tasks":
         from .tasks import TASKS, task_parameters
+        from .training.presets import DEFAULTS, UNTUNED
 
         rows = [
-            {"task": name, "parameters": ", ".join(task_parameters(name).model_fields), "learns": _first_line(make.__doc__)}
+            {
+                "task": name,
+                "parameters": ", ".join(task_parameters(name).model_fields),
+                "learns": _first_line(make.__doc__),
+                "recipe": str(DEFAULTS.get(name, UNTUNED)),
+            }
             for name, make in TASKS.items()
         ]
     elif what == "presets":
