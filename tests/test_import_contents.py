@@ -134,6 +134,8 @@ FORMS = {
     "the file is a list of pairs": [(0, W[0]), (100, W[1]), (200, W[2])],
     "list of dicts": {"checkpoints": [{"epoch": n * 100, "model": W[n]} for n in range(3)]},
     "list of dicts with other words": {"ckpts": [{"global_step": n * 100, "state_dict": W[n], "loss": 0.5} for n in range(3)]},
+    "list of networks with their step among the weights": {"checkpoints": [{**W[n], "epoch": n * 100, "note": "x"} for n in range(3)]},
+    "the last among everything": {**W[2], "epoch": 200, "checkpoints": {0: W[0], 100: W[1]}},
     "the file is a list of dicts": [{"step": n * 100, "model_state_dict": W[n]} for n in range(3)],
     "list of dicts in no order": {"checkpoints": [{"epoch": n * 100, "model": W[n]} for n in (2, 0, 1)]},
     "the first, best and last": {"init_state_dict": W[0], "best_model": W[1], "best_epoch": 100, "model": W[2], "epoch": 200},
@@ -247,7 +249,7 @@ def test_the_commands_do_not_print_a_step_that_is_not_known(grokinterp, tmp_path
     assert "step 0" not in stdout
     code, stdout, _ = grokinterp("analyze", tmp_path / "run", "--measure", "gini.W_E", "--no-replay", "--out", tmp_path / "report")
     assert code == 0
-    assert stdout.startswith("a + b mod 13, step unknown. ")
+    assert "step unknown" in stdout.splitlines()[0]
     assert "up to step unknown" in repr(gi.load_run(tmp_path / "run"))
 
 

@@ -135,27 +135,30 @@ class Snapshots:
         """Enters all networks: used, or left out with the reason. Keys that are `ignored` in each are left out too."""
         patterns = [key_pattern(key) for key in ignored]
         for network in self.at.values():
-            account.use(network.place, *network.uses)
+            account.use(*network.uses)
+            place = network.place if network.container is None else (*network.container, "*")
             for key in network.state:
                 if any(pattern.fullmatch(key) for pattern in patterns):
-                    place = network.place if network.container is None else (*network.container, "*")
                     account.leave((*network.place, key), "no weights, by the layout", shown_place((*place, key)))
+                else:
+                    account.use((*network.place, key))
         for network, reason in self.left_out:
             account.use(*network.uses)
-            account.leave(network.place, reason, network.where)
+            for key in network.state:
+                account.leave((*network.place, key), reason, network.where)
 
 
 def state_dicts(content: Any) -> list[tuple[Place, Mapping[str, Tensor]]]:
-    """All dicts of tensors by name in a file, and where they stand, in the order of the file."""
+    """All dicts with tensors by name in a file, the tensors of each and where it stands, in the order of the file."""
     found: list[tuple[Place, Mapping[str, Tensor]]] = []
 
     def look(value: Any, place: Place) -> None:
-        if is_state_dict(value):
-            found.append((place, value))
-        else:
-            for key, child in children(value):
-                if not isinstance(child, Tensor | str | int | float | bytes | type(None)):
-                    look(child, (*place, key))
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            tensors = {key: tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
+            found.extend([(place, tensors)] if tensors else [])
+        for key, child in children(value):
+            if not isinstance(child, Tensor | str | int | float | bytes | type(None)):
+                look(child, (*place, key))
 
     look(content, ())
     return found
@@ -181,7 +184,7 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[tuple[Place, Mappi
 
     of_layout = [one for one in dicts if is_one(*one)]
     if not of_layout:
-        expected = [one for one in dicts if not one[0] or is_named(one[0])]
+        expected = [one for one in dicts if is_named(one[0])] + [one for one in dicts if not one[0] and is_state_dict(content)]
         of_layout = expected[:1] or sorted(dicts, key=lambda one: -len(one[1]))[:1]
     if not of_layout:
         raise DoesNotFit("it holds no state dict, that is a dictionary of tensors by name", 0)
@@ -331,25 +334,29 @@ def _with_step(
     """
     place, values = network.place, along(content, network.place)
     stem: set[str] = set()
-    for depth in reversed(range(len(place))):
-        parent, key, here = values[depth], place[depth], place[:depth]
-        in_list = bool(here) and isinstance(values[depth - 1], list | tuple)
+    for depth in reversed(range(len(place) + 1)):
+        parent, here = values[depth], place[:depth]
+        in_list = depth > 0 and isinstance(values[depth - 1], list | tuple)
         beside = replace(network, container=here[:-1], position=here[-1]) if in_list else network
-        if isinstance(parent, list | tuple):
-            if (pair := _step_in_pair(parent, key)) is not None:
+        if depth < len(place) and isinstance(parent, list | tuple):
+            if (pair := _step_in_pair(parent, place[depth])) is not None:
                 by = f"the file's own numbers beside its networks under {shown_place(here[:-1])}"
                 return replace(beside, step=pair[1], known_by=by, uses=((*here, pair[0]),))
             if here not in lists:
                 lists[here] = _steps_beside(parent, here, layout, content, values[depth - 1] if depth else None)
             steps, at = lists[here]
-            found = replace(network, container=here, position=key)
-            return found if steps is None else replace(found, step=steps[key], known_by=f"the file's {shown_place(at)}", uses=(at,))
-        around = _words(here[-1:])
-        also = _NETWORK if around & _SNAPSHOTS else frozenset()
-        if not around & _OTHER_RUNS and (step := step_in(key, also)) is not None:
-            return replace(network, step=step, known_by=f"the file's keys under {shown_place(here)}", container=here)
-        stem |= {*words(key)} - _NETWORK - _LAST
-        if (own := _own_step(entries(parent), stem)) is not None:
+            found = replace(network, container=here, position=place[depth])
+            if steps is None:
+                return found
+            return replace(found, step=steps[found.position], known_by=f"the file's {shown_place(at)}", uses=(at,))
+        if depth < len(place):
+            around = _words(here[-1:])
+            also = _NETWORK if around & _SNAPSHOTS else frozenset()
+            if not around & _OTHER_RUNS and (step := step_in(place[depth], also)) is not None:
+                return replace(network, step=step, known_by=f"the file's keys under {shown_place(here)}", container=here)
+            stem |= {*words(place[depth])} - _NETWORK - _LAST
+        its = entries(parent) if depth < len(place) else {key: value for key, value in parent.items() if key not in network.state}
+        if (own := _own_step(its, stem)) is not None:
             name, step = own
             by = f"the file's {shown_place((*here[:-1], '*', name) if in_list else (*here, name))}"
             return replace(beside, step=step, known_by=by, uses=((*here, name),))
