@@ -314,6 +314,13 @@ def test_one_bad_snapshot_does_not_lose_the_others(tmp_path, what, position):
     assert_all_accounted(run, content)
 
 
+@pytest.mark.parametrize("nothing", [None, {}, [], "lost", {"loss": 2.5}])
+def test_a_place_without_a_network_is_named(tmp_path, nothing):
+    run = imported({"checkpoints": [W[0], nothing, W[2]], "checkpoint_epochs": [0, 100, 200]}, tmp_path)
+    assert_networks(run, {0: 0, 200: 2})
+    assert "there is no network in checkpoints.1" in said(run)
+
+
 def test_where_the_model_is_bad_the_last_good_snapshot_stands_for_it(tmp_path):
     run = imported({"model": NAN, "epoch": 300, "checkpoints": {0: W[0], 100: W[1]}}, tmp_path)
     assert_networks(run, {0: 0, 100: 1})
@@ -438,6 +445,12 @@ def test_columns_of_rows_that_are_not_taken_are_named(tmp_path):
     run = imported({**MODEL, "log": rows}, tmp_path)
     assert run.history["train_loss"].tolist() == [2.0 - n / 8 for n in range(11)]
     assert sorted(place for entry in run.imported["left_out"] for place in entry["places"]) == ["log.*.grad_norm", "log.*.lr"]
+
+
+def test_losses_beyond_the_last_network_are_said_to_be(tmp_path):
+    run = imported({"model": W[0], "epoch": 2, "train_losses": [0.5] * 5}, tmp_path)
+    assert run.history["step"].tolist() == [0, 1, 2, 3, 4]
+    assert "and on after the last network, of step 2" in said(run)
 
 
 def test_numbers_that_are_missing_are_counted(tmp_path):

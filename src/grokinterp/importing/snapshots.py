@@ -6,7 +6,7 @@ They may stand in a list, in a dict by step, in pairs or dicts with their step, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from .places import (
     Place,
     along,
     children,
+    counted,
     entries,
     increasing,
     length,
@@ -88,12 +89,14 @@ class Snapshots:
         unknown: steps of these that are only numbers, as the file does not say them.
         left_out: the other networks, with the reasons.
         later_is_bad: whether a network that cannot be read is later than all of these.
+        empty: where there could be a network, in the lists and dicts by step that hold these, and is nothing.
     """
 
     at: dict[int, Network] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
     left_out: list[tuple[Network, str]] = field(default_factory=list)
     later_is_bad: bool = False
+    empty: list[Place] = field(default_factory=list)
 
     @property
     def last_known(self) -> int | None:
@@ -108,11 +111,14 @@ class Snapshots:
         for known_by, steps in list(by.items())[:_MOST_SENTENCES]:
             several = f"steps {steps[0]:,} to {steps[-1]:,} ({len(steps)} networks) are"
             yield f"{several if len(steps) > 1 else f'step {steps[0]:,} is'} {known_by}"
-        if more := list(by.values())[_MOST_SENTENCES:]:
-            yield f"the steps of {sum(map(len, more)):,} more networks are the file's own"
+        if rest := list(by.values())[_MOST_SENTENCES:]:
+            yield f"the steps of {sum(map(len, rest)):,} more networks are the file's own"
         yield from self._sentences_of_unknown()
         if self.later_is_bad:
             yield f"the last network cannot be read: what is said of the last is said of {list(self.at.values())[-1].where}"
+        if self.empty:
+            more = f" and {len(self.empty) - _MOST_SENTENCES:,} more" if len(self.empty) > _MOST_SENTENCES else ""
+            yield f"there is no network in {', '.join(map(shown_place, self.empty[:_MOST_SENTENCES]))}{more}"
         if averages := [network.where for network in self.at.values() if network.is_average]:
             named = ", ".join(averages[:_MOST_SENTENCES])
             yield f"by its name an average of networks over steps, and no network of one step: {named}"
@@ -227,6 +233,18 @@ def _none_is_good(last: Network, count: int, error: DoesNotFit | Diverged) -> Do
     step = "" if last.step is None else f", step {last.step:,}"
     message = f"{several}{shown_place(last.place)}{step}: {error}"
     return DoesNotFit(message, error.progress) if isinstance(error, DoesNotFit) else Diverged(message)
+
+
+def empty_places(content: Any, networks: Iterable[Network]) -> list[Place]:
+    """Where there could be a network, in the lists and dicts by step that hold some, and neither a tensor nor a list of numbers is."""
+    containers = dict.fromkeys(network.container for network in networks if network.container is not None)
+    empty: list[Place] = []
+    for container in containers:
+        for key, value in children(along(content, container)[-1]):
+            is_place = isinstance(key, int) or step_in(key, _NETWORK) is not None
+            if is_place and not isinstance(value, Tensor) and counted(value) == (0, 0):
+                empty.append((*container, key))
+    return empty
 
 
 def later_than_all(bad: Sequence[tuple[Network, str]], good: Sequence[Network]) -> bool:
