@@ -13,6 +13,7 @@ from grokinterp import controls
 from grokinterp.errors import NotApplicable
 from grokinterp.measures import keys as rules_of_the_package
 from memorised import memoriser
+from test_foreign import ROOT
 
 RULES = ["w_e_norm", "gap", "neurons", "w_l", "load_bearing", "logits"]
 
@@ -322,3 +323,85 @@ def test_the_smallest_moduli_have_all_their_frequencies_looked_at(p):
         found = gi.key_frequencies(view)
         assert set(found.consensus) <= set(range(1, p // 2 + 1))
         assert all(len(mask) == p // 2 for mask in found_by_each_rule(view).values())
+
+
+# Multiples of a frequency
+
+
+@pytest.mark.parametrize(
+    ("view", "harmonics"),
+    [
+        (controls.pizza(23, (3,), overtones=(2,)), {6: (3, 2)}),
+        (controls.pizza(23, (10,), overtones=(2,)), {3: (10, 2)}),  # 20 is 23 − 3
+        (controls.pizza(23, (3,), overtones=(3,)), {9: (3, 3)}),
+        (controls.pizza(31, (3, 10), overtones=(2,)), {6: (3, 2), 11: (10, 2)}),
+        (controls.pizza(15, (4,), overtones=(2,)), {7: (4, 2)}),  # composite
+        (controls.pizza(23, (3, 6), overtones=(2,)), {11: (6, 2)}),  # 6 is embedded beside 3, and made by it: of its own in part
+        # Embedded and read, each with neurons of its own: independent, though one is twice or three times the other
+        (controls.pizza(23, (3, 6)), {}),
+        (controls.pizza(23, (3, 9)), {}),
+        (controls.clock(17, (2, 4)), {}),
+        (controls.clock(13, (1, 2, 3)), {}),
+        (controls.clock(16, (4, 8)), {}),  # the Nyquist frequency
+        (controls.clock(17, (2,), idle=(4,)), {}),  # embedded, and used by nothing
+        (controls.pizza(23, (3, 5)), {}),  # no small multiples
+        (controls.random_network(), {}),
+        (controls.lookup(13), {}),
+        (controls.gromov(11, 300), {}),
+    ],
+)
+def test_a_frequency_is_a_harmonic_where_another_makes_it(view, harmonics):
+    found = gi.key_frequencies(view)
+    assert {k: (each.of, each.order) for k, each in found.harmonics.items()} == harmonics
+    for k, each in found.harmonics.items():
+        assert (each.embedded, each.without_fundamental, each.without_own, each.where) == (0, 0, 1, "logits")
+        assert f"{k} is {'twice' if each.order == 2 else 'three times'} key {each.of}, and a harmonic of it" in found.harmonics_in_words
+        assert "no power in the embedding of its own" in found.harmonics_in_words
+    assert ("harmonic" in found.harmonics_in_words) == bool(harmonics)
+
+
+def test_a_harmonic_with_a_little_power_of_its_own_says_how_much():
+    plain = controls.pizza(23, (3,), overtones=(2,))
+    cos, sin = controls.waves(23, 6)
+    table = plain.weights["embed.W_E"].clone()
+    table[:23, 0], table[:23, 1] = table[:23, 0] + 0.05 * cos, table[:23, 1] + 0.05 * sin
+    found = gi.key_frequencies(plain.with_weights({"embed.W_E": table}))
+    harmonic = found.harmonics[6]
+    assert harmonic.embedded == pytest.approx(0.0025 / 1.0025)
+    assert harmonic.without_fundamental == 0
+    assert harmonic.without_own == pytest.approx(1, abs=0.05)
+    assert "it has 0.2 % of the embedding" in found.harmonics_in_words
+
+
+def test_a_harmonic_of_a_model_with_hooks_is_found_too():
+    plain = controls.pizza(23, (3,), overtones=(2,))
+    seen = gi.view(plain.model, plain.task)
+    assert {k: each.of for k, each in gi.key_frequencies(seen).harmonics.items()} == {6: 3}
+    assert gi.key_frequencies(seen).consensus == [3]  # the network itself was not changed
+    assert torch.equal(seen.weights["embed.W_E"], plain.weights["embed.W_E"])
+
+
+def test_what_is_twice_a_key_and_embedded_alone_is_said_to_be_that():
+    found = gi.key_frequencies(controls.clock(17, (2, 5), idle=(4, 7)))
+    assert (found.consensus, found.harmonics) == ([2, 5], {})
+    assert found.doubles == {4: 2, 7: 5}  # 10 is 17 − 7
+    assert found.harmonics_in_words == (
+        "4 is twice key 2: embedded, and marked by no rule that looks further. "
+        "7 is twice key 5: embedded, and marked by no rule that looks further."
+    )
+
+
+def test_of_the_run_that_ships_two_embedded_frequencies_are_doubles_of_keys():
+    found = gi.key_frequencies(gi.load_run(ROOT / "checkpoints" / "modular_addition_113").view(-1))
+    assert (found.consensus, found.harmonics, found.doubles) == ([7, 37, 42, 52], {}, {9: 52, 29: 42})
+
+
+@pytest.mark.parametrize("view", [controls.pizza(23, (3,)), controls.clock(17, (2,)), controls.gromov(11, 60)])
+def test_a_view_with_other_weights_is_another_network(view):
+    name, rows = view.embedding_rows[0]
+    changed = view.weights[name].clone()
+    changed[rows] = 0
+    other = view.with_weights({name: changed})
+    assert not other.W_E[:, : view.weights[name].shape[1]].any()
+    assert view.W_E.any()
+    assert torch.equal(view.with_weights({}).logits, view.logits)

@@ -31,7 +31,8 @@ class Built(gi.Run):
 
     def __init__(self, path: Path, views: dict[int, gi.View]) -> None:
         self.path, self.views, self.steps = path, views, sorted(views)
-        self.task = next(iter(views.values())).task
+        one = next(iter(views.values()))
+        self.task, self.split = one.task, one.split
 
     def sha256(self, step: int) -> str:
         return f"{step}"
@@ -103,6 +104,26 @@ def test_keys_are_born_and_die_when_they_are_built_in_and_taken_out(construction
         "The final keys show first: k = 3 in W_E, neurons, W_L and logits by step 100; k = 7 in W_E, neurons, W_L and logits by step 300."
     )
     assert found.skipped == {}
+
+
+@pytest.mark.parametrize(
+    ("view", "harmonics", "doubles", "said"),
+    [
+        (controls.pizza(23, (3,), overtones=(2,)), {6: (3, 2)}, {}, " Of the final network: k = 6 is a harmonic of 3, twice that."),
+        (controls.pizza(23, (3,), overtones=(3,)), {9: (3, 3)}, {}, " Of the final network: k = 9 is a harmonic of 3, three times that."),
+        (controls.clock(17, (2,), idle=(4,)), {}, {4: 2}, " Of the final network: k = 4 is twice key 2, at the end embedded alone."),
+        (controls.pizza(23, (3, 6)), {}, {}, ""),
+        (controls.clock(17, (2, 5)), {}, {}, ""),
+    ],
+)
+def test_a_frequency_that_is_no_key_of_its_own_is_called_that(tmp_path, view, harmonics, doubles, said):
+    data = replayed(tmp_path, view, view)
+    found = lives(data)
+    assert (found.harmonics, found.doubles) == (harmonics, doubles)
+    assert ("Of the final network" in found.sentence) == bool(said)
+    assert said in found.sentence
+    assert found.to_dict()["harmonics"] == {str(k): list(of) for k, of in harmonics.items()}
+    assert replayed(tmp_path, view, view).attrs == data.attrs  # as it was kept
 
 
 def test_shares_are_those_of_the_amplitudes_that_were_built_in(construction):

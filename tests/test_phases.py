@@ -11,16 +11,21 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import grokinterp as gi
 from conftest import tiny
+from grokinterp.measures.noise import KNOWN
+from grokinterp.measures.standing import GENERALISED, Examples, percent
 from grokinterp.replay import FINAL, Phases, phases
 from grokinterp.training import Trainer
 from test_foreign import ROOT
 
 LOOKED_AT = ["loss", "accuracy", "sum_of_squares", "restricted_loss.logit_dirs", "excluded_loss.logit_dirs"]
 SMALL = {"model.d_model": 32, "model.d_mlp": 128, "training.stop_when": None, "snapshots.every": None}
-NOTHING = xr.Dataset(coords={"step": [0]})
+EXAMPLES = Examples(chance=0.01, train=3000, test=7000, all=10000)
+NOTHING = xr.Dataset(coords={"step": [0]}, attrs=EXAMPLES.to_attrs())
 
 
 def found_in(tmp_path, **overrides: object) -> Phases:
@@ -55,10 +60,11 @@ def test_a_run_that_generalises_at_once(tmp_path):
 
 
 def test_a_run_without_weight_decay_that_memorises(tmp_path):
+    """It has seen (a, b) and so knows (b, a): more than chance."""
     found = found_in(tmp_path, **{"task.p": 23, "training.fraction": 0.4, "training.weight_decay": 0.0, "training.steps": 400})
-    assert found.kind == "memorises only"
+    assert (found.kind, found.standing.state) == ("learns in part", "learning")
     assert [phase.name for phase in found.spans] == ["memorisation", "after"]
-    assert "test accuracy reaches 0.5: it never happened" in found.skipped["circuit formed"]
+    assert "test accuracy reaches 50 %: it never happened" in found.skipped["circuit formed"]
     assert "no jump" in found.skipped["leads"]
 
 
@@ -124,7 +130,7 @@ def made_up(end: int = 4000, every: int = 100, **changes) -> tuple[xr.Dataset, p
             "gini.W_E": ("step", curve(0, 1, 3000, 99)(coarse)),
         },
         coords={"step": coarse, "part": ["train", "test", "all"], "parameter": ["total"]},
-        attrs={"answers": 100},
+        attrs={"answers": 100, **EXAMPLES.to_attrs()},
     )
     return data, history
 
@@ -158,7 +164,8 @@ def test_a_boundary_says_how_far_it_moves():
     # Restricted loss is at 0.002 and 0.05 of chance at steps 2046 and 1950; excluded loss is at 0.75 of it at step 2150.
     assert "1,900–2,200 over all thresholds tried" in formed.note
     assert "1,900–2,200 with any one step around it left out" in formed.note  # without 2000, after 1,900; without 2100, by 2,200
-    assert "test accuracy reaches 0.5: 2,490–2,500" in formed.note
+    assert "test accuracy reaches 50 %: 2,490–2,500" in formed.note
+    assert "1 % of the loss of chance is 0.0461 nats, 50 % of the loss of chance is 2.3 nats" in formed.note
 
 
 def test_finer_snapshots_give_narrower_intervals_around_the_same_place():
@@ -174,18 +181,22 @@ def test_the_excluded_loss_alone_makes_no_circuit():
     data, history = made_up(restricted=lambda step: 0 * step + math.log(100))
     found = phases(data, history)
     assert [(b.name, b.rule) for b in found.boundaries][:2] == [
-        ("memorised", "training accuracy reaches 0.99"),
-        ("circuit formed", "test accuracy reaches 0.5"),
+        ("training examples learned", "training accuracy reaches 99 %"),
+        ("half of the unseen examples right", "test accuracy reaches 50 %"),
     ]
-    assert "never bring the loss under half of chance" in found.boundaries[0].note
+    assert "never bring the loss under 50 % of chance" in found.boundaries[0].note
+    assert found.sentence.endswith("When a circuit formed is not known: the final keys alone never bring the loss under 50 % of chance.")
+
+
+BY_ACCURACY = [
+    ("training examples learned", 140, 150), ("half of the unseen examples right", 2490, 2500), ("unseen examples learned", 2720, 2730)
+]  # fmt: skip
 
 
 def test_without_snapshots_the_accuracies_decide():
     found = phases(NOTHING, made_up()[1])
     # 1 / (1 + exp(-x)) passes 0.99 at x = 4.6: at 146 for widths of 10, at 2730 for widths of 50.
-    assert [(b.name, b.after, b.by) for b in found.boundaries] == [
-        ("memorised", 140, 150), ("circuit formed", 2490, 2500), ("cleaned up", 2720, 2730)
-    ]  # fmt: skip
+    assert [(b.name, b.after, b.by) for b in found.boundaries] == BY_ACCURACY
     assert found.leads == []
 
 
@@ -200,15 +211,15 @@ def test_an_unfinished_run_has_the_phases_that_it_has_been_through():
         2800: ["memorisation", "circuit formation", "cleanup"],
     }
     assert {end: found.kind for end, found in seen.items()} == {
-        100: "learns in part", 400: "memorises only", 1500: "memorises only", 2400: "memorises only", 2800: "groks"
+        100: "memorises only", 400: "memorises only", 1500: "memorises only", 2400: "learns in part", 2800: "groks"
     }  # fmt: skip
     assert "still shrinking" in seen[2800].skipped["cleaned up"]
 
 
 def test_weights_that_do_not_shrink_are_never_cleaned_up():
     grown = phases(*made_up(squares=lambda step: 1000 + 0.1 * step)).boundaries[-1]
-    assert (grown.name, grown.rule, grown.by) == ("cleaned up", "test accuracy reaches 0.99", 2730)
-    assert "have not shrunk by a tenth" in grown.note
+    assert (grown.name, grown.rule, grown.by) == ("unseen examples learned", "test accuracy reaches 99 %", 2730)
+    assert "have not shrunk by 10 %" in grown.note
 
 
 @pytest.mark.parametrize(
@@ -216,10 +227,14 @@ def test_weights_that_do_not_shrink_are_never_cleaned_up():
     [
         (curve(0, 1, 100, 5), curve(0, 1, 150, 5), "generalises at once"),
         (curve(0, 1, 100, 5), curve(0, 1, 300, 5), "groks"),
-        (curve(0, 1, 100, 5), curve(0, 0.49, 300, 5), "memorises only"),
+        (curve(0, 1, 100, 5), curve(0, 0.49, 300, 5), "learns in part"),
+        (curve(0, 1, 100, 5), lambda step: 0.01 + 0 * step, "memorises only"),
+        (curve(0, 1, 100, 5), lambda step: 0.009 + 0.4 * (abs(step - 900) < 60), "forgets again"),
+        (lambda step: 0.01 + 0.9 * (abs(step - 900) < 60), lambda step: 0.01 + 0 * step, "forgets again"),
         (curve(0, 1, 100, 5), curve(0, 0.9, 300, 5), "learns in part"),
         (curve(0, 0.6, 100, 5), curve(0, 0.1, 300, 5), "learns in part"),
-        (curve(0.2, 0.25, 100, 5), curve(0.2, 0.25, 300, 5), "learns nothing"),
+        (lambda step: 0.01 + 0 * step, lambda step: 0.009 + 0 * step, "learns nothing"),
+        (curve(0.2, 0.25, 100, 5), curve(0.2, 0.25, 300, 5), "learns in part"),
         (curve(0, 1, 100, 5), lambda step: curve(0, 1, 300, 5)(step) - curve(0, 0.5, 900, 9)(step), "forgets again"),
         (curve(0, 1, 100, 5), lambda step: curve(0, 1, 300, 5)(step) - 0.8 * (abs(step - 900) < 60), "groks"),
     ],
@@ -233,10 +248,211 @@ def test_kinds_are_told_apart_by_accuracies(train, test, kind):
 
 
 def test_what_was_lost_is_bounded_too():
-    test = lambda step: curve(0, 1, 300, 5)(step) - curve(0, 0.5, 905, 1)(step)  # noqa: E731
+    test = lambda step: curve(0, 1, 400, 5)(step) - curve(0, 0.5, 905, 1)(step)  # noqa: E731
     found = phases(NOTHING, made_up(1200, test_accuracy=test)[1])
     assert [(b.name, b.after, b.by) for b in found.boundaries][-1] == ("forgotten", 900, 910)
     assert [(phase.name, phase.end) for phase in found.spans][-2:] == [("after", 910), ("forgetting", 1200)]
+
+
+# Kind and standing
+
+FITS = {
+    "generalises": {"groks", "generalises at once", "generalises"},
+    "learning": {"groks", "generalises at once", "generalises", "learns in part", "forgets again"},
+    "memorises": {"memorises only", "forgets again"},
+    "at chance": {"learns nothing", "forgets again"},
+}
+"""The kinds that a run may be of which the last evaluation has this state."""
+SHARES = st.sampled_from([0.0, 0.009, 0.011, 0.02, 0.12, 0.37, 0.5, 0.81, 0.895, 0.9, 0.95, 0.984, 0.98957, 0.99, 0.995, 1.0])
+
+
+def evaluated(train, test, steps=None, noisy: bool = False) -> pd.DataFrame:
+    columns = {"train_accuracy": train, "test_accuracy": [0.3] * len(test) if noisy else test, "train_loss": 1.0, "test_loss": 1.0}
+    return pd.DataFrame({"step": range(0, 10 * len(train), 10) if steps is None else steps, **columns}).assign(
+        **({"test_clean_accuracy": test} if noisy else {})
+    )
+
+
+@given(
+    pairs=st.lists(st.tuples(SHARES, SHARES), min_size=2, max_size=12),
+    apart=st.sampled_from([1, 10, 1000]),
+    first=st.sampled_from([0, 500]),
+    sizes=st.sampled_from([(20, 30), (3000, 7000)]),
+    noisy=st.booleans(),
+)
+@example([(0.0, 0.0), (1.0, 0.0), (1.0, 0.0), (1.0, 0.0), (1.0, 1.0), (1.0, 0.984)], 10, 0, (3000, 7000), False)
+def test_kind_and_standing_do_not_contradict_one_another(pairs, apart, first, sizes, noisy):
+    examples = Examples(0.01, *sizes, sum(sizes), noisy)
+    train, test = zip(*pairs, strict=True)
+    history = evaluated(train, test, [first + apart * i for i in range(len(pairs))], noisy)
+    found = phases(NOTHING, history, examples)
+    standing = examples.standing(train[-1], test[-1])
+    assert found.standing == standing
+    assert found.kind in FITS[standing.state]
+    level, sentence = (KNOWN if noisy else GENERALISED), found.sentence
+    if found.kind in FITS["generalises"]:
+        assert (f"is {percent(test[-1])} at the last evaluation" in sentence) == (test[-1] < level)
+    else:
+        assert percent(test[-1]) in sentence
+    assert ("reaches 99 %" in sentence) <= (max(*train, *test) >= 0.99)
+    assert ("memorises" in sentence) == (found.kind == "memorises only")
+    if found.kind == "forgets again" and standing.state == "learning":
+        assert test[-1] < level - 0.08
+    assert all(b.basis == "accuracy alone" and "circuit" not in b.name for b in found.boundaries)
+    if found.kind == "forgets again" and found.spans:
+        assert found.spans[-1].name == "forgetting" or found.boundaries[-1].by == history["step"].iloc[-1]
+    assert not {"circuit formation", "cleanup"} & {phase.name for phase in found.spans}
+    assert all(one.end == other.start for one, other in zip(found.spans, found.spans[1:], strict=False))
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("last", "kind", "said"),
+    [
+        (0.37, "learns in part", "It learns in part, up to step 200: 37.0 % of unseen examples are right, 18.5 times chance"),
+        (0.972, "learns in part", "It learns in part, up to step 200: 97.2 % of unseen examples are right, 48.6 times chance"),
+        (0.98957, "learns in part", "It learns in part, up to step 200: 98.96 % of unseen examples are right, 49.5 times chance"),
+        (0.021, "memorises only", "100 % of its training examples are right, and of unseen ones 2.1 %: no better than chance (2.0 %)"),
+        (0.99, "groks", "test accuracy reaches 99 % by step 200; by accuracy alone, 21 evaluations, "),
+    ],
+)
+def test_how_far_it_came_is_said_as_it_is(last, kind, said):
+    history = evaluated([0, 1, *[1] * 19], [*[0.02] * 20, last])
+    found = phases(NOTHING, history, Examples(0.02, 1000, 1500, 2500))
+    assert found.kind == kind
+    assert said in found.sentence
+
+
+def test_what_was_learned_in_part_and_lost_has_no_phases():
+    history = evaluated([0, *[1] * 20], [0.01, *[0.6] * 10, *[0.01] * 10])
+    found = phases(NOTHING, history)
+    assert (found.kind, found.spans, found.boundaries) == ("forgets again", [], [])
+    assert found.sentence == (
+        "It learns and forgets again: test accuracy was at most 60.0 %, at step 10; at the last evaluation (step 200) 100 % of its "
+        "training examples are right, and of unseen ones 1.0 %: no better than chance (1.0 %), as far as 7,000 examples tell."
+    )
+
+
+def test_the_last_value_is_said_where_it_has_fallen_below_what_it_once_was():
+    history = evaluated([0, 1, *[1] * 19], [*[0.02] * 18, 0.5, 0.99, 0.984])
+    found = phases(NOTHING, history)
+    assert found.kind == "groks"
+    assert "test accuracy reaches 99 % by step 190; test accuracy is 98.4 % at the last evaluation (step 200), below 99 %" in found.sentence
+    assert found.standing.state == "learning"
+
+
+def test_without_chance_no_kind_is_told_that_needs_it():
+    data = xr.Dataset(coords={"step": [0]})
+    memorised, grokked = [0.0] * 21, [*[0.0] * 19, 0.6, 1.0]
+    train = [0, *[1] * 20]
+    assert phases(data, evaluated(train, grokked)).kind == "groks"
+    found = phases(data, evaluated(train, memorised))
+    assert found.kind == "not known"
+    assert found.sentence == (
+        "What kind of run it is, is not known: neither chance nor the number of examples is known; up to step 200 training accuracy is at "
+        "most 100 %, test accuracy 0 %."
+    )
+    assert phases(data, evaluated(train, memorised), EXAMPLES).kind == "memorises only"
+    assert phases(data, evaluated(train, memorised), dataclasses.replace(EXAMPLES, test=0)).kind == "not known"
+
+
+@pytest.mark.parametrize(
+    ("steps", "train", "test"),
+    [
+        ([40_000, 50_000], [1, 1], [1, 1]),  # the first evaluation is late
+        ([0, 10_000], [0, 1], [0, 1]),  # one interval in which all happened
+        ([0, 100, 10_000], [0, 1, 1], [0, 0, 1]),  # test accuracy may have risen at step 101, or 9,999
+        ([500, 600, 700], [1, 1, 1], [0.2, 0.6, 1]),  # trained since nobody knows when
+        ([0, 1000, 2000], [0, 0.5, 1], [0, 0.2, 1]),
+    ],
+)
+def test_whether_it_grokked_is_not_said_where_evaluations_do_not_tell(steps, train, test):
+    found = phases(NOTHING, evaluated(train, test, steps))
+    assert (found.kind, found.spans) == ("generalises", [])
+    assert [b.name for b in found.boundaries] == ["generalised"]
+    assert "whether it grokked is not known" in found.sentence
+    if test[0] == 1:
+        assert "generalised at or before step 40,000" in found.sentence
+
+
+# What decided
+
+
+@pytest.mark.parametrize("steps", [[0, 4000], [4000], [0], [0, 2200, 4000], [0, 100, 4000]])
+def test_snapshots_far_apart_decide_no_boundary(steps):
+    data, history = made_up()
+    found = phases(data.sel(step=steps), history)
+    assert [(b.name, b.after, b.by) for b in found.boundaries] == BY_ACCURACY
+    assert {b.basis for b in found.boundaries} == {"accuracy alone"}
+    assert [b.seen for b in found.boundaries] == [401] * 3
+    assert "; by accuracy alone, 401 evaluations, training examples learned between steps 140 and 150, " in found.sentence
+    assert "When a circuit formed is not known: " in found.sentence
+    assert [phase.name for phase in found.spans] == ["memorisation", "delay", "generalisation", "after"]
+    assert found.leads == []
+    assert "are needed" in found.skipped["leads"]
+
+
+def test_measures_that_tell_no_boundary_leave_it_to_accuracy_and_say_so(quick_run):
+    data = gi.replay(quick_run, ["ipr.real", "circuit.clock.agreement"], steps=[0, -1], progress=False)
+    found = phases(data, quick_run.history)
+    assert {b.basis for b in found.boundaries} == {"accuracy alone"}
+    assert "circuit formed" not in found.sentence.split(". ")[0]
+    assert "not known: restricted and excluded loss with the final keys were not measured" in found.sentence
+
+
+def test_a_boundary_says_from_how_many_snapshots_it_is():
+    data, history = made_up(every=250)
+    found = phases(data, history)
+    assert [(b.basis, b.seen) for b in found.boundaries] == [("progress measures", 17)] * 3
+    assert found.boundaries[0].source == "progress measures at 17 snapshots"
+    assert "; by progress measures at 17 snapshots, memorised between steps 250 and 750, circuit formed between" in found.sentence
+    assert "not known" not in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("at", "width", "flag"),
+    [
+        (100, 10, ""),
+        (450, 20, ""),  # 99 % at 545
+        (600, 20, "50.0 % of them at most were right until then, 99 % by step 700"),
+        (560, 20, "88.1 % of them at most were right until then, 99 % by step 660"),
+        (512, 20, "98.79 % of them at most were right until then, 99 % by step 610"),
+    ],
+)
+def test_a_memorisation_that_ends_before_the_training_examples_are_learned_is_flagged(at, width, flag):
+    found = phases(*made_up(train_accuracy=curve(0, 1, at, width)))
+    memorised = found.boundaries[0]
+    assert (memorised.name, memorised.after, memorised.by) == ("memorised", 500, 700)
+    said = f"before the training examples were learned: excluded loss is lowest at step 600, {flag}" if flag else ""
+    assert memorised.flag == said
+    assert f"memorised between steps 500 and 700{f' ({said})' if said else ''}, circuit formed" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "by"),
+    [
+        ({"restricted": lambda step: math.log(100) * np.where(step < 2000, 0.6, 0.0099)}, 2000),
+        ({"restricted": lambda step: math.log(100) * np.where(step < 2000, 0.6, 0.0101)}, None),
+        ({"excluded": lambda step: math.log(100) * np.where(step < 600, 0.3, np.where(step < 2500, 0.499, 0.501)) + (step == 0)}, 2500),
+    ],
+)
+def test_the_thresholds_in_words_are_those_that_decide(changes, by):
+    """1 % and 50 % of the loss of chance."""
+    data, history = made_up(**changes)
+    formed = {b.name: b for b in phases(data, history).boundaries}.get("circuit formed")
+    assert (formed and formed.by) == by
+    if formed:
+        assert formed.rule == "restricted loss is at most 1 %, and excluded loss at least 50 %, of the loss of chance"
+
+
+def test_noisy_labels_have_thresholds_of_their_own_in_words_and_in_what_decides():
+    noisy = dataclasses.replace(EXAMPLES, noisy=True)
+    history = evaluated([0, *[1] * 20], [*[0.01] * 17, 0.6, 0.89, 0.92, 0.93], noisy=True)
+    found = phases(NOTHING, history, noisy)
+    assert (found.kind, found.standing.state) == ("groks", "generalises")
+    assert "test accuracy (right answers) reaches 90 % by step 190" in found.sentence
+    assert found.boundaries[-1].rule == "test accuracy (right answers) reaches 90 %"
+    assert (found.boundaries[-1].after, found.boundaries[-1].by) == (180, 190)
 
 
 # Leads
@@ -282,29 +498,42 @@ def test_accuracies_of_snapshots_stand_in_for_a_history_that_has_none():
     assert [(b.name, b.after, b.by) for b in found.boundaries] == [(b.name, b.after, b.by) for b in phases(data, history).boundaries]
 
 
-@pytest.mark.parametrize("gone", ["sum_of_squares", "restricted_loss.logit_dirs" + FINAL, "excluded_loss.logit_dirs" + FINAL])
-def test_a_missing_measure_is_done_without(gone):
+def test_without_the_weights_it_is_not_said_when_they_had_shrunk():
+    data, history = made_up()
+    found = phases(data.drop_vars("sum_of_squares"), history)
+    assert [b.name for b in found.boundaries] == ["memorised", "circuit formed", "unseen examples learned"]
+    assert [b.basis for b in found.boundaries] == ["progress measures", "progress measures", "accuracy alone"]
+    assert [phase.name for phase in found.spans] == ["memorisation", "circuit formation", "generalisation", "after"]
+
+
+@pytest.mark.parametrize("gone", ["restricted_loss.logit_dirs" + FINAL, "excluded_loss.logit_dirs" + FINAL])
+def test_without_the_losses_of_the_keys_nothing_is_said_of_a_circuit(gone):
     data, history = made_up()
     found = phases(data.drop_vars(gone), history)
     assert found.kind == "groks"
-    assert ("were not measured" in found.boundaries[0].note) == gone.endswith(FINAL)
-    assert [b.name for b in found.boundaries] == ["memorised", "circuit formed", "cleaned up"]
+    assert "were not measured" in found.boundaries[0].note
+    assert [(b.name, b.after, b.by) for b in found.boundaries] == BY_ACCURACY
+    assert found.sentence.endswith(
+        "When a circuit formed is not known: restricted and excluded loss with the final keys were not measured."
+    )
 
 
 def test_gaps_in_the_measures_are_passed_over():
     data, history = made_up()
     whole = phases(data, history)
-    data = data.astype(float).where(data["step"] != 1000)
-    assert phases(data.assign_attrs(answers=100), history).boundaries == whole.boundaries
+    fewer = data.astype(float).where(data["step"] != 1000).assign_attrs(data.attrs)
+    expected = [dataclasses.replace(boundary, seen=boundary.seen - 1) for boundary in whole.boundaries]
+    assert phases(fewer, history).boundaries == expected
     name = "restricted_loss.logit_dirs" + FINAL
-    data[name] = data[name].where(data["step"] != 1200)
-    assert phases(data.assign_attrs(answers=100), history).boundaries == whole.boundaries
+    fewer[name] = fewer[name].where(fewer["step"] != 1200)
+    expected[1] = dataclasses.replace(expected[1], seen=expected[1].seen - 1)
+    assert phases(fewer, history).boundaries == expected
 
 
 def test_everything_is_plain_json(quick_run):
     found = phases(gi.replay(quick_run, LOOKED_AT, progress=False), quick_run.history).to_dict()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert list(found) == ["kind", "sentence", "spans", "boundaries", "leads", "skipped"]
+    assert list(found) == ["kind", "sentence", "spans", "boundaries", "leads", "skipped", "standing"]
     assert found["spans"]["memorisation"][0] == 0
 
 

@@ -45,6 +45,8 @@ from grokinterp.errors import (
     UsageError,
     WriteFailed,
 )
+from grokinterp.runs.record import write_record
+from grokinterp.runs.run import read_run_json
 from grokinterp.training import Trainer
 from grokinterp.training.optimizers import Optimiser
 
@@ -1165,16 +1167,32 @@ def test_a_run_that_diverges_keeps_the_last_good_snapshot_and_says_where(tmp_pat
     assert all(wrong is None for _, wrong in run.verify())
 
 
-def test_a_run_that_diverged_diverges_again_and_changes_nothing_that_was_committed(tmp_path):
+def test_a_run_that_diverged_is_not_trained_on_says_so_and_nothing_of_it_changes(tmp_path):
     config = tiny(**EVERY_STEP, **{"training.lr": 3.0, "training.steps": 5000})
-    messages, files = [], []
+    errors, files = [], []
     for _ in range(2):
         with pytest.raises(Diverged) as caught:
             train(config, tmp_path / "run")
-        messages.append(str(caught.value))
-        files.append({name: data for name, data in contents(tmp_path / "run").items() if not name.startswith("resume")})
-    assert messages[0] == messages[1]
+        errors.append(caught.value)
+        files.append(contents(tmp_path / "run"))
+    first, again = errors
+    assert (again.step, again.what) == (first.step, first.what)
+    assert str(again).startswith(f"{tmp_path / 'run'} diverged at step {first.step}: {first.what}; it is not trained on: ")
+    assert str(again).endswith(str(first).rpartition("; ")[2])
     assert files[0] == files[1]
+
+
+def test_a_run_that_diverged_before_runs_knew_it_diverges_again_and_then_knows(tmp_path):
+    config = tiny(**EVERY_STEP, **{"training.lr": 3.0, "training.steps": 5000})
+    with pytest.raises(Diverged) as first:
+        train(config, tmp_path / "run")
+    record = read_run_json(tmp_path / "run")
+    write_record(tmp_path / "run", {key: value for key, value in record.items() if key != "diverged"})
+    assert gi.load_run(tmp_path / "run").ended is None
+    with pytest.raises(Diverged) as again:
+        train(config, tmp_path / "run")
+    assert str(again.value) == str(first.value)
+    assert read_run_json(tmp_path / "run") == record
 
 
 def test_a_run_that_diverges_before_its_first_snapshot_names_no_step(tmp_path):

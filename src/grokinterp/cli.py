@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -42,6 +43,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no ∘ gets a question mark, not an error
+    warnings.formatwarning = lambda message, *rest, **more: f"grokinterp: {message}\n"
     try:
         app()
     except GrokinterpError as error:
@@ -80,7 +82,8 @@ def _options(
 def train(
     task: Annotated[str, typer.Argument(help="What to learn; `grokinterp list tasks` shows all.", show_default=False)],
     out: Annotated[
-        Path, typer.Option(help="The run directory, or with --seeds what holds them; made if it is not there.", show_default=False)
+        str,
+        typer.Option(metavar="DIR", help="The run directory, or with --seeds what holds them; made if need be.", show_default=False),
     ],
     preset: Annotated[
         Optional[str],  # noqa: UP045
@@ -115,8 +118,10 @@ def train(
     """Train a network into a run directory, with snapshots; or several, that differ in their seed. The same command again goes on where
     it stopped."""
     from .runs import train as train_run
+    from .runs.files import folder_named
     from .training import TrainConfig
 
+    folder = folder_named(out)
     if preset is not None and config is not None:
         raise UsageError("--preset and --config were both given: choose one")
     changed: dict[str, Any] = {"task.name": task}
@@ -128,14 +133,14 @@ def train(
     if config is not None:
         chosen = TrainConfig.from_toml(_text_of(config), **changed)
     elif preset is None and source is not None:
-        chosen = _configuration_of(source, out, several).changed(**changed)
+        chosen = _configuration_of(source, folder, several).changed(**changed)
     else:
         chosen = TrainConfig.preset(preset or "fast113", **changed)
     if several:
-        _train_seeds(chosen, several, source, out, resume, changed.get("threads"), as_json)
+        _train_seeds(chosen, several, source, folder, resume, changed.get("threads"), as_json)
         return
     started = time.monotonic()
-    run = train_run(chosen, out, start=source, resume=resume)
+    run = train_run(chosen, folder, start=source, resume=resume)
     seconds = time.monotonic() - started
     last = _without_gradient(run.last_evaluation)
     if as_json:
@@ -156,7 +161,12 @@ def train(
         loss = f", cross-entropy {float(best['loss']):.4f} nats" if run.config.training.loss != "mse" else ""
         print(f"  Bayes, test labels: accuracy {float(best['accuracy']):.4f}{loss}")
     _say_if_plain(run)
-    print(f"  {len(run.steps)} snapshots in {out}\nNext: grokinterp analyze {out}")
+    print(f"  {len(run.steps)} snapshots in {_place(folder)}\nNext: grokinterp analyze {out}")
+
+
+def _place(path: Path) -> str:
+    """A path as it was given; and where that is, if it is the directory where one stands or a link leads there."""
+    return f"{path}, which is {path.resolve()}" if not path.name or path.absolute() != path.resolve() else str(path)
 
 
 def _say_if_plain(run: Run) -> None:
@@ -231,7 +241,7 @@ def _train_seeds(
             run = load_run(out / name)
             finished.append(run)
             row |= _without_gradient(run.last_evaluation)
-            row |= {"snapshots": len(run.steps), "reason": run.finished["reason"] if run.finished else None}
+            row |= {"snapshots": len(run.steps), "reason": run.ended}
         except GrokinterpError as error:  # what failed may have left no run, or a damaged one
             failures.setdefault(name, error)
         rows.append(row | ({"error": str(failures[name])} if name in failures else {}))
@@ -240,11 +250,11 @@ def _train_seeds(
     else:
         columns = ("step", "train_accuracy", "test_accuracy")
         table = [
-            (str(row["seed"]), *(_brief(row.get(column)) for column in columns), "failed" if "error" in row else row["reason"])
+            (str(row["seed"]), *(_brief(row.get(column)) for column in columns), row.get("reason") or ("failed" if "error" in row else ""))
             for row in rows
         ]
         _print_table(["seed", "step", "train accuracy", "test accuracy", "ended"], table)
-        print(f"{len(rows) - len(failures)} of {len(rows)} runs finished in {out}, {seconds:.1f} s")
+        print(f"{len(rows) - len(failures)} of {len(rows)} runs finished in {_place(out)}, {seconds:.1f} s")
         if finished:
             _say_if_plain(finished[0])
     for name, failure in failures.items():
@@ -305,7 +315,7 @@ def _key_and_value(text: str) -> tuple[str, Any]:
 @app.command("import")
 def import_foreign(
     file: Annotated[Path, typer.Argument(help="A checkpoint by torch.save, pickle or safetensors.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The run directory; made if it is not there.", show_default=False)],
+    out: Annotated[str, typer.Option(metavar="DIR", help="The run directory; made if it is not there.", show_default=False)],
     layout: Annotated[str, typer.Option(help="A known layout (`grokinterp list layouts`), or a mapping file NAME.toml.")] = "auto",
     task: Annotated[Optional[str], typer.Option(help="What it learned; by default the task that it does best.")] = None,  # noqa: UP045
     overrides: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,  # noqa: UP045
@@ -325,7 +335,7 @@ def import_foreign(
     print(f"{run.task.symbol}: imported from {file.name} (layout {run.imported['layout']})")
     for sentence in run.imported["assumed"]:
         print(f"  {sentence}")
-    print(f"  {run.steps_text(run.steps)} in {out}\nNext: grokinterp analyze {out}")
+    print(f"  {run.steps_text(run.steps)} in {_place(run.path)}\nNext: grokinterp analyze {out}")
 
 
 def _task_keys(overrides: Iterable[str] | None, what: str) -> dict[str, Any]:
@@ -347,16 +357,18 @@ def table(
     task: Annotated[str, typer.Argument(help="An operation; `grokinterp list tasks` shows all.", show_default=False)],
     p: Annotated[Optional[int], typer.Option(help="The modulus: short for --set task.p=P.")] = None,  # noqa: UP045
     overrides: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,  # noqa: UP045
-    out: Annotated[Optional[Path], typer.Option(help="Also draw the table, as a page: FILE.html.")] = None,  # noqa: UP045
+    out: Annotated[Optional[str], typer.Option(metavar="FILE.html", help="Also draw the table, as a page.")] = None,  # noqa: UP045
     as_json: Json = False,
 ) -> None:
     """Analyse the table of an operation before any training: value counts, symmetry, and what group it hides."""
     from .report import save_table, table_in_words
+    from .runs.files import file_named
     from .tasks import make_task
 
+    page = None if out is None else file_named(out, "table.html")
     made = make_task(task, **({} if p is None else {"p": p}), **_task_keys(overrides, "a table"))
-    if out is not None:
-        save_table(made, out)
+    if page is not None:
+        save_table(made, page)
     if as_json:
         print(json.dumps({"task": {"name": made.name, **made.params, "symbol": made.symbol}, **made.facts.to_dict()}))
         return
@@ -366,15 +378,18 @@ def table(
     if (order := made.facts.isomorphism) is not None:
         shown = [(place, names if len(names) <= _NAMED else [*names[: _NAMED - 1], "…", names[-1]]) for place, names in order.items()]
         _print_table(["at the positions 0, 1, 2, ... of the circle", ""], [(place, " ".join(names)) for place, names in shown])
-    if out is not None:
-        print(f"Page: {out}")
+    if page is not None:
+        print(f"Page: {_place(page)}")
 
 
 @app.command()
 def analyze(
     run_dir: RunDir,
     step: Annotated[int, typer.Option(help="The snapshot to analyse; negative steps count from the end.")] = -1,
-    out: Annotated[Optional[Path], typer.Option(help="Where the report goes; by default the run directory.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Where the report goes; by default the run directory."),
+    ] = None,
     measure: Annotated[Optional[list[str]], typer.Option(help="Only this measure; repeatable. `grokinterp list measures`.")] = None,  # noqa: UP045
     keys: Annotated[Optional[str], typer.Option(help="Key frequencies in place of those found, e.g. 14,35,41.")] = None,  # noqa: UP045
     replay: Annotated[bool, typer.Option(help="Look at the other snapshots too: phases, spikes, lives of frequencies.")] = True,
@@ -383,14 +398,16 @@ def analyze(
     """Analyse a run: writes report.html and report.json, and prints a summary. Of another step, other keys or some measures alone the
     files are named for what was asked, as report-step-100.html."""
     from .measures import MEASURES
+    from .report import Report, report_stem
     from .report import analyze as analyze_run
     from .report.page import facts, of_what, summary, verdict
     from .runs import load_run
 
-    folder = run_dir if out is None else out
     chosen = None if keys is None else _whole_numbers("--keys", keys)
-    report = analyze_run(load_run(run_dir), step, measure, chosen, with_replay=replay)
-    _save(report, folder, report.stem, [report.analysis.run])
+    run = load_run(run_dir)
+    files = Report.places(run_dir if out is None else out, report_stem(run, step, measure, chosen), [run])
+    report = analyze_run(run, step, measure, chosen, with_replay=replay)
+    _save(report, files)
     if as_json:
         print(json.dumps(report.to_dict(), allow_nan=False))
         return
@@ -401,13 +418,16 @@ def analyze(
     _print_table(["measure", "value", "unit", "source"], rows)
     for name, reason in a.skipped.items():
         print(f"not measured: {name}: {reason}")
-    print(f"Report: {folder / report.stem}.html\nValues: {folder / report.stem}.json")
+    print(f"Report: {_place(files[0])}\nValues: {_place(files[1])}")
 
 
 @app.command()
 def replay(
     run_dir: RunDir,
-    out: Annotated[Optional[Path], typer.Option(help="The page; by default replay.html in the run directory.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="FILE.html", help="The page; by default, or in a directory, it is called replay.html."),
+    ] = None,
     measure: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
@@ -415,25 +435,27 @@ def replay(
         ),
     ] = None,
     step: Annotated[Optional[list[int]], typer.Option(help="Only this snapshot; negative steps count from the end. Repeatable.")] = None,  # noqa: UP045
-    data: Annotated[Optional[Path], typer.Option(help="Also write the numbers: FILE.nc (everything) or FILE.parquet (a table).")] = None,  # noqa: UP045
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Also write the numbers: FILE.nc (everything) or FILE.parquet (a table)."),
+    ] = None,
     watch: Annotated[bool, typer.Option(help="Write the page again with every new snapshot, until the run is finished or Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """Replay a run: writes one offline page on which a slider moves through training, and every picture with it."""
-    from .replay import check_format, final_keys, phases, skipped
+    from .replay import final_keys, phases, skipped
     from .report import save_replay
+    from .report.replay_page import replay_files
     from .runs import follow, load_run
 
-    page = run_dir / "replay.html" if out is None else out
-    if data is not None:
-        check_format(data)
     if watch and step:
         raise UsageError("--watch replays every snapshot: leave out --step")
 
     def saved(run: Run, reload: int = 0) -> Any:
-        return save_replay(run, page, measure or (), step, data=data, reload=reload)
+        return save_replay(run, page, measure or (), step, data=next(iter(numbers), None), reload=reload)
 
     shown = load_run(run_dir)
+    page, *numbers = replay_files(shown, run_dir / "replay.html" if out is None else out, data)
     if not watch:
         found = saved(shown)
     else:
@@ -443,9 +465,10 @@ def replay(
                 if not run.steps:
                     print(f"waiting for the first snapshot in {run_dir}", file=sys.stderr)
                     continue
-                found, shown = saved(run, reload=0 if run.finished else 5), run
+                found, shown = saved(run, reload=0 if run.ended else 5), run
                 what = f"{len(run.steps)} snapshots up to {run.step_text(run.steps[-1])}, {_megabytes(page)}"
-                print(f"{page}: {what}; {'the run is finished' if run.finished else 'watching, Ctrl-C ends it'}", file=sys.stderr)
+                now = "the run is finished" if run.finished else run.ended or "watching, Ctrl-C ends it"
+                print(f"{page}: {what}; {now}", file=sys.stderr)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             if found is None:
@@ -457,11 +480,13 @@ def replay(
         files = {"page": str(page), "bytes": page.stat().st_size, "data": None if data is None else str(data)}
         print(json.dumps({**files, "steps": steps, "final_keys": keys, "training": told.to_dict(), "skipped": missing}))
         return
-    print(f"{found.attrs['task']}: {shown.steps_text(steps)}. {told.sentence}")
+    told_in_words = (f"{found.attrs['task']}: {shown.steps_text(steps)}.", shown.divergence, told.sentence)
+    print(" ".join(filter(None, told_in_words)))
     print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
     for reason in dict.fromkeys(missing.values()):
         print(f"  not measured, as {reason}: {', '.join(name for name in missing if missing[name] == reason)}")
-    print(f"Page: {page} ({_megabytes(page)})" + ("" if data is None else f"\nData: {data} ({_megabytes(data)})"))
+    for what, file in zip(("Page", "Data"), (page, *numbers), strict=False):
+        print(f"{what}: {_place(file)} ({_megabytes(file)})")
 
 
 def _megabytes(path: Path) -> str:
@@ -480,18 +505,24 @@ def compare(
     run_dirs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Run directories; one that holds several means all of them.", show_default=False)
     ],
-    out: Annotated[Optional[Path], typer.Option(help="Also write compare.html and compare.json into this directory.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Also write compare.html and compare.json into this directory."),
+    ] = None,
     log: Annotated[bool, typer.Option("--log", help="Draw steps on a log axis at first.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare runs: steps to 99 %, grokking delay, spikes, and whether starting from a snapshot helped. Those that ended before are
     censored, not left out."""
+    from .report import Comparison
     from .report import compare as compare_runs
-    from .report.compare import groups, rows, shared
+    from .report.compare import groups, opened, rows, shared
 
-    found = compare_runs(run_dirs, log_x=log)
-    if out is not None:
-        _save(found, out, "compare", [each.run for each in found.compared.runs])
+    runs = list(opened(run_dirs))
+    files = None if out is None else Comparison.places(out, "compare", runs)
+    found = compare_runs(runs, log_x=log)
+    if files is not None:
+        _save(found, files)
     if as_json:
         print(json.dumps(found.to_dict(), allow_nan=False))
         return
@@ -503,8 +534,8 @@ def compare(
     for each in found.compared.runs:
         if each.transfer is not None:
             print(f"{each.name}, started from {each.start}: {each.transfer.sentence}")
-    if out is not None:
-        print(f"Page: {out / 'compare.html'}\nValues: {out / 'compare.json'}")
+    if files is not None:
+        print(f"Page: {_place(files[0])}\nValues: {_place(files[1])}")
 
 
 @app.command("list")
@@ -550,24 +581,22 @@ def verify(run_dir: RunDir, as_json: Json = False) -> None:
     """Check every file of a run against its recorded hash."""
     from .runs import load_run
 
-    checked = list(load_run(run_dir).verify())
+    run = load_run(run_dir)
+    checked = list(run.verify())
     damaged = {name: problem for name, problem in checked if problem is not None}
     if as_json:
-        print(json.dumps({"files": len(checked), "damaged": damaged}))
+        print(json.dumps({"files": len(checked), "damaged": damaged, **({"diverged": run.diverged} if run.diverged else {})}))
     elif not damaged:
-        print(f"{len(checked)} files, all as they were written")
+        print(f"{len(checked)} files, all as they were written" + (f"\n{run.divergence}" if run.diverged else ""))
     if damaged:
         raise DamagedFile(f"{len(damaged)} of {len(checked)} files are damaged: " + " | ".join(damaged.values()))
 
 
-def _save(page: Any, folder: Path, stem: str, runs: Sequence[Any]) -> None:
-    """Writes a page and its values as STEM.html and STEM.json; over no file of any of the runs."""
-    for name in (f"{stem}.json", f"{stem}.html"):
-        for run in runs:
-            run.refuse_to_overwrite(folder / name)
+def _save(page: Any, files: tuple[Path, Path]) -> None:
+    """Writes a page and its values."""
     with _status("drawing"):
-        page.save_json(folder / f"{stem}.json")
-        page.save_html(folder / f"{stem}.html")
+        page.save_json(files[1])
+        page.save_html(files[0])
 
 
 def _status(text: str) -> AbstractContextManager[Any]:

@@ -93,11 +93,13 @@ def clock(p: int, keys: tuple[int, ...], scale: float = 10.0, idle: tuple[int, .
 
 
 @functools.cache
-def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0) -> View:
-    """The pizza, for odd p."""
+def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0, overtones: tuple[int, ...] = ()) -> View:
+    """The pizza, for odd p. With `overtones` the readout takes, beside each key, these multiples of it from the same neurons: waves that
+    are embedded nowhere, and that rectifying makes."""
     task = make_task("modular_addition", p=p)
+    orders = (1, *overtones)
     width = 2 * len(keys)
-    config = ModelConfig(d_model=2 * width, n_heads=1, d_head=width, d_mlp=len(keys) * p, attention_mixing=0)
+    config = ModelConfig(d_model=width * (1 + len(orders)), n_heads=1, d_head=width, d_mlp=len(keys) * p, attention_mixing=0)
     weights = _zeros(config, task)
     weights["blocks.0.attn.W_V"][0, :width] = torch.eye(width)
     weights["blocks.0.attn.W_O"][0, :, :width] = torch.eye(width)
@@ -107,11 +109,15 @@ def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0) -> View:
         at = slice(i * p, (i + 1) * p)
         weights["embed.W_E"][:p, 2 * i], weights["embed.W_E"][:p, 2 * i + 1] = cos, sin
         weights["blocks.0.mlp.W_in"][2 * i, at], weights["blocks.0.mlp.W_in"][2 * i + 1, at] = cos, -sin
-        # relu(cos u) = 1/π + cos(u)/2 + 2/(3π) cos 2u + ...: the second harmonic of p phases sums to 2p/(3π) |cos w(a − b)/2|.
-        readout = weights["blocks.0.mlp.W_out"][at]
-        readout[:, width + 2 * i], readout[:, width + 2 * i + 1] = cos[2 * s % p], -sin[2 * s % p]
-        readout /= 2 * p / (3 * math.pi)
-        weights["unembed.W_U"][width + 2 * i], weights["unembed.W_U"][width + 2 * i + 1] = scale * cos, scale * sin
+        for j, n in enumerate(orders, 1):
+            # relu(cos u) = 1/π + cos(u)/2 + 2/(3π) cos 2u − 2/(15π) cos 4u + ... Over p phases the 2n-th sums to
+            # ± 2p/((4n² − 1)π) |cos w(a − b)/2|, at n times the frequency.
+            size = (-1) ** (n + 1) * 2 * p / ((4 * n**2 - 1) * math.pi)
+            at_sum = width * j + 2 * i
+            readout = weights["blocks.0.mlp.W_out"][at]
+            readout[:, at_sum], readout[:, at_sum + 1] = cos[2 * n * s % p] / size, -sin[2 * n * s % p] / size
+            cos_n, sin_n = waves(p, n * k)
+            weights["unembed.W_U"][at_sum], weights["unembed.W_U"][at_sum + 1] = scale * cos_n, scale * sin_n
     return _seen(config, task, weights)
 
 

@@ -56,7 +56,16 @@ class RunLocked(GrokinterpError):
 
 
 class Diverged(GrokinterpError):
-    """The loss became NaN or infinite during training."""
+    """The loss became NaN or infinite during training.
+
+    Attributes:
+        step: optimiser updates done by then; None where that is not known any more.
+        what: was not finite, as a sentence without its end.
+    """
+
+    def __init__(self, message: str, step: int | None = None, what: str = "the loss became NaN or infinite") -> None:
+        super().__init__(message)
+        self.step, self.what = step, what
 
 
 class Interrupted(GrokinterpError):

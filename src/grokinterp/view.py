@@ -7,6 +7,7 @@ same numbers, and the network is built only when something else is asked of it. 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -238,14 +239,29 @@ class View:
 
         Where a and b have tables of their own (a multilayer perceptron may), the two stand side by side.
         """
-        w = self.weights
-        if "embed.W_E" in w:
-            tables = [w["embed.W_E"]]
-        elif "embed_a.W_E" in w:
-            tables = [w["embed_a.W_E"], w["embed_b.W_E"]]
-        else:
-            tables = list(w["blocks.0.mlp.W_in"].chunk(2))
-        return torch.cat([table[self.task.operand_tokens] for table in tables], dim=1).cpu()
+        return torch.cat([self.weights[name][tokens].cpu() for name, tokens in self.embedding_rows], dim=1)
+
+    @property
+    def embedding_rows(self) -> list[tuple[str, Int[Tensor, "p"]]]:
+        """Which rows of which parameter embed the elements, in their order: one for both operands, or one for a and one for b."""
+        tokens = self.task.operand_tokens
+        if "embed.W_E" in self.weights:
+            return [("embed.W_E", tokens)]
+        if "embed_a.W_E" in self.weights:
+            return [("embed_a.W_E", tokens), ("embed_b.W_E", tokens)]
+        half = len(self.weights["blocks.0.mlp.W_in"]) // 2
+        return [("blocks.0.mlp.W_in", tokens), ("blocks.0.mlp.W_in", half + tokens)]
+
+    def with_weights(self, changed: Weights) -> View:
+        """The View of the same network with other values of some of its parameters, under their names. Hooks on it stay in force."""
+        if self._config is not None:
+            return View.of_weights(self.task, self._config, {**self.weights, **changed}, self.step, self.split)
+        model = copy.deepcopy(self._twin)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in changed:
+                    parameter.copy_(changed[name])
+        return View(self.task, model, self.step, self.split)
 
     @lazy
     def W_U(self) -> Float64[Tensor, "width classes"]:

@@ -20,7 +20,7 @@ import safetensors.torch
 
 from ..errors import ConfigError, NotARun, RunLocked
 from ..foreign import read_foreign
-from ..runs.files import Log, replace, sync_folder, writing
+from ..runs.files import Log, folder_named, reading, refuse_unwritable, replace, sync_folder, writing
 from ..runs.record import new_record, packed_snapshot, write_record
 from ..runs.run import Run, read_run_json
 from .evidence import Import, Request, Say, settings_hash
@@ -41,7 +41,8 @@ def import_checkpoint(
 
     Args:
         path: a file by torch.save, pickle or safetensors; nothing in it is executed.
-        out: the run directory; made if it is not there. Where it already holds this import, that is returned.
+        out: the run directory; made if it is not there, and written into if it is there and empty. Where it already holds this import, that
+            is returned.
         layout: the name of a built-in layout, the path of a mapping file, or "auto".
         task: the name of the task, or a section [task] with some of its keys; by default the one that the network does best.
         config_file: JSON settings of the network, where they are not beside the checkpoint.
@@ -51,15 +52,17 @@ def import_checkpoint(
     Raises:
         UsageError: the file is no checkpoint, fits no layout, or no task is clearly its network's; the reason is in the message.
         GrokinterpError: the file is damaged, or asks to run something.
-        NotARun: the directory holds something else.
+        NotARun: the directory holds something else, or cannot be one.
+        WriteFailed: the disk is full or read-only; asked before the file is read.
     """
-    path, out = Path(path), Path(out)
+    path, out = Path(path), folder_named(out)
     wanted = {"name": task} if isinstance(task, str) else dict(task or {})
     if wanted.get("noise") is not None:
         raise ConfigError("task.noise: the labels of an imported network are not known, so it is measured by right answers: leave it out")
     request = Request(path, layout, wanted, None if config_file is None else Path(config_file), forensics)
     if _holds_this_import(out, request):
         return Run(out)
+    refuse_unwritable(out, min(path.stat().st_size, _ROOM) if path.is_file() else 0)
     with _shown(progress) as say:
         say("reading", 0)
         content = read_foreign(path)
@@ -72,17 +75,27 @@ def import_checkpoint(
     return Run(out)
 
 
+_ROOM = 1_000_000
+"""Bytes that a disk must have room for before a file is read, if that is as large: how much of it is weights is not known yet."""
+_STAGE = ".importing"
+"""The name, or the end of the name, of the directory that an import is written into at first."""
+
+
 def _holds_this_import(out: Path, request: Request) -> bool:
     """Whether the directory holds just what would be written; False where it is empty or not there.
 
     Raises:
         NotARun: it holds something else; the message says what differs.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return False
+    with reading(out):
+        if not out.exists() or all(entry.name == _STAGE for entry in out.iterdir()):
+            return False
     if not (out / "run.json").is_file():
-        what = "is not empty and holds no run" if out.is_dir() else "is a file"
-        raise NotARun(f"{out} {what}: choose a new or an empty directory")
+        if (out / _STAGE / "run.json").is_file():
+            with _locked(out / _STAGE, out):
+                _move_in(out / _STAGE, out)
+            return _holds_this_import(out, request)
+        raise NotARun(f"{out} is not empty and holds no run: choose a new or an empty directory")
     record = read_run_json(out)
     there = record.get("imported")
     if there is None:
@@ -133,17 +146,15 @@ def _write(out: Path, imported: Import) -> None:
 
 @contextmanager
 def _new_directory(out: Path) -> Iterator[Path]:
-    """A directory beside `out` that takes its name when all is written; what an interrupted import has left there is removed first."""
+    """A directory whose content becomes that of `out` when all is written: beside it, to take its name; or in it where it is there and
+    empty, as somebody may stand in it, or a link lead to it. What an interrupted import has left there is removed first.
+    """
     out = out.absolute()
-    folder = out.with_name(f".{out.name}.importing")
+    there = out.exists()
+    folder = out / _STAGE if there else out.with_name(f".{out.name}{_STAGE}")
     with writing(out):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunLocked(f"another process is importing into {out}: wait for it, or choose another directory") from None
+    with _locked(folder, out):
         try:
             with writing(out):
                 for leftover in folder.iterdir():
@@ -152,11 +163,44 @@ def _new_directory(out: Path) -> Iterator[Path]:
             yield folder
             with writing(out):
                 sync_folder(folder)
-                os.rename(folder, out)
-                sync_folder(out.parent)
+                if not there:
+                    os.rename(folder, out)
+                    sync_folder(out.parent)
+            if there:
+                _move_in(folder, out)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            if not (folder / "run.json").exists() or not there:  # else it is whole, and the next import finishes the move
+                shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+def _move_in(folder: Path, out: Path) -> None:
+    """Moves the whole content of a directory up into `out`: run.json, which makes it a run, after all the rest; the lock goes last."""
+    last = ["run.json", "lock"]
+    with writing(out):
+        for name in [*sorted({entry.name for entry in folder.iterdir()} - set(last)), *last]:
+            if name == "run.json":
+                sync_folder(out)
+            os.rename(folder / name, out / name)
+        folder.rmdir()
+        sync_folder(out)
+
+
+@contextmanager
+def _locked(folder: Path, out: Path) -> Iterator[None]:
+    """The lock of an import into `out`, held.
+
+    Raises:
+        RunLocked: another process holds it.
+    """
+    with writing(out):
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunLocked(f"another process is importing into {out}: wait for it, or choose another directory") from None
+        yield
     finally:
         os.close(lock)
 

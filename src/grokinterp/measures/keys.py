@@ -1,6 +1,13 @@
 """Key frequencies: which ones a network computes with, by rules that look at different places, and how far they agree.
 
 No rule needs a list typed by hand, and none leaves out a frequency: k runs from 1 to floor(p/2).
+
+What is not linear makes multiples of a frequency: |cos θ/2|, which a sum of rectified waves comes to, has waves at θ, 2θ, 3θ and 4θ in the
+ratio 1 : 1/5 : 3/35 : 1/21, so that the second and the third can be loud enough for a rule to mark them. That a marked frequency is twice
+or three times another says nothing yet: on a prime circle any frequency is a multiple of any other. It is called a harmonic where the
+network was asked: with the other frequency taken out of the embedding at most a tenth of its power is left in what is marked, and with its
+own waves taken out of the embedding at least nine tenths. Of two independent frequencies each goes with its own waves. Frequencies that are
+twice a key and that only the rules of the embedding mark are embedded and read out by nothing: no harmonic that is used.
 """
 
 from __future__ import annotations
@@ -10,7 +17,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,13 +25,35 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ..errors import NotApplicable, UsageError
-from ..fourier import n_frequencies
+from ..fourier import directions, n_frequencies
 from ..view import View
 from .base import Value, measure, once_per_view, per_frequency
 from .embedding import component_norms, frequency_power
-from .logits import logit_cosines
-from .neurons import EXPLAINED, neuron_power
+from .logits import logit_cosines, power_of_difference
+from .neurons import EXPLAINED, block_variance, neuron_power
 from .projections import losses_of_answers_without
+from .standing import percent
+
+
+@dataclass(frozen=True)
+class Harmonic:
+    """A frequency that the network makes of another, as what is not linear makes multiples of a wave.
+
+    Attributes:
+        of: the other frequency, its fundamental.
+        order: 2 or 3: how many times the fundamental it is, on the circle and but for its sign.
+        where: "logits", or "neurons" where no rule that looks behind these marks it.
+        embedded: its share of the variance of the embedding.
+        without_fundamental: what is left of its power there, as a share, with the fundamental taken out of the embedding.
+        without_own: the same with its own waves taken out of the embedding.
+    """
+
+    of: int
+    order: int
+    where: str
+    embedded: float
+    without_fundamental: float
+    without_own: float
 
 
 @dataclass(frozen=True)
@@ -36,6 +65,8 @@ class KeyFrequencies:
         rules: for each rule that applies, what it found.
         agreement: mean Jaccard index over pairs of rules, 1 where all found the same; two empty findings count as the same.
         skipped: why a rule does not apply.
+        harmonics: the frequencies, among those that some rule marks, that the network makes of another that is embedded.
+        doubles: those that are twice a key of the consensus and that the rules of the embedding alone mark, with that key.
     """
 
     consensus: list[int]
@@ -44,6 +75,23 @@ class KeyFrequencies:
     skipped: dict[str, str]
     n: int
     """The number of frequencies that there are."""
+    harmonics: dict[int, Harmonic] = field(default_factory=dict)
+    doubles: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def harmonics_in_words(self) -> str:
+        """What is known of the frequencies that are multiples of keys, in a sentence for each; "" where there are none."""
+        said = []
+        for k, found in self.harmonics.items():
+            of = f"key {found.of}" if found.of in self.consensus else f"{found.of}"
+            own = f"it has {percent(found.embedded)} of the embedding" if found.embedded else "it has no power in the embedding of its own"
+            said.append(
+                f"{k} is {_TIMES[found.order]} {of}, and a harmonic of it: {own}, and of its power in the {found.where} "
+                f"{percent(found.without_fundamental)} is left with {found.of} taken out of the embedding, "
+                f"{percent(found.without_own)} with {k} taken out."
+            )
+        said += [f"{k} is twice key {of}: embedded, and marked by no rule that looks further." for k, of in self.doubles.items()]
+        return " ".join(said)
 
     @property
     def why_none(self) -> str:
@@ -57,10 +105,12 @@ class KeyFrequencies:
 def key_frequencies(view: View) -> KeyFrequencies:
     """The key frequencies of a network by every rule. Nothing is found where nothing is periodic.
 
+    Where a marked frequency is a small multiple of a key, the network is run again without one and the other in its embedding.
+
     Raises:
         NotApplicable: no rule applies.
     """
-    return copy.deepcopy(_found(view))  # a caller may change the lists; the kept ones must stay as they are
+    return copy.deepcopy(_with_harmonics(view))  # a caller may change the lists; the kept ones must stay as they are
 
 
 @once_per_view
@@ -82,6 +132,66 @@ def _found(view: View) -> KeyFrequencies:
     return KeyFrequencies(consensus, rules, sum(pairs) / len(pairs) if pairs else 1.0, skipped, n)
 
 
+_TIMES = {2: "twice", 3: "three times"}
+_GONE, _STAYS = 0.1, 0.9
+"""Shares of its power: a harmonic has at most the one without its fundamental, and at least the other without its own waves."""
+_OF_EMBEDDING = ("w_e_norm", "gap")
+
+
+@once_per_view
+def _with_harmonics(view: View) -> KeyFrequencies:
+    found = _found(view)
+    rules = {name: marked for name, marked in found.rules.items() if not _indiscriminate(marked, found.n)}
+    embedded = {k for name in _OF_EMBEDDING for k in rules.get(name, [])}
+    behind = {name: marked for name, marked in rules.items() if name not in _OF_EMBEDDING}
+    made = {k for marked in behind.values() for k in marked}
+    read = {k for name, marked in behind.items() if name != "neurons" for k in marked}
+    harmonics: dict[int, Harmonic] = {}
+    for k, of, order in _multiples(sorted(made), sorted(embedded | set(found.consensus)), view):
+        if harmonic := _harmonic(view, k, of, order, "logits" if k in read else "neurons"):
+            harmonics.setdefault(k, harmonic)
+    doubles = {k: key for k, key, order in _multiples(sorted(embedded - made), found.consensus, view) if order == 2}
+    return replace(found, harmonics=harmonics, doubles=doubles)
+
+
+def _multiples(frequencies: Sequence[int], fundamentals: Sequence[int], view: View) -> list[tuple[int, int, int]]:
+    """Of the frequencies those that are small multiples of fundamentals, on the circle and but for their sign; with these and the order."""
+    if not view.circle.is_sum:
+        return []
+    return [
+        (k, of, order)
+        for k, of, order in itertools.product(frequencies, fundamentals, _TIMES)
+        if k != of and 0 in ((order * of - k) % view.m, (order * of + k) % view.m)
+    ]
+
+
+def _harmonic(view: View, k: int, of: int, order: int, where: str) -> Harmonic | None:
+    """The frequency k as one that the network makes of another, or None where it does not."""
+    whole, without_fundamental, without_own = (
+        float(_power_in(where, seen)[k - 1]) for seen in (view, _without(view, of), _without(view, k))
+    )
+    if whole <= 0 or without_fundamental > _GONE * whole or without_own < _STAYS * whole:
+        return None
+    power = frequency_power(view.embedding)
+    shares = (float(power[k - 1] / power.sum()), without_fundamental / whole, without_own / whole)
+    return Harmonic(of, order, where, *(round(share, 9) for share in shares))  # what is less is rounding
+
+
+def _power_in(where: str, view: View) -> Float64[Tensor, "freq"]:
+    return power_of_difference(view) if where == "logits" else block_variance(view)[0].sum(1)
+
+
+def _without(view: View, k: int) -> View:
+    """The same network with no wave of frequency k in its embedding of the elements."""
+    waves = directions(view.m, k)
+    changed: dict[str, Tensor] = {}
+    for (name, rows), elements in zip(view.embedding_rows, (view.circle.a, view.circle.b), strict=False):
+        table = changed.setdefault(name, view.weights[name].clone())
+        at = rows[elements]
+        table[at] -= (waves.T @ (waves @ table[at].double())).to(table)
+    return view.with_weights(changed)
+
+
 def _indiscriminate(found: list[int], n: int) -> bool:
     """Whether a rule marks more than half of the frequencies: then it tells none from another, as on a random or memorising network.
 
@@ -97,7 +207,7 @@ def chosen(view: View, keys: Sequence[int] | None) -> list[int]:
         UsageError: one of them is no frequency of the task.
     """
     if keys is None:
-        return key_frequencies(view).consensus
+        return list(_found(view).consensus)
     largest = n_frequencies(view.m)
     try:
         wanted = {operator.index(k) for k in keys}
@@ -204,7 +314,7 @@ def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Val
 @measure("key_frequencies.consensus", unit="1", ref="here; the rules are those of the other variants")
 def by_consensus(view: View) -> Value:
     """Frequencies that more than half of the rules agree on, of those that apply and tell frequencies apart."""
-    consensus = key_frequencies(view).consensus
+    consensus = _found(view).consensus
     return per_frequency(torch.tensor([k in consensus for k in range(1, n_frequencies(view.m) + 1)]), view.m)
 
 
@@ -216,7 +326,7 @@ def by_embedding(view: View) -> Value:
 
 @measure("key_frequencies.gap", unit="1", ref="marshallchen99/grokking-mechinterp; that a gap is a fall by half is ours")
 def by_gap(view: View) -> Value:
-    """Frequencies above the largest gap in the sorted power of W_E: a ratio of at least 2, in the upper half, above 1 % of the power."""
+    """Frequencies above the largest gap in the sorted power of W_E: a ratio of at least 2, in the upper half, from 1 % of the power on."""
     return _mask(view, "gap")
 
 
@@ -228,7 +338,7 @@ def by_readout(view: View) -> Value:
 
 @measure("key_frequencies.load_bearing", unit="1", ref="Nanda et al. 2023, footnote 3 and figure 15; the thresholds are ours")
 def by_load(view: View) -> Value:
-    """Frequencies without which the loss on all examples is at least ten times as large, or larger by half of the loss of chance.
+    """Frequencies without which the loss on all examples is more than ten times as large, or larger by half of the loss of chance.
 
     The paper looks at the training examples. There a network that has memorised them needs every frequency a little, so all are taken.
     """

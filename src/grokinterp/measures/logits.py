@@ -32,6 +32,12 @@ def by_difference(view: View) -> Float64[Tensor, "m"]:
     return torch.zeros(view.m, dtype=torch.float64).index_add_(0, _differences(view.m).flatten(), sums.flatten())
 
 
+@once_per_view
+def power_of_difference(view: View) -> Float64[Tensor, "freq"]:
+    """Mean square, over examples and answers, of the part of the logits along cos w_k(c* − c) and sin w_k(c* − c)."""
+    return fourier.by_frequency(fourier.transform(by_difference(view)).square()) / view.m
+
+
 def _differences(m: int) -> Int[Tensor, "m m"]:
     """c* − c, of every right answer and every answer."""
     return (torch.arange(m)[:, None] - torch.arange(m)) % m

@@ -6,11 +6,10 @@ and `variance.logits` say what the power is a part of.
 
 from __future__ import annotations
 
-from ..fourier import by_frequency, transform
 from ..view import View
 from .base import Value, measure, per_frequency
 from .embedding import frequency_power
-from .logits import by_difference, variance_of_logits
+from .logits import power_of_difference, variance_of_logits
 from .neurons import block_variance
 
 
@@ -33,7 +32,7 @@ def logit_power(view: View) -> Value:
     Only what is a function of the difference c* − c counts. As a share of `variance.logits` it is the square of `logit_cosine`, with the
     sine, of which a clock has nothing, beside the cosine.
     """
-    return per_frequency(by_frequency(transform(by_difference(view)).square()) / view.m, view.m)
+    return per_frequency(power_of_difference(view), view.m)
 
 
 @measure("variance.logits", unit="logit²", ref="here: what `power.logits` is a part of")

@@ -32,6 +32,8 @@ from .noise import KNOWN
 State = Literal["at chance", "memorises", "learning", "generalises", "not known"]
 GENERALISED = 0.99
 """The share of right answers from which a network is said to generalise."""
+_THRESHOLDS = (0, 50, 100 * KNOWN, 100 * GENERALISED, 100)
+"""In per cent."""
 _Z = 2.5758293035489004
 """Standard deviations of a normal distribution that hold 99 % of it."""
 
@@ -74,12 +76,12 @@ class Share:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share in per cent with so many digits, or as many as it takes to be neither 0 nor 99 nor 100 where it is not."""
+    """A share in per cent with so many digits, or as many as it takes to lie on its own side of every threshold that decides anything."""
     if share in (0, 1):
         return f"{100 * share:.0f} %"
     while digits < 12:
         seen = round(100 * share, digits)
-        if all((seen < limit, seen > limit) == (100 * share < limit, 100 * share > limit) for limit in (0, 99, 100)):
+        if all((seen < limit, seen > limit) == (100 * share < limit, 100 * share > limit) for limit in _THRESHOLDS):
             break
         digits += 1
     return f"{100 * share:.{digits}f} %"

@@ -25,7 +25,7 @@ from .projections import fitted, mean_logits, share_of_answer
 
 ENOUGH_ACCURACY = 0.99
 ENOUGH_LOSS = 2.0
-"""A sufficient set keeps this accuracy, and the loss below so many times the network's."""
+"""A sufficient set keeps this accuracy, and the loss at most so many times the network's."""
 BROKEN_ACCURACY = 0.5
 """A necessary set brings the accuracy below this, or the loss above half of ln(answers), which is the loss of knowing nothing."""
 MOST_KEYS = 12

@@ -70,7 +70,7 @@ class Compared:
         """How it ended; that it has not, or that nobody watched it."""
         if self.run.imported:
             return "imported" if self.test.state != "not known" else "imported, without its history"
-        return self.run.finished["reason"] if self.run.finished else "not finished: still training, or stopped"
+        return self.run.ended or "not finished: still training, or stopped"
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ..errors import UsageError, WriteFailed
-from ..measures import MEASURES, Measure
+from ..measures import MEASURES, Measure, key_frequencies
 from ..measures.standing import Examples
 from ..memory import give_back_memory, keep_memory
 from ..runs import Run
@@ -76,14 +77,13 @@ def replay(
         progress: whether to show a progress bar on stderr; by default where that is a terminal.
 
     Raises:
-        UsageError: no measure has one of the names, one with `@final_keys` uses no keys, or the run has no snapshot.
-        NoSuchSnapshot: the run has no snapshot at one of the steps.
+        UsageError: no measure has one of the names, or one with `@final_keys` uses no keys.
+        NoSuchSnapshot: the run has no snapshot at one of the steps, or none at all.
         DamagedFile: a snapshot does not match its recorded hash.
     """
     wanted = _variables(progress_of(run) if measures is None else measures)
+    run.resolve(-1)  # which says why there is none
     chosen = run.steps if steps is None else sorted({run.resolve(step) for step in steps})
-    if not chosen:
-        raise UsageError(f"{run.path} has no snapshot to replay yet: start or resume its training first")
     sweep(run)
     found: dict[int, dict[str, Entry]] = {}
     with _progress_bar(len(chosen), progress) as advance, _told_once() as tell, _workers() as pool:
@@ -101,7 +101,7 @@ def replay(
             if len(found) % (4 * _AT_ONCE) == 0:
                 give_back_memory()
             advance()
-    return _dataset(run, wanted, found, final.result())
+    return _dataset(run, wanted, found, final.result(), _multiples(last))
 
 
 def _variables(names: Sequence[str]) -> dict[str, Measure]:
@@ -154,7 +154,7 @@ def _with_final(snapshot: Measured, known: Measure, final: Mapping[str, list[int
 
 
 def _final(last: Measured, tell: Callable[[WriteFailed], None]) -> dict[str, list[int]]:
-    """The key frequencies of the last snapshot, and the neuron that each explains best."""
+    """The key frequencies of the last snapshot, and the neuron that each explains best; what else is known of them is kept."""
     consensus = last.entry(MEASURES["key_frequencies.consensus"])
     keys = [] if consensus.values is None else [consensus.coords["freq"][int(i)] for i in consensus.values.nonzero().flatten()]
 
@@ -164,8 +164,27 @@ def _final(last: Measured, tell: Callable[[WriteFailed], None]) -> dict[str, lis
         return xr.DataArray(example_neurons(last.view, keys), dims="neuron").astype("int64")
 
     neurons = last.kept("example_neurons", examples) if keys else Entry(None, [], {})
+    _multiples(last)
     _save(last, tell)
     return {"keys": keys, "neurons": [] if neurons.values is None else neurons.values.tolist()}
+
+
+def _multiples(last: Measured) -> dict[str, dict[int, list[int]]]:
+    """The harmonics of the last snapshot, each with its fundamental and its order, and the doubles of keys, each with its key."""
+
+    def found() -> Any:
+        import xarray as xr
+
+        keys = key_frequencies(last.view)
+        rows = [[k, each.of, each.order] for k, each in keys.harmonics.items()] + [[k, of, 0] for k, of in keys.doubles.items()]
+        return xr.DataArray(np.array(rows, dtype="int64").reshape(-1, 3), dims=["multiple", "of"])
+
+    entry = last.kept("multiples", found)
+    rows = [] if entry.values is None else entry.values.tolist()
+    return {
+        "harmonics": {k: [of, order] for k, of, order in rows if order},
+        "doubles": {k: [of] for k, of, order in rows if not order},
+    }
 
 
 def _save(snapshot: Measured, tell: Callable[[WriteFailed], None]) -> None:
@@ -181,11 +200,16 @@ def _told_once() -> Iterator[Callable[[WriteFailed], None]]:
     failures: list[WriteFailed] = []
     yield failures.append
     if failures:
-        warnings.warn(f"what was measured is not kept, so the next replay computes it again: {failures[0]}", stacklevel=4)
+        why = str(failures[0]).partition(";")[0]
+        warnings.warn(f"what was measured is not kept, so the next replay computes it again: {why}", stacklevel=4)
 
 
 def _dataset(
-    run: Run, wanted: Mapping[str, Measure], found: Mapping[int, Mapping[str, Entry]], final: Mapping[str, list[int]]
+    run: Run,
+    wanted: Mapping[str, Measure],
+    found: Mapping[int, Mapping[str, Entry]],
+    final: Mapping[str, list[int]],
+    multiples: Mapping[str, Mapping[int, list[int]]],
 ) -> xr.Dataset:
     import xarray as xr
 
@@ -205,7 +229,9 @@ def _dataset(
             "task": run.task.symbol,
             "answers": run.task.n_answers,
             **Examples.of(run.task, run.split).to_attrs(),
+            "divergence": run.divergence,
             "final_keys": json.dumps(final["keys"]),
+            **{name: json.dumps(each) for name, each in multiples.items()},
             "skipped": json.dumps(skipped),
         },
     )

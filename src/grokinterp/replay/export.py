@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..runs.files import replace
+from ..runs.files import file_named, replace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ def export(data: xr.Dataset, path: str | Path) -> None:
         UsageError: the name ends in neither.
         WriteFailed: the disk is full or read-only.
     """
-    path = Path(path)
+    path = file_named(path, option="--data")
     check_format(path)
     replace(path, _netcdf(data) if path.suffix == ".nc" else _parquet(data), make_folder=True)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -86,6 +86,8 @@ class Lives:
         share: [place, step, freq], the share of each frequency in what varies in the place; NaN at steps at which that is not known.
         lives: every frequency in every place that was measured.
         final_keys: the key frequencies of the final network.
+        harmonics: the frequencies that the final network makes of others, each with its fundamental and how many times that it is.
+        doubles: those that are twice a final key and that the final network embeds alone, each with that key.
         born: the share with which a frequency is born.
         dies: the share below which it dies.
         loudest_at_first: for each place the largest odds at its first snapshot, over those of an even share: noise, where that is step 0.
@@ -99,6 +101,8 @@ class Lives:
     dies: float
     loudest_at_first: dict[str, float]
     skipped: dict[str, str]
+    harmonics: dict[int, tuple[int, int]] = field(default_factory=dict)
+    doubles: dict[int, int] = field(default_factory=dict)
 
     def table(self) -> pd.DataFrame:
         """One row for each frequency and place, with the columns of `Life`; steps that do not exist are missing values."""
@@ -132,11 +136,18 @@ class Lives:
         said = [f"Of {self.share.sizes['freq']} frequencies {len(self.ever)} {stand} out at some time in {places}"]
         said.append(f"k = {_listed(self.committed)} to the end" if self.committed else "none to the end")
         said.append(f"k = {_listed(self.transient)} for a while" if self.transient else "none only for a while")
-        return f"{said[0]}: {said[1]}, {said[2]}." + self._first_places() + self._noise()
+        return f"{said[0]}: {said[1]}, {said[2]}." + self._multiples() + self._first_places() + self._noise()
+
+    def _multiples(self) -> str:
+        """Which of them are no frequencies of their own."""
+        times = {2: "twice", 3: "three times"}
+        told = [f"k = {k} is a harmonic of {of}, {times[n]} that" for k, (of, n) in self.harmonics.items() if k in self.ever]
+        told += [f"k = {k} is twice key {of}, at the end embedded alone" for k, of in self.doubles.items() if k in self.ever]
+        return f" Of the final network: {'; '.join(told)}." if told else ""
 
     def _noise(self) -> str:
         """A warning where a frequency is alive at the first snapshot already: before training that is noise."""
-        loud = [place for place, odds in self.loudest_at_first.items() if odds >= BORN]
+        loud = [place for place in self.loudest_at_first if float(self.share.sel(place=place).dropna("step")[0].max()) >= self.born]
         return f" At the first snapshot one is alive already in {_listed(loud)}: if that is before training, it is noise." if loud else ""
 
     def _first_places(self) -> str:
@@ -171,6 +182,8 @@ class Lives:
             "born": self.born,
             "dies": self.dies,
             "final_keys": self.final_keys,
+            "harmonics": {str(k): list(of) for k, of in self.harmonics.items()},
+            "doubles": {str(k): of for k, of in self.doubles.items()},
             "committed": self.committed,
             "transient": self.transient,
             "loudest_at_first": self.loudest_at_first,
@@ -215,6 +228,8 @@ def lives(data: xr.Dataset, born: float = BORN, dies: float = DIES) -> Lives:
         dies=_needed(dies, next(iter(shares.values())).sizes["freq"]),
         loudest_at_first={place: _odds(share.values[0]) for place, share in shares.items()},
         skipped={place: str(reason) for place, reason in skipped.items()},
+        harmonics={int(k): (of, order) for k, (of, order) in json.loads(data.attrs.get("harmonics", "{}")).items()},
+        doubles={int(k): of for k, (of,) in json.loads(data.attrs.get("doubles", "{}")).items()},
     )
 
 

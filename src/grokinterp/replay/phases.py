@@ -1,42 +1,55 @@
 """What kind of run it was, and where one phase of its training ended and the next began: found from progress measures, not typed.
 
-The kind is decided by accuracies alone:
+The kind is decided by accuracies alone, and by how far the network has come at its last evaluation (`measures.standing`: at chance,
+memorises, learning, generalises; that asks for chance and for the numbers of examples, and so does any kind of a run that never
+generalised):
 
-| kind | test accuracy | training accuracy | source |
-|---|---|---|---|
-| groks | reaches 0.99; 0.5 after twice the steps that training took | reaches 0.99 | Power et al. 2022; the factor is ours |
-| generalises at once | reaches 0.99; 0.5 within twice those steps | any | Nanda et al. 2023, section 5.3; the factor is ours |
-| forgets again | reaches 0.99, ends below 0.9 (median of the last five evaluations) | any | ours |
-| memorises only | never reaches 0.5 | reaches 0.99 | ours |
-| learns nothing | never rises by 0.1 | never rises by 0.1 | ours |
-| learns in part | anything else | anything else | ours |
-| not known | was evaluated less than twice | | |
+| kind | last evaluation | before |
+|---|---|---|
+| groks | generalises; or less, and above 90 % (median of five) | test accuracy reached 50 % after twice the steps that training took |
+| generalises at once | the same | it reached 50 % within twice those steps |
+| generalises | the same | evaluations are too far apart, or begin too late, to tell which of the two |
+| forgets again | not told from chance, or below 90 % (median of five) | generalised, or was ten points above chance |
+| learns in part | learning | never generalised |
+| memorises only | memorises | unseen examples never ten points above chance |
+| learns nothing | at chance | no examples ever ten points above chance |
+| not known | | was evaluated less than twice; or never generalised, and chance is not known |
 
-Where labels are noisy, training accuracy is of the labels as they are given, and test accuracy of the right answers.
+To generalise is to be right on 99 % of unseen examples (Power et al. 2022); training took the steps until 99 % of its examples were
+learned; that twice these steps part grokking from generalising at once (Nanda et al. 2023, section 5.3) is ours. Where labels are noisy,
+training accuracy is of the labels as they are given and test accuracy of the right answers, 90 % of them are to generalise, and 81 % stand
+for 90.
 
-A boundary is the interval between two snapshots, or two evaluations, within which its rule came true. The first rule that applies counts;
-the second needs accuracies alone, and says in the note where it would have put the boundary.
+A boundary is the interval between two snapshots, or two evaluations, within which its rule came true; it says which of the two it is from,
+and from how many. It lies after the whole interval of the boundary before, or else it is not said. The first rule that applies counts:
 
-| boundary | rule | thresholds tried | source |
+| boundary | by progress measures | thresholds tried | source |
 |---|---|---|---|
 | memorised | excluded loss is at its lowest, before it rises | last within 1.25 to 2 times that | Nanda et al. 2023, section 5.2 |
-| | training accuracy reaches 0.99 | 0.95 to 0.999 | ours |
-| circuit formed | restricted loss <= 0.01, excluded loss >= 0.5 of chance | 0.002 to 0.05; 0.25 to 0.75 | their measures, our numbers |
-| | test accuracy reaches 0.5 | 0.25 to 0.75 | ours |
-| cleaned up | since then 0.9 of the fall of the weights is done, and test accuracy 0.99 | 0.8 to 0.95 | their measure, our numbers |
-| | test accuracy reaches 0.99 | 0.95 to 0.999 | Power et al. 2022 |
-| generalised | of a run that generalises at once: test accuracy reaches 0.99 | 0.95 to 0.999 | Power et al. 2022 |
-| forgotten | test accuracy falls below 0.9 for good | 0.5 to 0.95 | ours |
+| circuit formed | restricted loss <= 1 %, excluded loss >= 50 % of chance | 0.2 to 5 %; 25 to 75 % | their measures, our numbers |
+| cleaned up | since then 90 % of the fall of the weights is done, and it generalises | 80 to 95 % | their measure, our numbers |
+
+| boundary | by accuracy alone | thresholds tried | source |
+|---|---|---|---|
+| training examples learned | training accuracy reaches 99 % | 95 to 99.9 % | ours |
+| half of the unseen examples right | test accuracy reaches 50 % | 25 to 75 % | ours |
+| unseen examples learned | it generalises | 95 to 99.9 % | Power et al. 2022 |
+| generalised | the same, where a run is not known to have memorised before | 95 to 99.9 % | Power et al. 2022 |
+| forgotten | test accuracy falls below 90 % for good | 50 to 95 % | ours |
+
+Accuracy alone says nothing of a circuit: what lies between its boundaries is called memorisation, delay and generalisation.
 
 The fall of the weights is that of their summed squares. It is done when what is left of it goes at most half as fast; while it has not come
 to that, or excluded loss has not begun to rise, the boundary is still to come, and no accuracy decides.
 Excluded loss is that of the training examples, restricted loss that of all, both with the final keys (`logit_dirs`); chance is ln of the
 number of answers. So the circuit is formed when the key frequencies alone do the task and, without them, what was memorised no longer
-carries the training examples. Nanda et al. set their boundaries (1,400, 9,400 and 14,000 epochs) by hand.
+carries the training examples. Nanda et al. set their boundaries (1,400, 9,400 and 14,000 epochs) by hand. Where excluded loss is lowest
+before the training examples are learned, the boundary says so.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -44,6 +57,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NotApplicable
+from ..measures.noise import KNOWN
+from ..measures.standing import GENERALISED, Examples, Standing, percent
 from .dataset import FINAL
 from .learned import LEARNED, Interval, first_interval, judged_by, series
 
@@ -51,13 +66,27 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-Kind = Literal["groks", "generalises at once", "forgets again", "memorises only", "learns nothing", "learns in part", "not known"]
-Name = Literal["memorisation", "circuit formation", "cleanup", "generalisation", "after", "forgetting"]
+Kind = Literal[
+    "groks", "generalises at once", "generalises", "forgets again", "learns in part", "memorises only", "learns nothing", "not known",
+]  # fmt: skip
+Name = Literal["memorisation", "circuit formation", "cleanup", "delay", "generalisation", "after", "forgetting"]
+Basis = Literal["progress measures", "accuracy alone"]
 _HALF = 0.5
-_KEPT = 0.9
+_FORGOTTEN = 0.09
+"""How far test accuracy falls below the level from which it generalises until it is forgotten."""
 _AT_ONCE = 2.0
 _RISE = 0.1
 _SLOWER = 0.5
+_LEFT, _CARRIED = 0.01, 0.5
+"""Shares of the loss of chance: what the key frequencies leave of it at most, and what is there without them at least."""
+_FALLEN = 0.9
+"""The share of the fall of the weights after which they have shrunk."""
+_RECENT = 5
+"""Evaluations at the end of which the median is taken, so that one spike is no forgetting."""
+_FEWEST = 3
+"""Snapshots from which something is the lowest between two others."""
+_TELLING = 5
+"""Snapshots from which it is said when a measure was half-way."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +94,14 @@ class Boundary:
     """The interval between two snapshots, or evaluations, within which something happened.
 
     Attributes:
-        name: "memorised", "circuit formed", "cleaned up"; "generalised" where a run generalises at once; "forgotten".
+        name: "memorised", "circuit formed", "cleaned up" by progress measures; "training examples learned", "half of the unseen examples
+            right", "unseen examples learned", "generalised", "forgotten" by accuracy alone.
         after, by: it had not happened at step `after`, and had at step `by`; equal where it had at the first step that is known.
         note: how far the interval moves with other thresholds, with a snapshot left out, and by other rules.
         rule: what decided, in words.
+        basis: whether that was of progress measures, or of accuracy alone.
+        seen: at how many snapshots the progress measures were looked at; or evaluations, the accuracies.
+        flag: what is odd about it; "" where nothing is.
     """
 
     name: str
@@ -76,6 +109,22 @@ class Boundary:
     by: int
     note: str
     rule: str = ""
+    basis: Basis = "progress measures"
+    seen: int = 0
+    flag: str = ""
+
+    @property
+    def when(self) -> str:
+        """Name, interval and what is odd about it: "memorised between steps 700 and 1,500"."""
+        where = f"between steps {self.after:,} and {self.by:,}" if self.after < self.by else f"at or before step {self.by:,}"
+        return f"{self.name} {where}" + (f" ({self.flag})" if self.flag else "")
+
+    @property
+    def source(self) -> str:
+        """What it is from: "progress measures at 37 snapshots", "accuracy alone, 1,201 evaluations"."""
+        if self.basis == "progress measures":
+            return f"{self.basis} at {self.seen:,} snapshot{'' if self.seen == 1 else 's'}"
+        return f"{self.basis}, {self.seen:,} evaluation{'' if self.seen == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -117,11 +166,12 @@ class Phases:
 
     Attributes:
         kind: see the table at the head of this module.
-        sentence: kind and boundaries in one sentence.
-        spans: the phases in order, without gaps; none where nothing is known or learned.
+        sentence: kind and boundaries in one or two sentences, with what they are from.
+        spans: the phases in order, without gaps; none where nothing is known or learned, or phases are not told apart.
         boundaries: those that were found, in order.
         leads: of every progress measure that is one number a step, the earliest first.
         skipped: why a boundary, or the leads, could not be found.
+        standing: how far the network had come at its last evaluation; None where that was not evaluated, or chance is not known.
     """
 
     kind: Kind
@@ -130,6 +180,7 @@ class Phases:
     boundaries: list[Boundary] = field(default_factory=list)
     leads: list[Lead] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    standing: Standing | None = None
 
     def at(self, step: int) -> str:
         """The name of the phase at a step; "" where there is none. A phase begins with its first step; the last one has both its ends."""
@@ -140,40 +191,91 @@ class Phases:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; the spans as {name: [from step, to step]}."""
-        return {**asdict(self), "spans": {phase.name: [phase.start, phase.end] for phase in self.spans}}
+        return {
+            **asdict(self),
+            "spans": {phase.name: [phase.start, phase.end] for phase in self.spans},
+            "standing": self.standing and self.standing.to_dict(),
+        }
 
 
-def phases(data: xr.Dataset, history: pd.DataFrame) -> Phases:
+def phases(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None = None) -> Phases:
     """The kind of a run, its phases, and which measures lead the jump of test accuracy.
 
     Args:
         data: measures over `step`, as `replay` gives them by default; what is missing there is done without, and `skipped` says why.
-        history: evaluations, as `run.history` gives them. Where they hold fewer than two accuracies, those of `data` are taken.
+            Without `restricted_loss.logit_dirs` and `excluded_loss.logit_dirs` accuracies decide, and nothing is said of a circuit.
+        history: evaluations, as `run.history` gives them. Where it has fewer accuracies than `data`, those of the snapshots count.
+        examples: chance and the numbers of examples; by default those that `replay` wrote into the Dataset. Where nobody knows them, no
+            kind is told that needs them.
     """
-    curves = _curves(data, history)
-    train, test = curves.train, curves.test
-    kind = _kind(train, test)
+    curves = _curves(data, history, examples if examples is not None else Examples.from_attrs(data.attrs))
+    kind = _kind(curves)
     if kind == "not known":
-        return Phases(kind, "What kind of run it is, is not known: its accuracies were evaluated less than twice.")
-    found, skipped = _boundaries(curves, kind)
+        return Phases(kind, _unknown(curves), skipped={"kind": _why_unknown(curves)}, standing=curves.standing)
+    found = _boundaries(curves, kind)
+    leads: list[Lead] = []
     try:
-        leads = _leads(data, history, test)
+        leads = _leads(data, history, curves.test)
     except NotApplicable as reason:
-        leads, skipped["leads"] = [], str(reason)
-    spans = _spans(kind, found, curves)
-    return Phases(kind, _sentence(kind, found, curves), spans, list(found.values()), leads, skipped)
+        found.skipped["leads"] = str(reason)
+    sentence, spans = _sentence(kind, found, curves), _spans(kind, found, curves)
+    return Phases(kind, sentence, spans, list(found.boundaries.values()), leads, found.skipped, curves.standing)
 
 
 @dataclass(frozen=True)
 class _Curves:
-    """What the rules look at, each over its own steps; empty where it was not measured."""
+    """What the rules look at, each over its own steps; empty where it was not measured.
+
+    Attributes:
+        train, test: accuracies, at the same steps.
+        excluded, restricted, squares: losses with the final keys, and the summed squares of the weights.
+        chance_loss: ln of the number of answers, in nats; NaN where that is not known.
+        examples: None where nobody knows them.
+        noisy: whether labels are.
+    """
 
     train: pd.Series[float]
     test: pd.Series[float]
     excluded: pd.Series[float]
     restricted: pd.Series[float]
     squares: pd.Series[float]
-    chance: float
+    chance_loss: float
+    examples: Examples | None
+    noisy: bool
+
+    @property
+    def level(self) -> float:
+        """The share of unseen examples from which it generalises."""
+        return KNOWN if self.noisy else GENERALISED
+
+    @property
+    def kept(self) -> float:
+        """The share below which it has forgotten."""
+        return round(self.level - _FORGOTTEN, 2)
+
+    @property
+    def test_words(self) -> str:
+        """What test accuracy is of."""
+        return "test accuracy (right answers)" if self.noisy else "test accuracy"
+
+    @property
+    def standing(self) -> Standing | None:
+        """How far the network has come at its last evaluation."""
+        return self.examples.standing(self.train.iloc[-1], self.test.iloc[-1]) if self.examples and len(self.test) else None
+
+    @property
+    def at_once(self) -> bool | None:
+        """Whether half of the unseen examples came to be right not long after the training examples were learned; None where that cannot
+        be told."""
+        half, learned = _reached(self.test, _HALF), _reached(self.train, LEARNED)
+        if half[1] == math.inf or half[0] >= _AT_ONCE * learned[1]:
+            return False
+        return True if half[1] <= _AT_ONCE * learned[0] else None
+
+    @property
+    def has_circuit(self) -> bool:
+        """Whether the final keys alone ever bring the loss under half of chance."""
+        return bool(len(self.restricted)) and bool(self.restricted.min() <= _HALF * self.chance_loss)
 
     def without(self, step: int) -> _Curves:
         """The same with one snapshot or evaluation left out."""
@@ -185,21 +287,15 @@ class _Curves:
         known = {step for curve in (self.train, self.test, self.restricted, self.squares) for step in curve.loc[after:by].index}
         return sorted(int(step) for step in known)
 
-    @property
-    def has_circuit(self) -> bool:
-        """Whether the final keys alone ever bring the loss under half of chance."""
-        return bool(len(self.restricted)) and bool(self.restricted.min() <= _HALF * self.chance)
 
-
-def _curves(data: xr.Dataset, history: pd.DataFrame) -> _Curves:
+def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) -> _Curves:
     # On noisy labels: whether the training labels were learned as they are, and whether the rule was.
-    tested = judged_by(history, "test")
+    tested, measured = judged_by(history, "test"), "clean_accuracy" if "clean_accuracy" in data else "accuracy"
     known = history.dropna(subset=["train_accuracy", tested])
-    if len(known) > 1:
-        train, test = series(known["step"], known["train_accuracy"]), series(known["step"], known[tested])
-    else:
-        name = "clean_accuracy" if "clean_accuracy" in data else "accuracy"
-        train, test = _of(data, "accuracy", part="train"), _of(data, name, part="test")
+    evaluated = series(known["step"], known["train_accuracy"]), series(known["step"], known[tested])
+    train, test = _of(data, "accuracy", part="train"), _of(data, measured, part="test")
+    both = train.index.intersection(test.index)
+    train, test = max(evaluated, (train[both], test[both]), key=lambda pair: len(pair[1]))
     return _Curves(
         train,
         test,
@@ -207,6 +303,8 @@ def _curves(data: xr.Dataset, history: pd.DataFrame) -> _Curves:
         _of(data, "restricted_loss.logit_dirs" + FINAL, part="all"),
         _of(data, "sum_of_squares", parameter="total"),
         math.log(data.attrs["answers"]) if "answers" in data.attrs else math.nan,
+        examples,
+        examples.noisy if examples else "test_clean_accuracy" in history or "clean_accuracy" in data,
     )
 
 
@@ -217,30 +315,63 @@ def _of(data: xr.Dataset, name: str, **at: str) -> pd.Series[float]:
     return series(data["step"].values, data[name].sel(at).values)
 
 
-def _by(holds: pd.Series[bool]) -> float:
-    """The step by which a condition was true; infinity where it never was."""
-    try:
-        return float(first_interval(holds)[1])
-    except NotApplicable:
-        return math.inf
+def _reached(accuracy: pd.Series[float], level: float) -> tuple[float, float]:
+    """The last step at which an accuracy had not yet reached a level, as far as is known, and the first at which it had, or infinity.
+
+    Before the first evaluation it may have been anything, so that step 0 is the last of which it is known, unless step 0 was evaluated.
+    """
+    at = (accuracy >= level).to_numpy().nonzero()[0]
+    if not len(at):
+        return float(accuracy.index[-1]), math.inf
+    return float(accuracy.index[at[0] - 1]) if at[0] else 0.0, float(accuracy.index[at[0]])
 
 
-def _kind(train: pd.Series[float], test: pd.Series[float]) -> Kind:
-    if len(train) < 2 or len(test) < 2:
+def _kind(curves: _Curves) -> Kind:
+    test = curves.test
+    if len(test) < 2:
         return "not known"
-    if test.max() < LEARNED:
-        if all(accuracy.max() - accuracy.iloc[0] < _RISE for accuracy in (train, test)):
-            return "learns nothing"
-        return "memorises only" if train.max() >= LEARNED and test.max() < _HALF else "learns in part"
-    if test.loc[first_interval(test >= LEARNED)[1] :].tail(5).median() < _KEPT:
+    state = curves.standing.state if curves.standing else "not known"
+    recent = max(test.iloc[-1], test.tail(_RECENT).median())
+    if test.max() >= curves.level:
+        if test.iloc[-1] < curves.level and (state in ("at chance", "memorises") or recent < curves.kept):
+            return "forgets again"
+        return "generalises" if curves.at_once is None else "generalises at once" if curves.at_once else "groks"
+    if curves.examples is None or state not in ("learning", "memorises", "at chance"):
+        return "not known"
+    if state == "learning":
+        return "learns in part"
+    if _rose(curves, "test") or (state == "at chance" and _rose(curves, "train")):
         return "forgets again"
-    return "generalises at once" if _at_once(train, test) else "groks"
+    return "memorises only" if state == "memorises" else "learns nothing"
 
 
-def _at_once(train: pd.Series[float], test: pd.Series[float]) -> bool:
-    """Whether test accuracy reached a half, and not long after training accuracy was done."""
-    half = _by(test >= _HALF)
-    return half < math.inf and half <= _AT_ONCE * _by(train >= LEARNED)
+def _rose(curves: _Curves, part: Literal["train", "test"]) -> bool:
+    """Whether an accuracy ever was far above chance: by so much, and by more than its number of examples allows."""
+    assert curves.examples is not None
+    best = float(getattr(curves, part).max())
+    standing = curves.examples.standing(*(best if part == name else None for name in ("train", "test")))
+    return best >= curves.examples.chance + _RISE and standing.better_than_chance(part)
+
+
+def _why_unknown(curves: _Curves) -> str:
+    if len(curves.test) < 2:
+        return "accuracies of training and unseen examples were evaluated less than twice"
+    if curves.examples is None:
+        return "neither chance nor the number of examples is known"
+    return "it is not known which examples the network was trained on"
+
+
+def _unknown(curves: _Curves) -> str:
+    seen = f"; up to step {_last(curves)} {_best(curves)}" if len(curves.test) else ""
+    return f"What kind of run it is, is not known: {_why_unknown(curves)}{seen}."
+
+
+def _last(curves: _Curves) -> str:
+    return f"{int(curves.test.index[-1]):,}"
+
+
+def _best(curves: _Curves) -> str:
+    return f"training accuracy is at most {percent(curves.train.max())}, {curves.test_words} {percent(curves.test.max())}"
 
 
 class _NotYet(NotApplicable):
@@ -249,118 +380,190 @@ class _NotYet(NotApplicable):
 
 @dataclass(frozen=True)
 class _Rule:
-    """How a boundary is found: in words, as a function of the curves and its thresholds, and what else they could be."""
+    """How a boundary is found: its name, in words, as a function of the curves and its thresholds, and what else they could be.
 
+    Attributes:
+        curve: the name of the curve of which the snapshots, or evaluations, are counted.
+    """
+
+    name: str
     words: str
     find: Callable[..., Interval]
     tried: Sequence[Mapping[str, float]]
+    curve: str = "test"
+    basis: Basis = "accuracy alone"
 
 
-def _reaches(part: Literal["train", "test"], level: float, tried: Sequence[float]) -> _Rule:
-    word = {"train": "training", "test": "test"}[part]
+def _share(share: float) -> str:
+    """A threshold in per cent."""
+    return f"{100 * share:g} %"
+
+
+def _reaches(name: str, part: Literal["train", "test"], level: float, tried: Sequence[float], words: str) -> _Rule:
     return _Rule(
-        f"{word} accuracy reaches {level:g}",
+        name,
+        f"{words} reaches {_share(level)}",
         lambda curves, level=level: first_interval(getattr(curves, part) >= level),
         [{"level": other} for other in tried],
+        curve=part,
     )
 
 
 def _needs_circuit(curves: _Curves) -> None:
-    if not len(curves.restricted) or not len(curves.excluded) or math.isnan(curves.chance):
+    if not len(curves.restricted) or not len(curves.excluded) or math.isnan(curves.chance_loss):
         raise NotApplicable("restricted and excluded loss with the final keys were not measured")
     if not curves.has_circuit:
-        raise NotApplicable("the final keys alone never bring the loss under half of chance")
+        raise NotApplicable(f"the final keys alone never bring the loss under {_share(_HALF)} of chance")
 
 
 def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
     """The neighbours of the snapshot with the lowest excluded loss; or where it last is within `factor` of that."""
-    excluded = curves.excluded.loc[: _by(curves.test >= _HALF)]
     _needs_circuit(curves)
     if not curves.train.max() >= LEARNED:
-        raise NotApplicable(f"training accuracy never reaches {LEARNED}")
+        raise NotApplicable(f"training accuracy never reaches {_share(LEARNED)}")
+    excluded = _excluded_before_half(curves)
+    if len(excluded) < _FEWEST:
+        raise NotApplicable(f"{len(excluded)} snapshots until {_share(_HALF)} of the unseen examples were right tell no lowest value")
     steps, at = excluded.index, int(excluded.to_numpy().argmin())
+    if at == 0:
+        raise NotApplicable("excluded loss is at its lowest at the first snapshot, so when it began to rise is not known")
     if at + 1 == len(steps):
+        if curves.test.max() >= _HALF:
+            raise NotApplicable(f"excluded loss does not rise before {_share(_HALF)} of the unseen examples are right")
         raise _NotYet("excluded loss has not begun to rise")
     if factor == 1:
-        return int(steps[max(0, at - 1)]), int(steps[at + 1])
+        return int(steps[at - 1]), int(steps[at + 1])
     return first_interval(excluded.iloc[at:] > factor * excluded.iloc[at])
 
 
-def _sufficient_and_necessary(curves: _Curves, left: float = 0.01, carried: float = 0.5) -> Interval:
+def _excluded_before_half(curves: _Curves) -> pd.Series[float]:
+    """Excluded loss until half of the unseen examples were right: after that it may fall again, as the weights do."""
+    return curves.excluded.loc[: _reached(curves.test, _HALF)[1]]
+
+
+def _not_learned_by_then(curves: _Curves) -> str:
+    """That memorisation, as excluded loss tells it, ended before the training examples were learned; "" where it did not."""
+    excluded = _excluded_before_half(curves)
+    step = int(excluded.index[int(excluded.to_numpy().argmin())])
+    learned = _reached(curves.train, LEARNED)[1]
+    if learned <= step:
+        return ""
+    until = curves.train.loc[:step]
+    right = f"{percent(until.max())} of them at most were right until then, {_share(LEARNED)} " if len(until) else "that was "
+    return f"before the training examples were learned: excluded loss is lowest at step {step:,}, {right}by step {learned:,.0f}"
+
+
+def _sufficient_and_necessary(curves: _Curves, left: float = _LEFT, carried: float = _CARRIED) -> Interval:
     """Where the keys alone leave `left` of the loss of chance, and training examples without them have `carried` of it."""
     _needs_circuit(curves)
     both = curves.restricted.index.intersection(curves.excluded.index)
-    return first_interval((curves.restricted[both] <= left * curves.chance) & (curves.excluded[both] >= carried * curves.chance))
+    if len(both) < _FEWEST:
+        raise NotApplicable(f"restricted and excluded loss were measured at {len(both)} snapshots, and {_FEWEST} are needed")
+    enough = (curves.restricted[both] <= left * curves.chance_loss) & (curves.excluded[both] >= carried * curves.chance_loss)
+    if not enough.any():
+        raise NotApplicable(
+            f"at no snapshot is restricted loss at most {_share(left)} and excluded loss at least {_share(carried)} of chance"
+        )
+    return first_interval(enough)
 
 
-def _norm_has_fallen(curves: _Curves, since: int, share: float = 0.9) -> Interval:
-    """Where `share` of the fall of the weights is done, and test accuracy has reached 0.99: the later of both."""
+def _norm_has_fallen(curves: _Curves, since: int, share: float = _FALLEN) -> Interval:
+    """Where `share` of the fall of the weights is done, and it generalises: the later of both."""
     squares = curves.squares.loc[since:]
-    if len(squares) < 3:
-        raise NotApplicable("the weights were measured less than three times since the circuit formed")
+    if len(squares) < _FEWEST:
+        raise NotApplicable(f"the weights were measured at {len(squares)} snapshots since the circuit formed, and {_FEWEST} are needed")
     if squares.iloc[0] - squares.min() < _RISE * squares.iloc[0]:
-        raise NotApplicable("the weights have not shrunk by a tenth since the circuit formed")
+        raise NotApplicable(f"the weights have not shrunk by {_share(_RISE)} since the circuit formed")
     fall = squares.iloc[0] - squares.min()
     done = first_interval(squares <= squares.iloc[0] - share * fall)
     head, tail = done[1] - since, int(squares.index[-1]) - done[1]
     if (1 - share) * head > _SLOWER * share * tail:
         raise _NotYet("the weights are still shrinking fast at the last snapshot")
-    return max(done, first_interval(curves.test >= LEARNED), key=lambda interval: interval[1])
+    return max(done, first_interval(curves.test >= curves.level), key=lambda interval: interval[1])
 
 
-def _lost(curves: _Curves, level: float = _KEPT) -> Interval:
-    return first_interval(curves.test.loc[curves.test[curves.test >= LEARNED].index[-1] :] < level)
+def _lost(curves: _Curves, level: float) -> Interval:
+    """The last evaluation at which test accuracy had a level, and the next."""
+    above = (curves.test >= level).to_numpy().nonzero()[0]
+    if not len(above) or above[-1] + 1 == len(curves.test):
+        raise NotApplicable("it never happened")
+    return int(curves.test.index[above[-1]]), int(curves.test.index[above[-1] + 1])
 
 
-_MEMORISED = (
-    _Rule("excluded loss is at its lowest", _lowest_excluded, [{"factor": f} for f in (1.25, 1.5, 2.0)]),
-    _reaches("train", LEARNED, (0.95, 0.999)),
+_MEMORISED = _Rule(
+    "memorised",
+    "excluded loss is at its lowest",
+    _lowest_excluded,
+    [{"factor": f} for f in (1.25, 1.5, 2.0)],
+    curve="excluded",
+    basis="progress measures",
 )
-_FORMED = (
-    _Rule(
-        "restricted loss is at most 0.01 and excluded loss at least 0.5 of chance",
-        _sufficient_and_necessary,
-        [{"left": left, "carried": carried} for left in (0.002, 0.005, 0.01, 0.02, 0.05) for carried in (0.25, 0.5, 0.75)],
-    ),
-    _reaches("test", _HALF, (0.25, 0.75)),
+_FORMED = _Rule(
+    "circuit formed",
+    f"restricted loss is at most {_share(_LEFT)}, and excluded loss at least {_share(_CARRIED)}, of the loss of chance",
+    _sufficient_and_necessary,
+    [{"left": left, "carried": carried} for left in (0.002, 0.005, 0.01, 0.02, 0.05) for carried in (0.25, 0.5, 0.75)],
+    curve="restricted",
+    basis="progress measures",
 )
-_GENERALISED = _reaches("test", LEARNED, (0.95, 0.999))
-_FORGOTTEN = _Rule(f"test accuracy falls below {_KEPT} for good", _lost, [{"level": level} for level in (0.5, 0.8, 0.95)])
 
 
-def _boundaries(curves: _Curves, kind: Kind) -> tuple[dict[str, Boundary], dict[str, str]]:
-    """The boundaries that were found by name, in order, and why others were not."""
-    found: dict[str, Boundary] = {}
-    skipped: dict[str, str] = {}
+def _shrunk(since: int, level: float, words: str) -> _Rule:
+    return _Rule(
+        "cleaned up",
+        f"{_share(_FALLEN)} of the fall of the summed squares of the weights is done, and {words} has reached {_share(level)}",
+        lambda curves, share=_FALLEN: _norm_has_fallen(curves, since, share),
+        [{"share": share} for share in (0.8, 0.85, 0.95)],
+        curve="squares",
+        basis="progress measures",
+    )
 
-    def seek(name: str, *rules: _Rule) -> None:
+
+@dataclass
+class _Found:
+    """Boundaries by name, in order; why others were not found; and which of these are still to come."""
+
+    boundaries: dict[str, Boundary] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    to_come: set[str] = field(default_factory=set)
+
+    def seek(self, curves: _Curves, *rules: _Rule) -> None:
+        """Adds the boundary that the first of these rules gives that applies."""
         try:
-            boundary = _boundary(name, rules, curves)
-            if any(boundary.by < earlier.by for earlier in found.values()):
-                raise NotApplicable("it would come before the boundary that precedes it")
-            found[name] = boundary
+            boundary = _boundary(rules, curves, max((earlier.by for earlier in self.boundaries.values()), default=0))
+            self.boundaries[boundary.name] = boundary
         except NotApplicable as reason:
-            skipped[name] = str(reason)
-
-    if kind in ("generalises at once", "learns in part") and _at_once(curves.train, curves.test):
-        seek("generalised", _GENERALISED)
-    elif kind != "learns nothing":
-        seek("memorised", *_MEMORISED)
-        seek("circuit formed", *_FORMED)
-        if formed := found.get("circuit formed"):
-            shrunk = _Rule(
-                "0.9 of the fall of the summed squares of the weights is done, and test accuracy has reached 0.99",
-                lambda curves, share=0.9: _norm_has_fallen(curves, formed.by, share),
-                [{"share": share} for share in (0.8, 0.85, 0.95)],
-            )
-            seek("cleaned up", shrunk, _GENERALISED)
-        if kind == "forgets again":
-            seek("forgotten", _FORGOTTEN)
-    return found, skipped
+            self.skipped[rules[0].name] = str(reason)
+            if isinstance(reason, _NotYet):
+                self.to_come.add(rules[0].name)
 
 
-def _boundary(name: str, rules: Sequence[_Rule], curves: _Curves) -> Boundary:
-    """By the first rule that applies.
+def _boundaries(curves: _Curves, kind: Kind) -> _Found:
+    def reaches(name: str, part: Literal["train", "test"], level: float, tried: Sequence[float] = (0.95, 0.999)) -> _Rule:
+        return _reaches(name, part, level, tried, "training accuracy" if part == "train" else curves.test_words)
+
+    found = _Found()
+    if kind == "learns nothing" or (kind == "forgets again" and curves.test.max() < curves.level):
+        return found
+    if curves.at_once is not False:
+        found.seek(curves, reaches("generalised", "test", curves.level))
+    else:
+        found.seek(curves, _MEMORISED, reaches("training examples learned", "train", LEARNED))
+        found.seek(curves, _FORMED, reaches("half of the unseen examples right", "test", _HALF, (0.25, 0.75)))
+        rules = [reaches("unseen examples learned", "test", curves.level)]
+        if formed := found.boundaries.get(_FORMED.name):
+            rules.insert(0, _shrunk(formed.by, curves.level, curves.test_words))
+        found.seek(curves, *rules)
+    if kind == "forgets again":
+        words = f"{curves.test_words} falls below {_share(curves.kept)} for good"
+        lost = partial(_lost, level=curves.kept)
+        found.seek(curves, _Rule("forgotten", words, lost, [{"level": level} for level in (0.5, 0.8, 0.95)]))
+    return found
+
+
+def _boundary(rules: Sequence[_Rule], curves: _Curves, earliest: int) -> Boundary:
+    """By the first rule that applies, of those that do not put it before the boundary that precedes it. Progress measures have to put all
+    of its interval after that; accuracies cannot but rise in their order.
 
     Raises:
         NotApplicable: none does.
@@ -369,11 +572,15 @@ def _boundary(name: str, rules: Sequence[_Rule], curves: _Curves) -> Boundary:
     reasons: list[str] = []
     for rule in rules:
         try:
-            places.append((rule, rule.find(curves)))
+            interval = rule.find(curves)
+            if interval[rule.basis == "accuracy alone"] < earliest:
+                at = f"it would be {_written(interval)}, and the boundary before it was by {earliest:,}"
+                raise NotApplicable(f"{at}: these steps do not tell which came first")
+            places.append((rule, interval))
         except NotApplicable as reason:
             reasons.append(f"{rule.words}: {reason}")
             if isinstance(reason, _NotYet):
-                break
+                raise _NotYet("; ".join(reasons)) from None
     if not places:
         raise NotApplicable("; ".join(reasons))
     (rule, interval), *others = places
@@ -382,8 +589,16 @@ def _boundary(name: str, rules: Sequence[_Rule], curves: _Curves) -> Boundary:
         _spread([partial(rule.find, curves.without(step)) for step in curves.steps(*interval)], "with any one step around it left out"),
         *(f"{other.words}: {_written(place)}" for other, place in others),
         *reasons,
+        *([_nats(curves)] if rule is _FORMED else []),
     ]
-    return Boundary(name, *interval, "; ".join(notes), rule.words)
+    flag = _not_learned_by_then(curves) if rule is _MEMORISED else ""
+    return Boundary(rule.name, *interval, "; ".join(notes), rule.words, rule.basis, len(getattr(curves, rule.curve)), flag)
+
+
+def _nats(curves: _Curves) -> str:
+    """The thresholds of the circuit in the unit of the losses."""
+    left, carried = (f"{_share(share)} of the loss of chance is {share * curves.chance_loss:.3g} nats" for share in (_LEFT, _CARRIED))
+    return f"{left}, {carried}"
 
 
 def _spread(variants: Sequence[Callable[[], Interval]], words: str) -> str:
@@ -404,58 +619,114 @@ def _written(interval: Interval) -> str:
     return f"{interval[0]:,}–{interval[1]:,}"
 
 
-def _spans(kind: Kind, found: Mapping[str, Boundary], curves: _Curves) -> list[Phase]:
-    """The phases between the boundaries. One of which the end was not found goes on to the end of the run, or to where all was lost."""
+_ENDS: dict[str, Name] = {
+    "memorised": "memorisation",
+    "training examples learned": "memorisation",
+    "circuit formed": "circuit formation",
+    "half of the unseen examples right": "delay",
+    "cleaned up": "cleanup",
+    "unseen examples learned": "generalisation",
+    "generalised": "generalisation",
+    "forgotten": "after",
+}
+"""The phase that each boundary ends."""
+
+
+def _spans(kind: Kind, found: _Found, curves: _Curves) -> list[Phase]:
+    """The phases between the boundaries, and the one after the last; none where the end of the first is not known."""
     first, last = (int(end([*curves.test.index, *curves.squares.index])) for end in (min, max))
-    names: list[tuple[Name, str]]
-    if kind == "learns nothing":
+    ends: list[tuple[Name, int]] = [(_ENDS[name], boundary.by) for name, boundary in found.boundaries.items()]
+    following = _following(kind, found, curves)
+    if following is None or curves.at_once is None or (ends and ends[0][0] not in ("memorisation", "generalisation")):
         return []
-    if kind in ("generalises at once", "learns in part") and _at_once(curves.train, curves.test):
-        names = [("generalisation", "generalised"), ("after", "")]
-    elif not curves.has_circuit and "circuit formed" not in found:
-        names = [("memorisation", "memorised"), ("after", "")]
-    else:
-        names = [("memorisation", "memorised"), ("circuit formation", "circuit formed"), ("cleanup", "cleaned up"), ("after", "")]
-    lost = found["forgotten"].by if "forgotten" in found else last
-    spans: list[Phase] = []
-    for name, end in names:
-        to = found[end].by if end in found else lost
-        if to > first:
-            spans.append(Phase(name, first, to))
-            first = to
-    return spans if lost == last else [*spans, Phase("forgetting", lost, last)]
+    spans = []
+    for name, end in [*ends, (following, last)]:
+        if end > first:
+            spans.append(Phase(name, first, end))
+            first = end
+    return spans
 
 
-def _sentence(kind: Kind, found: Mapping[str, Boundary], curves: _Curves) -> str:
-    def when(part: str, level: float) -> str:
-        step = _by(getattr(curves, part) >= level)
-        return f"{'training' if part == 'train' else part} accuracy reaches {level:g} by step {step:,.0f}" if step < math.inf else ""
+def _following(kind: Kind, found: _Found, curves: _Curves) -> Name | None:
+    """The phase after the last boundary."""
+    latest = next(reversed(found.boundaries), "")
+    if kind == "forgets again" and latest != "forgotten":
+        return None
+    if not latest:
+        return "memorisation" if kind == "memorises only" or "memorised" in found.to_come else "generalisation" if curves.at_once else None
+    if latest in ("memorised", "training examples learned"):
+        return "circuit formation" if curves.has_circuit else "after"
+    if latest == _FORMED.name:
+        return "cleanup" if "cleaned up" in found.to_come or curves.test.max() < curves.level else "after"
+    return {"half of the unseen examples right": "generalisation", "forgotten": "forgetting"}.get(latest, "after")  # type: ignore[return-value]
 
-    last = f"step {int(curves.test.index[-1]):,}"
-    best = f"training accuracy is at most {curves.train.max():.3f}, test accuracy {curves.test.max():.3f}"
-    said = {
-        "groks": f"It groks: {when('train', LEARNED)}, {when('test', LEARNED)}",
-        "generalises at once": "It generalises at once: " + ", ".join(filter(None, [when("test", _HALF), when("train", LEARNED)])),
-        "forgets again": f"It generalises and forgets again: {when('test', LEARNED)}, and is {curves.test.iloc[-1]:.3f} at {last}",
-        "memorises only": f"It only memorises, up to {last}: {best}",
-        "learns nothing": f"It learns nothing, up to {last}: {best}",
-        "learns in part": f"It learns in part, up to {last}: {best}",
-    }[kind]
-    return "; ".join([said, *(f"{b.name} between steps {b.after:,} and {b.by:,}" for b in found.values())]) + "."
+
+def _sentence(kind: Kind, found: _Found, curves: _Curves) -> str:
+    said = [_kind_in_words(kind, curves)]
+    for source, boundaries in itertools.groupby(found.boundaries.values(), key=lambda boundary: boundary.source):
+        said.append(f"by {source}, {', '.join(boundary.when for boundary in boundaries)}")
+    circuit = f" When a circuit formed is not known: {why}." if kind == "groks" and (why := _why_no_circuit(found, curves)) else ""
+    return "; ".join(said) + "." + circuit
+
+
+def _why_no_circuit(found: _Found, curves: _Curves) -> str:
+    """Why it is not said when a circuit formed; "" where it is."""
+    if _FORMED.name in found.boundaries:
+        return ""
+    try:
+        interval = _FORMED.find(curves)
+    except NotApplicable as reason:
+        return str(reason)
+    return f"at {len(curves.restricted)} snapshots it is {_written(interval)}, which does not tell it from what came before"
+
+
+def _kind_in_words(kind: Kind, curves: _Curves) -> str:
+    words = {"train": "training accuracy", "test": curves.test_words}
+    last, standing = f"step {int(curves.test.index[-1]):,}", curves.standing
+
+    def reaches(part: Literal["train", "test"], level: float) -> str:
+        step = _reached(getattr(curves, part), level)[1]
+        return f"{words[part]} reaches {_share(level)} by step {step:,.0f}" if step < math.inf else ""
+
+    def at_most(part: Literal["train", "test"]) -> str:
+        accuracy = getattr(curves, part)
+        return f"{words[part]} was at most {percent(accuracy.max())}, at step {accuracy.idxmax():,}"
+
+    steps = [reaches("train", LEARNED), reaches("test", _HALF), reaches("test", curves.level)]
+    if kind == "forgets again" and curves.test.max() >= curves.level:
+        return f"It generalises and forgets again: {steps[2]}, and is {percent(curves.test.iloc[-1])} at the last evaluation ({last})"
+    if kind in ("groks", "generalises at once", "generalises"):
+        told = [steps[0], steps[2]] if kind == "groks" else steps
+        said = f"It {kind}: {', '.join(filter(None, told))}"
+        if kind == "generalises":
+            said += "; whether it grokked is not known, as evaluations are too far apart or begin too late"
+        if (now := curves.test.iloc[-1]) < curves.level:
+            said += f"; {words['test']} is {percent(now)} at the last evaluation ({last}), below {_share(curves.level)}"
+        return said
+    assert standing is not None
+    if kind == "forgets again":
+        part: Literal["train", "test"] = "test" if _rose(curves, "test") else "train"
+        return f"It learns and forgets again: {at_most(part)}; at the last evaluation ({last}) {standing.words}"
+    before = f"; {at_most('test')}" if kind == "learns in part" and curves.test.iloc[-1] < curves.test.max() else ""
+    verb = {"learns in part": "learns in part", "memorises only": "only memorises", "learns nothing": "learns nothing"}[kind]
+    return f"It {verb}, up to {last}: {standing.words}{before}"
 
 
 def _leads(data: xr.Dataset, history: pd.DataFrame, test: pd.Series[float]) -> list[Lead]:
     """Of every variable that is one number a step, or is by part: excluded loss of the training examples, the rest of all.
 
     Raises:
-        NotApplicable: test accuracy makes no jump.
+        NotApplicable: test accuracy makes no jump, or there are too few snapshots.
     """
     if test.max() - test.min() < _HALF:
         raise NotApplicable("test accuracy makes no jump that a measure could lead")
     jump = _half_way(test)
     leads = []
-    for name, part, curve in _scalars(data, history):
-        if len(curve) > 1 and curve.max() > curve.min():
+    curves = list(_scalars(data, history))
+    if curves and all(len(curve) < _TELLING for *_, curve in curves):
+        raise NotApplicable(f"{data.sizes['step']} snapshots do not tell when a measure was half-way: {_TELLING} are needed")
+    for name, part, curve in curves:
+        if len(curve) >= _TELLING and curve.max() > curve.min():
             after, by, at = _half_way(curve)
             leads.append(Lead(name, after, by, round(jump[2] - at), jump[0] - by, jump[1] - after, part))
     return sorted(leads, key=lambda lead: -lead.steps)

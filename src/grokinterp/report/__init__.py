@@ -7,14 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from ..runs import Run
-from ..runs.files import replace
+from ..runs.files import file_named, refuse_unwritable, replace
 from ..tasks import Task
-from .analysis import Analysis
+from .analysis import Analysis, report_stem
 from .compare import Comparison, compare
-from .offline import Page
+from .offline import PAGE_ROOM, Page
 from .replay_page import replay_page, save_replay
 
-__all__ = ["Analysis", "Comparison", "Report", "analyze", "compare", "replay_page", "save_replay", "save_table", "table_in_words"]
+__all__ = [
+    "Analysis",
+    "Comparison",
+    "Report",
+    "analyze",
+    "compare",
+    "replay_page",
+    "report_stem",
+    "save_replay",
+    "save_table",
+    "table_in_words",
+]
 
 
 class Report(Page):
@@ -69,12 +80,17 @@ def analyze(
 def save_table(task: Task, path: str | Path) -> None:
     """Writes the table of a task as a page of its own, with its image and value counts: what is known before any network is trained.
 
+    In a directory it is called table.html.
+
     Raises:
+        UsageError: the path can be no file.
         WriteFailed: the disk is full or read-only.
     """
     from .page import render_table
 
-    replace(Path(path), render_table(task).encode(), make_folder=True)
+    file = file_named(path, "table.html")
+    refuse_unwritable(file.parent, PAGE_ROOM)
+    replace(file, render_table(task).encode(), make_folder=True)
 
 
 def table_in_words(task: Task) -> list[str]:

@@ -18,7 +18,7 @@ from ..measures import MEASURES, KeyFrequencies, key_frequencies
 from ..measures.base import per_part
 from ..measures.keys import chosen
 from ..measures.noise import NoisePhase, learned, noise_phase
-from ..measures.standing import Standing, standing
+from ..measures.standing import Examples, Standing, standing
 from ..replay import (
     Lives,
     NoiseSpan,
@@ -121,18 +121,8 @@ class Analysis:
 
     @property
     def stem(self) -> str:
-        """What the files of this report are called: of its own for each question, so that none takes the place of another's answer."""
-        parts = ["report"]
-        if not self.is_last:
-            parts.append(f"step-{self.step}")
-        if self.asked_keys is not None:
-            parts += ["keys", *map(str, self.asked_keys)]
-        if self.asked_measures is not None:
-            names = "+".join(self.asked_measures)
-            if len(names) > _LONGEST_NAME:
-                names = f"{len(self.asked_measures)}-measures-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
-            parts.append(names)
-        return "-".join(parts)
+        """What the files of this report are called."""
+        return report_stem(self.run, self.step, self.asked_measures, self.asked_keys)
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -199,7 +189,12 @@ class Analysis:
     @cached_property
     def phases(self) -> Phases:
         """What kind of run it was, and its phases: by the progress measures, or by accuracies alone where nothing was replayed."""
-        return phases(self.replayed, self.history)
+        return phases(self.replayed, self.history, Examples.of(self.run.task, self.run.split))
+
+    @property
+    def how_it_went(self) -> str:
+        """Kind and boundaries of the training in words; before them that it diverged, where it did."""
+        return f"{self.run.divergence} {self.phases.sentence}".lstrip()
 
     @cached_property
     def spikes(self) -> list[Spike]:
@@ -239,6 +234,7 @@ class Analysis:
                 "first_step": run.steps[0],
                 "last_step": run.steps[-1],
                 "finished": run.finished,
+                **({"diverged": run.diverged} if run.diverged else {}),
                 **({"start": run.config.start.model_dump(mode="json")} if run.config.start else {}),
                 "versions": run.record["versions"],
                 **({"imported": run.imported} if run.imported else {}),
@@ -286,6 +282,7 @@ class Analysis:
     def _training(self) -> dict[str, Any]:
         """What training looked like as a whole: kind, boundaries, leads, spikes, and where something was replayed what it says."""
         told = {key: value for key, value in self.phases.to_dict().items() if key != "spans"}
+        told["sentence"] = self.how_it_went
         told["spikes"] = [spike.to_dict() for spike in self.spikes]
         told["slingshots"] = {"steps": self.slingshots, "loss": self.loss}
         train, test = self.reached("train"), self.reached("test")
@@ -310,6 +307,26 @@ class Analysis:
             described["dims"] = list(value.dims)
             described["coords"] = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
         return described
+
+
+def report_stem(run: Run, step: int = -1, measures: Sequence[str] | None = None, keys: Sequence[int] | None = None) -> str:
+    """What the files of a report are called: of their own for each question, so that none takes the place of another's answer.
+
+    Raises:
+        NoSuchSnapshot: the run has no snapshot at that step.
+        UsageError: no measure has one of the names.
+    """
+    parts = ["report"]
+    if run.resolve(step) != run.steps[-1]:
+        parts.append(f"step-{run.resolve(step)}")
+    if keys is not None:
+        parts += ["keys", *map(str, sorted(set(keys)))]
+    if measures is not None:
+        names = "+".join(dict.fromkeys(MEASURES[name].name for name in measures))
+        if len(names) > _LONGEST_NAME:
+            names = f"{len(measures)}-measures-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
+        parts.append(names)
+    return "-".join(parts)
 
 
 def _replayed(run: Run, progress: bool | None) -> tuple[xr.Dataset, str]:

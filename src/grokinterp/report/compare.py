@@ -72,10 +72,10 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool 
         DamagedFile: a file does not match its recorded hash or count.
     """
     given = [runs] if isinstance(runs, Run | str | Path) else runs
-    return Comparison(RunsCompared(list(_opened(given))), log_x)
+    return Comparison(RunsCompared(list(opened(given))), log_x)
 
 
-def _opened(given: Sequence[Run | str | Path]) -> Iterator[Run]:
+def opened(given: Sequence[Run | str | Path]) -> Iterator[Run]:
     """Every run once, in the order given; those of one directory in the order of the numbers in their names."""
     seen: set[Path] = set()
     for one in given:
@@ -92,6 +92,7 @@ def _directories(path: Path) -> list[Path]:
         return [path]
     # By either file, so that a run that has lost one of them is not passed over.
     inside = {found.parent for depth in ("*", "*/*") for file in ("run.json", "manifest.jsonl") for found in path.glob(f"{depth}/{file}")}
+    inside = {folder for folder in inside if not folder.name.startswith(".")}  # an import that is not finished
     if not inside:
         raise NotARun(f"{path} holds no run, nor directories that do; give what `grokinterp train --out` made")
 

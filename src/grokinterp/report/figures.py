@@ -33,6 +33,7 @@ PHASE_COLOURS = {
     "memorisation": "#3b7dd8",
     "circuit formation": "#8d99ae",
     "cleanup": "#2a9d8f",
+    "delay": "#8d99ae",
     "generalisation": "#2a9d8f",
     "after": "#e9c46a",
     "forgetting": "#d1495b",

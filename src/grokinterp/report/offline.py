@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ import jinja2
 from markupsafe import Markup
 
 from .. import __name__ as package
-from ..runs.files import replace
+from ..runs import Run
+from ..runs.files import file_named, folder_named, refuse_unwritable, replace
+
+PAGE_ROOM = 4_800_000
+"""Bytes that a page with plotly.js has at least: what a disk must have room for before it is worth while to compute one."""
 
 
 class Page(ABC):
@@ -33,17 +38,36 @@ class Page(ABC):
         """Writes the page, whole or not at all.
 
         Raises:
+            UsageError: the path can be no file.
             WriteFailed: the disk is full or read-only.
         """
-        replace(Path(path), self.to_html().encode(), make_folder=True)
+        replace(file_named(path), self.to_html().encode(), make_folder=True)
 
     def save_json(self, path: str | Path) -> None:
         """Writes the values, whole or not at all.
 
         Raises:
+            UsageError: the path can be no file.
             WriteFailed: the disk is full or read-only.
         """
-        replace(Path(path), (json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode(), make_folder=True)
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        replace(file_named(path), text.encode(), make_folder=True)
+
+    @staticmethod
+    def places(folder: str | Path, stem: str, runs: Sequence[Run]) -> tuple[Path, Path]:
+        """STEM.html and STEM.json in a directory, where page and values of these runs will go; asked before they are computed.
+
+        Raises:
+            UsageError: the directory cannot be one, or a file would replace one of a run's own.
+            WriteFailed: the disk is full or read-only.
+        """
+        folder = folder_named(folder)
+        page, values = (file_named(folder / f"{stem}.{ending}") for ending in ("html", "json"))
+        for run in runs:
+            run.refuse_to_overwrite(page)
+            run.refuse_to_overwrite(values)
+        refuse_unwritable(folder, PAGE_ROOM)
+        return page, values
 
     def _repr_html_(self) -> str:
         return f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: 0"></iframe>'

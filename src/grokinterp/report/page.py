@@ -175,6 +175,8 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         found.append(("Squared error", _by_part(a, "loss.mse") + ", which was trained on"))
     if a.run.imported:
         found.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
+    if a.run.diverged:
+        found.append(("Ended", a.run.divergence))
     if a.watched:
         found.append(("When", _when(a)))
     if a.watched:
@@ -355,7 +357,7 @@ def _training(a: Analysis) -> Section:
 
 def _how_it_went(a: Analysis) -> str:
     """Kind and boundaries of the training; on noisy labels what they are judged by, as 0.9 counts as generalised elsewhere there."""
-    said = a.phases.sentence
+    said = a.how_it_went
     if a.noisy:
         said = f"By 0.99 as learned, and right answers of the test examples: {said[0].lower()}{said[1:]}"
     return said if a.is_last else f"Of the whole run, up to {a.run.step_text(a.run.steps[-1])}: {said[0].lower()}{said[1:]}"

@@ -24,6 +24,7 @@ from ..replay import (
     PICTURES,
     PROGRESS,
     Phases,
+    check_format,
     export,
     final_keys,
     lives,
@@ -37,7 +38,7 @@ from ..replay import (
     spikes_in_words,
 )
 from ..runs import Run
-from ..runs.files import replace
+from ..runs.files import file_named, refuse_unwritable, replace
 from ..runs.run import steps_in_words
 from .offline import asset, embedded, offline_page
 
@@ -82,6 +83,10 @@ class _Curve:
     """The column of the history with the same quantity at every evaluation."""
 
 
+_LEAST_ROOM = 100_000
+"""Bytes that a replay of the smallest network needs."""
+
+
 def save_replay(
     run: Run, path: str | Path, measures: Sequence[str] = (), steps: Sequence[int] | None = None,
     *, data: str | Path | None = None, reload: int = 0,
@@ -90,7 +95,7 @@ def save_replay(
 
     Args:
         run: a run directory, finished or still being written.
-        path: of the page, which is written whole or not at all.
+        path: of the page, which is written whole or not at all; in a directory it is called replay.html.
         measures: names of measures beside those of PROGRESS and PICTURES.
         steps: committed steps, negative ones counted from the end; by default all.
         data: where the numbers go as well, as .nc or .parquet.
@@ -102,16 +107,32 @@ def save_replay(
         DamagedFile: a snapshot does not match its recorded hash.
         WriteFailed: the disk is full or read-only.
     """
-    for file in (path, data):
-        if file is not None:
-            run.refuse_to_overwrite(Path(file))
+    files = replay_files(run, path, data)
     found = replay(run, [*progress_of(run), *PICTURES, *measures], steps)
     unknown = [step for step in run.steps if not run.step_known(step)]
     page = replay_page(found, run.history, phases(found, run.history), chosen=measures, reload=reload, unknown=unknown)
-    replace(Path(path), page.encode(), make_folder=True)
+    replace(files[0], page.encode(), make_folder=True)
     if data is not None:
         export(found, data)
     return found
+
+
+def replay_files(run: Run, path: str | Path, data: str | Path | None = None) -> list[Path]:
+    """The page and, where they are wanted, the numbers: where they will be written, asked before anything is computed for them.
+
+    Raises:
+        UsageError: they cannot be files, data are of no known format, or one would replace a file of the run.
+        WriteFailed: the disk is full or read-only.
+    """
+    files = [file_named(path, "replay.html")]
+    refuse_unwritable(files[0].parent, _LEAST_ROOM)
+    if data is not None:
+        files.append(file_named(data, option="--data"))
+        check_format(files[1])
+        refuse_unwritable(files[1].parent, _LEAST_ROOM, "--data")
+    for file in files:
+        run.refuse_to_overwrite(file)
+    return files
 
 
 def replay_page(
@@ -162,6 +183,7 @@ def replay_page(
         keys=final_keys(data),
         notes=list(_notes(data, history)),
         phases=told,
+        divergence=data.attrs.get("divergence", ""),
         panels=panels,
         missing=missing,
         replay=embedded(json.dumps(content, allow_nan=False)),

@@ -1,6 +1,9 @@
-"""Files that are either whole or not there, and that say so when a byte of them changes.
+"""Files that are either whole or not there, and that say so when a byte of them changes; and where they may go.
 
-Three kinds: *sealed* files, which carry a sha256 of themselves; *logs*, of which every line ends in a checksum of all that the
+Whoever writes asks `folder_named` or `file_named` what a path means and `refuse_unwritable` whether anything can be written there: the same
+answer for every command, before the work and not after.
+
+Three kinds of files: *sealed* files, which carry a sha256 of themselves; *logs*, of which every line ends in a checksum of all that the
 log holds up to there, and only an unfinished last line may be dropped; and plain files whose sha256 stands in a log. Knows
 nothing of what is inside.
 """
@@ -12,13 +15,14 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import DamagedFile, GrokinterpError, WriteFailed
+from ..errors import DamagedFile, GrokinterpError, NotARun, UsageError, WriteFailed
 
 TEMPORARY = ".tmp"
 UNSEALED = "sha256:" + "0" * 64
@@ -29,15 +33,92 @@ _LAST_CHECKSUM = re.compile(rb'"crc":"([0-9a-f]{8})"\}\n\Z')
 _LINE = re.compile(rb'(\{.*),"crc":"([0-9a-f]{8})"\}', re.DOTALL)
 
 
+AGAIN = "mend that and run the same command again"
+AGAIN_OR_ELSEWHERE = f"{AGAIN}, or choose another place with --out"
+
+
 @contextmanager
-def writing(path: Path, safe: str = "everything committed before is safe") -> Iterator[None]:
-    """Turns a failing write into one line that says which file, why, and what is safe: of a run, all that was committed."""
+def writing(path: Path, safe: str = "everything committed before is safe", remedy: str = AGAIN) -> Iterator[None]:
+    """Turns a failing write into one line that says which file, why, what is safe (of a run, all that was committed), and what to do."""
     try:
         yield
     except OSError as error:
         reason = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "the disk is read-only"}
         why = reason.get(error.errno or 0, error.strerror or str(error))
-        raise WriteFailed(f"cannot write {path}: {why}; {safe}: mend that and run the same command again") from None
+        raise WriteFailed(f"cannot write {path}: {why}; {safe}: {remedy}") from None
+
+
+def folder_named(path: str | Path, option: str = "--out") -> Path:
+    """The directory that a path means to whoever writes into it: "." the one where one stands, a link the directory that it leads to.
+
+    It need not be there, nor those above it. Nothing is written.
+
+    Raises:
+        NotARun: the name is empty; or a link that leads nowhere or something other than a directory is in the way.
+        WriteFailed: no disk can hold the name, or one may not look there.
+    """
+    folder = _path_of(path, option)
+    with writing(folder, "nothing was begun"):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(folder)  # a name that is too long, or lies where one may not look
+        there = _first_there(folder)
+        _refuse_link_to_nowhere(there, option)
+        if not there.is_dir():
+            what = "a file" if there.is_file() else "no directory"
+            below = "" if there == folder else f", so there is no {folder}"
+            raise NotARun(f"{there} is {what}{below}: choose a directory with {option}")
+    return folder
+
+
+def file_named(path: str | Path, name: str = "", option: str = "--out") -> Path:
+    """The file that a path means to whoever writes it: of a directory (or what ends in a slash) the file `name` in it.
+
+    Raises:
+        NotARun: as for `folder_named`.
+        UsageError: it is a directory and no `name` is given, or something that cannot be replaced, such as a device.
+    """
+    file = _path_of(path, option)
+    folder_named(file.parent, option)
+    with writing(file, "nothing was begun"):
+        if str(path).endswith(os.sep) or file.is_dir():
+            if not name:
+                raise UsageError(f"{path} is a directory: give the name of a file with {option}")
+            return file_named(folder_named(file, option) / name, option=option)
+        if os.path.lexists(file):
+            _refuse_link_to_nowhere(file, option)
+            if not file.is_file():
+                raise UsageError(f"{file} is no file that can be replaced: choose another with {option}")
+    return file
+
+
+def refuse_unwritable(folder: Path, room: int = 0, option: str = "--out") -> None:
+    """Tries whether `room` bytes can be written into a directory, or into what it will be made in; nothing of it stays.
+
+    Raises:
+        WriteFailed: the disk is full or read-only, or it is not allowed.
+    """
+    with (
+        writing(folder, "nothing was begun", f"{AGAIN}, or choose another place with {option}"),
+        tempfile.TemporaryFile(dir=_first_there(folder), buffering=0) as file,  # has no name where the system can do that
+    ):
+        if file.write(bytes(room)) < room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _path_of(path: str | Path, option: str) -> Path:
+    if not str(path).strip() or "\0" in str(path):
+        raise NotARun(f"{str(path)!r} is no name of a file or directory: give one with {option}, or . for the directory where you are")
+    return Path(path)
+
+
+def _first_there(path: Path) -> Path:
+    """The path, or the nearest above it that is there; a link counts wherever it leads."""
+    return next((each for each in (path, *path.parents) if os.path.lexists(each)), Path())
+
+
+def _refuse_link_to_nowhere(path: Path, option: str) -> None:
+    if path.is_symlink() and not path.exists():
+        raise NotARun(f"{path} is a link to {os.readlink(path)}, and nothing is there: make that, or choose another place with {option}")
 
 
 @contextmanager
@@ -56,11 +137,14 @@ def reading(path: Path) -> Iterator[None]:
 def replace(path: Path, data: bytes, make_folder: bool = False, durable: bool = True) -> None:
     """Writes a file so that it is either the old or the new one, whole, whatever happens: temporary file, fsync, rename, fsync.
 
-    With `make_folder` it need not be a file of a locked run: its folder is made, and several processes may write it at once. Without
-    `durable` a power cut may leave it damaged, as nobody waits for the disk: for what is sealed and can be made again.
+    With `make_folder` it need not be a file of a locked run: its folder is made, several processes may write it at once, and a link stays
+    one to the file that is written. Without `durable` a power cut may leave it damaged, as nobody waits for the disk: for what is sealed
+    and can be made again.
     """
+    if make_folder:
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}" if make_folder else path.name + TEMPORARY)
-    with writing(path, "nothing was changed there") if make_folder else writing(path):
+    with writing(path, "nothing was changed there", f"{AGAIN}, or choose another place for it") if make_folder else writing(path):
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -9,11 +9,12 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, Diverged, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, WriteFailed, nearest
+from ..errors import ConfigError, Diverged, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, nearest
 from ..models import Weights
 from ..tasks import TASKS
 from ..training import BatchedTrainer, Snapshot, State, TrainConfig, Trainer, kind, resolve_device
 from . import pool
+from .files import folder_named, refuse_unwritable
 from .run import Run
 from .start import Source, Start, started
 from .train import Showing, Writer, bars, in_words, is_finished, on_signals, train_in
@@ -54,12 +55,14 @@ def train_many(
         SomeFailed: some failed or their processes died; the others were trained all the same.
         Interrupted: by SIGINT or SIGTERM; what was trained is saved, and the same call goes on from there.
     """
-    out = Path(out)
+    out = folder_named(out)
     members, sources = _started(_members(configs), out, start)
     if workers is not None and not (isinstance(workers, int) and workers >= 1):
         raise UsageError(f"workers={workers!r}: needs a whole number from 1")
     _refuse_what_cannot_be(members, out, sources)
     waiting = {name: config for name, config in members.items() if not is_finished(config, out / name, resume)}
+    if waiting:
+        refuse_unwritable(out)
     asked = _Asked()
     failures: dict[str, GrokinterpError] = {}
     done = len(members) - len(waiting)
@@ -202,7 +205,7 @@ def _together(
             for number, found in batch:
                 name = names[number]
                 if isinstance(found, Diverged):
-                    yield name, Diverged(f"{found}; {writers[name].last_good_snapshot}")
+                    yield name, writers[name].diverged(found)
                     continue
                 trainer = batch.members[number]
                 writers[name].commit(found, trainer)
@@ -265,11 +268,6 @@ def _started(
 
 def _refuse_what_cannot_be(members: Mapping[str, TrainConfig], out: Path, sources: Sources) -> None:
     """Says what is wrong with all of them at once, before any is trained."""
-    holding = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not holding.is_dir():
-        raise NotARun(f"{holding} is a file: choose a directory for the runs")
-    if not os.access(holding, os.W_OK | os.X_OK):
-        raise WriteFailed(f"cannot write in {holding}: choose another directory for the runs, or change its permissions")
     if (out / "run.json").exists():
         raise NotARun(f"{out} holds a run itself: choose another directory for those of several")
     kinds = {_device_type(config): name for name, config in members.items()}

@@ -50,7 +50,8 @@ class Run:
     Attributes:
         path: the directory.
         config: the frozen configuration.
-        finished: how the run ended (`step`, `reason`), or None while it has not.
+        finished: how the run ended (`step`, `reason`), or None while it has not, or where it diverged.
+        diverged: at which `step` `what` became NaN or infinite, so that the run ended; None where nothing did.
         steps: the committed steps, in order.
     """
 
@@ -69,17 +70,30 @@ class Run:
         except ConfigError as error:
             raise ConfigError(f"{self.path}: {error}") from None
         self.finished: dict[str, Any] | None = self.record["finished"]
+        self.diverged: dict[str, Any] | None = self.record.get("diverged")
         # Before the logs, which only ever grow: they must hold at least what the resume state counted.
-        expected = self.finished or _newest_account(self.path)
+        expected = self.finished or self.diverged or _newest_account(self.path)
         self._committed = self._log("manifest.jsonl", expected.get("snapshots"))
         self._evaluated = self._log("metrics.jsonl", expected.get("evaluations"))
         self._records = {record["step"]: record for record in self._committed}
         self.steps: list[int] = sorted(self._records)
 
     def __repr__(self) -> str:
-        state = f"finished: {self.finished['reason']}" if self.finished else "not finished"
+        state = f"finished: {self.finished['reason']}" if self.finished else self.ended or "not finished"
         last = f" up to {self.step_text(self.steps[-1])}" if self.steps else ""
         return f"<Run {self.path}: {self.task.symbol}, {len(self.steps)} snapshots{last}, {state}>"
+
+    @property
+    def ended(self) -> str | None:
+        """How the run ended, in words: why it stopped, or "diverged at step N"; None while it has not."""
+        if self.diverged:
+            return f"diverged at step {self.diverged['step']:,}"
+        return str(self.finished["reason"]) if self.finished else None
+
+    @property
+    def divergence(self) -> str:
+        """The sentence that says where training diverged and what did; empty where it did not."""
+        return f"Training {self.ended}: {self.diverged['what']}." if self.diverged else ""
 
     @cached_property
     def task(self) -> Task:
@@ -181,6 +195,8 @@ class Run:
             NoSuchSnapshot: there is none; the nearest are named.
         """
         if not self.steps:
+            if self.diverged:
+                raise NoSuchSnapshot(f"{self.path} has no snapshot: it {self.ended}, {self.diverged['what']}; train it otherwise")
             raise NoSuchSnapshot(f"{self.path} has no complete snapshot yet: start or resume its training first")
         if step < 0:
             if -step > len(self.steps):
@@ -242,7 +258,7 @@ class Run:
             yield split["file"], _problem(self.path / split["file"], split["file_sha256"], "the split")
         for record in self._committed:
             yield record["file"], _problem(self.path / record["file"], record["sha256"], f"step {record['step']}")
-        if not self.finished and self._evaluated and not any(resume_file(self.path, slot).exists() for slot in SLOTS):
+        if not self.ended and self._evaluated and not any(resume_file(self.path, slot).exists() for slot in SLOTS):
             yield "resume", f"{self.path / 'resume'} holds no state, so this run cannot be continued; its snapshots can be analysed"
         for slot in SLOTS:
             path = resume_file(self.path, slot)
@@ -255,10 +271,10 @@ class Run:
                 yield str(path.relative_to(self.path)), str(error)
 
     def _log(self, name: str, expected: int | None) -> list[dict[str, Any]]:
-        records, _ = read_log(self.path / name, whole=self.finished is not None)
+        records, _ = read_log(self.path / name, whole=self.ended is not None)
         if any(("sha256" in record) != (name == "manifest.jsonl") for record in records):
             raise DamagedFile(f"{self.path / name} is damaged: its lines are not those of a {name}; restore it from a copy")
-        if expected is not None and (len(records) < expected or (self.finished and len(records) != expected)):
+        if expected is not None and (len(records) < expected or (self.ended and len(records) != expected)):
             raise DamagedFile(
                 f"{self.path / name} is damaged: it has {len(records)} lines and {expected} were written; restore it from a copy"
             )
@@ -298,7 +314,7 @@ def load_run(path: str | Path) -> Run:
 
 
 def follow(path: str | Path, pause: float = 0.25) -> Iterator[Run]:
-    """The run in a directory as it is now, and again whenever a snapshot was committed, until it is finished.
+    """The run in a directory as it is now, and again whenever a snapshot was committed, until it has ended.
 
     Snapshots that are committed while the caller works come together. Looking reads no file: a `stat` of two, every `pause` seconds.
 
@@ -319,7 +335,7 @@ def follow(path: str | Path, pause: float = 0.25) -> Iterator[Run]:
         seen = state  # taken before the run is read: what is committed meanwhile is seen the next time
         run = Run(path)
         yield run
-        if run.finished:
+        if run.ended:
             return
 
 

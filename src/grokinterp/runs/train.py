@@ -27,7 +27,7 @@ import safetensors.torch
 from ..errors import ConfigError, DamagedFile, Diverged, GrokinterpError, Interrupted, NotARun, RunLocked, UsageError, WriteFailed
 from ..models import Weights
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
-from .files import TEMPORARY, UNSEALED, Log, reading, remove, replace, sealed, writing
+from .files import AGAIN_OR_ELSEWHERE, TEMPORARY, UNSEALED, Log, folder_named, reading, refuse_unwritable, remove, replace, sealed, writing
 from .record import new_record, packed_snapshot, write_record
 from .run import SLOTS, Run, read_resume, read_run_json, resume_file
 from .start import Source, Start, started
@@ -56,12 +56,14 @@ def train(
         ConfigError: the directory holds a run of another configuration or from another start; what differs is named. Or the start has other
             tokens, answers or shapes of weights than the configuration.
         RunLocked: another process trains in this directory.
-        Diverged: the loss became NaN or infinite; the last good snapshot is kept.
+        Diverged: the loss became NaN or infinite, now or in an earlier call; the last good snapshot is kept, and `run.diverged` knows it.
+        NotARun: the directory cannot be one, or holds something else.
         Interrupted: by SIGINT or SIGTERM; the same call goes on from there.
         WriteFailed: the disk is full or read-only; the same call goes on from there.
     """
-    config, source = started(config, Path(out), start)
-    return train_in(Path(out), config, resume, _asked_to_stop, lambda: _progress_bar(config, progress), source=source)
+    path = folder_named(out)
+    config, source = started(config, path, start)
+    return train_in(path, config, resume, _asked_to_stop, lambda: _progress_bar(config, progress), source=source)
 
 
 Stopping = Callable[[Trainer], AbstractContextManager[None]]
@@ -77,6 +79,7 @@ def train_in(
     """What `train` does, whoever asks it to stop and looks on; with other than the configuration's threads where these are given."""
     if is_finished(config, path, resume):
         return Run(path)
+    refuse_unwritable(folder_named(path))
     # A configuration that cannot be trained leaves no directory behind. Where a run has begun, what it started from may be gone.
     begun = source is None and config.start is not None and (path / "run.json").exists()
     trainer = None if begun else Trainer(config, weights=source.weights() if source else None)
@@ -94,7 +97,7 @@ def train_in(
                         writer.save_resume_state(trainer)
                         raise Interrupted(f"interrupted at step {snapshot.step}; nothing is lost: run the same command again to go on")
             except Diverged as error:
-                raise Diverged(f"{error}; {writer.last_good_snapshot}") from None
+                raise writer.diverged(error) from None
     return Run(path)
 
 
@@ -134,9 +137,7 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
                     f"choose another directory, or the same configuration"
                 )
             return True
-        if path.exists():
-            if not path.is_dir():
-                raise NotARun(f"{path} is a file: choose a directory for the run")
+        if folder_named(path).exists():
             # What a trainer that was killed before its run.json may have left.
             ours = {path / "lock", path / "snapshots", path / "resume", path / ("run.json" + TEMPORARY)}
             foreign = sorted(str(entry.relative_to(path)) for entry in entries if entry not in ours)
@@ -168,7 +169,7 @@ class Writer:
 
     def __enter__(self) -> Writer:
         with ExitStack() as undo:
-            with writing(self.path):
+            with writing(self.path, remedy=AGAIN_OR_ELSEWHERE):
                 (self.path / "snapshots").mkdir(parents=True, exist_ok=True)
                 (self.path / "resume").mkdir(exist_ok=True)
             self._lock = self._locked()
@@ -183,6 +184,7 @@ class Writer:
             undo.callback(self._manifest.close)
             self._metrics = Log(self.path / "metrics.jsonl")
             undo.callback(self._metrics.close)
+            self._refuse_what_diverged()
             self._sweep_uncommitted_snapshots()
             self._close = undo.pop_all()
         self._slot = 0
@@ -195,7 +197,7 @@ class Writer:
     def _locked(self) -> int:
         """Takes the lock; the handle that holds it. The file stays for good: if it were removed, two processes could lock two files."""
         file = self.path / "lock"
-        with writing(file):
+        with writing(file, remedy=AGAIN_OR_ELSEWHERE):
             handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -215,6 +217,15 @@ class Writer:
         with writing(self.path / "lock"):
             if not os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock)):
                 raise WriteFailed(f"cannot write {self.path}: it was removed and made anew since this training began in it")
+
+    def _refuse_what_diverged(self) -> None:
+        if (known := self.record.get("diverged")) is not None:
+            step, what = known["step"], known["what"]
+            raise Diverged(
+                f"{self.path} diverged at step {step}: {what}; it is not trained on: choose another configuration, such as a smaller "
+                f"training.lr, and another directory; {self.last_good_snapshot}",
+                step, what,
+            )  # fmt: skip
 
     def _sweep_temporary_files(self) -> None:
         ours = [self.path / "run.json", *(resume_file(self.path, slot) for slot in SLOTS)]
@@ -276,8 +287,7 @@ class Writer:
         """Writes the trainer's state into the older of the two slots."""
         self._metrics.sync()
         state = trainer.state()
-        account = {"snapshots": len(self._manifest.records), "evaluations": len(self._metrics.records)}
-        data = json.dumps({"seal": UNSEALED, **state.data, **account}, allow_nan=False)
+        data = json.dumps({"seal": UNSEALED, **state.data, **self._account}, allow_nan=False)
         # One key only: safetensors writes several in no fixed order.
         packed = safetensors.torch.save(state.tensors, {"grokinterp": data})
         replace(resume_file(self.path, SLOTS[self._slot]), sealed(packed))
@@ -315,9 +325,21 @@ class Writer:
         self.save_resume_state(trainer)
         remove(resume_file(self.path, SLOTS[1]))
         reason = "all steps done" if snapshot.step == self.config.training.steps else f"{self.config.training.stop_when} was reached"
-        account = {"snapshots": len(self._manifest.records), "evaluations": len(self._metrics.records)}
-        self.record["finished"] = {"step": snapshot.step, "reason": reason, **account}
+        self.record["finished"] = {"step": snapshot.step, "reason": reason, **self._account}
         write_record(self.path, self.record)
+
+    def diverged(self, error: Diverged) -> Diverged:
+        """Records how the run ended; the error as it is to be told, with what is left."""
+        self._refuse_another_directory()
+        with suppress(WriteFailed):  # then the next call finds it out once more
+            self._metrics.sync()
+            write_record(self.path, self.record | {"diverged": {"step": error.step, "what": error.what, **self._account}})
+        return Diverged(f"{error}; {self.last_good_snapshot}", error.step, error.what)
+
+    @property
+    def _account(self) -> dict[str, int]:
+        """How many snapshots and evaluations are written."""
+        return {"snapshots": len(self._manifest.records), "evaluations": len(self._metrics.records)}
 
 
 def _release(lock: int) -> None:

@@ -189,7 +189,7 @@ class Trainer:
         """Goes on to the next step, the gradient of the update having had this norm."""
         self.step += 1
         if not math.isfinite(norm):
-            raise Diverged(self._advice("the gradient became NaN or infinite"))
+            raise self._diverged("the gradient became NaN or infinite")
         self._grad_norm = norm
 
     @property
@@ -223,7 +223,7 @@ class Trainer:
         if self.task.noise is not None:
             metrics |= self._against_right_answers({part: values.guesses for part, values in measured.items()})
         if not math.isfinite(metrics["train_loss"]) or not math.isfinite(metrics["test_loss"]):
-            raise Diverged(self._advice("the loss became NaN or infinite"))
+            raise self._diverged("the loss became NaN or infinite")
         if self._grad_norm is not None:
             metrics["grad_norm"] = self._grad_norm
         return metrics
@@ -240,6 +240,9 @@ class Trainer:
     def _view(self) -> View:
         """What measures see of the network as it is now: that which `Run.view` gives once it is saved."""
         return View.of_weights(self.task, self._model, self.weights, self.step, self.split)
+
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(self._advice(what), self.step, what)
 
     def _advice(self, what: str) -> str:
         training = self.config.training
