@@ -20,7 +20,7 @@ from ..training.examples import one_thread
 from .convert import Converted, Diverged, DoesNotFit, completed, convert, first
 from .mapping import Layout, built_in, layout_named
 from .series import Series, Unread, series_in
-from .snapshots import Snapshots, arranged, good_ones, later_than_all, networks_in, state_dicts
+from .snapshots import Snapshots, arranged, empty_places, good_ones, later_than_all, networks_in, state_dicts
 
 _WELL = 0.9
 """A network that is right on fewer pairs gets a word of doubt."""
@@ -72,7 +72,7 @@ def recognise(content: Any, path: Path, name: str, config_file: Path | None, tok
             series, unread = series_in(layout, content)
             snapshots = arranged(good, max((one.last for one in series.values()), default=None))
             snapshots.left_out += bad
-            snapshots.later_is_bad = later_than_all(bad, good)
+            snapshots.later_is_bad, snapshots.empty = later_than_all(bad, good), empty_places(content, networks)
             last = convert(layout, list(snapshots.at.values())[-1].state, content, settings)
             fitting.append(Recognised(own, layout, settings, snapshots, last, series, unread))
         except Diverged as reason:

@@ -121,7 +121,8 @@ def with_steps(series: Series, last: int | None, networks: Sequence[int]) -> tup
     if series.steps is not None:
         steps, known_by = series.steps, series.known_by
     elif last is None or count >= last:
-        steps, known_by = range(count), "one a step from 0 on, as they are taken"
+        beyond = f", and on after the last network, of step {last:,}" if last is not None and count > last + 1 else ""
+        steps, known_by = range(count), f"one a step from 0 on, as they are taken{beyond}"
     elif (every := thinning(count, last)) is not None:
         steps = range(0, last + 1, every)
         known_by = f"one every {every:,} steps, as they are taken: so many reach from 0 to the last step"

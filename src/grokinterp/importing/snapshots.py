@@ -6,7 +6,7 @@ They may stand in a list, in a dict by step, in pairs or dicts with their step, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from .places import (
     Place,
     along,
     children,
+    counted,
     entries,
     increasing,
     length,
@@ -88,12 +89,14 @@ class Snapshots:
         unknown: steps of these that are only numbers, as the file does not say them.
         left_out: the other networks, with the reasons.
         later_is_bad: whether a network that cannot be read is later than all of these.
+        empty: where there could be a network, in the lists and dicts by step that hold these, and is nothing.
     """
 
     at: dict[int, Network] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
     left_out: list[tuple[Network, str]] = field(default_factory=list)
     later_is_bad: bool = False
+    empty: list[Place] = field(default_factory=list)
 
     @property
     def last_known(self) -> int | None:
@@ -108,11 +111,14 @@ class Snapshots:
         for known_by, steps in list(by.items())[:_MOST_SENTENCES]:
             several = f"steps {steps[0]:,} to {steps[-1]:,} ({len(steps)} networks) are"
             yield f"{several if len(steps) > 1 else f'step {steps[0]:,} is'} {known_by}"
-        if more := list(by.values())[_MOST_SENTENCES:]:
-            yield f"the steps of {sum(map(len, more)):,} more networks are the file's own"
+        if rest := list(by.values())[_MOST_SENTENCES:]:
+            yield f"the steps of {sum(map(len, rest)):,} more networks are the file's own"
         yield from self._sentences_of_unknown()
         if self.later_is_bad:
             yield f"the last network cannot be read: what is said of the last is said of {list(self.at.values())[-1].where}"
+        if self.empty:
+            more = f" and {len(self.empty) - _MOST_SENTENCES:,} more" if len(self.empty) > _MOST_SENTENCES else ""
+            yield f"there is no network in {', '.join(map(shown_place, self.empty[:_MOST_SENTENCES]))}{more}"
         if averages := [network.where for network in self.at.values() if network.is_average]:
             named = ", ".join(averages[:_MOST_SENTENCES])
             yield f"by its name an average of networks over steps, and no network of one step: {named}"
@@ -135,27 +141,30 @@ class Snapshots:
         """Enters all networks: used, or left out with the reason. Keys that are `ignored` in each are left out too."""
         patterns = [key_pattern(key) for key in ignored]
         for network in self.at.values():
-            account.use(network.place, *network.uses)
+            account.use(*network.uses)
+            place = network.place if network.container is None else (*network.container, "*")
             for key in network.state:
                 if any(pattern.fullmatch(key) for pattern in patterns):
-                    place = network.place if network.container is None else (*network.container, "*")
                     account.leave((*network.place, key), "no weights, by the layout", shown_place((*place, key)))
+                else:
+                    account.use((*network.place, key))
         for network, reason in self.left_out:
             account.use(*network.uses)
-            account.leave(network.place, reason, network.where)
+            for key in network.state:
+                account.leave((*network.place, key), reason, network.where)
 
 
 def state_dicts(content: Any) -> list[tuple[Place, Mapping[str, Tensor]]]:
-    """All dicts of tensors by name in a file, and where they stand, in the order of the file."""
+    """All dicts with tensors by name in a file, the tensors of each and where it stands, in the order of the file."""
     found: list[tuple[Place, Mapping[str, Tensor]]] = []
 
     def look(value: Any, place: Place) -> None:
-        if is_state_dict(value):
-            found.append((place, value))
-        else:
-            for key, child in children(value):
-                if not isinstance(child, Tensor | str | int | float | bytes | type(None)):
-                    look(child, (*place, key))
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            tensors = {key: tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
+            found.extend([(place, tensors)] if tensors else [])
+        for key, child in children(value):
+            if not isinstance(child, Tensor | str | int | float | bytes | type(None)):
+                look(child, (*place, key))
 
     look(content, ())
     return found
@@ -181,7 +190,7 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[tuple[Place, Mappi
 
     of_layout = [one for one in dicts if is_one(*one)]
     if not of_layout:
-        expected = [one for one in dicts if not one[0] or is_named(one[0])]
+        expected = [one for one in dicts if is_named(one[0])] + [one for one in dicts if not one[0] and is_state_dict(content)]
         of_layout = expected[:1] or sorted(dicts, key=lambda one: -len(one[1]))[:1]
     if not of_layout:
         raise DoesNotFit("it holds no state dict, that is a dictionary of tensors by name", 0)
@@ -224,6 +233,18 @@ def _none_is_good(last: Network, count: int, error: DoesNotFit | Diverged) -> Do
     step = "" if last.step is None else f", step {last.step:,}"
     message = f"{several}{shown_place(last.place)}{step}: {error}"
     return DoesNotFit(message, error.progress) if isinstance(error, DoesNotFit) else Diverged(message)
+
+
+def empty_places(content: Any, networks: Iterable[Network]) -> list[Place]:
+    """Where there could be a network, in the lists and dicts by step that hold some, and neither a tensor nor a list of numbers is."""
+    containers = dict.fromkeys(network.container for network in networks if network.container is not None)
+    empty: list[Place] = []
+    for container in containers:
+        for key, value in children(along(content, container)[-1]):
+            is_place = isinstance(key, int) or step_in(key, _NETWORK) is not None
+            if is_place and not isinstance(value, Tensor) and counted(value) == (0, 0):
+                empty.append((*container, key))
+    return empty
 
 
 def later_than_all(bad: Sequence[tuple[Network, str]], good: Sequence[Network]) -> bool:
@@ -331,25 +352,29 @@ def _with_step(
     """
     place, values = network.place, along(content, network.place)
     stem: set[str] = set()
-    for depth in reversed(range(len(place))):
-        parent, key, here = values[depth], place[depth], place[:depth]
-        in_list = bool(here) and isinstance(values[depth - 1], list | tuple)
+    for depth in reversed(range(len(place) + 1)):
+        parent, here = values[depth], place[:depth]
+        in_list = depth > 0 and isinstance(values[depth - 1], list | tuple)
         beside = replace(network, container=here[:-1], position=here[-1]) if in_list else network
-        if isinstance(parent, list | tuple):
-            if (pair := _step_in_pair(parent, key)) is not None:
+        if depth < len(place) and isinstance(parent, list | tuple):
+            if (pair := _step_in_pair(parent, place[depth])) is not None:
                 by = f"the file's own numbers beside its networks under {shown_place(here[:-1])}"
                 return replace(beside, step=pair[1], known_by=by, uses=((*here, pair[0]),))
             if here not in lists:
                 lists[here] = _steps_beside(parent, here, layout, content, values[depth - 1] if depth else None)
             steps, at = lists[here]
-            found = replace(network, container=here, position=key)
-            return found if steps is None else replace(found, step=steps[key], known_by=f"the file's {shown_place(at)}", uses=(at,))
-        around = _words(here[-1:])
-        also = _NETWORK if around & _SNAPSHOTS else frozenset()
-        if not around & _OTHER_RUNS and (step := step_in(key, also)) is not None:
-            return replace(network, step=step, known_by=f"the file's keys under {shown_place(here)}", container=here)
-        stem |= {*words(key)} - _NETWORK - _LAST
-        if (own := _own_step(entries(parent), stem)) is not None:
+            found = replace(network, container=here, position=place[depth])
+            if steps is None:
+                return found
+            return replace(found, step=steps[found.position], known_by=f"the file's {shown_place(at)}", uses=(at,))
+        if depth < len(place):
+            around = _words(here[-1:])
+            also = _NETWORK if around & _SNAPSHOTS else frozenset()
+            if not around & _OTHER_RUNS and (step := step_in(place[depth], also)) is not None:
+                return replace(network, step=step, known_by=f"the file's keys under {shown_place(here)}", container=here)
+            stem |= {*words(place[depth])} - _NETWORK - _LAST
+        its = entries(parent) if depth < len(place) else {key: value for key, value in parent.items() if key not in network.state}
+        if (own := _own_step(its, stem)) is not None:
             name, step = own
             by = f"the file's {shown_place((*here[:-1], '*', name) if in_list else (*here, name))}"
             return replace(beside, step=step, known_by=by, uses=((*here, name),))
