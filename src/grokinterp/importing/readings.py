@@ -55,6 +55,8 @@ _BY_CHANCE = 1e-6
 """A share of right answers is no chance where the best of all readings tried would reach it so rarely."""
 _SPARE, _FEW_SPARE = 64, 8
 """Most tokens that may be left over, and so many are tried whatever the size of the vocabulary."""
+_MOST_READINGS = 1_000_000
+"""More readings with spare tokens than are ever tried."""
 _MOST_CELLS = 3_000_000
 """Cells of the tables that are made to try numbers of elements."""
 
@@ -338,10 +340,21 @@ class _Known:
     table: Int[Tensor, "p p"]
     swapped: bool
 
+    @property
+    def name(self) -> tuple[str, str]:
+        """What tells it from the others."""
+        return str(self.section["name"]), self.symbol
+
     def share(self, answers: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> float:
         """The share of right answers at some cells of the table, of those that have one."""
         right = self.table.flatten()[cells]
         return float((answers == right).sum()) / max(1, int((right >= 0).sum()))
+
+    def nats(self, share: float, cells: Int[Tensor, "n"]) -> float:
+        """How unlikely it is that a network which always gives the same answer is right so often: -log of a bound on the probability."""
+        right = self.table.flatten()[cells]
+        right = right[right >= 0]
+        return len(right) * _divergence(share, float(right.bincount().max()) / len(right)) if len(right) else 0.0
 
     def written(self, text: str) -> dict[str, Any]:
         """The section [task] with tokens. A network that reads b first is one of the layout "b a ="."""
@@ -373,14 +386,14 @@ class Trials:
     known: Recognised
     content: Any
     wanted: Mapping[str, Any]
-    rows: Callable[[int], list[Int[Tensor, "n"]]]
+    rows: Callable[[int], list[Int[Tensor, "_"]]]
 
     @property
     def is_open(self) -> bool:
         """Whether other tokens than those of the layout may be tried."""
         return "layout" not in self.wanted and isinstance(self.known.last.model, ModelConfig)
 
-    def cells(self, p: int, most: int | None = None) -> list[Int[Tensor, "n"]]:
+    def cells(self, p: int, most: int | None = None) -> list[Int[Tensor, "_"]]:
         """The sets of cells in one of which a network that does a task is right: the whole table, or possible training sets."""
         own = self.rows(p) or [torch.arange(p * p)]
         return own if most is None else [one[sample(len(one), most)] for one in own]
@@ -413,8 +426,9 @@ class Trials:
             for known in tasks:
                 yield _Try(max(map(known.share, answers, sets)), way, text, known)
 
-    def with_spare_tokens(self, ways: Sequence[Variant]) -> Iterator[_Try]:
-        """Every task of fewer elements than the vocabulary has tokens, some of which are never used; signs may be any of the others."""
+    def with_spare_tokens(self, ways: Sequence[Variant]) -> tuple[int, list[_Try]]:
+        """Every task of fewer elements than the vocabulary has tokens, some of which are never used, that is right more often than by
+        chance, and how many were tried; signs may be any of the other tokens."""
         weights, n_logits = self.known.last.weights, self.known.last.model.d_vocab_out
         vocab, n_ctx = len(weights["embed.W_E"]), len(weights["pos_embed.W_pos"])
         least = max(2, vocab // 3, vocab - min(_SPARE, max(_FEW_SPARE, _MOST_CELLS // vocab**2)))
@@ -428,6 +442,7 @@ class Trials:
                 cells = sample(most * most, _SAMPLE // 4)
                 written = _written(text, signs, most, vocab)
                 tried += [(way, text, signs, most, cells, self.answers(way, most, written, cells)) for way in ways]
+        count, better = 0, []
         for p in range(min(vocab - 1, n_logits or vocab), least - 1, -1):
             if self.wanted.get("p", p) != p:
                 continue
@@ -435,9 +450,15 @@ class Trials:
             for way, text, signs, most, cells, answers in tried:
                 a, b = cells // most, cells % most
                 inside = (a < p) & (b < p)
-                if p <= most and inside.any():
-                    for known in tasks:
-                        yield _Try(known.share(answers[inside], (a * p + b)[inside]), way, _written(text, signs, p, vocab), known)
+                if p > most or not inside.any():
+                    continue
+                own, given = (a * p + b)[inside], answers[inside]
+                count += len(tasks)
+                for known in tasks:
+                    share = known.share(given, own)
+                    if share > _CLEARLY and known.nats(share, own) > math.log(_MOST_READINGS / _BY_CHANCE):
+                        better.append(_Try(share, way, _written(text, signs, p, vocab), known))
+        return count, better
 
 
 def _sections(p: int, wanted: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -493,8 +514,8 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
         plain = ways[0].assumed.get("act_fn"), 1.0
         few = [way for way in ways if (way.assumed.get("act_fn"), way.assumed.get("attention_mixing", 1.0)) == plain]
         few = few[:3] if best is None or best.variant in few[:3] else [*few[:3], best.variant]
-        spare = list(trials.with_spare_tokens(few))
-        n_tried += len(spare)
+        count, spare = trials.with_spare_tokens(few)
+        n_tried += count
         better = max(spare, key=lambda one: one.share, default=None)
         if better is not None and (best is None or better.share > best.share + _CLEARLY):
             p, like = len(better.known.table), better.known.section
@@ -513,7 +534,7 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
                 "A network that was not trained, or one of another task or architecture: if it is as it should be, import it with "
                 "--task and --believe"
             )
-        usual = [one for one in as_written if one.variant is ways[0]] or tries
+        usual = [one for one in as_written if one.variant is ways[0] and not one.known.swapped] or tries
         ranked = _Ranked.of(trials, usual, n_tried)
     if not ranked.clear:
         raise UsageError(f"no task is clearly this network's ({ranked.shares}){ranked.group}: say which with --task")
@@ -543,31 +564,22 @@ class _Ranked:
     @classmethod
     def of(cls, trials: Trials, tries: Sequence[_Try], n_tried: int) -> _Ranked:
         best = max(tries, key=lambda one: one.share)
-        p = len(best.known.table)
+        p, sets = len(best.known.table), trials.cells(len(best.known.table))
         answers = trials.answers(best.variant, p, best.text, torch.arange(p * p))
-        sets = trials.cells(p)
+        under_it = [one for one in tries if one.variant is best.variant]
         ranked = []
-        for known in trials.tasks(p):
-            share, cells = max(
-                ((known.share(answers[cells], cells), cells) for cells in sets), key=lambda one: one[0] - len(one[1]) ** -0.5
-            )
-            ranked.append((share, known, cells))
-        ranked.sort(key=lambda one: -one[0])
-        share, known, cells = ranked[0]
-        wanted = known.section, known.swapped
-        of_other_sizes = {one.known.section["name"]: one for one in sorted(tries, key=lambda one: one.share) if len(one.known.table) != p}
-        others = [(share, other.symbol) for share, other, _ in ranked[1:]]
-        others += [(one.share, one.known.symbol) for one in of_other_sizes.values()]
-        targets = known.table.flatten()[cells]
-        targets = targets[targets >= 0]
-        constant = float(targets.bincount().max()) / len(targets)
-        above = len(targets) * _divergence(share, constant) > math.log(n_tried / _BY_CHANCE)
-        best = next(
-            one
-            for one in tries
-            if one.variant is best.variant and one.text == best.text and (one.known.section, one.known.swapped) == wanted
-        )
-        return cls(best, share, sorted(others, key=lambda one: -one[0]), len(targets), above, answers.reshape(p, p))
+        for one in under_it:
+            if one.text == best.text:
+                shares = [(one.known.share(answers[cells], cells), cells) for cells in sets]
+                ranked.append((*max(shares, key=lambda share: share[0] - len(share[1]) ** -0.5), one))
+        share, cells, best = max(ranked, key=lambda one: one[0])
+        others = {one.known.name: one.share for one in sorted(under_it, key=lambda one: one.share)}
+        others |= {one.known.name: share for share, _, one in ranked}
+        del others[best.known.name]
+        above = best.known.nats(share, cells) > math.log(n_tried / _BY_CHANCE)
+        n = int((best.known.table.flatten()[cells] >= 0).sum())
+        by_share = sorted(((share, name[-1]) for name, share in others.items()), reverse=True)
+        return cls(best, share, by_share, n, above, answers.reshape(p, p))
 
     @property
     def clear(self) -> bool:

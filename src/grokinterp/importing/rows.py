@@ -49,7 +49,7 @@ def readings(train: Any, test: Any, task: Task) -> list[Rows]:
     return several + swapped
 
 
-def possible_cells(train: Any, test: Any, p: int) -> list[Int[Tensor, "n"]]:
+def possible_cells(train: Any, test: Any, p: int) -> list[Int[Tensor, "_"]]:
     """The sets of cells a p + b that may be the training set, where the file names one."""
     sets = []
     for _, cells in _cells(train, test, p):
@@ -65,7 +65,7 @@ def lower(losses: Float64[Tensor, "n"], rows: Int[Tensor, "m"]) -> float:
     return float(-ranks[rows.numpy()].sum() / (m * (1 - m / n)) ** 0.5)
 
 
-def _cells(train: Any, test: Any, p: int) -> Iterator[tuple[str, list[Int[Tensor, "n"]]]]:
+def _cells(train: Any, test: Any, p: int) -> Iterator[tuple[str, list[Int[Tensor, "_"]]]]:
     """Cells a p + b, for each way to read numbers or pairs: of the training set, and of the test set where there is one."""
     given = [_numbers(value) for value in (train, test) if value is not NOTHING]
     numbers = [one for one in given if one is not None]
@@ -80,7 +80,7 @@ def _cells(train: Any, test: Any, p: int) -> Iterator[tuple[str, list[Int[Tensor
         yield "numbers b p + a", [one % p * p + one // p for one in numbers]
 
 
-def _add(several: list[Rows], how: str, rows: list[Int[Tensor, "n"]], task: Task) -> None:
+def _add(several: list[Rows], how: str, rows: list[Int[Tensor, "_"]], task: Task) -> None:
     """Adds a reading, where it makes up the table."""
     if (rows[0] < 0).any():
         return
