@@ -329,13 +329,14 @@ def import_foreign(
     overrides: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,  # noqa: UP045
     config_file: Annotated[Optional[Path], typer.Option(help="JSON settings of the network, where not beside the file.")] = None,  # noqa: UP045
     forensics: Annotated[bool, typer.Option(help="Look for the training set where the file does not name it.")] = True,
+    believe: Annotated[bool, typer.Option("--believe", help="Import it though it is at chance, or contradicts its own file.")] = False,
     as_json: Json = False,
 ) -> None:
     """Turn other people's weights into a run directory, and say what was assumed. Nothing in the file is executed."""
     from .importing import import_checkpoint
 
     section = ({} if task is None else {"name": task}) | _task_keys(overrides, "an import")
-    run = import_checkpoint(file, out, layout, section, config_file=config_file, forensics=forensics)
+    run = import_checkpoint(file, out, layout, section, config_file=config_file, forensics=forensics, believe=believe)
     assert run.imported is not None
     if as_json:
         print(json.dumps({"run": str(out), "task": run.config.task, "steps": run.steps, "imported": run.imported}))
