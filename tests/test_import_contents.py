@@ -24,6 +24,7 @@ from grokinterp.models import ModelConfig
 from grokinterp.report import save_replay
 from grokinterp.runs.run import steps_in_words
 from grokinterp.tasks import make_task, order
+from test_import import MAPPING
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS = ROOT / os.environ.get("GROKINTERP_CHECKPOINTS", "../shared/checkpoints")
@@ -37,7 +38,7 @@ OTHER = formats.random_weights(SMALL.model_copy(update={"d_mlp": 24}), ADDITION)
 def imported(content, folder, **options):
     file = folder / "theirs.pth"
     torch.save(content, file)
-    given = {"forensics": False, "progress": False, "task": "modular_addition", **options}
+    given = {"forensics": False, "progress": False, "task": "modular_addition", "believe": True, **options}
     return gi.import_checkpoint(file, folder / "run", **given)
 
 
@@ -256,7 +257,7 @@ def test_what_is_measured_at_an_unknown_step_stays_out_of_the_files_history(tmp_
 def test_the_commands_do_not_print_a_step_that_is_not_known(grokinterp, tmp_path):
     torch.save({"model": dict(controls.clock(13, (2, 5)).weights)}, tmp_path / "theirs.pth")
     code, stdout, _ = grokinterp(
-        "import", tmp_path / "theirs.pth", "--out", tmp_path / "run", "--no-forensics", "--task", "modular_addition"
+        "import", tmp_path / "theirs.pth", "--out", tmp_path / "run", "--no-forensics", "--believe", "--task", "modular_addition"
     )
     assert code == 0
     assert f"one snapshot, step unknown in {tmp_path / 'run'}" in stdout
@@ -587,8 +588,7 @@ def test_all_of_a_published_file_is_accounted_for(tmp_path, name):
     file = CHECKPOINTS / name
     if not file.is_file():
         pytest.skip(f"no {name} in {CHECKPOINTS}; set GROKINTERP_CHECKPOINTS to the folder of foreign checkpoints")
-    mapping = re.search(r"```toml\n(.*?)```", (ROOT / "docs/import.md").read_text(), re.DOTALL)[1]
-    (tmp_path / "mine.toml").write_text(mapping)
+    (tmp_path / "mine.toml").write_text(MAPPING)
     layout = str(tmp_path / "mine.toml") if name.startswith("zaidanmir") else "auto"
     run = gi.import_checkpoint(file, tmp_path / "run", layout, forensics=False, progress=False)
     assert_all_accounted(run, read_foreign(file))

@@ -26,7 +26,7 @@ SETTINGS = ["--preset", "quick", "--threads", "1", *(f"--set={key}={'' if value 
 COMMANDS: dict[str, tuple[list[str], str, str]] = {
     "train": (["train", "modular_addition", *SETTINGS, "--out"], "run.json", ""),
     "train --seeds": (["train", "modular_addition", *SETTINGS, "--seeds=0,1", "--out"], "seed_1/run.json", ""),
-    "import": (["import", "{checkpoint}", "--task=modular_addition", "--no-forensics", "--out"], "run.json", ""),
+    "import": (["import", "{checkpoint}", "--task=modular_addition", "--no-forensics", "--believe", "--out"], "run.json", ""),
     "analyze": (["analyze", "{run}", "--measure=loss", "--no-replay", "--out"], "report.json", ""),
     "compare": (["compare", "{run}", "--out"], "compare.html", ""),
     "replay": (["replay", "{run}", "--step=20", "--out"], "replay.html", "page.html"),
@@ -213,7 +213,7 @@ def test_training_goes_on_in_the_directory_where_one_stands_and_through_a_link(t
 
 
 def imported(sources: dict[str, Path], out: Path | str) -> Path:
-    return gi.import_checkpoint(sources["checkpoint"], out, task="modular_addition", forensics=False, progress=False).path
+    return gi.import_checkpoint(sources["checkpoint"], out, task="modular_addition", forensics=False, believe=True, progress=False).path
 
 
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "an error"])

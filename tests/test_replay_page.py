@@ -390,7 +390,8 @@ def odd(name: str, folder: Path) -> tuple[gi.Run, list[int] | None]:
         run = gi.train(tiny(), folder / "first", progress=False)
         safetensors.torch.save_file(run.state_dict(-1), folder / "theirs.safetensors")
         task = {"name": "modular_addition", "p": 7}
-        return gi.import_checkpoint(folder / "theirs.safetensors", folder / "run", task=task, forensics=False, progress=False), None
+        options = {"task": task, "forensics": False, "believe": True, "progress": False}
+        return gi.import_checkpoint(folder / "theirs.safetensors", folder / "run", **options), None
     changed = {
         "group": {"task": {"name": "group_composition", "group": "S3"}},
         "no MLP": {"model.d_mlp": 0},

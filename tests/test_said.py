@@ -61,11 +61,7 @@ def imported(out: Path) -> gi.Run:
     """One network without its history, its training set or its step."""
     run = trained(out / "run", **{"task.p": 13, "training.steps": 300})
     torch.save(run.state_dict(run.steps[-1]), out / "theirs.pt")
-    return gi.import_checkpoint(out / "theirs.pt", out / "imported", task="modular_addition", forensics=False, **believe())
-
-
-def believe() -> dict[str, bool]:
-    return {"believe": True} if "believe" in gi.import_checkpoint.__annotations__ else {}
+    return gi.import_checkpoint(out / "theirs.pt", out / "imported", task="modular_addition", forensics=False, believe=True)
 
 
 DOSHI = {"training.steps": 150, "snapshots.every": 50, "training.stop_when": None, "snapshots.log": None, "threads": 1}
