@@ -363,7 +363,7 @@ def test_without_chance_no_kind_is_told_that_needs_it():
         ([0, 10_000], [0, 1], [0, 1]),  # one interval in which all happened
         ([0, 100, 10_000], [0, 1, 1], [0, 0, 1]),  # test accuracy may have risen at step 101, or 9,999
         ([500, 600, 700], [1, 1, 1], [0.2, 0.6, 1]),  # trained since nobody knows when
-        ([0, 1000, 2000], [0, 0.5, 1], [0, 0.2, 1]),
+        ([0, 1000, 3000], [0, 0.5, 1], [0, 0.2, 1]),
     ],
 )
 def test_whether_it_grokked_is_not_said_where_evaluations_do_not_tell(steps, train, test):
