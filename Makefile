@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check lint types clean
+.PHONY: demo test test-slow test-elsewhere check check-experiments lint types clean
 .DELETE_ON_ERROR:
 
 # What grokinterp needs to run; made again when pyproject.toml changes.
@@ -24,7 +24,17 @@ test: .venv/installed-dev  ## the fast tests
 test-slow: .venv/installed-dev  ## all tests, long trainings and thousands of kills included
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow or not slow'
 
-check: lint types test  ## what CI runs
+# How this processor is made to compute as others do: no AVX-512 in MKL, no vectors at all in torch's own loops.
+ELSEWHERE := ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=AVX2
+
+test-elsewhere: .venv/installed-dev  ## the tests that ask what a training comes to, in the arithmetic of another processor
+	$(ELSEWHERE) $(BIN)/python -m pytest -n auto --dist worksteal -m 'trains and not slow and not browser'
+
+check-experiments: .venv/installed  ## the experiments whose --check takes a minute or two, trained anew; the others: make test-slow
+	rm -rf runs/check
+	$(BIN)/python experiments/label_noise/run.py --check --out runs/check/label_noise
+
+check: lint types test test-elsewhere check-experiments  ## what CI runs
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check src tests experiments benchmarks

@@ -146,6 +146,37 @@ def test_a_mistake_gets_one_clear_line(grokinterp, tiny_run, tmp_path, arguments
         assert stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["random_table", "--p", "7"], "random_table will not be learned to 99 % of the unseen examples: every answer is drawn by chance"),
+        (["modular_subtraction", "--p", "7"], "its recipe was tuned with task.p=97, not with task.p=7"),
+        (["modular_addition", "--p", "7", "--set", "model.d_model=16"], "tuned with task.p=113, not with task.p=7"),
+        (["group_aba", "--set", "task.group=S3"], "tuned with task.group=S4, not with task.group=S3"),
+        (["random_table", "--p", "7", "--preset", "quick"], None),
+        (["random_table", "--p", "7", "--config", "{config}"], None),
+    ],
+)
+def test_a_recipe_that_does_not_learn_its_task_says_so_before_it_trains(grokinterp, tmp_path, arguments, says):
+    (tmp_path / "c.toml").write_text("[model]\nd_model = 16\n")
+    given = [argument.format(config=tmp_path / "c.toml") for argument in arguments]
+    steps = ["--set=training.steps=2", "--set=training.stop_when=", "--threads", "1", "--out", tmp_path / "run"]
+    code, stdout, stderr = grokinterp("train", *given, *steps)
+    assert (code, "step 2" in stdout) == (0, True)
+    lines = [line for line in stderr.splitlines() if "learned" in line]
+    assert (lines == []) if says is None else (says in lines[0] and len(lines) == 1)
+
+
+def test_without_a_preset_a_task_is_trained_by_its_own_recipe(grokinterp, tmp_path):
+    short = ["--set=training.steps=2", "--set=training.stop_when=", "--threads", "1"]
+    assert grokinterp("train", "modular_division", *short, "--out", tmp_path / "run")[0] == 0
+    config = gi.load_run(tmp_path / "run").config
+    overrides = {"training.steps": 2, "training.stop_when": None, "threads": 1}
+    assert config == gi.TrainConfig.of_task("modular_division", **overrides)
+    rows = json.loads(grokinterp("list", "tasks", "--json")[1])
+    assert {row["task"]: row["recipe"] for row in rows}["modular_division"] == "doshi"
+
+
 def test_a_flipped_byte_is_named_with_file_and_step(grokinterp, tiny_run):
     file = tiny_run.path / "snapshots" / "step_00000010.safetensors"
     data = bytearray(file.read_bytes())
@@ -195,7 +226,7 @@ def test_a_config_file_and_flags_give_the_configuration(grokinterp, tmp_path):
     assert (config.task["name"], config.task["p"], config.training.lr, config.training.steps) == ("modular_subtraction", 5, 0.25, 3)
 
 
-def wait_for(condition, seconds: float = 60) -> None:
+def wait_for(condition, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"

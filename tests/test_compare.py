@@ -248,6 +248,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.trains
 def test_the_table_has_a_row_for_each_run_and_a_column_for_what_differs(runs):
     found = gi.compare([runs / "seeds", runs / "subtraction", gi.load_run(runs / "more")])
     table = found.table
@@ -266,6 +267,7 @@ def test_the_table_has_a_row_for_each_run_and_a_column_for_what_differs(runs):
         assert (row["test_censored"], row["test_steps"]) == (last["test_accuracy"] < 0.99, 20)
 
 
+@pytest.mark.trains
 def test_steps_in_the_table_are_those_of_the_history(runs):
     row = gi.compare(runs / "more").table.iloc[0]
     rows = gi.load_run(runs / "more").history

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from grokinterp.errors import ConfigError, GrokinterpError
 from grokinterp.models import ModelConfig
 from grokinterp.tasks import TASKS, task_parameters
-from grokinterp.training import PRESETS, SnapshotConfig, TrainConfig, TrainingConfig, differences
+from grokinterp.training import DEFAULTS, PRESETS, SnapshotConfig, TrainConfig, TrainingConfig, differences, doubt_of_default
 
 ADDITION = {"task": {"name": "modular_addition"}}
 
@@ -281,6 +281,62 @@ def test_heads_need_not_divide_the_width_when_their_own_is_given():
 )
 def test_an_unknown_key_is_refused_with_the_nearest(key, says):
     assert re.search(re.escape(says).replace(r"\.\*", ".*"), refusal(ADDITION, **{key: 1}))
+
+
+OWN_TASKS = {name for name, make in TASKS.items() if make.__module__.startswith("grokinterp.")}
+
+
+def test_every_task_has_a_recipe_that_learns_it_or_the_reason_why_not():
+    assert DEFAULTS.keys() == OWN_TASKS
+    for default in DEFAULTS.values():
+        assert default.preset in PRESETS
+        assert default.unlearned is None or default.unlearned.strip()
+    assert DEFAULTS["random_table"].unlearned
+
+
+@pytest.mark.parametrize("name", sorted(OWN_TASKS))
+def test_the_recipe_of_a_task_is_its_preset_with_its_changes_and_can_be_overridden(name):
+    default, config = DEFAULTS[name], TrainConfig.of_task(name)
+    assert config == TrainConfig.preset(default.preset, **{"task.name": name, **default.changes})
+    assert round_trip(config) == config
+    changes = {"training.steps": 7, "training.stop_when": None, "seed": 3, "model.d_mlp": 24}
+    assert TrainConfig.of_task(name, **changes) == config.changed(**changes)
+    other = TrainConfig.of_task(name, **{"model.kind": "mlp" if config.model.kind == "transformer" else "transformer"})
+    assert other.model.kind != config.model.kind
+    assert other.training == config.training
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "says"),
+    [
+        ("modular_addition", {}, None),
+        ("modular_subtraction", {"training.steps": 5, "seed": 1, "model.d_mlp": 8}, None),
+        ("modular_subtraction", {"task.layout": "a op b ="}, None),
+        ("random_table", {}, "random_table will not be learned to 99 % of the unseen examples: every answer is drawn by chance"),
+        ("random_table", {"task.p": 11}, "no rule to find"),
+        (
+            "modular_division",
+            {"task.p": 113},
+            "modular_division may not be learned: its recipe was tuned with task.p=97, not with task.p=113",
+        ),
+        ("group_composition", {"task.group": "A5"}, "tuned with task.group=S5, not with task.group=A5"),
+        ("modular_subtraction", {"task.convention": "julia"}, "task.convention=paper, not with task.convention=julia"),
+        ("modular_subtraction", {"task.opaque": 7}, "task.opaque=none, not with task.opaque=7"),
+        ("modular_subtraction", {"model.kind": "transformer"}, "model.kind=mlp, not with model.kind=transformer"),
+    ],
+)
+def test_what_speaks_against_a_recipe_is_said_in_one_line(name, overrides, says):
+    doubt = doubt_of_default(TrainConfig.of_task(name, **overrides))
+    assert (doubt is None) if says is None else (says in doubt and "\n" not in doubt)
+
+
+def test_a_task_of_ones_own_has_no_recipe_that_was_tuned(monkeypatch):
+    monkeypatch.setitem(TASKS, "mine", TASKS["modular_addition"])
+    config = TrainConfig.of_task("mine", **{"task.p": 5})
+    assert config == TrainConfig.preset("fast113", **{"task.name": "mine", "task.p": 5})
+    assert doubt_of_default(config) == "mine may not be learned: no recipe was tuned for it, so this is fast113"
+    with pytest.raises(ConfigError, match=r"^unknown task 'minee'; did you mean 'mine'\?$"):
+        TrainConfig.of_task("minee")
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest():

@@ -111,6 +111,7 @@ def test_the_heads_may_be_folded_together_or_in_shares(monkeypatch, worth, n_hea
 QUICK = {"training.steps": 200, "training.stop_when": None, "training.evaluate_every": 1, "snapshots.log": None, "threads": 1}
 
 
+@pytest.mark.trains
 def test_a_run_of_200_steps_is_the_same_both_ways_to_rounding(monkeypatch):
     """In float64: training amplifies rounding, and in float32 the test loss of this recipe is tenths of a nat apart after 200 steps."""
     asked = gi.TrainConfig.preset("quick", **{**QUICK, "task.p": 31, "model.d_model": 32, "model.d_mlp": 64, "training.dtype": "float64"})

@@ -37,10 +37,10 @@ def logits(config, task, weights):
 
 
 def imported(content, folder, **options):
-    """The run made of a checkpoint; without a search for its training set unless that is asked for."""
+    """The run made of a checkpoint, whatever it knows; without a search for its training set unless that is asked for."""
     file = folder / "theirs.pth"
     torch.save(content, file)
-    return gi.import_checkpoint(file, folder / "run", **{"forensics": False, "progress": False, **options})
+    return gi.import_checkpoint(file, folder / "run", **{"forensics": False, "progress": False, "believe": True, **options})
 
 
 def assert_same_logits(run, step, config, task, weights):
@@ -98,7 +98,7 @@ def test_a_plain_hooked_transformer(tmp_path, suffix):
     weights = formats.random_weights(SMALL, ADDITION)
     file = tmp_path / f"theirs.{suffix}"
     torch.save(weights, file) if suffix == "pth" else safetensors.torch.save_file(weights, file)
-    run = gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", forensics=False)
+    run = gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", forensics=False, believe=True)
     assert run.imported["layout"] == "transformer_lens"
     assert run.config.model.train_biases == "all"
     assert_same_logits(run, -1, SMALL, ADDITION, weights)
@@ -183,7 +183,7 @@ def test_pizza_with_its_json(tmp_path, n_layers, attn_coeff, sign):
     config = SMALL.model_copy(update={"n_layers": n_layers, "attention_mixing": float(attn_coeff), "attention_dir": "bidirectional"})
     weights = formats.without_biases(formats.random_weights(config, task), but=".mlp.")
     file = formats.pizza(tmp_path, weights, attn_coeff=attn_coeff, eqn_sign=sign, attention_dir="casual")
-    run = gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", forensics=False)
+    run = gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", forensics=False, believe=True)
     assert run.imported["layout"] == "pizza"
     assert run.imported["training"] == {"lr": 1e-3, "fraction": 0.8}
     assert_same_logits(run, -1, config, task, weights)
@@ -195,8 +195,10 @@ def test_pizza_without_its_json_asks_for_it_and_takes_another(tmp_path):
     file = formats.pizza(tmp_path, weights, attn_coeff=1)
     other = (tmp_path / "config_abc123.json").rename(tmp_path / "elsewhere.json")
     with pytest.raises(UsageError, match=r"as pizza: it needs its settings, .* give them with --config-file"):
-        gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", forensics=False)
-    assert gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", config_file=other, forensics=False).steps == [0]
+        gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", forensics=False, believe=True)
+    assert gi.import_checkpoint(
+        file, tmp_path / "run", task="modular_addition", config_file=other, forensics=False, believe=True
+    ).steps == [0]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,9 @@ def test_pizza_without_its_json_asks_for_it_and_takes_another(tmp_path):
 def test_pizza_settings_that_cannot_be_expressed(tmp_path, settings, says):
     weights = formats.without_biases(formats.random_weights(SMALL, make_task("modular_addition", p=P, layout="a b")))
     with pytest.raises(UsageError, match=says):
-        gi.import_checkpoint(formats.pizza(tmp_path, weights, **settings), tmp_path / "run", task="modular_addition", forensics=False)
+        gi.import_checkpoint(
+            formats.pizza(tmp_path, weights, **settings), tmp_path / "run", task="modular_addition", forensics=False, believe=True
+        )
 
 
 @pytest.mark.parametrize("text", ["no json", "[1]", '{"attn_coeff": 1'])
@@ -220,7 +224,7 @@ def test_settings_that_are_no_json_object(tmp_path, text):
     file = formats.pizza(tmp_path, weights)
     (tmp_path / "config_abc123.json").write_text(text)
     with pytest.raises(UsageError, match=r"config_abc123\.json are no JSON"):
-        gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", forensics=False)
+        gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", forensics=False, believe=True)
 
 
 def test_chughtai_transformer_with_its_extra_keys(tmp_path):
@@ -439,13 +443,13 @@ def test_a_kill_before_the_directory_gets_its_name_leaves_nothing(tmp_path):
     code = (
         "import os, grokinterp.importing.importer as i\n"
         "i.os.rename = lambda *names: os._exit(9)\n"
-        "i.import_checkpoint('theirs.pth', 'run', task='modular_addition', forensics=False)"
+        "i.import_checkpoint('theirs.pth', 'run', task='modular_addition', forensics=False, believe=True)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 9
     assert not (tmp_path / "run").exists()
     assert (tmp_path / ".run.importing").is_dir()
     (tmp_path / ".run.importing" / "snapshots" / "of another time").touch()
-    run = gi.import_checkpoint(tmp_path / "theirs.pth", tmp_path / "run", task="modular_addition", forensics=False)
+    run = gi.import_checkpoint(tmp_path / "theirs.pth", tmp_path / "run", task="modular_addition", forensics=False, believe=True)
     assert all(problem is None for _, problem in run.verify())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "theirs.pth"]
     assert [path.name for path in (run.path / "snapshots").iterdir()] == ["step_00000000.safetensors"]
@@ -695,6 +699,10 @@ def test_the_command_takes_a_task_and_its_keys(grokinterp, tmp_path):
     torch.save(formats.random_weights(SMALL, ADDITION), tmp_path / "theirs.pth")
     flags = ["import", tmp_path / "theirs.pth", "--out", tmp_path / "run", "--no-forensics"]
     code, _, stderr = grokinterp(*flags)
+    assert (code, stderr.count("\n")) == (1, 1)
+    assert "no more than by chance. Tried were" in stderr
+    flags.append("--believe")
+    code, _, stderr = grokinterp(*flags)
     assert code == 2
     assert "say which with --task" in stderr
     code, _, stderr = grokinterp(*flags, "--task", "modular_addition", "--set", "p=7")
@@ -736,7 +744,9 @@ def test_a_pizza_that_its_settings_rule_out_is_no_other_layout_either(tmp_path, 
     task = make_task("modular_addition", p=P, layout="a b =")  # whose weights fit nanda's layout too
     weights = formats.without_biases(formats.random_weights(SMALL, task), but=".mlp.")
     with pytest.raises(UsageError, match="as pizza"):
-        gi.import_checkpoint(formats.pizza(tmp_path, weights, **settings), tmp_path / "run", task="modular_addition", forensics=False)
+        gi.import_checkpoint(
+            formats.pizza(tmp_path, weights, **settings), tmp_path / "run", task="modular_addition", forensics=False, believe=True
+        )
 
 
 @pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")

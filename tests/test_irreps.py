@@ -15,7 +15,7 @@ from grokinterp import controls, fourier
 from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures.irreps import group_of, irreps_of
 from grokinterp.models import MLPConfig, network
-from grokinterp.tasks import Task, make_task
+from grokinterp.tasks import Task, make_task, split
 from grokinterp.tasks.groups import cayley_table
 from test_foreign import of_chughtai, stored
 
@@ -377,3 +377,94 @@ def test_the_sign_is_a_representation_of_a_published_network_of_even_order():
     assert f"{float(gi.measure('restricted_loss.hidden_irreps', view).sel(part='all')):.2e}" == "1.41e-07"
     keys = [str(k) for k in (10, 16, 19, 37)]
     assert float(gi.measure("restricted_loss.hidden_irreps", view, irreps=keys).sel(part="all")) > 1e-5
+
+
+# Networks that know examples by heart: any of them has a share of every representation
+
+
+@functools.cache
+def by_heart(group: str, seed: int, knows: bool = False) -> gi.View:
+    """A neuron for every pair, that writes the right answer for the training pairs and for the others a random one; or right for all."""
+    task = make_task("group_composition", group=group, layout="a b")
+    known, generator = split(task.n_inputs, 0.6, seed=seed), torch.Generator().manual_seed(seed)
+    answers = task.targets.clone()
+    if not knows:
+        answers[known.test] = torch.randint(task.p, known.test.shape, generator=generator)
+    n, pairs = task.p, task.n_inputs
+    w_in = torch.zeros(2 * n, pairs, dtype=torch.float64)
+    w_in[task.pairs[:, 0], torch.arange(pairs)] = 1
+    w_in[n + task.pairs[:, 1], torch.arange(pairs)] = 1
+    weights = {
+        "blocks.0.mlp.W_in": w_in,
+        "blocks.0.mlp.b_in": torch.full((pairs,), -1.0, dtype=torch.float64),
+        "unembed.W_U": 10.0 * torch.nn.functional.one_hot(answers, n).double(),
+        "unembed.b_U": torch.zeros(n, dtype=torch.float64),
+    }
+    model = network(MLPConfig(embedding="one_hot", d_mlp=pairs, biases=True), task, weights, torch.float64)
+    return gi.view(model, task, split=known)
+
+
+RESTRICTED = "restricted_accuracy.logit_irreps"
+
+
+@pytest.mark.parametrize("group", ["S3", "S4", "A4", "D4", "D5", "D6"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_network_that_knows_examples_by_heart_does_not_look_as_if_it_knew_the_group(group, seed):
+    view = by_heart(group, seed)
+    try:
+        found = gi.measure(RESTRICTED, view)
+    except NotApplicable:
+        return
+    assert float(found.sel(part="test")) < 0.9
+
+
+@pytest.mark.parametrize("group", ["S3", "S4", "A4", "D5", "D6"])
+def test_of_a_network_that_knows_every_pair_all_are_keys_or_it_is_said_how_many(group):
+    """As good as it is, a network right on all pairs is a table: every representation is in it, and on unseen examples too."""
+    view = by_heart(group, 0, knows=True)
+    irreps = group_of(view).irreps
+    assert gi.measure("key_irreps", view).values.all()
+    share = gi.measure("key_irreps.share", view)
+    assert share.values.tolist() == [1.0, pytest.approx((view.task.p - 1) / view.task.p)]
+    if len(irreps) < 5:
+        assert float(gi.measure(RESTRICTED, view).sel(part="all")) == 1
+    else:
+        count = rf"^{len(irreps)} of {len(irreps)} representations, {view.task.p - 1} of {view.task.p} dimensions, are keys"
+        for name in ("restricted_loss.hidden_irreps", "excluded_loss.hidden_irreps", RESTRICTED, "irrep_fve.W_E", "irrep_fve.W_U"):
+            with pytest.raises(NotApplicable, match=count):
+                gi.measure(name, view)
+    assert float(gi.measure(RESTRICTED, view, irreps=[irrep.name for irrep in irreps]).sel(part="all")) == 1
+
+
+@pytest.mark.parametrize(("group", "chosen"), [("S3", (1,)), ("S4", (2,)), ("S4", (2, 3)), ("S4", (0, 1, 3)), ("D5", (1, 2)), ("A4", (1,))])
+def test_representations_of_a_network_that_knows_the_group_are_found_where_the_split_is_known(group, chosen):
+    made = made_of(group, chosen, 20.0)
+    view = gi.view(made.model, made.task, split=split(made.task.n_inputs, 0.6))
+    assert gi.measure("key_irreps", view).values.nonzero()[0].tolist() == list(chosen)
+    dimensions = sum(len(irrep.functions) for i, irrep in enumerate(irreps_of(cayley_table(group))) if i in chosen)
+    expected = [len(chosen) / len(irreps_of(cayley_table(group))), dimensions / made.task.p]
+    assert gi.measure("key_irreps.share", view).values.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("group", ["S3", "S4", "A4", "D5", "D6"])
+def test_the_control_says_what_a_projection_makes_right_by_itself(group):
+    """Restricted to representations that tell all elements apart, training examples alone make all others right: a network by heart too."""
+    view = by_heart(group, 0)
+    names = [irrep.name for irrep in group_of(view).irreps]
+    assert float(gi.measure("restricted_accuracy.memoriser_irreps", view, irreps=names).sel(part="test")) == 1
+    assert float(gi.measure(RESTRICTED, view, irreps=names).sel(part="test")) == 1
+    assert float(gi.measure("accuracy", view).sel(part="test")) < 0.5
+
+
+def test_elements_that_the_kept_characters_do_not_tell_apart_are_not_told_apart_by_rounding():
+    """Odd from even: one of 12 alike is right, whatever the last digits of a character are."""
+    view = by_heart("S4", 0)
+    for name in (RESTRICTED, "restricted_accuracy.memoriser_irreps"):
+        assert float(gi.measure(name, view, irreps=["dim 1"]).sel(part="all")) == pytest.approx(1 / 12)
+
+
+@pytest.mark.parametrize("p", [11, 13, 17, 23, 29])
+def test_for_addition_a_memoriser_has_no_representations_on_unseen_examples(p):
+    view = controls.memoriser(p)
+    with pytest.raises(NotApplicable, match=r"made of no representation|are keys: with so many left in"):
+        gi.measure(RESTRICTED, view)

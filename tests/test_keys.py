@@ -178,6 +178,7 @@ def test_what_each_rule_finds_is_a_measure_over_all_frequencies():
         assert mask.values.tolist() == [True, False, False, False, False, True]
 
 
+@pytest.mark.trains
 def test_a_network_that_has_grokked_agrees_with_itself(quick_run):
     found = gi.key_frequencies(quick_run.view(-1))
     assert len(found.consensus) in range(2, 10)
@@ -207,6 +208,7 @@ def test_a_random_network_has_no_key_frequencies(p):
     assert found.rules["gap"] == found.rules["neurons"] == found.rules["load_bearing"] == found.rules["logits"] == []
 
 
+@pytest.mark.trains
 def test_a_network_that_has_memorised_a_random_table_has_no_key_frequencies():
     view = memoriser()
     assert float(gi.measure("accuracy", view).sel(part="train")) == 1

@@ -457,6 +457,7 @@ def grokking(quick_run) -> xr.Dataset:
     return gi.replay(quick_run, MEASURES)
 
 
+@pytest.mark.trains
 def test_the_keys_of_a_network_that_grokked_are_born_in_training_and_stay(grokking):
     found = lives(grokking)
     assert set(found.final_keys) <= set(found.committed)
@@ -469,6 +470,7 @@ def test_the_keys_of_a_network_that_grokked_are_born_in_training_and_stay(grokki
     assert float(found.share.sum("freq").max()) <= 1 + 1e-9
 
 
+@pytest.mark.trains
 def test_the_neurons_of_a_network_that_grokked_are_all_counted(grokking):
     flows = neuron_flows(grokking)
     assert (flows.counts.sum("cluster") == grokking.sizes["neuron"]).all()

@@ -200,6 +200,7 @@ def test_the_accuracy_is_that_of_the_edited_logits(view):
         assert float(gi.measure(name, view, keys=keys).sel(part="all")) == float(right.double().mean())
 
 
+@pytest.mark.trains
 def test_a_network_that_has_grokked_is_right_with_its_keys_and_wrong_without(quick_run):
     view = quick_run.view(-1)
     for name in gi.MEASURES:

@@ -328,12 +328,20 @@ class Sweep:
         self.pid = int(server.stdout.readline())
 
     def workers(self) -> dict[str, int]:
-        """Once two are at work: what they train, and their numbers."""
-        while True:
-            found = {lock.parent.name: lock.read_text() for lock in self._out.glob("*/lock") if lines(lock.parent) > 3}
-            if len(at_work := {name: int(text.split()[-1]) for name, text in found.items() if text}) == 2:
-                return at_work
+        """Once two are at work: what they train, and their numbers. They stand still until `go_on`, so that neither is done by then."""
+        paused: dict[str, int] = {}
+        while len(paused) < 2:
+            at_work = {lock.parent.name: lock.read_text() for lock in self._out.glob("*/lock") if lines(lock.parent) > 3}
+            for name in at_work.keys() - paused.keys():
+                if text := at_work[name]:
+                    paused[name] = int(text.split()[-1])
+                    os.kill(paused[name], signal.SIGSTOP)
             time.sleep(0.01)
+        return paused
+
+    def go_on(self) -> None:
+        """Has those that stand still work on."""
+        os.killpg(self.pid, signal.SIGCONT)
 
     def end(self) -> tuple[str, str]:
         """How it ended."""
@@ -384,6 +392,7 @@ def test_a_sweep_that_is_interrupted_and_killed_goes_on_to_the_same_bytes(start,
     sweep = start(three, tmp_path)
     workers = sweep.workers()
     os.killpg(sweep.pid, signal.SIGINT)
+    sweep.go_on()
     how, text = sweep.end()
     assert (how, text) == (
         Interrupted.__name__,
@@ -398,6 +407,7 @@ def test_a_sweep_that_is_interrupted_and_killed_goes_on_to_the_same_bytes(start,
     sweep = start(three, tmp_path)
     workers = sweep.workers()
     os.kill(sweep.pid, signal.SIGKILL)
+    sweep.go_on()
     while any(map(alive, workers.values())):
         time.sleep(0.01)
     assert not all(gi.load_run(tmp_path / name).finished for name in workers)
@@ -417,6 +427,7 @@ def test_a_worker_that_is_killed_costs_its_own_run_alone(start, three, whole, tm
     sweep = start(three, tmp_path)
     victim, pid = next(iter(sweep.workers().items()))
     os.kill(pid, signal.SIGKILL)
+    sweep.go_on()
     how, text = sweep.end()
     assert how == SomeFailed.__name__
     assert text == (

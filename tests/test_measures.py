@@ -320,6 +320,7 @@ def test_the_pizza_is_four_fifths_of_a_clock():
     assert (gi.measure("excluded_loss.logit_dirs", view) >= math.log(53)).all()
 
 
+@pytest.mark.trains
 def test_a_network_that_has_grokked_scores_as_such(grokked):
     p = 53
     consensus = gi.key_frequencies(grokked).consensus

@@ -364,6 +364,7 @@ def test_initial_weights_have_the_spread_that_their_recipe_says_and_biases_are_z
     assert all(torch.equal(louder[name], 3 * weight) for name, weight in weights.items())
 
 
+@pytest.mark.trains
 def test_the_network_of_doshi_learns_its_task_from_half_of_the_table_in_a_hundred_epochs():
     *_, last = Trainer(TrainConfig.preset("doshi", **{"training.evaluate_every": 100}))
     assert (last.step, last.metrics["train_accuracy"], last.metrics["test_accuracy"]) == (100, 1, 1)
@@ -372,6 +373,7 @@ def test_the_network_of_doshi_learns_its_task_from_half_of_the_table_in_a_hundre
     assert last.metrics["train_loss"] == pytest.approx(0.00081, rel=0.05)  # theirs is of the step before
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 @kinds
 def test_twenty_steps_are_those_of_a_plain_loop_over_the_hooked_network(config, loss):

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import grokinterp as gi
-from conftest import TINY, tiny
+from conftest import STABLE, TINY, tiny
 from grokinterp.errors import ConfigError, NotApplicable
 from grokinterp.runs.record import write_record
 from grokinterp.training import Condition, Trainer, differences, monitor
@@ -45,6 +45,7 @@ CLOCK = {
     "training.evaluate_every": 50,
     "training.stop_when": None,
     "snapshots": {"log": None, "every": 50, "events": ()},
+    **STABLE,
 }
 """A network that computes by waves long before its test accuracy says so."""
 BELOW = 0.02
@@ -88,6 +89,7 @@ def expected_stop(replayed: dict[int, dict[str, float]], steps: list[int], patie
     raise AssertionError("the restricted loss never stays small")
 
 
+@pytest.mark.trains
 def test_a_run_stops_on_a_mechanism_where_a_replay_of_its_snapshots_says(watched, replayed, stopped):
     expected = expected_stop(replayed, watched.steps, 100)
     assert 200 < expected < 750
@@ -96,6 +98,7 @@ def test_a_run_stops_on_a_mechanism_where_a_replay_of_its_snapshots_says(watched
     assert stopped.history["test_accuracy"].iloc[-1] < 0.9  # accuracy would not have said it
 
 
+@pytest.mark.trains
 def test_events_may_speak_of_a_mechanism(replayed, stopped):
     first = min(replayed)  # a column that is absent is not above 0
     small = min(step for step, parts in replayed.items() if parts["test"] < BELOW)
@@ -103,6 +106,7 @@ def test_events_may_speak_of_a_mechanism(replayed, stopped):
     assert stopped.steps == [0, first, small, stopped.finished["step"]]
 
 
+@pytest.mark.trains
 def test_what_is_monitored_is_what_is_measured_of_the_snapshots(replayed, stopped):
     rows = [json.loads(line) for line in (stopped.path / "metrics.jsonl").read_text().splitlines()]
     for row in rows:

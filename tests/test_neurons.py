@@ -79,6 +79,7 @@ def test_neurons_that_are_waves_of_the_sum_are_told_from_waves_of_the_difference
     np.testing.assert_allclose(gi.measure("sum_fraction.neurons", view).sel(freq=list(KEYS)), expected, atol=1e-12)
 
 
+@pytest.mark.trains
 def test_the_logits_of_a_grokked_network_depend_on_the_sum_where_its_neurons_do_not(quick_run):
     view = quick_run.view(-1)
     keys = gi.key_frequencies(view).consensus
@@ -92,6 +93,7 @@ def test_the_pizza_mixes_sum_and_difference_in_its_logits_no_less_than_the_clock
     np.testing.assert_allclose(gi.measure("sum_fraction.logits", view).sel(freq=[1, 7, 26]), 1, atol=1e-9)
 
 
+@pytest.mark.trains
 def test_chance_for_the_sum_is_a_half():
     for view in (controls.random_network(53), memoriser()):
         assert float(gi.measure("neuron.sum_fraction", view).mean()) == pytest.approx(0.5, abs=0.07)
@@ -185,6 +187,7 @@ def test_shuffled_readouts_leave_chance():
     assert float(gi.measure("neuron.phase_error", view).mean()) == pytest.approx(math.pi / 2, abs=0.06)
 
 
+@pytest.mark.trains
 def test_training_aligns_phases(quick_run):
     first, last = quick_run.view(0), quick_run.view(-1)
     assert number("phase_error", first) > 0.4
@@ -239,6 +242,7 @@ def test_ranks_of_known_spectra():
     assert effective_rank(1e-160 * two_to_one) == pytest.approx(3 / 2 ** (2 / 3))
 
 
+@pytest.mark.trains
 def test_power_makes_a_larger_gini_than_norms(quick_run):
     view = quick_run.view(-1)
     for matrix in ("W_E", "W_L"):

@@ -15,15 +15,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import grokinterp as gi
-from conftest import tiny
+from conftest import STABLE, tiny
 from grokinterp.measures.noise import KNOWN
 from grokinterp.measures.standing import GENERALISED, Examples, percent
 from grokinterp.replay import FINAL, Phases, phases
 from grokinterp.training import Trainer
 from test_foreign import ROOT
 
+pytestmark = pytest.mark.trains
+
 LOOKED_AT = ["loss", "accuracy", "sum_of_squares", "restricted_loss.logit_dirs", "excluded_loss.logit_dirs"]
-SMALL = {"model.d_model": 32, "model.d_mlp": 128, "training.stop_when": None, "snapshots.every": None}
+SMALL = {"model.d_model": 32, "model.d_mlp": 128, "training.stop_when": None, "snapshots.every": None, **STABLE}
 EXAMPLES = Examples(chance=0.01, train=3000, test=7000, all=10000)
 NOTHING = xr.Dataset(coords={"step": [0]}, attrs=EXAMPLES.to_attrs())
 

@@ -172,7 +172,7 @@ def opened(browser, file: Path, fragment: str = "", width: int = 1280, scheme: s
     return page, problems
 
 
-def until(page, true: str, seconds: float = 60) -> None:
+def until(page, true: str, seconds: float = 600) -> None:
     """Waits in this process: the page's policy lets no script of Playwright's wait inside it. While the page loads again there is none."""
     from playwright.sync_api import Error
 
@@ -548,11 +548,12 @@ def training(out: Path, steps: int, every: int) -> subprocess.Popen:
     trainer = start(
         "train", "modular_addition", "--preset", "quick", "--out", out, *(word for text in settings for word in ("--set", text))
     )
-    wait(lambda: (out / "manifest.jsonl").exists() or trainer.poll() is not None)
+    manifest = out / "manifest.jsonl"
+    wait(lambda: (manifest.exists() and b"\n" in manifest.read_bytes()) or trainer.poll() is not None)
     return trainer
 
 
-def wait(true, seconds: float = 120) -> None:
+def wait(true, seconds: float = 600) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, "waited in vain"
@@ -561,13 +562,16 @@ def wait(true, seconds: float = 120) -> None:
 
 @pytest.mark.parametrize(
     ("steps", "every", "versions"),
-    [(5_000, 1_000, 2), pytest.param(60_000, 1_000, 10, marks=pytest.mark.slow)],
+    [(1_000, 200, 2), pytest.param(60_000, 1_000, 10, marks=pytest.mark.slow)],
     ids=["seconds", "a minute"],
 )
 def test_trainer_and_watch_together_the_page_grows_and_is_always_whole(tmp_path, steps, every, versions):
     run, page = tmp_path / "run", tmp_path / "watched.html"
     trainer = training(run, steps, every)
+    trainer.send_signal(signal.SIGSTOP)  # until there is a page: a training of seconds would be over before the watcher is up
     watcher = start("replay", run, "--watch", "--out", page)
+    wait(lambda: page.exists() or watcher.poll() is not None)
+    trainer.send_signal(signal.SIGCONT)
     seen: list[tuple[int, int]] = []
     while watcher.poll() is None:
         if page.exists():
@@ -597,7 +601,7 @@ def test_ctrl_c_ends_watching_and_leaves_a_page_that_does_not_load_itself(tmp_pa
     trainer.communicate()
     assert contents(page.read_text())["reload"] > 0
     watcher.send_signal(signal.SIGINT)
-    out, err = watcher.communicate(timeout=120)
+    out, err = watcher.communicate(timeout=600)
     assert watcher.returncode == 0, err
     assert err.endswith("stopped\n")
     assert "Traceback" not in err

@@ -60,6 +60,7 @@ def verdicts(report: gi.Report) -> dict[str, str]:
     return {claim["claim"]: claim["verdict"] for claim in report.to_dict()["claims"]}
 
 
+@pytest.mark.trains
 def test_a_network_that_has_grokked_gets_its_claims_supported(quick_report):
     found = verdicts(quick_report)
     # The small network of the fixture has about as many neurons of one frequency as that claim asks for.
@@ -69,6 +70,7 @@ def test_a_network_that_has_grokked_gets_its_claims_supported(quick_report):
     assert set(found.values()) == {"supported", "refuted"}
 
 
+@pytest.mark.trains
 def test_a_fresh_network_gets_them_refuted_or_not_tested(quick_run):
     report = gi.analyze(quick_run, step=0)
     found = report.to_dict()
@@ -79,6 +81,7 @@ def test_a_fresh_network_gets_them_refuted_or_not_tested(quick_run):
     assert found["skipped"]["restricted_loss.logit_dirs"].startswith("the network has no key frequencies: none that more than half")
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("task", "verdict"), [("random_table", "supported"), ("modular_addition", "refuted")])
 def test_a_network_that_only_memorises_is_found_out(task, verdict, tmp_path):
     config = {"task": {"name": task, "p": 23}, "model": {"d_model": 64, "n_heads": 4, "d_mlp": 256}}
@@ -97,6 +100,7 @@ def test_a_network_that_only_memorises_is_found_out(task, verdict, tmp_path):
     assert {found[claim] for claim in about_frequencies} == {"refuted", "not tested"}
 
 
+@pytest.mark.trains
 def test_training_as_a_whole_is_told_as_the_replay_tells_it(quick_run, quick_report):
     found, data = quick_report.to_dict(), gi.replay(quick_run)
     told = phases(data, quick_run.history)
@@ -121,6 +125,7 @@ def test_keys_that_are_gone_in_the_end_do_not_spoil_the_report(quick_run):
     assert "keys of each snapshot" in html
 
 
+@pytest.mark.trains
 def test_without_a_replay_phases_are_told_by_accuracies_alone(quick_run):
     report = gi.analyze(quick_run, measures=["loss"], with_replay=False)
     found = report.to_dict()

@@ -733,8 +733,8 @@ def test_a_name_that_no_disk_can_hold_is_an_error_of_one_line(tmp_path):
 FORBIDDEN = """
 import os, sys
 import grokinterp as gi
-from grokinterp.training import Trainer
 config = gi.TrainConfig.preset("quick", **{"task.p": 7, "model.d_model": 16, "training.steps": 2, "threads": 1})
+gi.load_run(gi.train(config, sys.argv[2]).path)  # all is imported by now, from a folder that only the superuser may be able to enter
 if os.getuid() == 0:
     os.setuid(65534)
 for attempt in (lambda: gi.load_run(sys.argv[1]), lambda: gi.train(config, sys.argv[1]), lambda: gi.train(config, sys.argv[1] + "/new")):
@@ -754,7 +754,8 @@ def test_a_folder_that_one_may_not_enter_is_an_error_of_one_line(tmp_path):
     train(tiny(), closed / "run")
     closed.chmod(0)
     try:
-        done = subprocess.run([sys.executable, "-c", FORBIDDEN, str(closed / "run")], capture_output=True, text=True, check=False)
+        there, open_one = str(closed / "run"), str(tmp_path / "open")
+        done = subprocess.run([sys.executable, "-c", FORBIDDEN, there, open_one], capture_output=True, text=True, check=False)
     finally:
         closed.chmod(0o700)
     lines = done.stdout.splitlines()

@@ -24,6 +24,8 @@ from grokinterp.training.schedule import Progress
 
 torch.set_num_threads(1)  # for matrices this small, threads only wait for one another
 
+pytestmark = pytest.mark.trains
+
 OPTIMIZERS = [
     "adamw",
     "adam",

@@ -385,6 +385,7 @@ def test_compare_finds_the_run_from_scratch_by_itself(source, tmp_path):
     assert alone["transfer"]["sentence"] == "not known: the same run from scratch is not among these"
 
 
+@pytest.mark.trains
 def test_a_network_that_knows_the_task_is_faster_than_one_from_scratch(quick_run, tmp_path):
     """The positive control: what it starts from has learned this very task."""
     gi.train(quick_run.config.changed(**{"training.steps": 10}), tmp_path / "started", start=quick_run, progress=False)

@@ -87,7 +87,10 @@ def train(
     ],
     preset: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="A known recipe, by default fast113, or with --from that of the source; `grokinterp list presets`."),
+        typer.Option(
+            help="A known recipe, by default that of the task (`grokinterp list tasks`), or with --from that of the source; "
+            "`grokinterp list presets`."
+        ),
     ] = None,
     config: Annotated[Optional[Path], typer.Option(help="A TOML file with the configuration.")] = None,  # noqa: UP045
     p: Annotated[Optional[int], typer.Option(help="The modulus: short for --set task.p=P.")] = None,  # noqa: UP045
@@ -119,7 +122,7 @@ def train(
     it stopped."""
     from .runs import train as train_run
     from .runs.files import folder_named
-    from .training import TrainConfig
+    from .training import TrainConfig, doubt_of_default
 
     folder = folder_named(out)
     if preset is not None and config is not None:
@@ -134,8 +137,13 @@ def train(
         chosen = TrainConfig.from_toml(_text_of(config), **changed)
     elif preset is None and source is not None:
         chosen = _configuration_of(source, folder, several).changed(**changed)
+    elif preset is not None:
+        chosen = TrainConfig.preset(preset, **changed)
     else:
-        chosen = TrainConfig.preset(preset or "fast113", **changed)
+        chosen = TrainConfig.of_task(str(changed["task.name"]), **changed)
+        chosen.make_task()  # one that cannot be made is an error, of which nothing is to be expected
+        if (doubt := doubt_of_default(chosen)) is not None:
+            print(doubt, file=sys.stderr)
     if several:
         _train_seeds(chosen, several, source, folder, resume, changed.get("threads"), as_json)
         return
@@ -321,13 +329,14 @@ def import_foreign(
     overrides: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,  # noqa: UP045
     config_file: Annotated[Optional[Path], typer.Option(help="JSON settings of the network, where not beside the file.")] = None,  # noqa: UP045
     forensics: Annotated[bool, typer.Option(help="Look for the training set where the file does not name it.")] = True,
+    believe: Annotated[bool, typer.Option("--believe", help="Import it though it is at chance, or contradicts its own file.")] = False,
     as_json: Json = False,
 ) -> None:
     """Turn other people's weights into a run directory, and say what was assumed. Nothing in the file is executed."""
     from .importing import import_checkpoint
 
     section = ({} if task is None else {"name": task}) | _task_keys(overrides, "an import")
-    run = import_checkpoint(file, out, layout, section, config_file=config_file, forensics=forensics)
+    run = import_checkpoint(file, out, layout, section, config_file=config_file, forensics=forensics, believe=believe)
     assert run.imported is not None
     if as_json:
         print(json.dumps({"run": str(out), "task": run.config.task, "steps": run.steps, "imported": run.imported}))
@@ -547,9 +556,15 @@ def list_known(
     rows: list[dict[str, str]]
     if what == "tasks":
         from .tasks import TASKS, task_parameters
+        from .training.presets import DEFAULTS, UNTUNED
 
         rows = [
-            {"task": name, "parameters": ", ".join(task_parameters(name).model_fields), "learns": _first_line(make.__doc__)}
+            {
+                "task": name,
+                "parameters": ", ".join(task_parameters(name).model_fields),
+                "learns": _first_line(make.__doc__),
+                "recipe": str(DEFAULTS.get(name, UNTUNED)),
+            }
             for name, make in TASKS.items()
         ]
     elif what == "presets":
@@ -559,7 +574,10 @@ def list_known(
     elif what == "measures":
         from .measures import MEASURES
 
-        rows = [{"measure": m.name, "unit": m.unit, "is": _first_line(m.doc), "source": m.ref} for m in MEASURES.values()]
+        rows = [
+            {"measure": m.name, "unit": "; ".join(filter(None, (m.unit, m.in_gauge))), "is": _first_line(m.doc), "source": m.ref}
+            for m in MEASURES.values()
+        ]
     elif what == "layouts":
         from .importing.mapping import built_in
 

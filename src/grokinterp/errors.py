@@ -9,6 +9,7 @@
     ├── Diverged                    exit 1   the loss became NaN or infinite
     ├── Interrupted                 exit 1   training was asked to stop; it can go on from there
     ├── SomeFailed                  exit 1   some of several runs failed; `failures` says which, and how
+    ├── NotBelieved                 exit 1   an imported file explains nothing as it is read, or contradicts itself
     ├── DamagedFile                 exit 1   a file does not match its recorded hash
     ├── WriteFailed                 exit 1   the disk is full, read-only or gone
     └── NotApplicable               exit 1   a measure has no meaning for this task or network
@@ -82,6 +83,10 @@ class SomeFailed(GrokinterpError):
     def __init__(self, message: str, failures: Mapping[str, GrokinterpError]) -> None:
         super().__init__(message)
         self.failures = dict(failures)
+
+
+class NotBelieved(GrokinterpError):
+    """Under no reading that was tried does an imported network know anything, or its file contradicts itself."""
 
 
 class DamagedFile(GrokinterpError):

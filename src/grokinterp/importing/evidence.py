@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, NotBelieved
 from ..frozen import checked
 from ..models import Weights, weight_shapes
 from ..runs.files import reading
-from ..tasks import Split
-from ..training import TrainConfig, TrainingConfig, cross_entropy
+from ..tasks import Split, order
+from ..training import TrainConfig, TrainingConfig
 from .convert import NOTHING, Converted, DoesNotFit, completed, convert, first, looked_up
 from .forensics import Verdict, find_split
 from .mapping import layout_named
 from .places import Account, LeftOut, place_of
-from .recognition import Found, Recognised, for_task, logits_of
+from .readings import Behaviour, LikeliestWay, Trials, Variant, behaviour, find_task, for_task, most_at_rest
+from .recognition import Recognised
+from .rows import Rows, lower, possible_cells, readings
 from .series import enter, with_steps
 
 Say = Callable[[str, float], None]
+_PARTS = ("train", "test")
 _LIKE = 0.1
 """A measured loss that differs from the file's by a larger share is another one."""
+_CONTRADICTS = 2.0, 0.01
+"""A measured loss contradicts the file's where it differs from it by more than this factor, and by more than so many nats."""
 _LOOKED_AT = 8
 """Snapshots of which the one that tells most of its training set is chosen."""
+_TRACE, _CLEAR_TRACE = 3.0, 4.0
+"""Standard deviations by which losses are lower where a network was trained, and by which one reading of the rows beats another."""
+_KNOWN = 0.9
+"""Of its training set a network that knows it gets at least this share right."""
+_COMPARED = 4
+"""Ways to read the weights of which all losses are compared with the file's."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,7 @@ class Request:
     task: Mapping[str, Any]
     config_file: Path | None
     forensics: bool
+    believe: bool = False
 
     @property
     def sha256(self) -> str:
@@ -60,10 +75,14 @@ class Request:
 class Import:
     """Everything that the run directory will say."""
 
-    def __init__(self, request: Request, content: Any, known: Recognised, found: Found, say: Say) -> None:
+    def __init__(self, request: Request, content: Any, known: Recognised, say: Say) -> None:
+        """
+        Raises:
+            NotBelieved: no reading of the file explains what its network does, or it contradicts the file; not where the request is to
+                believe it.
+        """
         self.request = request
         self.known = known
-        self.found = found
         self._content = content
         self._say = say
         self.sentences: list[str] = []
@@ -73,7 +92,17 @@ class Import:
         self._without_steps: dict[str, str] = {}
         self.series = {column: self._with_steps(column) for column in known.series}
         self.training = self._training_in_file()
+        self._train_rows, self._test_rows = (
+            first(content, paths) for paths in (known.layout.contents.train_rows, known.layout.contents.test_rows)
+        )
+        say("trying readings", 0)
+        trials = Trials(known, content, request.task, lambda p: possible_cells(self._train_rows, self._test_rows, p))
+        self.found = find_task(trials, request.believe)
+        self.fraction_between: tuple[float, float] | None = None
+        self._read_as(self.found.variant)
         self.split, self.recipe = self._find_split()
+        self._choose_variant()
+        self._check()
 
     def _with_steps(self, column: str) -> dict[int, float]:
         """A loss or accuracy that the file holds, by step; empty where it does not go with the file's steps."""
@@ -98,51 +127,168 @@ class Import:
                 self.sentences.append(f"left out, as it makes no sense here: {error}")
         return said
 
+    def _read_as(self, variant: Variant) -> None:
+        """Takes the weights for what they are under this reading."""
+        self.found = dataclasses.replace(self.found, variant=variant)
+        self.known = dataclasses.replace(self.known, layout=variant.layout, last=variant.converted)
+        self._last = self._behaviour(self.steps[-1])
+
     def _find_split(self) -> tuple[Split | None, str]:
         """The rows trained on, and how they are known: "stored", "recipe", "not found" or "not looked for"."""
-        contents, task = self.known.layout.contents, self.found.task
-        train, test = (first(self._content, paths) for paths in (contents.train_rows, contents.test_rows))
-        if train is not NOTHING:
-            split = self._stored_rows(train, test)
-            if split is not None:
-                self.sentences.append(f"trained on the {len(split.train)} examples that the file names")
-                return split, "stored"
+        if self._train_rows is not NOTHING and (split := self._stored_rows()) is not None:
+            return split, "stored"
         if not self.request.forensics:
             self.sentences.append("it was not looked for which examples it was trained on")
             return None, "not looked for"
-        verdict = self._forensics()
+        verdict = find_split(self._telling, advance=lambda share: self._say("looking for the training set", share))
+        if verdict.found:
+            verdict = self._by_the_losses(verdict)
         self.sentences.append(str(verdict))
         if not verdict.found:
             return None, "not found"
         self.training |= {"fraction": verdict.fraction, "split": verdict.recipe, "split_seed": verdict.seed}
-        return self.config.make_split(task), "recipe"
+        self.fraction_between = verdict.between
+        return self.config.make_split(self.found.task), "recipe"
 
-    def _forensics(self) -> Verdict:
-        """The verdict on the snapshot whose losses differ most between examples: there memorised examples stand out."""
+    @cached_property
+    def _telling(self) -> Float64[Tensor, "n"]:
+        """The losses of the snapshot whose losses differ most between examples: there memorised examples stand out."""
         last = len(self.steps) - 1
         looked_at = sorted({round(i * last / (_LOOKED_AT - 1)) for i in range(_LOOKED_AT)})
-        losses = [self._behaviour(self.steps[i])[0] for i in looked_at]
-        telling = max(losses, key=lambda one: float(one.clamp(min=1e-300).log().std()))
-        return find_split(telling, advance=lambda share: self._say("looking for the training set", share))
+        losses = [self._last.losses if i == last else self._behaviour(self.steps[i]).losses for i in looked_at]
+        return max(losses, key=lambda one: float(one.clamp(min=1e-300).log().std()))
 
-    def _stored_rows(self, train: Any, test: Any) -> Split | None:
-        rows = [_rows(value, self.found.task.p) for value in (train, test) if value is not NOTHING]
-        task = self.found.task
-        at = torch.full((task.p**2,), -1)
-        at[task.pairs[:, 0] * task.p + task.pairs[:, 1]] = torch.arange(task.n_inputs)
-        if any(one is None for one in rows):
-            self.sentences.append("the rows that the file names as its training set are no rows of this task, and were left out")
+    def _by_the_losses(self, verdict: Verdict) -> Verdict:
+        """The verdict with the fraction under which the losses are the file's, where one within its bounds is."""
+        n = self.found.task.n_inputs
+        rows = order(n, verdict.recipe, verdict.seed)
+        counts = range(max(1, math.floor(verdict.between[0] * n)), min(n - 1, math.ceil(verdict.between[1] * n)) + 1)
+        apart = {count: self._apart(Split(rows[:count], rows[count:])) for count in counts}
+        measured = {count: value for count, value in apart.items() if value is not None}
+        if not measured or min(measured.values()) > _LIKE:
+            return verdict
+        alike = [count for count, value in measured.items() if value <= 2 * min(measured.values())]
+        return verdict.of_rows(min(measured, key=lambda count: measured[count]), min(alike), max(alike), n)
+
+    def _stored_rows(self) -> Split | None:
+        """The training set that the file names, in the reading that its losses or those of its network speak for."""
+        train, test, task = self._train_rows, self._test_rows, self.found.task
+        several = readings(train, test, task)
+        if not several:
+            what = "do not make up the table" if possible_cells(train, test, task.p) else "are no rows of this task"
+            self.sentences.append(f"the rows that the file names as its training and test set {what}, and were left out")
             return None
-        ours = [at[one] for one in rows if one is not None]
-        is_train = torch.zeros(task.n_inputs, dtype=torch.bool)
-        if not (ours[0] < 0).any():
-            is_train[ours[0]] = True
-        rest = (~is_train).nonzero().flatten()
-        whole = len(ours) == 1 or torch.equal(ours[1].sort().values, rest)
-        if (ours[0] < 0).any() or int(is_train.sum()) < len(ours[0]) or not len(rest) or not len(ours[0]) or not whole:
-            self.sentences.append("the rows that the file names as its training and test set do not make up the table, and were left out")
+        chosen, why = self._by_their_losses(several) or self._by_their_trace(several)
+        self.sentences.append(f"trained on the {len(chosen.split.train)} examples that the file names, read as {chosen.how}: {why}")
+        return chosen.split
+
+    def _by_their_losses(self, several: list[Rows]) -> tuple[Rows, str] | None:
+        """The reading of the rows under which the network's losses are the file's; None where there is none, or it has none."""
+        apart = {rows: value for rows in several if (value := self._apart(rows.split)) is not None}
+        if not apart:
             return None
-        return Split(ours[0], ours[1] if len(ours) == 2 else rest)
+        ranked = sorted(apart, key=lambda rows: apart[rows])
+        best, after = ranked[0], ranked[1:2]
+        if apart[best] > _LIKE or any(apart[rows] <= 2 * apart[best] + 1e-6 for rows in after):
+            return None
+        return best, f"its losses are then the file's, to {apart[best]:.2g} of them; {_of(after, lambda rows: f'to {apart[rows]:.2g}')}"
+
+    def _by_their_trace(self, several: list[Rows]) -> tuple[Rows, str]:
+        """The reading of the rows under which the losses of the training set are lowest; the usual one, where none clearly is."""
+        by = {rows: lower(self._telling, rows.split.train) for rows in several}
+        best, usual = max(several, key=lambda rows: by[rows]), several[0]
+        chosen = best if by[best] >= _CLEAR_TRACE and by[best] - by[usual] >= _CLEAR_TRACE else usual
+        after = sorted((rows for rows in several if rows is not chosen), key=lambda rows: -by[rows])[:1]
+        why = f"its losses there are lower by {by[chosen]:.1f} standard deviations; {_of(after, lambda rows: f'by {by[rows]:.1f}')}"
+        if by[chosen] < _CLEAR_TRACE or any(by[chosen] - by[rows] < _CLEAR_TRACE for rows in after):
+            why += ". Which of these readings is right CANNOT be told by the losses: the usual one was kept"
+        elif "place" in chosen.how:
+            why += ". So it is unless its training labels were noisy, which would look the same"
+        return chosen, why
+
+    def _near_last(self, part: str) -> list[float]:
+        """The file's losses of the last snapshot, evaluated before the step that it was saved after, or after that."""
+        at, losses = self.steps[-1], self.series.get(f"{part}_loss", {})
+        return [losses[step] for step in (at, at + 1) if math.isfinite(losses.get(step, math.nan))]
+
+    def _apart(self, split: Split, last: Behaviour | None = None) -> float | None:
+        """How far the losses measured at the last snapshot are from those in the file, relative to them; None where it has none."""
+        last = last or self._last
+        worst = []
+        for part, rows in (("train", split.train), ("test", split.test)):
+            measured = [float(values[rows].mean()) for values in (last.losses, last.squares)]
+            if near := [loss for loss in self._near_last(part) if loss]:
+                worst.append(min(abs(value - loss) / abs(loss) for value in measured for loss in near))
+        return max(worst, default=None)
+
+    def _choose_variant(self) -> None:
+        """Of the ways to read the weights that do the task equally well, the one under which the losses are the file's; else the one
+        whose training had most come to rest."""
+        found = self.found
+        verdict = most_at_rest(found, self.split.train if self.split else None)
+        if self.split is not None and len(found.equals) > 1 and any(map(self._near_last, _PARTS)):
+            # In order: the one chosen so far, those like it, the others. Each takes a pass over all pairs.
+            ways = list(dict.fromkeys([verdict.chosen, *verdict.alike, *found.equals]))[:_COMPARED]
+            apart: dict[Variant, float] = {}
+            for way in ways:
+                seen = behaviour(for_task(way.converted.model, found.task), found.task, way.converted.weights)
+                apart[way] = self._apart(self.split, seen) or 0.0
+            least = min(apart.values())
+            alike = [way for way in ways if apart[way] <= 2 * least + 1e-6]
+            if least <= _LIKE:
+                chosen, *alike = alike
+                why = f"its losses are the file's, to {apart[chosen]:.2g} of them"
+                others = [way for way in ways if way is not chosen and way not in alike]
+                if others:
+                    after = min(others, key=lambda way: apart[way])
+                    why += f", with {after.differs_from(chosen)} to {apart[after]:.2g}"
+                verdict = LikeliestWay(chosen, why, tuple(alike))
+        if verdict.chosen is not found.variant:
+            self._read_as(verdict.chosen)
+        self._of_the_weights = list(self.found.of_the_weights(verdict))
+
+    def _check(self) -> None:
+        """
+        Raises:
+            NotBelieved: what was read contradicts what the file says; where it is to be believed, this is a sentence.
+        """
+        if (contradiction := self._contradiction()) is None:
+            return
+        if not self.request.believe:
+            raise NotBelieved(
+                f"the import is not believed: {contradiction}. Tried were {self.found.tried}. Say what it is with --task, --config-file or "
+                "a mapping; or import it as it stands with --believe"
+            )
+        self.sentences.append(f"{contradiction}; it was imported as asked for, by --believe")
+
+    def _contradiction(self) -> str | None:
+        """What in the file speaks against the best reading of it, if anything."""
+        factor, nats = _CONTRADICTS
+        last, split = self._last, self.split
+
+        def far(measured: float, loss: float) -> bool:
+            return abs(measured - loss) > nats and not loss / factor <= measured <= loss * factor
+
+        for part in _PARTS if split else ():
+            rows = getattr(split, part)
+            measured = [float(values[rows].mean()) for values in (last.losses, last.squares)]
+            if (near := self._near_last(part)) and all(far(value, loss) for value in measured for loss in near):
+                return f"the {part} loss at its last snapshot is {measured[0]:.3g}, and {near[0]:.3g} in the file"
+        stored = [loss for part in _PARTS for loss in self._near_last(part)]
+        everywhere = float(last.losses.mean())
+        if split is None and all(map(self._near_last, _PARTS)):
+            least, most = min(stored), max(stored)
+            if all(far(value, bound) for value in (everywhere, float(last.squares.mean())) for bound in (min(max(value, least), most),)):
+                return f"the loss over all pairs is {everywhere:.3g}, and in the file between {least:.3g} and {most:.3g}"
+        if split is None or self.recipe != "stored" or not self.found.above_chance:
+            return None
+        train, test = (float(last.right[rows].double().mean()) for rows in (split.train, split.test))
+        if train < _KNOWN and lower(self._telling, split.train) < _TRACE and not (stored and (self._apart(split) or 0) <= _LIKE):
+            return (
+                f"of what the file names as its training set the network gets {train:.3f} right and of the rest {test:.3f}, and its losses "
+                "are no lower there: these are not the rows that it was trained on"
+            )
+        return None
 
     @property
     def config(self) -> TrainConfig:
@@ -161,11 +307,9 @@ class Import:
             raise DoesNotFit(f"cannot import {self.request.path}: its snapshot of step {step} is another network than its last", 3)
         return converted
 
-    def _behaviour(self, step: int) -> tuple[Tensor, Tensor]:
-        """The loss of every example in float64, and whether it is right."""
-        logits = logits_of(self.found.model, self.found.task, self.weights(step))
-        targets = self.found.task.targets
-        return cross_entropy(logits, targets), logits.argmax(1) == targets
+    def _behaviour(self, step: int) -> Behaviour:
+        """What the network does at a step."""
+        return behaviour(self.found.model, self.found.task, self.weights(step))
 
     def evaluations(self) -> Iterator[dict[str, float]]:
         """The history: what the file has of it; at snapshots, what was measured in its place and beside it.
@@ -179,11 +323,11 @@ class Import:
             self._say("measuring snapshots", i / len(self.steps))
             if step in unknown:
                 continue
-            losses, right = self._behaviour(step)
+            seen = self._last if step == self.steps[-1] else self._behaviour(step)
             measured[step] = {
                 f"{part}_{name}": float(values[rows].double().mean())
                 for part, rows in (("train", self.split.train), ("test", self.split.test))
-                for name, values in (("loss", losses), ("accuracy", right))
+                for name, values in (("loss", seen.losses), ("accuracy", seen.right))
             }
         self._compare(measured)
         for step in sorted({*measured}.union(*self.series.values())):
@@ -241,36 +385,33 @@ class Import:
             "split": self.recipe,
             "unknown_steps": self.known.snapshots.unknown,
             "left_out": [one.record for one in left_out],
+            "fraction_between": self.fraction_between,
             "assumed": [
                 f"layout {known.name}: {known.layout.doc}",
-                *([f"of the network: {', '.join(known.last.assumed)}"] if known.last.assumed else []),
-                self.found.evidence,
+                *self._of_the_network(),
+                *self.found.of_the_task(float(self._last.right.double().mean())),
                 *self.sentences,
                 *map(str, left_out),
             ],
         }
+
+    def _of_the_network(self) -> Iterator[str]:
+        """Sentences on what is assumed of the network."""
+        yield from self._of_the_weights
+        open_keys = self.found.variant.assumed
+        if rest := [said for said in self.known.last.assumed if said.partition(" = ")[0] not in open_keys and not said.startswith("no ")]:
+            yield f"of the network, by its layout: {', '.join(rest)}"
+
+
+def _of(after: Sequence[Rows], value: Callable[[Rows], str]) -> str:
+    """What is so under the next best reading of the rows."""
+    return f"read as {after[0].how}, {value(after[0])}" if after else "there is no other reading"
 
 
 def settings_hash(settings: Any) -> str | None:
     if settings is None:
         return None
     return hashlib.sha256(json.dumps(getattr(settings, "fields", settings), sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _rows(value: Any, p: int) -> Tensor | None:
-    """Numbers a p + b of examples given so, or as pairs (a, b, ...); None where they are neither."""
-    try:
-        rows = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    if rows.is_floating_point() or rows.dim() not in (1, 2) or (rows.dim() == 2 and rows.shape[1] < 2):
-        return None
-    rows = rows.long()
-    if rows.dim() == 2:
-        if bool(((rows[:, :2] < 0) | (rows[:, :2] >= p)).any()):
-            return None
-        rows = rows[:, 0] * p + rows[:, 1]
-    return rows if len(rows) and bool(((rows >= 0) & (rows < p**2)).all()) else None
 
 
 def _apart(in_file: Mapping[int, float], measured: Mapping[int, float], is_loss: bool) -> float | None:

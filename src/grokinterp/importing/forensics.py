@@ -7,6 +7,7 @@ of a permutation is this contrast, in standard deviations, at the best of nine f
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Verdict:
 
     Attributes:
         recipe, seed, fraction: the best split, as `tasks.split` takes it.
+        between: the least and the largest fraction that cannot be told from that one.
         score: its contrast, in standard deviations.
         second: the best score of any other permutation.
         tested: how many permutations were looked at.
@@ -45,6 +47,7 @@ class Verdict:
     recipe: SplitRecipe
     seed: int
     fraction: float
+    between: tuple[float, float]
     score: float
     second: float
     tested: int
@@ -53,8 +56,17 @@ class Verdict:
     def found(self) -> bool:
         return self.score >= FOUND and self.second <= _SECOND * self.score
 
+    def of_rows(self, count: int, least: int, most: int, n: int) -> Verdict:
+        """The same with so many of n rows to train on, where those from `least` to `most` cannot be told from it."""
+        hundredth = round(count / n, 2)
+        fraction = hundredth if int(hundredth * n) == count else (count + 0.5) / n
+        bounds = (least / n, (most + 1) / n)
+        return dataclasses.replace(self, fraction=fraction, between=(min(fraction, bounds[0]), max(fraction, bounds[1])))
+
     def __str__(self) -> str:
         best = f"{self.recipe} with seed {self.seed} and fraction {self.fraction:.4g}"
+        if self.found:
+            best += f" (by its losses anything from {self.between[0]:.4f} to {self.between[1]:.4f})"
         if self.found:
             return (
                 f"trained on {best}: its losses there are lower by {self.score:.1f} standard deviations, "
@@ -84,7 +96,8 @@ def find_split(losses: Float64[Tensor, "n"], seeds: int = SEEDS, advance: Callab
                 tested += 1
                 advance(tested / (2 * seeds))
         score, seed, recipe = best[0]
-        verdict = Verdict(recipe, seed, fraction_of(logs[order(len(ranks), recipe, seed).numpy()]), score, best[1][0], tested)
+        fraction, between = fraction_of(logs[order(len(ranks), recipe, seed).numpy()])
+        verdict = Verdict(recipe, seed, fraction, between, score, best[1][0], tested)
         if verdict.found:
             break
     assert verdict is not None
@@ -108,11 +121,11 @@ def contrast(ranks: np.ndarray) -> float:
     return float((-np.cumsum(ranks)[counts - 1] / np.sqrt(counts * (1 - counts / n))).max())
 
 
-def fraction_of(logs: np.ndarray) -> float:
-    """The share of a permutation that was trained on, given the logarithms of the losses in its order.
+def fraction_of(logs: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """The share of a permutation that was trained on, given the logarithms of the losses in its order; and between which bounds it lies.
 
     The most likely one, if those before and those after are two normal samples of which the first is lower. A hundredth, where that is
-    nearly as likely: people choose such.
+    nearly as likely: people choose such. Between the bounds lie all that are nearly as likely.
     """
     n = len(logs)
     x = logs - logs.mean()
@@ -124,10 +137,12 @@ def fraction_of(logs: np.ndarray) -> float:
     inside = np.maximum(squares[:-1] / before - low**2, least), np.maximum((squares[-1] - squares[:-1]) / after - high**2, least)
     likelihood = -(before * np.log(inside[0]) + after * np.log(inside[1])) / 2
     likelihood[(low > high) | (before < 0.02 * n) | (after < 0.02 * n)] = -np.inf  # a handful always has a small variance
+    near = before[likelihood >= likelihood.max() - _NEARLY]
+    between = float(near.min() / n), float((near.max() + 1) / n)
     hundredths = np.arange(1, 100) / 100
     counts = (hundredths * n).astype(int)
     of_hundredths = np.where(counts > 0, likelihood[counts - 1], -np.inf)
     best = int(of_hundredths.argmax())
     if of_hundredths[best] >= likelihood.max() - _NEARLY:
-        return float(hundredths[best])
-    return (int(likelihood.argmax()) + 1.5) / n
+        return float(hundredths[best]), between
+    return (int(likelihood.argmax()) + 1.5) / n, between

@@ -1,6 +1,6 @@
 """A foreign checkpoint -> a run directory like any other, whole or not there at all.
 
-What the file does not say is found by trying (recognition.py), found in the network's behaviour (forensics.py), or assumed; every
+What the file does not say is found by trying (readings.py, rows.py), found in the network's behaviour (forensics.py), or assumed; every
 assumption is a sentence in run.json.
 """
 
@@ -24,7 +24,7 @@ from ..runs.files import Log, folder_named, reading, refuse_unwritable, replace,
 from ..runs.record import new_record, packed_snapshot, write_record
 from ..runs.run import Run, read_run_json
 from .evidence import Import, Request, Say, settings_hash
-from .recognition import find_task, read_settings, recognise
+from .recognition import read_settings, recognise
 
 
 def import_checkpoint(
@@ -35,6 +35,7 @@ def import_checkpoint(
     *,
     config_file: str | Path | None = None,
     forensics: bool = True,
+    believe: bool = False,
     progress: bool | None = None,
 ) -> Run:
     """Turns other people's weights into a run directory and returns the run; `run.imported["assumed"]` says what was taken for granted.
@@ -47,9 +48,12 @@ def import_checkpoint(
         task: the name of the task, or a section [task] with some of its keys; by default the one that the network does best.
         config_file: JSON settings of the network, where they are not beside the checkpoint.
         forensics: whether to look for the training set where the file does not name it. Takes up to a minute.
+        believe: whether to import a network that is right on no more than by chance, or whose file contradicts itself.
         progress: whether to show a progress bar on stderr; by default where that is a terminal.
 
     Raises:
+        NotBelieved: under no reading that was tried is the network right on more pairs than by chance, or the best one contradicts the
+            losses or the rows in the file; the message says what was tried.
         UsageError: the file is no checkpoint, fits no layout, or no task is clearly its network's; the reason is in the message.
         GrokinterpError: the file is damaged, or asks to run something.
         NotARun: the directory holds something else, or cannot be one.
@@ -59,7 +63,7 @@ def import_checkpoint(
     wanted = {"name": task} if isinstance(task, str) else dict(task or {})
     if wanted.get("noise") is not None:
         raise ConfigError("task.noise: the labels of an imported network are not known, so it is measured by right answers: leave it out")
-    request = Request(path, layout, wanted, None if config_file is None else Path(config_file), forensics)
+    request = Request(path, layout, wanted, None if config_file is None else Path(config_file), forensics, believe)
     if _holds_this_import(out, request):
         return Run(out)
     refuse_unwritable(out, min(path.stat().st_size, _ROOM) if path.is_file() else 0)
@@ -68,9 +72,7 @@ def import_checkpoint(
         content = read_foreign(path)
         tokens = {"tokens": [wanted["layout"]], "p": wanted.get("p")} if "layout" in wanted else {}
         known = recognise(content, path, layout, request.config_file, tokens)
-        say("trying tasks", 0)
-        found = find_task(known.last, wanted)
-        imported = Import(request, content, known, found, say)
+        imported = Import(request, content, known, say)
         _write(out, imported)
     return Run(out)
 

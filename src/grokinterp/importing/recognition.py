@@ -1,33 +1,20 @@
-"""Which layout a foreign checkpoint has, and which task its network does: found by trying, and said with what speaks for it."""
+"""Which layout a foreign checkpoint has: the one that accounts for every key and every shape."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Float64, Int
-from torch import Tensor
-
 from ..errors import UsageError
-from ..models import NetworkConfig, Weights, answer_logits, read_by, weight_shapes
-from ..tasks import TASKS, Task, groups, make_task, task_parameters
-from ..training import cross_entropy
-from ..training.examples import one_thread
-from .convert import Converted, Diverged, DoesNotFit, completed, convert, first
+from .convert import Converted, Diverged, DoesNotFit, convert, first
 from .mapping import Layout, built_in, layout_named
 from .series import Series, Unread, series_in
 from .snapshots import Snapshots, arranged, empty_places, good_ones, later_than_all, networks_in, state_dicts
 
-_WELL = 0.9
-"""A network that is right on fewer pairs gets a word of doubt."""
-_CLEARLY = 0.1
-"""A task is the network's when it is right on so many more of the pairs than any other task."""
 _MOST_SETTINGS = 1 << 20
-_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -141,129 +128,3 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UsageError(f"the settings {path} are no JSON object of at most a megabyte")
     return settings
-
-
-@dataclass(frozen=True)
-class Found:
-    """The task that a network does.
-
-    Attributes:
-        task: the task.
-        section: its section of a configuration.
-        model: the network's configuration, for this task.
-        evidence: a sentence.
-    """
-
-    task: Task
-    section: dict[str, Any]
-    model: NetworkConfig
-    evidence: str
-
-
-def find_task(converted: Converted, wanted: Mapping[str, Any]) -> Found:
-    """The task that the network gets right on most pairs, of all tasks, or of those that the keys in `wanted` (a section [task]) leave.
-
-    Raises:
-        UsageError: none is clearly the network's; or what is wanted does not go with the network.
-    """
-    scored: list[_Scored] = []
-    for p, text in converted.tokens:
-        logits: Tensor | None = None
-        tables: list[Tensor] = []
-        for section in _sections(p, text, wanted):
-            task = make_task(**section)
-            if task.p != p or task.n_answers != p or any(torch.equal(task.table, table) for table in tables):
-                continue
-            tables.append(task.table)
-            logits = _all_pairs(converted, p, text) if logits is None else logits
-            own = logits[task.table.flatten() >= 0]
-            scored.append(_Scored(float((own.argmax(1) == task.targets).double().mean()), task, section, own))
-    scored.sort(key=lambda one: -one.accuracy)
-    others = [one for one in scored if not _same_but_for_tokens(one.section, scored[0].section)]
-    _check_clear(scored[:1] + others, converted, wanted)
-    # A network that was trained on one operation alone may take any sign for it, and is surest with the one that it knows. The median:
-    # the mean is that of the few pairs which it gets wrong.
-    best = min(
-        (one for one in scored if one not in others and one.accuracy >= scored[0].accuracy - _CLEARLY),
-        key=lambda one: float(cross_entropy(one.logits, one.task.targets).median()),
-    )
-    evidence = f"task: {best.task.symbol}, tokens {best.task.layout!r}: right on {best.accuracy:.4f} of all pairs"
-    if others:
-        evidence += f"; the next best, {others[0].task.symbol}, on {others[0].accuracy:.4f}"
-    if best.accuracy < _WELL:
-        evidence += ". That is little for a trained network: if its author reports more, the tokens, the layout or the task are not these"
-    return Found(best.task, best.section, for_task(converted.model, best.task), evidence)
-
-
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """A task, and how well the network does it."""
-
-    accuracy: float
-    task: Task
-    section: dict[str, Any]
-    logits: Float64[Tensor, "n classes"]
-
-
-def _same_but_for_tokens(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return {**one, "layout": ""} == {**other, "layout": ""}
-
-
-def for_task(model: NetworkConfig, task: Task) -> NetworkConfig:
-    """The configuration, with the number of logits said only where it is not that of the answers."""
-    return model.model_copy(update={"d_vocab_out": None}) if model.d_vocab_out == task.n_answers else model
-
-
-def _check_clear(best: list[_Scored], converted: Converted, wanted: Mapping[str, Any]) -> None:
-    """Raises unless the first task is the network's, given the others in their order."""
-    if not best:
-        sizes = " or ".join(f"{p} elements as {text!r}" for p, text in converted.tokens)
-        asked = ", ".join(f"{key} = {value}" for key, value in wanted.items())
-        raise UsageError(f"the task asked for ({asked}) is none of a network that takes {sizes}")
-    # Of few pairs a network gets some right by chance.
-    if len(best) == 1 or best[0].accuracy - best[1].accuracy >= _CLEARLY + best[0].task.n_inputs ** -0.5:
-        return
-    shares = ", ".join(f"{one.task.symbol} {one.accuracy:.3f}" for one in best[:3])
-    order = ""
-    table = next((one.logits.argmax(1).reshape(one.task.p, -1) for one in best if one.task.is_full_grid), None)
-    if table is not None and _is_group(table):
-        kind = "commutative" if torch.equal(table, table.T) else "not commutative"
-        order = f"; its answers are the table of a group of order {len(table)}, {kind}, whose elements are numbered differently here"
-    raise UsageError(f"no task is clearly this network's (shares of all pairs that are right: {shares}){order}: say which with --task")
-
-
-def _is_group(table: Int[Tensor, "p p"]) -> bool:
-    """Whether the answers are the products of a group, whatever the names of its elements. Associativity is asked of a thousand triples."""
-    p = len(table)
-    own = torch.arange(p)
-    if int(table.max()) >= p or not ((table.sort(0).values == own[:, None]).all() and (table.sort(1).values == own).all()):
-        return False
-    a, b, c = torch.randint(p, (3, 1000), generator=torch.Generator().manual_seed(0))
-    associative = bool((table[table[a, b], c] == table[a, table[b, c]]).all())
-    return associative and bool((table == own).all(1).any())
-
-
-def _sections(p: int, text: str, wanted: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Sections [task] with p elements and this layout."""
-    # Arithmetic first: composition in C_n is addition mod n, which is the better known name.
-    names = sorted(TASKS, key=lambda name: "group" in task_parameters(name).model_fields)
-    for name in [str(wanted["name"])] if "name" in wanted else names:
-        keys = task_parameters(name).model_fields
-        own = [{"p": p}] if "p" in keys else [{"group": group} for group in groups.of_order(p)] if "group" in keys else []
-        for parameters in own:
-            if all(parameters.get(key, value) == value for key, value in wanted.items()):
-                yield {"name": name, **parameters, "layout": text, **wanted}
-
-
-def _all_pairs(converted: Converted, p: int, text: str) -> Float64[Tensor, "n classes"]:
-    """The network's logits for every pair, by a, then by b."""
-    carrier = make_task("modular_addition", p=p, layout=text)  # which has all pairs
-    return logits_of(for_task(converted.model, carrier), carrier, converted.weights)
-
-
-def logits_of(model: NetworkConfig, task: Task, weights: Weights) -> Float64[Tensor, "n classes"]:
-    """The logits at the answer position over the whole table; biases that are missing are 0."""
-    doubled = {name: weight.double() for name, weight in completed(weights, weight_shapes(model, task)).items()}
-    # These are many small operations, on which several threads wait for each other: ten times slower on a busy machine.
-    with torch.no_grad(), one_thread():
-        return torch.cat([answer_logits(doubled, tokens, model) for tokens in read_by(model, task).split(_CHUNK)])

@@ -10,6 +10,11 @@ Every ablation is repeated on matched controls, because to take out most of a ne
     frequencies                   as many random functions of the answer
     all else, and a lone head     the change that the ablation makes, turned by a random rotation: as large on every example and of the
                                   same rank, in other directions
+
+What is drawn for a seed does not depend on how the network is written down: a rotation is drawn among the directions that the activation
+has and others read, ordered by how much there is in them, and neurons in the order of what they move. Else the controls of one
+network in two bases of its residual stream would differ as those of two seeds do. Entries of any other hook are those of the basis that it
+is written in, and so are its controls.
 """
 
 from __future__ import annotations
@@ -29,10 +34,12 @@ from ..view import View
 from .base import once_per_view
 from .interventions import Change, logits_after, recorded
 from .keys import chosen
+from .neurons import by_contribution
 from .sites import listed, marked, sites
 from .sufficiency import fitted_to_answers
 
 HOWS = ("zero", "mean", "resample")
+_OF_STREAM = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
 DRAWS = 10
 """Random controls."""
 
@@ -130,8 +137,12 @@ def _changes(view: View, what: str, at: Any, how: str, generator: torch.Generato
 def _controls(view: View, what: str, changes: list[Change], draws: int, generator: torch.Generator) -> tuple[str, Iterator[list[Change]]]:
     where = changes[0].where
     if where is None or bool(where.all()):
+        frames = [_frame(view, change.read) for change in changes] if draws else []
         return "the same change, turned by a random rotation", (
-            [dataclasses.replace(change, rotation=_rotation(change.value[0].numel(), generator)) for change in changes]
+            [
+                dataclasses.replace(change, rotation=frame @ _rotation(len(frame), generator) @ frame.T)
+                for change, frame in zip(changes, frames, strict=True)
+            ]
             for _ in range(draws)
         )
     (change,) = changes
@@ -139,8 +150,27 @@ def _controls(view: View, what: str, changes: list[Change], draws: int, generato
         others = (~where.flatten()).nonzero().flatten().tolist()
         return "each other head of the layer", ([dataclasses.replace(change, where=marked([k], len(where))[:, None])] for k in others)
     count, size = int(where.sum()), len(where)
-    draw = (torch.randperm(size, generator=generator)[:count].tolist() for _ in range(draws))
+    last = f"blocks.{view.n_layers - 1}.mlp.hook_post"
+    order = by_contribution(view) if change.read == last else torch.arange(size)
+    draw = (order[torch.randperm(size, generator=generator)[:count]].tolist() for _ in range(draws))
     return f"{count} random ones of {size}", ([dataclasses.replace(change, where=marked(some, size))] for some in draw)
+
+
+def _frame(view: View, hook: str) -> Float64[Tensor, "d d"]:
+    """An orthonormal basis, in columns, that turns with the network: of what the activation at a hook holds and, where that is added to the
+    residual stream, of what the unembedding and each neuron read there. Each direction points to where its largest entry is positive.
+    """
+    parts = [recorded(view, hook).flatten(1)]
+    if hook.rpartition(".")[2] in _OF_STREAM:
+        parts.append((view.W_U - view.W_U.mean(1, keepdim=True)).T)
+        if "blocks.0.attn.W_O" in view.weights:  # elsewhere neurons do not read what they write
+            read = [weight.cpu() for name, weight in view.weights.items() if name.endswith("mlp.W_in")]
+            parts += [torch.nn.functional.normalize(columns.T) for columns in read]
+    seen = torch.cat([part / part.norm().clamp_min(torch.finfo(part.dtype).tiny) for part in parts])
+    directions = torch.linalg.eigh(seen.T @ seen).eigenvectors
+    along = seen @ directions
+    largest = along.gather(0, along.abs().argmax(0, keepdim=True))
+    return directions * torch.where(largest < 0, -1.0, 1.0)
 
 
 def _rotation(size: int, generator: torch.Generator) -> Float64[Tensor, "d d"]:

@@ -46,7 +46,7 @@ def neuron_phase_error(view: View) -> Value:
     return array(error, "neuron", neuron=list(range(len(error))))
 
 
-@measure("phase_error", unit="1", ref="arXiv 2602.16849, mean |sin D|, D = 2φ − ψ; here weighted by amplitude")
+@measure("phase_error", unit="1", ref="arXiv 2602.16849, mean |sin D|, D = 2φ − ψ; here weighted by amplitude", gauge=("scale",))
 def phase_error(view: View) -> Value:
     """Mean of |sin(φ_a + φ_b − ψ)| over the neurons, each weighted by the product of its three amplitudes: 0 is exact, 2/π chance.
 
@@ -57,7 +57,7 @@ def phase_error(view: View) -> Value:
     return float(turns.imag.abs().sum()) / total if total > 0 else 0.0
 
 
-@measure("phase_alignment", unit="1", ref="here, after arXiv 2602.16849: a sine does not tell agreement from opposition")
+@measure("phase_alignment", unit="1", ref="here, after arXiv 2602.16849: a sine does not tell agreement from opposition", gauge=("scale",))
 def phase_alignment(view: View) -> Value:
     """Mean of cos(φ_a + φ_b − ψ) over the neurons, weighted as in `phase_error`: 1 where all write what they read, 0 chance."""
     turns = _with_phase(view)

@@ -120,7 +120,9 @@ def score_spectrum(view: View) -> Value:
     return _per_head_and_component(fourier.transform(scores_of_elements(view).T).abs().T)
 
 
-@measure("fourier_norms.OV", unit="weight", ref="Nanda et al. 2023, section 4.2 and released notebook: F W_E W_V W_O W_in")
+@measure(
+    "fourier_norms.OV", unit="weight", ref="Nanda et al. 2023, section 4.2 and released notebook: F W_E W_V W_O W_in", gauge=("scale",)
+)
 def value_spectrum(view: View) -> Value:
     """Norm over the neurons of each Fourier component of W_E W_V W_O W_in, per head of the first layer.
 

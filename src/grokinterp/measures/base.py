@@ -27,6 +27,19 @@ Value = Any
 """float, or xarray.DataArray (not spelt out, so that xarray is imported only when an array is made)."""
 
 
+GAUGES = {
+    "rotation": "the basis of the residual stream",
+    "heads": "the basis inside each head",
+    "order": "the numbering of the neurons",
+    "scale": "the scale of each neuron",
+    "shift": "what is added to all logits alike",
+}
+"""Changes of the weights that leave every answer as it is. Where nothing is normalised, the residual stream may be rotated; queries with
+keys, and values with outputs, may change their basis; neurons may change places, and where they are rectified be s times as large and read
+1/s as much; a softmax does not see what is added to all logits. A value that depends on one of them says something of how the network is
+written down, too: networks are compared by it where something, such as weight decay, fixes that. `tests/test_gauge.py` finds them out."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """What can be measured of a View.
@@ -36,17 +49,24 @@ class Measure:
         unit: of the value; "1" for a share, a count or a cosine.
         ref: the paper and section, or the code, that defines it.
         function: computes it.
+        gauge: what changes its value and nothing that the network does: names of GAUGES.
     """
 
     name: str
     unit: str
     ref: str
     function: Callable[..., Value]
+    gauge: tuple[str, ...] = ()
 
     @property
     def doc(self) -> str:
         """The definition."""
         return inspect.getdoc(self.function) or ""
+
+    @property
+    def in_gauge(self) -> str:
+        """What it depends on beside what the network does, in words; empty where on nothing."""
+        return f"depends on {' and on '.join(GAUGES[name] for name in self.gauge)}" if self.gauge else ""
 
     @property
     def options(self) -> list[str]:
@@ -65,7 +85,7 @@ class Measure:
                 raise UsageError(f"{self.name} takes no option {option!r}" + (nearest(option, known) if known else "; it takes none"))
         value = self.function(view, **options)
         if not isinstance(value, float):
-            value = value.rename(self.name).assign_attrs(unit=self.unit, ref=self.ref)
+            value = value.rename(self.name).assign_attrs(unit=self.unit, ref=self.ref, **({"gauge": self.in_gauge} if self.gauge else {}))
         return value
 
 
@@ -79,17 +99,19 @@ class _Registry(dict[str, Measure]):
 MEASURES: dict[str, Measure] = _Registry()
 
 
-def measure(name: str, *, unit: str, ref: str) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
+def measure(name: str, *, unit: str, ref: str, gauge: tuple[str, ...] = ()) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
     """Registers a function of a View under a dotted name.
 
     Raises:
-        ValueError: another measure has this name.
+        ValueError: another measure has this name, or there is no such gauge.
     """
+    if unknown := set(gauge) - set(GAUGES):
+        raise ValueError(f"unknown gauge {min(unknown)!r}")
 
     def register(function: Callable[..., Value]) -> Callable[..., Value]:
         if name in MEASURES:
             raise ValueError(f"two measures are named {name!r}")
-        MEASURES[name] = Measure(name, unit, ref, function)
+        MEASURES[name] = Measure(name, unit, ref, function, gauge)
         return function
 
     return register

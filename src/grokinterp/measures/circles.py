@@ -27,7 +27,7 @@ from .keys import keys_of
 REF = "Zhong et al. 2023 (arXiv 2306.17844), table 1 and the released notebook: "
 
 
-@measure("clock_fit.pcs", unit="1", ref=REF + "75.4, 75.6, 75.4 % for Model A")
+@measure("clock_fit.pcs", unit="1", ref=REF + "75.4, 75.6, 75.4 % for Model A", gauge=("shift",))
 def clock_fit_pcs(view: View, keys: Sequence[int] | None = None) -> Value:
     """For each key k, variance of the logits that cos w_k(c* − c) explains when the embedding is cut to two principal components.
 
@@ -37,7 +37,7 @@ def clock_fit_pcs(view: View, keys: Sequence[int] | None = None) -> Value:
     return _per_key(view, keys, lambda k: 2 * _fits_to_two_pcs(view, k)[0] - 1)
 
 
-@measure("pizza_fit.pcs", unit="1", ref=REF + "98.3, 98.3, 98.4 % for Model A")
+@measure("pizza_fit.pcs", unit="1", ref=REF + "98.3, 98.3, 98.4 % for Model A", gauge=("shift",))
 def pizza_fit_pcs(view: View, keys: Sequence[int] | None = None) -> Value:
     """The same of |cos w_k(a − b)/2| (|cos w_k(c* − c)/2| − |sin w_k(c* − c)/2|), which is the released code's form of the pizza.
 

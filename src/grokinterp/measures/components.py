@@ -35,9 +35,12 @@ def attention(view: View) -> Value:
     return _zero_and_mean(view, "attention")
 
 
-@measure("ablation.mlp", unit="nats", ref=MAINLINE)
+@measure("ablation.mlp", unit="nats", ref=MAINLINE, gauge=("scale",))
 def mlp(view: View) -> Value:
-    """Loss over all examples when what the MLPs write at the answer position is replaced by zero or its mean, and that of controls."""
+    """Loss over all examples when what the MLPs write at the answer position is replaced by zero or its mean, and that of controls.
+
+    These turn what is added to the stream; of a perceptron whose neurons are read by the logits, the neurons, which have a scale.
+    """
     return _zero_and_mean(view, "mlp")
 
 

@@ -31,6 +31,13 @@ KEY_COSINE = 0.005
 In a group of fewer than 55 elements chance comes near it: there, more than twice 1/√(examples · order) is asked for, which is the spread
 of the cosine for logits of noise.
 """
+UNSEEN = 3.0
+"""And where it is known which examples were trained on, on the others the mean of their products with the character must be above 0 by this
+many of its standard errors. Any network that knows some examples by heart has, over all of them, a share of every representation: the right
+answer is where a b c⁻¹ is the identity, and there all characters are largest.
+"""
+_FEW = 5
+"""Of fewer representations all may well be in use."""
 
 
 @dataclass(frozen=True)
@@ -139,12 +146,19 @@ def _dimension(n_functions: int) -> str:
     return f"dim {root if root**2 == n_functions else 2 * math.isqrt(n_functions // 2)}"
 
 
+def _centred(view: View) -> Float64[Tensor, "rows order"]:
+    logits = view.logits[group_of(view).rows][:, group_of(view).members]
+    return logits - logits.mean(1, keepdim=True)
+
+
 @once_per_view
 def irrep_cosines(view: View) -> Float64[Tensor, "irrep"]:
     """Cosine of the centred logits with the character of a b c⁻¹, for every representation; 0 where the logits are constant."""
+    return _cosines(view, _centred(view))
+
+
+def _cosines(view: View, logits: Float64[Tensor, "rows order"]) -> Float64[Tensor, "irrep"]:
     group = group_of(view)
-    logits = view.logits[group.rows][:, group.members]
-    logits = logits - logits.mean(1, keepdim=True)
     at = group.left[group.product]
     sums = torch.zeros(len(group.members), dtype=torch.float64).index_add_(0, at.flatten(), logits.flatten())
     size = float(logits.norm()) * len(logits) ** 0.5
@@ -152,22 +166,43 @@ def irrep_cosines(view: View) -> Float64[Tensor, "irrep"]:
     return cosines / size if size > 0 else torch.zeros_like(cosines)
 
 
+@once_per_view
+def found_irreps(view: View) -> list[int]:
+    """The numbers of the representations that the logits are made of: of all examples, and of those that were not trained on."""
+    group = group_of(view)
+    chance = (len(group.rows) * len(group.members)) ** -0.5
+    found = irrep_cosines(view) > max(KEY_COSINE, 2 * chance)
+    if "test" in view.parts and int((unseen := view.rows("test")[group.rows]).sum()) > 1:
+        logits, at = _centred(view)[unseen], group.left[group.product[unseen]]
+        for i in found.nonzero().flatten().tolist():
+            products = (group.irreps[i].character[at] * logits).sum(1)
+            found[i] = products.mean() > UNSEEN * products.std() / len(products) ** 0.5
+    return found.nonzero().flatten().tolist()
+
+
+def _counted(view: View, irreps: list[int]) -> str:
+    group = group_of(view)
+    kept = sum(len(group.irreps[i].functions) for i in irreps)
+    return f"{len(irreps)} of {len(group.irreps)} representations, {kept} of {len(group.members)} dimensions"
+
+
 def key_irreps(view: View, irreps: Sequence[str] | None = None) -> list[int]:
     """The numbers of the representations of those names, or of those that the logits are made of.
 
     Raises:
         UsageError: the group has no such representation.
-        NotApplicable: none were named, or the logits are made of none.
+        NotApplicable: none were named, or the logits are made of none, or of more than half of five or more.
     """
-    group = group_of(view)
-    if irreps is None:
-        chance = (len(group.rows) * len(group.members)) ** -0.5
-        found = (irrep_cosines(view) > max(KEY_COSINE, 2 * chance)).nonzero().flatten().tolist()
-    else:
-        found = [_numbered(view, str(name)) for name in ([irreps] if isinstance(irreps, str) else irreps)]
-    if not found:
-        raise NotApplicable("the logits are made of no representation" if irreps is None else "no representations were asked for")
-    return sorted(set(found))
+    if irreps is not None:
+        named = [_numbered(view, str(name)) for name in ([irreps] if isinstance(irreps, str) else irreps)]
+        if not named:
+            raise NotApplicable("no representations were asked for")
+        return sorted(set(named))
+    if not (found := found_irreps(view)):
+        raise NotApplicable("the logits are made of no representation")
+    if len(group_of(view).irreps) >= _FEW and 2 * len(found) > len(group_of(view).irreps):
+        raise NotApplicable(f"{_counted(view, found)}, are keys: with so many left in a projection tells nothing; irreps= asks for some")
+    return found
 
 
 def _numbered(view: View, name: str) -> int:
@@ -181,6 +216,30 @@ def _numbered(view: View, name: str) -> int:
 def irrep_cosine(view: View) -> Value:
     """For each irreducible representation ρ, cosine of the logits (centred over c) with its character, tr ρ(a) ρ(b) ρ(c)⁻¹."""
     return array(irrep_cosines(view), "irrep", irrep=[irrep.name for irrep in group_of(view).irreps])
+
+
+@measure("key_irreps", unit="1", ref="Chughtai et al. 2023, released code (cosine above 0.005); on unseen examples too is ours")
+def by_cosine(view: View) -> Value:
+    """Which representations the logits are made of, on unseen examples too where they are known: those that the `*_irreps` measures keep.
+
+    The mean product of the logits of unseen examples with the character must be above 0 by three of its standard errors.
+    """
+    group, found = group_of(view), found_irreps(view)
+    mask = torch.tensor([i in found for i in range(len(group.irreps))])
+    return array(mask, "irrep", irrep=[irrep.name for irrep in group.irreps])
+
+
+@measure("key_irreps.share", unit="1", ref="here; that of dimensions is what chance gives irrep_fve.W_E and irrep_fve.W_U")
+def kept_share(view: View) -> Value:
+    """How many of the representations are keys, and how many of all dimensions (functions on the group) are theirs: as shares.
+
+    A random subspace of as many dimensions holds, on average, the second share of any matrix over the elements, so `irrep_fve.W_E` and
+    `irrep_fve.W_U` near it say nothing.
+    """
+    group, found = group_of(view), found_irreps(view)
+    kept = sum(len(group.irreps[i].functions) for i in found)
+    shares = [len(found) / len(group.irreps), kept / len(group.members)]
+    return array(torch.tensor(shares, dtype=torch.float64), "of", of=["representations", "dimensions"])
 
 
 @measure("irrep_fve.logits", unit="1", ref="Chughtai et al. 2023, table 1 (logit FVE)")
@@ -212,7 +271,7 @@ def _members_as_operand(view: View) -> Int[Tensor, "order"]:
     return torch.arange(order) if view.task.circle is None else view.task.circle.a
 
 
-@measure("irrep_fve.W_U", unit="1", ref="Chughtai et al. 2023, table 1 (W_U FVE, W_U being W_out W_U)")
+@measure("irrep_fve.W_U", unit="1", ref="Chughtai et al. 2023, table 1 (W_U FVE, W_U being W_out W_U)", gauge=("scale", "shift"))
 def readout_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
     """Share of the squared W_L, over the answers, in the matrix elements of the key representations."""
     return _explained(view, key_irreps(view, irreps), view.W_L.T[group_of(view).members])
@@ -224,14 +283,14 @@ def _explained(view: View, irreps: list[int], matrix: Float64[Tensor, "order wid
     return float((functions @ matrix).square().sum()) / total if total > 0 else 0.0
 
 
-@measure("irrep_fve.neurons", unit="1", ref="Chughtai et al. 2023, table 1 (MLP FVE)")
+@measure("irrep_fve.neurons", unit="1", ref="Chughtai et al. 2023, table 1 (MLP FVE)", gauge=("scale",))
 def neurons_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
     """Share of the variance of the neurons over the table in the matrix elements of the key representations, of a, of b and of a b."""
     group = group_of(view)
     return sum(_neurons_along(view, key_irreps(view, irreps), at) for at in (group.a, group.b, group.product))
 
 
-@measure("irrep_fve.neurons_ab", unit="1", ref="Chughtai et al. 2023, table 1 (MLP ρ(ab) FVE)")
+@measure("irrep_fve.neurons_ab", unit="1", ref="Chughtai et al. 2023, table 1 (MLP ρ(ab) FVE)", gauge=("scale",))
 def products_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
     """Share of the variance of the neurons over the table in the matrix elements, of a b, of the key representations."""
     return _neurons_along(view, key_irreps(view, irreps), group_of(view).product)
@@ -272,10 +331,25 @@ def _excluded_hidden(view: View, irreps: list[int]) -> Float64[Tensor, "rows ans
 
 
 def _restricted_logits(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
-    group, cosines = group_of(view), irrep_cosines(view)
-    network = view.logits[group.rows][:, group.members]
-    size = (network - network.mean(1, keepdim=True)).norm() / len(network) ** 0.5
+    return _as_characters(view, _centred(view), irreps)
+
+
+def _restricted_memoriser(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+    group = group_of(view)
+    known = torch.nn.functional.one_hot(group.product, len(group.members)).double()
+    known = known - known.mean(1, keepdim=True)
+    if "train" in view.parts:
+        known = known * view.rows("train")[group.rows][:, None]
+    size = known.norm()
+    return _as_characters(view, known * (_centred(view).norm() / size if size > 0 else 0.0), irreps)
+
+
+def _as_characters(view: View, centred: Float64[Tensor, "rows order"], irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+    group, cosines = group_of(view), _cosines(view, centred)
+    size = centred.norm() / len(centred) ** 0.5
     shape = sum(cosines[i] * group.irreps[i].character / group.irreps[i].character.norm() for i in irreps)
+    # Elements that the characters cannot tell apart get the very same logit: rounding must not choose among them.
+    shape = torch.round(shape, decimals=12)
     logits = torch.zeros(len(group.rows), view.task.n_answers, dtype=torch.float64)
     logits[:, group.members] = (size * shape)[group.left[group.product]]
     return logits
@@ -297,7 +371,7 @@ def _register(name: str, edit: Edit, words: str, ref: str) -> None:
         return per_part(view, view.correct(edit(view, key_irreps(view, irreps)), rows), rows)
 
     for what, unit, function in (("Loss", "nats", loss), ("Accuracy", "1", accuracy)):
-        function.__doc__ = f"{what} {words}\n\n`irreps` defaults to those of which the cosine with the logits is above {KEY_COSINE}."
+        function.__doc__ = f"{what} {words}\n\n`irreps` defaults to those of `key_irreps`; `key_irreps.share` says how many they are."
         measure(f"{kind}_{what.lower()}.{variant}", unit=unit, ref=ref)(function)
 
 
@@ -319,4 +393,10 @@ _register(
     _restricted_logits,
     "when the logits are the sum of the characters of the key representations, each as large as it is in the network's logits.",
     "Chughtai et al. 2023, section 4",
+)
+_register(
+    "restricted.memoriser_irreps",
+    _restricted_memoriser,
+    "as `logit_irreps`, of a network that knows the training examples by heart and nothing else: as good as that, it shows nothing.",
+    "here: the control of `restricted_loss.logit_irreps` and `restricted_accuracy.logit_irreps`",
 )

@@ -91,7 +91,7 @@ def logit_fve_centred(view: View) -> Value:
     return float(logit_cosines(view).square().sum())
 
 
-@measure("logit_fve.raw", unit="1", ref="released notebook of Nanda et al. 2023")
+@measure("logit_fve.raw", unit="1", ref="released notebook of Nanda et al. 2023", gauge=("shift",))
 def logit_fve_raw(view: View) -> Value:
     """The same as a share of the raw logits: a constant added to all logits of an example lowers it, though it changes no probability."""
     size = logits_on_circle(view).norm()

@@ -92,7 +92,7 @@ def mirrored(view: View) -> Value:
     return array(torch.stack([right[group].mean() for group in groups]), "mirror", mirror=["trained on", "unseen"])
 
 
-@measure("loss.mse", unit="1", ref="Gromov 2023 (arXiv 2301.02679), section 2: the loss that his networks are trained on")
+@measure("loss.mse", unit="1", ref="Gromov 2023 (arXiv 2301.02679), section 2: the loss that his networks are trained on", gauge=("shift",))
 def squared_error(view: View) -> Value:
     """Mean squared distance of the logits from the one-hot label, over examples and classes: the loss of training with `loss = "mse"`."""
     return per_part(view, view.squared_error())
@@ -101,7 +101,7 @@ def squared_error(view: View) -> Value:
 Edit = Callable[[View, list[int]], Logits | OfAnswer]
 
 
-def edited(name: str, ref: str) -> Callable[[Edit], Callable[[View, list[int]], Logits]]:
+def edited(name: str, ref: str, gauge: tuple[str, ...] = ()) -> Callable[[Edit], Callable[[View, list[int]], Logits]]:
     """Registers the loss and the accuracy of edited logits: `name` is "restricted.X" or "excluded.X", of measures X_loss and X_accuracy.
 
     The function gives the logits of the rows of `view.on_circle`, or what of them depends on the answer alone; its docstring says what they
@@ -123,7 +123,7 @@ def edited(name: str, ref: str) -> Callable[[Edit], Callable[[View, list[int]], 
 
         for what, unit, function in (("Loss", "nats", edited_loss), ("Accuracy", "1", edited_accuracy)):
             function.__doc__ = f"{what} {inspect.getdoc(edit)}\n\n`keys` defaults to the consensus."
-            measure(f"{kind}_{what.lower()}.{variant}", unit=unit, ref=ref)(function)
+            measure(f"{kind}_{what.lower()}.{variant}", unit=unit, ref=ref, gauge=gauge)(function)
         return row_by_row
 
     return register
@@ -174,7 +174,7 @@ def restricted_neuron_dirs(view: View, keys: list[int]) -> OfAnswer:
     return _with_mean_logits(view, _through_readout(view, keys))
 
 
-@edited("restricted.w_l_directions", ref="Nanda et al. 2023, section 4.3 and appendix C (ten directions: 1.19e-7)")
+@edited("restricted.w_l_directions", ref="Nanda et al. 2023, section 4.3 and appendix C (ten directions: 1.19e-7)", gauge=("scale",))
 def restricted_w_l_directions(view: View, keys: list[int]) -> Logits:
     """when of the neurons only the directions that W_L reads at the keys are kept: the span of its cos k and sin k columns.
 
@@ -212,7 +212,11 @@ def excluded_neuron_with_skip(view: View, keys: list[int]) -> OfAnswer:
     return OfAnswer(_through_readout(view, keys), lost=True)
 
 
-@edited("excluded.w_l_directions", ref="Nanda et al. 2023, section 4.3 and appendix C (null space of the ten directions: 5.27)")
+@edited(
+    "excluded.w_l_directions",
+    ref="Nanda et al. 2023, section 4.3 and appendix C (null space of the ten directions: 5.27)",
+    gauge=("scale",),
+)
 def excluded_w_l_directions(view: View, keys: list[int]) -> Logits:
     """when the neurons lose the directions that W_L reads at the keys; skip connection and biases are as in the network."""
     neurons, readout = view.neurons[view.on_circle], direct_readout(view)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 from torch import Tensor
 
 from .. import fourier
@@ -96,7 +96,7 @@ def neuron_sum_fraction(view: View) -> Value:
     return _per_neuron(share(alike.gather(0, own)[0], apart.gather(0, own)[0]))
 
 
-@measure("sum_fraction.neurons", unit="1", ref="marshallchen99/grokking-mechinterp, split by trigonometric identity")
+@measure("sum_fraction.neurons", unit="1", ref="marshallchen99/grokking-mechinterp, split by trigonometric identity", gauge=("scale",))
 def sum_fraction(view: View) -> Value:
     """For each frequency, the share that depends on a + b of what all neurons have of products of a wave of a and one of b."""
     alike, apart = neuron_lines(view).sum_and_difference_power()
@@ -136,3 +136,15 @@ def always_on_share(view: View) -> Value:
 
 def _per_neuron(values: Tensor) -> Value:
     return array(values, "neuron", neuron=list(range(len(values))))
+
+
+@once_per_view
+def by_contribution(view: View) -> Int[Tensor, "d_mlp"]:
+    """The neurons of the last layer, first those that move the logits most, as deviation over the table times norm of the readout.
+
+    An order that depends neither on how they are numbered nor on their scale; to nine digits, then by number, as rounding must not choose.
+    """
+    readout = view.W_L - view.W_L.mean(1, keepdim=True)
+    moved = view.neurons.std(0, unbiased=False) * readout.norm(dim=1)
+    size = moved.max().clamp_min(torch.finfo(moved.dtype).tiny)
+    return torch.round(moved / size, decimals=9).argsort(descending=True, stable=True)

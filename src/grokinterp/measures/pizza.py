@@ -44,7 +44,7 @@ REF = "Zhong et al. 2023 (arXiv 2306.17844), "
 TRIPLES = 100
 
 
-@measure("gradient_symmetricity", unit="1", ref=REF + "section 4.2; the triples are those of the released code")
+@measure("gradient_symmetricity", unit="1", ref=REF + "section 4.2; the triples are those of the released code", gauge=("shift",))
 def gradient_symmetricity(view: View) -> Value:
     """Mean cosine between the gradients of logit c by the embedding of a and by that of b: 1 for a pizza, near 1/3 for a clock.
 
@@ -94,7 +94,7 @@ def _gradients(view: View, rows: Int[Tensor, "triple"], answers: Int[Tensor, "tr
     return torch.stack(gradient[:, 0].chunk(2, dim=1)).cpu()  # a multilayer perceptron: a and b side by side
 
 
-@measure("distance_irrelevance.correct", unit="1", ref=REF + "section 4.2 and the released notebook of evaluation")
+@measure("distance_irrelevance.correct", unit="1", ref=REF + "section 4.2 and the released notebook of evaluation", gauge=("shift",))
 def distance_irrelevance(view: View) -> Value:
     """How little the right answer's logit depends on the distance a − b: mean over distances of its spread at one, over its spread at all.
 
@@ -105,7 +105,12 @@ def distance_irrelevance(view: View) -> Value:
     return _irrelevance(view, logits.gather(1, view.answer_at[:, None])[:, 0])
 
 
-@measure("distance_irrelevance.top_wrong", unit="1", ref=REF + "the released training script and tables, which differ from the paper")
+@measure(
+    "distance_irrelevance.top_wrong",
+    unit="1",
+    ref=REF + "the released training script and tables, which differ from the paper",
+    gauge=("shift",),
+)
 def distance_irrelevance_of_wrong(view: View) -> Value:
     """The same of the largest wrong logit."""
     logits = logits_on_circle(view)

@@ -30,20 +30,25 @@ def distance(view: View) -> Value:
     return float((a - b).square().sum()) / size if size > 0 else 0.0
 
 
-@measure("position_similarity.baseline", unit="1", ref="moments of a permuted scalar product: Hoeffding 1951")
+@measure("position_similarity.baseline", unit="1", ref="moments of a permuted scalar product: Hoeffding 1951", gauge=("rotation",))
 def baseline(view: View) -> Value:
     """Mean and standard deviation, over all permutations of the entries of b's position embedding, of its cosine with a's."""
     return array(torch.tensor(_baseline(view), dtype=torch.float64), "statistic", statistic=["mean", "sd"])
 
 
-@measure("position_similarity.z", unit="standard deviations", ref="here, against the permutations of `position_similarity.baseline`")
+@measure(
+    "position_similarity.z",
+    unit="standard deviations",
+    ref="here, against the permutations of `position_similarity.baseline`",
+    gauge=("rotation",),
+)
 def z(view: View) -> Value:
     """Distance of the cosine from the mean of the permuted ones in their standard deviations; 0 where these are all the same."""
     mean, sd = _baseline(view)
     return (_cosine(*_positions(view)) - mean) / sd if sd > 0 else 0.0
 
 
-@measure("position_similarity.percentile", unit="1", ref="here: a permutation test with 1,000 draws")
+@measure("position_similarity.percentile", unit="1", ref="here: a permutation test with 1,000 draws", gauge=("rotation",))
 def percentile(view: View) -> Value:
     """Share of 1,000 random permutations of the entries of b's position embedding that give a smaller cosine, ties counted half."""
     a, b = _positions(view)
@@ -51,6 +56,16 @@ def percentile(view: View) -> Value:
     drawn, own = b[order] @ a, a @ b
     tied = (drawn - own).abs() <= 1e-12 * a.norm() * b.norm()
     return float(((drawn < own) & ~tied).double().mean() + tied.double().mean() / 2)
+
+
+@measure("position_similarity.z_rotated", unit="standard deviations", ref="here: random rotations, which no basis changes")
+def z_rotated(view: View) -> Value:
+    """Distance of the cosine from 0 in units of 1/√d_model, its deviation where b's embedding is turned by random rotations.
+
+    The form of `position_similarity.z` that no basis of the residual stream changes.
+    """
+    a, b = _positions(view)
+    return _cosine(a, b) * math.sqrt(len(a))
 
 
 def _positions(view: View) -> tuple[Float64[Tensor, "d_model"], Float64[Tensor, "d_model"]]:

@@ -19,7 +19,9 @@ def embedding_power(view: View) -> Value:
     return per_frequency(frequency_power(view.embedding), view.m)
 
 
-@measure("power.W_L", unit="weight²", ref="Nanda et al. 2023, section 4.3: the squares of the norms, cosine and sine together")
+@measure(
+    "power.W_L", unit="weight²", ref="Nanda et al. 2023, section 4.3: the squares of the norms, cosine and sine together", gauge=("scale",)
+)
 def readout_power(view: View) -> Value:
     """For each frequency k, ‖u_k‖² + ‖v_k‖², summed over the neurons: the squares of `fourier_norms.W_L`."""
     return per_frequency(frequency_power(view.readout), view.m)
@@ -41,7 +43,9 @@ def logit_variance(view: View) -> Value:
     return variance_of_logits(view)
 
 
-@measure("power.neurons", unit="activation²", ref="Nanda et al. 2023, section 4.2, on single neurons; here summed over all")
+@measure(
+    "power.neurons", unit="activation²", ref="Nanda et al. 2023, section 4.2, on single neurons; here summed over all", gauge=("scale",)
+)
 def power_of_neurons(view: View) -> Value:
     """For each frequency k, variance over the table in the 3 x 3 block {1, cos, sin} ⊗ {1, cos, sin} of k, summed over the neurons.
 
@@ -50,7 +54,7 @@ def power_of_neurons(view: View) -> Value:
     return per_frequency(block_variance(view)[0].sum(1), view.m)
 
 
-@measure("variance.neurons", unit="activation²", ref="here: what `power.neurons` is a part of")
+@measure("variance.neurons", unit="activation²", ref="here: what `power.neurons` is a part of", gauge=("scale",))
 def variance_of_neurons(view: View) -> Value:
     """Variance over the table, summed over the neurons."""
     return float(block_variance(view)[1].sum())

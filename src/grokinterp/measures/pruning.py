@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..view import View
 from .base import Value, measure, once_per_view, per_part
+from .neurons import by_contribution
 from .projections import direct_readout
 from .sparsity import half_spectrum_participation
 
@@ -27,13 +28,15 @@ _MOST = 20
 _DOSHI = "Doshi et al. 2024 (arXiv 2310.13061), section 3 and figure 5"
 
 
-@measure("pruning.lowest_ipr", unit="1", ref=f"{_DOSHI} (350 of 500 removed: corrupted labels forgotten, test accuracy kept)")
+@measure(
+    "pruning.lowest_ipr", unit="1", ref=f"{_DOSHI} (350 of 500 removed: corrupted labels forgotten, test accuracy kept)", gauge=("shift",)
+)
 def lowest_ipr(view: View) -> Value:
     """Accuracy without the neurons of lowest inverse participation ratio, by how many are removed: those that hold what was memorised."""
     return _curve(view, [_by_participation(view)])
 
 
-@measure("pruning.highest_ipr", unit="1", ref=_DOSHI)
+@measure("pruning.highest_ipr", unit="1", ref=_DOSHI, gauge=("shift",))
 def highest_ipr(view: View) -> Value:
     """Accuracy without the neurons of highest inverse participation ratio, by how many are removed: those that compute with waves."""
     return _curve(view, [_by_participation(view).flip(0)])
@@ -41,9 +44,12 @@ def highest_ipr(view: View) -> Value:
 
 @measure("pruning.random", unit="1", ref=f"{_DOSHI}; the control of `pruning.lowest_ipr`, here a mean over five orders")
 def random(view: View) -> Value:
-    """Accuracy without random neurons, by how many are removed: mean over five orders, the same for every network of as many neurons."""
-    generator = torch.Generator().manual_seed(0)
-    return _curve(view, [torch.randperm(view.W_L.shape[0], generator=generator) for _ in range(DRAWS)])
+    """Accuracy without random neurons, by how many are removed: mean over five orders.
+
+    They are the same whatever the numbering of the neurons, as they are drawn of the neurons in the order of what they move.
+    """
+    generator, order = torch.Generator().manual_seed(0), by_contribution(view)
+    return _curve(view, [order[torch.randperm(len(order), generator=generator)] for _ in range(DRAWS)])
 
 
 def _by_participation(view: View) -> Int[Tensor, "d_mlp"]:

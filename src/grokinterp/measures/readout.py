@@ -20,19 +20,24 @@ from .keys import chosen
 from .neurons import share
 
 
-@measure("fourier_norms.W_L", unit="weight", ref="Nanda et al. 2023, section 4.3")
+@measure("fourier_norms.W_L", unit="weight", ref="Nanda et al. 2023, section 4.3", gauge=("scale", "shift"))
 def readout_spectrum(view: View) -> Value:
     """Norm of each Fourier component, over the answers, of W_L = W_out W_U."""
     return per_component(component_norms(view.readout), view.m)
 
 
-@measure("gini.W_L", unit="1", ref="Hurley and Rickard 2009; Nanda et al. 2023, table 5 (on component norms without the constant)")
+@measure(
+    "gini.W_L",
+    unit="1",
+    ref="Hurley and Rickard 2009; Nanda et al. 2023, table 5 (on component norms without the constant)",
+    gauge=("scale",),
+)
 def readout_gini(view: View) -> Value:
     """Gini coefficient of the component norms of W_L without the constant."""
     return gini(component_norms(view.readout)[1:])
 
 
-@measure("w_l_residual.raw", unit="1", ref="Nanda et al. 2023, section 4.3 (below 0.0055 in their run)")
+@measure("w_l_residual.raw", unit="1", ref="Nanda et al. 2023, section 4.3 (below 0.0055 in their run)", gauge=("scale", "shift"))
 def raw_residual(view: View, keys: Sequence[int] | None = None) -> Value:
     """Frobenius norm of what the key frequencies leave of W_L over that of W_L.
 
@@ -41,7 +46,7 @@ def raw_residual(view: View, keys: Sequence[int] | None = None) -> Value:
     return _residual(view, keys, component_norms(view.readout))
 
 
-@measure("w_l_residual.centred", unit="1", ref="Nanda et al. 2023, section 4.3, without the constant over the answers")
+@measure("w_l_residual.centred", unit="1", ref="Nanda et al. 2023, section 4.3, without the constant over the answers", gauge=("scale",))
 def centred_residual(view: View, keys: Sequence[int] | None = None) -> Value:
     """The same of W_L centred over the answers: what a neuron adds to all logits alike changes no probability."""
     norms = component_norms(view.readout)
@@ -69,7 +74,7 @@ def readout_directions(view: View) -> Value:
     return array(torch.where(told, along / (total * size), 0.0), "component", component=fourier.component_names(view.m)[1:])
 
 
-@measure("readout_fraction", unit="1", ref="here, after marshallchen99/grokking-mechinterp; chance is 2 / d_mlp")
+@measure("readout_fraction", unit="1", ref="here, after marshallchen99/grokking-mechinterp; chance is 2 / d_mlp", gauge=("scale",))
 def readout_fraction(view: View) -> Value:
     """For each frequency, the share of what the neurons hold of cos w_k(c*) and sin w_k(c*) that lies in the plane of u_k and v_k.
 

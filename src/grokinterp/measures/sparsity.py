@@ -18,7 +18,12 @@ def embedding_power_gini(view: View) -> Value:
     return gini(frequency_power(view.embedding))
 
 
-@measure("gini.W_L.power", unit="1", ref="Hurley and Rickard 2009; on power, so larger than gini.W_L (Nanda et al. 2023, table 5)")
+@measure(
+    "gini.W_L.power",
+    unit="1",
+    ref="Hurley and Rickard 2009; on power, so larger than gini.W_L (Nanda et al. 2023, table 5)",
+    gauge=("scale",),
+)
 def readout_power_gini(view: View) -> Value:
     """Gini coefficient of the power of W_L at each frequency, over the answers."""
     return gini(frequency_power(view.readout))
@@ -43,7 +48,7 @@ def embedding_effective_rank(view: View) -> Value:
     return effective_rank(view.W_E)
 
 
-@measure("effective_rank.W_L", unit="1", ref="Roy and Vetterli 2007 (EUSIPCO), definition 1")
+@measure("effective_rank.W_L", unit="1", ref="Roy and Vetterli 2007 (EUSIPCO), definition 1", gauge=("scale", "shift"))
 def readout_effective_rank(view: View) -> Value:
     """exp of the entropy of the normalised singular values of W_L: n for n equal ones."""
     return effective_rank(view.W_L)
@@ -55,13 +60,13 @@ def embedding_participation_ratio(view: View) -> Value:
     return participation_ratio(view.W_E)
 
 
-@measure("participation_ratio.W_L", unit="1", ref="Gao et al. 2017 (bioRxiv 214262), on squared singular values")
+@measure("participation_ratio.W_L", unit="1", ref="Gao et al. 2017 (bioRxiv 214262), on squared singular values", gauge=("scale", "shift"))
 def readout_participation_ratio(view: View) -> Value:
     """(Σ s²)² / Σ s⁴ over the singular values of W_L: n for n equal ones; small ones count less than in the effective rank."""
     return participation_ratio(view.W_L)
 
 
-@measure("ipr.complex", unit="1", ref="Doshi et al. 2024 (arXiv 2310.13061), section 3; Gromov 2023 (arXiv 2301.02679)")
+@measure("ipr.complex", unit="1", ref="Doshi et al. 2024 (arXiv 2310.13061), section 3; Gromov 2023 (arXiv 2301.02679)", gauge=("shift",))
 def ipr_complex(view: View) -> Value:
     """Inverse participation ratio (‖ũ‖₄ / ‖ũ‖₂)⁴ of the complex spectrum ũ of what the neurons read of a and b and write, mean over all.
 
@@ -70,14 +75,19 @@ def ipr_complex(view: View) -> Value:
     return float(_per_neuron_complex(view).mean())
 
 
-@measure("ipr.neurons", unit="1", ref="Doshi et al. 2024 (arXiv 2310.13061), section 3: neurons of small IPR hold what was memorised")
+@measure(
+    "ipr.neurons",
+    unit="1",
+    ref="Doshi et al. 2024 (arXiv 2310.13061), section 3: neurons of small IPR hold what was memorised",
+    gauge=("shift",),
+)
 def ipr_of_neurons(view: View) -> Value:
     """Inverse participation ratio of each neuron: mean of those of the complex spectra of what it reads of a, of b, and writes."""
     values = _per_neuron_complex(view)
     return array(values, "neuron", neuron=list(range(len(values))))
 
 
-@measure("ipr.half_spectrum", unit="1", ref="released code of Doshi et al. 2024 (arXiv 2310.13061): rfft, r = 2")
+@measure("ipr.half_spectrum", unit="1", ref="released code of Doshi et al. 2024 (arXiv 2310.13061): rfft, r = 2", gauge=("shift",))
 def ipr_of_half_spectrum(view: View) -> Value:
     """Inverse participation ratio of each neuron as the released code takes it: over the constant and the waves k = 1 .. m / 2.
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any, SupportsIndex, get_type_hints
 
 import torch
@@ -299,14 +299,18 @@ def task(make: Callable[..., Task]) -> Callable[..., Task]:
 
 def task_parameters(name: str) -> type[BaseModel]:
     """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that makes it, and `Common`."""
-    make = TASKS[name]
+    return _parameters_of(TASKS[name])
+
+
+@cache
+def _parameters_of(make: Callable[..., Task]) -> type[BaseModel]:
     hints = get_type_hints(make, include_extras=True)
     fields: dict[str, Any] = {
         key: (hints[key], ... if p.default is inspect.Parameter.empty else p.default)
         for key, p in inspect.signature(make).parameters.items()
     }
     fields |= {key: (known.rebuild_annotation(), known.default) for key, known in Common.model_fields.items()}
-    return create_model(name, __base__=Frozen, **fields)
+    return create_model(make.__name__, __base__=Frozen, **fields)
 
 
 def make_task(name: str, **params: Any) -> Task:

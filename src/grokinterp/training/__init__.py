@@ -1,13 +1,14 @@
 """Configuration + task -> iterator of `Snapshot`. Never touches the disk."""
 
 from .batched import BatchedTrainer, kind
-from .config import StartConfig, TrainConfig, TrainingConfig, differences
+from .config import StartConfig, TrainConfig, TrainingConfig, differences, doubt_of_default
 from .loss import LOSSES, cross_entropy, squared_error
-from .presets import PRESETS
+from .presets import DEFAULTS, PRESETS
 from .schedule import METRICS, Condition, SnapshotConfig
 from .trainer import Snapshot, State, Trainer, folds, resolve_device
 
 __all__ = [
+    "DEFAULTS",
     "LOSSES",
     "METRICS",
     "PRESETS",
@@ -22,6 +23,7 @@ __all__ = [
     "TrainingConfig",
     "cross_entropy",
     "differences",
+    "doubt_of_default",
     "folds",
     "kind",
     "resolve_device",

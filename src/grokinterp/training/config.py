@@ -15,7 +15,7 @@ from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
 from ..tasks.encoding import Seed
 from ..tasks.noise import for_kind as noise_for_kind
 from .monitor import known, refuse_unknown
-from .presets import PRESETS
+from .presets import DEFAULTS, PRESETS, UNTUNED
 from .schedule import METRICS, NOISE_METRICS, Condition, ConditionText, SnapshotConfig
 
 if sys.version_info >= (3, 11):
@@ -171,9 +171,14 @@ class TrainConfig(Frozen):
         Overriding `task.name` keeps those parameters of the recipe's task that the other task has too, and overriding `model.kind` those
         of its network.
         """
-        if name not in PRESETS:
-            raise ConfigError(f"unknown preset {name!r}{nearest(str(name), PRESETS)}")
-        values = {key: item for key, item in PRESETS[name].items() if key != "doc"}
+        return cls.make(_for_overrides(_preset(name), overrides), **overrides)
+
+    @classmethod
+    def of_task(cls, name: str, /, **overrides: Any) -> TrainConfig:
+        """The recipe that `grokinterp train NAME` takes where none is asked for (`presets.DEFAULTS`), changed by `overrides`."""
+        default = DEFAULTS.get(name, UNTUNED)
+        own = {"task.name": name, **default.changes}
+        values = _overlaid(_for_overrides(_preset(default.preset), own), own)
         return cls.make(_for_overrides(values, overrides), **overrides)
 
     def changed(self, /, **overrides: Any) -> TrainConfig:
@@ -197,6 +202,17 @@ class TrainConfig(Frozen):
     def make_split(self, task: Task) -> Split:
         """The training and test rows of the task's table."""
         return split(task.n_inputs, self.training.fraction, self.training.split, self.training.split_seed)
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """The sections of a preset.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}{nearest(str(name), PRESETS)}")
+    return {key: item for key, item in PRESETS[name].items() if key != "doc"}
 
 
 def _for_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,6 +258,25 @@ def _over(there: Any, item: Any) -> Any:
     if not own or any(item.get(key, value) != value for key, value in own.items()):
         return _copied(item)
     return {**there, **{key: _over(there.get(key), value) for key, value in item.items()}}
+
+
+def doubt_of_default(config: TrainConfig) -> str | None:
+    """Why a task may not be learned with its default recipe, as this configuration has it; None where it was seen to be."""
+    name = config.task["name"]
+    default = DEFAULTS.get(name)
+    if default is None:
+        return f"{name} may not be learned: no recipe was tuned for it, so this is {UNTUNED}"
+    if default.unlearned is not None:
+        return f"{name} will not be learned to 99 % of the unseen examples: {default.unlearned} (docs/tasks.md)"
+    asked, tuned = (
+        {f"task.{key}": value for key, value in each.task.items()} | {"model.kind": each.model.kind}
+        for each in (config, TrainConfig.of_task(name))
+    )
+    other = [key for key in asked if key != "task.layout" and asked[key] != tuned.get(key)]
+    if not other:
+        return None
+    there, here = (", ".join(f"{key}={settings.get(key, 'none')}" for key in other) for settings in (tuned, asked))
+    return f"{name} may not be learned: its recipe was tuned with {there}, not with {here} (docs/tasks.md)"
 
 
 def toml_value(text: str) -> Any:

@@ -1,0 +1,107 @@
+"""The training set that a file names, read in every way that its numbers allow; the network's losses say which way is meant.
+
+A network has lower losses on what it was trained on. So under the right reading the ranks of the losses of its training set are low, by
+many standard deviations where it has memorised, and by fewer under any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from ..tasks import Split, Task
+from .convert import NOTHING
+from .forensics import centred_ranks
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """One reading of what a file names as its training and test set.
+
+    Attributes:
+        how: how its numbers are read, in words.
+        split: the rows of the task's table that they are.
+    """
+
+    how: str
+    split: Split
+
+
+def readings(train: Any, test: Any, task: Task) -> list[Rows]:
+    """Every reading that makes up the whole table of a task; the usual one first."""
+    at = torch.full((task.p**2,), -1)
+    at[task.pairs[:, 0] * task.p + task.pairs[:, 1]] = torch.arange(task.n_inputs)
+    several: list[Rows] = []
+    for how, cells in _cells(train, test, task.p):
+        _add(several, how, [at[one] for one in cells], task)
+    if not task.is_full_grid and all(one is NOTHING or (_numbers(one) is not None) for one in (train, test)):
+        own = [numbers for one in (train, test) if one is not NOTHING and (numbers := _numbers(one)) is not None and numbers.dim() == 1]
+        if own and all(bool(((one >= 0) & (one < task.n_inputs)).all()) for one in own):
+            _add(several, "numbers of the pairs that have an answer", own, task)
+    swapped = [
+        Rows(f"{one.how}, with training and test set in each other's place", Split(one.split.test, one.split.train)) for one in several
+    ]
+    return several + swapped
+
+
+def possible_cells(train: Any, test: Any, p: int) -> list[Int[Tensor, "_"]]:
+    """The sets of cells a p + b that may be the training set, where the file names one."""
+    sets = []
+    for _, cells in _cells(train, test, p):
+        own = torch.zeros(p * p, dtype=torch.bool)
+        own[cells[0]] = True
+        sets += [own.nonzero().flatten(), (~own).nonzero().flatten()]
+    return [one for one in sets if len(one)]
+
+
+def lower(losses: Float64[Tensor, "n"], rows: Int[Tensor, "m"]) -> float:
+    """How much lower the mean rank of the losses at some rows is than that of a random sample, in standard deviations."""
+    ranks, m, n = centred_ranks(losses), len(rows), len(losses)
+    return float(-ranks[rows.numpy()].sum() / (m * (1 - m / n)) ** 0.5)
+
+
+def _cells(train: Any, test: Any, p: int) -> Iterator[tuple[str, list[Int[Tensor, "_"]]]]:
+    """Cells a p + b, for each way to read numbers or pairs: of the training set, and of the test set where there is one."""
+    given = [_numbers(value) for value in (train, test) if value is not NOTHING]
+    numbers = [one for one in given if one is not None]
+    if not numbers or len(numbers) < len(given) or len({one.dim() for one in numbers}) > 1:
+        return
+    if numbers[0].dim() == 2:
+        if all(bool(((one >= 0) & (one < p)).all()) for one in numbers):
+            yield "pairs (a, b)", [one[:, 0] * p + one[:, 1] for one in numbers]
+            yield "pairs (b, a)", [one[:, 1] * p + one[:, 0] for one in numbers]
+    elif all(bool(((one >= 0) & (one < p * p)).all()) for one in numbers):
+        yield "numbers a p + b", numbers
+        yield "numbers b p + a", [one % p * p + one // p for one in numbers]
+
+
+def _add(several: list[Rows], how: str, rows: list[Int[Tensor, "_"]], task: Task) -> None:
+    """Adds a reading, where it makes up the table."""
+    if (rows[0] < 0).any():
+        return
+    is_train = torch.zeros(task.n_inputs, dtype=torch.bool)
+    is_train[rows[0]] = True
+    rest = (~is_train).nonzero().flatten()
+    whole = len(rows) == 1 or torch.equal(rows[1].sort().values, rest)
+    if len(rest) and len(rows[0]) and int(is_train.sum()) == len(rows[0]) and whole:
+        several.append(Rows(how, Split(rows[0], rows[1] if len(rows) == 2 else rest)))
+
+
+def _numbers(value: Any) -> Int[Tensor, "..."] | None:
+    """Numbers of examples as [n], or pairs as [n, 2], where the file has such; of a mask the places where it is on."""
+    try:
+        rows = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    if rows.dtype == torch.bool and rows.dim() == 1:
+        rows = rows.nonzero().flatten()
+    if rows.is_floating_point() or rows.is_complex() or rows.dim() not in (1, 2) or not len(rows):
+        return None
+    if rows.dim() == 2:
+        return rows[:, :2].long() if rows.shape[1] >= 2 else None
+    return rows.long()
