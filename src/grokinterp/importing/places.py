@@ -1,4 +1,5 @@
-"""Where things stand in a foreign file, and its account: each tensor and list of numbers is used, or left out with a reason.
+"""Where things stand in a foreign file, and its account: each tensor and list of numbers is used, or left out
+with a reason.
 
 Knows nothing of networks: names are words, numbers are numbers.
 """
@@ -150,7 +151,8 @@ def counted(value: Any) -> tuple[int, int]:
 
 
 def is_numbers(value: Any) -> bool:
-    """Whether this is a list or set of numbers, rows of numbers, or a dict with a number for each of some steps."""
+    """Whether this is a list or set of numbers, rows of numbers, or a dict with a number for each of some
+    steps."""
     if isinstance(value, Mapping):
         return bool(value) and all(step_in(key) is not None and isinstance(item, _SCALARS) for key, item in value.items())
     if not isinstance(value, list | tuple | set) or all(item is None for item in value):
@@ -229,7 +231,8 @@ class Account:
         self._said |= dict.fromkeys(places)
 
     def leave(self, place: Place, reason: str, called: str | None = None) -> None:
-        """What stands there is left out; `called` says where that is, where the place itself says too little."""
+        """What stands there is left out; `called` says where that is, where the place itself says too
+        little."""
         self._said[place] = reason, called or shown_place(place)
 
     def left_out(self) -> list[LeftOut]:
@@ -252,7 +255,8 @@ class Account:
     def _groups(
         self, value: Any, place: Place, above: set[Place], columns: Mapping[Place, Mapping[str, Any]], said: Any
     ) -> Iterator[tuple[Place, Any, Any]]:
-        """Values of which nothing was used, as high up as possible, with what was said of them; () where nothing was."""
+        """Values of which nothing was used, as high up as possible, with what was said of them; ()
+        where nothing was."""
         said = self._said.get(place, said)
         if place in columns:
             rows = value.values() if isinstance(value, Mapping) else value

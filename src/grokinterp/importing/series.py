@@ -1,6 +1,7 @@
 """Losses and accuracies in a foreign file, with the steps that they are of.
 
-They may be one number a step, or every so many steps; pairs with a step, rows, a dict by step; or stand beside a list of steps.
+They may be one number a step, or every so many steps; pairs with a step, rows, a dict by step; or stand
+beside a list of steps.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ class Unread:
 
 
 def series_in(layout: Layout, content: Any) -> tuple[dict[str, Series], list[Unread]]:
-    """The losses and accuracies in a file by column, from where the layout says or else by their names; and what was not taken."""
+    """The losses and accuracies in a file by column, from where the layout says or else by their names;
+    and what was not taken."""
     found: dict[str, Series] = {}
     unread: list[Unread] = []
     for column, place, value in _candidates(layout, content):
@@ -110,7 +112,8 @@ def series_in(layout: Layout, content: Any) -> tuple[dict[str, Series], list[Unr
 
 
 def with_steps(series: Series, last: int | None, networks: Sequence[int]) -> tuple[dict[int, float], str]:
-    """The numbers by step, and a sentence on how the steps are known. No numbers where they are not; the sentence then says why.
+    """The numbers by step, and a sentence on how the steps are known. No numbers where they are not; the
+    sentence then says why.
 
     Args:
         last: the last step of the file's networks, where that is known.
@@ -139,10 +142,12 @@ def with_steps(series: Series, last: int | None, networks: Sequence[int]) -> tup
 
 
 def thinning(count: int, last: int) -> int | None:
-    """Every how many steps so many numbers were logged that reach from 0 to `last`; None where that is not clear.
+    """Every how many steps so many numbers were logged that reach from 0 to `last`; None where that is
+    not clear.
 
-    It is where the interval is a round number, and no other round number would do. Logging may have begun after one interval and ended
-    before the last step; so every interval with which so many numbers fit is thought of.
+    It is where the interval is a round number, and no other round number would do. Logging may have begun
+    after one interval and ended before the last step; so every interval with which so many numbers fit is
+    thought of.
     """
     if count < _FEW or last < 1:
         return None
@@ -151,7 +156,8 @@ def thinning(count: int, last: int) -> int | None:
 
 
 def enter(series: Iterable[Series], unread: Iterable[Unread], without_steps: Mapping[str, str], account: Account) -> None:
-    """Enters what was read and what was not; `without_steps` gives by column why the numbers have no steps."""
+    """Enters what was read and what was not; `without_steps` gives by column why the numbers have no
+    steps."""
     for one in unread:
         account.leave(one.place, one.reason)
     for each in series:
@@ -163,7 +169,8 @@ def enter(series: Iterable[Series], unread: Iterable[Unread], without_steps: Map
 
 
 def _candidates(layout: Layout, content: Any) -> Iterator[tuple[str, Place, Any]]:
-    """What may be a loss or accuracy: first what the layout names, then what is called so, and what is called validation last."""
+    """What may be a loss or accuracy: first what the layout names, then what is called so, and what is
+    called validation last."""
     contents = layout.contents
     named = {
         "train_loss": contents.train_losses,
@@ -183,7 +190,8 @@ def _candidates(layout: Layout, content: Any) -> Iterator[tuple[str, Place, Any]
 
 
 def _called_so(value: Any, place: Place) -> Iterator[tuple[bool, str, Place, Any]]:
-    """What is called a loss or accuracy: whether of other held-out examples than test ones, its column, where it is, and what."""
+    """What is called a loss or accuracy: whether of other held-out examples than test ones, its column,
+    where it is, and what."""
     if place and _NOT_A_SERIES & {*words(place[-1])}:
         return
     names = [name for name in _names(value) if not {*words(name)} <= STEP_WORDS]
@@ -203,7 +211,8 @@ def _called_so(value: Any, place: Place) -> Iterator[tuple[bool, str, Place, Any
 
 
 def _column(place: Place) -> tuple[bool, str] | None:
-    """The column that the last names of a place mean, and whether by a word for held-out examples other than test."""
+    """The column that the last names of a place mean, and whether by a word for held-out examples other
+    than test."""
     if not place or {*words(place[-1])} <= _STEP_KEYS:
         return None
     known: set[str] = set()
@@ -263,7 +272,8 @@ def _is_in_a_row(value: Any) -> bool:
 
 
 def _pairs(value: Any) -> list[tuple[Any, int | float | None]] | None:
-    """Steps and numbers, where they come together: in pairs, in two columns or rows, or in a dict by step; else None."""
+    """Steps and numbers, where they come together: in pairs, in two columns or rows, or in a dict by
+    step; else None."""
     if isinstance(value, Tensor):
         if value.dim() != 2 or 2 not in value.shape or value.numel() < 2:
             return None
@@ -283,7 +293,8 @@ def _pairs(value: Any) -> list[tuple[Any, int | float | None]] | None:
 
 
 def _rows(value: Any) -> list[tuple[Any, Mapping[str, Any]]] | None:
-    """Rows of numbers by name, each with its step where it says one: a list of dicts, or a dict of dicts by step; else None."""
+    """Rows of numbers by name, each with its step where it says one: a list of dicts, or a dict of dicts
+    by step; else None."""
     keyed = isinstance(value, Mapping)
     if not (keyed or isinstance(value, list | tuple)):
         return None
@@ -311,7 +322,8 @@ def _names(value: Any) -> list[str]:
 
 
 def _steps_beside(series: Series, content: Any) -> tuple[Place, list[int]] | None:
-    """A list of as many steps in the same dict, or one further up; of several that which shares most words with the series."""
+    """A list of as many steps in the same dict, or one further up; of several that which shares most
+    words with the series."""
     values = along(content, series.place)
     own = {word.rstrip("s") for key in series.place for word in words(key)}
     for depth in reversed(range(len(series.place))):

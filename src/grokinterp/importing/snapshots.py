@@ -1,6 +1,7 @@
 """The networks in a foreign file, of which step each of them is, and which become snapshots.
 
-They may stand in a list, in a dict by step, in pairs or dicts with their step, or alone: last, best, first, averaged.
+They may stand in a list, in a dict by step, in pairs or dicts with their step, or alone: last, best, first,
+averaged.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ class Snapshots:
                 yield f"the file does not say after how many steps {which}, and it stands last, as number {step:,}"
 
     def account(self, account: Account, ignored: Sequence[str]) -> None:
-        """Enters all networks: used, or left out with the reason. Keys that are `ignored` in each are left out too."""
+        """Enters all networks: used, or left out with the reason. Keys that are `ignored` in each are
+        left out too."""
         patterns = [key_pattern(key) for key in ignored]
         for network in self.at.values():
             account.use(*network.uses)
@@ -155,7 +157,8 @@ class Snapshots:
 
 
 def state_dicts(content: Any) -> list[tuple[Place, Mapping[str, Tensor]]]:
-    """All dicts with tensors by name in a file, the tensors of each and where it stands, in the order of the file."""
+    """All dicts with tensors by name in a file, the tensors of each and where it stands, in the order of
+    the file."""
     found: list[tuple[Place, Mapping[str, Tensor]]] = []
 
     def look(value: Any, place: Place) -> None:
@@ -171,7 +174,8 @@ def state_dicts(content: Any) -> list[tuple[Place, Mapping[str, Tensor]]]:
 
 
 def networks_in(layout: Layout, content: Any, dicts: Sequence[tuple[Place, Mapping[str, Tensor]]]) -> list[Network]:
-    """The networks of a layout among all state dicts of a file. Where none looks like one, that which would have to be.
+    """The networks of a layout among all state dicts of a file. Where none looks like one, that which
+    would have to be.
 
     Raises:
         DoesNotFit: there is no state dict, or the steps that the file gives are not those of its networks.
@@ -201,7 +205,8 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[tuple[Place, Mappi
 def good_ones(
     layout: Layout, networks: Sequence[Network], content: Any, settings: Any
 ) -> tuple[list[Network], list[tuple[Network, str]]]:  # fmt: skip
-    """The networks that can be converted and are of one shape, that of most of them; and the others, each with what is wrong with it.
+    """The networks that can be converted and are of one shape, that of most of them; and the others, each
+    with what is wrong with it.
 
     Raises:
         DoesNotFit, Diverged: none can be converted; what is wrong with the last is said.
@@ -236,7 +241,8 @@ def _none_is_good(last: Network, count: int, error: DoesNotFit | Diverged) -> Do
 
 
 def empty_places(content: Any, networks: Iterable[Network]) -> list[Place]:
-    """Where there could be a network, in the lists and dicts by step that hold some, and neither a tensor nor a list of numbers is."""
+    """Where there could be a network, in the lists and dicts by step that hold some, and neither a tensor
+    nor a list of numbers is."""
     containers = dict.fromkeys(network.container for network in networks if network.container is not None)
     empty: list[Place] = []
     for container in containers:
@@ -258,7 +264,8 @@ def _in_order(network: Network) -> tuple[bool, bool, int]:
 
 
 def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
-    """Networks by step. `last_loss` is the step of the last loss in the file, which is taken for that of a network that has none.
+    """Networks by step. `last_loss` is the step of the last loss in the file, which is taken for that of
+    a network that has none.
 
     Raises:
         DoesNotFit: there are several of which nothing says which is the last.
@@ -301,7 +308,8 @@ _NO_STEP = "the file does not say of which step it is"
 
 
 def _add_list(snapshots: Snapshots, networks: list[Network], main: Network | None) -> None:
-    """Puts networks of one list, of which no step is known, before the others, numbered in their order; if there is room for them."""
+    """Puts networks of one list, of which no step is known, before the others, numbered in their order;
+    if there is room for them."""
     if networks and main is not None and main.step is not None and _same(main, networks[-1]):
         snapshots.left_out.append((networks.pop(), f"the same network as {shown_place(main.place)}"))
     if networks and snapshots.at and networks[-1].position >= min(snapshots.at):
@@ -313,7 +321,8 @@ def _add_list(snapshots: Snapshots, networks: list[Network], main: Network | Non
 
 
 def _add_main(snapshots: Snapshots, main: Network, last_loss: int | None) -> None:
-    """Puts the main network, of which no step is known, behind the others: at the step of the last loss, or as the next number."""
+    """Puts the main network, of which no step is known, behind the others: at the step of the last loss,
+    or as the next number."""
     last = max(snapshots.at, default=None)
     if last is not None and _same(main, snapshots.at[last]):
         snapshots.left_out.append((main, f"the same network as {shown_place(snapshots.at[last].place)}"))
@@ -327,7 +336,8 @@ def _add_main(snapshots: Snapshots, main: Network, last_loss: int | None) -> Non
 
 
 def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Network]:
-    """The networks, of which the main one is marked: that of the layout, or the one with no name of its own, or the only one."""
+    """The networks, of which the main one is marked: that of the layout, or the one with no name of its
+    own, or the only one."""
     alone = [one for one in networks if one.container is None and not one.is_average]
     unnamed = [one for one in alone if not _words(one.place) - _NETWORK - _LAST]
     by_layout = [one for place in _places(content, layout.contents.weights) for one in networks if one.place == place]
@@ -346,7 +356,8 @@ def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Ne
 def _with_step(
     network: Network, layout: Layout, content: Any, lists: dict[Place, tuple[list[int] | None, Place]]
 ) -> Network:  # fmt: skip
-    """The network with its step, looked for from where it stands towards the top of the file, up to the list or dict that it is in.
+    """The network with its step, looked for from where it stands towards the top of the file, up to the
+    list or dict that it is in.
 
     `lists` keeps the steps of those lists that were looked at.
     """
@@ -358,7 +369,7 @@ def _with_step(
         beside = replace(network, container=here[:-1], position=here[-1]) if in_list else network
         if depth < len(place) and isinstance(parent, list | tuple):
             if (pair := _step_in_pair(parent, place[depth])) is not None:
-                by = f"the file's own numbers beside its networks under {shown_place(here[:-1])}"
+                by = f"from the numbers beside the networks under {shown_place(here[:-1])}"
                 return replace(beside, step=pair[1], known_by=by, uses=((*here, pair[0]),))
             if here not in lists:
                 lists[here] = _steps_beside(parent, here, layout, content, values[depth - 1] if depth else None)
@@ -371,7 +382,7 @@ def _with_step(
             around = _words(here[-1:])
             also = _NETWORK if around & _SNAPSHOTS else frozenset()
             if not around & _OTHER_RUNS and (step := step_in(place[depth], also)) is not None:
-                return replace(network, step=step, known_by=f"the file's keys under {shown_place(here)}", container=here)
+                return replace(network, step=step, known_by=f"from the file's keys under {shown_place(here)}", container=here)
             stem |= {*words(place[depth])} - _NETWORK - _LAST
         its = entries(parent) if depth < len(place) else {key: value for key, value in parent.items() if key not in network.state}
         if (own := _own_step(its, stem)) is not None:
@@ -384,7 +395,8 @@ def _with_step(
 
 
 def _step_in_pair(pair: Sequence[Any], key: int) -> tuple[int, int] | None:
-    """Where in a short tuple, beside a network, its step stands, and the step: a whole number that is not written as a real one."""
+    """Where in a short tuple, beside a network, its step stands, and the step: a whole number that is not
+    written as a real one."""
     others = [(i, value) for i, value in enumerate(pair) if i != key] if 2 <= len(pair) <= 4 else []
     if any(isinstance(value, Mapping) for _, value in others):
         return None
@@ -396,7 +408,8 @@ def _step_in_pair(pair: Sequence[Any], key: int) -> tuple[int, int] | None:
 
 
 def _own_step(beside: Mapping[Any, Any], stem: set[str]) -> tuple[Any, int] | None:
-    """The entry of a dict that says of which step the network with that stem in its name is: `epoch`, `global_step`, `best_epoch`."""
+    """The entry of a dict that says of which step the network with that stem in its name is: `epoch`,
+    `global_step`, `best_epoch`."""
     for word in STEP if len(beside) <= _MOST_KEYS else ():
         for key, value in beside.items():
             parts = {*words(key)} if isinstance(key, str) else set()
@@ -410,7 +423,8 @@ def _own_step(beside: Mapping[Any, Any], stem: set[str]) -> tuple[Any, int] | No
 def _steps_beside(
     items: Sequence[Any], here: Place, layout: Layout, content: Any, parent: Any
 ) -> tuple[list[int] | None, Place]:  # fmt: skip
-    """The steps of the networks in a list, from a list of as many steps in the same dict; None where there is none.
+    """The steps of the networks in a list, from a list of as many steps in the same dict; None where
+    there is none.
 
     Raises:
         DoesNotFit: the layout says where they are, and those are none.
@@ -432,7 +446,8 @@ def _steps_beside(
 
 
 def _names_of_steps(here: Place, parent: Any) -> list[Any]:
-    """The keys beside a list of networks under which its steps may stand, those first that share a word with its own."""
+    """The keys beside a list of networks under which its steps may stand, those first that share a word
+    with its own."""
     if isinstance(parent, list | tuple):
         return [i for i, value in enumerate(parent) if length(value) is not None] if len(parent) <= 4 else []
     beside = entries(parent)
