@@ -10,10 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import grokinterp as gi
 from grokinterp.cli import main
 from grokinterp.errors import RunLocked
+
+# How fast a machine is, or how busy, decides no test.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # Tests run in as many processes as there are cores: each computes with one thread, and so do the commands that it starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -19,7 +19,6 @@ import random
 import struct
 import subprocess
 import sys
-import time
 import types
 import zipfile
 from collections.abc import Callable
@@ -259,14 +258,14 @@ def canary(tmp_path: Path) -> Path:
 
 def refusal(file: Path, limit: float | None = None) -> str:
     """The one line with which a file is refused."""
-    before = time.monotonic()
+    before = sum(os.times()[:4])
     with pytest.raises(GrokinterpError) as caught:
         read_foreign(file, limit)
     message = str(caught.value)
     assert message.startswith(f"cannot import {file}: ")
     assert message.isprintable()
     assert len(message) < 500 + len(str(file))
-    assert time.monotonic() - before < 5
+    assert sum(os.times()[:4]) - before < 5  # seconds of a processor's work, not of the clock: others may be at work too
     return message
 
 

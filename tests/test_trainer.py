@@ -24,8 +24,6 @@ from grokinterp.training.schedule import Progress
 
 torch.set_num_threads(1)  # for matrices this small, threads only wait for one another
 
-pytestmark = pytest.mark.trains
-
 OPTIMIZERS = [
     "adamw",
     "adam",
@@ -101,6 +99,7 @@ def norm(tensors: dict[str, Tensor]) -> float:
 # What is computed
 
 
+@pytest.mark.trains
 def test_thirty_steps_are_those_of_a_plain_loop():
     asked = config(**{"task.p": 11, "training.steps": 30, "training.evaluate_every": 1, "training.lr": 1e-2})
     task = asked.make_task()
@@ -123,6 +122,7 @@ def test_thirty_steps_are_those_of_a_plain_loop():
     ]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -385,6 +385,7 @@ def test_training_leaves_no_thread_behind():
     assert threading.active_count() == before
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("piece", [2, 5, 11])
 @pytest.mark.parametrize("n_layers", [1, 2])
@@ -455,6 +456,7 @@ def test_a_run_that_goes_on_from_any_step_ends_in_the_same_bytes(overrides):
         assert rest.lasts == whole.lasts
 
 
+@pytest.mark.trains
 def test_the_events_and_the_patience_of_that_test_do_happen():
     asked = config(**RESUMABLE["events and patience"])
     whole = course(asked)
@@ -541,6 +543,7 @@ def first_step(curve: dict[int, dict[str, float]], condition: str) -> int:
     return next(step for step, metrics in curve.items() if holds(metrics[metric], float(threshold)))
 
 
+@pytest.mark.trains
 def test_an_event_is_kept_at_the_first_evaluation_at_which_it_is_true(curve):
     losses = sorted(metrics["train_loss"] for metrics in curve.values())
     between = [(low + high) / 2 for low, high in itertools.pairwise(losses)]
@@ -560,6 +563,7 @@ def test_an_event_happens_once_even_if_it_ceases_and_comes_back():
     assert happened == [[], ["test_loss < 2"], [], ["test_loss < 1"], [], []]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("patience", [0, 3, 4, 8, 13])
 def test_a_run_stops_at_the_first_evaluation_by_which_its_condition_has_held_for_its_patience(curve, patience):
     threshold = curve[24]["train_loss"] + 1e-9
