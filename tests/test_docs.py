@@ -249,7 +249,7 @@ def page_of_measures() -> str:
         *(f"- {words} ({_GAUGES[name]})" for name, words in GAUGES.items()),
         "",
         "All others are the same to rounding, the random controls of ablations included: what is drawn for a seed is drawn in an order",
-        "and in directions that turn with the network. `gi.ablate` of single entries of a hook is of the basis that the hook is written in.",
+        "and in directions that turn with the network. `gi.ablate` of single entries of a hook is of the basis that it is written in.",
         "Where layers are normalised, the stream cannot be rotated. Without a gauge: `position_similarity.z_rotated` for `.z`,",
         "`power.logits` and `logit_cosine` for what `power.W_L` and `power.neurons` say of neurons, `logit_fve.centred` for `.raw`.",
         "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -358,7 +359,8 @@ def test_a_disk_that_takes_nothing_is_noticed_before_the_work(command, request, 
     lines = err.splitlines()
     assert len(lines) == (2 if name == "train --seeds" and disk == "full_disk" else 1)
     for line in lines:
-        assert f"cannot write {folder}" in line
+        assert "cannot write " in line
+        assert f" {folder}" in line
         assert REFUSING[disk] in line
         assert ("--data" if "data" in name else "--out") in line
 
@@ -367,7 +369,9 @@ def test_the_default_place_of_a_report_is_the_run_and_the_message_names_the_opti
     for name in ("analyze", "replay"):
         code, _, err = grokinterp(name, read_only_disk / "run")
         assert code == 1
-        assert err.startswith(f"grokinterp: cannot write {read_only_disk / 'run'}: the disk is read-only; nothing was begun: ")
+        assert re.match(
+            rf"grokinterp: cannot write \d.* bytes into {read_only_disk / 'run'}: the disk is read-only; nothing was begun", err
+        )
         assert err.endswith("or choose another place with --out\n")
 
 

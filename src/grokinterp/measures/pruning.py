@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ..view import View
 from .base import Value, measure, once_per_view, per_part
-from .neurons import by_contribution
 from .projections import direct_readout
 from .sparsity import half_spectrum_participation
 
@@ -42,14 +41,16 @@ def highest_ipr(view: View) -> Value:
     return _curve(view, [_by_participation(view).flip(0)])
 
 
-@measure("pruning.random", unit="1", ref=f"{_DOSHI}; the control of `pruning.lowest_ipr`, here a mean over five orders")
+@measure(
+    "pruning.random",
+    unit="1",
+    ref=f"{_DOSHI}; the control of `pruning.lowest_ipr`, here a mean over five orders",
+    gauge=("order",),
+)
 def random(view: View) -> Value:
-    """Accuracy without random neurons, by how many are removed: mean over five orders.
-
-    They are the same whatever the numbering of the neurons, as they are drawn of the neurons in the order of what they move.
-    """
-    generator, order = torch.Generator().manual_seed(0), by_contribution(view)
-    return _curve(view, [order[torch.randperm(len(order), generator=generator)] for _ in range(DRAWS)])
+    """Accuracy without random neurons, by how many are removed: mean over five orders, the same for every network of as many neurons."""
+    generator = torch.Generator().manual_seed(0)
+    return _curve(view, [torch.randperm(view.W_L.shape[0], generator=generator) for _ in range(DRAWS)])
 
 
 def _by_participation(view: View) -> Int[Tensor, "d_mlp"]:

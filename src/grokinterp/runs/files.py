@@ -38,7 +38,7 @@ AGAIN_OR_ELSEWHERE = f"{AGAIN}, or choose another place with --out"
 
 
 @contextmanager
-def writing(path: Path, safe: str = "everything committed before is safe", remedy: str = AGAIN) -> Iterator[None]:
+def writing(path: Path | str, safe: str = "everything committed before is safe", remedy: str = AGAIN) -> Iterator[None]:
     """Turns a failing write into one line that says which file, why, what is safe (of a run, all that was committed), and what to do."""
     try:
         yield
@@ -97,8 +97,9 @@ def refuse_unwritable(folder: Path, room: int = 0, option: str = "--out") -> Non
     Raises:
         WriteFailed: the disk is full or read-only, or it is not allowed.
     """
+    what = f"{room:,} bytes into {folder}" if room else folder
     with (
-        writing(folder, "nothing was begun", f"{AGAIN}, or choose another place with {option}"),
+        writing(what, "nothing was begun", f"{AGAIN}, or choose another place with {option}"),
         tempfile.TemporaryFile(dir=_first_there(folder), buffering=0) as file,  # has no name where the system can do that
     ):
         if file.write(bytes(room)) < room:
