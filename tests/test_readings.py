@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -104,10 +105,12 @@ def test_operands_in_the_usual_order_are_read_so(tmp_path, name):
 TRAIN = split(P * P, 0.4, "torch_randperm", 3)
 
 
-def memoriser():
-    """Right on the training set by a margin, on the rest by none."""
-    known = torch.zeros(P * P, dtype=torch.bool)
-    known[TRAIN.train] = True
+MOST = split(P * P, 0.7, "torch_randperm", 3)
+
+
+def memoriser(train=TRAIN.train):
+    """Right on its training set, by chance on the rest."""
+    known = mask(train)
     task = make_task("modular_addition", p=P)
     answers = torch.where(known, task.targets, torch.randint(P, (P * P,), generator=torch.Generator().manual_seed(1)))
     return lookup(task, lambda row: 9.0 + row / 100, answers)
@@ -259,17 +262,29 @@ def test_what_the_settings_say_is_not_tried(tmp_path, networks, way):
     assert (run.config.model.act_fn, run.config.model.normalization, run.config.model.attention_dir) == ("relu", "none", "causal")
 
 
-def test_a_squaring_network_is_read_as_one(tmp_path):
-    gromov = controls.gromov(P, 1200)
-    w_in = gromov.weights["blocks.0.mlp.W_in"]
-    eye = torch.eye(P, dtype=torch.float64)
-    content = {"W_x": eye, "W_y": eye, "W": torch.cat([w_in[:P], w_in[-P - 1 : -1] if len(w_in) > 2 * P else w_in[P:]])}
-    content["W_U"] = gromov.weights["unembed.W_U"][:, :P]
-    content["W"] = torch.cat([half[:P] for half in w_in.chunk(2)])
-    run = imported(content, tmp_path)
+@pytest.mark.parametrize("act_fn", ["relu", "gelu", "square"])
+def test_the_activation_of_a_perceptron_is_found_by_its_losses(tmp_path, act_fn):
+    options = {"task.p": 11, "task.layout": "a b", "model.kind": "mlp", "model.act_fn": act_fn, "model.d_model": 16, "model.d_mlp": 64}
+    options |= {"training.fraction": 0.6, "training.weight_decay": 0.0, "training.steps": 300, "training.stop_when": None}
+    config = gi.TrainConfig.preset("quick", threads=1, **options, **{"training.dtype": "float64"})
+    true = gi.train(config, tmp_path / "true", progress=False)
+    (tmp_path / "mine.toml").write_text(
+        'doc = "a perceptron"\nkind = "mlp"\ntokens = ["a b"]\nmodel = { embedding = "separate" }\n[contents]\nweights = "model"\n'
+        'train_rows = "rows"\ntrain_losses = "losses"\n[weights]\n'
+        + "\n".join(
+            f'"{name}" = {{ key = "{name}", axes = "{axes}" }}'
+            for name, axes in {
+                "embed_a.W_E": "vocab d_model",
+                "embed_b.W_E": "vocab d_model",
+                "blocks.0.mlp.W_in": "(operand d_model) d_mlp",
+                "unembed.W_U": "d_mlp out",
+            }.items()
+        )
+    )
+    content = {"model": true.state_dict(-1), "rows": true.split.train, "losses": [true.history["train_loss"].iloc[-1]]}
+    run = imported(content, tmp_path, layout=str(tmp_path / "mine.toml"))
     assert isinstance(run.config.model, MLPConfig)
-    assert run.config.model.act_fn == "square"
-    assert accuracy(run) == 1
+    assert run.config.model.act_fn == act_fn
 
 
 def test_heads_that_are_interleaved_are_read_so(tmp_path, networks):
@@ -313,21 +328,17 @@ def test_a_task_that_is_not_the_networks_is_refused(tmp_path, wrong):
 def test_a_memoriser_is_believed_with_its_rows_and_without(tmp_path):
     (tmp_path / "with").mkdir(), (tmp_path / "without").mkdir()
     assert imported({"model": memoriser(), "train_indices": TRAIN.train}, tmp_path / "with").task.symbol == "a + b mod 13"
-    assert imported(memoriser(), tmp_path / "without").task.symbol == "a + b mod 13"
+    assert imported(memoriser(MOST.train), tmp_path / "without").task.symbol == "a + b mod 13"
 
 
 def test_a_memoriser_of_few_rows_is_believed_by_them(tmp_path):
-    train = TRAIN.train[:30]
-    task = make_task("modular_addition", p=P)
-    known = mask(train)
-    answers = torch.where(known, task.targets, torch.randint(P, (P * P,), generator=torch.Generator().manual_seed(1)))
-    run = imported({"model": lookup(task, lambda row: 9.0, answers), "train_indices": train}, tmp_path)
+    run = imported({"model": memoriser(TRAIN.train[:30]), "train_indices": TRAIN.train[:30]}, tmp_path)
     assert run.task.symbol == "a + b mod 13"
-    assert "right on 1.0000" not in said(run).split("of all pairs")[0]
+    assert re.search(r"right on 0\.[23]\d+ of all pairs and on 1\.0000 of a set that the file names", said(run))
 
 
 CONTRADICTIONS = [
-    {"train_losses": [5.0]},
+    {"train_losses": [50.0]},
     {"test_losses": [4e-9]},
     {"train_losses": [1e-4], "test_losses": [1e-4]},
     {"train_losses": [3.0], "test_losses": [0.0001]},
@@ -352,7 +363,7 @@ def test_losses_that_it_has_are_none(tmp_path):
 
 def test_without_rows_the_loss_over_all_pairs_lies_between_those_in_the_file(tmp_path):
     (tmp_path / "fits").mkdir(), (tmp_path / "not").mkdir()
-    weights = memoriser()
+    weights = memoriser(MOST.train)
     everywhere = losses_of(weights, torch.arange(P * P))
     imported({"model": weights, "train_losses": [everywhere / 9], "test_losses": [everywhere * 2]}, tmp_path / "fits")
     content = {"model": weights, "train_losses": [everywhere / 9], "test_losses": [everywhere / 3]}
@@ -360,12 +371,10 @@ def test_without_rows_the_loss_over_all_pairs_lies_between_those_in_the_file(tmp
 
 
 def test_rows_that_leave_no_trace_in_a_weak_network_are_a_contradiction(tmp_path):
-    # Right on half of the pairs, and on no more of those that the file calls its training set.
-    other = split(P * P, 0.5, "python_shuffle", 8)
-    task = make_task("modular_addition", p=P)
-    answers = torch.where(mask(other.train), task.targets, (task.targets + 1) % P)
-    weights = lookup(task, lambda row: 9.0 + row / 100, answers)
-    rows = torch.cat([other.train[:40], other.test[:40]])
+    # Right on 70 % of the pairs, and on no more of those that the file calls its training set.
+    answers = make_task("modular_addition", p=P).targets + (~mask(MOST.train)).long()
+    weights = lookup(make_task("modular_addition", p=P), lambda row: 9.0 + row % 10, answers % P)
+    rows = torch.cat([MOST.train[:70], MOST.test[:30]])
     refused({"model": weights, "train_indices": rows}, tmp_path, "these are not the rows that it was trained on")
 
 

@@ -208,7 +208,7 @@ def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
     if missing := [axis for axis in ("vocab", "out") if axis not in sizes]:
         raise DoesNotFit(f"none of its weights has the axis {missing[0]}", 1)
     tokens = [(p, text) for p, text in layout.examples(sizes["vocab"], sizes.get("pos")) if p <= sizes["out"]]
-    if not tokens:
+    if not tokens and not layout.may_have_spare_tokens(sizes["vocab"], sizes.get("pos"), sizes["out"]):
         takes = f"{sizes['pos']} tokens" if "pos" in sizes else "tokens"
         raise DoesNotFit(
             f"it takes {takes} of {sizes['vocab']} kinds and gives {sizes['out']} logits, which is no example of two operands written as "

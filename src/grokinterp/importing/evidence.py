@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 from torch import Tensor
 
 from ..errors import ConfigError, NotBelieved
@@ -216,10 +216,15 @@ class Import:
         last = last or self._last
         worst = []
         for part, rows in (("train", split.train), ("test", split.test)):
-            measured = [float(values[rows].mean()) for values in (last.losses, last.squares)]
             if near := [loss for loss in self._near_last(part) if loss]:
-                worst.append(min(abs(value - loss) / abs(loss) for value in measured for loss in near))
+                worst.append(min(abs(value - loss) / abs(loss) for value in self._measured(last, split, rows) for loss in near))
         return max(worst, default=None)
+
+    def _measured(self, last: Behaviour, split: Split, rows: Int[Tensor, "n"]) -> list[float]:
+        """The mean loss at some rows: the cross-entropy; and the squared error, of a network that was trained on it: on its training set
+        it is then less wrong than one that answers 0 to all."""
+        squared = float(last.squares[split.train].mean()) < 1 / self.found.task.n_answers
+        return [float(values[rows].mean()) for values in (last.losses, last.squares)[: 1 + squared]]
 
     def _choose_variant(self) -> None:
         """Of the ways to read the weights that do the task equally well, the one under which the losses are the file's; else the one
@@ -270,15 +275,15 @@ class Import:
             return abs(measured - loss) > nats and not loss / factor <= measured <= loss * factor
 
         for part in _PARTS if split else ():
-            rows = getattr(split, part)
-            measured = [float(values[rows].mean()) for values in (last.losses, last.squares)]
+            assert split is not None
+            measured = self._measured(last, split, getattr(split, part))
             if (near := self._near_last(part)) and all(far(value, loss) for value in measured for loss in near):
                 return f"the {part} loss at its last snapshot is {measured[0]:.3g}, and {near[0]:.3g} in the file"
         stored = [loss for part in _PARTS for loss in self._near_last(part)]
         everywhere = float(last.losses.mean())
         if split is None and all(map(self._near_last, _PARTS)):
             least, most = min(stored), max(stored)
-            if all(far(value, bound) for value in (everywhere, float(last.squares.mean())) for bound in (min(max(value, least), most),)):
+            if far(everywhere, min(max(everywhere, least), most)):
                 return f"the loss over all pairs is {everywhere:.3g}, and in the file between {least:.3g} and {most:.3g}"
         if split is None or self.recipe != "stored" or not self.found.above_chance:
             return None

@@ -216,6 +216,14 @@ class Layout(Frozen):
                 raise ValueError(f"weights: {name} has the axes {known[name]!r}, which are not those of {source.axes!r}")
         return self
 
+    def plain_tokens(self, n_ctx: int | None) -> list[str]:
+        """The layouts of tokens of that length that give no numbers, so that the vocabulary may hold more tokens than are used."""
+        return [text for text in self.tokens if len(text.split()) == n_ctx and not re.search(r"@|\bof\b", text)]
+
+    def may_have_spare_tokens(self, vocab: int, n_ctx: int | None, n_logits: int) -> bool:
+        """Whether a network with fewer logits than elements would have can still be one of fewer elements."""
+        return bool(self.plain_tokens(n_ctx)) and vocab // 3 <= n_logits < vocab
+
     def examples(self, vocab: int, n_ctx: int | None) -> Iterator[tuple[int, str]]:
         """The numbers of elements, and the layouts of tokens, that go with a vocabulary and a length."""
         for text in self.tokens:

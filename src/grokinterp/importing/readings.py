@@ -433,12 +433,9 @@ class Trials:
         vocab, n_ctx = len(weights["embed.W_E"]), len(weights["pos_embed.W_pos"])
         least = max(2, vocab // 3, vocab - min(_SPARE, max(_FEW_SPARE, _MOST_CELLS // vocab**2)))
         tried: list[tuple[Variant, str, tuple[int, ...], int, Tensor, Tensor]] = []
-        for text in self.known.layout.tokens:
-            words = text.split()
-            if len(words) != n_ctx or re.search(r"@|\bof\b", text):
-                continue
-            for signs in _signs(len(words) - 2, least, vocab):
-                most = min([vocab - 1, *signs])
+        for text in self.known.layout.plain_tokens(n_ctx):
+            for signs in _signs(len(text.split()) - 2, least, vocab):
+                most = min([vocab - 1, n_logits or vocab, *signs])
                 cells = sample(most * most, _SAMPLE // 4)
                 written = _written(text, signs, most, vocab)
                 tried += [(way, text, signs, most, cells, self.answers(way, most, written, cells)) for way in ways]
@@ -523,6 +520,14 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
             tries = [one for text in list(texts)[:_FEW_SPARE] for one in trials.on_tokens(ways, p, text)] + tries
     if not tries:
         sizes = " or ".join(f"{p} elements as {text!r}" for p, text in trials.known.last.tokens)
+        if not sizes:
+            shapes = {name: tuple(trials.known.last.weights[name].shape) for name in ("pos_embed.W_pos", "embed.W_E", "unembed.W_U")}
+            n_ctx, vocab, logits = shapes["pos_embed.W_pos"][0], shapes["embed.W_E"][0], shapes["unembed.W_U"][1]
+            raise NotBelieved(
+                f"the import is not believed: it takes {n_ctx} tokens of {vocab} kinds and gives {logits} logits, and under no number of "
+                f"elements from {logits} down is it right on more than by chance. Tried were {n_tried:,} readings: say what it is with a "
+                "mapping that gives its tokens"
+            )
         asked = ", ".join(f"{key} = {value}" for key, value in trials.wanted.items())
         raise UsageError(f"the task asked for ({asked}) is none of a network that takes {sizes}")
     tried = _in_words(ways, tries, n_tried)
