@@ -253,6 +253,8 @@ class Analysis:
                 "consensus": keys.consensus if keys else [],
                 "rules": keys.rules if keys else {},
                 "agreement": keys.agreement if keys else 0.0,
+                "harmonics": {str(k): asdict(harmonic) for k, harmonic in keys.harmonics.items()} if keys else {},
+                "doubles": {str(k): of for k, of in keys.doubles.items()} if keys else {},
                 "used": self.keys_used,
             },
             "phases": self.phases.to_dict()["spans"],

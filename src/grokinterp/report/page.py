@@ -186,6 +186,8 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     else:
         keys = a.keys.consensus
         found.append(("Key frequencies", f"{', '.join(map(str, keys))} (of 1 to {a.n_frequencies})" if keys else a.keys.why_none))
+        if said := a.keys.harmonics_in_words:
+            found.append(("Harmonics", said))
         if a.keys_used != keys:
             found.append(("Keys in use", f"{_several(a.keys_used)}, as asked for; measures and claims below are about these"))
         rules = "; ".join(f"{rule}: {_several(found_k)}" for rule, found_k in a.keys.rules.items())
@@ -356,22 +358,22 @@ def _training(a: Analysis) -> Section:
 
 
 def _how_it_went(a: Analysis) -> str:
-    """Kind and boundaries of the training; on noisy labels what they are judged by, as 0.9 counts as generalised elsewhere there."""
+    """Kind and boundaries of the training; of the whole run, where the page is about another step than its last."""
     said = a.how_it_went
-    if a.noisy:
-        said = f"By 0.99 as learned, and right answers of the test examples: {said[0].lower()}{said[1:]}"
     return said if a.is_last else f"Of the whole run, up to {a.run.step_text(a.run.steps[-1])}: {said[0].lower()}{said[1:]}"
 
 
 def _looked_at(a: Analysis) -> str:
     """That a replay would see more, where it would."""
     seen, there = a.replayed.sizes.get("step", 0), len(a.run.steps)
-    return f" This is from {seen} of {there} snapshots; grokinterp replay looks at all of them." if 0 < seen < there else ""
+    return f" The report looked at {seen} of {there} snapshots; grokinterp replay looks at all of them." if 0 < seen < there else ""
 
 
 def _boundaries(a: Analysis) -> list[tuple[str, str, str, str]]:
-    """Each boundary between phases: name, interval, what decided it, and how far it moves."""
-    return [(b.name, f"{b.after:,}–{b.by:,}", b.rule, b.note) for b in a.phases.boundaries]
+    """Each boundary between phases: name, interval, what decided it and from what, and how far it moves."""
+    return [
+        (b.name, f"{b.after:,}–{b.by:,}", f"{b.rule} ({b.source})" + (f"; {b.flag}" if b.flag else ""), b.note) for b in a.phases.boundaries
+    ]
 
 
 def _leads(a: Analysis) -> list[tuple[str, str, str]]:
