@@ -120,7 +120,7 @@ class RunsCompared:
             if run.config.start is not None:
                 scratch = [j for j, other in enumerate(runs) if alike[j] == key and other.config.start is None and not other.imported]
                 longest = max(scratch, key=lambda j: histories[j]["step"].max(), default=None)
-                verdict = None if longest is None else transfer(history, histories[longest], run.finished is not None)
+                verdict = None if longest is None else transfer(history, histories[longest], run.ended is not None)
                 verdict = verdict or Transfer("not known", "not known: the same run from scratch is not among these")
             train, test = reached(history, "train"), reached(history, "test")
             watched = history["train_loss"].count() >= _FEWEST

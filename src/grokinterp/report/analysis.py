@@ -304,6 +304,7 @@ class Analysis:
             "value": value if isinstance(value, float) else _numbers(value),
             "unit": known.unit,
             "ref": known.ref,
+            **({"gauge": known.in_gauge} if known.gauge else {}),
         }
         if not isinstance(value, float):
             described["dims"] = list(value.dims)
