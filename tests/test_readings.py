@@ -361,13 +361,12 @@ def test_losses_that_it_has_are_none(tmp_path):
     assert "the train loss measured is the file's" in said(run)
 
 
-def test_without_rows_the_loss_over_all_pairs_lies_between_those_in_the_file(tmp_path):
-    (tmp_path / "fits").mkdir(), (tmp_path / "not").mkdir()
+@pytest.mark.parametrize(("test", "doubtful"), [(2, False), (1 / 3, True), (1e-6, True)])
+def test_without_rows_the_loss_over_all_pairs_should_lie_between_those_in_the_file(tmp_path, test, doubtful):
     weights = memoriser(MOST.train)
     everywhere = losses_of(weights, torch.arange(P * P))
-    imported({"model": weights, "train_losses": [everywhere / 9], "test_losses": [everywhere * 2]}, tmp_path / "fits")
-    content = {"model": weights, "train_losses": [everywhere / 9], "test_losses": [everywhere / 3]}
-    refused(content, tmp_path / "not", "the loss over all pairs is")
+    run = imported({"model": weights, "train_losses": [everywhere / 9], "test_losses": [everywhere * test]}, tmp_path)
+    assert ("DOUBTFUL: the loss over all pairs is" in said(run)) == doubtful
 
 
 def test_rows_that_leave_no_trace_in_a_weak_network_are_a_contradiction(tmp_path):

@@ -257,6 +257,8 @@ class Import:
         Raises:
             NotBelieved: what was read contradicts what the file says; where it is to be believed, this is a sentence.
         """
+        if (doubt := self._doubt()) is not None:
+            self.sentences.append(doubt)
         if (contradiction := self._contradiction()) is None:
             return
         if not self.request.believe:
@@ -266,25 +268,30 @@ class Import:
             )
         self.sentences.append(f"{contradiction}; it was imported as asked for, by --believe")
 
+    def _doubt(self) -> str | None:
+        """That the loss over all pairs is not between the file's losses of training and test examples, where it is not known which these
+        are: no contradiction, as those may have been measured otherwise, and no agreement."""
+        stored = [self._near_last(part) for part in _PARTS]
+        if self.split is not None or not all(stored):
+            return None
+        least, most = min(map(min, stored)), max(map(max, stored))
+        everywhere = float(self._last.losses.mean())
+        if not _far(everywhere, min(max(everywhere, least), most)):
+            return None
+        return (
+            f"DOUBTFUL: the loss over all pairs is {everywhere:.3g}, and the file's losses of training and test examples are "
+            f"{least:.3g} and {most:.3g}: the network was read wrongly, or these are of other examples, or of another loss"
+        )
+
     def _contradiction(self) -> str | None:
         """What in the file speaks against the best reading of it, if anything."""
-        factor, nats = _CONTRADICTS
         last, split = self._last, self.split
-
-        def far(measured: float, loss: float) -> bool:
-            return abs(measured - loss) > nats and not loss / factor <= measured <= loss * factor
-
         for part in _PARTS if split else ():
             assert split is not None
             measured = self._measured(last, split, getattr(split, part))
-            if (near := self._near_last(part)) and all(far(value, loss) for value in measured for loss in near):
+            if (near := self._near_last(part)) and all(_far(value, loss) for value in measured for loss in near):
                 return f"the {part} loss at its last snapshot is {measured[0]:.3g}, and {near[0]:.3g} in the file"
         stored = [loss for part in _PARTS for loss in self._near_last(part)]
-        everywhere = float(last.losses.mean())
-        if split is None and all(map(self._near_last, _PARTS)):
-            least, most = min(stored), max(stored)
-            if far(everywhere, min(max(everywhere, least), most)):
-                return f"the loss over all pairs is {everywhere:.3g}, and in the file between {least:.3g} and {most:.3g}"
         if split is None or self.recipe != "stored" or not self.found.above_chance:
             return None
         train, test = (float(last.right[rows].double().mean()) for rows in (split.train, split.test))
@@ -417,6 +424,12 @@ def settings_hash(settings: Any) -> str | None:
     if settings is None:
         return None
     return hashlib.sha256(json.dumps(getattr(settings, "fields", settings), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _far(measured: float, loss: float) -> bool:
+    """Whether a loss is so far from the file's that both cannot be of one network."""
+    factor, nats = _CONTRADICTS
+    return abs(measured - loss) > nats and not loss / factor <= measured <= loss * factor
 
 
 def _apart(in_file: Mapping[int, float], measured: Mapping[int, float], is_loss: bool) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -219,10 +219,10 @@ def _when(a: Analysis) -> str:
     return ("" if a.is_last else f"in the whole run, up to {a.run.step_text(a.run.steps[-1])}: ") + "; ".join(said)
 
 
-def _several(keys: list[int]) -> str:
-    if len(keys) > 12:
-        return f"{len(keys)} frequencies"
-    return " ".join(map(str, keys)) or "none"
+def _several(chosen: Sequence[int | str], of: str = "freq") -> str:
+    if len(chosen) > 12:
+        return f"{len(chosen)} {'frequencies' if of == 'freq' else of + 's'}"
+    return (" " if of == "freq" else ", ").join(map(str, chosen)) or "none"
 
 
 def _sections(a: Analysis) -> Iterator[Section]:
@@ -467,8 +467,7 @@ def summary(value: Any) -> str:
     if isinstance(value, float):
         return number(value)
     if value.dtype == bool:
-        chosen = [int(k) for k in value.coords[value.dims[0]].values[value.values]]
-        return _several(chosen)
+        return _several(value.coords[value.dims[0]].values[value.values].tolist(), str(value.dims[0]))
     if value.ndim == 1 and value.size <= 4:
         labels = value.coords[value.dims[0]].values
         return ", ".join(f"{label} {number(float(x))}" for label, x in zip(labels, value.values, strict=True))
