@@ -266,7 +266,13 @@ def test_a_run_that_is_not_finished_says_so_and_an_import_without_history_too(ru
     weights = gi.load_run(runs / "more").state_dict(-1)
     torch.save({"model": weights}, tmp_path / "foreign.pth")
     imported = gi.import_checkpoint(
-        tmp_path / "foreign.pth", tmp_path / "imported", "transformer_lens", "modular_addition", forensics=False, progress=False
+        tmp_path / "foreign.pth",
+        tmp_path / "imported",
+        "transformer_lens",
+        "modular_addition",
+        forensics=False,
+        believe=True,
+        progress=False,
     )
     (row,) = gi.compare(imported).to_dict()["runs"]
     assert row["steps_to_99"]["test"]["state"] in ("not known", "censored", "reached")

@@ -390,7 +390,8 @@ def odd(name: str, folder: Path) -> tuple[gi.Run, list[int] | None]:
         run = gi.train(tiny(), folder / "first", progress=False)
         safetensors.torch.save_file(run.state_dict(-1), folder / "theirs.safetensors")
         task = {"name": "modular_addition", "p": 7}
-        return gi.import_checkpoint(folder / "theirs.safetensors", folder / "run", task=task, forensics=False, progress=False), None
+        theirs = folder / "theirs.safetensors"
+        return gi.import_checkpoint(theirs, folder / "run", task=task, forensics=False, believe=True, progress=False), None
     changed = {
         "group": {"task": {"name": "group_composition", "group": "S3"}},
         "no MLP": {"model.d_mlp": 0},
