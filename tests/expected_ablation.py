@@ -74,14 +74,29 @@ def all_examples(view, **instead) -> float:
     return cross_entropy(view, forward(view, **instead)["logits"])[2]
 
 
+def frame(view, here: np.ndarray) -> np.ndarray:
+    """Singular vectors, the smallest first, of what an activation holds and what logits and neurons read of it, each to size 1."""
+    readout = view.W_U.numpy()[:, : view.task.n_answers]
+    read = [here, (readout - readout.mean(1, keepdims=True)).T]
+    if "blocks.0.mlp.W_in" in view.weights:
+        neurons = view.weights["blocks.0.mlp.W_in"].T.numpy()
+        read.append(neurons / np.linalg.norm(neurons, axis=1, keepdims=True).clip(1e-12))
+    seen = np.concatenate([part / np.linalg.norm(part) for part in read])
+    vectors = np.linalg.svd(seen)[2][::-1].T
+    along = seen @ vectors
+    return vectors * np.sign(along[np.abs(along).argmax(0), np.arange(along.shape[1])])
+
+
 def ablated_at(read: str, put: str):
-    """The change of `read` is added at `put`; then turned by five rotations."""
+    """The change of `read` is added at `put`; then turned by five rotations, which turn with the network."""
 
     def table(view) -> list[list[float]]:
         here, rows = forward(view)[read], []
+        own = frame(view, here)
         for value in (0.0, here.mean(0)):
             change = value - here
-            turned = [all_examples(view, **{put: lambda x, d=change @ turn: x + d}) for turn in rotations(here.shape[1], 5)]
+            turns = [own @ turn @ own.T for turn in rotations(here.shape[1], 5)]
+            turned = [all_examples(view, **{put: lambda x, d=change @ turn: x + d}) for turn in turns]
             rows.append([all_examples(view, **{put: lambda x, d=change: x + d}), np.mean(turned), np.std(turned)])
         return rows
 
@@ -103,6 +118,9 @@ def without_clusters(view) -> list[list[float]]:
     from test_measures import explained_by, frequencies
 
     shares, neurons, rows = explained_by(view), forward(view)["neurons"], []
+    readout = view.weights["blocks.0.mlp.W_out"].numpy() @ view.W_U.numpy()[:, : view.task.n_answers]
+    moved = neurons.std(0) * np.linalg.norm(readout - readout.mean(1, keepdims=True), axis=1)
+    moving = np.argsort(-np.round(moved / max(moved.max(), 1e-300), 9), kind="stable")
 
     def without(chosen) -> float:
         return all_examples(view, neurons=np.where(np.isin(np.arange(neurons.shape[1]), chosen), neurons.mean(0), neurons))
@@ -110,7 +128,7 @@ def without_clusters(view) -> list[list[float]]:
     for k in frequencies(view.task.p):
         own = np.flatnonzero((shares.argmax(0) == k - 1) & (shares.max(0) > 0.85))
         generator = torch.Generator().manual_seed(0)
-        draws = [torch.randperm(neurons.shape[1], generator=generator)[: len(own)].numpy() for _ in range(10)]
+        draws = [moving[torch.randperm(len(moving), generator=generator)[: len(own)].numpy()] for _ in range(10)]
         random = [without(draw) for draw in draws] if len(own) else [without([])]
         rows.append([without(own), np.mean(random), np.std(random)])
     return rows

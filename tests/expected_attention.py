@@ -40,6 +40,7 @@ ON_THE_CLOCK = {
     "position_similarity.distance": 2.0,
     "position_similarity.baseline": [1 / D, (1 - 1 / D) / math.sqrt(D - 1)],
     "position_similarity.z": -1 / math.sqrt(D - 1),
+    "position_similarity.z_rotated": 0.0,
     "position_similarity.percentile": lambda: permuted_share(clock()),
 }
 
@@ -57,6 +58,7 @@ ON_A_RANDOM_NETWORK = {
     "position_similarity.distance": between(1.2, 2.8),
     "position_similarity.baseline": lambda x: abs(x[0]) < 0.03 and abs(x[1] * math.sqrt(64) - 1) < 0.03,
     "position_similarity.z": between(-3, 3),
+    "position_similarity.z_rotated": between(-3, 3),
     "position_similarity.percentile": between(0.005, 0.995),
 }
 
@@ -128,6 +130,13 @@ def permuted_share(view) -> float:
     return float(np.mean([(sign + 1) / 2 for sign in below]))
 
 
+def rotated(view) -> float:
+    """The cosine in deviations of a first coordinate on the sphere: √E[x²], by the integral over x of x² (1 − x²)^((d − 3) / 2)."""
+    d, x = len(two_positions(view)[0]), np.linspace(-1, 1, 2_000_001)[1:-1]
+    density = np.exp((d - 3) / 2 * np.log1p(-(x**2)))
+    return cosine(*two_positions(view)) / math.sqrt(float((x**2 * density).sum() / density.sum()))
+
+
 SLOWLY = {
     "attention.self.mean": lambda view: [forward(view)["pattern"][:, :, 2].mean(0)],
     "attention.self.max": lambda view: [forward(view)["pattern"][:, :, 2].max(0)],
@@ -143,6 +152,7 @@ SLOWLY = {
         sum((x - y) ** 2 for x, y in two_positions(view).T) / np.prod([np.linalg.norm(x) for x in two_positions(view)])
     ),
     "position_similarity.baseline": moments,
+    "position_similarity.z_rotated": rotated,
     "position_similarity.z": lambda view: (cosine(*two_positions(view)) - moments(view)[0]) / moments(view)[1],
     "position_similarity.percentile": permuted_share,
 }

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from expected_losses import KEYS, OPEN, P, alone, columns, cube, fitted, logits_of, loss_of_cosines, readout, slowly, through_readout
+from expected_losses import KEYS, OPEN, P, S, alone, columns, cube, fitted, logits_of, loss_of_cosines, readout, slowly, through_readout
 from grokinterp import controls
 from grokinterp.errors import NotApplicable
 
@@ -37,7 +37,19 @@ def clock_products_explained() -> float:
     return float(np.mean(shares))
 
 
+def loss_of_the_memoriser() -> float:
+    """Of one-hot logits on half of the examples, as large as the clock's, on the cubes of the keys: α Σ_k cos w_k(c* − c)."""
+    n, trained = P * P, P * P // 2
+    larger = math.sqrt(n * S**2 * len(KEYS) * P / 2 / (trained * (1 - 1 / P)))
+    alpha = larger * trained / (n * P / 2)
+    return math.log1p(sum(math.exp(alpha * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in KEYS)) for d in range(1, P)))
+
+
 ON_THE_CLOCK = {
+    "key_irreps": [k in KEYS for k in range(1, P // 2 + 1)],
+    "key_irreps.share": [len(KEYS) / (P // 2), 2 * len(KEYS) / P],
+    "restricted_loss.memoriser_irreps": lambda: [loss_of_the_memoriser()] * 3,
+    "restricted_accuracy.memoriser_irreps": [1, 1, 1],
     "irrep_cosine": [1 / math.sqrt(len(KEYS)) if k in KEYS else 0 for k in range(1, P // 2 + 1)],
     "irrep_fve.logits": 1.0,
     "irrep_fve.W_E": [1.0],
@@ -55,6 +67,7 @@ ON_THE_CLOCK = {
 ON_A_RANDOM_NETWORK = dict.fromkeys(ON_THE_CLOCK, NotApplicable)
 ON_A_RANDOM_NETWORK["irrep_cosine"] = lambda x: (abs(x) < 0.005).all()
 ON_A_RANDOM_NETWORK["irrep_fve.logits"] = lambda x: x < 0.001
+ON_A_RANDOM_NETWORK["key_irreps"] = ON_A_RANDOM_NETWORK["key_irreps.share"] = lambda x: (x == 0).all()
 
 
 def cosines(view) -> list[float]:
@@ -64,6 +77,41 @@ def cosines(view) -> list[float]:
     logits = logits_of(view) - logits_of(view).mean(1, keepdims=True)
     cubes = [np.cos(2 * np.pi * k * ((a + b)[:, None] - np.arange(p)) / p) for k in range(1, p // 2 + 1)]
     return [float((logits * wave).sum() / np.sqrt((wave**2).sum() * (logits**2).sum())) for wave in cubes]
+
+
+def characters(view, k: int) -> np.ndarray:
+    """cos w_k(a + b − c), written out."""
+    p, (a, b) = view.task.p, view.task.pairs.numpy().T
+    return np.cos(2 * np.pi * k * ((a + b)[:, None] - np.arange(p)) / p)
+
+
+def marked(view) -> list[bool]:
+    """A cosine above the threshold, and a mean over unseen examples of three standard errors."""
+    p, unseen = view.task.p, view.split.test.numpy()
+    centred = logits_of(view) - logits_of(view).mean(1, keepdims=True)
+    found = []
+    for k, cosine in enumerate(cosines(view), 1):
+        products = (characters(view, k) * centred)[unseen].sum(1)
+        above = products.mean() > 3 * products.std(ddof=1) / math.sqrt(len(products))
+        found.append(bool(cosine > max(0.005, 2 / math.sqrt(p**3)) and above))
+    return found
+
+
+def kept(view) -> list[float]:
+    p, found = view.task.p, marked(view)
+    return [sum(found) / len(found), sum(1 if 2 * k == p else 2 for k, so in enumerate(found, 1) if so) / p]
+
+
+def memoriser_in_characters(view, keys) -> np.ndarray:
+    """One-hot logits of the training examples, as large as the network's, fitted by the characters of the keys."""
+    n, p = logits_of(view).shape
+    known = np.zeros((n, p))
+    known[view.split.train.numpy(), view.task.targets.numpy()[view.split.train.numpy()]] = 1
+    known -= known.mean(1, keepdims=True)
+    centred = logits_of(view) - logits_of(view).mean(1, keepdims=True)
+    known *= np.linalg.norm(centred) / np.linalg.norm(known)
+    waves = [characters(view, k) for k in keys]
+    return sum((known * wave).sum() / (wave**2).sum() * wave for wave in waves)
 
 
 def share(design: np.ndarray, x: np.ndarray) -> float:
@@ -82,6 +130,8 @@ def of_neurons(view, keys, which: str) -> float:
 
 
 SLOWLY = {
+    "key_irreps": marked,
+    "key_irreps.share": kept,
     "irrep_cosine": cosines,
     "irrep_fve.logits": lambda view: sum(cosine**2 for cosine in cosines(view)),
     "irrep_fve.W_E": lambda view, keys: [of_elements(view, keys, view.W_E.numpy())],
@@ -93,9 +143,10 @@ SLOWLY = {
         "restricted.hidden_irreps": through_readout,
         "excluded.hidden_irreps": lambda view, keys: alone(view) - through_readout(view, keys),
         "restricted.logit_irreps": cube,
+        "restricted.memoriser_irreps": memoriser_in_characters,
     }
 )
 
-DIMS = {"irrep", "operand"}
+DIMS = {"irrep", "operand", "of"}
 EVERYWHERE = OF_GROUPS = set(ON_THE_CLOCK)
 OF_THE_READOUT = {name for name in ON_THE_CLOCK if "hidden" in name or "neurons" in name or "W_U" in name}

@@ -32,7 +32,7 @@ class Built(gi.Run):
     def __init__(self, path: Path, views: dict[int, gi.View]) -> None:
         self.path, self.views, self.steps = path, views, sorted(views)
         one = next(iter(views.values()))
-        self.task, self.split = one.task, one.split
+        self.task, self.split, self.finished, self.diverged = one.task, one.split, None, None
 
     def sha256(self, step: int) -> str:
         return f"{step}"

@@ -530,7 +530,7 @@ def test_the_report_says_that_it_memorised_the_noise_beside_the_bayes_values(mem
         "who knows the rule and not the draws: accuracy train 37.50 %, test 37.50 %; loss train 1.4075, test 1.4075 nats"
     )
     assert told["Labels"].startswith("answer + Binomial(4, 0.5) − 2, seed 0; test labels noisy too.")
-    assert "corrupted 0.00 %" in told["Right answers"]
+    assert "corrupted 0 %" in told["Right answers"]
     found = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert found["noise"]["phase"] == "memorisation"
     assert found["noise"]["bayes_loss"]["test"] == pytest.approx(BAYES_LOSS)

@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
     "train": (["train", "modular_addition", *SETTINGS, "--out"], "run.json", ""),
     "train --seeds": (["train", "modular_addition", *SETTINGS, "--seeds=0,1", "--out"], "seed_1/run.json", ""),
     "import": (["import", "{checkpoint}", "--task=modular_addition", "--no-forensics", "--believe", "--out"], "run.json", ""),
-    "analyze": (["analyze", "{run}", "--measure=loss", "--no-replay", "--out"], "report.json", ""),
+    "analyze": (["analyze", "{run}", "--measure=loss", "--no-replay", "--out"], "report-loss.json", ""),
     "compare": (["compare", "{run}", "--out"], "compare.html", ""),
     "replay": (["replay", "{run}", "--step=20", "--out"], "replay.html", "page.html"),
     "replay --data": (["replay", "{run}", "--step=20", "--out={elsewhere}", "--data"], "", "numbers.nc"),

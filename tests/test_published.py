@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ import pytest
 
 import grokinterp as gi
 from grokinterp.cli import main
-from test_foreign import CHECKPOINTS, ROOT
+from test_foreign import CHECKPOINTS
+from test_import import MAPPING
 
 
 class Analysed:
@@ -184,11 +184,9 @@ def test_pizza_model_b_is_a_clock(analysed):
 
 @pytest.fixture(scope="session")
 def mapping(tmp_path_factory) -> Path:
-    """The mapping that docs/import.md prints for these files."""
+    """The mapping that docs/import.md prints, with the signs of these files."""
     file = tmp_path_factory.mktemp("mapping") / "zaidanmir.toml"
-    file.write_text(
-        next(block for block in re.findall(r"```toml\n(.*?)```", (ROOT / "docs/import.md").read_text(), re.DOTALL) if "of" in block)
-    )
+    file.write_text(MAPPING)
     return file
 
 

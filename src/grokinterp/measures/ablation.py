@@ -162,7 +162,8 @@ def _frame(view: View, hook: str) -> Float64[Tensor, "d d"]:
     """
     parts = [recorded(view, hook).flatten(1)]
     if hook.rpartition(".")[2] in _OF_STREAM:
-        parts.append((view.W_U - view.W_U.mean(1, keepdim=True)).T)
+        readout = view.W_U[:, : view.task.n_answers]
+        parts.append((readout - readout.mean(1, keepdim=True)).T)
         if "blocks.0.attn.W_O" in view.weights:  # elsewhere neurons do not read what they write
             read = [weight.cpu() for name, weight in view.weights.items() if name.endswith("mlp.W_in")]
             parts += [torch.nn.functional.normalize(columns.T) for columns in read]

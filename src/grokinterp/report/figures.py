@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import fourier
+from ..errors import NotApplicable
 from ..measures.embedding import plane, principal_components
 from ..measures.neurons import EXPLAINED, neuron_power
 from ..replay import FINAL
@@ -237,9 +238,16 @@ def losses_by_variant(a: Analysis) -> go.Figure:
         for name, value in a.values.items()
         if "_loss." in name and getattr(value, "dims", 0) == ("part",)
     }
+    variants = {
+        kind: {name.partition(".")[2]: loss for name, loss in found.items() if name.startswith(f"{kind}_loss.")}
+        for kind in ("restricted", "excluded")
+    }
+    if not any(variants.values()):
+        raise NotApplicable(a.skipped.get("restricted_loss.logit_dirs", "no restricted or excluded loss was measured"))
     figure = _figure("loss on all examples (nats)", "variant", 420)
-    for kind, colour in (("restricted", TRAIN), ("excluded", KEY)):
-        mine = {name.partition(".")[2]: loss for name, loss in found.items() if name.startswith(f"{kind}_loss.")}
+    for (kind, mine), colour in zip(variants.items(), (TRAIN, KEY), strict=True):
+        if not mine:
+            continue
         figure.add_scatter(
             x=_positive(list(mine.values())), y=list(mine), name=kind, mode="markers", marker={"color": colour, "size": 9},
             hovertemplate="%{y}: %{x:.3g} nats<extra>" + kind + "</extra>",
