@@ -539,7 +539,7 @@ def test_the_report_says_that_it_memorised_the_noise_beside_the_bayes_values(mem
     verdicts = {claim["claim"]: claim["verdict"] for claim in found["claims"]}
     assert verdicts["It has memorised the noise and not generalised (memorisation)"] == "supported"
     assert verdicts["It has memorised the wrong labels and generalises (coexistence)"] == "refuted"
-    assert (verdicts["It has only memorised its training examples"] == "supported") == (a.standing.state == "memorises")
+    assert "It has only memorised its training examples" not in verdicts  # the phases say what it has memorised
     assert "What it has learned of the noise" in report.to_html()
     assert told["Training"] == a.phases.sentence
     assert a.phases.kind in ("memorises only", "learns in part")

@@ -418,3 +418,11 @@ def test_a_name_that_no_disk_can_hold_and_one_with_a_zero_byte(tmp_path):
             with pytest.raises(gi.GrokinterpError) as caught:
                 ask(place)
             assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["verify", "analyze", "replay", "compare"])
+def test_an_empty_name_of_a_run_is_not_where_one_stands(command, grokinterp, tiny_run, monkeypatch):
+    monkeypatch.chdir(tiny_run.path)
+    code, stdout, stderr = grokinterp(command, "")
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert "is no name of a run directory" in stderr

@@ -92,6 +92,7 @@ KINDS = {
         out, **{"task": {"name": "group_composition", "group": "S3"}, "training.steps": 150, "task.p": None}
     ),
     "p = 64": lambda out: trained(out, **{"task.p": 64, "training.steps": 60, "model.d_model": 16}),
+    "p = 2": lambda out: trained(out, **{"task.p": 2, "training.steps": 20, "training.fraction": 0.75, "training.weight_decay": 0.0}),
     "multiplication": lambda out: trained(out, **{"task.name": "modular_multiplication", "task.p": 13, "training.steps": 200}),
     "imported with one snapshot": imported,
 }  # fmt: skip
@@ -144,14 +145,15 @@ def contradictions(said: Said) -> list[str]:
     test = shares.get("test", {}).get("right")
 
     # The state is of the accuracies, and everything else is of the state.
-    generalises = test is not None and test >= level
+    generalises = test is not None and test >= level and shares["test"]["low"] > report["standing"]["chance"]
     same("generalises", generalises, state == "generalises", report["generalised"], report["standing"]["state"] == "generalises")
     same("yes", generalises, " Yes: " in said.verdict)
     same("claim: it generalises", {None: "not tested", True: "supported", False: "refuted"}[None if test is None else generalises],
          claim(said, "It generalises to pairs"))  # fmt: skip
     same("in part", state == "learning", " In part: " in said.verdict)
     same("no", state in ("memorises", "at chance"), " No: " in said.verdict)
-    same("memorises", state == "memorises" and test is not None, claim(said, "It has only memorised") == "supported")
+    if not said.noisy:
+        same("memorises", state == "memorises" and test is not None, claim(said, "It has only memorised") == "supported")
     if state == "learning":
         same("times chance", f"{test / report['standing']['chance']:.3g} times chance" in said.verdict, True)
         same("above chance", test > report["standing"]["chance"], True)

@@ -18,7 +18,12 @@ OF_53 = Examples(chance=1 / 53, train=1123, test=1686, all=2809)
 @pytest.mark.parametrize(
     ("train", "test", "state", "words"),
     [
-        (0.02, 0.019, "at chance", "2.0 % of training and 1.9 % of unseen examples are right: no better than chance (1.9 %)"),
+        (
+            0.02,
+            0.019,
+            "at chance",
+            "2.0 % of training and 1.9 % of unseen examples are right: no better than chance (1.9 %), each as far",
+        ),
         (0.0, 0.0, "at chance", "0 % of training and 0 % of unseen"),
         (1.0, 0.019, "memorises", "100 % of its training examples are right, and of unseen ones 1.9 %: no better than chance (1.9 %)"),
         (1.0, 0.0, "memorises", "of unseen ones 0 %"),
@@ -31,8 +36,8 @@ OF_53 = Examples(chance=1 / 53, train=1123, test=1686, all=2809)
         (1.0, 0.99999, "generalises", "99.999 % of unseen"),
         (0.98, 1.0, "generalises", "100 % of unseen"),
         (None, 0.02, "not known", "of training examples it is not known"),
-        (None, None, "not known", "nobody has measured"),
-        (math.nan, math.nan, "not known", "nobody has measured"),
+        (None, None, "not known", "it was not evaluated"),
+        (math.nan, math.nan, "not known", "it was not evaluated"),
     ],
 )
 def test_the_state_is_told_from_accuracy_against_chance(train, test, state, words):
@@ -110,7 +115,15 @@ def test_no_words_say_another_state_than_the_value(train, test, n, answers):
         "at chance": "examples are right: no better than chance" in found.words,
     }
     assert [state for state, so in said.items() if so] == [found.state]
-    assert (found.state == "generalises") == (test >= GENERALISED)
+    assert (found.state == "generalises") == (test >= GENERALISED and found.shares["test"].low > found.chance)
+
+
+@pytest.mark.parametrize(("n", "state"), [(1, "at chance"), (6, "at chance"), (7, "generalises")])
+def test_of_a_handful_of_examples_all_may_be_right_by_chance(n, state):
+    """Of seven coins that all show heads 99 % of the interval lies above a half: 7 / (7 + z²) = .513."""
+    found = Examples(0.5, 3, n, 3 + n).standing(1.0, 1.0)
+    assert found.state == state
+    assert f"as far as {n} example" in found.words or state == "generalises" or "each as far as" in found.words
 
 
 @given(st.floats(0, 1))

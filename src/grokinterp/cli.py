@@ -34,7 +34,18 @@ app = typer.Typer(
 )
 _debug = False
 
-RunDir = Annotated[Path, typer.Argument(help="The directory that `grokinterp train --out` made.", show_default=False)]
+
+def _run_directory(text: str) -> Path:
+    """A run directory as it was typed: an empty name, as of a variable that is not set, is not the directory where one stands."""
+    if not text.strip():
+        raise UsageError(f"{text!r} is no name of a run directory: give the one that `grokinterp train --out` made")
+    return Path(text)
+
+
+RunDir = Annotated[
+    Path,
+    typer.Argument(help="The directory that `grokinterp train --out` made.", metavar="RUN_DIR", parser=_run_directory, show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -483,13 +494,14 @@ def replay(
             if found is None:
                 return
             found = saved(shown)  # once more, as a page that does not load itself again
-    told, missing = phases(found, shown.history), skipped(found)
+    told = phases(found, shown.history) if all(map(shown.step_known, shown.steps)) else None
+    missing = skipped(found)
     steps, keys = found["step"].values.tolist(), final_keys(found)
     if as_json:
         files = {"page": str(page), "bytes": page.stat().st_size, "data": None if data is None else str(data)}
-        print(json.dumps({**files, "steps": steps, "final_keys": keys, "training": told.to_dict(), "skipped": missing}))
+        print(json.dumps({**files, "steps": steps, "final_keys": keys, "training": told and told.to_dict(), "skipped": missing}))
         return
-    told_in_words = (f"{found.attrs['task']}: {shown.steps_text(steps)}.", shown.divergence, told.sentence)
+    told_in_words = (f"{found.attrs['task']}: {shown.steps_text(steps)}.", shown.divergence, told.sentence if told else "")
     print(" ".join(filter(None, told_in_words)))
     print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
     for reason in dict.fromkeys(missing.values()):
@@ -512,7 +524,13 @@ def _whole_numbers(option: str, text: str) -> list[int]:
 @app.command()
 def compare(
     run_dirs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run directories; one that holds several means all of them.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run directories; one that holds several means all of them.",
+            parser=_run_directory,
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Optional[str],  # noqa: UP045

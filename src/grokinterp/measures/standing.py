@@ -5,7 +5,7 @@
 | at chance | not told from chance | not told from chance |
 | memorises | not told from chance | better than chance |
 | learning | better than chance, less than 99 % right | any |
-| generalises | at least 99 % right (Power et al. 2022) | any |
+| generalises | better than chance, at least 99 % right (Power et al. 2022) | any |
 | not known | there are none, or nobody knows which they are | |
 
 Chance is the share of the commonest answer: what is right for whoever always gives it. A share is better than chance where the whole
@@ -151,10 +151,8 @@ class Standing:
         """See the table at the head of this module."""
         test, whole = self.shares.get("test"), self.shares.get("all")
         if test is not None:
-            if test.right >= self.level:
-                return "generalises"
             if self.better_than_chance("test"):
-                return "learning"
+                return "generalises" if test.right >= self.level else "learning"
             if "train" not in self.shares:
                 return "not known"
             return "memorises" if self.better_than_chance("train") else "at chance"
@@ -184,16 +182,17 @@ class Standing:
         if self.state == "at chance":
             known = {"train": "training", "test": "unseen"} if "test" in self.shares else {"all": "all"}
             shares = " and ".join(f"{self.shares[part]} of {word}" for part, word in known.items() if part in self.shares)
-            return f"{shares} examples are right: {self._no_better(sum(self.shares[part].n for part in known if part in self.shares))}"
+            each = ", each as far as it has examples" if len(known) > 1 else ""
+            return f"{shares} examples are right: no better than chance ({percent(self.chance)}){each}"
         if "test" in self.shares:
             unseen = self.shares["test"]
             return f"{unseen} of unseen examples are right: {self._no_better(unseen.n)}; of training examples it is not known"
         if "all" in self.shares:
             return f"{self.shares['all']} of all examples are right; which of them it was trained on is not known"
-        return "nobody has measured how many examples are right"
+        return "it was not evaluated how many examples are right"
 
     def _no_better(self, n: int) -> str:
-        return f"no better than chance ({percent(self.chance)}), as far as {n:,} examples tell"
+        return f"no better than chance ({percent(self.chance)}), as far as {n:,} example{' tells' if n == 1 else 's tell'}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -217,6 +216,7 @@ def standing(view: View, rows: Int[Tensor, "rows"] | None = None) -> Standing:
         answered |= {"train": view.correct()[view.rows("train") & chosen], "test": right[view.rows("test") & chosen]}
     known = {part: marks for part, marks in answered.items() if len(marks)}
     n_train, n_test, n_all = (len(known.get(part, ())) for part in ("train", "test", "all"))
-    examples = Examples(view.task.chance, n_train, n_test, n_all, view.task.noise is not None)
+    chance = view.task.chance if rows is None else float(view.task.targets[rows].bincount().max()) / len(rows)
+    examples = Examples(chance, n_train, n_test, n_all, view.task.noise is not None)
     train, test, whole = (float(known[part].double().mean()) if part in known else None for part in ("train", "test", "all"))
     return examples.standing(train, test, whole)

@@ -101,9 +101,10 @@ class Claim:
 
 
 def claims(evidence: Evidence) -> list[Claim]:
-    """Every claim of the Fourier story with its verdict; and where labels are noisy of the phases."""
+    """Every claim of the Fourier story with its verdict. Where labels are noisy, those of the phases take the place of "only memorised"."""
     decided = []
-    for sentence, test in (_CLAIMS | (_OF_NOISE if evidence.noisy else {})).items():
+    asked = {sentence: test for sentence, test in _CLAIMS.items() if test is not _memorised} | _OF_NOISE if evidence.noisy else _CLAIMS
+    for sentence, test in asked.items():
         try:
             holds, because = test(evidence)
             decided.append(Claim(sentence, "supported" if holds else "refuted", because))
@@ -178,15 +179,17 @@ def _asked_of(e: Evidence) -> list[str]:
         _Missing: the network does no better than chance on unseen examples, or stands on no frequencies: there is nothing to ask.
     """
     part = e.part("test")
+    whole = e.on_circle.shares["all"].n == e.standing.shares["all"].n
     if not e.on_circle.better_than_chance(part):
-        raise _Missing(f"there is no algorithm to ask this of: {e.on_circle.words}")
+        of = "" if whole else "of the pairs that the frequencies are about, "
+        raise _Missing(f"there is no algorithm to ask this of: {of}{e.on_circle.words}")
     if not e.keys and e.on_circle.state != "generalises":
         raise _Missing(
             f"there is no algorithm to ask this of: {e.skipped.get('restricted_loss.logit_dirs', 'there are no key frequencies')}"
         )
     right = e.on_circle.shares[part]
-    which = "unseen" if part == "test" else "all"
-    return [] if right.right >= e.on_circle.level else [f"asked of a network that is right on {right} of {which} examples"]
+    which = f"{'unseen' if part == 'test' else 'all'} {'examples' if whole else 'pairs that the frequencies are about'}"
+    return [] if right.right >= e.on_circle.level else [f"asked of a network that is right on {right} of {which}"]
 
 
 def _has_few_keys(e: Evidence) -> None:

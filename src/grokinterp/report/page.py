@@ -106,12 +106,12 @@ def verdict(a: Analysis) -> str:
 
 _ANSWERS: dict[State, str] = {"generalises": "Yes", "learning": "In part", "memorises": "No", "at chance": "No", "not known": ""}
 _ON_NOISE: dict[NoisePhase, str] = {
-    "not trained": "it is within 0.05 of chance, as ever (not trained)",
+    "not trained": "it is within 0.05 of chance",
     "memorisation": "it has memorised the noise",
     "coexistence": "it generalises, and has memorised the wrong labels as well (coexistence)",
     "partial inversion": "it generalises, and answers some of the examples with wrong labels rightly (partial inversion)",
     "full inversion": "it generalises, and answers the examples with wrong labels rightly (full inversion)",
-    "forgetting": "it is within 0.05 of chance, and was not before (forgetting)",
+    "forgetting": "it is within 0.05 of chance again (forgetting)",
     "in between": "it is in none of the phases that have a name",
 }
 

@@ -110,7 +110,8 @@ def save_replay(
     files = replay_files(run, path, data)
     found = replay(run, [*progress_of(run), *PICTURES, *measures], steps)
     unknown = [step for step in run.steps if not run.step_known(step)]
-    page = replay_page(found, run.history, phases(found, run.history), chosen=measures, reload=reload, unknown=unknown)
+    told = None if unknown else phases(found, run.history)  # between steps that nobody knows there is no phase
+    page = replay_page(found, run.history, told, chosen=measures, reload=reload, unknown=unknown)
     replace(files[0], page.encode(), make_folder=True)
     if data is not None:
         export(found, data)
