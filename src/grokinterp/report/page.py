@@ -187,7 +187,7 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         keys = a.keys.consensus
         found.append(("Key frequencies", f"{', '.join(map(str, keys))} (of 1 to {a.n_frequencies})" if keys else a.keys.why_none))
         if said := a.keys.harmonics_in_words:
-            found.append(("Harmonics", said))
+            found.append(("Multiples", said))
         if a.keys_used != keys:
             found.append(("Keys in use", f"{_several(a.keys_used)}, as asked for; measures and claims below are about these"))
         rules = "; ".join(f"{rule}: {_several(found_k)}" for rule, found_k in a.keys.rules.items())
