@@ -361,12 +361,38 @@ def test_losses_that_it_has_are_none(tmp_path):
     assert "the train loss measured is the file's" in said(run)
 
 
+@pytest.mark.parametrize("is_right", [True, False])
 @pytest.mark.parametrize(("test", "doubtful"), [(2, False), (1 / 3, True), (1e-6, True)])
-def test_without_rows_the_loss_over_all_pairs_should_lie_between_those_in_the_file(tmp_path, test, doubtful):
-    weights = memoriser(MOST.train)
+def test_without_rows_the_loss_over_all_pairs_should_lie_between_those_in_the_file(tmp_path, test, doubtful, is_right):
+    weights = lookup(make_task("modular_addition", p=P), lambda row: 3.0) if is_right else memoriser(MOST.train)
     everywhere = losses_of(weights, torch.arange(P * P))
-    run = imported({"model": weights, "train_losses": [everywhere / 9], "test_losses": [everywhere * test]}, tmp_path)
-    assert ("DOUBTFUL: the loss over all pairs is" in said(run)) == doubtful
+    content = {"model": weights, "train_losses": [everywhere / 9], "test_losses": [everywhere * test]}
+    if doubtful and not is_right:
+        assert "imported as asked for, by --believe" in said(refused(content, tmp_path, "the loss over all pairs is"))
+    else:
+        assert ("DOUBTFUL: the loss over all pairs is" in said(imported(content, tmp_path))) == doubtful
+
+
+SHIFTS = [(23, (3, 7), 1), (23, (3, 7), 2), (23, (3, 7), 5), (23, (3, 7), 22), (17, (3, 7), 1), (19, (2, 5), 3)]
+
+
+def shifted(p, keys, by):
+    """A network that is right on all pairs of a + b + c mod p, which is no task here."""
+    weights = dict(controls.clock(p, keys).weights)
+    return {**weights, "unembed.W_U": weights["unembed.W_U"].roll(by, 1)}
+
+
+@pytest.mark.parametrize(("p", "keys", "by"), SHIFTS)
+def test_another_number_of_elements_is_not_believed_for_half_of_the_pairs(tmp_path, p, keys, by):
+    with pytest.raises(NotBelieved, match="the import is not believed"):
+        imported(shifted(p, keys, by), tmp_path)
+
+
+def test_nor_is_it_where_the_file_has_rows_and_losses_of_the_right_one(tmp_path):
+    rows = split(23**2, 0.4, "torch_randperm", 0)
+    content = {"model": shifted(23, (3, 7), 1), "train_losses": [0.0193], "test_losses": [0.0193], "train_indices": rows.train}
+    with pytest.raises(NotBelieved, match="the import is not believed"):
+        imported(content, tmp_path)
 
 
 def test_rows_that_leave_no_trace_in_a_weak_network_are_a_contradiction(tmp_path):

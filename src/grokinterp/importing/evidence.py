@@ -257,9 +257,13 @@ class Import:
         Raises:
             NotBelieved: what was read contradicts what the file says; where it is to be believed, this is a sentence.
         """
-        if (doubt := self._doubt()) is not None:
-            self.sentences.append(doubt)
-        if (contradiction := self._contradiction()) is None:
+        contradiction, doubt = self._contradiction(), self._doubt()
+        if doubt is not None:
+            if contradiction is None and float(self._last.right.double().mean()) < _KNOWN:
+                contradiction = doubt
+            else:
+                self.sentences.append(f"DOUBTFUL: {doubt}")
+        if contradiction is None:
             return
         if not self.request.believe:
             raise NotBelieved(
@@ -270,7 +274,8 @@ class Import:
 
     def _doubt(self) -> str | None:
         """That the loss over all pairs is not between the file's losses of training and test examples, where it is not known which these
-        are: no contradiction, as those may have been measured otherwise, and no agreement."""
+        are. Of a network that is right on nearly all pairs that is no contradiction, as those may have been measured otherwise, and no
+        agreement."""
         stored = [self._near_last(part) for part in _PARTS]
         if self.split is not None or not all(stored):
             return None
@@ -279,7 +284,7 @@ class Import:
         if not _far(everywhere, min(max(everywhere, least), most)):
             return None
         return (
-            f"DOUBTFUL: the loss over all pairs is {everywhere:.3g}, and the file's losses of training and test examples are "
+            f"the loss over all pairs is {everywhere:.3g}, and the file's losses of training and test examples are "
             f"{least:.3g} and {most:.3g}: the network was read wrongly, or these are of other examples, or of another loss"
         )
 
