@@ -421,10 +421,23 @@ def test_losses_and_accuracies_by_their_names(tmp_path, key, column):
     assert run.history.drop(columns=["step", column]).isna().all(axis=None)
 
 
-def test_percent_are_shares(tmp_path):
-    run = imported({"model": W[0], "epoch": 1, "test_acc": [50.0, 100.0], "train_acc": [0.5, 1.0]}, tmp_path)
-    assert run.history["test_accuracy"].tolist() == [0.5, 1.0]
-    assert run.history["train_accuracy"].tolist() == [0.5, 1.0]
+@pytest.mark.parametrize(
+    ("test", "train"),
+    [
+        *(([50.0, 100.0], [100.0, 100.0]), ([50.0, 100.0], [0.5, 1.0]), ([0.57, 0.57], [1.0, 100.0]), ([0.0, 2.0], [0.5, 100.0])),
+        *(([0.5, 0.9], [0.25, 1.01]), ([0.5, 1.0], [0.25, 1.0]), ([0.0, 0.0], [1.0, 1.0])),
+    ],
+)  # fmt: skip
+def test_percent_are_shares_and_all_accuracies_are_in_percent_or_none(tmp_path, test, train):
+    run = imported({"model": W[0], "epoch": 1, "test_acc": test, "train_acc": train}, tmp_path)
+    by = 100 if max(test + train) > 1 else 1
+    assert run.history["test_accuracy"].tolist() == [value / by for value in test]
+    assert run.history["train_accuracy"].tolist() == [value / by for value in train]
+    assert said(run).count(", in percent") == (2 if by > 1 else 0)
+
+
+def test_percent_are_said_to_be(tmp_path):
+    run = imported({"model": W[0], "epoch": 1, "test_acc": [50.0, 100.0]}, tmp_path)
     assert "test accuracies: 2 under test_acc, of steps 0 to 1 (one a step from 0 on, as they are taken), in percent" in said(run)
 
 

@@ -138,6 +138,17 @@ ROWS = [
     ("numbers b p + a, with training and test set in each", {"train_indices": turned(TRAIN.test), "test_indices": turned(TRAIN.train)}),
     ("pairs (a, b), with training and test set in each", {"train_indices": pairs(TRAIN.test)}),
     ("numbers a p + b", {"train_indices": mask(TRAIN.train), "test_indices": mask(TRAIN.test)}),
+    ("numbers a p + b", {"train_indices": mask(TRAIN.train).reshape(P, P)}),
+    ("numbers a p + b", {"train_indices": mask(TRAIN.train).reshape(P, P), "test_indices": mask(TRAIN.test).reshape(P, P)}),
+    ("numbers b p + a", {"train_indices": mask(TRAIN.train).reshape(P, P).T}),
+    ("numbers a p + b", {"train_indices": mask(TRAIN.train).long()}),
+    ("numbers a p + b", {"train_indices": mask(TRAIN.train).long().tolist()}),
+    ("numbers a p + b", {"train_indices": mask(TRAIN.train).float(), "test_indices": mask(TRAIN.test).float()}),
+    ("numbers a p + b", {"test_indices": TRAIN.test}),
+    ("numbers b p + a", {"test_indices": turned(TRAIN.test)}),
+    ("pairs (b, a)", {"test_indices": pairs(TRAIN.test).flip(1)}),
+    ("numbers a p + b", {"test_indices": mask(TRAIN.test).reshape(P, P)}),
+    ("numbers a p + b, with training and test set in each", {"test_indices": TRAIN.train}),
 ]
 
 
@@ -147,10 +158,12 @@ def test_the_rows_are_read_as_the_losses_say(tmp_path, how, content):
     assert torch.equal(run.split.train.sort().values, TRAIN.train.sort().values)
     assert torch.equal(run.split.test.sort().values, TRAIN.test.sort().values)
     assert f"read as {how}" in said(run)
+    assert not any("indices" in place for entry in run.imported["left_out"] for place in entry["places"])
     assert (accuracy(run, "train"), accuracy(run, "test") < 0.3) == (1, True)
 
 
-def test_rows_of_a_table_with_gaps_may_be_the_numbers_of_its_examples(tmp_path):
+@pytest.mark.parametrize("form", ["numbers", "mask", "test"])
+def test_rows_of_a_table_with_gaps_may_be_the_numbers_of_its_examples(tmp_path, form):
     task = make_task("modular_division", p=P)
     rows = torch.randperm(task.n_inputs, generator=torch.Generator().manual_seed(0))
     train, test = rows[:60], rows[60:]
@@ -160,8 +173,13 @@ def test_rows_of_a_table_with_gaps_may_be_the_numbers_of_its_examples(tmp_path):
     wrong = torch.randint(P, (task.n_inputs,), generator=torch.Generator().manual_seed(1))
     answers[task.pairs[:, 0] * P + task.pairs[:, 1]] = torch.where(known, task.targets, wrong)
     weights = lookup(make_task("modular_addition", p=P), lambda row: 9.0, answers)
-    run = imported({"model": weights, "train_indices": train, "test_indices": test}, tmp_path, task="modular_division")
-    assert torch.equal(run.split.train, train)
+    rows = {
+        "numbers": {"train_indices": train, "test_indices": test},
+        "mask": {"train_indices": known.long()},
+        "test": {"test_indices": test},
+    }
+    run = imported({"model": weights, **rows[form]}, tmp_path, task="modular_division")
+    assert torch.equal(run.split.train.sort().values, train.sort().values)
     assert accuracy(run, "train") == 1
 
 
@@ -351,6 +369,26 @@ def test_losses_that_the_network_does_not_have_are_a_contradiction(tmp_path, los
     content = {"model": memoriser(), "train_indices": TRAIN.train, **losses}
     run = refused(content, tmp_path, r"loss at its last snapshot is \S+, and \S+ in the file")
     assert "imported as asked for, by --believe" in said(run)
+
+
+WRONG_SHARES = [
+    {"train_acc": [0.5]},
+    {"test_acc": [0.99]},
+    {"train_acc": [50.0], "test_acc": [4.0]},
+    {"train_accuracies": torch.tensor([0.0])},
+    {"val_acc": [1.0], "train_acc": [1.0]},
+]
+
+
+@pytest.mark.parametrize("shares", WRONG_SHARES, ids=range(len(WRONG_SHARES)))
+def test_accuracies_that_the_network_does_not_have_are_a_contradiction(tmp_path, shares):
+    content = {"model": memoriser(), "train_indices": TRAIN.train, **shares}
+    refused(content, tmp_path, r"accuracy at its last snapshot is \S+, and \S+ in the file")
+
+
+@pytest.mark.parametrize("shares", [{"train_acc": [1.0]}, {"train_acc": [100.0], "test_acc": [10.0]}, {"test_acc": [0.1]}])
+def test_accuracies_that_it_has_are_none(tmp_path, shares):
+    assert "contradict" not in said(imported({"model": memoriser(), "train_indices": TRAIN.train, **shares}, tmp_path))
 
 
 def test_losses_that_it_has_are_none(tmp_path):

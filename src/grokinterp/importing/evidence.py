@@ -37,6 +37,8 @@ _LIKE = 0.1
 """A measured loss that differs from the file's by a larger share is another one."""
 _CONTRADICTS = 2.0, 0.01
 """A measured loss contradicts the file's where it differs from it by more than this factor, and by more than so many nats."""
+_ACCURACY_CONTRADICTS = 0.1
+"""A measured accuracy contradicts the file's where it differs from it by more."""
 _LOOKED_AT = 8
 """Snapshots of which the one that tells most of its training set is chosen."""
 _TRACE, _CLEAR_TRACE = 3.0, 4.0
@@ -135,7 +137,8 @@ class Import:
 
     def _find_split(self) -> tuple[Split | None, str]:
         """The rows trained on, and how they are known: "stored", "recipe", "not found" or "not looked for"."""
-        if self._train_rows is not NOTHING and (split := self._stored_rows()) is not None:
+        is_named = self._train_rows is not NOTHING or self._test_rows is not NOTHING
+        if is_named and (split := self._stored_rows()) is not None:
             return split, "stored"
         if not self.request.forensics:
             self.sentences.append("it was not looked for which examples it was trained on")
@@ -179,7 +182,8 @@ class Import:
             self.sentences.append(f"the rows that the file names as its training and test set {what}, and were left out")
             return None
         chosen, why = self._by_their_losses(several) or self._by_their_trace(several)
-        self.sentences.append(f"trained on the {len(chosen.split.train)} examples that the file names, read as {chosen.how}: {why}")
+        names = "names" if train is not NOTHING else "does not name as its test set"
+        self.sentences.append(f"trained on the {len(chosen.split.train)} examples that the file {names}, read as {chosen.how}: {why}")
         return chosen.split
 
     def _by_their_losses(self, several: list[Rows]) -> tuple[Rows, str] | None:
@@ -206,10 +210,10 @@ class Import:
             why += ". So it is unless its training labels were noisy, which would look the same"
         return chosen, why
 
-    def _near_last(self, part: str) -> list[float]:
-        """The file's losses of the last snapshot, evaluated before the step that it was saved after, or after that."""
-        at, losses = self.steps[-1], self.series.get(f"{part}_loss", {})
-        return [losses[step] for step in (at, at + 1) if math.isfinite(losses.get(step, math.nan))]
+    def _near_last(self, part: str, metric: str = "loss") -> list[float]:
+        """The file's losses or accuracies of the last snapshot, evaluated before the step that it was saved after, or after that."""
+        at, values = self.steps[-1], self.series.get(f"{part}_{metric}", {})
+        return [values[step] for step in (at, at + 1) if math.isfinite(values.get(step, math.nan))]
 
     def _apart(self, split: Split, last: Behaviour | None = None) -> float | None:
         """How far the losses measured at the last snapshot are from those in the file, relative to them; None where it has none."""
@@ -296,13 +300,17 @@ class Import:
             measured = self._measured(last, split, getattr(split, part))
             if (near := self._near_last(part)) and all(_far(value, loss) for value in measured for loss in near):
                 return f"the {part} loss at its last snapshot is {measured[0]:.3g}, and {near[0]:.3g} in the file"
+            right = float(last.right[getattr(split, part)].double().mean())
+            if (near := self._near_last(part, "accuracy")) and all(abs(right - share) > _ACCURACY_CONTRADICTS for share in near):
+                return f"the {part} accuracy at its last snapshot is {right:.3g}, and {near[0]:.3g} in the file"
         stored = [loss for part in _PARTS for loss in self._near_last(part)]
         if split is None or self.recipe != "stored" or not self.found.above_chance:
             return None
         train, test = (float(last.right[rows].double().mean()) for rows in (split.train, split.test))
         if train < _KNOWN and lower(self._telling, split.train) < _TRACE and not (stored and (self._apart(split) or 0) <= _LIKE):
+            what = "what the file names as its training set" if self._train_rows is not NOTHING else "what it does not name as its test set"
             return (
-                f"of what the file names as its training set the network gets {train:.3f} right and of the rest {test:.3f}, and its losses "
+                f"of {what} the network gets {train:.3f} right and of the rest {test:.3f}, and its losses "
                 "are no lower there: these are not the rows that it was trained on"
             )
         return None

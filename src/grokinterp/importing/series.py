@@ -108,7 +108,19 @@ def series_in(layout: Layout, content: Any) -> tuple[dict[str, Series], list[Unr
             found[column] = series
         else:
             unread.append(Unread(place, series))
-    return found, unread
+    return _as_shares(found), unread
+
+
+def _as_shares(found: Mapping[str, Series]) -> dict[str, Series]:
+    """The series, accuracies as shares: where one of them goes beyond 1, the file has all in percent."""
+    accuracies = {column: series for column, series in found.items() if column.endswith("accuracy")}
+    if max((x for series in accuracies.values() for x in series.values if x is not None and math.isfinite(x)), default=0) <= 1:
+        return dict(found)
+    shares = {
+        column: replace(series, values=[None if x is None else x / 100 for x in series.values], in_percent=True)
+        for column, series in accuracies.items()
+    }
+    return {**found, **shares}
 
 
 def with_steps(series: Series, last: int | None, networks: Sequence[int]) -> tuple[dict[int, float], str]:
@@ -257,9 +269,6 @@ def _read(column: str, place: Place, value: Any, content: Any) -> Series | str:
         return "it holds numbers below 0, which are neither losses nor accuracies"
     if column.endswith("accuracy") and max(finite) > _MOST_PERCENT:
         return "it holds numbers above 100, which are no accuracies"
-    if column.endswith("accuracy") and max(finite) > 1:
-        shares = [None if number is None else number / 100 for number in series.values]
-        series = replace(series, values=shares, in_percent=True)
     if series.steps is None and not of_column and (beside := _steps_beside(series, content)) is not None:
         series = replace(series, steps=beside[1], known_by=f"the file's {shown_place(beside[0])}", uses=(beside[0],))
     return series
