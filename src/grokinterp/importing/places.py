@@ -96,8 +96,9 @@ def words(key: Any) -> tuple[str, ...]:
 
 
 def whole(value: Any) -> int | None:
-    """A number of steps: whole, from 0 on, also where it is a float or a tensor of one number; else None."""
-    number = scalar(value)
+    """A number of steps: whole, from 0 on, also where it is a float, a tensor of one number or digits; else None."""
+    is_digits = isinstance(value, str) and value.isdecimal() and len(value) <= 15
+    number = int(value) if is_digits else scalar(value)
     if number is None or not 0 <= number < MOST_STEPS or number != int(number):
         return None
     return int(number)
@@ -110,15 +111,20 @@ def scalar(value: Any) -> int | float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def increasing(values: Iterable[Any]) -> list[int] | None:
-    """The values as steps, each later than the one before; None where they are none."""
+def distinct(values: Iterable[Any]) -> list[int] | None:
+    """The values as steps, no two the same, in their order; None where they are none."""
     steps: list[int] = []
     for value in values:
-        step = whole(value)
-        if step is None or (steps and step <= steps[-1]):
+        if (step := whole(value)) is None:
             return None
         steps.append(step)
-    return steps or None
+    return steps if steps and len({*steps}) == len(steps) else None
+
+
+def increasing(values: Iterable[Any]) -> list[int] | None:
+    """The values as steps, each later than the one before; None where they are none."""
+    steps = distinct(values)
+    return steps if steps == sorted(steps or ()) else None
 
 
 def listed(value: Any) -> Sequence[Any] | None:
