@@ -101,7 +101,8 @@ def assert_all_accounted(run, content):
     for entry in run.imported["left_out"]:
         assert entry["reason"]
         assert entry["tensors"] or entry["lists"]
-        assert any(entry["reason"] in sentence and all(p in sentence for p in entry["places"]) for sentence in run.imported["assumed"])
+        named = entry["places"][:6]
+        assert any(entry["reason"] in sentence and all(p in sentence for p in named) for sentence in run.imported["assumed"])
 
 
 # Snapshots
@@ -696,6 +697,26 @@ def test_what_is_said_of_a_hostile_file_is_bounded_and_printable(tmp_path):
     assert all(len(sentence) < 1500 and sentence.isprintable() for sentence in run.imported["assumed"])
     assert sum(entry["tensors"] for entry in run.imported["left_out"]) == 1_500 + 100 * len(W[0])
     assert len(json.dumps(run.imported)) < 50_000
+
+
+@pytest.mark.parametrize("count", [1, 6, 7, 9, 300, 301])
+def test_all_places_are_kept_and_the_first_are_named(tmp_path, count):
+    run = imported({"model": W[0], "epoch": 3, **{f"other_{n:03}": torch.zeros(2) for n in range(count)}}, tmp_path)
+    (entry,) = run.imported["left_out"]
+    assert entry["places"] == [f"other_{n:03}" for n in range(min(count, 300))]
+    assert (entry["more"], entry["tensors"]) == (max(0, count - 300), count)
+    (sentence,) = [sentence for sentence in run.imported["assumed"] if "other_000" in sentence]
+    assert (f" and {count - 6} more (" in sentence) == (count > 6)
+    assert ("other_006" in sentence) is False
+
+
+@pytest.mark.parametrize(
+    "losses", [["1.0", "0.5"], [], [None, None], {"5": "1.0"}, ["a"] * 3, [{"epoch": 1, "loss": "0.5"}, {"epoch": 2, "loss": "0.4"}]]
+)
+def test_what_is_called_a_loss_and_holds_no_numbers_is_said(tmp_path, losses):
+    run = imported({"model": W[0], "epoch": 3, "train_losses": losses}, tmp_path)
+    assert run.history["train_loss"].isna().all() if len(run.history) else True
+    assert any(sentence.startswith("left out: train_losses") for sentence in run.imported["assumed"])
 
 
 def test_an_account_names_places_as_high_up_as_nothing_below_was_used():

@@ -352,7 +352,18 @@ def test_a_memoriser_is_believed_with_its_rows_and_without(tmp_path):
 def test_a_memoriser_of_few_rows_is_believed_by_them(tmp_path):
     run = imported({"model": memoriser(TRAIN.train[:30]), "train_indices": TRAIN.train[:30]}, tmp_path)
     assert run.task.symbol == "a + b mod 13"
-    assert re.search(r"right on 0\.[23]\d+ of all pairs and on 1\.0000 of a set that the file names", said(run))
+    assert re.search(r"right on 0\.[23]\d+ of all pairs and on 1\.0000 of its training set by the rows in the file", said(run))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_said_of_the_training_set_is_measured_on_the_one_that_was_read(tmp_path, seed):
+    rows = torch.randperm(P * P, generator=torch.Generator().manual_seed(seed))[:60]
+    run = imported({"model": memoriser(), "train_indices": rows}, tmp_path, task="modular_addition", believe=True)
+    right = accuracy(run, "train")
+    assert f"and on {right:.4f} of its training set by the rows in the file" in said(run)
+    assert "of a set that" not in said(run)
+    for share in re.findall(r"of what the file names as its training set the network gets (\S+) right", said(run)):
+        assert float(share) == pytest.approx(right, abs=5e-4)
 
 
 CONTRADICTIONS = [

@@ -29,7 +29,7 @@ from .places import Account, LeftOut, place_of
 from .readings import Behaviour, LikeliestWay, Trials, Variant, behaviour, find_task, for_task, most_at_rest
 from .recognition import Recognised
 from .rows import Rows, lower, possible_cells, readings
-from .series import enter, with_steps
+from .series import enter, with_steps, without_numbers
 
 Say = Callable[[str, float], None]
 _PARTS = ("train", "test")
@@ -93,6 +93,7 @@ class Import:
         self.steps = list(self.states)
         self._without_steps: dict[str, str] = {}
         self.series = {column: self._with_steps(column) for column in known.series}
+        self.sentences += without_numbers(known.unread, content)
         self.training = self._training_in_file()
         self._train_rows, self._test_rows = (
             first(content, paths) for paths in (known.layout.contents.train_rows, known.layout.contents.test_rows)
@@ -414,11 +415,16 @@ class Import:
             "assumed": [
                 f"layout {known.name}: {known.layout.doc}",
                 *self._of_the_network(),
-                *self.found.of_the_task(float(self._last.right.double().mean())),
+                *self.found.of_the_task(float(self._last.right.double().mean()), self._share_of_training),
                 *self.sentences,
                 *map(str, left_out),
             ],
         }
+
+    @property
+    def _share_of_training(self) -> float | None:
+        """How much is right of the training set that the file names, as it was read; None where none was."""
+        return float(self._last.right[self.split.train].double().mean()) if self.split and self.recipe == "stored" else None
 
     def _of_the_network(self) -> Iterator[str]:
         """Sentences on what is assumed of the network."""

@@ -123,13 +123,16 @@ class Found:
         """The network's configuration, for this task."""
         return for_task(self.variant.converted.model, self.task)
 
-    def of_the_task(self, share: float) -> Iterator[str]:
-        """Sentences on the task and its tokens, where that share of all pairs is right."""
+    def of_the_task(self, share: float, of_training: float | None) -> Iterator[str]:
+        """Sentences on the task and its tokens, where that share is right of all pairs, and of the training set as it was read."""
         text = f"task: {self.task.symbol}, tokens {self.task.layout!r}: right on {share:.4f} of all pairs"
-        text += f" and on {self.share:.4f} of a set that the file names" if self.of_rows else ""
-        text += "".join(
-            f"; the next best, {symbol}, on {other:.4f}{' of that' if self.of_rows else ''}" for other, symbol in self.next_best
-        )
+        is_best = of_training is None or round(of_training, 4) == round(self.share, 4)
+        if of_training is not None:
+            text += f" and on {of_training:.4f} of its training set by the rows in the file"
+        if self.of_rows and (of_training is None or not is_best):
+            text += f"; on {self.share:.4f} of the best of the sets that its rows may mean"
+        of = " of the best of the sets that its rows may mean" if self.of_rows else ""
+        text += "".join(f"; the next best, {symbol}, on {other:.4f}{of}" for other, symbol in self.next_best)
         if max(share, self.share) < _WELL:
             text += ". That is little for a trained network: if its author reports more, the tokens, the layout or the task are not these"
         yield text

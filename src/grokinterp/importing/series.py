@@ -22,6 +22,7 @@ from .places import (
     Place,
     along,
     children,
+    counted,
     entries,
     increasing,
     length,
@@ -178,6 +179,14 @@ def enter(series: Iterable[Series], unread: Iterable[Unread], without_steps: Map
             account.leave(each.place, without_steps[each.column])
         else:
             account.use(each.place)
+
+
+def without_numbers(unread: Iterable[Unread], content: Any) -> Iterator[str]:
+    """Sentences on what has the name of a loss or an accuracy and no numbers, so that no account has it: texts, or nothing."""
+    empty = [one for one in unread if "*" not in one.place and counted(along(content, one.place)[-1]) == (0, 0)]
+    yield from (f"left out: {shown_place(one.place)}: {one.reason}" for one in empty[:_FEW])
+    if len(empty) > _FEW:
+        yield f"left out: {len(empty) - _FEW:,} more that are called losses or accuracies, and hold no numbers"
 
 
 def _candidates(layout: Layout, content: Any) -> Iterator[tuple[str, Place, Any]]:
