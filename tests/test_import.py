@@ -369,11 +369,12 @@ def test_a_file_without_state_dict_is_refused(tmp_path, content):
         imported(content, tmp_path)
 
 
-@pytest.mark.parametrize("epochs", [[0, 5, 5], [3, 2, 1], [0, 1], [0, 1.5, 2], [-1, 0, 1]])
-def test_steps_that_are_none_are_refused(tmp_path, epochs):
+@pytest.mark.parametrize("epochs", [[0, 5, 5], [0, 1], [0, 1.5, 2], [-1, 0, 1]])
+def test_steps_that_are_none_are_not_known_and_that_is_said(tmp_path, epochs):
     content = {"state_dicts": [formats.nanda(formats.random_weights(SMALL, ADDITION, seed)) for seed in range(3)], "epochs": epochs}
-    with pytest.raises(UsageError, match="3 snapshots do not go with the steps"):
-        imported(content, tmp_path, task="modular_addition")
+    run = imported(content, tmp_path, task="modular_addition")
+    assert run.imported["unknown_steps"] == run.steps == [0, 1, 2]
+    assert f"the file's epochs, {epochs}, is not one step for each of its networks" in said(run)
 
 
 def test_losses_and_rows_that_do_not_fit_are_left_out_and_that_is_said(tmp_path):
@@ -762,8 +763,7 @@ def test_losses_that_are_not_those_measured_are_called_so(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("epoch", [math.nan, math.inf])
-def test_epochs_that_are_no_numbers_are_refused(tmp_path, epoch):
+def test_epochs_that_are_no_numbers_are_not_taken(tmp_path, epoch):
     content = grokking_demo()[0]
     content["checkpoint_epochs"] = [epoch] * len(content["checkpoint_epochs"])
-    with pytest.raises(UsageError, match="do not go with the steps"):
-        imported(content, tmp_path, task="modular_addition")
+    assert "is not one step for each of its networks" in said(imported(content, tmp_path, task="modular_addition"))

@@ -101,7 +101,8 @@ def assert_all_accounted(run, content):
     for entry in run.imported["left_out"]:
         assert entry["reason"]
         assert entry["tensors"] or entry["lists"]
-        assert any(entry["reason"] in sentence and all(p in sentence for p in entry["places"]) for sentence in run.imported["assumed"])
+        named = entry["places"][:6]
+        assert any(entry["reason"] in sentence and all(p in sentence for p in named) for sentence in run.imported["assumed"])
 
 
 # Snapshots
@@ -224,9 +225,6 @@ UNKNOWN = {
         ["step 0", "step 5", "snapshot 3 of 3, step unknown"],
     ),
     "a planned number": ({"model": W[0], "epochs": 5000, "n_steps": 5000}, {0: 0}, ["step unknown"]),
-    "no whole number": ({"model": W[0], "epoch": 2.5}, {0: 0}, ["step unknown"]),
-    "not finite": ({"model": W[0], "epoch": float("nan")}, {0: 0}, ["step unknown"]),
-    "out of all bounds": ({"model": W[0], "epoch": 10**20}, {0: 0}, ["step unknown"]),
 }  # fmt: skip
 
 
@@ -241,6 +239,66 @@ def test_a_step_that_the_file_does_not_say_is_called_unknown(tmp_path, what):
     assert "the file's own" not in said(run)
     for step in run.imported["unknown_steps"]:
         assert f"step {step} is" not in said(run)
+
+
+NO_STEPS = {
+    "a fraction": ({"model": W[0], "epoch": 10.5}, "the file's epoch, 10.5, is no number of steps"),
+    "not finite": ({"model": W[0], "epoch": float("nan")}, "the file's epoch, nan, is no number of steps"),
+    "out of all bounds": ({"model": W[0], "step": 10**18}, f"the file's step, {10**18}, is no number of steps"),
+    "a word": ({"model": W[0], "epoch": "latest"}, "the file's epoch, latest, is no number of steps"),
+    "below 0": ({"model": W[0], "global_step": torch.tensor(-3)}, "the file's global_step, -3, is no number of steps"),
+    "twice the same": ({"checkpoints": W[:2], "checkpoint_epochs": [5, 5]}, "the file's checkpoint_epochs, [5, 5], is not one step"),
+    "too few": ({"checkpoints": W[:3], "checkpoint_epochs": [5, 6]}, "the file's checkpoint_epochs, [5, 6], is not one step for each"),
+    "of another name": ({"ckpts": W[:2], "saved_steps": [5, 5]}, "the file's saved_steps, [5, 5], is not one step for each"),
+    "fractions": ({"checkpoints": W[:2], "epochs": [0.5, 1.5]}, "the file's epochs, [0.5, 1.5], is not one step for each"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NO_STEPS)
+def test_what_is_called_a_step_and_is_none_is_said_to_be_none(tmp_path, what):
+    content, says = NO_STEPS[what]
+    run = imported(content, tmp_path)
+    count = len(content.get("checkpoints", content.get("ckpts", [0])))
+    assert_networks(run, {n: n for n in range(count)})
+    assert run.imported["unknown_steps"] == run.steps
+    assert says in said(run)
+    assert "the file does not say" not in said(run)
+    assert_all_accounted(run, content)
+
+
+@pytest.mark.parametrize("epoch", ["100", 100.0, torch.tensor(100), torch.tensor([100.0]), "0100"])
+def test_a_step_in_any_form_is_taken(tmp_path, epoch):
+    run = imported({"model": W[0], "epoch": epoch}, tmp_path)
+    assert_networks(run, {100: 0})
+    assert run.step_known(100)
+    assert "not taken" not in said(run)
+
+
+@pytest.mark.parametrize(
+    ("content", "step", "says"),
+    [
+        ({"model": W[0], "epoch": 10, "step": 1000}, 10, "the file's step, 1000, was not taken for a step"),
+        ({"model": W[0], "step": 1000, "epoch": 10}, 10, "the file's step, 1000, was not taken for a step"),
+        ({"model": W[0], "global_step": 70, "epoch": 10.5}, 70, "the file's epoch, 10.5, is no number of steps, and was not taken"),
+        ({"checkpoints": [{"model": W[0], "epoch": 3, "step": 9}]}, 3, "the file's checkpoints.0.step, 9, was not taken for a step"),
+        ({"model": W[0], "epoch": 10, "step": 10}, 10, ""),
+    ],
+)
+def test_a_second_step_that_is_not_taken_is_said(tmp_path, content, step, says):
+    run = imported(content, tmp_path)
+    assert_networks(run, {step: 0})
+    assert says in said(run)
+    assert ("not taken" in said(run)) == bool(says)
+
+
+@pytest.mark.parametrize("steps", [[200, 100, 0], [100, 0, 200], torch.tensor([200, 0, 100]), ["0", "200", "100"]])
+def test_networks_in_no_order_are_sorted_by_their_steps(tmp_path, steps):
+    numbers = [int(step) for step in steps]
+    content = {"checkpoints": [W[number // 100] for number in numbers], "checkpoint_epochs": steps}
+    run = imported(content, tmp_path)
+    assert_networks(run, {0: 0, 100: 1, 200: 2})
+    assert run.imported["unknown_steps"] == []
+    assert_all_accounted(run, content)
 
 
 def test_what_is_measured_at_an_unknown_step_stays_out_of_the_files_history(tmp_path):
@@ -337,6 +395,27 @@ def test_a_place_without_a_network_is_named(tmp_path, nothing):
     assert "there is no network in checkpoints.1" in said(run)
 
 
+STACKED = {name: torch.stack([weight, weight * 2]) for name, weight in W[0].items()}
+LATER = {
+    "tensors of all steps": ({"model": W[0], "epoch": 200, "all_weights": STACKED}, False),
+    "a bad best one": ({"model": W[0], "epoch": 200, "best_model": NAN}, False),
+    "a bad average": ({"model": W[0], "epoch": 200, "ema": {"model": NAN, "epoch": 300}}, False),
+    "bad ones of unknown steps before the last": ({"model": W[0], "epoch": 200, "checkpoints": [NAN, NAN]}, False),
+    "an earlier one": ({"model": W[0], "epoch": 200, "checkpoints": {100: NAN}}, False),
+    "a later one": ({"model": W[0], "epoch": 200, "checkpoints": {300: NAN}}, True),
+    "the last": ({"model": NAN, "epoch": 900, "checkpoints": [W[0]]}, True),
+    "the last, of an unknown step": ({"model": NAN, "checkpoints": {0: W[0]}}, True),
+    "the last of a list": ({"checkpoints": [W[0], NAN]}, True),
+    "the first of a list": ({"checkpoints": [NAN, W[0]]}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", LATER)
+def test_a_bad_network_is_called_the_last_only_where_it_is(tmp_path, what):
+    content, is_last = LATER[what]
+    assert ("the last network cannot be read" in said(imported(content, tmp_path))) == is_last
+
+
 def test_where_the_model_is_bad_the_last_good_snapshot_stands_for_it(tmp_path):
     run = imported({"model": NAN, "epoch": 300, "checkpoints": {0: W[0], 100: W[1]}}, tmp_path)
     assert_networks(run, {0: 0, 100: 1})
@@ -421,10 +500,23 @@ def test_losses_and_accuracies_by_their_names(tmp_path, key, column):
     assert run.history.drop(columns=["step", column]).isna().all(axis=None)
 
 
-def test_percent_are_shares(tmp_path):
-    run = imported({"model": W[0], "epoch": 1, "test_acc": [50.0, 100.0], "train_acc": [0.5, 1.0]}, tmp_path)
-    assert run.history["test_accuracy"].tolist() == [0.5, 1.0]
-    assert run.history["train_accuracy"].tolist() == [0.5, 1.0]
+@pytest.mark.parametrize(
+    ("test", "train"),
+    [
+        *(([50.0, 100.0], [100.0, 100.0]), ([50.0, 100.0], [0.5, 1.0]), ([0.57, 0.57], [1.0, 100.0]), ([0.0, 2.0], [0.5, 100.0])),
+        *(([0.5, 0.9], [0.25, 1.01]), ([0.5, 1.0], [0.25, 1.0]), ([0.0, 0.0], [1.0, 1.0])),
+    ],
+)  # fmt: skip
+def test_percent_are_shares_and_all_accuracies_are_in_percent_or_none(tmp_path, test, train):
+    run = imported({"model": W[0], "epoch": 1, "test_acc": test, "train_acc": train}, tmp_path)
+    by = 100 if max(test + train) > 1 else 1
+    assert run.history["test_accuracy"].tolist() == [value / by for value in test]
+    assert run.history["train_accuracy"].tolist() == [value / by for value in train]
+    assert said(run).count(", in percent") == (2 if by > 1 else 0)
+
+
+def test_percent_are_said_to_be(tmp_path):
+    run = imported({"model": W[0], "epoch": 1, "test_acc": [50.0, 100.0]}, tmp_path)
     assert "test accuracies: 2 under test_acc, of steps 0 to 1 (one a step from 0 on, as they are taken), in percent" in said(run)
 
 
@@ -605,6 +697,26 @@ def test_what_is_said_of_a_hostile_file_is_bounded_and_printable(tmp_path):
     assert all(len(sentence) < 1500 and sentence.isprintable() for sentence in run.imported["assumed"])
     assert sum(entry["tensors"] for entry in run.imported["left_out"]) == 1_500 + 100 * len(W[0])
     assert len(json.dumps(run.imported)) < 50_000
+
+
+@pytest.mark.parametrize("count", [1, 6, 7, 9, 300, 301])
+def test_all_places_are_kept_and_the_first_are_named(tmp_path, count):
+    run = imported({"model": W[0], "epoch": 3, **{f"other_{n:03}": torch.zeros(2) for n in range(count)}}, tmp_path)
+    (entry,) = run.imported["left_out"]
+    assert entry["places"] == [f"other_{n:03}" for n in range(min(count, 300))]
+    assert (entry["more"], entry["tensors"]) == (max(0, count - 300), count)
+    (sentence,) = [sentence for sentence in run.imported["assumed"] if "other_000" in sentence]
+    assert (f" and {count - 6} more (" in sentence) == (count > 6)
+    assert ("other_006" in sentence) is False
+
+
+@pytest.mark.parametrize(
+    "losses", [["1.0", "0.5"], [], [None, None], {"5": "1.0"}, ["a"] * 3, [{"epoch": 1, "loss": "0.5"}, {"epoch": 2, "loss": "0.4"}]]
+)
+def test_what_is_called_a_loss_and_holds_no_numbers_is_said(tmp_path, losses):
+    run = imported({"model": W[0], "epoch": 3, "train_losses": losses}, tmp_path)
+    assert run.history["train_loss"].isna().all() if len(run.history) else True
+    assert any(sentence.startswith("left out: train_losses") for sentence in run.imported["assumed"])
 
 
 def test_an_account_names_places_as_high_up_as_nothing_below_was_used():

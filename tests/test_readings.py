@@ -138,6 +138,17 @@ ROWS = [
     ("numbers b p + a, with training and test set in each", {"train_indices": turned(TRAIN.test), "test_indices": turned(TRAIN.train)}),
     ("pairs (a, b), with training and test set in each", {"train_indices": pairs(TRAIN.test)}),
     ("numbers a p + b", {"train_indices": mask(TRAIN.train), "test_indices": mask(TRAIN.test)}),
+    ("numbers a p + b", {"train_indices": mask(TRAIN.train).reshape(P, P)}),
+    ("numbers a p + b", {"train_indices": mask(TRAIN.train).reshape(P, P), "test_indices": mask(TRAIN.test).reshape(P, P)}),
+    ("numbers b p + a", {"train_indices": mask(TRAIN.train).reshape(P, P).T}),
+    ("numbers a p + b", {"train_indices": mask(TRAIN.train).long()}),
+    ("numbers a p + b", {"train_indices": mask(TRAIN.train).long().tolist()}),
+    ("numbers a p + b", {"train_indices": mask(TRAIN.train).float(), "test_indices": mask(TRAIN.test).float()}),
+    ("numbers a p + b", {"test_indices": TRAIN.test}),
+    ("numbers b p + a", {"test_indices": turned(TRAIN.test)}),
+    ("pairs (b, a)", {"test_indices": pairs(TRAIN.test).flip(1)}),
+    ("numbers a p + b", {"test_indices": mask(TRAIN.test).reshape(P, P)}),
+    ("numbers a p + b, with training and test set in each", {"test_indices": TRAIN.train}),
 ]
 
 
@@ -147,10 +158,12 @@ def test_the_rows_are_read_as_the_losses_say(tmp_path, how, content):
     assert torch.equal(run.split.train.sort().values, TRAIN.train.sort().values)
     assert torch.equal(run.split.test.sort().values, TRAIN.test.sort().values)
     assert f"read as {how}" in said(run)
+    assert not any("indices" in place for entry in run.imported["left_out"] for place in entry["places"])
     assert (accuracy(run, "train"), accuracy(run, "test") < 0.3) == (1, True)
 
 
-def test_rows_of_a_table_with_gaps_may_be_the_numbers_of_its_examples(tmp_path):
+@pytest.mark.parametrize("form", ["numbers", "mask", "test"])
+def test_rows_of_a_table_with_gaps_may_be_the_numbers_of_its_examples(tmp_path, form):
     task = make_task("modular_division", p=P)
     rows = torch.randperm(task.n_inputs, generator=torch.Generator().manual_seed(0))
     train, test = rows[:60], rows[60:]
@@ -160,8 +173,13 @@ def test_rows_of_a_table_with_gaps_may_be_the_numbers_of_its_examples(tmp_path):
     wrong = torch.randint(P, (task.n_inputs,), generator=torch.Generator().manual_seed(1))
     answers[task.pairs[:, 0] * P + task.pairs[:, 1]] = torch.where(known, task.targets, wrong)
     weights = lookup(make_task("modular_addition", p=P), lambda row: 9.0, answers)
-    run = imported({"model": weights, "train_indices": train, "test_indices": test}, tmp_path, task="modular_division")
-    assert torch.equal(run.split.train, train)
+    rows = {
+        "numbers": {"train_indices": train, "test_indices": test},
+        "mask": {"train_indices": known.long()},
+        "test": {"test_indices": test},
+    }
+    run = imported({"model": weights, **rows[form]}, tmp_path, task="modular_division")
+    assert torch.equal(run.split.train.sort().values, train.sort().values)
     assert accuracy(run, "train") == 1
 
 
@@ -334,7 +352,18 @@ def test_a_memoriser_is_believed_with_its_rows_and_without(tmp_path):
 def test_a_memoriser_of_few_rows_is_believed_by_them(tmp_path):
     run = imported({"model": memoriser(TRAIN.train[:30]), "train_indices": TRAIN.train[:30]}, tmp_path)
     assert run.task.symbol == "a + b mod 13"
-    assert re.search(r"right on 0\.[23]\d+ of all pairs and on 1\.0000 of a set that the file names", said(run))
+    assert re.search(r"right on 0\.[23]\d+ of all pairs and on 1\.0000 of its training set by the rows in the file", said(run))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_said_of_the_training_set_is_measured_on_the_one_that_was_read(tmp_path, seed):
+    rows = torch.randperm(P * P, generator=torch.Generator().manual_seed(seed))[:60]
+    run = imported({"model": memoriser(), "train_indices": rows}, tmp_path, task="modular_addition", believe=True)
+    right = accuracy(run, "train")
+    assert f"and on {right:.4f} of its training set by the rows in the file" in said(run)
+    assert "of a set that" not in said(run)
+    for share in re.findall(r"of what the file names as its training set the network gets (\S+) right", said(run)):
+        assert float(share) == pytest.approx(right, abs=5e-4)
 
 
 CONTRADICTIONS = [
@@ -353,6 +382,26 @@ def test_losses_that_the_network_does_not_have_are_a_contradiction(tmp_path, los
     assert "imported as asked for, by --believe" in said(run)
 
 
+WRONG_SHARES = [
+    {"train_acc": [0.5]},
+    {"test_acc": [0.99]},
+    {"train_acc": [50.0], "test_acc": [4.0]},
+    {"train_accuracies": torch.tensor([0.0])},
+    {"val_acc": [1.0], "train_acc": [1.0]},
+]
+
+
+@pytest.mark.parametrize("shares", WRONG_SHARES, ids=range(len(WRONG_SHARES)))
+def test_accuracies_that_the_network_does_not_have_are_a_contradiction(tmp_path, shares):
+    content = {"model": memoriser(), "train_indices": TRAIN.train, **shares}
+    refused(content, tmp_path, r"accuracy at its last snapshot is \S+, and \S+ in the file")
+
+
+@pytest.mark.parametrize("shares", [{"train_acc": [1.0]}, {"train_acc": [100.0], "test_acc": [10.0]}, {"test_acc": [0.1]}])
+def test_accuracies_that_it_has_are_none(tmp_path, shares):
+    assert "contradict" not in said(imported({"model": memoriser(), "train_indices": TRAIN.train, **shares}, tmp_path))
+
+
 def test_losses_that_it_has_are_none(tmp_path):
     weights = memoriser()
     losses = {f"{part}_losses": [losses_of(weights, rows)] for part, rows in (("train", TRAIN.train), ("test", TRAIN.test))}
@@ -361,12 +410,38 @@ def test_losses_that_it_has_are_none(tmp_path):
     assert "the train loss measured is the file's" in said(run)
 
 
+@pytest.mark.parametrize("is_right", [True, False])
 @pytest.mark.parametrize(("test", "doubtful"), [(2, False), (1 / 3, True), (1e-6, True)])
-def test_without_rows_the_loss_over_all_pairs_should_lie_between_those_in_the_file(tmp_path, test, doubtful):
-    weights = memoriser(MOST.train)
+def test_without_rows_the_loss_over_all_pairs_should_lie_between_those_in_the_file(tmp_path, test, doubtful, is_right):
+    weights = lookup(make_task("modular_addition", p=P), lambda row: 3.0) if is_right else memoriser(MOST.train)
     everywhere = losses_of(weights, torch.arange(P * P))
-    run = imported({"model": weights, "train_losses": [everywhere / 9], "test_losses": [everywhere * test]}, tmp_path)
-    assert ("DOUBTFUL: the loss over all pairs is" in said(run)) == doubtful
+    content = {"model": weights, "train_losses": [everywhere / 9], "test_losses": [everywhere * test]}
+    if doubtful and not is_right:
+        assert "imported as asked for, by --believe" in said(refused(content, tmp_path, "the loss over all pairs is"))
+    else:
+        assert ("DOUBTFUL: the loss over all pairs is" in said(imported(content, tmp_path))) == doubtful
+
+
+SHIFTS = [(23, (3, 7), 1), (23, (3, 7), 2), (23, (3, 7), 5), (23, (3, 7), 22), (17, (3, 7), 1), (19, (2, 5), 3)]
+
+
+def shifted(p, keys, by):
+    """A network that is right on all pairs of a + b + c mod p, which is no task here."""
+    weights = dict(controls.clock(p, keys).weights)
+    return {**weights, "unembed.W_U": weights["unembed.W_U"].roll(by, 1)}
+
+
+@pytest.mark.parametrize(("p", "keys", "by"), SHIFTS)
+def test_another_number_of_elements_is_not_believed_for_half_of_the_pairs(tmp_path, p, keys, by):
+    with pytest.raises(NotBelieved, match="the import is not believed"):
+        imported(shifted(p, keys, by), tmp_path)
+
+
+def test_nor_is_it_where_the_file_has_rows_and_losses_of_the_right_one(tmp_path):
+    rows = split(23**2, 0.4, "torch_randperm", 0)
+    content = {"model": shifted(23, (3, 7), 1), "train_losses": [0.0193], "test_losses": [0.0193], "train_indices": rows.train}
+    with pytest.raises(NotBelieved, match="the import is not believed"):
+        imported(content, tmp_path)
 
 
 def test_rows_that_leave_no_trace_in_a_weak_network_are_a_contradiction(tmp_path):

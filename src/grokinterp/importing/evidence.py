@@ -29,7 +29,7 @@ from .places import Account, LeftOut, place_of
 from .readings import Behaviour, LikeliestWay, Trials, Variant, behaviour, find_task, for_task, most_at_rest
 from .recognition import Recognised
 from .rows import Rows, lower, possible_cells, readings
-from .series import enter, with_steps
+from .series import enter, with_steps, without_numbers
 
 Say = Callable[[str, float], None]
 _PARTS = ("train", "test")
@@ -37,6 +37,8 @@ _LIKE = 0.1
 """A measured loss that differs from the file's by a larger share is another one."""
 _CONTRADICTS = 2.0, 0.01
 """A measured loss contradicts the file's where it differs from it by more than this factor, and by more than so many nats."""
+_ACCURACY_CONTRADICTS = 0.1
+"""A measured accuracy contradicts the file's where it differs from it by more."""
 _LOOKED_AT = 8
 """Snapshots of which the one that tells most of its training set is chosen."""
 _TRACE, _CLEAR_TRACE = 3.0, 4.0
@@ -91,6 +93,7 @@ class Import:
         self.steps = list(self.states)
         self._without_steps: dict[str, str] = {}
         self.series = {column: self._with_steps(column) for column in known.series}
+        self.sentences += without_numbers(known.unread, content)
         self.training = self._training_in_file()
         self._train_rows, self._test_rows = (
             first(content, paths) for paths in (known.layout.contents.train_rows, known.layout.contents.test_rows)
@@ -135,7 +138,8 @@ class Import:
 
     def _find_split(self) -> tuple[Split | None, str]:
         """The rows trained on, and how they are known: "stored", "recipe", "not found" or "not looked for"."""
-        if self._train_rows is not NOTHING and (split := self._stored_rows()) is not None:
+        is_named = self._train_rows is not NOTHING or self._test_rows is not NOTHING
+        if is_named and (split := self._stored_rows()) is not None:
             return split, "stored"
         if not self.request.forensics:
             self.sentences.append("it was not looked for which examples it was trained on")
@@ -179,7 +183,8 @@ class Import:
             self.sentences.append(f"the rows that the file names as its training and test set {what}, and were left out")
             return None
         chosen, why = self._by_their_losses(several) or self._by_their_trace(several)
-        self.sentences.append(f"trained on the {len(chosen.split.train)} examples that the file names, read as {chosen.how}: {why}")
+        names = "names" if train is not NOTHING else "does not name as its test set"
+        self.sentences.append(f"trained on the {len(chosen.split.train)} examples that the file {names}, read as {chosen.how}: {why}")
         return chosen.split
 
     def _by_their_losses(self, several: list[Rows]) -> tuple[Rows, str] | None:
@@ -206,10 +211,10 @@ class Import:
             why += ". So it is unless its training labels were noisy, which would look the same"
         return chosen, why
 
-    def _near_last(self, part: str) -> list[float]:
-        """The file's losses of the last snapshot, evaluated before the step that it was saved after, or after that."""
-        at, losses = self.steps[-1], self.series.get(f"{part}_loss", {})
-        return [losses[step] for step in (at, at + 1) if math.isfinite(losses.get(step, math.nan))]
+    def _near_last(self, part: str, metric: str = "loss") -> list[float]:
+        """The file's losses or accuracies of the last snapshot, evaluated before the step that it was saved after, or after that."""
+        at, values = self.steps[-1], self.series.get(f"{part}_{metric}", {})
+        return [values[step] for step in (at, at + 1) if math.isfinite(values.get(step, math.nan))]
 
     def _apart(self, split: Split, last: Behaviour | None = None) -> float | None:
         """How far the losses measured at the last snapshot are from those in the file, relative to them; None where it has none."""
@@ -257,9 +262,13 @@ class Import:
         Raises:
             NotBelieved: what was read contradicts what the file says; where it is to be believed, this is a sentence.
         """
-        if (doubt := self._doubt()) is not None:
-            self.sentences.append(doubt)
-        if (contradiction := self._contradiction()) is None:
+        contradiction, doubt = self._contradiction(), self._doubt()
+        if doubt is not None:
+            if contradiction is None and float(self._last.right.double().mean()) < _KNOWN:
+                contradiction = doubt
+            else:
+                self.sentences.append(f"DOUBTFUL: {doubt}")
+        if contradiction is None:
             return
         if not self.request.believe:
             raise NotBelieved(
@@ -270,7 +279,8 @@ class Import:
 
     def _doubt(self) -> str | None:
         """That the loss over all pairs is not between the file's losses of training and test examples, where it is not known which these
-        are: no contradiction, as those may have been measured otherwise, and no agreement."""
+        are. Of a network that is right on nearly all pairs that is no contradiction, as those may have been measured otherwise, and no
+        agreement."""
         stored = [self._near_last(part) for part in _PARTS]
         if self.split is not None or not all(stored):
             return None
@@ -279,7 +289,7 @@ class Import:
         if not _far(everywhere, min(max(everywhere, least), most)):
             return None
         return (
-            f"DOUBTFUL: the loss over all pairs is {everywhere:.3g}, and the file's losses of training and test examples are "
+            f"the loss over all pairs is {everywhere:.3g}, and the file's losses of training and test examples are "
             f"{least:.3g} and {most:.3g}: the network was read wrongly, or these are of other examples, or of another loss"
         )
 
@@ -291,13 +301,17 @@ class Import:
             measured = self._measured(last, split, getattr(split, part))
             if (near := self._near_last(part)) and all(_far(value, loss) for value in measured for loss in near):
                 return f"the {part} loss at its last snapshot is {measured[0]:.3g}, and {near[0]:.3g} in the file"
+            right = float(last.right[getattr(split, part)].double().mean())
+            if (near := self._near_last(part, "accuracy")) and all(abs(right - share) > _ACCURACY_CONTRADICTS for share in near):
+                return f"the {part} accuracy at its last snapshot is {right:.3g}, and {near[0]:.3g} in the file"
         stored = [loss for part in _PARTS for loss in self._near_last(part)]
         if split is None or self.recipe != "stored" or not self.found.above_chance:
             return None
         train, test = (float(last.right[rows].double().mean()) for rows in (split.train, split.test))
         if train < _KNOWN and lower(self._telling, split.train) < _TRACE and not (stored and (self._apart(split) or 0) <= _LIKE):
+            what = "what the file names as its training set" if self._train_rows is not NOTHING else "what it does not name as its test set"
             return (
-                f"of what the file names as its training set the network gets {train:.3f} right and of the rest {test:.3f}, and its losses "
+                f"of {what} the network gets {train:.3f} right and of the rest {test:.3f}, and its losses "
                 "are no lower there: these are not the rows that it was trained on"
             )
         return None
@@ -401,11 +415,16 @@ class Import:
             "assumed": [
                 f"layout {known.name}: {known.layout.doc}",
                 *self._of_the_network(),
-                *self.found.of_the_task(float(self._last.right.double().mean())),
+                *self.found.of_the_task(float(self._last.right.double().mean()), self._share_of_training),
                 *self.sentences,
                 *map(str, left_out),
             ],
         }
+
+    @property
+    def _share_of_training(self) -> float | None:
+        """How much is right of the training set that the file names, as it was read; None where none was."""
+        return float(self._last.right[self.split.train].double().mean()) if self.split and self.recipe == "stored" else None
 
     def _of_the_network(self) -> Iterator[str]:
         """Sentences on what is assumed of the network."""

@@ -27,7 +27,8 @@ STEP_WORDS = frozenset({*STEP, *(f"{word}s" for word in STEP), "ep", "it"})
 _FILE_WORDS = frozenset({"e", "t", "pt", "pth", "ckpt", "checkpoint", "snapshot", "at", "after", "safetensors"})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _MOST_ENTRIES = 24
-_MOST_PLACES = 6
+_MOST_NAMED, _MOST_PLACES = 6, 300
+"""Places that are named in a sentence, and that are kept."""
 _SCALARS = (int, float, bool, type(None))
 _REASONS = (
     ({"optim", "optimizer", "optimiser", "opt"}, "the state of an optimiser, and an imported run is not trained on"),
@@ -96,8 +97,9 @@ def words(key: Any) -> tuple[str, ...]:
 
 
 def whole(value: Any) -> int | None:
-    """A number of steps: whole, from 0 on, also where it is a float or a tensor of one number; else None."""
-    number = scalar(value)
+    """A number of steps: whole, from 0 on, also where it is a float, a tensor of one number or digits; else None."""
+    is_digits = isinstance(value, str) and value.isdecimal() and len(value) <= 15
+    number = int(value) if is_digits else scalar(value)
     if number is None or not 0 <= number < MOST_STEPS or number != int(number):
         return None
     return int(number)
@@ -110,15 +112,20 @@ def scalar(value: Any) -> int | float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def increasing(values: Iterable[Any]) -> list[int] | None:
-    """The values as steps, each later than the one before; None where they are none."""
+def distinct(values: Iterable[Any]) -> list[int] | None:
+    """The values as steps, no two the same, in their order; None where they are none."""
     steps: list[int] = []
     for value in values:
-        step = whole(value)
-        if step is None or (steps and step <= steps[-1]):
+        if (step := whole(value)) is None:
             return None
         steps.append(step)
-    return steps or None
+    return steps if steps and len({*steps}) == len(steps) else None
+
+
+def increasing(values: Iterable[Any]) -> list[int] | None:
+    """The values as steps, each later than the one before; None where they are none."""
+    steps = distinct(values)
+    return steps if steps == sorted(steps or ()) else None
 
 
 def listed(value: Any) -> Sequence[Any] | None:
@@ -204,7 +211,7 @@ class LeftOut:
 
     @property
     def record(self) -> dict[str, Any]:
-        """As it is kept: of the places the first few, and how many more there are."""
+        """As it is kept: the places, of very many the first, and how many more there are."""
         named = sorted(self.places)[:_MOST_PLACES]
         counts = {"more": len(self.places) - len(named), "tensors": self.tensors, "lists": self.lists}
         return {"places": named, **counts, "reason": self.reason}
@@ -212,8 +219,9 @@ class LeftOut:
     def __str__(self) -> str:
         kinds = (self.tensors, "tensor", ""), (self.lists, "list", " of numbers")
         count = " and ".join(f"{n:,} {what}{'s' * (n != 1)}{of}" for n, what, of in kinds if n)
-        more = f" and {self.record['more']:,} more" if self.record["more"] else ""
-        return f"left out: {', '.join(self.record['places'])}{more} ({count}): {self.reason}"
+        named = sorted(self.places)[:_MOST_NAMED]
+        more = f" and {len(self.places) - len(named):,} more" if len(self.places) > len(named) else ""
+        return f"left out: {', '.join(named)}{more} ({count}): {self.reason}"
 
 
 class Account:

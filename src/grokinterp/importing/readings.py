@@ -123,13 +123,16 @@ class Found:
         """The network's configuration, for this task."""
         return for_task(self.variant.converted.model, self.task)
 
-    def of_the_task(self, share: float) -> Iterator[str]:
-        """Sentences on the task and its tokens, where that share of all pairs is right."""
+    def of_the_task(self, share: float, of_training: float | None) -> Iterator[str]:
+        """Sentences on the task and its tokens, where that share is right of all pairs, and of the training set as it was read."""
         text = f"task: {self.task.symbol}, tokens {self.task.layout!r}: right on {share:.4f} of all pairs"
-        text += f" and on {self.share:.4f} of a set that the file names" if self.of_rows else ""
-        text += "".join(
-            f"; the next best, {symbol}, on {other:.4f}{' of that' if self.of_rows else ''}" for other, symbol in self.next_best
-        )
+        is_best = of_training is None or round(of_training, 4) == round(self.share, 4)
+        if of_training is not None:
+            text += f" and on {of_training:.4f} of its training set by the rows in the file"
+        if self.of_rows and (of_training is None or not is_best):
+            text += f"; on {self.share:.4f} of the best of the sets that its rows may mean"
+        of = " of the best of the sets that its rows may mean" if self.of_rows else ""
+        text += "".join(f"; the next best, {symbol}, on {other:.4f}{of}" for other, symbol in self.next_best)
         if max(share, self.share) < _WELL:
             text += ". That is little for a trained network: if its author reports more, the tokens, the layout or the task are not these"
         yield text
@@ -548,9 +551,26 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
             )
         usual = [one for one in as_written if one.variant is ways[0] and not one.known.swapped] or tries
         ranked = _Ranked.of(trials, usual, n_tried)
+    if (unusual := _taken_on_trust(trials, ranked, as_written)) and not believe:
+        raise NotBelieved(
+            f"the import is not believed: the best reading has {unusual}, and under it only {ranked.share:.3f} "
+            f"{'of the set that the file names' if trials.rows(len(ranked.best.known.table)) else 'of all pairs'} is right "
+            f"({ranked.shares}). Tried were {tried}{ranked.group}. If it is so, say it with --set task.p=N and "
+            "--set task.layout='...', or import it as it stands with --believe"
+        )
     if not ranked.clear:
         raise UsageError(f"no task is clearly this network's ({ranked.shares}){ranked.group}: say which with --task")
     return _with_its_tokens(trials, ranked, tries, tried)
+
+
+def _taken_on_trust(trials: Trials, ranked: _Ranked, as_written: Sequence[_Try]) -> str | None:
+    """What the best reading assumes of tokens or operands that is unusual and that nobody asked for, where it
+    is right on too little to show it: another task's network is often right so often under some such reading."""
+    if ranked.share >= _WELL or not ranked.above_chance:
+        return None
+    if "p" not in trials.wanted and ranked.best.text not in {one.text for one in as_written}:
+        return f"tokens that are never used ({ranked.best.text!r})"
+    return "its operands in the other order" if ranked.best.known.swapped else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,12 +37,14 @@ def readings(train: Any, test: Any, task: Task) -> list[Rows]:
     at = torch.full((task.p**2,), -1)
     at[task.pairs[:, 0] * task.p + task.pairs[:, 1]] = torch.arange(task.n_inputs)
     several: list[Rows] = []
+    is_rest = train is NOTHING
     for how, cells in _cells(train, test, task.p):
-        _add(several, how, [at[one] for one in cells], task)
-    if not task.is_full_grid and all(one is NOTHING or (_numbers(one) is not None) for one in (train, test)):
-        own = [numbers for one in (train, test) if one is not NOTHING and (numbers := _numbers(one)) is not None and numbers.dim() == 1]
-        if own and all(bool(((one >= 0) & (one < task.n_inputs)).all()) for one in own):
-            _add(several, "numbers of the pairs that have an answer", own, task)
+        _add(several, how, [at[one] for one in cells], task, is_rest)
+    if not task.is_full_grid:
+        given = [_numbers(one, task.n_inputs) for one in (train, test) if one is not NOTHING]
+        own = [one for one in given if one is not None and one.dim() == 1 and bool(((one >= 0) & (one < task.n_inputs)).all())]
+        if own and len(own) == len(given):
+            _add(several, "numbers of the pairs that have an answer", own, task, is_rest)
     swapped = [
         Rows(f"{one.how}, with training and test set in each other's place", Split(one.split.test, one.split.train)) for one in several
     ]
@@ -66,8 +68,8 @@ def lower(losses: Float64[Tensor, "n"], rows: Int[Tensor, "m"]) -> float:
 
 
 def _cells(train: Any, test: Any, p: int) -> Iterator[tuple[str, list[Int[Tensor, "_"]]]]:
-    """Cells a p + b, for each way to read numbers or pairs: of the training set, and of the test set where there is one."""
-    given = [_numbers(value) for value in (train, test) if value is not NOTHING]
+    """Cells a p + b, for each way to read numbers, pairs or a mask: of each set that is named, the training set first."""
+    given = [_numbers(value, p * p) for value in (train, test) if value is not NOTHING]
     numbers = [one for one in given if one is not None]
     if not numbers or len(numbers) < len(given) or len({one.dim() for one in numbers}) > 1:
         return
@@ -80,28 +82,37 @@ def _cells(train: Any, test: Any, p: int) -> Iterator[tuple[str, list[Int[Tensor
         yield "numbers b p + a", [one % p * p + one // p for one in numbers]
 
 
-def _add(several: list[Rows], how: str, rows: list[Int[Tensor, "_"]], task: Task) -> None:
-    """Adds a reading, where it makes up the table."""
+def _add(several: list[Rows], how: str, rows: list[Int[Tensor, "_"]], task: Task, is_rest: bool) -> None:
+    """Adds a reading, where it makes up the table; `is_rest`: of a test set alone, where the training set is the rest."""
     if (rows[0] < 0).any():
         return
-    is_train = torch.zeros(task.n_inputs, dtype=torch.bool)
-    is_train[rows[0]] = True
-    rest = (~is_train).nonzero().flatten()
+    is_named = torch.zeros(task.n_inputs, dtype=torch.bool)
+    is_named[rows[0]] = True
+    rest = (~is_named).nonzero().flatten()
     whole = len(rows) == 1 or torch.equal(rows[1].sort().values, rest)
-    if len(rest) and len(rows[0]) and int(is_train.sum()) == len(rows[0]) and whole:
-        several.append(Rows(how, Split(rows[0], rows[1] if len(rows) == 2 else rest)))
+    if len(rest) and len(rows[0]) and int(is_named.sum()) == len(rows[0]) and whole:
+        named, other = rows[0], rows[1] if len(rows) == 2 else rest
+        several.append(Rows(how, Split(other, named) if is_rest else Split(named, other)))
 
 
-def _numbers(value: Any) -> Int[Tensor, "..."] | None:
-    """Numbers of examples as [n], or pairs as [n, 2], where the file has such; of a mask the places where it is on."""
+def _numbers(value: Any, n: int) -> Int[Tensor, "..."] | None:
+    """Numbers of examples as [m], or pairs as [m, 2], where the file has such; of a mask of n entries, or a square one of as many, the
+    places where it is on. A mask of another size is none."""
     try:
         rows = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
         return None
-    if rows.dtype == torch.bool and rows.dim() == 1:
-        rows = rows.nonzero().flatten()
+    if _is_mask(rows):
+        rows = rows.flatten().nonzero().flatten() if rows.numel() == n else rows[:0]
     if rows.is_floating_point() or rows.is_complex() or rows.dim() not in (1, 2) or not len(rows):
         return None
     if rows.dim() == 2:
         return rows[:, :2].long() if rows.shape[1] >= 2 else None
     return rows.long()
+
+
+def _is_mask(rows: Tensor) -> bool:
+    """Whether these say of each example, or cell of a square table, whether it is in a set: no row numbers are only 0 and 1."""
+    if rows.dim() not in (1, 2) or rows.is_complex() or rows.numel() <= 4 or (rows.dim() == 2 and rows.shape[0] != rows.shape[1]):
+        return False
+    return rows.dtype == torch.bool or bool(((rows == 0) | (rows == 1)).all())

@@ -22,6 +22,7 @@ from .places import (
     Place,
     along,
     children,
+    counted,
     entries,
     increasing,
     length,
@@ -108,7 +109,19 @@ def series_in(layout: Layout, content: Any) -> tuple[dict[str, Series], list[Unr
             found[column] = series
         else:
             unread.append(Unread(place, series))
-    return found, unread
+    return _as_shares(found), unread
+
+
+def _as_shares(found: Mapping[str, Series]) -> dict[str, Series]:
+    """The series, accuracies as shares: where one of them goes beyond 1, the file has all in percent."""
+    accuracies = {column: series for column, series in found.items() if column.endswith("accuracy")}
+    if max((x for series in accuracies.values() for x in series.values if x is not None and math.isfinite(x)), default=0) <= 1:
+        return dict(found)
+    shares = {
+        column: replace(series, values=[None if x is None else x / 100 for x in series.values], in_percent=True)
+        for column, series in accuracies.items()
+    }
+    return {**found, **shares}
 
 
 def with_steps(series: Series, last: int | None, networks: Sequence[int]) -> tuple[dict[int, float], str]:
@@ -166,6 +179,14 @@ def enter(series: Iterable[Series], unread: Iterable[Unread], without_steps: Map
             account.leave(each.place, without_steps[each.column])
         else:
             account.use(each.place)
+
+
+def without_numbers(unread: Iterable[Unread], content: Any) -> Iterator[str]:
+    """Sentences on what has the name of a loss or an accuracy and no numbers, so that no account has it: texts, or nothing."""
+    empty = [one for one in unread if "*" not in one.place and counted(along(content, one.place)[-1]) == (0, 0)]
+    yield from (f"left out: {shown_place(one.place)}: {one.reason}" for one in empty[:_FEW])
+    if len(empty) > _FEW:
+        yield f"left out: {len(empty) - _FEW:,} more that are called losses or accuracies, and hold no numbers"
 
 
 def _candidates(layout: Layout, content: Any) -> Iterator[tuple[str, Place, Any]]:
@@ -257,9 +278,6 @@ def _read(column: str, place: Place, value: Any, content: Any) -> Series | str:
         return "it holds numbers below 0, which are neither losses nor accuracies"
     if column.endswith("accuracy") and max(finite) > _MOST_PERCENT:
         return "it holds numbers above 100, which are no accuracies"
-    if column.endswith("accuracy") and max(finite) > 1:
-        shares = [None if number is None else number / 100 for number in series.values]
-        series = replace(series, values=shares, in_percent=True)
     if series.steps is None and not of_column and (beside := _steps_beside(series, content)) is not None:
         series = replace(series, steps=beside[1], known_by=f"the file's {shown_place(beside[0])}", uses=(beside[0],))
     return series

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..foreign import shown
 from .convert import Diverged, DoesNotFit, convert, is_state_dict, key_pattern
 from .mapping import Layout
 from .places import (
@@ -24,11 +25,12 @@ from .places import (
     along,
     children,
     counted,
+    distinct,
     entries,
-    increasing,
     length,
     listed,
     place_of,
+    scalar,
     shown_place,
     step_in,
     vocabulary,
@@ -61,6 +63,7 @@ class Network:
         container: the list or dict of networks that it stands in; None where it stands alone.
         position: its number in that.
         is_main: whether it is the file's one network, or the last.
+        untaken: what is called its step, or the steps of its list, and was not taken: where, and the value.
     """
 
     place: Place
@@ -71,6 +74,7 @@ class Network:
     container: Place | None = None
     position: int = 0
     is_main: bool = False
+    untaken: tuple[tuple[Place, Any], ...] = ()
 
     @property
     def is_average(self) -> bool:
@@ -115,6 +119,7 @@ class Snapshots:
         if rest := list(by.values())[_MOST_SENTENCES:]:
             yield f"the steps of {sum(map(len, rest)):,} more networks are the file's own"
         yield from self._sentences_of_unknown()
+        yield from self._sentences_of_untaken()
         if self.later_is_bad:
             yield f"the last network cannot be read: what is said of the last is said of {list(self.at.values())[-1].where}"
         if self.empty:
@@ -124,19 +129,41 @@ class Snapshots:
             named = ", ".join(averages[:_MOST_SENTENCES])
             yield f"by its name an average of networks over steps, and no network of one step: {named}"
 
+    def _sentences_of_untaken(self) -> Iterator[str]:
+        """What is called a step and is none, or another than the one taken."""
+        said: dict[str, None] = {}
+        for step, network in self.at.items():
+            for place, value in network.untaken:
+                named = f"the file's {shown_place(place)}, {shown(value if scalar(value) is None else scalar(value), 60)},"
+                if length(value) is not None:
+                    said[f"{named} is not one step for each of its networks, and was not taken"] = None
+                elif whole(value) is None:
+                    said[f"{named} is no number of steps, and was not taken"] = None
+                elif step in self.unknown or whole(value) != step:
+                    said[f"{named} was not taken for a step"] = None
+        yield from list(said)[:_MOST_SENTENCES]
+        if len(said) > _MOST_SENTENCES:
+            yield f"nor were {len(said) - _MOST_SENTENCES:,} more numbers of the kind"
+
     def _sentences_of_unknown(self) -> Iterator[str]:
         if len(self.at) == 1 and self.unknown:
-            yield "the file does not say after how many steps its network was saved: its step is unknown"
+            says = self._does_not_say([self.at[step] for step in self.unknown])
+            yield f"{says} after how many steps its network was saved: its step is unknown"
             return
         in_list = [self.at[step] for step in self.unknown if self.at[step].container is not None]
         if in_list and in_list[0].container is not None:
             which = f"its {len(in_list)} networks under {shown_place(in_list[0].container)} were saved"
             numbered = "these steps are unknown, and the networks numbered in their order from 0"
-            yield f"the file does not say after how many steps {which}: {numbered}"
+            yield f"{self._does_not_say(in_list)} after how many steps {which}: {numbered}"
         for step in self.unknown:
             if self.at[step].container is None:
                 which = f"{self.at[step].where} was saved: its step is unknown"
-                yield f"the file does not say after how many steps {which}, and it stands last, as number {step:,}"
+                yield f"{self._does_not_say([self.at[step]])} after how many steps {which}, and it stands last, as number {step:,}"
+
+    @staticmethod
+    def _does_not_say(networks: Sequence[Network]) -> str:
+        """That the file does not say a step; or nothing that is one, which is said elsewhere."""
+        return "it is not known" if any(one.untaken for one in networks) else "the file does not say"
 
     def account(self, account: Account, ignored: Sequence[str]) -> None:
         """Enters all networks: used, or left out with the reason. Keys that are `ignored` in each are
@@ -144,6 +171,9 @@ class Snapshots:
         patterns = [key_pattern(key) for key in ignored]
         for network in self.at.values():
             account.use(*network.uses)
+            for at, value in network.untaken:
+                if length(value) is not None:
+                    account.leave(at, "not one step for each of the networks beside it")
             place = network.place if network.container is None else (*network.container, "*")
             for key in network.state:
                 if any(pattern.fullmatch(key) for pattern in patterns):
@@ -198,7 +228,7 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[tuple[Place, Mappi
         of_layout = expected[:1] or sorted(dicts, key=lambda one: -len(one[1]))[:1]
     if not of_layout:
         raise DoesNotFit("it holds no state dict, that is a dictionary of tensors by name", 0)
-    lists: dict[Place, tuple[list[int] | None, Place]] = {}
+    lists: dict[Place, tuple[list[int] | None, Place, Any]] = {}
     return _with_main([_with_step(Network(place, state), layout, content, lists) for place, state in of_layout], layout, content)
 
 
@@ -254,9 +284,21 @@ def empty_places(content: Any, networks: Iterable[Network]) -> list[Place]:
 
 
 def later_than_all(bad: Sequence[tuple[Network, str]], good: Sequence[Network]) -> bool:
-    """Whether a network that cannot be read would have been the last."""
-    last = max(map(_in_order, good))
-    return any(_in_order(network) > last for network, _ in bad)
+    """Whether a network that cannot be read would have been the last: by its step; without one, as the file's
+    main network, or as one further down in the list of those that can be read."""
+    steps = [one.step for one in good if one.step is not None]
+    main = next((one for one in good if one.is_main), None)
+
+    def is_later(network: Network) -> bool:
+        if network.is_average:
+            return False
+        if network.step is not None:
+            return (main is None or main.step is not None) and network.step > max(steps, default=-1)
+        if network.is_main or main is not None or steps or network.container is None:
+            return network.is_main
+        return network.position > max((one.position for one in good if one.container == network.container), default=-1)
+
+    return any(is_later(network) for network, _ in bad)
 
 
 def _in_order(network: Network) -> tuple[bool, bool, int]:
@@ -348,13 +390,15 @@ def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Ne
     if by_layout:
         for place in _places(content, layout.contents.step):
             if (step := whole(along(content, place)[-1])) is not None:
-                main = replace(main, step=step, known_by=f"the file's {shown_place(place)}", uses=(place,))
+                others = [one for one in (*main.untaken, *((at, along(content, at)[-1]) for at in main.uses)) if one[0] != place]
+                known_by = f"the file's {shown_place(place)}"
+                main = replace(main, step=step, known_by=known_by, uses=(place,), untaken=tuple(others))
                 break
     return [main if one is candidates[0] else one for one in networks]
 
 
 def _with_step(
-    network: Network, layout: Layout, content: Any, lists: dict[Place, tuple[list[int] | None, Place]]
+    network: Network, layout: Layout, content: Any, lists: dict[Place, tuple[list[int] | None, Place, Any]]
 ) -> Network:  # fmt: skip
     """The network with its step, looked for from where it stands towards the top of the file, up to the
     list or dict that it is in.
@@ -373,10 +417,10 @@ def _with_step(
                 return replace(beside, step=pair[1], known_by=by, uses=((*here, pair[0]),))
             if here not in lists:
                 lists[here] = _steps_beside(parent, here, layout, content, values[depth - 1] if depth else None)
-            steps, at = lists[here]
+            steps, at, given = lists[here]
             found = replace(network, container=here, position=place[depth])
             if steps is None:
-                return found
+                return found if given is None else replace(found, untaken=(*network.untaken, (at, given)))
             return replace(found, step=steps[found.position], known_by=f"the file's {shown_place(at)}", uses=(at,))
         if depth < len(place):
             around = _words(here[-1:])
@@ -385,8 +429,12 @@ def _with_step(
                 return replace(network, step=step, known_by=f"from the file's keys under {shown_place(here)}", container=here)
             stem |= {*words(place[depth])} - _NETWORK - _LAST
         its = entries(parent) if depth < len(place) else {key: value for key, value in parent.items() if key not in network.state}
-        if (own := _own_step(its, stem)) is not None:
-            name, step = own
+        own = _own_steps(its, stem)
+        taken = next(((name, step) for name, value in own if (step := whole(value)) is not None), None)
+        others = tuple(((*here, name), value) for name, value in own if taken is None or name != taken[0])
+        network, beside = (replace(one, untaken=(*one.untaken, *others)) for one in (network, beside))
+        if taken is not None:
+            name, step = taken
             by = f"the file's {shown_place((*here[:-1], '*', name) if in_list else (*here, name))}"
             return replace(beside, step=step, known_by=by, uses=((*here, name),))
     if stem & _INITIAL:
@@ -407,42 +455,40 @@ def _step_in_pair(pair: Sequence[Any], key: int) -> tuple[int, int] | None:
     return None
 
 
-def _own_step(beside: Mapping[Any, Any], stem: set[str]) -> tuple[Any, int] | None:
-    """The entry of a dict that says of which step the network with that stem in its name is: `epoch`,
-    `global_step`, `best_epoch`."""
+def _own_steps(beside: Mapping[Any, Any], stem: set[str]) -> list[tuple[Any, Any]]:
+    """The entries of a dict that say of which step the network with that stem in its name is: `epoch`,
+    `global_step`, `best_epoch`; the surest first."""
+    found: list[tuple[Any, Any]] = []
     for word in STEP if len(beside) <= _MOST_KEYS else ():
         for key, value in beside.items():
             parts = {*words(key)} if isinstance(key, str) else set()
             rest = parts - {word}
             is_its = rest <= stem | _BESIDE_STEP and (not stem or rest & stem)
-            if word in parts and is_its and (step := whole(value)) is not None:
-                return key, step
-    return None
+            if word in parts and is_its and (scalar(value) is not None or isinstance(value, str)):
+                found.append((key, value))
+    return found
 
 
 def _steps_beside(
     items: Sequence[Any], here: Place, layout: Layout, content: Any, parent: Any
-) -> tuple[list[int] | None, Place]:  # fmt: skip
-    """The steps of the networks in a list, from a list of as many steps in the same dict; None where
-    there is none.
-
-    Raises:
-        DoesNotFit: the layout says where they are, and those are none.
-    """
+) -> tuple[list[int] | None, Place, Any]:  # fmt: skip
+    """The steps of the networks in a list, from a list of as many steps in the same dict, in whatever order, and
+    where that stands. None where there is none; then what the layout or its name would have to be the steps, and
+    is not, if anything."""
     is_layouts = here in _places(content, layout.contents.snapshots)
     given = _places(content, layout.contents.steps) if is_layouts else []
+    untaken: tuple[Place, Any] = (), None
     for place in [*given, *((*here[:-1], key) for key in _names_of_steps(here, parent))]:
         values = along(content, place)[-1]
         count = length(values)
-        steps = increasing(listed(values) or ()) if count == len(items) else None
+        steps = distinct(listed(values) or ()) if count == len(items) else None
         if steps is not None:
-            return steps, place
-        if place in given and count is not None:
+            return steps, place, None
+        if untaken[1] is None and count is not None and (place in given or count == len(items)):
             of_others = any(length(one) == count for _, one in children(parent) if one is not items and one is not values)
             if count == len(items) or not of_others:
-                shown_steps = str(list(listed(values) or ())[:12])[:60]
-                raise DoesNotFit(f"{len(items)} snapshots do not go with the steps {shown_steps}", 4)
-    return None, ()
+                untaken = place, list(listed(values) or ())[:12]
+    return None, *untaken
 
 
 def _names_of_steps(here: Place, parent: Any) -> list[Any]:
