@@ -377,6 +377,28 @@ def test_whether_it_grokked_is_not_said_where_evaluations_do_not_tell(steps, tra
         assert "generalised at or before step 40,000" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "kind", "said"),
+    [
+        ([1, 1, 1], [1, 1, 1], "generalises", "generalises from the start: at step 0, before any update, training accuracy is 100 %"),
+        ([1, 1, 1], [0.995, 1, 0.985], "generalises", "99.5 %; test accuracy is 98.5 % at the last evaluation (step 20), below"),
+        ([0.98, 1, 1], [0.992, 1, 1], "generalises", "from the start: at step 0, before any update, training accuracy is 98.0 % and"),
+        ([1, 1, 1], [0.45, 0.55, 1], "generalises", "whether it grokked is not known, as its training examples were right at step 0;"),
+        ([1, 1, 1], [0.6, 0.6, 1], "generalises", "whether it grokked is not known, as its training examples were right at step 0;"),
+        ([1, 1, 1], [0.01, 0.01, 1], "groks", "training accuracy reaches 99 % by step 0, test accuracy reaches 99 % by step 20;"),
+        ([1, 1, 1], [1, 1, 0.01], "forgets again", "test accuracy reaches 99 % by step 0, and is 1.0 % at the last evaluation"),
+        ([0, 1, 1], [0, 1, 1], "generalises", "whether it grokked is not known, as evaluations are too far apart or begin too late;"),
+        ([1, 1, 1], [0.01, 0.01, 0.01], "memorises only", "It only memorises, up to step 20"),
+    ],
+)  # fmt: skip
+def test_what_was_learned_before_the_first_step_is_no_grokking(train, test, kind, said):
+    found = phases(NOTHING, evaluated(train, test))
+    assert found.kind == kind
+    assert said in found.sentence
+    assert ("grok" in found.sentence) == (kind == "groks" or "whether it grokked" in said)
+    assert "circuit formed at" not in found.sentence
+
+
 # What decided
 
 

@@ -8,7 +8,7 @@ generalised):
 |---|---|---|
 | groks | generalises; or less, and above 90 % (median of five) | test accuracy reached 50 % after twice the steps that training took |
 | generalises at once | the same | it reached 50 % within twice those steps |
-| generalises | the same | evaluations are too far apart, or begin too late, to tell which of the two |
+| generalises | the same | evaluations are too far apart, or begin too late, to tell which of the two; or step 0 has it all |
 | forgets again | not told from chance, or below 90 % (median of five) | generalised, or was ten points above chance |
 | learns in part | learning | never generalised |
 | memorises only | memorises | unseen examples never ten points above chance |
@@ -16,9 +16,11 @@ generalised):
 | not known | | was evaluated less than twice; or never generalised, and chance is not known |
 
 To generalise is to be right on 99 % of unseen examples (Power et al. 2022); training took the steps until 99 % of its examples were
-learned; that twice these steps part grokking from generalising at once (Nanda et al. 2023, section 5.3) is ours. Where labels are noisy,
-training accuracy is of the labels as they are given and test accuracy of the right answers, 90 % of them are to generalise, and 81 % stand
-for 90.
+learned; that twice these steps part grokking from generalising at once (Nanda et al. 2023, section 5.3) is ours. Of a run that begins
+with what was learned before, nobody knows these steps: it groks where it begins with memorising alone.
+
+Where labels are noisy, training accuracy is of the labels as they are given and test accuracy of the right answers, 90 % of them are to
+generalise, and 81 % stand for 90.
 
 A boundary is the interval between two snapshots, or two evaluations, within which its rule came true; it says which of the two it is from,
 and from how many. It lies after the whole interval of the boundary before, or else it is not said. The first rule that applies counts:
@@ -264,11 +266,28 @@ class _Curves:
         return self.examples.standing(self.train.iloc[-1], self.test.iloc[-1]) if self.examples and len(self.test) else None
 
     @property
+    def generalised_from_the_start(self) -> bool:
+        """Whether it had generalised before any update of this run."""
+        return _reached(self.test, self.level)[1] == 0
+
+    @property
+    def learned_before(self) -> bool:
+        """Whether its training examples were right before any update of this run, so that nobody knows how many steps they took."""
+        return _reached(self.train, LEARNED)[1] == 0
+
+    @property
     def at_once(self) -> bool | None:
         """Whether half of the unseen examples came to be right not long after the training examples were learned; None where that cannot
         be told."""
         half, learned = _reached(self.test, _HALF), _reached(self.train, LEARNED)
-        if half[1] == math.inf or half[0] >= _AT_ONCE * learned[1]:
+        if half[1] == math.inf:
+            return False
+        if self.generalised_from_the_start:
+            return None
+        if self.learned_before:
+            first = self.examples and self.examples.standing(self.train.iloc[0], self.test.iloc[0])
+            return False if first and first.state == "memorises" else None
+        if half[0] >= _AT_ONCE * learned[1]:
             return False
         return True if half[1] <= _AT_ONCE * learned[0] else None
 
@@ -698,8 +717,13 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
     if kind in ("groks", "generalises at once", "generalises"):
         told = [steps[0], steps[2]] if kind == "groks" else steps
         said = f"It {kind}: {', '.join(filter(None, told))}"
-        if kind == "generalises":
-            said += "; whether it grokked is not known, as evaluations are too far apart or begin too late"
+        if curves.generalised_from_the_start:
+            first = [f"{words[part]} is {percent(getattr(curves, part).iloc[0])}" for part in ("train", "test")]
+            said = f"It generalises from the start: at step 0, before any update, {' and '.join(first)}"
+        elif kind == "generalises":
+            too_few = "evaluations are too far apart or begin too late"
+            why = "its training examples were right at step 0" if curves.learned_before else too_few
+            said += f"; whether it grokked is not known, as {why}"
         if (now := curves.test.iloc[-1]) < curves.level:
             said += f"; {words['test']} is {percent(now)} at the last evaluation ({last}), below {_share(curves.level)}"
         return said
