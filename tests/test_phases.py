@@ -399,6 +399,32 @@ def test_what_was_learned_before_the_first_step_is_no_grokking(train, test, kind
     assert "circuit formed at" not in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("examples", "train", "test", "kind", "said"),
+    [
+        (Examples(0.5, 3, 1, 4), [0.3, 1, 1], [0, 1, 0], "learns nothing", "Whether it learns anything is not known, up to step 20: 100 %"),
+        (Examples(0.5, 3, 1, 4), [0.3, 1, 1], [0, 1, 1], "learns nothing", "Whether it learns anything is not known, up to step 20: 100 %"),
+        (Examples(1 / 3, 8, 1, 9), [0.4, 1, 1], [1, 0, 1], "memorises only", "It memorises, and whether it does more is not known, up to"),
+        (Examples(1 / 3, 8, 1, 9), [0.4, 1, 1], [1, 1, 0], "memorises only", "It memorises, and whether it does more is not known, up to"),
+        (Examples(1 / 3, 8, 1, 9), [0.4, 1, 1], [0, 0, 0], "memorises only", "It only memorises, up to step 20: 100 % of its training"),
+        (Examples(0.5, 500, 5, 505), [0.5, 1, 1], [0.4, 1, 0.6], "memorises only", "and whether it does more is not known, up to step 20"),
+        (Examples(0.2, 20, 5, 25), [0.2, 1, 1, 1], [0.2, 0.2, 0.2, 1], "groks", "test accuracy reaches 99 % by step 30"),
+        (Examples(0.01, 3000, 7000, 10000), [0, 1, 1, 1], [0, 0, 0, 1], "groks", "test accuracy reaches 99 % by step 30"),
+        (None, [0, 1, 1, 1], [0, 0, 0, 1], "groks", "test accuracy reaches 99 % by step 30"),
+    ],
+)  # fmt: skip
+def test_what_a_handful_of_examples_may_be_right_by_chance_is_no_generalising(examples, train, test, kind, said):
+    data = NOTHING if examples else xr.Dataset()
+    found = phases(data, evaluated(train, test), examples)
+    assert found.kind == kind
+    assert said in found.sentence
+    if examples:
+        assert (kind == "groks") == any(examples.standing(1.0, float(x)).state == "generalises" for x in test)
+    if kind != "groks":
+        assert not {b.name for b in found.boundaries} & {"generalised", "half of the unseen examples right", "unseen examples learned"}
+        assert "generalis" not in found.sentence
+
+
 # What decided
 
 
