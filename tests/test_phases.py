@@ -377,6 +377,54 @@ def test_whether_it_grokked_is_not_said_where_evaluations_do_not_tell(steps, tra
         assert "generalised at or before step 40,000" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "kind", "said"),
+    [
+        ([1, 1, 1], [1, 1, 1], "generalises", "generalises from the start: at step 0, before any update, training accuracy is 100 %"),
+        ([1, 1, 1], [0.995, 1, 0.985], "generalises", "99.5 %; test accuracy is 98.5 % at the last evaluation (step 20), below"),
+        ([0.98, 1, 1], [0.992, 1, 1], "generalises", "from the start: at step 0, before any update, training accuracy is 98.0 % and"),
+        ([1, 1, 1], [0.45, 0.55, 1], "generalises", "whether it grokked is not known, as its training examples were right at step 0;"),
+        ([1, 1, 1], [0.6, 0.6, 1], "generalises", "whether it grokked is not known, as its training examples were right at step 0;"),
+        ([1, 1, 1], [0.01, 0.01, 1], "groks", "training accuracy reaches 99 % by step 0, test accuracy reaches 99 % by step 20;"),
+        ([1, 1, 1], [1, 1, 0.01], "forgets again", "test accuracy reaches 99 % by step 0, and is 1.0 % at the last evaluation"),
+        ([0, 1, 1], [0, 1, 1], "generalises", "whether it grokked is not known, as evaluations are too far apart or begin too late;"),
+        ([1, 1, 1], [0.01, 0.01, 0.01], "memorises only", "It only memorises, up to step 20"),
+    ],
+)  # fmt: skip
+def test_what_was_learned_before_the_first_step_is_no_grokking(train, test, kind, said):
+    found = phases(NOTHING, evaluated(train, test))
+    assert found.kind == kind
+    assert said in found.sentence
+    assert ("grok" in found.sentence) == (kind == "groks" or "whether it grokked" in said)
+    assert "circuit formed at" not in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("examples", "train", "test", "kind", "said"),
+    [
+        (Examples(0.5, 3, 1, 4), [0.3, 1, 1], [0, 1, 0], "learns nothing", "Whether it learns anything is not known, up to step 20: 100 %"),
+        (Examples(0.5, 3, 1, 4), [0.3, 1, 1], [0, 1, 1], "learns nothing", "Whether it learns anything is not known, up to step 20: 100 %"),
+        (Examples(1 / 3, 8, 1, 9), [0.4, 1, 1], [1, 0, 1], "memorises only", "It memorises, and whether it does more is not known, up to"),
+        (Examples(1 / 3, 8, 1, 9), [0.4, 1, 1], [1, 1, 0], "memorises only", "It memorises, and whether it does more is not known, up to"),
+        (Examples(1 / 3, 8, 1, 9), [0.4, 1, 1], [0, 0, 0], "memorises only", "It only memorises, up to step 20: 100 % of its training"),
+        (Examples(0.5, 500, 5, 505), [0.5, 1, 1], [0.4, 1, 0.6], "memorises only", "and whether it does more is not known, up to step 20"),
+        (Examples(0.2, 20, 5, 25), [0.2, 1, 1, 1], [0.2, 0.2, 0.2, 1], "groks", "test accuracy reaches 99 % by step 30"),
+        (Examples(0.01, 3000, 7000, 10000), [0, 1, 1, 1], [0, 0, 0, 1], "groks", "test accuracy reaches 99 % by step 30"),
+        (None, [0, 1, 1, 1], [0, 0, 0, 1], "groks", "test accuracy reaches 99 % by step 30"),
+    ],
+)  # fmt: skip
+def test_what_a_handful_of_examples_may_be_right_by_chance_is_no_generalising(examples, train, test, kind, said):
+    data = NOTHING if examples else xr.Dataset()
+    found = phases(data, evaluated(train, test), examples)
+    assert found.kind == kind
+    assert said in found.sentence
+    if examples:
+        assert (kind == "groks") == any(examples.standing(1.0, float(x)).state == "generalises" for x in test)
+    if kind != "groks":
+        assert not {b.name for b in found.boundaries} & {"generalised", "half of the unseen examples right", "unseen examples learned"}
+        assert "generalis" not in found.sentence
+
+
 # What decided
 
 

@@ -8,7 +8,7 @@ generalised):
 |---|---|---|
 | groks | generalises; or less, and above 90 % (median of five) | test accuracy reached 50 % after twice the steps that training took |
 | generalises at once | the same | it reached 50 % within twice those steps |
-| generalises | the same | evaluations are too far apart, or begin too late, to tell which of the two |
+| generalises | the same | evaluations are too far apart, or begin too late, to tell which of the two; or step 0 has it all |
 | forgets again | not told from chance, or below 90 % (median of five) | generalised, or was ten points above chance |
 | learns in part | learning | never generalised |
 | memorises only | memorises | unseen examples never ten points above chance |
@@ -16,9 +16,12 @@ generalised):
 | not known | | was evaluated less than twice; or never generalised, and chance is not known |
 
 To generalise is to be right on 99 % of unseen examples (Power et al. 2022); training took the steps until 99 % of its examples were
-learned; that twice these steps part grokking from generalising at once (Nanda et al. 2023, section 5.3) is ours. Where labels are noisy,
-training accuracy is of the labels as they are given and test accuracy of the right answers, 90 % of them are to generalise, and 81 % stand
-for 90.
+learned; that twice these steps part grokking from generalising at once (Nanda et al. 2023, section 5.3) is ours. Of a run that begins
+with what was learned before, nobody knows these steps: it groks where it begins with memorising alone. No share of unseen examples counts
+that is not told from chance, as far as there are examples.
+
+Where labels are noisy, training accuracy is of the labels as they are given and test accuracy of the right answers, 90 % of them are to
+generalise, and 81 % stand for 90.
 
 A boundary is the interval between two snapshots, or two evaluations, within which its rule came true; it says which of the two it is from,
 and from how many. It lies after the whole interval of the boundary before, or else it is not said. The first rule that applies counts:
@@ -228,6 +231,7 @@ class _Curves:
 
     Attributes:
         train, test: accuracies, at the same steps.
+        told: whether test accuracy is better than chance, as far as is known.
         excluded, restricted, squares: losses with the final keys, and the summed squares of the weights.
         chance_loss: ln of the number of answers, in nats; NaN where that is not known.
         examples: None where nobody knows them.
@@ -236,6 +240,7 @@ class _Curves:
 
     train: pd.Series[float]
     test: pd.Series[float]
+    told: pd.Series[bool]
     excluded: pd.Series[float]
     restricted: pd.Series[float]
     squares: pd.Series[float]
@@ -253,6 +258,15 @@ class _Curves:
         """The share below which it has forgotten."""
         return round(self.level - _FORGOTTEN, 2)
 
+    def reaches(self, part: Literal["train", "test"], share: float) -> pd.Series[bool]:
+        """At which evaluations an accuracy is at least a share; of unseen examples only where it is better than chance."""
+        return self.train >= share if part == "train" else (self.test >= share) & self.told
+
+    @property
+    def generalised(self) -> pd.Series[bool]:
+        """At which evaluations the standing is "generalises"."""
+        return self.reaches("test", self.level)
+
     @property
     def test_words(self) -> str:
         """What test accuracy is of."""
@@ -264,11 +278,28 @@ class _Curves:
         return self.examples.standing(self.train.iloc[-1], self.test.iloc[-1]) if self.examples and len(self.test) else None
 
     @property
+    def generalised_from_the_start(self) -> bool:
+        """Whether it had generalised before any update of this run."""
+        return _reached(self.generalised)[1] == 0
+
+    @property
+    def learned_before(self) -> bool:
+        """Whether its training examples were right before any update of this run, so that nobody knows how many steps they took."""
+        return _reached(self.reaches("train", LEARNED))[1] == 0
+
+    @property
     def at_once(self) -> bool | None:
         """Whether half of the unseen examples came to be right not long after the training examples were learned; None where that cannot
         be told."""
-        half, learned = _reached(self.test, _HALF), _reached(self.train, LEARNED)
-        if half[1] == math.inf or half[0] >= _AT_ONCE * learned[1]:
+        half, learned = _reached(self.reaches("test", _HALF)), _reached(self.reaches("train", LEARNED))
+        if half[1] == math.inf:
+            return False
+        if self.generalised_from_the_start:
+            return None
+        if self.learned_before:
+            first = self.examples and self.examples.standing(self.train.iloc[0], self.test.iloc[0])
+            return False if first and first.state == "memorises" else None
+        if half[0] >= _AT_ONCE * learned[1]:
             return False
         return True if half[1] <= _AT_ONCE * learned[0] else None
 
@@ -279,7 +310,7 @@ class _Curves:
 
     def without(self, step: int) -> _Curves:
         """The same with one snapshot or evaluation left out."""
-        names = ("train", "test", "excluded", "restricted", "squares")
+        names = ("train", "test", "told", "excluded", "restricted", "squares")
         return replace(self, **{name: getattr(self, name).drop(step, errors="ignore") for name in names})
 
     def steps(self, after: int, by: int) -> list[int]:
@@ -299,6 +330,7 @@ def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) 
     return _Curves(
         train,
         test,
+        _told(test, examples),
         _of(data, "excluded_loss.logit_dirs" + FINAL, part="train"),
         _of(data, "restricted_loss.logit_dirs" + FINAL, part="all"),
         _of(data, "sum_of_squares", parameter="total"),
@@ -308,6 +340,14 @@ def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) 
     )
 
 
+def _told(test: pd.Series[float], examples: Examples | None) -> pd.Series[bool]:
+    """Where test accuracy is better than chance; everywhere, where neither chance nor the number of examples is known."""
+    if examples is None or not examples.test:
+        return test.notna()
+    told = {right: examples.standing(None, right).better_than_chance("test") for right in test.unique()}
+    return test.map(told).astype(bool)
+
+
 def _of(data: xr.Dataset, name: str, **at: str) -> pd.Series[float]:
     """One number a step of a variable; empty where there is none."""
     if name not in data or any(label not in data[dim].values for dim, label in at.items()):
@@ -315,15 +355,15 @@ def _of(data: xr.Dataset, name: str, **at: str) -> pd.Series[float]:
     return series(data["step"].values, data[name].sel(at).values)
 
 
-def _reached(accuracy: pd.Series[float], level: float) -> tuple[float, float]:
-    """The last step at which an accuracy had not yet reached a level, as far as is known, and the first at which it had, or infinity.
+def _reached(holds: pd.Series[bool]) -> tuple[float, float]:
+    """The last step at which something did not yet hold, as far as is known, and the first at which it did, or infinity.
 
     Before the first evaluation it may have been anything, so that step 0 is the last of which it is known, unless step 0 was evaluated.
     """
-    at = (accuracy >= level).to_numpy().nonzero()[0]
+    at = holds.to_numpy().nonzero()[0]
     if not len(at):
-        return float(accuracy.index[-1]), math.inf
-    return float(accuracy.index[at[0] - 1]) if at[0] else 0.0, float(accuracy.index[at[0]])
+        return float(holds.index[-1]), math.inf
+    return float(holds.index[at[0] - 1]) if at[0] else 0.0, float(holds.index[at[0]])
 
 
 def _kind(curves: _Curves) -> Kind:
@@ -332,8 +372,8 @@ def _kind(curves: _Curves) -> Kind:
         return "not known"
     state = curves.standing.state if curves.standing else "not known"
     recent = max(test.iloc[-1], test.tail(_RECENT).median())
-    if test.max() >= curves.level:
-        if test.iloc[-1] < curves.level and (state in ("at chance", "memorises") or recent < curves.kept):
+    if curves.generalised.any():
+        if not curves.generalised.iloc[-1] and (state in ("at chance", "memorises") or recent < curves.kept):
             return "forgets again"
         return "generalises" if curves.at_once is None else "generalises at once" if curves.at_once else "groks"
     if curves.examples is None or state not in ("learning", "memorises", "at chance"):
@@ -403,7 +443,7 @@ def _reaches(name: str, part: Literal["train", "test"], level: float, tried: Seq
     return _Rule(
         name,
         f"{words} reaches {_share(level)}",
-        lambda curves, level=level: first_interval(getattr(curves, part) >= level),
+        lambda curves, level=level: first_interval(curves.reaches(part, level)),
         [{"level": other} for other in tried],
         curve=part,
     )
@@ -428,7 +468,7 @@ def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
     if at == 0:
         raise NotApplicable("excluded loss is at its lowest at the first snapshot, so when it began to rise is not known")
     if at + 1 == len(steps):
-        if curves.test.max() >= _HALF:
+        if curves.reaches("test", _HALF).any():
             raise NotApplicable(f"excluded loss does not rise before {_share(_HALF)} of the unseen examples are right")
         raise _NotYet("excluded loss has not begun to rise")
     if factor == 1:
@@ -438,14 +478,14 @@ def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
 
 def _excluded_before_half(curves: _Curves) -> pd.Series[float]:
     """Excluded loss until half of the unseen examples were right: after that it may fall again, as the weights do."""
-    return curves.excluded.loc[: _reached(curves.test, _HALF)[1]]
+    return curves.excluded.loc[: _reached(curves.reaches("test", _HALF))[1]]
 
 
 def _not_learned_by_then(curves: _Curves) -> str:
     """That memorisation, as excluded loss tells it, ended before the training examples were learned; "" where it did not."""
     excluded = _excluded_before_half(curves)
     step = int(excluded.index[int(excluded.to_numpy().argmin())])
-    learned = _reached(curves.train, LEARNED)[1]
+    learned = _reached(curves.reaches("train", LEARNED))[1]
     if learned <= step:
         return ""
     until = curves.train.loc[:step]
@@ -479,12 +519,12 @@ def _norm_has_fallen(curves: _Curves, since: int, share: float = _FALLEN) -> Int
     head, tail = done[1] - since, int(squares.index[-1]) - done[1]
     if (1 - share) * head > _SLOWER * share * tail:
         raise _NotYet("the weights are still shrinking fast at the last snapshot")
-    return max(done, first_interval(curves.test >= curves.level), key=lambda interval: interval[1])
+    return max(done, first_interval(curves.generalised), key=lambda interval: interval[1])
 
 
 def _lost(curves: _Curves, level: float) -> Interval:
     """The last evaluation at which test accuracy had a level, and the next."""
-    above = (curves.test >= level).to_numpy().nonzero()[0]
+    above = curves.reaches("test", level).to_numpy().nonzero()[0]
     if not len(above) or above[-1] + 1 == len(curves.test):
         raise NotApplicable("it never happened")
     return int(curves.test.index[above[-1]]), int(curves.test.index[above[-1] + 1])
@@ -543,7 +583,7 @@ def _boundaries(curves: _Curves, kind: Kind) -> _Found:
         return _reaches(name, part, level, tried, "training accuracy" if part == "train" else curves.test_words)
 
     found = _Found()
-    if kind == "learns nothing" or (kind == "forgets again" and curves.test.max() < curves.level):
+    if kind == "learns nothing" or (kind == "forgets again" and not curves.generalised.any()):
         return found
     if curves.at_once is not False:
         found.seek(curves, reaches("generalised", "test", curves.level))
@@ -657,7 +697,7 @@ def _following(kind: Kind, found: _Found, curves: _Curves) -> Name | None:
     if latest in ("memorised", "training examples learned"):
         return "circuit formation" if curves.has_circuit else "after"
     if latest == _FORMED.name:
-        return "cleanup" if "cleaned up" in found.to_come or curves.test.max() < curves.level else "after"
+        return "cleanup" if "cleaned up" in found.to_come or not curves.generalised.any() else "after"
     return {"half of the unseen examples right": "generalisation", "forgotten": "forgetting"}.get(latest, "after")  # type: ignore[return-value]
 
 
@@ -685,7 +725,7 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
     last, standing = f"step {int(curves.test.index[-1]):,}", curves.standing
 
     def reaches(part: Literal["train", "test"], level: float) -> str:
-        step = _reached(getattr(curves, part), level)[1]
+        step = _reached(curves.reaches(part, level))[1]
         return f"{words[part]} reaches {_share(level)} by step {step:,.0f}" if step < math.inf else ""
 
     def at_most(part: Literal["train", "test"]) -> str:
@@ -693,13 +733,18 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
         return f"{words[part]} was at most {percent(accuracy.max())}, at step {accuracy.idxmax():,}"
 
     steps = [reaches("train", LEARNED), reaches("test", _HALF), reaches("test", curves.level)]
-    if kind == "forgets again" and curves.test.max() >= curves.level:
+    if kind == "forgets again" and curves.generalised.any():
         return f"It generalises and forgets again: {steps[2]}, and is {percent(curves.test.iloc[-1])} at the last evaluation ({last})"
     if kind in ("groks", "generalises at once", "generalises"):
         told = [steps[0], steps[2]] if kind == "groks" else steps
         said = f"It {kind}: {', '.join(filter(None, told))}"
-        if kind == "generalises":
-            said += "; whether it grokked is not known, as evaluations are too far apart or begin too late"
+        if curves.generalised_from_the_start:
+            first = [f"{words[part]} is {percent(getattr(curves, part).iloc[0])}" for part in ("train", "test")]
+            said = f"It generalises from the start: at step 0, before any update, {' and '.join(first)}"
+        elif kind == "generalises":
+            too_few = "evaluations are too far apart or begin too late"
+            why = "its training examples were right at step 0" if curves.learned_before else too_few
+            said += f"; whether it grokked is not known, as {why}"
         if (now := curves.test.iloc[-1]) < curves.level:
             said += f"; {words['test']} is {percent(now)} at the last evaluation ({last}), below {_share(curves.level)}"
         return said
@@ -708,8 +753,13 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
         part: Literal["train", "test"] = "test" if _rose(curves, "test") else "train"
         return f"It learns and forgets again: {at_most(part)}; at the last evaluation ({last}) {standing.words}"
     before = f"; {at_most('test')}" if kind == "learns in part" and curves.test.iloc[-1] < curves.test.max() else ""
-    verb = {"learns in part": "learns in part", "memorises only": "only memorises", "learns nothing": "learns nothing"}[kind]
-    return f"It {verb}, up to {last}: {standing.words}{before}"
+    verb = {"learns in part": "It learns in part", "memorises only": "It only memorises", "learns nothing": "It learns nothing"}[kind]
+    least = standing.chance + _RISE
+    if kind == "memorises only" and curves.test.max() >= least:
+        verb = "It memorises, and whether it does more is not known"
+    elif kind == "learns nothing" and max(curves.test.max(), curves.train.max()) >= least:
+        verb = "Whether it learns anything is not known"
+    return f"{verb}, up to {last}: {standing.words}{before}"
 
 
 def _leads(data: xr.Dataset, history: pd.DataFrame, test: pd.Series[float]) -> list[Lead]:
