@@ -46,8 +46,8 @@ The fall of the weights is that of their summed squares. It is done when what is
 to that, or excluded loss has not begun to rise, the boundary is still to come, and no accuracy decides.
 Excluded loss is that of the training examples, restricted loss that of all, both with the final keys (`logit_dirs`); chance is ln of the
 number of answers. So the circuit is formed when the key frequencies alone do the task and, without them, what was memorised no longer
-carries the training examples. Nanda et al. set their boundaries (1,400, 9,400 and 14,000 epochs) by hand. Where excluded loss is lowest
-before the training examples are learned, the boundary says so.
+carries the training examples. Nanda et al. set their boundaries (1,400, 9,400 and 14,000 epochs) by hand. Where the whole
+interval lies before the training examples are learned, the boundary says so.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ class Boundary:
     def source(self) -> str:
         """What it is from: "progress measures at 37 snapshots", "accuracy alone, 1,201 evaluations"."""
         if self.basis == "progress measures":
-            return f"{self.basis} at {self.seen:,} snapshot{'' if self.seen == 1 else 's'}"
-        return f"{self.basis}, {self.seen:,} evaluation{'' if self.seen == 1 else 's'}"
+            return f"{self.basis} at {_counted(self.seen, 'snapshot')}"
+        return f"{self.basis}, {_counted(self.seen, 'evaluation')}"
 
 
 @dataclass(frozen=True)
@@ -439,6 +439,10 @@ def _share(share: float) -> str:
     return f"{100 * share:g} %"
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _reaches(name: str, part: Literal["train", "test"], level: float, tried: Sequence[float], words: str) -> _Rule:
     return _Rule(
         name,
@@ -450,10 +454,16 @@ def _reaches(name: str, part: Literal["train", "test"], level: float, tried: Seq
 
 
 def _needs_circuit(curves: _Curves) -> None:
-    if not len(curves.restricted) or not len(curves.excluded) or math.isnan(curves.chance_loss):
-        raise NotApplicable("restricted and excluded loss with the final keys were not measured")
+    losses = {"restricted loss of all examples": curves.restricted, "excluded loss of the training examples": curves.excluded}
+    if missing := [f"no {name}" for name, curve in losses.items() if not len(curve)]:
+        raise NotApplicable(f"the data hold {' and '.join(missing)} with the final keys")
+    if math.isnan(curves.chance_loss):
+        raise NotApplicable(
+            'how many answers there are, and with it the loss of chance, is not known (the data have no attribute "answers")'
+        )
     if not curves.has_circuit:
-        raise NotApplicable(f"the final keys alone never bring the loss under {_share(_HALF)} of chance")
+        where = f"at none of {_counted(len(curves.restricted), 'snapshot')}, up to step {int(curves.restricted.index[-1]):,},"
+        raise NotApplicable(f"{where} do the final keys alone bring the loss under {_share(_HALF)} of chance")
 
 
 def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
@@ -463,7 +473,9 @@ def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
         raise NotApplicable(f"training accuracy never reaches {_share(LEARNED)}")
     excluded = _excluded_before_half(curves)
     if len(excluded) < _FEWEST:
-        raise NotApplicable(f"{len(excluded)} snapshots until {_share(_HALF)} of the unseen examples were right tell no lowest value")
+        raise NotApplicable(
+            f"until {_share(_HALF)} of the unseen examples were right there is no lowest value of {_counted(len(excluded), 'snapshot')}"
+        )
     steps, at = excluded.index, int(excluded.to_numpy().argmin())
     if at == 0:
         raise NotApplicable("excluded loss is at its lowest at the first snapshot, so when it began to rise is not known")
@@ -481,12 +493,13 @@ def _excluded_before_half(curves: _Curves) -> pd.Series[float]:
     return curves.excluded.loc[: _reached(curves.reaches("test", _HALF))[1]]
 
 
-def _not_learned_by_then(curves: _Curves) -> str:
-    """That memorisation, as excluded loss tells it, ended before the training examples were learned; "" where it did not."""
+def _not_learned_by_then(curves: _Curves, by: int) -> str:
+    """That memorisation, as excluded loss tells it, ended by a step at which the training examples were not yet learned; "" where it is
+    not known to have."""
     excluded = _excluded_before_half(curves)
     step = int(excluded.index[int(excluded.to_numpy().argmin())])
-    learned = _reached(curves.reaches("train", LEARNED))[1]
-    if learned <= step:
+    not_yet, learned = _reached(curves.reaches("train", LEARNED))
+    if not_yet < by:
         return ""
     until = curves.train.loc[:step]
     right = f"{percent(until.max())} of them at most were right until then, {_share(LEARNED)} " if len(until) else "that was "
@@ -498,7 +511,7 @@ def _sufficient_and_necessary(curves: _Curves, left: float = _LEFT, carried: flo
     _needs_circuit(curves)
     both = curves.restricted.index.intersection(curves.excluded.index)
     if len(both) < _FEWEST:
-        raise NotApplicable(f"restricted and excluded loss were measured at {len(both)} snapshots, and {_FEWEST} are needed")
+        raise NotApplicable(f"restricted and excluded loss were measured at {_counted(len(both), 'snapshot')}, and {_FEWEST} are needed")
     enough = (curves.restricted[both] <= left * curves.chance_loss) & (curves.excluded[both] >= carried * curves.chance_loss)
     if not enough.any():
         raise NotApplicable(
@@ -511,7 +524,9 @@ def _norm_has_fallen(curves: _Curves, since: int, share: float = _FALLEN) -> Int
     """Where `share` of the fall of the weights is done, and it generalises: the later of both."""
     squares = curves.squares.loc[since:]
     if len(squares) < _FEWEST:
-        raise NotApplicable(f"the weights were measured at {len(squares)} snapshots since the circuit formed, and {_FEWEST} are needed")
+        raise NotApplicable(
+            f"the weights were measured at {_counted(len(squares), 'snapshot')} since the circuit formed, and {_FEWEST} are needed"
+        )
     if squares.iloc[0] - squares.min() < _RISE * squares.iloc[0]:
         raise NotApplicable(f"the weights have not shrunk by {_share(_RISE)} since the circuit formed")
     fall = squares.iloc[0] - squares.min()
@@ -631,7 +646,7 @@ def _boundary(rules: Sequence[_Rule], curves: _Curves, earliest: int) -> Boundar
         *reasons,
         *([_nats(curves)] if rule is _FORMED else []),
     ]
-    flag = _not_learned_by_then(curves) if rule is _MEMORISED else ""
+    flag = _not_learned_by_then(curves, interval[1]) if rule is _MEMORISED else ""
     return Boundary(rule.name, *interval, "; ".join(notes), rule.words, rule.basis, len(getattr(curves, rule.curve)), flag)
 
 
@@ -717,7 +732,7 @@ def _why_no_circuit(found: _Found, curves: _Curves) -> str:
         interval = _FORMED.find(curves)
     except NotApplicable as reason:
         return str(reason)
-    return f"at {len(curves.restricted)} snapshots it is {_written(interval)}, which does not tell it from what came before"
+    return f"at {_counted(len(curves.restricted), 'snapshot')} it is {_written(interval)}, which does not tell it from what came before"
 
 
 def _kind_in_words(kind: Kind, curves: _Curves) -> str:
@@ -774,7 +789,7 @@ def _leads(data: xr.Dataset, history: pd.DataFrame, test: pd.Series[float]) -> l
     leads = []
     curves = list(_scalars(data, history))
     if curves and all(len(curve) < _TELLING for *_, curve in curves):
-        raise NotApplicable(f"{data.sizes['step']} snapshots do not tell when a measure was half-way: {_TELLING} are needed")
+        raise NotApplicable(f"{_counted(data.sizes['step'], 'snapshot')} cannot tell when a measure was half-way: {_TELLING} are needed")
     for name, part, curve in curves:
         if len(curve) >= _TELLING and curve.max() > curve.min():
             after, by, at = _half_way(curve)
