@@ -596,6 +596,63 @@ def test_without_the_losses_of_the_keys_nothing_is_said_of_a_circuit(without, wh
     assert why in found.sentence.split("When a circuit formed is not known: ")[1]
 
 
+@pytest.mark.parametrize(
+    ("data", "kind", "why"),
+    [
+        (made_up()[0][["sum_of_squares"]], "groks", NEITHER),
+        (made_up()[0].assign({RESTRICTED: made_up()[0][RESTRICTED] * math.nan}), "groks", "no restricted loss of all examples"),
+        (made_up()[0].sel(step=[0, 4000]), "groks", "2 snapshots"),
+        (made_up()[0].drop_attrs(), "groks", '"answers"'),
+        (xr.Dataset(), "groks", NEITHER),
+        (NOTHING, "generalises at once", "not known to have memorised"),
+        (NOTHING, "learns nothing", "too little was ever learned"),
+    ],
+)
+def test_of_each_boundary_that_is_not_decided_it_is_said_why(data, kind, why):
+    if kind == "groks":
+        history = made_up()[1]
+    else:
+        history = evaluated([0, 0.5, *[1] * 5], [0, 0.5, *[1] * 5]) if kind == "generalises at once" else evaluated([0] * 5, [0] * 5)
+    found = phases(data, history)
+    assert found.kind == kind
+    named = {b.name for b in found.boundaries}
+    assert {"memorised", "circuit formed", "cleaned up"} <= named | set(found.skipped)
+    assert not named & set(found.skipped)
+    assert why in found.skipped["circuit formed"]
+    assert found.leads or found.skipped["leads"]
+    assert not any(each.startswith("1 snapshots") or " 1 snapshots" in each for each in found.skipped.values())
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_one_snapshot_is_one_snapshot(n):
+    data, history = made_up()
+    said = json.dumps(phases(data.isel(step=slice(0, n)), history).to_dict())
+    assert (" 1 snapshots" in said, " 0 snapshot," in said) == (False, False)
+    assert ("1 snapshot" in said) == (n == 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([9, 21], " (final keys 9, 21)"),
+        ([7], " (final key 7)"),
+        ([1, 2, 30], " (final keys 1, 2, 30)"),
+        ([], ""),
+        (None, ""),
+    ],
+)
+def test_a_circuit_is_said_to_be_of_the_final_keys_by_name(keys, said):
+    data, history = made_up()
+    if keys is not None:
+        data = data.assign_attrs(final_keys=json.dumps(keys))
+    found = phases(data, history)
+    assert f"circuit formed between steps 2,000 and 2,100{said}, cleaned up" in found.sentence
+    assert [b.keys for b in found.boundaries] == [[], keys or [], []]
+    never = phases(data.assign({RESTRICTED: data[RESTRICTED] * 0 + math.log(100)}), history)
+    verb = "does" if said == " (final key 7)" else "do"
+    assert f"{verb} the {said[2:-1] or 'final keys'} alone bring the loss under 50 %" in never.sentence
+
+
 def test_gaps_in_the_measures_are_passed_over():
     data, history = made_up()
     whole = phases(data, history)

@@ -64,6 +64,7 @@ from ..measures.noise import KNOWN
 from ..measures.standing import GENERALISED, Examples, Standing, percent
 from .dataset import FINAL
 from .learned import LEARNED, Interval, first_interval, judged_by, series
+from .lives import final_keys
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,6 +106,7 @@ class Boundary:
         basis: whether that was of progress measures, or of accuracy alone.
         seen: at how many snapshots the progress measures were looked at; or evaluations, the accuracies.
         flag: what is odd about it; "" where nothing is.
+        keys: the key frequencies that it is about, those of the run's last snapshot, where it is about any.
     """
 
     name: str
@@ -115,12 +117,14 @@ class Boundary:
     basis: Basis = "progress measures"
     seen: int = 0
     flag: str = ""
+    keys: list[int] = field(default_factory=list)
 
     @property
     def when(self) -> str:
-        """Name, interval and what is odd about it: "memorised between steps 700 and 1,500"."""
+        """Name, interval, keys and what is odd about it: "circuit formed between steps 700 and 1,500 (final keys 9, 21)"."""
         where = f"between steps {self.after:,} and {self.by:,}" if self.after < self.by else f"at or before step {self.by:,}"
-        return f"{self.name} {where}" + (f" ({self.flag})" if self.flag else "")
+        also = "; ".join(filter(None, [_named(self.keys) if self.keys else "", self.flag]))
+        return f"{self.name} {where}" + (f" ({also})" if also else "")
 
     @property
     def source(self) -> str:
@@ -128,6 +132,11 @@ class Boundary:
         if self.basis == "progress measures":
             return f"{self.basis} at {_counted(self.seen, 'snapshot')}"
         return f"{self.basis}, {_counted(self.seen, 'evaluation')}"
+
+
+def _named(keys: Sequence[int]) -> str:
+    """Which keys: "final keys 9, 21"; "final keys" where nobody knows."""
+    return f"final key{'' if len(keys) == 1 else 's'} {', '.join(map(str, keys))}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,7 @@ class Phases:
         spans: the phases in order, without gaps; none where nothing is known or learned, or phases are not told apart.
         boundaries: those that were found, in order.
         leads: of every progress measure that is one number a step, the earliest first.
-        skipped: why a boundary, or the leads, could not be found.
+        skipped: why the kind, a boundary by progress measures or the one that stands for it, or the leads could not be found.
         standing: how far the network had come at its last evaluation; None where that was not evaluated, or chance is not known.
     """
 
@@ -236,6 +245,7 @@ class _Curves:
         chance_loss: ln of the number of answers, in nats; NaN where that is not known.
         examples: None where nobody knows them.
         noisy: whether labels are.
+        keys: the key frequencies of the last snapshot.
     """
 
     train: pd.Series[float]
@@ -247,6 +257,7 @@ class _Curves:
     chance_loss: float
     examples: Examples | None
     noisy: bool
+    keys: list[int]
 
     @property
     def level(self) -> float:
@@ -337,6 +348,7 @@ def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) 
         math.log(data.attrs["answers"]) if "answers" in data.attrs else math.nan,
         examples,
         examples.noisy if examples else "test_clean_accuracy" in history or "clean_accuracy" in data,
+        final_keys(data),
     )
 
 
@@ -463,7 +475,8 @@ def _needs_circuit(curves: _Curves) -> None:
         )
     if not curves.has_circuit:
         where = f"at none of {_counted(len(curves.restricted), 'snapshot')}, up to step {int(curves.restricted.index[-1]):,},"
-        raise NotApplicable(f"{where} do the final keys alone bring the loss under {_share(_HALF)} of chance")
+        do = "does" if len(curves.keys) == 1 else "do"
+        raise NotApplicable(f"{where} {do} the {_named(curves.keys)} alone bring the loss under {_share(_HALF)} of chance")
 
 
 def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
@@ -574,6 +587,9 @@ def _shrunk(since: int, level: float, words: str) -> _Rule:
     )
 
 
+_BY_MEASURES = ("memorised", "circuit formed", "cleaned up")
+
+
 @dataclass
 class _Found:
     """Boundaries by name, in order; why others were not found; and which of these are still to come."""
@@ -587,10 +603,21 @@ class _Found:
         try:
             boundary = _boundary(rules, curves, max((earlier.by for earlier in self.boundaries.values()), default=0))
             self.boundaries[boundary.name] = boundary
+            if boundary.name != rules[0].name:
+                self.skipped[rules[0].name] = _why_not(rules[0], curves, boundary)
         except NotApplicable as reason:
             self.skipped[rules[0].name] = str(reason)
             if isinstance(reason, _NotYet):
                 self.to_come.add(rules[0].name)
+
+
+def _why_not(rule: _Rule, curves: _Curves, instead: Boundary) -> str:
+    """Why a rule did not decide, and another did instead."""
+    try:
+        why = f"it would be {_written(rule.find(curves))}, which does not tell it from what came before"
+    except NotApplicable as reason:
+        why = str(reason)
+    return f"{rule.words}: {why}; instead, by {instead.basis}: {instead.name}"
 
 
 def _boundaries(curves: _Curves, kind: Kind) -> _Found:
@@ -599,8 +626,10 @@ def _boundaries(curves: _Curves, kind: Kind) -> _Found:
 
     found = _Found()
     if kind == "learns nothing" or (kind == "forgets again" and not curves.generalised.any()):
+        found.skipped |= dict.fromkeys(_BY_MEASURES, "not looked for: too little was ever learned")
         return found
     if curves.at_once is not False:
+        found.skipped |= dict.fromkeys(_BY_MEASURES, "not looked for: the run is not known to have memorised before it generalised")
         found.seek(curves, reaches("generalised", "test", curves.level))
     else:
         found.seek(curves, _MEMORISED, reaches("training examples learned", "train", LEARNED))
@@ -608,6 +637,8 @@ def _boundaries(curves: _Curves, kind: Kind) -> _Found:
         rules = [reaches("unseen examples learned", "test", curves.level)]
         if formed := found.boundaries.get(_FORMED.name):
             rules.insert(0, _shrunk(formed.by, curves.level, curves.test_words))
+        else:
+            found.skipped["cleaned up"] = "when a circuit formed is not known"
         found.seek(curves, *rules)
     if kind == "forgets again":
         words = f"{curves.test_words} falls below {_share(curves.kept)} for good"
@@ -647,7 +678,8 @@ def _boundary(rules: Sequence[_Rule], curves: _Curves, earliest: int) -> Boundar
         *([_nats(curves)] if rule is _FORMED else []),
     ]
     flag = _not_learned_by_then(curves, interval[1]) if rule is _MEMORISED else ""
-    return Boundary(rule.name, *interval, "; ".join(notes), rule.words, rule.basis, len(getattr(curves, rule.curve)), flag)
+    keys = curves.keys if rule is _FORMED else []
+    return Boundary(rule.name, *interval, "; ".join(notes), rule.words, rule.basis, len(getattr(curves, rule.curve)), flag, keys)
 
 
 def _nats(curves: _Curves) -> str:
@@ -788,7 +820,9 @@ def _leads(data: xr.Dataset, history: pd.DataFrame, test: pd.Series[float]) -> l
     jump = _half_way(test)
     leads = []
     curves = list(_scalars(data, history))
-    if curves and all(len(curve) < _TELLING for *_, curve in curves):
+    if not curves:
+        raise NotApplicable("the data hold no measure that is one number a step")
+    if all(len(curve) < _TELLING for *_, curve in curves):
         raise NotApplicable(f"{_counted(data.sizes['step'], 'snapshot')} cannot tell when a measure was half-way: {_TELLING} are needed")
     for name, part, curve in curves:
         if len(curve) >= _TELLING and curve.max() > curve.min():
