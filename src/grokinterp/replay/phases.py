@@ -46,8 +46,8 @@ The fall of the weights is that of their summed squares. It is done when what is
 to that, or excluded loss has not begun to rise, the boundary is still to come, and no accuracy decides.
 Excluded loss is that of the training examples, restricted loss that of all, both with the final keys (`logit_dirs`); chance is ln of the
 number of answers. So the circuit is formed when the key frequencies alone do the task and, without them, what was memorised no longer
-carries the training examples. Nanda et al. set their boundaries (1,400, 9,400 and 14,000 epochs) by hand. Where excluded loss is lowest
-before the training examples are learned, the boundary says so.
+carries the training examples. Nanda et al. set their boundaries (1,400, 9,400 and 14,000 epochs) by hand. Where the whole
+interval lies before the training examples are learned, the boundary says so.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ from ..measures.noise import KNOWN
 from ..measures.standing import GENERALISED, Examples, Standing, percent
 from .dataset import FINAL
 from .learned import LEARNED, Interval, first_interval, judged_by, series
+from .lives import final_keys
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,6 +106,7 @@ class Boundary:
         basis: whether that was of progress measures, or of accuracy alone.
         seen: at how many snapshots the progress measures were looked at; or evaluations, the accuracies.
         flag: what is odd about it; "" where nothing is.
+        keys: the key frequencies that it is about, those of the run's last snapshot, where it is about any.
     """
 
     name: str
@@ -115,19 +117,26 @@ class Boundary:
     basis: Basis = "progress measures"
     seen: int = 0
     flag: str = ""
+    keys: list[int] = field(default_factory=list)
 
     @property
     def when(self) -> str:
-        """Name, interval and what is odd about it: "memorised between steps 700 and 1,500"."""
+        """Name, interval, keys and what is odd about it: "circuit formed between steps 700 and 1,500 (final keys 9, 21)"."""
         where = f"between steps {self.after:,} and {self.by:,}" if self.after < self.by else f"at or before step {self.by:,}"
-        return f"{self.name} {where}" + (f" ({self.flag})" if self.flag else "")
+        also = "; ".join(filter(None, [_named(self.keys) if self.keys else "", self.flag]))
+        return f"{self.name} {where}" + (f" ({also})" if also else "")
 
     @property
     def source(self) -> str:
         """What it is from: "progress measures at 37 snapshots", "accuracy alone, 1,201 evaluations"."""
         if self.basis == "progress measures":
-            return f"{self.basis} at {self.seen:,} snapshot{'' if self.seen == 1 else 's'}"
-        return f"{self.basis}, {self.seen:,} evaluation{'' if self.seen == 1 else 's'}"
+            return f"{self.basis} at {_counted(self.seen, 'snapshot')}"
+        return f"{self.basis}, {_counted(self.seen, 'evaluation')}"
+
+
+def _named(keys: Sequence[int]) -> str:
+    """Which keys: "final keys 9, 21"; "final keys" where nobody knows."""
+    return f"final key{'' if len(keys) == 1 else 's'} {', '.join(map(str, keys))}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,7 @@ class Phases:
         spans: the phases in order, without gaps; none where nothing is known or learned, or phases are not told apart.
         boundaries: those that were found, in order.
         leads: of every progress measure that is one number a step, the earliest first.
-        skipped: why a boundary, or the leads, could not be found.
+        skipped: why the kind, a boundary by progress measures or the one that stands for it, or the leads could not be found.
         standing: how far the network had come at its last evaluation; None where that was not evaluated, or chance is not known.
     """
 
@@ -236,6 +245,7 @@ class _Curves:
         chance_loss: ln of the number of answers, in nats; NaN where that is not known.
         examples: None where nobody knows them.
         noisy: whether labels are.
+        keys: the key frequencies of the last snapshot.
     """
 
     train: pd.Series[float]
@@ -247,6 +257,7 @@ class _Curves:
     chance_loss: float
     examples: Examples | None
     noisy: bool
+    keys: list[int]
 
     @property
     def level(self) -> float:
@@ -337,6 +348,7 @@ def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) 
         math.log(data.attrs["answers"]) if "answers" in data.attrs else math.nan,
         examples,
         examples.noisy if examples else "test_clean_accuracy" in history or "clean_accuracy" in data,
+        final_keys(data),
     )
 
 
@@ -439,6 +451,10 @@ def _share(share: float) -> str:
     return f"{100 * share:g} %"
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _reaches(name: str, part: Literal["train", "test"], level: float, tried: Sequence[float], words: str) -> _Rule:
     return _Rule(
         name,
@@ -450,10 +466,17 @@ def _reaches(name: str, part: Literal["train", "test"], level: float, tried: Seq
 
 
 def _needs_circuit(curves: _Curves) -> None:
-    if not len(curves.restricted) or not len(curves.excluded) or math.isnan(curves.chance_loss):
-        raise NotApplicable("restricted and excluded loss with the final keys were not measured")
+    losses = {"restricted loss of all examples": curves.restricted, "excluded loss of the training examples": curves.excluded}
+    if missing := [f"no {name}" for name, curve in losses.items() if not len(curve)]:
+        raise NotApplicable(f"the data hold {' and '.join(missing)} with the final keys")
+    if math.isnan(curves.chance_loss):
+        raise NotApplicable(
+            'how many answers there are, and with it the loss of chance, is not known (the data have no attribute "answers")'
+        )
     if not curves.has_circuit:
-        raise NotApplicable(f"the final keys alone never bring the loss under {_share(_HALF)} of chance")
+        where = f"at none of {_counted(len(curves.restricted), 'snapshot')}, up to step {int(curves.restricted.index[-1]):,},"
+        do = "does" if len(curves.keys) == 1 else "do"
+        raise NotApplicable(f"{where} {do} the {_named(curves.keys)} alone bring the loss under {_share(_HALF)} of chance")
 
 
 def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
@@ -463,7 +486,9 @@ def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
         raise NotApplicable(f"training accuracy never reaches {_share(LEARNED)}")
     excluded = _excluded_before_half(curves)
     if len(excluded) < _FEWEST:
-        raise NotApplicable(f"{len(excluded)} snapshots until {_share(_HALF)} of the unseen examples were right tell no lowest value")
+        raise NotApplicable(
+            f"until {_share(_HALF)} of the unseen examples were right there is no lowest value of {_counted(len(excluded), 'snapshot')}"
+        )
     steps, at = excluded.index, int(excluded.to_numpy().argmin())
     if at == 0:
         raise NotApplicable("excluded loss is at its lowest at the first snapshot, so when it began to rise is not known")
@@ -481,12 +506,13 @@ def _excluded_before_half(curves: _Curves) -> pd.Series[float]:
     return curves.excluded.loc[: _reached(curves.reaches("test", _HALF))[1]]
 
 
-def _not_learned_by_then(curves: _Curves) -> str:
-    """That memorisation, as excluded loss tells it, ended before the training examples were learned; "" where it did not."""
+def _not_learned_by_then(curves: _Curves, by: int) -> str:
+    """That memorisation, as excluded loss tells it, ended by a step at which the training examples were not yet learned; "" where it is
+    not known to have."""
     excluded = _excluded_before_half(curves)
     step = int(excluded.index[int(excluded.to_numpy().argmin())])
-    learned = _reached(curves.reaches("train", LEARNED))[1]
-    if learned <= step:
+    not_yet, learned = _reached(curves.reaches("train", LEARNED))
+    if not_yet < by:
         return ""
     until = curves.train.loc[:step]
     right = f"{percent(until.max())} of them at most were right until then, {_share(LEARNED)} " if len(until) else "that was "
@@ -498,7 +524,7 @@ def _sufficient_and_necessary(curves: _Curves, left: float = _LEFT, carried: flo
     _needs_circuit(curves)
     both = curves.restricted.index.intersection(curves.excluded.index)
     if len(both) < _FEWEST:
-        raise NotApplicable(f"restricted and excluded loss were measured at {len(both)} snapshots, and {_FEWEST} are needed")
+        raise NotApplicable(f"restricted and excluded loss were measured at {_counted(len(both), 'snapshot')}, and {_FEWEST} are needed")
     enough = (curves.restricted[both] <= left * curves.chance_loss) & (curves.excluded[both] >= carried * curves.chance_loss)
     if not enough.any():
         raise NotApplicable(
@@ -511,7 +537,9 @@ def _norm_has_fallen(curves: _Curves, since: int, share: float = _FALLEN) -> Int
     """Where `share` of the fall of the weights is done, and it generalises: the later of both."""
     squares = curves.squares.loc[since:]
     if len(squares) < _FEWEST:
-        raise NotApplicable(f"the weights were measured at {len(squares)} snapshots since the circuit formed, and {_FEWEST} are needed")
+        raise NotApplicable(
+            f"the weights were measured at {_counted(len(squares), 'snapshot')} since the circuit formed, and {_FEWEST} are needed"
+        )
     if squares.iloc[0] - squares.min() < _RISE * squares.iloc[0]:
         raise NotApplicable(f"the weights have not shrunk by {_share(_RISE)} since the circuit formed")
     fall = squares.iloc[0] - squares.min()
@@ -559,6 +587,9 @@ def _shrunk(since: int, level: float, words: str) -> _Rule:
     )
 
 
+_BY_MEASURES = ("memorised", "circuit formed", "cleaned up")
+
+
 @dataclass
 class _Found:
     """Boundaries by name, in order; why others were not found; and which of these are still to come."""
@@ -572,10 +603,21 @@ class _Found:
         try:
             boundary = _boundary(rules, curves, max((earlier.by for earlier in self.boundaries.values()), default=0))
             self.boundaries[boundary.name] = boundary
+            if boundary.name != rules[0].name:
+                self.skipped[rules[0].name] = _why_not(rules[0], curves, boundary)
         except NotApplicable as reason:
             self.skipped[rules[0].name] = str(reason)
             if isinstance(reason, _NotYet):
                 self.to_come.add(rules[0].name)
+
+
+def _why_not(rule: _Rule, curves: _Curves, instead: Boundary) -> str:
+    """Why a rule did not decide, and another did instead."""
+    try:
+        why = f"it would be {_written(rule.find(curves))}, which does not tell it from what came before"
+    except NotApplicable as reason:
+        why = str(reason)
+    return f"{rule.words}: {why}; instead, by {instead.basis}: {instead.name}"
 
 
 def _boundaries(curves: _Curves, kind: Kind) -> _Found:
@@ -584,8 +626,10 @@ def _boundaries(curves: _Curves, kind: Kind) -> _Found:
 
     found = _Found()
     if kind == "learns nothing" or (kind == "forgets again" and not curves.generalised.any()):
+        found.skipped |= dict.fromkeys(_BY_MEASURES, "not looked for: too little was ever learned")
         return found
     if curves.at_once is not False:
+        found.skipped |= dict.fromkeys(_BY_MEASURES, "not looked for: the run is not known to have memorised before it generalised")
         found.seek(curves, reaches("generalised", "test", curves.level))
     else:
         found.seek(curves, _MEMORISED, reaches("training examples learned", "train", LEARNED))
@@ -593,6 +637,8 @@ def _boundaries(curves: _Curves, kind: Kind) -> _Found:
         rules = [reaches("unseen examples learned", "test", curves.level)]
         if formed := found.boundaries.get(_FORMED.name):
             rules.insert(0, _shrunk(formed.by, curves.level, curves.test_words))
+        else:
+            found.skipped["cleaned up"] = "when a circuit formed is not known"
         found.seek(curves, *rules)
     if kind == "forgets again":
         words = f"{curves.test_words} falls below {_share(curves.kept)} for good"
@@ -631,8 +677,9 @@ def _boundary(rules: Sequence[_Rule], curves: _Curves, earliest: int) -> Boundar
         *reasons,
         *([_nats(curves)] if rule is _FORMED else []),
     ]
-    flag = _not_learned_by_then(curves) if rule is _MEMORISED else ""
-    return Boundary(rule.name, *interval, "; ".join(notes), rule.words, rule.basis, len(getattr(curves, rule.curve)), flag)
+    flag = _not_learned_by_then(curves, interval[1]) if rule is _MEMORISED else ""
+    keys = curves.keys if rule is _FORMED else []
+    return Boundary(rule.name, *interval, "; ".join(notes), rule.words, rule.basis, len(getattr(curves, rule.curve)), flag, keys)
 
 
 def _nats(curves: _Curves) -> str:
@@ -717,7 +764,7 @@ def _why_no_circuit(found: _Found, curves: _Curves) -> str:
         interval = _FORMED.find(curves)
     except NotApplicable as reason:
         return str(reason)
-    return f"at {len(curves.restricted)} snapshots it is {_written(interval)}, which does not tell it from what came before"
+    return f"at {_counted(len(curves.restricted), 'snapshot')} it is {_written(interval)}, which does not tell it from what came before"
 
 
 def _kind_in_words(kind: Kind, curves: _Curves) -> str:
@@ -773,8 +820,10 @@ def _leads(data: xr.Dataset, history: pd.DataFrame, test: pd.Series[float]) -> l
     jump = _half_way(test)
     leads = []
     curves = list(_scalars(data, history))
-    if curves and all(len(curve) < _TELLING for *_, curve in curves):
-        raise NotApplicable(f"{data.sizes['step']} snapshots do not tell when a measure was half-way: {_TELLING} are needed")
+    if not curves:
+        raise NotApplicable("the data hold no measure that is one number a step")
+    if all(len(curve) < _TELLING for *_, curve in curves):
+        raise NotApplicable(f"{_counted(data.sizes['step'], 'snapshot')} cannot tell when a measure was half-way: {_TELLING} are needed")
     for name, part, curve in curves:
         if len(curve) >= _TELLING and curve.max() > curve.min():
             after, by, at = _half_way(curve)
