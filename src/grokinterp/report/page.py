@@ -99,7 +99,8 @@ def verdict(a: Analysis) -> str:
     """The sentence that the page opens with."""
     answer = _ANSWERS[a.standing.state]
     if a.noise_phase is not None:
-        return f"{answer}: {_ON_NOISE[a.noise_phase]}. {a.standing.words}."
+        rest = " and not generalised" if a.noise_phase == "memorisation" and a.standing.state != "learning" else ""
+        return f"{answer}: {_ON_NOISE[a.noise_phase]}{rest}. {a.standing.words}."
     said = {"generalises": "it generalises. ", "memorises": "it memorises. ", "at chance": "it is at chance. "}.get(a.standing.state, "")
     return f"{answer}: {said}{a.standing.words}." if answer else f"{a.standing.words}."
 
