@@ -184,7 +184,7 @@ def variants(known: Recognised, content: Any) -> list[Variant]:
     several = []
     for order, layout in heads.items():
         assert layout is not None
-        converted = convert(layout, list(known.snapshots.at.values())[-1].state, content, known.settings)
+        converted = convert(layout, known.snapshots.last.state, content, known.settings)
         for values in itertools.product(*open_keys.values()):
             assumed = dict(zip(open_keys, values, strict=True))
             model = converted.model.model_copy(update=assumed)

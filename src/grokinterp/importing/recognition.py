@@ -60,7 +60,7 @@ def recognise(content: Any, path: Path, name: str, config_file: Path | None, tok
             snapshots = arranged(good, max((one.last for one in series.values()), default=None))
             snapshots.left_out += bad
             snapshots.later_is_bad, snapshots.empty = later_than_all(bad, good), empty_places(content, networks)
-            last = convert(layout, list(snapshots.at.values())[-1].state, content, settings)
+            last = convert(layout, snapshots.last.state, content, settings)
             fitting.append(Recognised(own, layout, settings, snapshots, last, series, unread))
         except Diverged as reason:
             raise Diverged(f"cannot import {path}: {reason}") from None

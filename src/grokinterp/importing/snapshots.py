@@ -104,6 +104,11 @@ class Snapshots:
     empty: list[Place] = field(default_factory=list)
 
     @property
+    def last(self) -> Network:
+        """The network of the last step: the one by which the file is recognised."""
+        return self.at[max(self.at)]
+
+    @property
     def last_known(self) -> int | None:
         return max(self.at.keys() - {*self.unknown}, default=None)
 
