@@ -36,8 +36,8 @@ OF_53 = Examples(chance=1 / 53, train=1123, test=1686, all=2809)
         (1.0, 0.99999, "generalises", "99.999 % of unseen"),
         (0.98, 1.0, "generalises", "100 % of unseen"),
         (None, 0.02, "not known", "of training examples it is not known"),
-        (None, None, "not known", "it was not evaluated"),
-        (math.nan, math.nan, "not known", "it was not evaluated"),
+        (None, None, "not known", "its history does not say"),
+        (math.nan, math.nan, "not known", "its history does not say"),
     ],
 )
 def test_the_state_is_told_from_accuracy_against_chance(train, test, state, words):

@@ -189,7 +189,7 @@ class Standing:
             return f"{unseen} of unseen examples are right: {self._no_better(unseen.n)}; of training examples it is not known"
         if "all" in self.shares:
             return f"{self.shares['all']} of all examples are right; which of them it was trained on is not known"
-        return "it was not evaluated how many examples are right"
+        return "its history does not say how many examples are right"
 
     def _no_better(self, n: int) -> str:
         return f"no better than chance ({percent(self.chance)}), as far as {n:,} example{' tells' if n == 1 else 's tell'}"
