@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -73,7 +73,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _print_version(wanted: Optional[bool]) -> None:  # noqa: UP045
+def _print_version(wanted: bool | None) -> None:
     if wanted:
         print(f"grokinterp {__version__}")
         raise typer.Exit
@@ -82,13 +82,12 @@ def _print_version(wanted: Optional[bool]) -> None:  # noqa: UP045
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[Optional[bool], typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = None,  # noqa: UP045
+    version: Annotated[bool | None, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = None,
 ) -> None:
     global _debug
     _debug = debug
 
 
-# typer reads these annotations at run time, and Python 3.10 cannot evaluate them as `int | None`.
 @app.command()
 def train(
     task: Annotated[str, typer.Argument(help="What to learn; `grokinterp list tasks` shows all.", show_default=False)],
@@ -97,21 +96,21 @@ def train(
         typer.Option(metavar="DIR", help="The run directory, or with --seeds what holds them; made if need be.", show_default=False),
     ],
     preset: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             help="A known recipe, by default that of the task (`grokinterp list tasks`), or with --from that of the source; "
             "`grokinterp list presets`."
         ),
     ] = None,
-    config: Annotated[Optional[Path], typer.Option(help="A TOML file with the configuration.")] = None,  # noqa: UP045
-    p: Annotated[Optional[int], typer.Option(help="The modulus: short for --set task.p=P.")] = None,  # noqa: UP045
-    seed: Annotated[Optional[int], typer.Option(help="Of the initial weights and the batches.")] = None,  # noqa: UP045
+    config: Annotated[Path | None, typer.Option(help="A TOML file with the configuration.")] = None,
+    p: Annotated[int | None, typer.Option(help="The modulus: short for --set task.p=P.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the initial weights and the batches.")] = None,
     seeds: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Several runs at once, OUT/seed_0 and so on: 0..31 (both included) or 0,3,7. On a CPU, one thread each."),
     ] = None,
     source: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--from",
             metavar="RUN[@STEP]",
@@ -120,12 +119,12 @@ def train(
         ),
     ] = None,
     threads: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(
             help="CPU threads; any number gives the same bytes. With --seeds, runs at once: by default as many as there are cores."
         ),
     ] = None,
-    overrides: Annotated[Optional[list[str]], typer.Option("--set", help="KEY=VALUE, e.g. training.lr=3e-3; repeatable.")] = None,  # noqa: UP045
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. training.lr=3e-3; repeatable.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run that is already there, or refuse it.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -336,9 +335,9 @@ def import_foreign(
     file: Annotated[Path, typer.Argument(help="A checkpoint by torch.save, pickle or safetensors.", show_default=False)],
     out: Annotated[str, typer.Option(metavar="DIR", help="The run directory; made if it is not there.", show_default=False)],
     layout: Annotated[str, typer.Option(help="A known layout (`grokinterp list layouts`), or a mapping file NAME.toml.")] = "auto",
-    task: Annotated[Optional[str], typer.Option(help="What it learned; by default the task that it does best.")] = None,  # noqa: UP045
-    overrides: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,  # noqa: UP045
-    config_file: Annotated[Optional[Path], typer.Option(help="JSON settings of the network, where not beside the file.")] = None,  # noqa: UP045
+    task: Annotated[str | None, typer.Option(help="What it learned; by default the task that it does best.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,
+    config_file: Annotated[Path | None, typer.Option(help="JSON settings of the network, where not beside the file.")] = None,
     forensics: Annotated[bool, typer.Option(help="Look for the training set where the file does not name it.")] = True,
     believe: Annotated[bool, typer.Option("--believe", help="Import it though it is at chance, or contradicts its own file.")] = False,
     as_json: Json = False,
@@ -375,9 +374,9 @@ _NAMED = 128
 @app.command()
 def table(
     task: Annotated[str, typer.Argument(help="An operation; `grokinterp list tasks` shows all.", show_default=False)],
-    p: Annotated[Optional[int], typer.Option(help="The modulus: short for --set task.p=P.")] = None,  # noqa: UP045
-    overrides: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,  # noqa: UP045
-    out: Annotated[Optional[str], typer.Option(metavar="FILE.html", help="Also draw the table, as a page.")] = None,  # noqa: UP045
+    p: Annotated[int | None, typer.Option(help="The modulus: short for --set task.p=P.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE.html", help="Also draw the table, as a page.")] = None,
     as_json: Json = False,
 ) -> None:
     """Analyse the table of an operation before any training: value counts, symmetry, and what group it hides."""
@@ -407,11 +406,11 @@ def analyze(
     run_dir: RunDir,
     step: Annotated[int, typer.Option(help="The snapshot to analyse; negative steps count from the end.")] = -1,
     out: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="DIR", help="Where the report goes; by default the run directory."),
     ] = None,
-    measure: Annotated[Optional[list[str]], typer.Option(help="Only this measure; repeatable. `grokinterp list measures`.")] = None,  # noqa: UP045
-    keys: Annotated[Optional[str], typer.Option(help="Key frequencies in place of those found, e.g. 14,35,41.")] = None,  # noqa: UP045
+    measure: Annotated[list[str] | None, typer.Option(help="Only this measure; repeatable. `grokinterp list measures`.")] = None,
+    keys: Annotated[str | None, typer.Option(help="Key frequencies in place of those found, e.g. 14,35,41.")] = None,
     replay: Annotated[bool, typer.Option(help="Look at the other snapshots too: phases, spikes, lives of frequencies.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -445,18 +444,18 @@ def analyze(
 def replay(
     run_dir: RunDir,
     out: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="FILE.html", help="The page; by default, or in a directory, it is called replay.html."),
     ] = None,
     measure: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(
             help="A measure beside the usual ones: numbers become curves, numbers per frequency bars; others need --data. Repeatable."
         ),
     ] = None,
-    step: Annotated[Optional[list[int]], typer.Option(help="Only this snapshot; negative steps count from the end. Repeatable.")] = None,  # noqa: UP045
+    step: Annotated[list[int] | None, typer.Option(help="Only this snapshot; negative steps count from the end. Repeatable.")] = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="FILE", help="Also write the numbers: FILE.nc (everything) or FILE.parquet (a table)."),
     ] = None,
     watch: Annotated[bool, typer.Option(help="Write the page again with every new snapshot, until the run is finished or Ctrl-C.")] = False,
@@ -533,7 +532,7 @@ def compare(
         ),
     ],
     out: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="DIR", help="Also write compare.html and compare.json into this directory."),
     ] = None,
     log: Annotated[bool, typer.Option("--log", help="Draw steps on a log axis at first.")] = False,
