@@ -1,17 +1,21 @@
-"""How much faster does grokinterp measure the snapshots of a run than the loop that people write, and does it get the same numbers?
+"""How much faster does grokinterp measure the snapshots of a run than the loop that people write, and does it
+get the same numbers?
 
-The peer is a loop in the way of the TransformerLens Grokking_Demo and of the ARENA chapter that grew out of it: every snapshot is loaded
-into a HookedTransformer, `run_with_cache` goes over all pairs, and then come, one after the other, the loss, the restricted loss (of the
-neurons, through W_logit), the excluded loss of every frequency, the share of each neuron's variance that each frequency explains, the
-coefficients of cos(w(a + b - c)) in the logits, and the Gini coefficients of the embedding and of the neuron-to-logit map. What is the same
-for every snapshot (waves, cubes, the network itself) is made once, before the clock starts. It computes in float64, because in float32
-its losses have no six digits: 1e-6 is asked of the values, and --float32 prints how long it takes with less. The key frequencies of the
-final network, for the restricted loss, are given to it, as they are typed into the notebook by eye.
+The peer is a loop in the way of the TransformerLens Grokking_Demo and of the ARENA chapter that grew out of
+it: every snapshot is loaded into a HookedTransformer, `run_with_cache` goes over all pairs, and then come,
+one after the other, the loss, the restricted loss (of the neurons, through W_logit), the excluded loss of
+every frequency, the share of each neuron's variance that each frequency explains, the coefficients of cos(w(a
++ b - c)) in the logits, and the Gini coefficients of the embedding and of the neuron-to-logit map. What is
+the same for every snapshot (waves, cubes, the network itself) is made once, before the clock starts. It
+computes in float64, because in float32 its losses have no six digits: 1e-6 is asked of the values, and
+--float32 prints how long it takes with less. The key frequencies of the final network, for the restricted
+loss, are given to it, as they are typed into the notebook by eye.
 
-Ours is `gi.replay` with the same measures, on a copy of the run without anything kept of it; it finds the key frequencies of the final
-network itself. --own-keys lets it find those of every snapshot too, and the restricted loss with them, which the peer does not. The two
-take turns, each in a process of its own, with the same number of threads, and the ratio of every pair is taken from neighbours in time. The
-clock runs from the first snapshot that is read to the last number; imports are on neither side. `--progress` times all measures
+Ours is `gi.replay` with the same measures, on a copy of the run without anything kept of it; it finds the key
+frequencies of the final network itself. --own-keys lets it find those of every snapshot too, and the
+restricted loss with them, which the peer does not. The two take turns, each in a process of its own, with the
+same number of threads, and the ratio of every pair is taken from neighbours in time. The clock runs from the
+first snapshot that is read to the last number; imports are on neither side. `--progress` times all measures
 that `gi.replay` takes by default against the same peer, which computes far fewer.
 
     python benchmarks/replay_speed.py --threads 2
@@ -62,11 +66,17 @@ def ours(a: argparse.Namespace) -> tuple[float, dict[str, np.ndarray]]:
         copy = Path(folder) / "run"
         shutil.copytree(a.run, copy, ignore=shutil.ignore_patterns("replay", "lock", "resume"))
         run = gi.load_run(copy)
-        names = None if a.progress else [name.partition("@")[0] if a.own_keys else name for name in MEASURES.values()]
+        names = (
+            None
+            if a.progress
+            else [name.partition("@")[0] if a.own_keys else name for name in MEASURES.values()]
+        )
         started = time.perf_counter()
         data = gi.replay(run, names, run.steps[: a.snapshots], progress=False)
         seconds = time.perf_counter() - started
-        return seconds, {} if a.progress else {name: data[variable].values for name, variable in MEASURES.items()}
+        return seconds, {} if a.progress else {
+            name: data[variable].values for name, variable in MEASURES.items()
+        }
 
 
 def theirs(a: argparse.Namespace) -> tuple[float, dict[str, np.ndarray]]:
@@ -166,11 +176,15 @@ def theirs(a: argparse.Namespace) -> tuple[float, dict[str, np.ndarray]]:
                 for y in [0, 2 * (freq + 1) - 1, 2 * (freq + 1)]:
                     neuron_freq_norm[freq] += fourier_neuron_acts[:, x, y] ** 2
         neuron_freq_norm = neuron_freq_norm / fourier_neuron_acts.pow(2).sum(dim=[-1, -2])[None, :]
-        found["neuron_explained"].append(neuron_freq_norm.max(dim=0).values.nan_to_num(0).tolist())  # 0 / 0 where a neuron is dead
+        found["neuron_explained"].append(
+            neuron_freq_norm.max(dim=0).values.nan_to_num(0).tolist()
+        )  # 0 / 0 where a neuron is dead
 
         centred = logits - logits.mean(dim=-1, keepdim=True)
         size = centred.norm()
-        found["logit_coefficients"].append([((centred * cos_cubes[freq]).sum() / size).item() for freq in range(1, n_freqs + 1)])
+        found["logit_coefficients"].append(
+            [((centred * cos_cubes[freq]).sum() / size).item() for freq in range(1, n_freqs + 1)]
+        )
 
         found["gini_W_E"].append(gini((fourier_basis @ model.embed.W_E[:p]).norm(dim=-1)[1:]))
         found["gini_W_L"].append(gini((fourier_basis @ W_logit.T).norm(dim=-1)[1:]))
@@ -179,12 +193,18 @@ def theirs(a: argparse.Namespace) -> tuple[float, dict[str, np.ndarray]]:
 
 
 def facts(a: argparse.Namespace) -> str:
-    """What the author of the notebook knows of the run: p, the split, the files, and the key frequencies that were read off a plot."""
+    """What the author of the notebook knows of the run: p, the split, the files, and the key frequencies that
+    were read off a plot."""
     import grokinterp as gi
 
     run = gi.load_run(a.run)
     config = run.config
-    if run.task.name != "modular_addition" or run.task.n_ctx != 3 or run.split is None or config.model.n_layers != 1:
+    if (
+        run.task.name != "modular_addition"
+        or run.task.n_ctx != 3
+        or run.split is None
+        or config.model.n_layers != 1
+    ):
         sys.exit(f"{a.run}: the notebook's loop is about addition by one layer on three tokens")
     known = {
         "p": run.task.p,
@@ -199,13 +219,24 @@ def in_a_process(side: str, arguments: list[str], facts: str) -> tuple[float, di
     with tempfile.TemporaryDirectory() as folder:
         known, values = Path(folder) / "facts.json", Path(folder) / "values.npz"
         known.write_text(facts)
-        command = [sys.executable, __file__, *arguments, "--side", side, "--facts", str(known), "--values", str(values)]
+        command = [
+            sys.executable,
+            __file__,
+            *arguments,
+            "--side",
+            side,
+            "--facts",
+            str(known),
+            "--values",
+            str(values),
+        ]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         return float(done.stdout.split()[-1]), dict(np.load(values))
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest difference as a share of the larger value, over all numbers; NaN where one of them is none."""
+    """The largest difference as a share of the larger value, over all numbers; NaN where one of them is
+    none."""
     if one.shape != other.shape:
         sys.exit(f"values of the shapes {one.shape} and {other.shape} cannot be compared")
     size = np.maximum(abs(one), abs(other))
@@ -213,15 +244,23 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--run", default=str(SHIPPED), help="a run directory of modular addition with one layer; by default the shipped one"
+        "--run",
+        default=str(SHIPPED),
+        help="a run directory of modular addition with one layer; by default the shipped one",
     )
     parser.add_argument("--snapshots", type=int, help="only so many, the first ones; by default all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=3, help="of timings, ours and theirs in turn")
-    parser.add_argument("--progress", action="store_true", help="ours computes all that gi.replay does by default")
-    parser.add_argument("--own-keys", action="store_true", help="ours finds the key frequencies of every snapshot too")
+    parser.add_argument(
+        "--progress", action="store_true", help="ours computes all that gi.replay does by default"
+    )
+    parser.add_argument(
+        "--own-keys", action="store_true", help="ours finds the key frequencies of every snapshot too"
+    )
     parser.add_argument("--float32", action="store_true", help="theirs computes in float32")
     parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)
     parser.add_argument("--facts", help=argparse.SUPPRESS)
@@ -238,15 +277,23 @@ def main() -> None:
     ratios: list[float] = []
     differences: dict[str, float] = {}
     for pair in range(a.pairs):
-        done = {side: in_a_process(side, sys.argv[1:], known) for side in (("theirs", "ours"), ("ours", "theirs"))[pair % 2]}
+        done = {
+            side: in_a_process(side, sys.argv[1:], known)
+            for side in (("theirs", "ours"), ("ours", "theirs"))[pair % 2]
+        }
         (there, expected), (here, found) = done["theirs"], done["ours"]
         ratios.append(there / here)
         for name in found:
-            differences[name] = float(np.maximum(differences.get(name, 0.0), apart(found[name], expected[name])))  # NaN stays
+            differences[name] = float(
+                np.maximum(differences.get(name, 0.0), apart(found[name], expected[name]))
+            )  # NaN stays
         each = f"{1e3 * there / snapshots:.0f} ms a snapshot there, {1e3 * here / snapshots:.0f} ms here"
         print(f"pair {pair + 1}: {each}: {ratios[-1]:.2f} times", flush=True)
     print(f"{snapshots} snapshots, {a.threads} thread(s), theirs in {'float32' if a.float32 else 'float64'}")
-    print(f"median ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} pairs)")
+    print(
+        f"median ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f}, "
+        f"{len(ratios)} pairs)"
+    )
     for name, difference in differences.items():
         print(f"largest relative difference of {MEASURES[name]}: {difference:.2g}")
 

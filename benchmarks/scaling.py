@@ -1,9 +1,11 @@
 """How does the cost grow with the modulus?
 
-For each p, in a process of its own: the time of an update on 30 % of the pairs, of an evaluation of all pairs, and of one snapshot analysed
-with the measures of a replay (key frequencies given, the network fresh: what it has learnt makes no difference to the work), and the peak
-memory of both. The network is that of Nanda et al. 2023 (d_model 128, 4 heads, d_mlp 512). Times are medians. Prints a table and, of each
-column, the exponent of p that fits best (least squares in the logarithms, over p of 100 and more: below, what does not grow dominates).
+For each p, in a process of its own: the time of an update on 30 % of the pairs, of an evaluation of all
+pairs, and of one snapshot analysed with the measures of a replay (key frequencies given, the network fresh:
+what it has learnt makes no difference to the work), and the peak memory of both. The network is that of Nanda
+et al. 2023 (d_model 128, 4 heads, d_mlp 512). Times are medians. Prints a table and, of each column, the
+exponent of p that fits best (least squares in the logarithms, over p of 100 and more: below, what does not
+grow dominates).
 
     python benchmarks/scaling.py --threads 2
     python benchmarks/scaling.py --p 53 113
@@ -35,7 +37,9 @@ COLUMNS = {
 def config(p: int, threads: int):
     import grokinterp as gi
 
-    return gi.TrainConfig.preset("fast113", **{"task.p": p, "training.steps": 10**6, "training.stop_when": None, "threads": threads})
+    return gi.TrainConfig.preset(
+        "fast113", **{"task.p": p, "training.steps": 10**6, "training.stop_when": None, "threads": threads}
+    )
 
 
 def training(p: int, threads: int) -> dict[str, float]:
@@ -75,7 +79,9 @@ def analysis(p: int, threads: int) -> dict[str, float]:
     from grokinterp.replay import PROGRESS
 
     torch.set_num_threads(threads)
-    asked = config(p, threads).model_copy(update={"training": config(p, threads).training.model_copy(update={"steps": 2})})
+    asked = config(p, threads).model_copy(
+        update={"training": config(p, threads).training.model_copy(update={"steps": 2})}
+    )
     with tempfile.TemporaryDirectory() as folder:
         run = gi.train(asked, folder, progress=False)
         keys = [round(p * share) for share in (0.1, 0.17, 0.29, 0.37, 0.45)]
@@ -103,7 +109,9 @@ def exponent(moduli: list[int], values: list[float]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--p", type=int, nargs="+", default=[31, 53, 113, 211, 307])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--side", choices=["training", "analysis"], help=argparse.SUPPRESS)
@@ -122,11 +130,18 @@ def main() -> None:
                 print(f"| {p} | {side}: {done.stderr.strip().splitlines()[-1]} |", flush=True)
                 continue
             found[p] |= json.loads(done.stdout)
-        print(f"| {p} | {' | '.join(f'{found[p][name]:.3g}' if name in found[p] else '' for name in COLUMNS)} |", flush=True)
+        print(
+            f"| {p} | {' | '.join(f'{found[p][name]:.3g}' if name in found[p] else '' for name in COLUMNS)} "
+            "|",
+            flush=True,
+        )
     for name, title in COLUMNS.items():
         large = [p for p in a.p if p >= 100 and name in found[p]]
         if len(large) > 1:
-            print(f"{title}: grows as p to the power of {exponent(large, [found[p][name] for p in large]):.2f} from p = {large[0]}")
+            print(
+                f"{title}: grows as p to the power of "
+                f"{exponent(large, [found[p][name] for p in large]):.2f} from p = {large[0]}"
+            )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""How much faster does grokinterp train than the loop that people use, at the same cadence, and with which differences?
+"""How much faster does grokinterp train than the loop that people use, at the same cadence, and with which
+differences?
 
-The peer is the loop of the TransformerLens Grokking_Demo: HookedTransformer's forward at all positions, a loss of float64
-log-probabilities, AdamW, and the test loss at every epoch. Ours is the package's own Trainer, evaluating at every step. The two take turns,
-now one first and now the other, each in a process of its own, so that neither warms the other's memory, with the same number of threads;
-the ratio of every pair is taken from neighbours in time. The network is that of Nanda et al. 2023 at every p. Prints the median ratio, its
+The peer is the loop of the TransformerLens Grokking_Demo: HookedTransformer's forward at all positions, a
+loss of float64 log-probabilities, AdamW, and the test loss at every epoch. Ours is the package's own Trainer,
+evaluating at every step. The two take turns, now one first and now the other, each in a process of its own,
+so that neither warms the other's memory, with the same number of threads; the ratio of every pair is taken
+from neighbours in time. The network is that of Nanda et al. 2023 at every p. Prints the median ratio, its
 spread, and how far the losses have come apart after 50 steps from the same weights.
 
     python benchmarks/train_speed.py --threads 2
@@ -54,7 +56,10 @@ def ours(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
 
     torch.set_num_threads(a.threads)
     trainer = Trainer(config(a))
-    print("folded into tables" if trainer.folded else "not folded: the forward pass at the answer position", file=sys.stderr)
+    print(
+        "folded into tables" if trainer.folded else "not folded: the forward pass at the answer position",
+        file=sys.stderr,
+    )
     steps = iter(trainer)
 
     def step() -> tuple[float, float]:
@@ -66,7 +71,8 @@ def ours(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
 
 
 def theirs(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
-    """The same in the Grokking_Demo's way, from the same weights, on the same examples, in the same batches."""
+    """The same in the Grokking_Demo's way, from the same weights, on the same examples, in the same
+    batches."""
     import torch
 
     from grokinterp.models import hooked_transformer, initial_weights
@@ -78,9 +84,13 @@ def theirs(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
     model = hooked_transformer(asked.model, task, initial_weights(asked.model, task, asked.seed)).train()
     training = asked.training
     learning = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=training.lr, weight_decay=training.weight_decay, betas=training.betas)
+    optimizer = torch.optim.AdamW(
+        learning, lr=training.lr, weight_decay=training.weight_decay, betas=training.betas
+    )
     train, test = (rows.sort().values for rows in (split.train, split.test))
-    (train_inputs, train_targets), (test_inputs, test_targets) = ((task.inputs[rows], task.targets[rows]) for rows in (train, test))
+    (train_inputs, train_targets), (test_inputs, test_targets) = (
+        (task.inputs[rows], task.targets[rows]) for rows in (train, test)
+    )
     generator, order, at = torch.Generator().manual_seed(asked.seed), train, 0
 
     def loss_fn(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -100,7 +110,10 @@ def theirs(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
             if rows is not train:  # ours evaluates all training examples too
                 loss_fn(model(train_inputs), train_targets)
         whole = rows is train
-        train_loss = loss_fn(model(train_inputs if whole else task.inputs[rows]), train_targets if whole else task.targets[rows])
+        train_loss = loss_fn(
+            model(train_inputs if whole else task.inputs[rows]),
+            train_targets if whole else task.targets[rows],
+        )
         train_loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -119,12 +132,16 @@ def timed(step: Callable[[], tuple[float, float]], steps: int) -> dict[str, obje
 
 
 def in_a_process(side: str, arguments: list[str]) -> dict:
-    done = subprocess.run([sys.executable, __file__, *arguments, "--side", side], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments, "--side", side], stdout=subprocess.PIPE, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--p", type=int, default=113)
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
@@ -138,17 +155,33 @@ def main() -> None:
         return
     ratios, apart = [], 0.0
     for pair in range(a.pairs):
-        found = {side: in_a_process(side, sys.argv[1:]) for side in (("theirs", "ours"), ("ours", "theirs"))[pair % 2]}
+        found = {
+            side: in_a_process(side, sys.argv[1:])
+            for side in (("theirs", "ours"), ("ours", "theirs"))[pair % 2]
+        }
         there, here = found["theirs"], found["ours"]
         ratios.append(there["seconds"] / here["seconds"])
-        # Of minibatches, theirs has the loss before an update and ours that of all training examples: only the test losses are the same.
+        # Of minibatches, theirs has the loss before an update and ours that of all training examples: only
+        # the test losses are the same.
         both = zip(there["losses"], here["losses"], strict=True)
-        differences = [abs(x - y) for one, other in both for x, y in list(zip(one, other, strict=True))[a.batch_size is not None :]]
-        apart = math.nan if any(map(math.isnan, differences)) else max(apart, *differences)  # a NaN stays: no number is larger
-        print(f"pair {pair + 1}: {1e3 * there['seconds']:.1f} ms a step there, {1e3 * here['seconds']:.1f} ms here: {ratios[-1]:.2f} times")
+        differences = [
+            abs(x - y)
+            for one, other in both
+            for x, y in list(zip(one, other, strict=True))[a.batch_size is not None :]
+        ]
+        apart = (
+            math.nan if any(map(math.isnan, differences)) else max(apart, *differences)
+        )  # a NaN stays: no number is larger
+        print(
+            f"pair {pair + 1}: {1e3 * there['seconds']:.1f} ms a step there, {1e3 * here['seconds']:.1f} ms "
+            f"here: {ratios[-1]:.2f} times"
+        )
     batch = "full batch" if a.batch_size is None else f"batches of {a.batch_size}"
     print(f"p = {a.p}, {a.layers} layer(s), {a.threads} thread(s), {batch}, test loss at every step")
-    print(f"median ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} pairs)")
+    print(
+        f"median ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f}, "
+        f"{len(ratios)} pairs)"
+    )
     print(f"largest difference of a loss in the first {COMPARED} steps: {apart:.2g} nats")
 
 

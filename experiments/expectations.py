@@ -22,8 +22,11 @@ def within(name: str, measured: float, expected: float, tolerance: float) -> Row
     return Row(name, f"{expected:g} ± {tolerance:g}", measured, abs(measured - expected) <= tolerance)
 
 
-def between(name: str, measured: float | None, low: float = -math.inf, high: float = math.inf, said: str = "") -> Row:
-    """At least `low` and at most `high`; None, for what did not happen, is neither. `said` is what stands in the paper."""
+def between(
+    name: str, measured: float | None, low: float = -math.inf, high: float = math.inf, said: str = ""
+) -> Row:
+    """At least `low` and at most `high`; None, for what did not happen, is neither. `said` is what stands in
+    the paper."""
     bounds = (
         f"{low:,g} .. {high:,g}"
         if math.isfinite(low) and math.isfinite(high)
@@ -31,7 +34,12 @@ def between(name: str, measured: float | None, low: float = -math.inf, high: flo
         if math.isfinite(low)
         else f"<= {high:,g}"
     )
-    return Row(name, f"{said}, {bounds}" if said else bounds, measured, measured is not None and low <= measured <= high)
+    return Row(
+        name,
+        f"{said}, {bounds}" if said else bounds,
+        measured,
+        measured is not None and low <= measured <= high,
+    )
 
 
 def equal(name: str, measured: object, expected: object) -> Row:
@@ -44,6 +52,15 @@ def told(rows: Sequence[Row]) -> int:
     width = max(len(row.name) for row in rows)
     room = max(len(row.expected) for row in rows)
     for row in rows:
-        measured = f"{row.measured:.4g}" if isinstance(row.measured, float) else "never" if row.measured is None else row.measured
-        print(f"{'ok    ' if row.holds else 'MISSED'}  {row.name:{width}}  expected {row.expected:{room}}  measured {measured}")
+        measured = (
+            f"{row.measured:.4g}"
+            if isinstance(row.measured, float)
+            else "never"
+            if row.measured is None
+            else row.measured
+        )
+        print(
+            f"{'ok    ' if row.holds else 'MISSED'}  {row.name:{width}}  expected {row.expected:{room}}  "
+            f"measured {measured}"
+        )
     return 0 if all(row.holds for row in rows) else 1

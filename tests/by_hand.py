@@ -29,8 +29,9 @@ def attention_scores(view) -> np.ndarray:
 def forward(view, **instead) -> dict[str, np.ndarray]:
     """Activations at the answer position.
 
-    `instead` replaces one by an array or by a function of what is there: pattern, z, attn_out, resid_mid (for all that reads it),
-    mlp_in (for the MLP alone), neurons, mlp_out, past_mlp (what the unembedding reads besides mlp_out).
+    `instead` replaces one by an array or by a function of what is there: pattern, z, attn_out, resid_mid (for
+    all that reads it), mlp_in (for the MLP alone), neurons, mlp_out, past_mlp (what the unembedding reads
+    besides mlp_out).
     """
     w, x = parameters(view), stream(view)
     seen: dict[str, np.ndarray] = {"resid_pre": x[:, -1]}

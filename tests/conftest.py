@@ -20,7 +20,8 @@ from grokinterp.errors import RunLocked
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-# Tests run in as many processes as there are cores: each computes with one thread, and so do the commands that it starts.
+# Tests run in as many processes as there are cores: each computes with one thread, and so do the commands
+# that it starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
@@ -39,7 +40,8 @@ TINY = {
 
 
 STABLE = {"training.dtype": "float64"}
-"""For a training of which a test asks what it comes to: rounding of 1e-16 is still small when it ends, so processors agree."""
+"""For a training of which a test asks what it comes to: rounding of 1e-16 is still small when it ends, so
+processors agree."""
 
 
 def tiny(**overrides: object) -> gi.TrainConfig:
@@ -49,17 +51,20 @@ def tiny(**overrides: object) -> gi.TrainConfig:
 
 @pytest.fixture(scope="session")
 def quick_run(tmp_path_factory: pytest.TempPathFactory) -> gi.Run:
-    """The `quick` recipe trained to its end: a network that has grokked addition mod 53. Trained by the first process that needs it.
+    """The `quick` recipe trained to its end: a network that has grokked addition mod 53. Trained by the first
+    process that needs it.
 
-    In float64: there it is the same run on every processor, to 1 % of its losses at the end. In float32 what is rounded differently
-    has grown as large as the losses themselves by the step at which it groks.
+    In float64: there it is the same run on every processor, to 1 % of its losses at the end. In float32 what
+    is rounded differently has grown as large as the losses themselves by the step at which it groks.
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
     while True:
         try:
-            return gi.train(gi.TrainConfig.preset("quick", seed=1, **STABLE), shared / "quick", progress=False)
+            return gi.train(
+                gi.TrainConfig.preset("quick", seed=1, **STABLE), shared / "quick", progress=False
+            )
         except RunLocked:
             time.sleep(0.5)
 

@@ -17,7 +17,9 @@ ANY = math.nan
 
 
 def clock_loss(keys) -> float:
-    return math.log1p(sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in keys)) for d in range(1, P)))
+    return math.log1p(
+        sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in keys)) for d in range(1, P))
+    )
 
 
 WHOLE, CHANCE = clock_loss(KEYS), math.log(P)
@@ -32,9 +34,12 @@ ON_THE_CLOCK = {
     "ablation.skip.attention": NOTHING_LOST,
     "ablation.skip.into_mlp": NOTHING_LOST,
     "ablation.skip.mlp": NOTHING_LOST,
-    "ablation.single_frequency_neurons": [clock_loss([key for key in KEYS if key != k]) for k in range(1, P // 2 + 1)],
+    "ablation.single_frequency_neurons": [
+        clock_loss([key for key in KEYS if key != k]) for k in range(1, P // 2 + 1)
+    ],
     "ablation.random_neurons": [[ANY, ANY] if k in KEYS else [WHOLE, 0] for k in range(1, P // 2 + 1)],
-    # Two keys leave far more than twice the loss; two must go before half of ln 17 is lost: see test_ablation.py.
+    # Two keys leave far more than twice the loss; two must go before half of ln 17 is lost: see
+    # test_ablation.py.
     "smallest_sufficient": [k in KEYS for k in range(1, P // 2 + 1)],
     "smallest_necessary": [k in KEYS for k in range(1, P // 2 + 1)],
 }
@@ -75,7 +80,8 @@ def all_examples(view, **instead) -> float:
 
 
 def frame(view, here: np.ndarray) -> np.ndarray:
-    """Singular vectors, the smallest first, of what an activation holds and what logits and neurons read of it, each to size 1."""
+    """Singular vectors, the smallest first, of what an activation holds and what logits and neurons read of
+    it, each to size 1."""
     readout = view.W_U.numpy()[:, : view.task.n_answers]
     read = [here, (readout - readout.mean(1, keepdims=True)).T]
     if "blocks.0.mlp.W_in" in view.weights:
@@ -97,7 +103,9 @@ def ablated_at(read: str, put: str):
             change = value - here
             turns = [own @ turn @ own.T for turn in rotations(here.shape[1], 5)]
             turned = [all_examples(view, **{put: lambda x, d=change @ turn: x + d}) for turn in turns]
-            rows.append([all_examples(view, **{put: lambda x, d=change: x + d}), np.mean(turned), np.std(turned)])
+            rows.append(
+                [all_examples(view, **{put: lambda x, d=change: x + d}), np.mean(turned), np.std(turned)]
+            )
         return rows
 
     return table
@@ -123,12 +131,16 @@ def without_clusters(view) -> list[list[float]]:
     moving = np.argsort(-np.round(moved / max(moved.max(), 1e-300), 9), kind="stable")
 
     def without(chosen) -> float:
-        return all_examples(view, neurons=np.where(np.isin(np.arange(neurons.shape[1]), chosen), neurons.mean(0), neurons))
+        return all_examples(
+            view, neurons=np.where(np.isin(np.arange(neurons.shape[1]), chosen), neurons.mean(0), neurons)
+        )
 
     for k in frequencies(view.task.p):
         own = np.flatnonzero((shares.argmax(0) == k - 1) & (shares.max(0) > 0.85))
         generator = torch.Generator().manual_seed(0)
-        draws = [moving[torch.randperm(len(moving), generator=generator)[: len(own)].numpy()] for _ in range(10)]
+        draws = [
+            moving[torch.randperm(len(moving), generator=generator)[: len(own)].numpy()] for _ in range(10)
+        ]
         random = [without(draw) for draw in draws] if len(own) else [without([])]
         rows.append([without(own), np.mean(random), np.std(random)])
     return rows
@@ -138,7 +150,11 @@ def smallest(view, keys, judge, best) -> list[bool]:
     from test_measures import frequencies
 
     for size in range(len(keys) + 1):
-        found = [(judged, subset) for subset in itertools.combinations(keys, size) if (judged := judge(view, subset)) is not None]
+        found = [
+            (judged, subset)
+            for subset in itertools.combinations(keys, size)
+            if (judged := judge(view, subset)) is not None
+        ]
         if found:
             return [k in best(found)[1] for k in frequencies(view.task.p)]
     return [False for _ in frequencies(view.task.p)]

@@ -11,7 +11,9 @@ from by_hand import attention_scores, cross_entropy, forward, parameters
 from grokinterp import controls
 
 P, KEYS, D = 17, (2, 5, 8), 3 * 6 + 3
-CLOCK_LOSS = math.log1p(sum(math.exp(10 * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in KEYS)) for d in range(1, P)))
+CLOCK_LOSS = math.log1p(
+    sum(math.exp(10 * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in KEYS)) for d in range(1, P))
+)
 
 
 def clock():
@@ -22,8 +24,11 @@ def between(low: float, high: float):
     return lambda x: ((low < x) & (x < high)).all()
 
 
-# Head 0 copies a, head 1 copies b: each takes Σ_{s,t} cos² = 17² / 2 of the waves that neurons read, on waves of norm √(17/2).
-OF_VALUES = [0.0] + [math.sqrt(P / 2) * math.sqrt(P * P / 2) if (i + 1) // 2 in KEYS else 0.0 for i in range(1, P)]
+# Head 0 copies a, head 1 copies b: each takes Σ_{s,t} cos² = 17² / 2 of the waves that neurons read, on waves
+# of norm √(17/2).
+OF_VALUES = [0.0] + [
+    math.sqrt(P / 2) * math.sqrt(P * P / 2) if (i + 1) // 2 in KEYS else 0.0 for i in range(1, P)
+]
 
 ON_THE_CLOCK = {
     "attention.self.mean": [[0, 0]],
@@ -64,7 +69,8 @@ ON_A_RANDOM_NETWORK = {
 
 
 def blocks_of_heads(view) -> np.ndarray:
-    """R² of the attention to a on the nine products of waves of each frequency, by least squares: [freq, layer, head]."""
+    """R² of the attention to a on the nine products of waves of each frequency, by least squares: [freq,
+    layer, head]."""
     from test_measures import frequencies, nine_term_fit
 
     attention = forward(view)["pattern"][:, :, 0]
@@ -81,14 +87,18 @@ def score_spectra(view) -> list[np.ndarray]:
     w, p = parameters(view), view.task.p
     query = w["W_E"][p] + w["W_pos"][2]
     scores = [
-        w["W_E"][:p] @ w["W_K"][h] @ (w["W_Q"][h].T @ query + w["b_Q"][h]) / math.sqrt(w["W_Q"].shape[2]) for h in range(len(w["W_Q"]))
+        w["W_E"][:p] @ w["W_K"][h] @ (w["W_Q"][h].T @ query + w["b_Q"][h]) / math.sqrt(w["W_Q"].shape[2])
+        for h in range(len(w["W_Q"]))
     ]
     return [spectrum(column[:, None]) for column in scores]
 
 
 def value_spectra(view) -> list[np.ndarray]:
     w = parameters(view)
-    return [spectrum(w["W_E"][: view.task.p] @ w["W_V"][h] @ w["W_O"][h] @ w["W_in"]) for h in range(len(w["W_V"]))]
+    return [
+        spectrum(w["W_E"][: view.task.p] @ w["W_V"][h] @ w["W_O"][h] @ w["W_in"])
+        for h in range(len(w["W_V"]))
+    ]
 
 
 def linear_losses(view, fitted: bool = False) -> list[float]:
@@ -114,7 +124,8 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def moments(view) -> list[float]:
-    """Over transpositions of indices: E[a·b_π] = d ā b̄, and the second moment from pairs of equal and of different entries."""
+    """Over transpositions of indices: E[a·b_π] = d ā b̄, and the second moment from pairs of equal and of
+    different entries."""
     a, b = (x / np.linalg.norm(x) for x in two_positions(view))
     d = len(a)
     equal = (a**2).sum() * (b**2).sum() / d
@@ -131,7 +142,8 @@ def permuted_share(view) -> float:
 
 
 def rotated(view) -> float:
-    """The cosine in deviations of a first coordinate on the sphere: √E[x²], by the integral over x of x² (1 − x²)^((d − 3) / 2)."""
+    """The cosine in deviations of a first coordinate on the sphere: √E[x²], by the integral over x of x² (1 −
+    x²)^((d − 3) / 2)."""
     d, x = len(two_positions(view)[0]), np.linspace(-1, 1, 2_000_001)[1:-1]
     density = np.exp((d - 3) / 2 * np.log1p(-(x**2)))
     return cosine(*two_positions(view)) / math.sqrt(float((x**2 * density).sum() / density.sum()))
@@ -149,11 +161,14 @@ SLOWLY = {
     "linear_attention_loss.fitted": lambda view: linear_losses(view, fitted=True),
     "position_similarity.cosine": lambda view: cosine(*two_positions(view)),
     "position_similarity.distance": lambda view: (
-        sum((x - y) ** 2 for x, y in two_positions(view).T) / np.prod([np.linalg.norm(x) for x in two_positions(view)])
+        sum((x - y) ** 2 for x, y in two_positions(view).T)
+        / np.prod([np.linalg.norm(x) for x in two_positions(view)])
     ),
     "position_similarity.baseline": moments,
     "position_similarity.z_rotated": rotated,
-    "position_similarity.z": lambda view: (cosine(*two_positions(view)) - moments(view)[0]) / moments(view)[1],
+    "position_similarity.z": lambda view: (
+        (cosine(*two_positions(view)) - moments(view)[0]) / moments(view)[1]
+    ),
     "position_similarity.percentile": permuted_share,
 }
 

@@ -12,7 +12,9 @@ from grokinterp.errors import NotApplicable
 from written_out import forward
 
 CIRCUITS = ["clock", "pizza", "neurons", "whole", "constant_attention"]
-CLOCK_LOSS = math.log1p(sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in KEYS)) for d in range(1, P)))
+CLOCK_LOSS = math.log1p(
+    sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in KEYS)) for d in range(1, P))
+)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -21,12 +23,16 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def pizza_of_the_clock() -> dict[str, float]:
-    """The clock's logits have equal amplitudes at all distances: their fit by |cos| is S Σ|cos| / Σcos² times |cos|."""
+    """The clock's logits have equal amplitudes at all distances: their fit by |cos| is S Σ|cos| / Σcos² times
+    |cos|."""
     loss, divergence = [], []
     angles = 2 * math.pi * np.arange(P) / P
     own = log_softmax(sum(S * np.cos(k * angles) for k in KEYS)[None])[0]
     for d in range(P):
-        logits = sum(S * distances(P, k).sum() / (distances(P, k) ** 2).sum() * distances(P, k)[d] * np.cos(k * angles) for k in KEYS)
+        logits = sum(
+            S * distances(P, k).sum() / (distances(P, k) ** 2).sum() * distances(P, k)[d] * np.cos(k * angles)
+            for k in KEYS
+        )
         theirs = log_softmax(logits[None])[0]
         loss.append(math.log1p(sum(np.exp(logits[1:] - logits[0]))))
         divergence.append((np.exp(own) * (own - theirs)).sum())
@@ -34,7 +40,8 @@ def pizza_of_the_clock() -> dict[str, float]:
 
 
 ON_THE_CLOCK = {
-    # A clock is a clock however deep one looks: every neuron's part outside its 3 x 3 block cancels in the readout.
+    # A clock is a clock however deep one looks: every neuron's part outside its 3 x 3 block cancels in the
+    # readout.
     **{f"circuit.{name}.loss": [CLOCK_LOSS] * 3 for name in CIRCUITS},
     **{f"circuit.{name}.divergence": [0, 0, 0] for name in CIRCUITS},
     **{f"circuit.{name}.{share}": [1, 1, 1] for name in CIRCUITS for share in ("accuracy", "agreement")},
@@ -107,7 +114,10 @@ LOGITS = {
 
 
 def parts(view, values: np.ndarray) -> list[float]:
-    return [float(values[rows].mean()) for rows in (view.split.train.numpy(), view.split.test.numpy(), slice(None))]
+    return [
+        float(values[rows].mean())
+        for rows in (view.split.train.numpy(), view.split.test.numpy(), slice(None))
+    ]
 
 
 def loss(view, logits: np.ndarray) -> np.ndarray:
@@ -124,7 +134,9 @@ def divergence(view, logits: np.ndarray) -> np.ndarray:
 
 def choice(logits: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """1 where the answer has the largest logit; ties, to nine digits, are shared."""
-    best = [{c for c, logit in enumerate(row) if logit >= row.max() - 1e-9 * np.abs(row).max()} for row in logits]
+    best = [
+        {c for c, logit in enumerate(row) if logit >= row.max() - 1e-9 * np.abs(row).max()} for row in logits
+    ]
     return np.array([(answer in ties) / len(ties) for ties, answer in zip(best, answers, strict=True)])
 
 
@@ -140,7 +152,13 @@ def slowly(circuit: str, quantity: str):
     return lambda view, keys: parts(view, QUANTITIES[quantity](view, LOGITS[circuit](view, keys)))
 
 
-SLOWLY = {f"circuit.{circuit}.{quantity}": slowly(circuit, quantity) for circuit in CIRCUITS for quantity in QUANTITIES}
+SLOWLY = {
+    f"circuit.{circuit}.{quantity}": slowly(circuit, quantity)
+    for circuit in CIRCUITS
+    for quantity in QUANTITIES
+}
 SLOWLY["trig_loss"] = SLOWLY["circuit.clock.loss"]
 
-OF_NEURONS = {name for name in SLOWLY if name.split(".")[1:2] in (["neurons"], ["whole"], ["constant_attention"])}
+OF_NEURONS = {
+    name for name in SLOWLY if name.split(".")[1:2] in (["neurons"], ["whole"], ["constant_attention"])
+}

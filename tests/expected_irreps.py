@@ -1,4 +1,5 @@
-"""What the measures of representations must say: on the clock, on a random network, and by a slower route, for addition mod p.
+"""What the measures of representations must say: on the clock, on a random network, and by a slower route,
+for addition mod p.
 
 There, representation k is frequency k. Other groups have tests of their own, in test_irreps.py.
 """
@@ -9,16 +10,33 @@ import math
 
 import numpy as np
 
-from expected_losses import KEYS, OPEN, P, S, alone, columns, cube, fitted, logits_of, loss_of_cosines, readout, slowly, through_readout
+from expected_losses import (
+    KEYS,
+    OPEN,
+    P,
+    S,
+    alone,
+    columns,
+    cube,
+    fitted,
+    logits_of,
+    loss_of_cosines,
+    readout,
+    slowly,
+    through_readout,
+)
 from grokinterp import controls
 from grokinterp.errors import NotApplicable
 
 
 def clock_neurons_explained(which: str) -> float:
-    """R² of relu(cos w_k a + cos w_k b), mean over keys k, on the waves of all keys. Harmonics of one are fundamentals of another."""
+    """R² of relu(cos w_k a + cos w_k b), mean over keys k, on the waves of all keys. Harmonics of one are
+    fundamentals of another."""
     a, b = (x.ravel() for x in np.meshgrid(np.arange(P), np.arange(P), indexing="ij"))
     places = {"a": a, "b": b, "ab": (a + b) % P}
-    terms = np.concatenate([np.ones((P * P, 1)), *(columns(places[place], P, KEYS) for place in which.split())], axis=1)
+    terms = np.concatenate(
+        [np.ones((P * P, 1)), *(columns(places[place], P, KEYS) for place in which.split())], axis=1
+    )
     shares = []
     for k in KEYS:
         neuron = controls.rectified_sum(P, k).numpy().reshape(-1, 1)
@@ -38,11 +56,14 @@ def clock_products_explained() -> float:
 
 
 def loss_of_the_memoriser() -> float:
-    """Of one-hot logits on half of the examples, as large as the clock's, on the cubes of the keys: α Σ_k cos w_k(c* − c)."""
+    """Of one-hot logits on half of the examples, as large as the clock's, on the cubes of the keys: α Σ_k cos
+    w_k(c* − c)."""
     n, trained = P * P, P * P // 2
     larger = math.sqrt(n * S**2 * len(KEYS) * P / 2 / (trained * (1 - 1 / P)))
     alpha = larger * trained / (n * P / 2)
-    return math.log1p(sum(math.exp(alpha * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in KEYS)) for d in range(1, P)))
+    return math.log1p(
+        sum(math.exp(alpha * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in KEYS)) for d in range(1, P))
+    )
 
 
 ON_THE_CLOCK = {
@@ -103,7 +124,8 @@ def kept(view) -> list[float]:
 
 
 def memoriser_in_characters(view, keys) -> np.ndarray:
-    """One-hot logits of the training examples, as large as the network's, fitted by the characters of the keys."""
+    """One-hot logits of the training examples, as large as the network's, fitted by the characters of the
+    keys."""
     n, p = logits_of(view).shape
     known = np.zeros((n, p))
     known[view.split.train.numpy(), view.task.targets.numpy()[view.split.train.numpy()]] = 1

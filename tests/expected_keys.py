@@ -49,7 +49,10 @@ def above_the_gap(view) -> list[bool]:
 
 def bears_load(view) -> list[bool]:
     whole = losses(view, logits_of(view))[-1]
-    without = [losses(view, logits_of(view) - along_answers(view, [k], logits_of(view)))[-1] for k in range(1, view.task.p // 2 + 1)]
+    without = [
+        losses(view, logits_of(view) - along_answers(view, [k], logits_of(view)))[-1]
+        for k in range(1, view.task.p // 2 + 1)
+    ]
     return [loss > 10 * whole or loss - whole >= math.log(view.task.p) / 2 for loss in without]
 
 

@@ -1,4 +1,5 @@
-"""What the losses and accuracies of edited logits must say: on the clock, on a random network, and by a slower route.
+"""What the losses and accuracies of edited logits must say: on the clock, on a random network, and by a
+slower route.
 
 The slower route fits what is kept by least squares on columns that are written out, over the examples.
 """
@@ -19,7 +20,9 @@ OPEN = [math.nan] * 3
 
 def loss_of_cosines(keys) -> float:
     """Of logits S Σ_k cos w_k(c* − c)."""
-    return math.log1p(sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in keys)) for d in range(1, P)))
+    return math.log1p(
+        sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in keys)) for d in range(1, P))
+    )
 
 
 RESTRICTED = ["logit_dirs", "block3x3", "block2x2", "neuron_dirs", "w_l_directions"]
@@ -29,7 +32,9 @@ ON_THE_CLOCK = {f"restricted_loss.{name}": [loss_of_cosines(KEYS)] * 3 for name 
 ON_THE_CLOCK |= {f"restricted_accuracy.{name}": [1, 1, 1] for name in RESTRICTED}
 ON_THE_CLOCK |= {f"excluded_loss.{name}": [math.log(P)] * 3 for name in EXCLUDED}
 ON_THE_CLOCK |= {f"excluded_accuracy.{name}": OPEN for name in EXCLUDED}
-ON_THE_CLOCK["excluded_loss.per_frequency"] = [[loss_of_cosines({*KEYS} - {k})] * 3 for k in range(1, P // 2 + 1)]
+ON_THE_CLOCK["excluded_loss.per_frequency"] = [
+    [loss_of_cosines({*KEYS} - {k})] * 3 for k in range(1, P // 2 + 1)
+]
 
 ON_THE_CLOCK["accuracy.mirror"] = [1, 1]
 
@@ -61,7 +66,8 @@ def along_answers(view, keys, x: np.ndarray) -> np.ndarray:
 
 
 def in_blocks(view, keys, edges: bool) -> np.ndarray:
-    """The fit of the logits on a constant and the products of the waves of a and of b, of each key by itself."""
+    """The fit of the logits on a constant and the products of the waves of a and of b, of each key by
+    itself."""
     a, b = view.task.pairs.numpy().T
     terms = [np.ones((len(a), 1))]
     for k in keys:
@@ -104,10 +110,14 @@ def beside(view) -> np.ndarray:
 
 
 LOGITS = {
-    "restricted.logit_dirs": lambda view, keys: (part := along_answers(view, keys, logits_of(view))) + (logits_of(view) - part).mean(0),
+    "restricted.logit_dirs": lambda view, keys: (
+        (part := along_answers(view, keys, logits_of(view))) + (logits_of(view) - part).mean(0)
+    ),
     "restricted.block3x3": lambda view, keys: in_blocks(view, keys, edges=True),
     "restricted.block2x2": lambda view, keys: in_blocks(view, keys, edges=False),
-    "restricted.neuron_dirs": lambda view, keys: (part := through_readout(view, keys)) - part.mean(0) + logits_of(view).mean(0),
+    "restricted.neuron_dirs": lambda view, keys: (
+        (part := through_readout(view, keys)) - part.mean(0) + logits_of(view).mean(0)
+    ),
     "restricted.w_l_directions": lambda view, keys: along_readout(view, keys) + beside(view),
     "excluded.logit_dirs": lambda view, keys: logits_of(view) - along_answers(view, keys, logits_of(view)),
     "excluded.logit_cube": lambda view, keys: logits_of(view) - cube(view, keys),
@@ -118,7 +128,10 @@ LOGITS = {
 
 
 def by_part(view, values: np.ndarray) -> list[float]:
-    return [float(values[rows].mean()) for rows in (view.split.train.numpy(), view.split.test.numpy(), slice(None))]
+    return [
+        float(values[rows].mean())
+        for rows in (view.split.train.numpy(), view.split.test.numpy(), slice(None))
+    ]
 
 
 def losses(view, logits: np.ndarray) -> list[float]:
@@ -158,10 +171,13 @@ def mirrored(view) -> list[float]:
 SLOWLY = slowly(LOGITS) | {
     "accuracy.mirror": mirrored,
     "excluded_loss.per_frequency": lambda view: [
-        losses(view, logits_of(view) - along_answers(view, [k], logits_of(view))) for k in range(1, view.task.p // 2 + 1)
+        losses(view, logits_of(view) - along_answers(view, [k], logits_of(view)))
+        for k in range(1, view.task.p // 2 + 1)
     ],
 }
 
-OF_THE_GRID = {f"restricted_{what}.{name}" for what in ("loss", "accuracy") for name in ("block3x3", "block2x2")}
+OF_THE_GRID = {
+    f"restricted_{what}.{name}" for what in ("loss", "accuracy") for name in ("block3x3", "block2x2")
+}
 OF_THE_READOUT = {name for name in ON_THE_CLOCK if "neuron" in name or "w_l" in name}
 DIMS = {"mirror"}

@@ -1,4 +1,5 @@
-"""What measures of neurons must say: see test_measures.py. Here they are got with numpy's FFT, by least squares, or from the weights."""
+"""What measures of neurons must say: see test_measures.py. Here they are got with numpy's FFT, by least
+squares, or from the weights."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ import grokinterp as gi
 P, KEYS, S = 17, (2, 5, 8), 10.0
 D_MLP = len(KEYS) * P * P
 ANY = math.nan
-CLOCK_LOSS = math.log1p(sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in KEYS)) for d in range(1, P)))
+CLOCK_LOSS = math.log1p(
+    sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in KEYS)) for d in range(1, P))
+)
 
 
 def at_keys(value: float) -> list[float]:
@@ -96,7 +99,8 @@ def is_on(view) -> np.ndarray:
 
 
 def with_polynomials(view, replaced: np.ndarray) -> np.ndarray:
-    """Least squares on nine waves for each neuron; the change goes through W_L, as what follows the neurons is linear."""
+    """Least squares on nine waves for each neuron; the change goes through W_L, as what follows the neurons
+    is linear."""
     p, neurons = view.task.p, view.neurons.numpy()
     change = np.zeros_like(neurons)
     x = 2 * np.pi * np.arange(p) / p
@@ -130,7 +134,8 @@ def polynomial_accuracy(view, replaced: np.ndarray) -> list[float]:
 
 
 def phases(view) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frequency, amplitude and phase error of each neuron, from FFTs of its mean over b, over a, and of its readout."""
+    """Frequency, amplitude and phase error of each neuron, from FFTs of its mean over b, over a, and of its
+    readout."""
     p, k, each = view.task.p, own_frequency(view), np.arange(view.neurons.shape[1])
     grid = view.neurons.numpy().reshape(p, p, -1)
     w_l = (view.weights["blocks.0.mlp.W_out"] @ view.weights["unembed.W_U"]).numpy()

@@ -1,4 +1,5 @@
-"""What the measures of noisy labels must say: see test_measures.py, which asks those of OF_NOISE of the same networks on noisy labels."""
+"""What the measures of noisy labels must say: see test_measures.py, which asks those of OF_NOISE of the same
+networks on noisy labels."""
 
 from __future__ import annotations
 
@@ -49,9 +50,15 @@ ON_A_RANDOM_NETWORK = {
 
 def by_part(view, values) -> list[float]:
     """The mean over each part, of values example by example."""
-    rows = {"train": view.split.train.tolist(), "test": view.split.test.tolist(), "all": range(view.task.n_inputs)}
+    rows = {
+        "train": view.split.train.tolist(),
+        "test": view.split.test.tolist(),
+        "all": range(view.task.n_inputs),
+    }
     if view.task.noise is not None:
-        wrong = [int(label) != int(answer) for label, answer in zip(view.labels, view.task.targets, strict=True)]
+        wrong = [
+            int(label) != int(answer) for label, answer in zip(view.labels, view.task.targets, strict=True)
+        ]
         rows["corrupted"] = [row for row in rows["train"] if wrong[row]]
         rows["clean"] = [row for row in rows["train"] if not wrong[row]]
     return [sum(float(values[row]) for row in chosen) / len(chosen) for chosen in rows.values()]
@@ -65,11 +72,23 @@ def softmax(view) -> np.ndarray:
 def profile(view) -> list[list[float]]:
     found = softmax(view)
     p = view.task.n_answers
-    return [by_part(view, [row[(answer + k) % p] for row, answer in zip(found, view.task.targets.tolist(), strict=True)]) for k in OFFSETS]
+    return [
+        by_part(
+            view,
+            [row[(answer + k) % p] for row, answer in zip(found, view.task.targets.tolist(), strict=True)],
+        )
+        for k in OFFSETS
+    ]
 
 
 def distance(view) -> list[float]:
-    return by_part(view, [np.mean((row - np.eye(len(row))[c]) ** 2) for row, c in zip(view.logits.numpy(), view.task.targets, strict=True)])
+    return by_part(
+        view,
+        [
+            np.mean((row - np.eye(len(row))[c]) ** 2)
+            for row, c in zip(view.logits.numpy(), view.task.targets, strict=True)
+        ],
+    )
 
 
 def clean_loss(view) -> list[float]:
@@ -83,7 +102,8 @@ def clean_loss(view) -> list[float]:
 
 
 def most_likely(view) -> list[float]:
-    """From a million drawn labels: no guess of the shift is right more often than the best, which is found by counting."""
+    """From a million drawn labels: no guess of the shift is right more often than the best, which is found by
+    counting."""
     drawn = np.random.default_rng(0).binomial(4, 0.5, 10**6)
     share = np.bincount(drawn).max() / len(drawn)
     assert abs(share - 0.375) < 0.003
@@ -92,7 +112,11 @@ def most_likely(view) -> list[float]:
 
 SLOWLY = {
     "clean_accuracy": lambda view: by_part(
-        view, [max(range(len(row)), key=row.__getitem__) == c for row, c in zip(view.logits.tolist(), view.task.targets, strict=True)]
+        view,
+        [
+            max(range(len(row)), key=row.__getitem__) == c
+            for row, c in zip(view.logits.tolist(), view.task.targets, strict=True)
+        ],
     ),
     "clean_loss": clean_loss,
     "loss.mse": distance,

@@ -58,7 +58,9 @@ ON_THE_CLOCK = {
 }
 
 ON_A_RANDOM_NETWORK = {
-    "gradient_symmetricity": lambda x: 0.9 < x < 1,  # attention knows nothing of its input yet: a and b are averaged, as a pizza does
+    "gradient_symmetricity": lambda x: (
+        0.9 < x < 1
+    ),  # attention knows nothing of its input yet: a and b are averaged, as a pizza does
     "distance_irrelevance.correct": lambda x: 0.95 < x < 1,  # and yet not a pizza
     "distance_irrelevance.top_wrong": lambda x: 0.95 < x < 1,
     "circularity": lambda x: x < 0.3,
@@ -86,7 +88,9 @@ def irrelevance(p: int, values: np.ndarray) -> float:
     """By the paper's matrix M[a + b, a − b]; for even p, where that has holes, by the definition."""
     grid = values.reshape(p, p)
     if p % 2 == 0:
-        return float(np.mean([np.std([grid[a, (a - d) % p] for a in range(p)]) for d in range(p)]) / grid.std())
+        return float(
+            np.mean([np.std([grid[a, (a - d) % p] for a in range(p)]) for d in range(p)]) / grid.std()
+        )
     matrix = np.full((p, p), np.nan)
     for a, b in itertools.product(range(p), repeat=2):
         matrix[(a + b) % p, (a - b) % p] = grid[a, b]
@@ -98,7 +102,12 @@ def right(view) -> np.ndarray:
 
 
 def top_wrong(view) -> np.ndarray:
-    return np.array([np.delete(row, c).max() for row, c in zip(view.logits.numpy(), view.task.targets.numpy(), strict=True)])
+    return np.array(
+        [
+            np.delete(row, c).max()
+            for row, c in zip(view.logits.numpy(), view.task.targets.numpy(), strict=True)
+        ]
+    )
 
 
 def circularity(view) -> float:
@@ -108,9 +117,17 @@ def circularity(view) -> float:
     shares = []
     for v in ((x - x.mean(0)) @ vectors).T:
         v = v / np.linalg.norm(v) / math.sqrt(p)
-        sums = (sum(v[t * k % p] * np.exp(2j * np.pi * t / p) for t in range(p)) for k in range(1, p) if math.gcd(k, p) == 1 or p % 2 == 0)
-        spectrum = np.abs(np.fft.fft(v)) ** 2 if p % 2 == 0 else np.array([0, *(abs(total) ** 2 for total in sums)])
-        shares.append(max(min(1, 2 * power) if 2 * k != p else power for k, power in enumerate(spectrum) if 0 < k < p))
+        sums = (
+            sum(v[t * k % p] * np.exp(2j * np.pi * t / p) for t in range(p))
+            for k in range(1, p)
+            if math.gcd(k, p) == 1 or p % 2 == 0
+        )
+        spectrum = (
+            np.abs(np.fft.fft(v)) ** 2 if p % 2 == 0 else np.array([0, *(abs(total) ** 2 for total in sums)])
+        )
+        shares.append(
+            max(min(1, 2 * power) if 2 * k != p else power for k, power in enumerate(spectrum) if 0 < k < p)
+        )
     return float(np.mean(shares))
 
 
@@ -174,8 +191,12 @@ SLOWLY = {
     "distance_irrelevance.top_wrong": lambda view: irrelevance(view.task.p, top_wrong(view)),
     "circularity": circularity,
     "clock_fit.pcs": lambda view, keys: [z_scored(with_two_pcs(view, k), clock(view, k)) for k in keys],
-    "pizza_fit.pcs": lambda view, keys: [z_scored(with_two_pcs(view, k), pizza_of_the_code(view, k)) for k in keys],
-    "clock_fit.fourier": lambda view, keys: [squared_correlation(with_one_frequency(view, k), clock(view, k)) for k in keys],
+    "pizza_fit.pcs": lambda view, keys: [
+        z_scored(with_two_pcs(view, k), pizza_of_the_code(view, k)) for k in keys
+    ],
+    "clock_fit.fourier": lambda view, keys: [
+        squared_correlation(with_one_frequency(view, k), clock(view, k)) for k in keys
+    ],
     "pizza_fit.fourier": lambda view, keys: [
         squared_correlation(with_one_frequency(view, k), near(view, k) * clock(view, k)) for k in keys
     ],

@@ -1,4 +1,5 @@
-"""What the powers of frequencies must say: see test_measures.py. Here they come from FFTs and from cosines and sines written out."""
+"""What the powers of frequencies must say: see test_measures.py. Here they come from FFTs and from cosines
+and sines written out."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ def of_a_cluster() -> float:
 
 
 def with_overtones() -> list[float]:
-    """A rectified wave has overtones, which lie in the blocks of other frequencies: 2 · 2 = 4, 2 · 5 = −7 and 2 · 8 = −1."""
+    """A rectified wave has overtones, which lie in the blocks of other frequencies: 2 · 2 = 4, 2 · 5 = −7 and
+    2 · 8 = −1."""
     from test_measures import nine_term_fit
 
     neurons = np.stack([controls.rectified_sum(P, k).numpy().ravel() for k in KEYS], axis=1)
@@ -63,7 +65,9 @@ def along_cubes(view) -> list[float]:
     angle = 2 * np.pi * ((view.task.targets.numpy()[:, None] - np.arange(p)) % p) / p
     found = []
     for k in range(1, p // 2 + 1):
-        cubes = np.stack([np.cos(k * angle).ravel(), np.sin(k * angle).ravel()][: 1 if 2 * k == p else 2], axis=1)
+        cubes = np.stack(
+            [np.cos(k * angle).ravel(), np.sin(k * angle).ravel()][: 1 if 2 * k == p else 2], axis=1
+        )
         fit = cubes @ np.linalg.lstsq(cubes, logits.ravel(), rcond=None)[0]
         found.append(float((fit**2).mean()))
     return found
@@ -77,7 +81,9 @@ def in_blocks(view) -> np.ndarray:
 
 SLOWLY = {
     "power.W_E": lambda view: at_frequencies(view.W_E.numpy()),
-    "power.W_L": lambda view: at_frequencies((view.weights["blocks.0.mlp.W_out"] @ view.weights["unembed.W_U"]).numpy()[:, : view.m].T),
+    "power.W_L": lambda view: at_frequencies(
+        (view.weights["blocks.0.mlp.W_out"] @ view.weights["unembed.W_U"]).numpy()[:, : view.m].T
+    ),
     "power.logits": along_cubes,
     "variance.logits": lambda view: view.logits.numpy().var(1).mean(),
     "power.neurons": in_blocks,

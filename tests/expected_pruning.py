@@ -21,7 +21,8 @@ def counts(d_mlp: int) -> list[int]:
 
 
 def on_the_clock() -> np.ndarray:
-    """Every neuron has one frequency: only the ends are settled, the whole network and logits that are all alike."""
+    """Every neuron has one frequency: only the ends are settled, the whole network and logits that are all
+    alike."""
     curve = np.full((len(counts(D_MLP)), len(PARTS)), np.nan)
     curve[0], curve[-1, 2] = 1, 1 / P
     return curve
@@ -34,7 +35,9 @@ ON_A_RANDOM_NETWORK = dict.fromkeys(NAMES, lambda x: (x < 0.1).all())  # it know
 
 def of_half_spectrum(view) -> np.ndarray:
     matrices = read_and_written(view)
-    return np.array([np.mean([half_participation(x[:, i]) for x in matrices]) for i in range(view.neurons.shape[1])])
+    return np.array(
+        [np.mean([half_participation(x[:, i]) for x in matrices]) for i in range(view.neurons.shape[1])]
+    )
 
 
 def by_removal(view, order: np.ndarray) -> np.ndarray:
@@ -50,7 +53,9 @@ def by_removal(view, order: np.ndarray) -> np.ndarray:
             return x
 
         with torch.no_grad():
-            logits = model.run_with_hooks(task.inputs, fwd_hooks=[(f"blocks.{layer}.mlp.hook_post", remove)])[:, -1]
+            logits = model.run_with_hooks(task.inputs, fwd_hooks=[(f"blocks.{layer}.mlp.hook_post", remove)])[
+                :, -1
+            ]
         right = (logits[:, : task.n_answers].argmax(1) == task.targets).double()
         found.append([float(right[view.rows(part)].mean()) for part in view.parts])
     return np.array(found)
@@ -62,7 +67,13 @@ def in_order(view) -> np.ndarray:
 
 def at_random(view) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
-    return np.mean([by_removal(view, torch.randperm(view.neurons.shape[1], generator=generator).numpy()) for _ in range(5)], axis=0)
+    return np.mean(
+        [
+            by_removal(view, torch.randperm(view.neurons.shape[1], generator=generator).numpy())
+            for _ in range(5)
+        ],
+        axis=0,
+    )
 
 
 SLOWLY = {

@@ -8,7 +8,8 @@ from expected_neurons import KEYS, P, sum_fraction
 
 
 def read_of_the_clock(k: int) -> float:
-    """The readout of k reads the neurons of k alone. Those of j have a wave of k too, as their overtone n, n j = k mod P."""
+    """The readout of k reads the neurons of k alone. Those of j have a wave of k too, as their overtone n, n
+    j = k mod P."""
     cos = np.cos(2 * np.pi * np.arange(P) / P)
     overtone = np.abs(np.diagonal(np.fft.fft2(np.maximum(cos[:, None] + cos, 0)))) ** 2
     return float(overtone[1] / sum(overtone[k * pow(j, -1, P) % P] for j in KEYS))
@@ -43,9 +44,15 @@ def w_l(view) -> np.ndarray:
 
 
 def components(p: int) -> list[np.ndarray]:
-    """Waves of every frequency, cosine and sine, without the constant and the sine of the Nyquist frequency."""
+    """Waves of every frequency, cosine and sine, without the constant and the sine of the Nyquist
+    frequency."""
     x = 2 * np.pi * np.arange(p) / p
-    return [wave(k * x) for k in range(1, p // 2 + 1) for wave in (np.cos, np.sin) if not (2 * k == p and wave is np.sin)]
+    return [
+        wave(k * x)
+        for k in range(1, p // 2 + 1)
+        for wave in (np.cos, np.sin)
+        if not (2 * k == p and wave is np.sin)
+    ]
 
 
 def residual(view, keys, matrix) -> float:
@@ -85,5 +92,10 @@ SLOWLY = {
     "sum_fraction.logits": lambda view: sum_fraction(view, view.logits - view.logits.mean(1, keepdim=True)),
 }
 
-OF_THE_READOUT = {"w_l_residual.raw", "w_l_residual.centred", "w_l_directions.explained_variance", "readout_fraction"}
+OF_THE_READOUT = {
+    "w_l_residual.raw",
+    "w_l_residual.centred",
+    "w_l_directions.explained_variance",
+    "readout_fraction",
+}
 OF_THE_GRID = {"sum_fraction.logits"}

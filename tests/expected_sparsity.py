@@ -12,7 +12,8 @@ from expected_readout import w_l
 K = len(KEYS)
 
 ON_THE_CLOCK = {
-    # n values of which m are equal and the rest 0 have a Gini coefficient of 1 − m / n; here n counts frequencies.
+    # n values of which m are equal and the rest 0 have a Gini coefficient of 1 − m / n; here n counts
+    # frequencies.
     "gini.W_E.power": 1 - K / (P // 2),
     "gini.W_L.power": 1 - K / (P // 2),
     # K circles of two equal axes each.
@@ -33,7 +34,8 @@ def between(low: float, high: float):
 
 
 ON_A_RANDOM_NETWORK = {
-    # Power of a frequency is a sum of 2 · 64 squares: it varies by 1/8 of its mean. For W_L, of about 64 independent ones.
+    # Power of a frequency is a sum of 2 · 64 squares: it varies by 1/8 of its mean. For W_L, of about 64
+    # independent ones.
     "gini.W_E.power": between(0, 0.15),
     "gini.W_L.power": between(0, 0.15),
     # Of 53 × 64 and 256 × 53 (through a width of 64) random numbers.
@@ -73,7 +75,9 @@ def read_and_written(view) -> list[np.ndarray]:
     p, attention = view.task.p, view.attention[0].numpy().mean(1)
     reads = []
     for position in (0, 1):
-        stream = sum(attention[h, position] * w["W_E"][:p] @ w["W_V"][h] @ w["W_O"][h] for h in range(len(attention)))
+        stream = sum(
+            attention[h, position] * w["W_E"][:p] @ w["W_V"][h] @ w["W_O"][h] for h in range(len(attention))
+        )
         reads.append(stream @ w["W_in"])
     return [*reads, w_l(view)]
 
@@ -97,7 +101,9 @@ def half_participation(column: np.ndarray) -> float:
 
 def of_neurons(view, real: bool) -> np.ndarray:
     matrices = read_and_written(view)
-    return np.array([np.mean([participation(x[:, i], real) for x in matrices]) for i in range(view.neurons.shape[1])])
+    return np.array(
+        [np.mean([participation(x[:, i], real) for x in matrices]) for i in range(view.neurons.shape[1])]
+    )
 
 
 SLOWLY = {
@@ -110,10 +116,15 @@ SLOWLY = {
     "ipr.complex": lambda view: of_neurons(view, real=False).mean(),
     "ipr.neurons": lambda view: of_neurons(view, real=False),
     "ipr.half_spectrum": lambda view: [
-        np.mean([half_participation(x[:, i]) for x in read_and_written(view)]) for i in range(view.neurons.shape[1])
+        np.mean([half_participation(x[:, i]) for x in read_and_written(view)])
+        for i in range(view.neurons.shape[1])
     ],
     "ipr.real": lambda view: of_neurons(view, real=True).mean(),
 }
 
-EVERYWHERE = {f"{measure}.{matrix}" for measure in ("effective_rank", "participation_ratio") for matrix in ("W_E", "W_L")}
+EVERYWHERE = {
+    f"{measure}.{matrix}"
+    for measure in ("effective_rank", "participation_ratio")
+    for matrix in ("W_E", "W_L")
+}
 OF_THE_READOUT = {name for name in ON_THE_CLOCK if not name.endswith(("W_E", "W_E.power"))}

@@ -19,17 +19,26 @@ Weights = dict[str, Tensor]
 def random_weights(config: Any, task: Task, seed: int = 0) -> Weights:
     """Weights in float64 of which none is 0, biases included."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) / 4 for name, shape in weight_shapes(config, task).items()}
+    return {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64) / 4
+        for name, shape in weight_shapes(config, task).items()
+    }
 
 
 def without_biases(weights: Weights, but: str = "") -> Weights:
     """The same with biases at 0, those whose names contain `but` excepted."""
-    return {n: torch.zeros_like(w) if is_bias(n) and not (but and but in n) else w for n, w in weights.items()}
+    return {
+        n: torch.zeros_like(w) if is_bias(n) and not (but and but in n) else w for n, w in weights.items()
+    }
 
 
 def nanda(w: Weights) -> Weights:
     """Every matrix transposed, the heads of W_O side by side, a mask; no biases but those of the MLP."""
-    theirs = {"embed.W_E": w["embed.W_E"].T, "pos_embed.W_pos": w["pos_embed.W_pos"], "unembed.W_U": w["unembed.W_U"]}
+    theirs = {
+        "embed.W_E": w["embed.W_E"].T,
+        "pos_embed.W_pos": w["pos_embed.W_pos"],
+        "unembed.W_U": w["unembed.W_U"],
+    }
     n_ctx = len(w["pos_embed.W_pos"])
     for at in blocks(w):
         for letter in "QKV":
@@ -50,14 +59,21 @@ def chughtai(w: Weights) -> Weights:
 
 
 def chughtai_mlp(w: Weights) -> Weights:
-    return {"W_x": w["embed_a.W_E"], "W_y": w["embed_b.W_E"], "W": w["blocks.0.mlp.W_in"], "W_U": w["unembed.W_U"]}
+    return {
+        "W_x": w["embed_a.W_E"],
+        "W_y": w["embed_b.W_E"],
+        "W": w["blocks.0.mlp.W_in"],
+        "W_U": w["unembed.W_U"],
+    }
 
 
 def torch_modules(w: Weights, n_more: int) -> Weights:
     """One layer of torch's Linear and Embedding, QKV fused; `n_more` tokens that no example uses."""
     fused = torch.cat([w[f"blocks.0.attn.W_{letter}"].transpose(1, 2).flatten(0, 1) for letter in "QKV"])
     return {
-        "W_E.weight": torch.cat([w["embed.W_E"], torch.ones(n_more, w["embed.W_E"].shape[1], dtype=torch.float64)]),
+        "W_E.weight": torch.cat(
+            [w["embed.W_E"], torch.ones(n_more, w["embed.W_E"].shape[1], dtype=torch.float64)]
+        ),
         "W_pos.weight": w["pos_embed.W_pos"],
         "attn.W_QKV.weight": fused,
         "attn.W_O.weight": w["blocks.0.attn.W_O"].flatten(0, 1).T.contiguous(),
@@ -72,7 +88,9 @@ def torch_modules(w: Weights, n_more: int) -> Weights:
 def pizza(folder: Path, w: Weights, **settings: object) -> Path:
     """A state dict as Nanda et al.'s and the JSON file that goes with it."""
     torch.save(nanda(w), folder / "model_abc123.pt")
-    (folder / "config_abc123.json").write_text(json.dumps({"act_fn": "ReLU", "frac": 0.8, "lr": 1e-3, "diff_vocab": False, **settings}))
+    (folder / "config_abc123.json").write_text(
+        json.dumps({"act_fn": "ReLU", "frac": 0.8, "lr": 1e-3, "diff_vocab": False, **settings})
+    )
     return folder / "model_abc123.pt"
 
 
@@ -85,7 +103,9 @@ def lens_config(config: ModelConfig, task: Task, **more: object) -> Any:
     from transformer_lens import HookedTransformerConfig
 
     return HookedTransformerConfig(
-        n_layers=config.n_layers, d_model=config.d_model, n_ctx=task.n_ctx, d_head=config.d_head, n_heads=config.n_heads,
+        n_layers=config.n_layers, d_model=config.d_model, n_ctx=task.n_ctx, d_head=config.d_head,
+        n_heads=config.n_heads,
         d_mlp=config.d_mlp, act_fn=config.act_fn, d_vocab=task.d_vocab, d_vocab_out=config.n_logits(task),
-        normalization_type=None, attention_dir=config.attention_dir, init_weights=True, device="cpu", seed=999, **more,
+        normalization_type=None, attention_dir=config.attention_dir, init_weights=True, device="cpu",
+        seed=999, **more,
     )  # fmt: skip

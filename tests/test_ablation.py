@@ -1,4 +1,5 @@
-"""Ablations do what they say, at the answer position alone, whichever way the logits are found; controls match; sets are the smallest."""
+"""Ablations do what they say, at the answer position alone, whichever way the logits are found; controls
+match; sets are the smallest."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def random():
 
 
 def logits_by_both_routes(view, what, how="mean"):
-    """The logits after an ablation and after one of its controls, by the shortcut and by a pass of the network."""
+    """The logits after an ablation and after one of its controls, by the shortcut and by a pass of the
+    network."""
     from grokinterp.measures import ablation
 
     generator = torch.Generator().manual_seed(0)
@@ -46,7 +48,9 @@ def test_the_shortcut_gives_what_the_network_gives(random, what, how):
     assert len(interventions._short(random)) == 6
     for short, passed in logits_by_both_routes(random, what, how):
         torch.testing.assert_close(short, passed, rtol=0, atol=1e-12)
-        assert not torch.allclose(short, random.activations([])["logits"], atol=1e-6) or (how != "zero" and what.endswith(("n", "o_mlp")))
+        assert not torch.allclose(short, random.activations([])["logits"], atol=1e-6) or (
+            how != "zero" and what.endswith(("n", "o_mlp"))
+        )
 
 
 @pytest.mark.parametrize("network", [{"normalization": "LN"}, {"act_fn": "gelu"}, {"d_mlp": 0}], ids=str)
@@ -83,9 +87,12 @@ def test_zeroed_attention_is_attention_to_nothing(random):
 
 
 def test_only_the_answer_position_is_ablated(random):
-    # Scores of the other positions, and values at them, do not reach the answer; the values at the answer position do.
+    # Scores of the other positions, and values at them, do not reach the answer; the values at the answer
+    # position do.
     before = ablate(random, "blocks.0.hook_resid_pre", how="mean", draws=0)
-    assert before.after.loss["all"] == pytest.approx(before.before.loss["all"], rel=1e-12)  # "=" is the same everywhere
+    assert before.after.loss["all"] == pytest.approx(
+        before.before.loss["all"], rel=1e-12
+    )  # "=" is the same everywhere
     assert ablate(random, "blocks.0.attn.hook_v", how="zero", draws=0).after.loss != before.before.loss
 
 
@@ -93,7 +100,10 @@ def test_a_mean_ablation_of_what_never_changes_changes_nothing(random):
     for what in ("skip.attention", "skip.into_mlp"):
         result = ablate(random, what, how="mean", draws=2)
         assert result.after.loss == pytest.approx(result.before.loss, rel=1e-12)
-        assert result.control_loss() == (pytest.approx(result.before.loss["all"]), pytest.approx(0, abs=1e-12))
+        assert result.control_loss() == (
+            pytest.approx(result.before.loss["all"]),
+            pytest.approx(0, abs=1e-12),
+        )
 
 
 def test_resampling_gives_the_values_of_other_examples(random):
@@ -102,8 +112,12 @@ def test_resampling_gives_the_values_of_other_examples(random):
     shuffled = neurons.copy()
     shuffled[:, AT["neurons"]] = neurons[order][:, AT["neurons"]]
     found = ablate(random, "neurons", AT["neurons"], "resample", seed=3, draws=0)
-    assert list(found.after.loss.values()) == pytest.approx(cross_entropy(random, forward(random, neurons=shuffled)["logits"]))
-    assert found.after.loss != ablate(random, "neurons", AT["neurons"], "resample", seed=4, draws=0).after.loss
+    assert list(found.after.loss.values()) == pytest.approx(
+        cross_entropy(random, forward(random, neurons=shuffled)["logits"])
+    )
+    assert (
+        found.after.loss != ablate(random, "neurons", AT["neurons"], "resample", seed=4, draws=0).after.loss
+    )
 
 
 @pytest.mark.parametrize("what", ["neurons", "head", "mlp", "attention"])
@@ -117,8 +131,12 @@ def test_both_layers_are_ablated_or_the_one_that_is_named(what):
         both, first, last = (ablate(view, what, layer, "zero", draws=1).after for layer in (None, 0, 1))
         assert both not in (first, last)
         hooks = [f"blocks.{layer}.hook_{'mlp' if what == 'mlp' else 'attn'}_out" for layer in (0, 1)]
-        zeroed = view.activations([], edits=[(hook, lambda x, hook: torch.zeros_like(x)) for hook in hooks])["logits"]
-        if what == "mlp":  # at all positions; those before the answer are read in layer 1, so only nearly the same
+        zeroed = view.activations([], edits=[(hook, lambda x, hook: torch.zeros_like(x)) for hook in hooks])[
+            "logits"
+        ]
+        if (
+            what == "mlp"
+        ):  # at all positions; those before the answer are read in layer 1, so only nearly the same
             assert both.loss["all"] == pytest.approx(float(view.loss(zeroed).mean()), rel=0.05)
 
 
@@ -179,7 +197,9 @@ def perceptron(p: int = 7):
     task = make_task("modular_addition", p=p)
     config = MLPConfig(d_model=8, d_mlp=16)
     generator = torch.Generator().manual_seed(0)
-    weights = {name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()}
+    weights = {
+        name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()
+    }
     return gi.view(network(config, task, weights), task)
 
 
@@ -187,9 +207,14 @@ def perceptron(p: int = 7):
 @pytest.mark.parametrize("act_fn", ["relu", "square"])
 @pytest.mark.parametrize("what", ["neurons", "mlp", "blocks.0.mlp.hook_post"])
 def test_the_shortcut_of_a_perceptron_gives_what_the_network_gives(what, act_fn, d_out):
-    task, config = make_task("modular_addition", p=7), MLPConfig(d_model=8, d_mlp=16, act_fn=act_fn, d_out=d_out, biases="all")
+    task, config = (
+        make_task("modular_addition", p=7),
+        MLPConfig(d_model=8, d_mlp=16, act_fn=act_fn, d_out=d_out, biases="all"),
+    )
     generator = torch.Generator().manual_seed(0)
-    weights = {name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()}
+    weights = {
+        name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()
+    }
     view = gi.view(network(config, task, weights), task)
     assert interventions._short(view) == {"blocks.0.mlp.hook_post", "blocks.0.hook_mlp_out"}
     largest = float(view.logits.abs().max())
@@ -212,7 +237,10 @@ def test_a_perceptron_has_neurons_and_nothing_to_skip():
             ablate(view, what)
 
 
-@pytest.mark.parametrize("name", [name for name in gi.MEASURES if name.startswith(("attention.", "head.", "linear", "position_sim"))])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in gi.MEASURES if name.startswith(("attention.", "head.", "linear", "position_sim"))],
+)
 def test_a_perceptron_has_no_attention(name):
     with pytest.raises(NotApplicable, match=r"no (attention|position embedding)"):
         gi.measure(name, perceptron())
@@ -252,7 +280,8 @@ def test_negative_draws_and_an_unused_hook_are_refused(random):
 
 
 def test_a_key_that_adds_little_is_not_among_the_necessary():
-    # A quarter of frequency 3 beside the whole of 1: 1 alone leaves it nearly as good, and without 1 little is left.
+    # A quarter of frequency 3 beside the whole of 1: 1 alone leaves it nearly as good, and without 1 little
+    # is left.
     view = controls.clock(7, (1, 3), 10.0)
     loud, quiet = torch.tensor([1.0, 1.0]), torch.tensor([0.1, 0.1])
     model = controls.clock(7, (1, 3), 10.0).model

@@ -1,4 +1,5 @@
-"""Runs as one stack: each member records what its run records alone, at the same steps, with the same numbers up to rounding."""
+"""Runs as one stack: each member records what its run records alone, at the same steps, with the same numbers
+up to rounding."""
 
 from __future__ import annotations
 
@@ -20,8 +21,20 @@ VARIANTS = {
     "batches": {"training.batch_size": 7},
     "clip": {"training.clip": 0.5, **SGD},
     "log_softmax": {"training.loss": "log_softmax"},
-    "deep": {"model.n_layers": 2, "model.normalization": "LN", "model.train_biases": "mlp", **SGD, "training.lr": 0.01},
-    "perceptron": {"model.kind": "mlp", "model.embedding": "shared", "model.d_out": 8, "model.biases": "all", **SGD},
+    "deep": {
+        "model.n_layers": 2,
+        "model.normalization": "LN",
+        "model.train_biases": "mlp",
+        **SGD,
+        "training.lr": 0.01,
+    },
+    "perceptron": {
+        "model.kind": "mlp",
+        "model.embedding": "shared",
+        "model.d_out": 8,
+        "model.biases": "all",
+        **SGD,
+    },
     "mse": {
         "training.loss": "mse",
         "training.optimizer": "adam",
@@ -35,7 +48,10 @@ STEPS = 120
 
 def configs(**overrides: object) -> list[gi.TrainConfig]:
     """Three runs that differ in their seeds and splits."""
-    return [tiny(seed=seed, **{"training.split_seed": seed, "training.steps": STEPS, **overrides}) for seed in SEEDS]
+    return [
+        tiny(seed=seed, **{"training.split_seed": seed, "training.steps": STEPS, **overrides})
+        for seed in SEEDS
+    ]
 
 
 def copied(snapshot: Snapshot) -> Snapshot:
@@ -57,8 +73,12 @@ def assert_the_same(one: list[Snapshot], other: list[Snapshot], tolerance: float
         assert a.metrics is not None
         assert b.metrics is not None
         norms = [metrics.get("grad_norm", 0.0) for metrics in (a.metrics, b.metrics)]
-        assert {**a.metrics, "grad_norm": 0.0} == pytest.approx({**b.metrics, "grad_norm": 0.0}, rel=tolerance)
-        assert norms[0] == pytest.approx(norms[1], rel=tolerance, abs=10 * tolerance)  # of weights so far apart, on steep slopes
+        assert {**a.metrics, "grad_norm": 0.0} == pytest.approx(
+            {**b.metrics, "grad_norm": 0.0}, rel=tolerance
+        )
+        assert norms[0] == pytest.approx(
+            norms[1], rel=tolerance, abs=10 * tolerance
+        )  # of weights so far apart, on steep slopes
         for name, weight in a.weights.items():
             torch.testing.assert_close(weight, b.weights[name], rtol=0, atol=10 * tolerance)
 
@@ -81,7 +101,13 @@ def test_pieces_change_nothing_but_rounding(monkeypatch):
 
 def test_members_that_end_leave_the_others_as_they_are():
     """They stop at steps of their own."""
-    asked = configs(**{"training.dtype": "float64", "training.stop_when": "train_accuracy >= 0.9 for 10", "training.evaluate_every": 1})
+    asked = configs(
+        **{
+            "training.dtype": "float64",
+            "training.stop_when": "train_accuracy >= 0.9 for 10",
+            "training.evaluate_every": 1,
+        }
+    )
     found = together(BatchedTrainer(asked))
     assert len({snapshots[-1].step for snapshots in found}) > 1
     assert all(snapshots[-1].last for snapshots in found)
@@ -98,7 +124,11 @@ def test_either_goes_on_with_what_the_other_began(variant):
     states = {number: trainer.members[number].state() for number, snapshot in trainer if snapshot.step <= 50}
     for number, config in enumerate(asked):
         assert states[number].data["step"] == 50
-        assert_the_same([copied(s) for s in Trainer(config, states[number])], [s for s in whole[number] if s.step >= 50], 1e-9)
+        assert_the_same(
+            [copied(s) for s in Trainer(config, states[number])],
+            [s for s in whole[number] if s.step >= 50],
+            1e-9,
+        )
 
     begun = []
     for config in asked:
@@ -122,7 +152,9 @@ def test_a_member_that_diverges_is_given_as_such_and_the_others_go_on():
         found[number].append(copied(snapshot))
         if (number, snapshot.step) == (1, 50):
             snapshot.weights["unembed.W_U"].fill_(torch.nan)
-    assert "diverged: the gradient became NaN or infinite at step" in str(found[1][-1]) or "loss" in str(found[1][-1])
+    assert "diverged: the gradient became NaN or infinite at step" in str(found[1][-1]) or "loss" in str(
+        found[1][-1]
+    )
     for number in (0, 2):
         assert_the_same(found[number], [copied(s) for s in Trainer(asked[number])], 1e-9)
 
@@ -143,12 +175,16 @@ def test_a_member_that_is_dropped_or_paused_concerns_it_alone():
 
 def test_only_what_differs_in_seeds_is_stacked():
     for asked in ([tiny(), tiny(**{"training.lr": 1e-4})], [tiny(**{"training.optimizer": "muon"})], []):
-        with pytest.raises(ConfigError, match="only configurations that differ in nothing but seeds and threads"):
+        with pytest.raises(
+            ConfigError, match="only configurations that differ in nothing but seeds and threads"
+        ):
             BatchedTrainer(asked)
     first = Trainer(tiny()).state()
     later = Trainer(tiny(seed=1))
     state = next(later.state() for snapshot in later if snapshot.step == 10)
-    with pytest.raises(ConfigError, match=r"only runs at the same step can be trained together; these are at \[0, 10\]"):
+    with pytest.raises(
+        ConfigError, match=r"only runs at the same step can be trained together; these are at \[0, 10\]"
+    ):
         BatchedTrainer([tiny(), tiny(seed=1)], [first, state])
 
 
@@ -157,5 +193,8 @@ def test_on_a_gpu_each_member_is_the_run_on_the_cpu():
     asked = configs(**{"training.dtype": "float64"})
     on_gpu = [config.model_copy(update={"device": "cuda"}) for config in asked]
     for config, found in zip(asked, together(BatchedTrainer(on_gpu)), strict=True):
-        on_cpu = [Snapshot(s.step, s.metrics, s.keep, {n: w.cpu() for n, w in s.weights.items()}, s.last) for s in found]
+        on_cpu = [
+            Snapshot(s.step, s.metrics, s.keep, {n: w.cpu() for n, w in s.weights.items()}, s.last)
+            for s in found
+        ]
         assert_the_same(on_cpu, [copied(s) for s in Trainer(config)], 1e-9)

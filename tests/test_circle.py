@@ -1,4 +1,5 @@
-"""Where the elements of a task stand on Z_m, how its examples are written as tokens, and that measures see only the positions."""
+"""Where the elements of a task stand on Z_m, how its examples are written as tokens, and that measures see
+only the positions."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def test_the_primitive_root_is_the_smallest_number_whose_powers_are_all_units(p)
 
 
 def test_only_odd_prime_powers_their_doubles_and_2_and_4_have_a_primitive_root():
-    prime_powers = {q**n for q in range(3, 51, 2) for n in range(1, 5) if all(q % r for r in range(2, q)) and q**n < 51}
+    prime_powers = {
+        q**n for q in range(3, 51, 2) for n in range(1, 5) if all(q % r for r in range(2, q)) and q**n < 51
+    }
     with_root = {p for p in MODULI if primitive_root(p) is not None}
     assert with_root == {2, 4} | prime_powers | {2 * q for q in prime_powers if 2 * q < 51}
 
@@ -99,7 +102,10 @@ def test_cyclic_groups_add_positions_and_no_other_group_has_any():
     assert make_task("group_composition", group="D6").circle is None
 
 
-@pytest.mark.parametrize("name", ["x2_plus_y2", "x3_plus_xy", "random_table", "add_if_even_else_multiply", "divide_if_odd_else_subtract"])
+@pytest.mark.parametrize(
+    "name",
+    ["x2_plus_y2", "x3_plus_xy", "random_table", "add_if_even_else_multiply", "divide_if_odd_else_subtract"],
+)
 def test_a_task_that_is_no_sum_says_so_and_stands_at_its_residues(name):
     circle = make_task(name, p=12).circle
     assert not circle.is_sum
@@ -145,12 +151,18 @@ def test_units_that_are_no_cycle_have_no_frequencies():
 # The clock on other tasks: the weights that add mod m, with elements where the positions were
 
 KEYS = {12: (1, 5, 6), 13: (2, 5, 6)}  # of 12, the Nyquist frequency among them
-CLOCKS = [("modular_multiplication", 13), ("modular_division", 13), ("modular_subtraction", 13), ("modular_subtraction", 12)]
+CLOCKS = [
+    ("modular_multiplication", 13),
+    ("modular_division", 13),
+    ("modular_subtraction", 13),
+    ("modular_subtraction", 12),
+]
 
 
 @functools.cache
 def clock_of(name: str, p: int) -> gi.View:
-    """The additive clock with its tokens and answers renamed. An element that has no position is embedded at 0 and is never answered."""
+    """The additive clock with its tokens and answers renamed. An element that has no position is embedded at
+    0 and is never answered."""
     task = make_task(name, p=p)
     circle = task.circle
     base = controls.clock(circle.m, KEYS[circle.m])
@@ -158,7 +170,10 @@ def clock_of(name: str, p: int) -> gi.View:
     weights = {key: value.detach().clone() for key, value in base.model.named_parameters()}
     w_e = torch.zeros(task.d_vocab, old.d_model, dtype=torch.float64)
     w_e[circle.a] = base.embedding
-    w_u, b_u = torch.zeros(old.d_model, p, dtype=torch.float64), torch.full((p,), -1000.0, dtype=torch.float64)
+    w_u, b_u = (
+        torch.zeros(old.d_model, p, dtype=torch.float64),
+        torch.full((p,), -1000.0, dtype=torch.float64),
+    )
     w_u[:, circle.c], b_u[circle.c] = weights["unembed.W_U"], 0.0
     if not torch.equal(circle.a, circle.b):
         # b stands at minus its position as a: the head that copies it turns every sine.
@@ -175,11 +190,26 @@ def additive(p: int) -> gi.View:
     return gi.view(base.model, base.task)
 
 
-SEE_ELEMENTS_APART = {"loss", "accuracy", "sum_of_squares", "attention.variance", "neuron.on_share", "pca_explained_variance.W_E"}
-SEE_ELEMENTS_APART |= {name for name in gi.MEASURES if name.startswith(("ablation.", "linear_attention_loss.", "pruning."))}
+SEE_ELEMENTS_APART = {
+    "loss",
+    "accuracy",
+    "sum_of_squares",
+    "attention.variance",
+    "neuron.on_share",
+    "pca_explained_variance.W_E",
+}
+SEE_ELEMENTS_APART |= {
+    name for name in gi.MEASURES if name.startswith(("ablation.", "linear_attention_loss.", "pruning."))
+}
 SEE_ELEMENTS_APART |= {"clean_loss", "clean_accuracy", "loss.mse"}
-SEE_ELEMENTS_APART |= {"accuracy.mirror", "gradient_symmetricity", "excluded_loss.hidden_irreps", "excluded_loss.neuron_no_skip"}
-"""The measures that look at elements (or answers) without a position too, at elements in their own order, or at parameters as they are."""
+SEE_ELEMENTS_APART |= {
+    "accuracy.mirror",
+    "gradient_symmetricity",
+    "excluded_loss.hidden_irreps",
+    "excluded_loss.neuron_no_skip",
+}
+"""The measures that look at elements (or answers) without a position too, at elements in their own order, or
+at parameters as they are."""
 
 
 OPEN = {"pca_circle.angle", "clock_fit.pcs", "pizza_fit.pcs"}
@@ -188,14 +218,18 @@ OPEN |= {name for name in gi.MEASURES if name.startswith("excluded_accuracy.")}
 """Which of the equal logits that are left is the largest is rounding."""
 
 
-@pytest.mark.parametrize("name", [name for name in gi.MEASURES if name not in SEE_ELEMENTS_APART | OPEN | OF_NOISE])
+@pytest.mark.parametrize(
+    "name", [name for name in gi.MEASURES if name not in SEE_ELEMENTS_APART | OPEN | OF_NOISE]
+)
 @pytest.mark.parametrize(("task", "p"), CLOCKS)
 def test_a_clock_on_another_operation_measures_like_the_one_that_adds(task, p, name):
     view = clock_of(task, p)
     found, expected = gi.measure(name, view), gi.measure(name, additive(view.m))
     if name in ("circle.angle", "circle.radius_spread"):  # elsewhere the angle is that of rounding
         found, expected = (x.sel(freq=list(KEYS[view.m])) for x in (found, expected))
-    np.testing.assert_allclose(np.asarray(found, dtype=float), np.asarray(expected, dtype=float), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        np.asarray(found, dtype=float), np.asarray(expected, dtype=float), rtol=1e-7, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize(("task", "p"), CLOCKS)
@@ -211,7 +245,9 @@ def test_a_clock_on_another_operation_is_right_and_its_frequencies_are_found(tas
 
 def test_without_the_logarithm_the_same_network_has_no_frequencies():
     view = clock_of("modular_multiplication", 13)
-    raw = gi.view(view.model, copy.deepcopy(make_task("random_table", p=13)))  # the same tokens, at their residues
+    raw = gi.view(
+        view.model, copy.deepcopy(make_task("random_table", p=13))
+    )  # the same tokens, at their residues
     assert gi.measure("neuron.single_frequency_share", view) == 1
     assert gi.measure("neuron.single_frequency_share", raw) < 0.1
     assert gi.measure("sum_fraction.logits", raw).max() < 0.9
@@ -221,7 +257,19 @@ OF_POSITIONS = {"neuron.on_share", "neuron.dead_share", "neuron.always_on_share"
     name
     for name in gi.MEASURES
     if name.startswith(
-        ("neuron.", "key_", "logit_", "fourier_norms", "gini", "sum_fraction", "phase_", "ipr", "w_l_", "readout_", "circle.")
+        (
+            "neuron.",
+            "key_",
+            "logit_",
+            "fourier_norms",
+            "gini",
+            "sum_fraction",
+            "phase_",
+            "ipr",
+            "w_l_",
+            "readout_",
+            "circle.",
+        )
     )
 }
 """The measures that look at nothing without a position."""
@@ -235,8 +283,12 @@ def test_what_has_no_position_changes_nothing():
     other = gi.view(model, base.task, split=base.split)
     assert not torch.equal(other.logits, base.logits)
     for name in OF_POSITIONS:
-        options = {"keys": [2, 6]} if name in ("key_share.W_E", "w_l_residual.raw", "w_l_residual.centred") else {}
-        found, expected = (np.asarray(gi.measure(name, view, **options), dtype=float) for view in (other, base))
+        options = (
+            {"keys": [2, 6]} if name in ("key_share.W_E", "w_l_residual.raw", "w_l_residual.centred") else {}
+        )
+        found, expected = (
+            np.asarray(gi.measure(name, view, **options), dtype=float) for view in (other, base)
+        )
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
@@ -245,13 +297,24 @@ def of_zaidanmir(name: str, sign: str) -> gi.View:
     w = stored(f"zaidanmir/{name}.pt")
     query, key, value = w["attn.W_QKV.weight"].unflatten(0, (3, 4, 32)).transpose(-1, -2)
     attention = {"W_Q": query, "W_K": key, "W_V": value, "W_O": w["attn.W_O.weight"].T.unflatten(0, (4, 32))}
-    mlp = {"W_in": w["mlp.fc1.weight"].T, "b_in": w["mlp.fc1.bias"], "W_out": w["mlp.fc2.weight"].T, "b_out": w["mlp.fc2.bias"]}
-    found = {"embed.W_E": w["W_E.weight"], "pos_embed.W_pos": w["W_pos.weight"], "unembed.W_U": w["W_U.weight"].T}
+    mlp = {
+        "W_in": w["mlp.fc1.weight"].T,
+        "b_in": w["mlp.fc1.bias"],
+        "W_out": w["mlp.fc2.weight"].T,
+        "b_out": w["mlp.fc2.bias"],
+    }
+    found = {
+        "embed.W_E": w["W_E.weight"],
+        "pos_embed.W_pos": w["W_pos.weight"],
+        "unembed.W_U": w["W_U.weight"].T,
+    }
     found |= {f"blocks.0.attn.{name}": weight for name, weight in attention.items()}
     found |= {f"blocks.0.mlp.{name}": weight for name, weight in mlp.items()}
     task = make_task(f"modular_{name}", p=113, layout=f"a {sign} b =@116 of 117")
     config = ModelConfig(d_model=128, n_heads=4, d_mlp=512, d_vocab_out=117)
-    weights = {name: found.get(name, torch.zeros(shape)) for name, shape in weight_shapes(config, task).items()}
+    weights = {
+        name: found.get(name, torch.zeros(shape)) for name, shape in weight_shapes(config, task).items()
+    }
     return gi.view(hooked_transformer(config, task, weights), task)
 
 
@@ -269,18 +332,35 @@ def test_a_foreign_network_that_multiplies_is_a_clock_in_the_logarithm_and_nothi
 
 # Every modulus
 
-COMPOSITE = [(2, (1,)), (3, (1,)), (4, (1, 2)), (6, (2, 3)), (10, (4, 5)), (12, (1, 6)), (12, (3, 4)), (15, (5, 6)), (15, (1, 7))]
+COMPOSITE = [
+    (2, (1,)),
+    (3, (1,)),
+    (4, (1, 2)),
+    (6, (2, 3)),
+    (10, (4, 5)),
+    (12, (1, 6)),
+    (12, (3, 4)),
+    (15, (5, 6)),
+    (15, (1, 7)),
+]
 
 
 @pytest.mark.parametrize(("p", "keys"), COMPOSITE)
 def test_a_clock_of_any_modulus_measures_as_built(p, keys):
     scale = 10.0
     view = controls.clock(p, keys, scale)
-    loss = math.log1p(sum(math.exp(scale * sum(math.cos(2 * math.pi * k * d / p) - 1 for k in keys)) for d in range(1, p)))
+    loss = math.log1p(
+        sum(math.exp(scale * sum(math.cos(2 * math.pi * k * d / p) - 1 for k in keys)) for d in range(1, p))
+    )
     power = {k: 1.0 if 2 * k == p else 0.5 for k in keys}
     expected = [math.sqrt(power[k] / sum(power.values())) if k in keys else 0 for k in range(1, p // 2 + 1)]
     np.testing.assert_allclose(gi.measure("logit_cosine", view), expected, atol=1e-9)
-    for name in ("loss", "restricted_loss.logit_dirs", "polynomial_neurons_loss.single_frequency", "polynomial_neurons_loss.all"):
+    for name in (
+        "loss",
+        "restricted_loss.logit_dirs",
+        "polynomial_neurons_loss.single_frequency",
+        "polynomial_neurons_loss.all",
+    ):
         options = {"keys": keys} if name.startswith("restricted") else {}
         np.testing.assert_allclose(gi.measure(name, view, **options), loss, rtol=1e-8)
     assert gi.measure("w_l_residual.raw", view, keys=keys) == pytest.approx(0, abs=1e-12)
@@ -294,7 +374,9 @@ def test_a_clock_of_any_modulus_measures_as_built(p, keys):
     assert gi.measure("phase_alignment", view) == pytest.approx(1 if with_phase else 0)
     assert gi.measure("ipr.real", view) == pytest.approx(1)
     assert gi.measure("ipr.complex", view) == pytest.approx(sum(power.values()) / len(keys))
-    assert gi.measure("effective_rank.W_E", view) == pytest.approx(gi.measure("effective_rank.W_L", view), rel=0.2)
+    assert gi.measure("effective_rank.W_E", view) == pytest.approx(
+        gi.measure("effective_rank.W_L", view), rel=0.2
+    )
 
 
 # Layouts
@@ -357,17 +439,32 @@ BAD = [
 
 @pytest.mark.parametrize("text", BAD)
 def test_what_is_no_layout_is_refused_with_an_example_of_one(text):
-    with pytest.raises(ConfigError, match=r"^task\.layout: needs a and b once each .* for example 'a op b ='"):
+    with pytest.raises(
+        ConfigError, match=r"^task\.layout: needs a and b once each .* for example 'a op b ='"
+    ):
         parse(text, 113)
     with pytest.raises(ConfigError, match=r"^task\.layout: "):
         make_task("modular_addition", p=113, layout=text)
 
 
 @pytest.mark.parametrize(
-    "text", ["a b =@4", "a b =@0", "a x@7 b =@7", "a b x =@5", "a b = of 5", "a b of 4", "a b =@9 of 9", "a x b = of 6", "a b =@7 of 0"]
+    "text",
+    [
+        "a b =@4",
+        "a b =@0",
+        "a x@7 b =@7",
+        "a b x =@5",
+        "a b = of 5",
+        "a b of 4",
+        "a b =@9 of 9",
+        "a x b = of 6",
+        "a b =@7 of 0",
+    ],
 )
 def test_a_token_that_is_taken_or_outside_the_vocabulary_is_refused(text):
-    with pytest.raises(ConfigError, match=r"every sign needs a token of its own from 5 on .* inside the vocabulary of \d+"):
+    with pytest.raises(
+        ConfigError, match=r"every sign needs a token of its own from 5 on .* inside the vocabulary of \d+"
+    ):
         parse(text, 5)
     with pytest.raises(ConfigError, match=r"every sign needs a token of its own"):
         make_task("modular_addition", p=5, layout=text)
@@ -385,7 +482,12 @@ def test_tokens_are_named_by_their_words_and_elements_by_their_own():
     assert make_task("modular_addition", p=2, layout="a op b =").token_names == ("0", "1", "∘", "=")
     assert make_task("modular_addition", p=2, layout="a + b").token_names == ("0", "1", "+")
     assert make_task("modular_addition", p=2, layout="a b").token_names == ("0", "1")
-    assert make_task("group_composition", group="C2", layout="a b = of 4").token_names == ("r0", "r1", "=", "token 3")
+    assert make_task("group_composition", group="C2", layout="a b = of 4").token_names == (
+        "r0",
+        "r1",
+        "=",
+        "token 3",
+    )
 
 
 def test_a_network_is_measured_in_any_layout():

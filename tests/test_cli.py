@@ -1,4 +1,5 @@
-"""The command line: what it prints, where, and with which exit code; never a traceback for a user's mistake."""
+"""The command line: what it prints, where, and with which exit code; never a traceback for a user's
+mistake."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ TINY_FLAGS = [f"--set={key}={'' if value is None else value}" for key, value in 
 
 def test_train_analyze_verify_in_a_row(grokinterp, tmp_path):
     out = tmp_path / "run"
-    code, stdout, stderr = grokinterp("train", "modular_addition", "--preset", "quick", *TINY_FLAGS, "--out", out)
+    code, stdout, stderr = grokinterp(
+        "train", "modular_addition", "--preset", "quick", *TINY_FLAGS, "--out", out
+    )
     assert (code, stderr) == (0, "")
     assert "3 snapshots" in stdout
     assert f"grokinterp analyze {out}" in stdout
@@ -38,7 +41,9 @@ def test_train_analyze_verify_in_a_row(grokinterp, tmp_path):
 
 def test_json_goes_to_stdout_alone(grokinterp, tmp_path):
     out = tmp_path / "run"
-    code, stdout, _ = grokinterp("train", "modular_addition", "--preset", "quick", *TINY_FLAGS, "--out", out, "--json")
+    code, stdout, _ = grokinterp(
+        "train", "modular_addition", "--preset", "quick", *TINY_FLAGS, "--out", out, "--json"
+    )
     assert code == 0
     assert json.loads(stdout)["step"] == 20
     assert json.loads(grokinterp("analyze", out, "--json")[1])["schema"] == 1
@@ -66,7 +71,10 @@ def test_lists_are_tables_and_json(grokinterp, what):
         (["--step", "-2"], "report-step-10"),
         (["--keys", "3,1"], "report-keys-1-3"),
         (["--measure", "gini.W_E"], "report-gini.W_E"),
-        (["--measure", "gini.W_E", "--measure", "ipr.real", "--step", "0"], "report-step-0-gini.W_E+ipr.real"),
+        (
+            ["--measure", "gini.W_E", "--measure", "ipr.real", "--step", "0"],
+            "report-step-0-gini.W_E+ipr.real",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
@@ -101,21 +109,49 @@ def test_the_names_of_many_measures_do_not_make_a_name_that_no_disk_holds(tiny_r
 
 MISTAKES = [
     (["train", "modular_addtion", "--out", "{new}"], 2, "did you mean 'modular_addition'?"),
-    (["train", "modular_addition", "--p", "1", "--out", "{new}"], 2, "task.p: input should be greater than or equal to 2, got 1"),
+    (
+        ["train", "modular_addition", "--p", "1", "--out", "{new}"],
+        2,
+        "task.p: input should be greater than or equal to 2, got 1",
+    ),
     (["train", "modular_addition", "--preset", "quik", "--out", "{new}"], 2, "did you mean 'quick'?"),
-    (["train", "modular_addition", "--set", "training.lrr=1", "--out", "{new}"], 2, "unknown key 'training.lrr'; did you mean 'lr'?"),
+    (
+        ["train", "modular_addition", "--set", "training.lrr=1", "--out", "{new}"],
+        2,
+        "unknown key 'training.lrr'; did you mean 'lr'?",
+    ),
     (
         ["train", "modular_addition", "--set", "training.fraction=1", "--out", "{new}"],
         2,
         "training.fraction: needs a number between 0 and 1",
     ),
-    (["train", "modular_addition", "--set", "training.fraction=0.00001", "--out", "{new}"], 2, "leaves 0 to train on"),
-    (["train", "modular_addition", "--set", "model.n_heads=3", "--out", "{new}"], 2, "3 heads do not divide d_model 128"),
+    (
+        ["train", "modular_addition", "--set", "training.fraction=0.00001", "--out", "{new}"],
+        2,
+        "leaves 0 to train on",
+    ),
+    (
+        ["train", "modular_addition", "--set", "model.n_heads=3", "--out", "{new}"],
+        2,
+        "3 heads do not divide d_model 128",
+    ),
     (["train", "modular_addition", "--set", "nonsense", "--out", "{new}"], 2, "needs KEY=VALUE"),
-    (["train", "modular_addition", "--p", "100000", "--out", "{new}"], 2, "GB are free: choose fewer elements"),
+    (
+        ["train", "modular_addition", "--p", "100000", "--out", "{new}"],
+        2,
+        "GB are free: choose fewer elements",
+    ),
     (["train", "group_composition", "--set", "task.group=S99", "--out", "{new}"], 2, "choose fewer elements"),
-    (["train", "modular_addition", "--config", "{new}.toml", "--out", "{new}"], 2, "cannot read the configuration"),
-    (["train", "modular_addition", "--config", "x.toml", "--preset", "quick", "--out", "{new}"], 2, "choose one"),
+    (
+        ["train", "modular_addition", "--config", "{new}.toml", "--out", "{new}"],
+        2,
+        "cannot read the configuration",
+    ),
+    (
+        ["train", "modular_addition", "--config", "x.toml", "--preset", "quick", "--out", "{new}"],
+        2,
+        "choose one",
+    ),
     (["train", "modular_addition", "--out", "{file}"], 2, "is a file"),
     (["train", "modular_addition", "--out", "/proc/no/such"], 1, "cannot write"),
     (["train", "modular_addition"], 2, "Missing option"),
@@ -131,9 +167,18 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "says"), MISTAKES, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    MISTAKES,
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
 def test_a_mistake_gets_one_clear_line(grokinterp, tiny_run, tmp_path, arguments, code, says):
-    places = {"new": tmp_path / "new", "empty": tmp_path / "empty", "file": tmp_path / "file", "run": tiny_run.path}
+    places = {
+        "new": tmp_path / "new",
+        "empty": tmp_path / "empty",
+        "file": tmp_path / "file",
+        "run": tiny_run.path,
+    }
     places["empty"].mkdir()
     places["file"].write_text("not a run")
     found, stdout, stderr = grokinterp(*(argument.format(**places) for argument in arguments))
@@ -149,18 +194,34 @@ def test_a_mistake_gets_one_clear_line(grokinterp, tiny_run, tmp_path, arguments
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["random_table", "--p", "7"], "random_table will not be learned to 99 % of the unseen examples: every answer is drawn by chance"),
+        (
+            ["random_table", "--p", "7"],
+            "random_table will not be learned to 99 % of the unseen examples: every answer is drawn by "
+            "chance",
+        ),
         (["modular_subtraction", "--p", "7"], "its recipe was tuned with task.p=97, not with task.p=7"),
-        (["modular_addition", "--p", "7", "--set", "model.d_model=16"], "tuned with task.p=113, not with task.p=7"),
+        (
+            ["modular_addition", "--p", "7", "--set", "model.d_model=16"],
+            "tuned with task.p=113, not with task.p=7",
+        ),
         (["group_aba", "--set", "task.group=S3"], "tuned with task.group=S4, not with task.group=S3"),
         (["random_table", "--p", "7", "--preset", "quick"], None),
         (["random_table", "--p", "7", "--config", "{config}"], None),
     ],
 )
-def test_a_recipe_that_does_not_learn_its_task_says_so_before_it_trains(grokinterp, tmp_path, arguments, says):
+def test_a_recipe_that_does_not_learn_its_task_says_so_before_it_trains(
+    grokinterp, tmp_path, arguments, says
+):
     (tmp_path / "c.toml").write_text("[model]\nd_model = 16\n")
     given = [argument.format(config=tmp_path / "c.toml") for argument in arguments]
-    steps = ["--set=training.steps=2", "--set=training.stop_when=", "--threads", "1", "--out", tmp_path / "run"]
+    steps = [
+        "--set=training.steps=2",
+        "--set=training.stop_when=",
+        "--threads",
+        "1",
+        "--out",
+        tmp_path / "run",
+    ]
     code, stdout, stderr = grokinterp("train", *given, *steps)
     assert (code, "step 2" in stdout) == (0, True)
     lines = [line for line in stderr.splitlines() if "learned" in line]
@@ -191,7 +252,9 @@ def test_a_flipped_byte_is_named_with_file_and_step(grokinterp, tiny_run):
     assert "step_00000010.safetensors (step 10) is damaged" in (tiny_run.path / "report.html").read_text()
 
 
-def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept_for_debug(grokinterp, tiny_run, monkeypatch):
+def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept_for_debug(
+    grokinterp, tiny_run, monkeypatch
+):
     def broken(path):
         raise RuntimeError("what nobody\nexpected")
 
@@ -205,7 +268,15 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept_for_debug(gro
 
 def test_a_locked_run_exits_with_3_and_names_the_holder(grokinterp, tmp_path):
     out = tmp_path / "run"
-    flags = ["modular_addition", "--preset", "quick", *TINY_FLAGS, "--set=training.steps=1000000", "--out", str(out)]
+    flags = [
+        "modular_addition",
+        "--preset",
+        "quick",
+        *TINY_FLAGS,
+        "--set=training.steps=1000000",
+        "--out",
+        str(out),
+    ]
     first = subprocess.Popen([str(Path(sys.executable).with_name("grokinterp")), "train", *flags])
     try:
         wait_for(lambda: (out / "manifest.jsonl").exists())
@@ -220,10 +291,29 @@ def test_a_locked_run_exits_with_3_and_names_the_holder(grokinterp, tmp_path):
 
 def test_a_config_file_and_flags_give_the_configuration(grokinterp, tmp_path):
     file = tmp_path / "config.toml"
-    file.write_text('[task]\nname = "modular_addition"\np = 5\n[model]\nd_model = 8\n[training]\nsteps = 3\nlr = 0.5\n')
-    assert grokinterp("train", "modular_subtraction", "--config", file, "--set", "training.lr=0.25", "--out", tmp_path / "run")[0] == 0
+    file.write_text(
+        '[task]\nname = "modular_addition"\np = 5\n[model]\nd_model = 8\n[training]\nsteps = 3\nlr = 0.5\n'
+    )
+    assert (
+        grokinterp(
+            "train",
+            "modular_subtraction",
+            "--config",
+            file,
+            "--set",
+            "training.lr=0.25",
+            "--out",
+            tmp_path / "run",
+        )[0]
+        == 0
+    )
     config = gi.load_run(tmp_path / "run").config
-    assert (config.task["name"], config.task["p"], config.training.lr, config.training.steps) == ("modular_subtraction", 5, 0.25, 3)
+    assert (config.task["name"], config.task["p"], config.training.lr, config.training.steps) == (
+        "modular_subtraction",
+        5,
+        0.25,
+        3,
+    )
 
 
 def wait_for(condition, seconds: float = 600) -> None:

@@ -1,4 +1,5 @@
-"""Runs compared: steps to 99 % with their intervals and bounds, medians of groups, and the table, figure and page of several runs."""
+"""Runs compared: steps to 99 % with their intervals and bounds, medians of groups, and the table, figure and
+page of several runs."""
 
 from __future__ import annotations
 
@@ -26,12 +27,16 @@ SHIPPED = ROOT / "checkpoints" / "modular_addition_113"
 def history(test, train=None, every: int = 10) -> pd.DataFrame:
     """Evaluations at multiples of `every`, of which the accuracies are these."""
     steps = [every * i for i in range(len(test))]
-    return pd.DataFrame({"step": steps, "train_accuracy": test if train is None else train, "test_accuracy": test})
+    return pd.DataFrame(
+        {"step": steps, "train_accuracy": test if train is None else train, "test_accuracy": test}
+    )
 
 
 def learning(by: int | None, last: int, every: int = 10) -> pd.DataFrame:
     """Evaluations up to a last step, from step `by` on (or never) right."""
-    return history([1.0 if by is not None and step >= by else 0.1 for step in range(0, last + 1, every)], every=every)
+    return history(
+        [1.0 if by is not None and step >= by else 0.1 for step in range(0, last + 1, every)], every=every
+    )
 
 
 # Steps to 99 %
@@ -74,18 +79,24 @@ def test_what_was_right_from_the_first_evaluation_has_no_step_before():
 )
 def test_what_was_learned_by_the_first_evaluation_is_left_censored(first, accuracy, state, written, interval):
     steps = [first + 10 * i for i in range(len(accuracy))]
-    found = reached(pd.DataFrame({"step": steps, "train_accuracy": accuracy, "test_accuracy": accuracy}), "test")
+    found = reached(
+        pd.DataFrame({"step": steps, "train_accuracy": accuracy, "test_accuracy": accuracy}), "test"
+    )
     assert (found.state, str(found), found.interval) == (state, written, interval)
 
 
 def test_what_is_left_censored_bounds_a_delay_and_a_median():
     early, late, ended = Reached("at or before", by=50), Reached("reached", 90, 100), Reached("censored", 80)
-    assert delay(early, late) == Delay(1.8, True, 1.8, None)  # the training examples may have been learned long before
+    assert delay(early, late) == Delay(
+        1.8, True, 1.8, None
+    )  # the training examples may have been learned long before
     assert delay(late, early) is None
     assert delay(early, early) is None
     assert delay(early, ended) == Delay(1.6, True, 1.6, None)
     assert median_steps([early, late, late]) == 100
-    assert median_steps([Reached("at or before", by=500), late, late]) is None  # it may have come first or last
+    assert (
+        median_steps([Reached("at or before", by=500), late, late]) is None
+    )  # it may have come first or last
     assert median_steps([early, early, early]) == 50
 
 
@@ -106,7 +117,12 @@ def test_what_was_never_evaluated_is_not_known():
 def test_the_delay_is_a_quotient_with_bounds(train, test, factor, low, high, words):
     train, test = (Reached("reached" if by else "censored", after, by) for after, by in (train, test))
     found = delay(train, test)
-    assert (found.factor, found.low, found.high, str(found)) == (pytest.approx(factor), pytest.approx(low), pytest.approx(high), words)
+    assert (found.factor, found.low, found.high, str(found)) == (
+        pytest.approx(factor),
+        pytest.approx(low),
+        pytest.approx(high),
+        words,
+    )
     assert found.censored == (test.by is None)
 
 
@@ -134,7 +150,10 @@ def at(*steps: int) -> list[Reached]:
         ((100, 200, -1000, -1000), None),  # half of them: the median may be anything from 200 on
         ((100, -1000, -1000), None),
         ((100, 200, 300, -1000), 250),
-        ((-50, 100, 200), 150),  # one that was stopped at 50 says nothing of later steps: of the two others each is a half
+        (
+            (-50, 100, 200),
+            150,
+        ),  # one that was stopped at 50 says nothing of later steps: of the two others each is a half
         ((-50, 100, 200, 300), 200),
         ((-1000, -2000), None),
         ((200, 200, 200), 200),
@@ -177,7 +196,9 @@ def product_limit(times: list[int]) -> float | None:
     return None
 
 
-@given(st.lists(st.integers(1, 30).flatmap(lambda step: st.sampled_from([step, -step])), min_size=1, max_size=8))
+@given(
+    st.lists(st.integers(1, 30).flatmap(lambda step: st.sampled_from([step, -step])), min_size=1, max_size=8)
+)
 @settings(max_examples=200)
 def test_the_median_is_that_of_the_product_limit(times):
     assert median_steps(at(*times)) == product_limit(times)
@@ -239,12 +260,17 @@ def test_nothing_is_told_of_what_was_never_evaluated():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of three seeds of addition, and beside it subtraction, and another fraction that learns its training examples."""
+    """A directory of three seeds of addition, and beside it subtraction, and another fraction that learns its
+    training examples."""
     out = tmp_path_factory.mktemp("compared")
     for seed in (0, 2, 10):
         gi.train(tiny(seed=seed), out / "seeds" / f"seed_{seed}", progress=False)
     gi.train(tiny(**{"task.name": "modular_subtraction"}), out / "subtraction", progress=False)
-    gi.train(tiny(**{"training.fraction": 0.8, "training.steps": 300, "training.lr": 1e-2}), out / "more", progress=False)
+    gi.train(
+        tiny(**{"training.fraction": 0.8, "training.steps": 300, "training.lr": 1e-2}),
+        out / "more",
+        progress=False,
+    )
     return out
 
 
@@ -260,7 +286,9 @@ def test_the_table_has_a_row_for_each_run_and_a_column_for_what_differs(runs):
     assert found.compared.differing == ["training.lr", "training.steps"]
     assert not {"training.optimizer", "model.d_model"} & set(table.columns)
     for row, path in zip(
-        table.to_dict("records"), [*(runs / "seeds" / f"seed_{s}" for s in (0, 2, 10)), runs / "subtraction"], strict=False
+        table.to_dict("records"),
+        [*(runs / "seeds" / f"seed_{s}" for s in (0, 2, 10)), runs / "subtraction"],
+        strict=False,
     ):
         last = gi.load_run(path).history.iloc[-1]
         assert row["test_loss"] == last["test_loss"]
@@ -332,7 +360,9 @@ def test_a_directory_of_sweeps_means_all_their_runs(runs, tmp_path):
     shutil.copytree(runs / "more", tmp_path / "all" / "more")
     found = gi.compare(tmp_path / "all").table["run"].tolist()
     seeds = [folder.name for folder in (runs / "seeds").iterdir()]
-    assert sorted(found) == sorted(["more", *(f"{sweep}/{seed}" for sweep in ("one", "two") for seed in seeds)])
+    assert sorted(found) == sorted(
+        ["more", *(f"{sweep}/{seed}" for sweep in ("one", "two") for seed in seeds)]
+    )
 
 
 def test_what_is_no_run_is_refused_in_one_line(runs, tmp_path):
@@ -375,7 +405,9 @@ def test_the_figure_has_every_run_in_a_colour_of_its_own_train_dashed_and_test_s
     assert found.figure.layout.xaxis.type == "log"
     assert "step" in found.figure.layout.xaxis.title.text
     rows = gi.load_run(runs / "more").history
-    drawn = next(t for t in lines if t.legendgroup.startswith("more") and t.line.dash == "solid" and t.yaxis == "y2")
+    drawn = next(
+        t for t in lines if t.legendgroup.startswith("more") and t.line.dash == "solid" and t.yaxis == "y2"
+    )
     assert (drawn.x.tolist(), drawn.y.tolist()) == (rows["step"].tolist(), rows["test_loss"].tolist())
 
 
@@ -401,12 +433,22 @@ def test_colours_are_all_different(n):
 
 
 def test_the_page_needs_no_network_and_draws_without_an_error(runs, browser, tmp_path):
-    gi.compare([runs / "seeds", runs / "subtraction", runs / "more", SHIPPED]).save_html(tmp_path / "new" / "compare.html")
+    gi.compare([runs / "seeds", runs / "subtraction", runs / "more", SHIPPED]).save_html(
+        tmp_path / "new" / "compare.html"
+    )
     page = browser.new_page(viewport={"width": 1280, "height": 900}, offline=True)
     problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: problems.append(message.text) if message.type in ("error", "warning") else None,
+    )
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: problems.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
+    page.on(
+        "request",
+        lambda request: (
+            problems.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None
+        ),
+    )
     page.goto((tmp_path / "new" / "compare.html").as_uri())
     page.wait_for_selector("html[data-ready=yes]")
     assert page.locator(".plot .main-svg").count() >= 2
@@ -421,7 +463,9 @@ def test_the_page_needs_no_network_and_draws_without_an_error(runs, browser, tmp
 def test_a_copy_of_a_run_is_not_another_seed(runs, tmp_path):
     shutil.copytree(runs / "seeds" / "seed_2", tmp_path / "copy")
     groups = gi.compare([runs / "seeds", tmp_path / "copy"]).compared.groups
-    assert [group.names for group in groups] == [group.names for group in gi.compare(runs / "seeds").compared.groups]
+    assert [group.names for group in groups] == [
+        group.names for group in gi.compare(runs / "seeds").compared.groups
+    ]
 
 
 def test_a_run_that_has_lost_its_record_is_not_passed_over(runs, tmp_path):

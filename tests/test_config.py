@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from grokinterp.errors import ConfigError, GrokinterpError
 from grokinterp.models import ModelConfig
 from grokinterp.tasks import TASKS, task_parameters
-from grokinterp.training import DEFAULTS, PRESETS, SnapshotConfig, TrainConfig, TrainingConfig, differences, doubt_of_default
+from grokinterp.training import (
+    DEFAULTS,
+    PRESETS,
+    SnapshotConfig,
+    TrainConfig,
+    TrainingConfig,
+    differences,
+    doubt_of_default,
+)
 
 ADDITION = {"task": {"name": "modular_addition"}}
 
@@ -39,7 +47,9 @@ def the_line(error: GrokinterpError) -> str:
 
 def round_trip(config: TrainConfig) -> TrainConfig:
     """As a run directory does it: through JSON, in which None cannot stand."""
-    return TrainConfig.make(json.loads(json.dumps(config.model_dump(mode="json", exclude_none=True), allow_nan=False)))
+    return TrainConfig.make(
+        json.loads(json.dumps(config.model_dump(mode="json", exclude_none=True), allow_nan=False))
+    )
 
 
 # What is accepted
@@ -55,7 +65,12 @@ def test_every_preset_is_a_configuration_that_survives_a_round_trip(name):
 
 def test_no_values_at_all_are_the_defaults():
     assert TrainConfig.make() == TrainConfig.make({}) == TrainConfig()
-    assert TrainConfig.make().task == {"name": "modular_addition", "p": 113, "layout": "a b =", "convention": "paper"}
+    assert TrainConfig.make().task == {
+        "name": "modular_addition",
+        "p": 113,
+        "layout": "a b =",
+        "convention": "paper",
+    }
     assert round_trip(TrainConfig.make()) == TrainConfig.make()
 
 
@@ -98,12 +113,18 @@ def test_values_toml_and_dotted_overrides_are_three_ways_to_say_the_same():
         "snapshots": {"at": (1, 2, 3), "events": ()},
     }
     sections = {key: item for key, item in nested.items() if isinstance(item, dict)}
-    dotted = {f"{section}.{key}": item for section, values in sections.items() for key, item in values.items()}
+    dotted = {
+        f"{section}.{key}": item for section, values in sections.items() for key, item in values.items()
+    }
     expected = TrainConfig.make(nested)
     assert TrainConfig.from_toml(toml) == expected
     assert TrainConfig.make(**dotted, seed=3, threads=1, device="cpu") == expected
     assert (
-        TrainConfig.make({"seed": 99, "model": {"d_model": 5}, **{k: nested[k] for k in ("threads", "device")}}, seed=3, **dotted)
+        TrainConfig.make(
+            {"seed": 99, "model": {"d_model": 5}, **{k: nested[k] for k in ("threads", "device")}},
+            seed=3,
+            **dotted,
+        )
         == expected
     )
     assert TrainConfig.from_toml(toml, **{"training.clip": 2}).training.clip == 2
@@ -130,7 +151,10 @@ def test_a_whole_section_goes_over_the_one_that_is_there_key_by_key():
 
 
 def test_a_whole_section_of_another_task_comes_with_its_own_parameters_alone():
-    assert TrainConfig.preset("quick", task={"name": "random_table"}).task == TrainConfig.make(task={"name": "random_table"}).task
+    assert (
+        TrainConfig.preset("quick", task={"name": "random_table"}).task
+        == TrainConfig.make(task={"name": "random_table"}).task
+    )
 
 
 @pytest.mark.parametrize(("said", "meant"), [(True, "all"), (False, "none"), ("mlp", "mlp"), ("all", "all")])
@@ -197,14 +221,22 @@ def test_making_a_configuration_leaves_its_arguments_as_they_were(values, overri
         ("training.split", "random", "'python_shuffle' or 'torch_randperm', got 'random'"),
         ("training.split_seed", -1, "greater than or equal to 0"),
         ("training.dtype", "float16", "'float32' or 'float64', got 'float16'"),
-        ("training.stop_when", "soon", "needs a condition such as 'test_accuracy >= 0.999 for 200', got 'soon'"),
+        (
+            "training.stop_when",
+            "soon",
+            "needs a condition such as 'test_accuracy >= 0.999 for 200', got 'soon'",
+        ),
         ("training.stop_when", "test_accuracy", "needs a condition"),
         ("training.stop_when", "test_accuracy => 1", "needs a condition"),
         ("training.stop_when", "test_accuracy >= 1 for ever", "needs a condition"),
         ("training.stop_when", "test_accuracy >= 1e", "needs a condition"),
         ("training.stop_when", "test_accuracy >= nan", "needs a condition"),
         ("training.stop_when", "", "needs a condition"),
-        ("training.stop_when", "test_acuracy >= 1", "unknown metric 'test_acuracy'; did you mean 'test_accuracy'"),
+        (
+            "training.stop_when",
+            "test_acuracy >= 1",
+            "unknown metric 'test_acuracy'; did you mean 'test_accuracy'",
+        ),
         ("training.stop_when", 1, "string"),
         ("model.n_heads", 3, "3 heads do not divide d_model 128"),
         ("model.n_heads", 0, "greater than or equal to 1"),
@@ -243,8 +275,23 @@ def test_a_bad_value_is_refused_in_one_line_that_names_its_key(key, value, says)
 
 NUMBERS = [
     *("seed", "threads", "task.p", "task.table_seed"),
-    *(f"model.{key}" for key in ("n_layers", "d_model", "n_heads", "d_head", "d_mlp", "attention_mixing", "init_scale", "d_vocab_out")),
-    *(f"training.{key}" for key in ("fraction", "split_seed", "lr", "weight_decay", "warmup", "steps", "batch_size", "clip")),
+    *(
+        f"model.{key}"
+        for key in (
+            "n_layers",
+            "d_model",
+            "n_heads",
+            "d_head",
+            "d_mlp",
+            "attention_mixing",
+            "init_scale",
+            "d_vocab_out",
+        )
+    ),
+    *(
+        f"training.{key}"
+        for key in ("fraction", "split_seed", "lr", "weight_decay", "warmup", "steps", "batch_size", "clip")
+    ),
     *("training.evaluate_every", "snapshots.every", "snapshots.log", "monitor_every"),
 ]
 
@@ -256,7 +303,10 @@ def test_yes_is_no_number(key):
     assert message.endswith("got True")
 
 
-@pytest.mark.parametrize("wide", [{"d_model": 128, "n_heads": 5}, {"d_model": "128", "n_heads": "5"}, {"d_model": 128.0, "n_heads": 5.0}])
+@pytest.mark.parametrize(
+    "wide",
+    [{"d_model": 128, "n_heads": 5}, {"d_model": "128", "n_heads": "5"}, {"d_model": 128.0, "n_heads": 5.0}],
+)
 def test_heads_that_do_not_divide_the_width_are_refused_however_the_numbers_are_written(wide):
     assert "5 heads do not divide d_model 128" in refusal({"model": wide})
 
@@ -274,7 +324,11 @@ def test_heads_need_not_divide_the_width_when_their_own_is_given():
         ("model.d_modle", "unknown key 'model.d_modle'; did you mean 'd_model'?"),
         ("snapshots.evry", "unknown key 'snapshots.evry'; did you mean 'every'?"),
         ("task.layot", "unknown key 'task.layot'; did you mean 'layout'?"),
-        ("zebra", "unknown key 'zebra'; known: device, model, monitor, monitor_every, seed, snapshots, start, task, threads, training"),
+        (
+            "zebra",
+            "unknown key 'zebra'; known: device, model, monitor, monitor_every, seed, snapshots, start, "
+            "task, threads, training",
+        ),
         ("model.zebra", "unknown key 'model.zebra'; known: act_fn, .*train_biases"),
         ("training.lr.x", "unknown key 'training.lr.x'; did you mean 'lr'?"),
     ],
@@ -301,7 +355,9 @@ def test_the_recipe_of_a_task_is_its_preset_with_its_changes_and_can_be_overridd
     assert round_trip(config) == config
     changes = {"training.steps": 7, "training.stop_when": None, "seed": 3, "model.d_mlp": 24}
     assert TrainConfig.of_task(name, **changes) == config.changed(**changes)
-    other = TrainConfig.of_task(name, **{"model.kind": "mlp" if config.model.kind == "transformer" else "transformer"})
+    other = TrainConfig.of_task(
+        name, **{"model.kind": "mlp" if config.model.kind == "transformer" else "transformer"}
+    )
     assert other.model.kind != config.model.kind
     assert other.training == config.training
 
@@ -312,7 +368,12 @@ def test_the_recipe_of_a_task_is_its_preset_with_its_changes_and_can_be_overridd
         ("modular_addition", {}, None),
         ("modular_subtraction", {"training.steps": 5, "seed": 1, "model.d_mlp": 8}, None),
         ("modular_subtraction", {"task.layout": "a op b ="}, None),
-        ("random_table", {}, "random_table will not be learned to 99 % of the unseen examples: every answer is drawn by chance"),
+        (
+            "random_table",
+            {},
+            "random_table will not be learned to 99 % of the unseen examples: every answer is drawn by "
+            "chance",
+        ),
         ("random_table", {"task.p": 11}, "no rule to find"),
         (
             "modular_division",
@@ -320,9 +381,17 @@ def test_the_recipe_of_a_task_is_its_preset_with_its_changes_and_can_be_overridd
             "modular_division may not be learned: its recipe was tuned with task.p=97, not with task.p=113",
         ),
         ("group_composition", {"task.group": "A5"}, "tuned with task.group=S5, not with task.group=A5"),
-        ("modular_subtraction", {"task.convention": "julia"}, "task.convention=paper, not with task.convention=julia"),
+        (
+            "modular_subtraction",
+            {"task.convention": "julia"},
+            "task.convention=paper, not with task.convention=julia",
+        ),
         ("modular_subtraction", {"task.opaque": 7}, "task.opaque=none, not with task.opaque=7"),
-        ("modular_subtraction", {"model.kind": "transformer"}, "model.kind=mlp, not with model.kind=transformer"),
+        (
+            "modular_subtraction",
+            {"model.kind": "transformer"},
+            "model.kind=mlp, not with model.kind=transformer",
+        ),
     ],
 )
 def test_what_speaks_against_a_recipe_is_said_in_one_line(name, overrides, says):
@@ -334,7 +403,9 @@ def test_a_task_of_ones_own_has_no_recipe_that_was_tuned(monkeypatch):
     monkeypatch.setitem(TASKS, "mine", TASKS["modular_addition"])
     config = TrainConfig.of_task("mine", **{"task.p": 5})
     assert config == TrainConfig.preset("fast113", **{"task.name": "mine", "task.p": 5})
-    assert doubt_of_default(config) == "mine may not be learned: no recipe was tuned for it, so this is fast113"
+    assert (
+        doubt_of_default(config) == "mine may not be learned: no recipe was tuned for it, so this is fast113"
+    )
     with pytest.raises(ConfigError, match=r"^unknown task 'minee'; did you mean 'mine'\?$"):
         TrainConfig.of_task("minee")
 
@@ -343,7 +414,9 @@ def test_an_unknown_preset_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match=r"^unknown preset 'quik'; did you mean 'quick'\?$"):
         TrainConfig.preset("quik")
     with pytest.raises(
-        ConfigError, match=r"^unknown preset 'zebra'; known: chughtai_mlp, concat_mlp, doshi, fast113, grokking_demo, nanda, quick$"
+        ConfigError,
+        match=r"^unknown preset 'zebra'; known: chughtai_mlp, concat_mlp, doshi, fast113, "
+        r"grokking_demo, nanda, quick$",
     ):
         TrainConfig.preset("zebra")
 
@@ -360,7 +433,10 @@ def test_one_mistake_counts_as_one_even_if_defaults_follow_from_it(key):
 def test_more_snapshots_than_a_disk_should_hold_are_refused():
     assert TrainConfig.make(**{"snapshots.every": 10, "training.steps": 10**6}).snapshots.every == 10
     message = refusal(**{"snapshots.every": 1, "training.steps": 10**9})
-    assert message == "snapshots.every=1 over 1,000,000,000 steps makes 1,000,000,000 snapshots; at most 100,000 may be"
+    assert (
+        message
+        == "snapshots.every=1 over 1,000,000,000 steps makes 1,000,000,000 snapshots; at most 100,000 may be"
+    )
 
 
 def test_a_key_inside_a_single_value_is_refused():
@@ -395,7 +471,17 @@ def test_even_what_cannot_be_printed_in_one_line_is_refused_in_one(values, overr
 
 
 @pytest.mark.parametrize(
-    "toml", ["seed", "seed = ", "[model", "seed = 1\nseed = 2", "seed = 3x", "\x00", "seed = " + "9" * 5000, "seed = " + "[" * 5000]
+    "toml",
+    [
+        "seed",
+        "seed = ",
+        "[model",
+        "seed = 1\nseed = 2",
+        "seed = 3x",
+        "\x00",
+        "seed = " + "9" * 5000,
+        "seed = " + "[" * 5000,
+    ],
 )
 def test_what_is_no_toml_is_refused(toml):
     with pytest.raises(ConfigError) as error:
@@ -403,7 +489,10 @@ def test_what_is_no_toml_is_refused(toml):
     assert the_line(error.value).startswith("the configuration is no TOML: ")
 
 
-@pytest.mark.parametrize("toml", ["seed = 1979-05-27", "threads = nan", "training.lr = inf", "model = []", "seed = 99999999999999999999"])
+@pytest.mark.parametrize(
+    "toml",
+    ["seed = 1979-05-27", "threads = nan", "training.lr = inf", "model = []", "seed = 99999999999999999999"],
+)
 def test_toml_values_of_another_kind_are_refused(toml):
     with pytest.raises(ConfigError) as error:
         TrainConfig.from_toml(toml)
@@ -423,9 +512,15 @@ def test_toml_values_of_another_kind_are_refused(toml):
         ({"device": "auto"}, ["device"]),
         ({"task.p": 7}, ["task.p"]),
         ({"task.name": "random_table"}, ["task.convention", "task.name", "task.table_seed"]),
-        ({"model.d_model": 256}, ["model.d_head", "model.d_mlp", "model.d_model"]),  # the defaults of the first two follow the third
+        (
+            {"model.d_model": 256},
+            ["model.d_head", "model.d_mlp", "model.d_model"],
+        ),  # the defaults of the first two follow the third
         ({"model.d_model": 256, "model.d_head": 32, "model.d_mlp": 512}, ["model.d_model"]),
-        ({"training.stop_when": "test_loss < 1", "snapshots.at": [3]}, ["snapshots.at", "training.stop_when"]),
+        (
+            {"training.stop_when": "test_loss < 1", "snapshots.at": [3]},
+            ["snapshots.at", "training.stop_when"],
+        ),
         ({"training.clip": 1}, ["training.clip"]),
     ],
 )
@@ -461,22 +556,49 @@ WORDS = [
     "gini.W_E",
 ]
 
-integers = st.one_of(st.integers(-3, 200), st.sampled_from([2**31, 2**63, -(2**63), 2**64, 10**30, 10**400]), st.integers())
+integers = st.one_of(
+    st.integers(-3, 200), st.sampled_from([2**31, 2**63, -(2**63), 2**64, 10**30, 10**400]), st.integers()
+)
 scalars = st.one_of(
-    st.none(), st.booleans(), integers, st.floats(), st.floats(0, 1), st.sampled_from(WORDS), st.text(max_size=8), st.binary(max_size=4)
+    st.none(),
+    st.booleans(),
+    integers,
+    st.floats(),
+    st.floats(0, 1),
+    st.sampled_from(WORDS),
+    st.text(max_size=8),
+    st.binary(max_size=4),
 )
-odd_keys = st.one_of(st.none(), st.booleans(), st.integers(-2, 9), st.floats(), st.binary(max_size=3), st.tuples(st.text(max_size=3)))
+odd_keys = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 9),
+    st.floats(),
+    st.binary(max_size=3),
+    st.tuples(st.text(max_size=3)),
+)
 values = st.recursive(
-    scalars, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=2)), max_leaves=5
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=5,
 )
-strange_names = st.one_of(st.text(max_size=6), st.sampled_from(["\n", "lr\n", "d_modell", "", ".", "seed.", "__class__", "model_config"]))
+strange_names = st.one_of(
+    st.text(max_size=6),
+    st.sampled_from(["\n", "lr\n", "d_modell", "", ".", "seed.", "__class__", "model_config"]),
+)
 
 
 def sections(name: str) -> st.SearchStrategy[Any]:
     """A section: mostly real keys, mostly a real task, now and then anything."""
-    entries = st.dictionaries(st.one_of(st.sampled_from(REAL[name]), strange_names, odd_keys), values, max_size=3)
+    entries = st.dictionaries(
+        st.one_of(st.sampled_from(REAL[name]), strange_names, odd_keys), values, max_size=3
+    )
     if name == "task":
-        named = st.tuples(entries, st.sampled_from(list(TASKS))).map(lambda pair: {**pair[0], "name": pair[1]})
+        named = st.tuples(entries, st.sampled_from(list(TASKS))).map(
+            lambda pair: {**pair[0], "name": pair[1]}
+        )
         entries = st.one_of(named, entries)
     return st.one_of(entries, entries, entries, values)
 
@@ -492,7 +614,18 @@ nested = st.fixed_dictionaries(
 dotted_keys = st.one_of(
     st.sampled_from([f"{section}.{key}" for section, keys in REAL.items() for key in keys]),
     st.sampled_from(
-        [*REAL, "seed", "threads", "device", "a\nb.c", "seed.x", "model..d_model", "task.noise.seed", "task.noise.kind", "task.noise."]
+        [
+            *REAL,
+            "seed",
+            "threads",
+            "device",
+            "a\nb.c",
+            "seed.x",
+            "model..d_model",
+            "task.noise.seed",
+            "task.noise.kind",
+            "task.noise.",
+        ]
     ),
     st.tuples(st.sampled_from([*REAL, "seed"]), strange_names).map(".".join),
     strange_names,
@@ -513,7 +646,13 @@ def assert_made_or_refused_in_one_line(make: Any) -> None:
 
 def examples(count: int) -> settings:
     """The same examples in every run, so that the suite does not fail one day in ten."""
-    return settings(max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 
 
 @examples(2000)
@@ -532,7 +671,10 @@ def test_any_change_to_a_preset_is_made_or_refused_in_one_line(name, overrides):
 @given(
     st.one_of(
         st.text(max_size=30),
-        st.lists(st.sampled_from(["seed", "=", "1", "\n", "[", "]", "model", ".", '"', "9" * 5000, "nan"]), max_size=8).map(" ".join),
+        st.lists(
+            st.sampled_from(["seed", "=", "1", "\n", "[", "]", "model", ".", '"', "9" * 5000, "nan"]),
+            max_size=8,
+        ).map(" ".join),
     )
 )
 def test_any_text_is_a_configuration_or_refused_in_one_line(text):

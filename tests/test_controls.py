@@ -32,14 +32,18 @@ def test_the_clock_has_the_logits_of_its_formula(p, keys):
 
 
 def test_a_frequency_that_is_idle_changes_no_logit():
-    np.testing.assert_allclose(controls.clock(13, (2,), idle=(5,)).logits, controls.clock(13, (2,)).logits, atol=1e-9)
+    np.testing.assert_allclose(
+        controls.clock(13, (2,), idle=(5,)).logits, controls.clock(13, (2,)).logits, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("p", [13, 53])
 def test_the_pizza_has_nearly_the_logits_of_its_formula(p):
     a, b, c = cubes(p)
     keys = (1, 4)
-    expected = 50 * sum(np.abs(np.cos(np.pi * k * (a - b) / p)) * np.cos(2 * np.pi * k * (a + b - c) / p) for k in keys)
+    expected = 50 * sum(
+        np.abs(np.cos(np.pi * k * (a - b) / p)) * np.cos(2 * np.pi * k * (a + b - c) / p) for k in keys
+    )
     np.testing.assert_allclose(controls.pizza(p, keys).logits, expected, atol=100 * 2 / p)
 
 
@@ -52,7 +56,9 @@ def test_gromov_s_network_comes_nearer_to_its_formula_with_more_neurons():
     p, scale = 13, 20.0
     a, b, c = cubes(p)
     expected = scale * (p * ((a + b - c) % p == 0) - 1) / (p - 1)
-    errors = [np.abs(controls.gromov(p, d_mlp, scale).logits.numpy() - expected).max() for d_mlp in (600, 15_000)]
+    errors = [
+        np.abs(controls.gromov(p, d_mlp, scale).logits.numpy() - expected).max() for d_mlp in (600, 15_000)
+    ]
     assert errors[1] < errors[0] / 4  # as 1 / √d_mlp, which is 1 / 5
     assert errors[1] < 0.1 * scale
 
@@ -62,7 +68,8 @@ def test_gromov_s_network_uses_every_frequency_alike_and_its_neurons_are_of_one_
     cosine = gi.measure("logit_cosine", view)
     assert float(cosine.std() / cosine.mean()) < 0.02
     assert gi.measure("logit_fve.centred", view) > 0.9
-    # (x + y)² has the product 2xy at k, 4/5 of the variance, and x² and y², which are waves at 2k: squares of one frequency all the same.
+    # (x + y)² has the product 2xy at k, 4/5 of the variance, and x² and y², which are waves at 2k: squares of
+    # one frequency all the same.
     np.testing.assert_allclose(gi.measure("neuron.explained_variance", view), 1)
     assert gi.measure("neuron.single_frequency_share", view) == 1
     np.testing.assert_array_equal(gi.measure("neuron.frequency", view), 1 + np.arange(600) % 6)
@@ -123,8 +130,20 @@ SAYS = {
         "memoriser": (0.9, 1),
         "random": (0.9, 1),
     },
-    "clock_fit.fourier": {"clock": (0.999, 1), "pizza": (0.8, 0.83), "gromov": (0.9, 1), "lookup": (0, 0.01), "random": (0, 0.05)},
-    "pizza_fit.fourier": {"clock": (0.8, 0.83), "pizza": (0.999, 1), "gromov": (0.7, 0.9), "lookup": (0, 0.01), "random": (0, 0.05)},
+    "clock_fit.fourier": {
+        "clock": (0.999, 1),
+        "pizza": (0.8, 0.83),
+        "gromov": (0.9, 1),
+        "lookup": (0, 0.01),
+        "random": (0, 0.05),
+    },
+    "pizza_fit.fourier": {
+        "clock": (0.8, 0.83),
+        "pizza": (0.999, 1),
+        "gromov": (0.7, 0.9),
+        "lookup": (0, 0.01),
+        "random": (0, 0.05),
+    },
     "circuit.clock.agreement": {
         "clock": (1, 1),
         "pizza": (1, 1),
@@ -133,9 +152,25 @@ SAYS = {
         "memoriser": (0.4, 0.7),
         "random": (0, 0.3),
     },
-    "circuit.pizza.agreement": {"clock": (1, 1), "pizza": (1, 1), "memoriser": (0.4, 0.7), "random": (0, 0.3)},
-    "circuit.clock.divergence": {"clock": (0, 1e-9), "gromov": (0.01, 1), "lookup": (0.01, 1), "memoriser": (1, 20)},
-    "circuit.neurons.agreement": {"clock": (1, 1), "pizza": (1, 1), "gromov": (1, 1), "memoriser": (0, 0.3), "random": (0, 0.3)},
+    "circuit.pizza.agreement": {
+        "clock": (1, 1),
+        "pizza": (1, 1),
+        "memoriser": (0.4, 0.7),
+        "random": (0, 0.3),
+    },
+    "circuit.clock.divergence": {
+        "clock": (0, 1e-9),
+        "gromov": (0.01, 1),
+        "lookup": (0.01, 1),
+        "memoriser": (1, 20),
+    },
+    "circuit.neurons.agreement": {
+        "clock": (1, 1),
+        "pizza": (1, 1),
+        "gromov": (1, 1),
+        "memoriser": (0, 0.3),
+        "random": (0, 0.3),
+    },
     "circuit.whole.agreement": {
         "clock": (1, 1),
         "pizza": (1, 1),
@@ -144,11 +179,19 @@ SAYS = {
         "memoriser": (0, 0.1),
         "random": (0, 0.3),
     },
-    "circuit.constant_attention.agreement": {"clock": (1, 1), "pizza": (1, 1), "gromov": None, "lookup": (0, 0.1), "random": (0, 0.3)},
+    "circuit.constant_attention.agreement": {
+        "clock": (1, 1),
+        "pizza": (1, 1),
+        "gromov": None,
+        "lookup": (0, 0.1),
+        "random": (0, 0.3),
+    },
 }
 
 
-@pytest.mark.parametrize(("measure", "control"), [(measure, control) for measure, says in SAYS.items() for control in says])
+@pytest.mark.parametrize(
+    ("measure", "control"), [(measure, control) for measure, says in SAYS.items() for control in says]
+)
 def test_the_measures_tell_the_controls_apart(measure, control):
     view, expected = CONTROLS[control](), SAYS[measure][control]
     options = {"keys": [2, 5, 8]} if measure.startswith(("circuit", "clock", "pizza")) else {}
@@ -165,7 +208,14 @@ def test_the_measures_tell_the_controls_apart(measure, control):
 @pytest.mark.parametrize("make", CONTROLS.values(), ids=CONTROLS)
 def test_controls_are_the_same_every_time(make):
     first = make()
-    for maker in (controls.clock, controls.pizza, controls.gromov, controls.lookup, controls.memoriser, controls.random_network):
+    for maker in (
+        controls.clock,
+        controls.pizza,
+        controls.gromov,
+        controls.lookup,
+        controls.memoriser,
+        controls.random_network,
+    ):
         maker.cache_clear()
     again = make()
     assert first is not again

@@ -1,8 +1,9 @@
-"""Damage to a run directory is never silent: reading gives the data as they were written, or an error that names the file.
+"""Damage to a run directory is never silent: reading gives the data as they were written, or an error that
+names the file.
 
-Exhaustive over the bytes of a run small enough for that: every byte with its lowest bit flipped and with all of them, and every
-length to which a file can be cut. "Silent" would be other numbers, fewer steps or fewer rows without an error; what may be missing
-after a crash is said where it is tested.
+Exhaustive over the bytes of a run small enough for that: every byte with its lowest bit flipped and with all
+of them, and every length to which a file can be cut. "Silent" would be other numbers, fewer steps or fewer
+rows without an error; what may be missing after a crash is said where it is tested.
 """
 
 from __future__ import annotations
@@ -49,14 +50,16 @@ def finished(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Path:
-    """Interrupted at step 4: the last thing written is a resume state, which counts 2 snapshots and 5 evaluations."""
+    """Interrupted at step 4: the last thing written is a resume state, which counts 2 snapshots and 5
+    evaluations."""
     interrupted(CONFIG, tmp_path / "stopped", 4)
     return tmp_path / "stopped"
 
 
 @pytest.fixture
 def dead(tmp_path: Path) -> Path:
-    """Killed after step 4: the last resume state, that of step 3, counts 1 snapshot and 3 evaluations; 1 and 2 more were written since."""
+    """Killed after step 4: the last resume state, that of step 3, counts 1 snapshot and 3 evaluations; 1 and
+    2 more were written since."""
     return killed(CONFIG, tmp_path / "dead", metrics_of(5))
 
 
@@ -68,7 +71,10 @@ def whole(tmp_path: Path) -> dict[str, bytes]:
 def told(path: Path) -> tuple[object, ...]:
     """All that a run directory tells a reader."""
     run = gi.load_run(path)
-    weights = {step: {name: weight.numpy().tobytes() for name, weight in run.state_dict(step).items()} for step in run.steps}
+    weights = {
+        step: {name: weight.numpy().tobytes() for name, weight in run.state_dict(step).items()}
+        for step in run.steps
+    }
     return (
         run.record,
         run.config,
@@ -123,7 +129,11 @@ def is_silent(path: Path, file: str, read: Callable[[], object]) -> bool:
 
 @pytest.mark.parametrize("file", ["run.json", *LOGS])
 def test_every_damage_to_what_describes_a_finished_run_is_an_error_when_it_is_opened(finished, file):
-    silent = [damage for damage in each_damage(finished / file) if is_silent(finished, file, lambda: gi.load_run(finished))]
+    silent = [
+        damage
+        for damage in each_damage(finished / file)
+        if is_silent(finished, file, lambda: gi.load_run(finished))
+    ]
     assert silent == []
 
 
@@ -131,7 +141,11 @@ def test_every_damage_to_what_describes_a_finished_run_is_an_error_when_it_is_op
 @pytest.mark.parametrize("file", ["run.json", *LOGS])
 def test_every_other_value_of_every_byte_of_what_describes_a_run_is_an_error(finished, file):
     every = tuple(range(1, 256))
-    assert [damage for damage in each_flip(finished / file, every) if is_silent(finished, file, lambda: gi.load_run(finished))] == []
+    assert [
+        damage
+        for damage in each_flip(finished / file, every)
+        if is_silent(finished, file, lambda: gi.load_run(finished))
+    ] == []
 
 
 @pytest.mark.parametrize("file", SNAPSHOTS)
@@ -141,7 +155,11 @@ def test_every_damage_to_a_snapshot_is_an_error_that_names_its_step_and_is_found
     silent = []
     for damage in each_damage(finished / file):
         found = {name: wrong for name, wrong in run.verify() if wrong}
-        if is_silent(finished, file, lambda: run.state_dict(step)) or list(found) != [file] or f"(step {step})" not in found[file]:
+        if (
+            is_silent(finished, file, lambda: run.state_dict(step))
+            or list(found) != [file]
+            or f"(step {step})" not in found[file]
+        ):
             silent.append(damage)
     assert silent == []
 
@@ -151,13 +169,21 @@ def test_opening_reads_no_snapshot_so_that_the_tests_above_need_not_open_again(f
     shutil.rmtree(finished / "snapshots")
     shutil.rmtree(finished / "resume")
     after = gi.load_run(finished)
-    assert (after.record, after.steps, after.history.to_json()) == (before.record, before.steps, before.history.to_json())
+    assert (after.record, after.steps, after.history.to_json()) == (
+        before.record,
+        before.steps,
+        before.history.to_json(),
+    )
 
 
 def test_every_damage_to_the_resume_state_of_a_finished_run_is_found_by_verify(finished):
     run = gi.load_run(finished)
     file = "resume/a.safetensors"
-    silent = [damage for damage in each_damage(finished / file, (0x01,)) if [name for name, wrong in run.verify() if wrong] != [file]]
+    silent = [
+        damage
+        for damage in each_damage(finished / file, (0x01,))
+        if [name for name, wrong in run.verify() if wrong] != [file]
+    ]
     assert silent == []
 
 
@@ -166,7 +192,9 @@ def test_a_damaged_snapshot_leaves_the_others_readable(finished):
     (finished / SNAPSHOTS[1]).write_bytes(b"")
     run = gi.load_run(finished)
     for step in (0, 6):
-        assert {name: weight.numpy().tobytes() for name, weight in run.state_dict(step).items()} == before[step]
+        assert {name: weight.numpy().tobytes() for name, weight in run.state_dict(step).items()} == before[
+            step
+        ]
     with pytest.raises(DamagedFile):
         run.state_dict(3)
 
@@ -188,19 +216,28 @@ def test_whatever_is_added_to_a_file_of_a_finished_run_is_found(finished, file, 
 
 @pytest.mark.parametrize("file", ["run.json", *LOGS])
 def test_every_flip_in_what_describes_an_unfinished_run_is_an_error(dead, file):
-    assert [damage for damage in each_flip(dead / file) if is_silent(dead, file, lambda: gi.load_run(dead))] == []
+    assert [
+        damage for damage in each_flip(dead / file) if is_silent(dead, file, lambda: gi.load_run(dead))
+    ] == []
 
 
 @pytest.mark.parametrize("file", ["run.json", *LOGS])
 def test_nothing_may_be_missing_from_a_run_that_was_interrupted(stopped, file):
     """Its resume state was written last and counts every line; so no crash can have left one unwritten."""
-    assert [length for length in each_length(stopped / file) if is_silent(stopped, file, lambda: gi.load_run(stopped))] == []
+    assert [
+        length
+        for length in each_length(stopped / file)
+        if is_silent(stopped, file, lambda: gi.load_run(stopped))
+    ] == []
 
 
 @pytest.mark.parametrize(("file", "counted"), [("manifest.jsonl", 1), ("metrics.jsonl", 3)])
-def test_from_a_run_that_was_killed_only_lines_newer_than_its_resume_state_may_be_missing(dead, file, counted):
-    """A crash can leave the end of a log unwritten from any byte on, but not from before what the resume state, written to the disk
-    afterwards, has counted. So a shorter log must be an error, and a longer one must give exactly its whole lines."""
+def test_from_a_run_that_was_killed_only_lines_newer_than_its_resume_state_may_be_missing(
+    dead, file, counted
+):
+    """A crash can leave the end of a log unwritten from any byte on, but not from before what the resume
+    state, written to the disk afterwards, has counted. So a shorter log must be an error, and a longer one
+    must give exactly its whole lines."""
     lines = (dead / file).read_bytes().splitlines(keepends=True)
     may_end = len(b"".join(lines[:counted]))
     rows, steps = gi.load_run(dead).history, gi.load_run(dead).steps
@@ -243,7 +280,11 @@ def test_a_line_that_a_crash_left_as_zeros_is_an_unfinished_line(dead, whole, fi
 def test_every_flip_in_a_resume_state_of_an_unfinished_run_is_found_by_verify(dead, slot):
     run = gi.load_run(dead)
     file = f"resume/{slot}.safetensors"
-    assert [damage for damage in each_flip(dead / file, (0x01,)) if [name for name, wrong in run.verify() if wrong] != [file]] == []
+    assert [
+        damage
+        for damage in each_flip(dead / file, (0x01,))
+        if [name for name, wrong in run.verify() if wrong] != [file]
+    ] == []
 
 
 @pytest.mark.parametrize("slot", ["a", "b"])
@@ -414,7 +455,13 @@ def test_a_snapshot_that_is_not_there_is_an_error_at_its_step_alone(request, sta
 
 
 @pytest.mark.parametrize(
-    ("happens", "error"), [(_removed, NotARun), (_emptied, DamagedFile), (_a_folder, gi.GrokinterpError), (_a_link_to_nowhere, NotARun)]
+    ("happens", "error"),
+    [
+        (_removed, NotARun),
+        (_emptied, DamagedFile),
+        (_a_folder, gi.GrokinterpError),
+        (_a_link_to_nowhere, NotARun),
+    ],
 )
 def test_a_run_json_that_is_not_there_is_an_error(finished, happens, error):
     happens(finished / "run.json")

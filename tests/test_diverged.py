@@ -87,12 +87,16 @@ def test_the_commands_say_so(run, grokinterp):
 def test_a_run_that_diverged_before_its_first_snapshot_says_that_there_is_none_and_why(tmp_path):
     run, _ = diverged(tmp_path / "run", **AT_ONCE)
     for ask in (run.view, run.model, lambda step: gi.analyze(run), lambda step: gi.replay(run)):
-        with pytest.raises(NoSuchSnapshot, match="has no snapshot: it diverged at step 0, the loss became NaN or infinite"):
+        with pytest.raises(
+            NoSuchSnapshot, match="has no snapshot: it diverged at step 0, the loss became NaN or infinite"
+        ):
             ask(-1)
 
 
 @pytest.mark.parametrize("way", ["one by one", "cuda"])
-def test_of_many_the_one_that_diverged_is_named_also_in_the_next_call_and_the_others_finish(tmp_path, monkeypatch, way):
+def test_of_many_the_one_that_diverged_is_named_also_in_the_next_call_and_the_others_finish(
+    tmp_path, monkeypatch, way
+):
     """In this process, one after the other or as one stack; through processes in test_many.py."""
     monkeypatch.setattr(many, "_device_type", lambda config: way)
     configs = {"wild": tiny(**WAYS["adamw"]), "good": tiny(seed=1), "mild": tiny(seed=2)}
@@ -111,8 +115,16 @@ def test_of_many_the_one_that_diverged_is_named_also_in_the_next_call_and_the_ot
 
 def test_a_table_of_seeds_says_which_diverged(grokinterp, tmp_path, monkeypatch):
     monkeypatch.setattr(many, "_device_type", lambda config: "one by one")
-    settings = ["--set=task.p=7", "--set=model.d_model=16", "--set=training.lr=1e6", "--set=training.weight_decay=1e6", "--threads=1"]
-    code, out, err = grokinterp("train", "modular_addition", "--preset", "quick", *settings, "--seeds", "0,1", "--out", tmp_path)
+    settings = [
+        "--set=task.p=7",
+        "--set=model.d_model=16",
+        "--set=training.lr=1e6",
+        "--set=training.weight_decay=1e6",
+        "--threads=1",
+    ]
+    code, out, err = grokinterp(
+        "train", "modular_addition", "--preset", "quick", *settings, "--seeds", "0,1", "--out", tmp_path
+    )
     assert code == 1
     assert out.count("diverged at step ") == 2
     assert "0 of 2 runs finished" in out

@@ -1,5 +1,5 @@
-"""README and docs keep their promises: every block in them runs, in order and in one folder; every command, preset and
-file that they name is there.
+"""README and docs keep their promises: every block in them runs, in order and in one folder; every command,
+preset and file that they name is there.
 
 What stands after the language of a block says how it is tested:
 
@@ -63,7 +63,10 @@ class Block:
 def blocks_of(page: str, text: str) -> list[Block]:
     """The fenced blocks of a page, in order."""
     fences = re.finditer(r"^```(\w*) ?(.*)\n((?s:.*?))^```$", text, re.MULTILINE)
-    return [Block(f"{page}:{text[: fence.start()].count(chr(10)) + 1}", fence[1], fence[2], fence[3]) for fence in fences]
+    return [
+        Block(f"{page}:{text[: fence.start()].count(chr(10)) + 1}", fence[1], fence[2], fence[3])
+        for fence in fences
+    ]
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page, (ROOT / page).read_text())]
@@ -72,15 +75,28 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page, (ROOT / page).rea
 def test_blocks_are_found_with_their_commands():
     text = "# A\n```sh long\na 1 \\\n  2   # why\n\n# nothing\nb\n```\nwords\n```python\nx = 1\n```\n"
     found = blocks_of("page.md", text)
-    assert [(block.place, block.language, block.how) for block in found] == [("page.md:2", "sh", "long"), ("page.md:10", "python", "")]
+    assert [(block.place, block.language, block.how) for block in found] == [
+        ("page.md:2", "sh", "long"),
+        ("page.md:10", "python", ""),
+    ]
     assert [shlex.split(command, comments=True) for command in found[0].commands] == [["a", "1", "2"], ["b"]]
 
 
 def test_every_page_is_read_and_every_block_is_of_a_kind_that_is_tested():
-    assert sorted(PAGES) == sorted(["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))])
+    assert sorted(PAGES) == sorted(
+        ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+    )
     assert sum((ROOT / page).read_text().count("```") for page in PAGES) == 2 * len(BLOCKS)
     kinds = {(block.language, block.how) for block in BLOCKS}
-    assert kinds <= {("sh", ""), ("sh", "long"), ("sh", "setup"), ("python", ""), ("python", "long"), ("toml", ""), ("", "")}
+    assert kinds <= {
+        ("sh", ""),
+        ("sh", "long"),
+        ("sh", "setup"),
+        ("python", ""),
+        ("python", "long"),
+        ("toml", ""),
+        ("", ""),
+    }
     for block in BLOCKS:
         if block.language == "":  # a listing of files
             assert "grokinterp/\n" in block.text, block.place
@@ -124,7 +140,9 @@ def test_every_block_runs_pasted_into_a_shell_and_what_is_promised_comes_out(mon
         elif block.language == "python":
             cpu, start = time.process_time(), time.perf_counter()
             exec(compile(block.text, block.place, "exec"), names)
-            told.append(f"{time.perf_counter() - start:6.1f}  {time.process_time() - cpu:6.1f}  {block.place}")
+            told.append(
+                f"{time.perf_counter() - start:6.1f}  {time.process_time() - cpu:6.1f}  {block.place}"
+            )
         elif block.language == "sh" and block.how != "setup":
             told += [pasted(command, block.place) for command in block.commands]
     print("\n".join(["", "wall s   CPU s", *told]))
@@ -176,12 +194,16 @@ def test_the_phases_in_the_readme_are_those_of_the_run_that_ships(tmp_path):
     run = gi.load_run(tmp_path / "run")
     found = phases(gi.replay(run, progress=False), run.history).boundaries
     rows = [split_row(line) for line in README.splitlines() if re.search(r"\| [\d,]+–[\d,]+ \|$", line)]
-    assert [(row[1].partition(" (")[0], row[2]) for row in rows] == [(b.name, f"{b.after:,}–{b.by:,}") for b in found]
+    assert [(row[1].partition(" (")[0], row[2]) for row in rows] == [
+        (b.name, f"{b.after:,}–{b.by:,}") for b in found
+    ]
 
 
 def test_every_command_is_in_the_readme():
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
-    assert commands == set(re.findall(r"grokinterp (train|analyze|list|verify|replay|import|compare|table)\b", README))
+    assert commands == set(
+        re.findall(r"grokinterp (train|analyze|list|verify|replay|import|compare|table)\b", README)
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -200,10 +222,17 @@ def test_every_file_that_the_readme_links_is_there(path):
 
 
 def test_every_task_has_a_row_in_the_page_of_tasks_that_says_its_recipe():
-    rows = {cells[1]: cells[2:] for cells in map(split_row, (ROOT / "docs/tasks.md").read_text().splitlines()) if len(cells) > 4}
+    rows = {
+        cells[1]: cells[2:]
+        for cells in map(split_row, (ROOT / "docs/tasks.md").read_text().splitlines())
+        if len(cells) > 4
+    }
     assert rows.keys() - {"task", "---"} == DEFAULTS.keys()
     for name, default in DEFAULTS.items():
-        assert rows[name][:2] == [default.preset, ", ".join(f"{key}={value}" for key, value in default.changes.items())]
+        assert rows[name][:2] == [
+            default.preset,
+            ", ".join(f"{key}={value}" for key, value in default.changes.items()),
+        ]
         assert default.unlearned is None or rows[name][3] == default.unlearned
 
 
@@ -237,27 +266,36 @@ def page_of_measures() -> str:
     lines = [
         "# Measures",
         "",
-        "Everything that `gi.measure(name, view)` and `grokinterp analyze` know, as the code defines it: written from the registry, by",
-        "`python tests/test_docs.py`. Where one word means several things in the literature, the variant is the last part of the name.",
+        "Everything that `gi.measure(name, view)` and `grokinterp analyze` know, as the code defines it: "
+        "written from the registry, by",
+        "`python tests/test_docs.py`. Where one word means several things in the literature, the variant is "
+        "the last part of the name.",
         "",
-        "c* is the right answer of an example. Key frequencies are the consensus of the `key_frequencies.*` rules unless they are given.",
+        "c* is the right answer of an example. Key frequencies are the consensus of the `key_frequencies.*` "
+        "rules unless they are given.",
         "The whole definition of each is in `gi.MEASURES[name].doc`.",
         "",
-        "Some values change when the network is written down otherwise and does the same. Beside their unit stands on what they depend",
+        "Some values change when the network is written down otherwise and does the same. Beside their unit "
+        "stands on what they depend",
         "(`gi.MEASURES[name].gauge`, in the attributes of arrays):",
         "",
         *(f"- {words} ({_GAUGES[name]})" for name, words in GAUGES.items()),
         "",
-        "All others are the same to rounding, the random controls of ablations included: what is drawn for a seed is drawn in an order",
-        "and in directions that turn with the network. `gi.ablate` of single entries of a hook is of the basis that it is written in.",
-        "Where layers are normalised, the stream cannot be rotated. Without a gauge: `position_similarity.z_rotated` for `.z`,",
-        "`power.logits` and `logit_cosine` for what `power.W_L` and `power.neurons` say of neurons, `logit_fve.centred` for `.raw`.",
+        "All others are the same to rounding, the random controls of ablations included: what is drawn for "
+        "a seed is drawn in an order",
+        "and in directions that turn with the network. `gi.ablate` of single entries of a hook is of the "
+        "basis that it is written in.",
+        "Where layers are normalised, the stream cannot be rotated. Without a gauge: "
+        "`position_similarity.z_rotated` for `.z`,",
+        "`power.logits` and `logit_cosine` for what `power.W_L` and `power.neurons` say of neurons, "
+        "`logit_fve.centred` for `.raw`.",
         "",
         "| measure | is | unit | source |",
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{m.name}` | {first_sentence(m.doc)} | {m.unit}{'; ' * bool(m.gauge)}{m.in_gauge} | {m.ref} |" for m in gi.MEASURES.values()
+        f"| `{m.name}` | {first_sentence(m.doc)} | {m.unit}{'; ' * bool(m.gauge)}{m.in_gauge} | {m.ref} |"
+        for m in gi.MEASURES.values()
     ]
     return "\n".join(lines) + "\n"
 

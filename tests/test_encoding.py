@@ -1,4 +1,5 @@
-"""Symbols and tokens: whatever number a symbol has, everything that is measured and drawn is about the symbol."""
+"""Symbols and tokens: whatever number a symbol has, everything that is measured and drawn is about the
+symbol."""
 
 from __future__ import annotations
 
@@ -19,7 +20,14 @@ from conftest import STABLE, TINY, tiny
 from expected_noise import OF_NOISE
 from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotApplicable, UsageError
-from grokinterp.models import MLPConfig, ModelConfig, hooked_transformer, initial_weights, network, weight_shapes
+from grokinterp.models import (
+    MLPConfig,
+    ModelConfig,
+    hooked_transformer,
+    initial_weights,
+    network,
+    weight_shapes,
+)
 from grokinterp.replay import PICTURES
 from grokinterp.report import figures
 from grokinterp.runs.record import write_record
@@ -46,17 +54,26 @@ def test_the_julia_vocabulary_has_every_symbol_from_minus_p_to_p_and_the_signs(p
     assert made.operand_names == tuple(map(str, range(1, p + 1)))
     assert made.n_answers == 2 * p - 1
     names = made.token_names
-    for tokens, column, (a, b) in zip(made.inputs.tolist(), made.columns.tolist(), made.pairs.tolist(), strict=True):
+    for tokens, column, (a, b) in zip(
+        made.inputs.tolist(), made.columns.tolist(), made.pairs.tolist(), strict=True
+    ):
         assert [names[token] for token in tokens] == [str(a + 1), "∘", str(b + 1), "="]
         assert names[column] == str(a - b)
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(sorted(TASKS)), st.sampled_from(["paper", "julia"]), st.integers(0, 2**32 - 1), st.sampled_from(["a b =", "a op b ="])
+    st.sampled_from(sorted(TASKS)),
+    st.sampled_from(["paper", "julia"]),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["a b =", "a op b ="]),
 )
 def test_an_opaque_task_reads_the_same_in_symbols(name, convention, seed, layout):
-    own = {"group": "S3"} if name.startswith("group") else {"p": 7} | ({} if name == "random_table" else {"convention": convention})
+    own = (
+        {"group": "S3"}
+        if name.startswith("group")
+        else {"p": 7} | ({} if name == "random_table" else {"convention": convention})
+    )
     plain, opaque = make_task(name, layout=layout, **own), make_task(name, layout=layout, opaque=seed, **own)
     assert torch.equal(plain.table, opaque.table)
     assert opaque.d_vocab == plain.d_vocab
@@ -83,7 +100,9 @@ def test_answers_that_have_no_token_are_permuted_on_their_own():
 
 def test_a_permutation_is_repeatable_by_its_seed_and_touches_no_global_generator():
     state = torch.get_rng_state()
-    first, again, other = (make_task("modular_addition", p=31, opaque=seed).operand_tokens.tolist() for seed in (7, 7, 8))
+    first, again, other = (
+        make_task("modular_addition", p=31, opaque=seed).operand_tokens.tolist() for seed in (7, 7, 8)
+    )
     assert first == again != other
     assert sorted(first) != first
     assert torch.equal(state, torch.get_rng_state())
@@ -155,19 +174,26 @@ def test_integers_of_the_largest_operation_do_not_overflow():
 def renamed(view: gi.View, made: gi.Task, position: torch.Tensor | None = None) -> gi.View:
     """A transformer that computes on another task's tokens what this one does on its own.
 
-    `position` is the element of the old task that each operand value of the new one is; answers are matched as the residues that they are.
+    `position` is the element of the old task that each operand value of the new one is; answers are matched
+    as the residues that they are.
     """
     position = torch.arange(made.p) if position is None else position
     old, cfg = view.task, view.model.cfg
     weights = {name: weight.detach().clone() for name, weight in view.model.named_parameters()}
     w_e, w_u, b_u = weights["embed.W_E"], weights["unembed.W_U"], weights["unembed.b_U"]
     new_e = torch.zeros(made.d_vocab, w_e.shape[1], dtype=w_e.dtype)
-    new_u, new_b = torch.zeros(w_u.shape[0], made.n_logits, dtype=w_u.dtype), torch.full((made.n_logits,), -1000.0, dtype=w_u.dtype)
+    new_u, new_b = (
+        torch.zeros(w_u.shape[0], made.n_logits, dtype=w_u.dtype),
+        torch.full((made.n_logits,), -1000.0, dtype=w_u.dtype),
+    )
     new_e[made.operand_tokens] = w_e[old.operand_tokens[position]]
     for new, before in zip(made.tokens.tokens, old.tokens.tokens, strict=True):
         if new is not None:
             new_e[new] = w_e[before]
-    new_u[:, made.answer_tokens], new_b[made.answer_tokens] = w_u[:, old.answer_tokens], b_u[old.answer_tokens]
+    new_u[:, made.answer_tokens], new_b[made.answer_tokens] = (
+        w_u[:, old.answer_tokens],
+        b_u[old.answer_tokens],
+    )
     weights |= {"embed.W_E": new_e, "unembed.W_U": new_u, "unembed.b_U": new_b}
     config = ModelConfig(d_model=cfg.d_model, n_heads=cfg.n_heads, d_head=cfg.d_head, d_mlp=cfg.d_mlp)
     return gi.view(hooked_transformer(config, made, weights, torch.float64), made, split=view.split)
@@ -202,7 +228,12 @@ def test_what_tokens_are_called_changes_no_measure(kind, name):
         with pytest.raises(NotApplicable, match=str(reason)[:20].replace("(", r"\(")):
             gi.measure(name, other)
         return
-    np.testing.assert_allclose(np.asarray(gi.measure(name, other), dtype=float), np.asarray(expected, dtype=float), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        np.asarray(gi.measure(name, other), dtype=float),
+        np.asarray(expected, dtype=float),
+        rtol=1e-6,
+        atol=1e-9,
+    )
 
 
 def test_a_view_is_in_the_order_of_symbols():
@@ -218,7 +249,8 @@ def test_a_view_is_in_the_order_of_symbols():
 JULIA_ADDITION = [
     name
     for name in gi.MEASURES
-    if name not in SEE_ELEMENTS_APART | OPEN | OF_NOISE and not name.startswith("circle.")  # the angle of what has no circle is rounding
+    if name not in SEE_ELEMENTS_APART | OPEN | OF_NOISE
+    and not name.startswith("circle.")  # the angle of what has no circle is rounding
 ]
 
 
@@ -226,7 +258,9 @@ JULIA_ADDITION = [
 def as_julia() -> tuple[gi.View, gi.View]:
     base = controls.clock(13, (2, 5, 6))
     base = gi.view(base.model, base.task)
-    return base, renamed(base, make_task("modular_addition", p=13, convention="julia", opaque=5), torch.arange(1, 14) % 13)
+    return base, renamed(
+        base, make_task("modular_addition", p=13, convention="julia", opaque=5), torch.arange(1, 14) % 13
+    )
 
 
 @pytest.mark.parametrize("name", JULIA_ADDITION)
@@ -235,7 +269,9 @@ def test_a_clock_that_adds_as_julia_does_measures_like_any_other(name):
     assert other.correct().all()
     assert (other.task.n_logits, other.task.n_answers) == (28, 13)
     found, expected = gi.measure(name, other), gi.measure(name, base)
-    np.testing.assert_allclose(np.asarray(found, dtype=float), np.asarray(expected, dtype=float), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        np.asarray(found, dtype=float), np.asarray(expected, dtype=float), rtol=1e-6, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("embedding", ["separate", "shared", "one_hot"])
@@ -243,8 +279,13 @@ def test_a_multilayer_perceptron_under_other_numbers_is_the_same(embedding):
     plain, made = make_task("modular_addition", p=7), make_task("modular_addition", p=7, opaque=2)
     config = MLPConfig(embedding=embedding, d_model=8, d_mlp=16)
     generator = torch.Generator().manual_seed(0)
-    drawn = {name: torch.randn(shape, generator=generator).double() for name, shape in weight_shapes(config, plain).items()}
-    weights = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in weight_shapes(config, made).items()}
+    drawn = {
+        name: torch.randn(shape, generator=generator).double()
+        for name, shape in weight_shapes(config, plain).items()
+    }
+    weights = {
+        name: torch.zeros(shape, dtype=torch.float64) for name, shape in weight_shapes(config, made).items()
+    }
     for name, weight in drawn.items():
         if name.startswith("embed"):
             weights[name][made.operand_tokens] = weight[: plain.p]
@@ -262,22 +303,32 @@ def test_a_multilayer_perceptron_under_other_numbers_is_the_same(embedding):
     torch.testing.assert_close(other.logits, base.logits)
     for name in ("fourier_norms.W_E", "fourier_norms.W_L", "ipr.neurons", "logit_cosine", "irrep_fve.W_E"):
         options = {"irreps": ["1", "2"]} if name.startswith("irrep_fve") else {}
-        np.testing.assert_allclose(gi.measure(name, other, **options), gi.measure(name, base, **options), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            gi.measure(name, other, **options), gi.measure(name, base, **options), rtol=1e-9, atol=1e-12
+        )
 
 
 def test_a_network_with_too_few_logits_is_refused():
     plain, made = make_task("modular_addition", p=7), make_task("modular_addition", p=7, opaque=2)
-    model = hooked_transformer(config := ModelConfig(d_model=8, n_heads=2), plain, initial_weights(config, plain, 0))
+    model = hooked_transformer(
+        config := ModelConfig(d_model=8, n_heads=2), plain, initial_weights(config, plain, 0)
+    )
     with pytest.raises(UsageError, match=r"gives 7 logits; modular_addition .* needs 3, 8 and 8"):
         gi.view(model, made)
-    with pytest.raises(UsageError, match="7 logits are fewer than the 8 tokens, of which each has a logit, of modular_addition"):
+    with pytest.raises(
+        UsageError,
+        match="7 logits are fewer than the 8 tokens, of which each has a logit, of modular_addition",
+    ):
         ModelConfig(d_vocab_out=7).n_logits(made)
 
 
 # Training
 
 
-@pytest.mark.parametrize("params", [{"opaque": 3}, {"convention": "julia"}, {"convention": "julia", "opaque": 3, "layout": "a op b ="}])
+@pytest.mark.parametrize(
+    "params",
+    [{"opaque": 3}, {"convention": "julia"}, {"convention": "julia", "opaque": 3, "layout": "a op b ="}],
+)
 @pytest.mark.parametrize("name", ["modular_subtraction", "modular_division"])
 def test_the_short_way_learns_mapped_tokens_as_the_plain_one_does(name, params):
     made = make_task(name, p=7, **params)
@@ -286,22 +337,36 @@ def test_the_short_way_learns_mapped_tokens_as_the_plain_one_does(name, params):
     learning = {key: weight.requires_grad_() for key, weight in weights.items()}
     rows = torch.arange(made.n_inputs)
     train, test = rows[::2], rows[1::2]
-    folded, plain = (way(weights, learning, config, "cross_entropy", made, train, test) for way in (FoldedExamples, Examples))
+    folded, plain = (
+        way(weights, learning, config, "cross_entropy", made, train, test)
+        for way in (FoldedExamples, Examples)
+    )
     found, expected = folded.evaluation(gradients=True), plain.evaluation(gradients=True)
     torch.testing.assert_close(found.train.losses, expected.train.losses)
     assert torch.equal(found.test.guesses, expected.test.guesses)
     for key, gradient in expected.gradients.items():
         torch.testing.assert_close(found.gradients[key], gradient)
     # By the network itself: the loss is of the logit of the answer's symbol.
-    logits = network(config, made, {key: weight.detach() for key, weight in weights.items()}, torch.float64)(made.inputs)[:, -1].detach()
+    logits = network(config, made, {key: weight.detach() for key, weight in weights.items()}, torch.float64)(
+        made.inputs
+    )[:, -1].detach()
     names, answers = made.token_names, [made.answer_names[c] for c in made.targets.tolist()]
-    by_name = torch.stack([row.log_softmax(0)[names.index(answer)] for row, answer in zip(logits, answers, strict=True)])
+    by_name = torch.stack(
+        [row.log_softmax(0)[names.index(answer)] for row, answer in zip(logits, answers, strict=True)]
+    )
     torch.testing.assert_close(expected.train.losses, -by_name[train])
 
 
 @pytest.mark.trains
 def test_training_and_view_agree_on_a_mapped_task(tmp_path):
-    config = tiny(**{"task.name": "modular_subtraction", "task.convention": "julia", "task.opaque": 4, "training.steps": 30})
+    config = tiny(
+        **{
+            "task.name": "modular_subtraction",
+            "task.convention": "julia",
+            "task.opaque": 4,
+            "training.steps": 30,
+        }
+    )
     run = gi.train(config, tmp_path / "run", progress=False)
     last, view = run.history.iloc[-1], run.view(-1)
     loss, accuracy = gi.measure("loss", view), gi.measure("accuracy", view)
@@ -318,7 +383,9 @@ def test_training_and_view_agree_on_a_mapped_task(tmp_path):
 @pytest.fixture(scope="module")
 def opaque_run(tmp_path_factory):
     """Addition mod 31 with tokens in an order of their own, trained until it generalises: five seconds."""
-    config = gi.TrainConfig.preset("quick", threads=1, **{"task.p": 31, "task.opaque": 31, "training.fraction": 0.7}, **STABLE)
+    config = gi.TrainConfig.preset(
+        "quick", threads=1, **{"task.p": 31, "task.opaque": 31, "training.fraction": 0.7}, **STABLE
+    )
     return gi.train(config, tmp_path_factory.mktemp("opaque") / "run", progress=False)
 
 
@@ -328,10 +395,21 @@ def test_the_circle_of_an_opaque_task_is_found_in_the_table_and_in_the_embedding
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("p", "fraction", "convention"), [(53, 0.4, "paper"), (41, 0.6, "paper"), (59, 0.4, "paper"), (59, 0.4, "julia")])
+@pytest.mark.parametrize(
+    ("p", "fraction", "convention"),
+    [(53, 0.4, "paper"), (41, 0.6, "paper"), (59, 0.4, "paper"), (59, 0.4, "julia")],
+)
 def test_it_is_found_for_other_moduli_and_conventions(tmp_path, p, fraction, convention):
-    overrides = {"task.p": p, "task.opaque": p, "task.convention": convention, "training.fraction": fraction, **STABLE}
-    found_in_table_and_embedding(gi.train(gi.TrainConfig.preset("quick", threads=1, **overrides), tmp_path / "run", progress=False))
+    overrides = {
+        "task.p": p,
+        "task.opaque": p,
+        "task.convention": convention,
+        "training.fraction": fraction,
+        **STABLE,
+    }
+    found_in_table_and_embedding(
+        gi.train(gi.TrainConfig.preset("quick", threads=1, **overrides), tmp_path / "run", progress=False)
+    )
 
 
 def found_in_table_and_embedding(run: gi.Run) -> None:
@@ -346,7 +424,8 @@ def found_in_table_and_embedding(run: gi.Run) -> None:
     # In the order of the tokens there is nothing of the kind.
     raw = view.weights["embed.W_E"][made.operand_tokens.sort().values]
     found, there = (
-        torch.fft.rfft(table - table.mean(0), dim=0).abs().square().sum(1).sort(descending=True).values for table in (view.embedding, raw)
+        torch.fft.rfft(table - table.mean(0), dim=0).abs().square().sum(1).sort(descending=True).values
+        for table in (view.embedding, raw)
     )
     n = len(keys.consensus)
     assert float(found[:n].sum() / found.sum()) > 0.7
@@ -360,18 +439,26 @@ def test_every_figure_of_an_opaque_run_shows_symbols(tmp_path):
     def notes(layout: str = "a b =") -> gi.Task:
         """Notes, added round the octave."""
         scale = ["do", "re", "mi", "fa", "sol", "la", "si"]
-        return gi.Task.of_function(lambda a, b: scale[(scale.index(a) + scale.index(b)) % 7], operands=scale, layout=layout)
+        return gi.Task.of_function(
+            lambda a, b: scale[(scale.index(a) + scale.index(b)) % 7], operands=scale, layout=layout
+        )
 
     try:
         values = {key: value for key, value in TINY.items() if key != "task.p"}
         run = gi.train(
-            gi.TrainConfig.preset("quick", **{**values, "task.name": "notes", "task.opaque": 1}), tmp_path / "run", progress=False
+            gi.TrainConfig.preset("quick", **{**values, "task.name": "notes", "task.opaque": 1}),
+            tmp_path / "run",
+            progress=False,
         )
         scale = {"do", "re", "mi", "fa", "sol", "la", "si"}
         report = gi.analyze(run, keys=[1, 2])
         a = report.analysis
         assert set(figures.pca_plane(a).data[0].text) == set(figures.circle(a, 1).data[0].text) == scale
-        for figure in (figures.table(run.task), figures.table(run.task, run.task.circle), figures.attention_to_first(a, 0, 0)):
+        for figure in (
+            figures.table(run.task),
+            figures.table(run.task, run.task.circle),
+            figures.attention_to_first(a, 0, 0),
+        ):
             assert set(figure.data[0].x) == set(figure.data[0].y) == scale
         assert {name for row in figures.table(run.task).data[0].customdata for name in row} == scale
         assert set(figures.value_counts(run.task).data[0].x) == scale
@@ -382,7 +469,12 @@ def test_every_figure_of_an_opaque_run_shows_symbols(tmp_path):
             PICTURES["picture.circles"](a.view, keys=[1]),
             *(PICTURES[f"picture.{name}"](a.view) for name in ("attention", "logits")),
         ]
-        assert all(set(picture.coords[dim].values) == scale for picture in pictures for dim in picture.dims if dim in ("element", "i", "j"))
+        assert all(
+            set(picture.coords[dim].values) == scale
+            for picture in pictures
+            for dim in picture.dims
+            if dim in ("element", "i", "j")
+        )
         html = report.to_html()
         assert "notes" in html
         assert "numbered in an order of their own (seed 1)" in html
@@ -401,11 +493,16 @@ def test_a_run_is_not_read_as_that_of_another_function(tmp_path):
     try:
         config = gi.TrainConfig.preset("quick", **{**TINY, "task.name": "shifted"})
         run = gi.train(config, tmp_path / "run", progress=False)
-        assert float(gi.measure("accuracy", run.view(-1)).sel(part="train")) == run.last_evaluation["train_accuracy"]
+        assert (
+            float(gi.measure("accuracy", run.view(-1)).sel(part="train"))
+            == run.last_evaluation["train_accuracy"]
+        )
         shutil.copytree(tmp_path / "run", tmp_path / "unfinished")
         record = json.loads((tmp_path / "run" / "run.json").read_text())
         shift = 1
-        with pytest.raises(DamagedFile, match="shifted gives other examples here than those that the run was trained on"):
+        with pytest.raises(
+            DamagedFile, match="shifted gives other examples here than those that the run was trained on"
+        ):
             gi.load_run(tmp_path / "run").view(-1)
         with pytest.raises(DamagedFile, match="shifted gives other examples"):
             gi.train(config, tmp_path / "run", progress=False).view(-1)
@@ -436,5 +533,7 @@ def test_a_registered_function_is_trained_resumed_and_analysed(tmp_path):
     )
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[0] == "torch.Size([49, 4]) 4"
-    with pytest.raises(ConfigError, match=r"run: unknown task 'distance'"):  # here, where nobody has registered it
+    with pytest.raises(
+        ConfigError, match=r"run: unknown task 'distance'"
+    ):  # here, where nobody has registered it
         gi.compare(tmp_path / "run")

@@ -1,4 +1,5 @@
-"""What a training step computes of examples: the folded way gives the numbers of the plain one, and that those of autograd."""
+"""What a training step computes of examples: the folded way gives the numbers of the plain one, and that
+those of autograd."""
 
 from __future__ import annotations
 
@@ -20,13 +21,20 @@ from grokinterp.training.loss import LOSSES
 
 
 def config(**changes: object) -> ModelConfig:
-    return ModelConfig(**{"d_model": 12, "n_heads": 3, "d_head": 5, "d_mlp": 20, "train_biases": "all", **changes})
+    return ModelConfig(
+        **{"d_model": 12, "n_heads": 3, "d_head": 5, "d_mlp": 20, "train_biases": "all", **changes}
+    )
 
 
 def random_weights(config: ModelConfig, task: Task, dtype: torch.dtype) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(3)
-    draw = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in weight_shapes(config, task).items()}
-    return {name: (value / math.sqrt(config.d_model)).to(dtype).requires_grad_() for name, value in draw.items()}
+    draw = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in weight_shapes(config, task).items()
+    }
+    return {
+        name: (value / math.sqrt(config.d_model)).to(dtype).requires_grad_() for name, value in draw.items()
+    }
 
 
 def both(task: Task, asked: ModelConfig, loss: str = "cross_entropy", dtype: torch.dtype = torch.float64):
@@ -57,13 +65,19 @@ def assert_same(plain: Examples, folded: FoldedExamples, close: float) -> None:
         assert ours.keys() == theirs.keys()
         for name, gradient in theirs.items():
             torch.testing.assert_close(
-                ours[name], gradient, rtol=close, atol=close * largest, msg=lambda text, name=name: f"{name}: {text}"
+                ours[name],
+                gradient,
+                rtol=close,
+                atol=close * largest,
+                msg=lambda text, name=name: f"{name}: {text}",
             )
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("layout", ["a b =", "a op b ="])
-@pytest.mark.parametrize("changes", [{}, {"attention_mixing": 0.3}, {"attention_mixing": 0}, {"n_heads": 1}, {"d_vocab_out": 25}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention_mixing": 0.3}, {"attention_mixing": 0}, {"n_heads": 1}, {"d_vocab_out": 25}]
+)
 def test_the_folded_way_gives_the_same_losses_and_gradients(changes, layout, loss):
     task = make_task("modular_division", p=7, layout=layout)
     assert_same(*both(task, config(**changes), loss), close=1e-10)
@@ -84,7 +98,9 @@ def test_weights_that_do_not_learn_have_no_gradient():
     weights = random_weights(asked, task, torch.float64)
     learning = {name: weights[name] for name in ("embed.W_E", "blocks.0.mlp.W_out")}
     for way in (Examples, FoldedExamples):
-        assert list(way(weights, learning, asked, "mse", task, torch.arange(20), torch.arange(20, 49)).gradients(None)) == list(learning)
+        assert list(
+            way(weights, learning, asked, "mse", task, torch.arange(20), torch.arange(20, 49)).gradients(None)
+        ) == list(learning)
 
 
 def way_of(asked: ModelConfig, task: Task) -> type[Examples]:
@@ -92,7 +108,9 @@ def way_of(asked: ModelConfig, task: Task) -> type[Examples]:
     return type(examples(weights, weights, asked, "mse", task, torch.arange(20), torch.arange(20, 49)))
 
 
-@pytest.mark.parametrize("changes", [{"n_layers": 2}, {"normalization": "LN"}, {"act_fn": "gelu"}, {"d_mlp": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"n_layers": 2}, {"normalization": "LN"}, {"act_fn": "gelu"}, {"d_mlp": 0}]
+)
 def test_other_networks_are_learned_the_plain_way(changes):
     assert way_of(config(**changes), make_task("modular_addition", p=7)) is Examples
 
@@ -108,13 +126,23 @@ def test_the_heads_may_be_folded_together_or_in_shares(monkeypatch, worth, n_hea
     assert_same(*both(make_task("modular_addition", p=7), config(n_heads=n_heads)), close=1e-10)
 
 
-QUICK = {"training.steps": 200, "training.stop_when": None, "training.evaluate_every": 1, "snapshots.log": None, "threads": 1}
+QUICK = {
+    "training.steps": 200,
+    "training.stop_when": None,
+    "training.evaluate_every": 1,
+    "snapshots.log": None,
+    "threads": 1,
+}
 
 
 @pytest.mark.trains
 def test_a_run_of_200_steps_is_the_same_both_ways_to_rounding(monkeypatch):
-    """In float64: training amplifies rounding, and in float32 the test loss of this recipe is tenths of a nat apart after 200 steps."""
-    asked = gi.TrainConfig.preset("quick", **{**QUICK, "task.p": 31, "model.d_model": 32, "model.d_mlp": 64, "training.dtype": "float64"})
+    """In float64: training amplifies rounding, and in float32 the test loss of this recipe is tenths of a nat
+    apart after 200 steps."""
+    asked = gi.TrainConfig.preset(
+        "quick",
+        **{**QUICK, "task.p": 31, "model.d_model": 32, "model.d_mlp": 64, "training.dtype": "float64"},
+    )
     ways = []
     for takes in (FoldedExamples.takes, lambda config, task, device: False):
         monkeypatch.setattr(FoldedExamples, "takes", staticmethod(takes))
@@ -133,7 +161,11 @@ def test_any_number_of_threads_gives_the_same_bytes(monkeypatch):
     monkeypatch.setattr(module, "PIECE", 64)
     ends = []
     for threads in (1, 2, 4):
-        *_, last = Trainer(gi.TrainConfig.preset("quick", **{**QUICK, "task.p": 31, "training.steps": 20, "threads": threads}))
+        *_, last = Trainer(
+            gi.TrainConfig.preset(
+                "quick", **{**QUICK, "task.p": 31, "training.steps": 20, "threads": threads}
+            )
+        )
         ends.append({name: weight.detach().numpy().tobytes() for name, weight in last.weights.items()})
     assert ends[0] == ends[1] == ends[2]
 
@@ -147,12 +179,17 @@ def ends(trainers: list[Trainer]) -> list[dict[str, bytes]]:
             if (snapshot := next(trainer, None)) is None:
                 del running[number]
             else:
-                weights[number] = {name: weight.detach().numpy().tobytes() for name, weight in snapshot.weights.items()}
+                weights[number] = {
+                    name: weight.detach().numpy().tobytes() for name, weight in snapshot.weights.items()
+                }
     return weights
 
 
 def test_trainers_that_take_turns_disturb_neither_each_other_nor_torch():
-    asked = [gi.TrainConfig.preset("quick", **{**QUICK, "task.p": 41, "training.steps": steps, "threads": 2}) for steps in (10, 30)]
+    asked = [
+        gi.TrainConfig.preset("quick", **{**QUICK, "task.p": 41, "training.steps": steps, "threads": 2})
+        for steps in (10, 30)
+    ]
     alone = [ends([Trainer(config)])[0] for config in asked]
     before = torch.get_num_threads()
     filters = list(warnings.filters)

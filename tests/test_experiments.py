@@ -1,4 +1,5 @@
-"""What can be checked of the experiments in seconds; their `--check` is slow, but for that of label_noise, which CI runs."""
+"""What can be checked of the experiments in seconds; their `--check` is slow, but for that of label_noise,
+which CI runs."""
 
 from __future__ import annotations
 
@@ -34,13 +35,24 @@ def script(name: str) -> ModuleType:
 
 
 def asked(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, EXPERIMENTS / name / "run.py", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, EXPERIMENTS / name / "run.py", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_the_recipes_of_label_noise_are_the_presets_and_what_is_said_of_them():
     label_noise = script("label_noise")
-    recipes = {name: gi.TrainConfig.from_toml((label_noise.HERE / f"{name}.toml").read_text()) for name in ("doshi", "concat_mlp")}
-    for name, preset in (("doshi", gi.TrainConfig.preset("doshi")), ("concat_mlp", gi.TrainConfig.preset("concat_mlp"))):
+    recipes = {
+        name: gi.TrainConfig.from_toml((label_noise.HERE / f"{name}.toml").read_text())
+        for name in ("doshi", "concat_mlp")
+    }
+    for name, preset in (
+        ("doshi", gi.TrainConfig.preset("doshi")),
+        ("concat_mlp", gi.TrainConfig.preset("concat_mlp")),
+    ):
         assert recipes[name].model == preset.model
         assert recipes[name].seed == preset.seed
         for key in ("fraction", "split", "split_seed", "loss", "lr", "betas", "optimizer", "batch_size"):
@@ -60,7 +72,9 @@ def test_label_noise_measures_and_draws_a_small_run(tmp_path, capsys):
     assert label_noise.trained("doshi", tmp_path / "run", 0, **small).steps == run.steps
     assert re.fullmatch(r"run: trained in \d+ s\nrun: was there already\n", capsys.readouterr().out)
     rows = label_noise.phase_rows("small", run, label_noise.CHECKED["coexistence"])
-    assert [row.name for row in rows] == [f"small: {what}" for what in ("train accuracy", "test accuracy", "phase")]
+    assert [row.name for row in rows] == [
+        f"small: {what}" for what in ("train accuracy", "test accuracy", "phase")
+    ]
     assert not all(row.holds for row in rows)  # twenty steps are not enough
     curves = {order: gi.measure(f"pruning.{order}", run.view(-1)) for order in label_noise.ORDERS}
     assert all(0 <= row.measured <= 1 for row in label_noise.pruning_rows("small", curves))
@@ -81,11 +95,14 @@ def test_label_noise_finds_what_it_expects(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["coexistence", "partial_inversion"])
 def test_from_their_own_initial_weights_the_networks_of_doshi_end_where_their_notebook_says(phase):
-    """`noisy_dataset` sets torch's seed to 0 and draws the labels; what comes next from that generator are the weights."""
+    """`noisy_dataset` sets torch's seed to 0 and draws the labels; what comes next from that generator are
+    the weights."""
     label_noise = script("label_noise")
     published = label_noise.CHECKED[phase]
     config = gi.TrainConfig.from_toml(
-        (label_noise.HERE / "doshi.toml").read_text(), **label_noise.changes(published), **{"training.evaluate_every": 100}
+        (label_noise.HERE / "doshi.toml").read_text(),
+        **label_noise.changes(published),
+        **{"training.evaluate_every": 100},
     )
     task = config.make_task()
     split = config.make_split(task)
@@ -96,7 +113,10 @@ def test_from_their_own_initial_weights_the_networks_of_doshi_end_where_their_no
         for layer in (first, second):
             torch.nn.init.normal_(layer.weight, mean=0.0, std=0.25**0.5 / np.power(1000, 1 / 3))
     assert torch.equal(labels(task, split)[split.train[: len(drawn)]], drawn)
-    weights = {"blocks.0.mlp.W_in": first.weight.detach().T.contiguous(), "unembed.W_U": second.weight.detach().T.contiguous()}
+    weights = {
+        "blocks.0.mlp.W_in": first.weight.detach().T.contiguous(),
+        "unembed.W_U": second.weight.detach().T.contiguous(),
+    }
     *_, last = Trainer(config, weights=weights)
     assert last.metrics["train_accuracy"] == pytest.approx(published.train, abs=published.tolerance)
     assert last.metrics["test_accuracy"] == pytest.approx(published.test, abs=0.005)
@@ -107,7 +127,10 @@ def test_opaque_operations_has_every_operation_in_both_conventions():
     small, full = module.small(), module.full()
     assert len(small) == 8
     assert len(full) == 5
-    assert all(config.task["opaque"] == 7 and config.task["layout"] == "a op b =" for config in [*small.values(), *full.values()])
+    assert all(
+        config.task["opaque"] == 7 and config.task["layout"] == "a op b ="
+        for config in [*small.values(), *full.values()]
+    )
     assert {config.task.get("convention") for config in small.values()} == {"paper", "julia"}
 
 
@@ -133,12 +156,17 @@ def test_opaque_operations_makes_its_rows_of_networks_that_learned_nothing(tmp_p
 def test_transfer_makes_its_rows(tmp_path, monkeypatch):
     def in_turn(configs, out, start=None, workers=1):
         """As train_many does, without the seconds in which its workers start."""
-        return [gi.train(config, out / name, start=start and start[name], progress=False) for name, config in configs.items()]
+        return [
+            gi.train(config, out / name, start=start and start[name], progress=False)
+            for name, config in configs.items()
+        ]
 
     monkeypatch.setattr(gi, "train_many", in_turn)
     module = script("transfer")
     for name, pair in module.pairs().items():
-        tiny = module.Pair(*(config.changed(**QUICK, **{"task.p": 11}) for config in (pair.first, pair.then)), pair.verdicts)
+        tiny = module.Pair(
+            *(config.changed(**QUICK, **{"task.p": 11}) for config in (pair.first, pair.then)), pair.verdicts
+        )
         rows = module.rows(name, tiny, module.trained(tiny, range(1), tmp_path / name).compared)
         assert [row.holds for row in rows] == [False, name == "subtraction_to_asymmetric"]
         assert rows[1].measured.startswith("never")
@@ -148,21 +176,42 @@ def test_every_task_makes_its_rows_and_its_page(tmp_path):
     module = script("every_task")
     small = {"training.steps": 4, "threads": 1}
     outcomes = {
-        "modular_subtraction": module.trained("modular_subtraction", [0], tmp_path, **small, **{"task.p": 7, "model.d_mlp": 16}),
-        "random_table": module.trained("random_table", [0, 1], tmp_path, **small, **{"task.p": 7, "model.d_mlp": 16}),
+        "modular_subtraction": module.trained(
+            "modular_subtraction", [0], tmp_path, **small, **{"task.p": 7, "model.d_mlp": 16}
+        ),
+        "random_table": module.trained(
+            "random_table", [0, 1], tmp_path, **small, **{"task.p": 7, "model.d_mlp": 16}
+        ),
     }
-    assert [row.holds for row in module.rows("modular_subtraction", outcomes["modular_subtraction"])] == [False, False]
+    assert [row.holds for row in module.rows("modular_subtraction", outcomes["modular_subtraction"])] == [
+        False,
+        False,
+    ]
     assert [row.holds for row in module.rows("random_table", outcomes["random_table"])] == [True, True]
-    learned = dataclasses.replace(outcomes["modular_subtraction"], steps=[3, 2, 3], accuracies=[1.0, 1.0, 1.0])
+    learned = dataclasses.replace(
+        outcomes["modular_subtraction"], steps=[3, 2, 3], accuracies=[1.0, 1.0, 1.0]
+    )
     assert [row.holds for row in module.rows("modular_subtraction", learned)] == [True] * 6
     late = dataclasses.replace(learned, steps=[4, 2, None])
-    assert [row.holds for row in module.rows("modular_subtraction", late)] == [False, True, True, True, False, True]
+    assert [row.holds for row in module.rows("modular_subtraction", late)] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
     lines = module.page({**outcomes, "modular_subtraction": learned}).splitlines()
     assert any(line.startswith("| `modular_subtraction` | `doshi` |  | 7 | 2–3 | 4 |") for line in lines)
-    assert any(line.startswith("| `random_table` | `doshi` |  | 0.") and line.endswith("no rule to find |") for line in lines)
+    assert any(
+        line.startswith("| `random_table` | `doshi` |  | 0.") and line.endswith("no rule to find |")
+        for line in lines
+    )
 
 
-@pytest.mark.parametrize("name", ["every_task", "label_noise", "modular_addition", "opaque_operations", "transfer"])
+@pytest.mark.parametrize(
+    "name", ["every_task", "label_noise", "modular_addition", "opaque_operations", "transfer"]
+)
 def test_every_script_says_what_it_does(name):
     done = asked(name, "--help")
     assert done.returncode == 0

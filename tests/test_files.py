@@ -1,4 +1,5 @@
-"""Files that are whole or not there: seals, replacement, logs, and what a failing disk does to each of them."""
+"""Files that are whole or not there: seals, replacement, logs, and what a failing disk does to each of
+them."""
 
 from __future__ import annotations
 
@@ -20,14 +21,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grokinterp.errors import DamagedFile, GrokinterpError, WriteFailed
-from grokinterp.runs.files import TEMPORARY, UNSEALED, Log, log_line, read_hashed, read_log, read_sealed, replace, sealed
+from grokinterp.runs.files import (
+    TEMPORARY,
+    UNSEALED,
+    Log,
+    log_line,
+    read_hashed,
+    read_log,
+    read_sealed,
+    replace,
+    sealed,
+)
 
-RECORDS = [{"step": 0, "loss": 1.5}, {"step": 10, "loss": 0.25, "note": 'a "b" ü\n'}, {"step": 20, "loss": 3e-9}]
+RECORDS = [
+    {"step": 0, "loss": 1.5},
+    {"step": 10, "loss": 0.25, "note": 'a "b" ü\n'},
+    {"step": 20, "loss": 3e-9},
+]
 
 
 @contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
-    """The kernel itself cuts off every write beyond so many bytes of a file: a real short write, then EFBIG."""
+    """The kernel itself cuts off every write beyond so many bytes of a file: a real short write, then
+    EFBIG."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -50,7 +66,8 @@ def names(folder: Path) -> list[str]:
 
 
 def with_each_other_byte(file: Path) -> Iterator[int]:
-    """Gives every byte of a file every other value in turn, in place; yields its position and puts it back."""
+    """Gives every byte of a file every other value in turn, in place; yields its position and puts it
+    back."""
     good = file.read_bytes()
     handle = os.open(file, os.O_WRONLY)
     for position, byte in enumerate(good):
@@ -181,7 +198,9 @@ def test_a_replaced_file_has_the_new_content_and_leaves_nothing_else(tmp_path):
         assert names(tmp_path) == ["f"]
 
 
-def test_a_replaced_file_is_on_the_disk_before_it_gets_its_name_and_the_name_before_the_call_returns(tmp_path, monkeypatch):
+def test_a_replaced_file_is_on_the_disk_before_it_gets_its_name_and_the_name_before_the_call_returns(
+    tmp_path, monkeypatch
+):
     calls = []
     fsync, rename = os.fsync, os.replace
 
@@ -258,7 +277,9 @@ def test_a_disk_that_cannot_even_remove_the_temporary_file_is_one_line_too(tmp_p
         (errno.EIO, os.strerror(errno.EIO)),
     ],
 )
-def test_a_failed_write_says_in_one_line_which_file_and_why_and_that_nothing_is_lost(tmp_path, monkeypatch, code, reason):
+def test_a_failed_write_says_in_one_line_which_file_and_why_and_that_nothing_is_lost(
+    tmp_path, monkeypatch, code, reason
+):
     monkeypatch.setattr(os, "fsync", failing(code))
     with pytest.raises(WriteFailed) as caught:
         replace(tmp_path / "f", b"new")
@@ -330,7 +351,9 @@ def test_a_line_of_a_log_is_json_that_ends_in_the_crc_of_what_stands_before_it()
 
 def test_a_log_reads_back_what_was_appended(tmp_path):
     data = written(tmp_path / "log", RECORDS)
-    assert [json.loads(line) | {"crc": ""} for line in data.splitlines()] == [record | {"crc": ""} for record in RECORDS]
+    assert [json.loads(line) | {"crc": ""} for line in data.splitlines()] == [
+        record | {"crc": ""} for record in RECORDS
+    ]
     for whole in (True, False):
         assert read_log(tmp_path / "log", whole) == (RECORDS, len(data))
 
@@ -349,7 +372,13 @@ def test_a_log_that_is_opened_again_goes_on_at_its_end(tmp_path):
 @given(
     st.lists(
         st.dictionaries(
-            st.text(), st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), min_size=1
+            st.text(),
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.text(),
+            min_size=1,
         )
     )
 )
@@ -409,7 +438,9 @@ def test_a_writer_does_not_touch_a_damaged_log(tmp_path):
     assert path.read_bytes() == bad
 
 
-@pytest.mark.parametrize("between", [b"\n", b"{}\n", b'{"step":5}\n', b"\r\n", b" \n", b"\x00\n", b'{"step":5,"crc":"00000000"}\n'])
+@pytest.mark.parametrize(
+    "between", [b"\n", b"{}\n", b'{"step":5}\n', b"\r\n", b" \n", b"\x00\n", b'{"step":5,"crc":"00000000"}\n']
+)
 @pytest.mark.parametrize("after_line", [0, 1, 2, 3])
 def test_a_foreign_line_in_a_log_is_found(tmp_path, between, after_line):
     path = tmp_path / "log"
@@ -454,7 +485,10 @@ def test_a_line_that_does_not_fit_leaves_no_trace_and_fits_once_there_is_room(tm
     log = Log(path)
     log.append(RECORDS[0])
     for room in range(len(log_line(RECORDS[1]))):
-        with no_file_larger_than(first + room), pytest.raises(WriteFailed, match="everything committed before is safe"):
+        with (
+            no_file_larger_than(first + room),
+            pytest.raises(WriteFailed, match="everything committed before is safe"),
+        ):
             log.append(RECORDS[1])
         assert path.read_bytes() == whole[:first]
         assert log.records == RECORDS[:1]
@@ -491,7 +525,9 @@ def test_a_write_that_fails_after_some_bytes_leaves_no_trace(tmp_path, monkeypat
     assert path.read_bytes() == before
 
 
-def test_a_torn_line_that_cannot_be_cut_off_either_is_one_that_the_next_writer_cuts_off(tmp_path, monkeypatch):
+def test_a_torn_line_that_cannot_be_cut_off_either_is_one_that_the_next_writer_cuts_off(
+    tmp_path, monkeypatch
+):
     path = tmp_path / "log"
     log = Log(path)
     log.append(RECORDS[0])

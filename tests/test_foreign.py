@@ -1,7 +1,7 @@
 """Networks that other people trained and published, against values of an independent analysis.
 
-Layouts and values are those of the README.md beside the files. Set GROKINTERP_CHECKPOINTS to the folder that holds them; without it these
-tests skip.
+Layouts and values are those of the README.md beside the files. Set GROKINTERP_CHECKPOINTS to the folder that
+holds them; without it these tests skip.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ CHECKPOINTS = ROOT / os.environ.get("GROKINTERP_CHECKPOINTS", "../shared/checkpo
 def stored(name: str) -> dict:
     file = CHECKPOINTS / name
     if not file.is_file():
-        pytest.skip(f"no {name} in {CHECKPOINTS}; set GROKINTERP_CHECKPOINTS to the folder of foreign checkpoints")
+        pytest.skip(
+            f"no {name} in {CHECKPOINTS}; set GROKINTERP_CHECKPOINTS to the folder of foreign checkpoints"
+        )
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -32,7 +34,9 @@ def seen(p: int, weights: dict[str, torch.Tensor], **model: int) -> gi.View:
     """A view of weights under TransformerLens names; biases that are not there are 0."""
     config = ModelConfig(d_model=128, n_heads=4, d_head=32, d_mlp=512, **model)
     task = make_task("modular_addition", p=p)
-    zero = {f"blocks.0.attn.b_{letter}": torch.zeros(4, 32) for letter in "QKV"} | {"blocks.0.attn.b_O": torch.zeros(128)}
+    zero = {f"blocks.0.attn.b_{letter}": torch.zeros(4, 32) for letter in "QKV"} | {
+        "blocks.0.attn.b_O": torch.zeros(128)
+    }
     zero["unembed.b_U"] = torch.zeros(config.n_logits(task))
     return gi.view(hooked_transformer(config, task, zero | weights), task)
 
@@ -149,7 +153,8 @@ def test_no_neuron_has_another_frequency(name, view, published):
 
 
 def test_share_of_the_logits_along_the_keys(view, published):
-    # The table adds up the keys. The measure adds up every frequency, which the noise of the others makes a little larger.
+    # The table adds up the keys. The measure adds up every frequency, which the noise of the others makes a
+    # little larger.
     cosines = gi.measure("logit_cosine", view)
     of_keys = float((cosines.sel(freq=published["keys"]) ** 2).sum())
     assert round(of_keys, 4) == published["logit_fve"]
@@ -165,7 +170,9 @@ def test_restricted_loss_on_all_pairs(name, view, published):
 
 
 def test_excluded_loss_on_all_pairs(view, published):
-    assert digits(all_pairs("excluded_loss.logit_dirs", view, keys=published["keys"]), 3) == digits(published["excluded"], 3)
+    assert digits(all_pairs("excluded_loss.logit_dirs", view, keys=published["keys"]), 3) == digits(
+        published["excluded"], 3
+    )
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +196,9 @@ def test_without_the_sign_the_restricted_loss_of_an_even_group_is_hundreds_of_ti
     # From 1.451e-7 to 5.6e-5 is x 386; without the noise, from 5.8e-8, it is x 967.
     assert without / all_pairs("loss", even) == pytest.approx(400, rel=0.05)
     assert without / full > 900
-    assert all_pairs("excluded_loss.logit_dirs", even, keys=[*keys, SIGN]) > all_pairs("excluded_loss.logit_dirs", even, keys=keys)
+    assert all_pairs("excluded_loss.logit_dirs", even, keys=[*keys, SIGN]) > all_pairs(
+        "excluded_loss.logit_dirs", even, keys=keys
+    )
 
 
 def test_the_restricted_loss_is_below_the_loss_where_all_keys_are_known(name, view):

@@ -1,6 +1,8 @@
-"""Files of strangers: honest ones arrive whole, hostile ones run nothing, broken ones end in one line. Every file is written here.
+"""Files of strangers: honest ones arrive whole, hostile ones run nothing, broken ones end in one line. Every
+file is written here.
 
-With GROKINTERP_CHECKPOINTS (default ../shared/checkpoints) naming a folder of published checkpoints, those must be read, too.
+With GROKINTERP_CHECKPOINTS (default ../shared/checkpoints) naming a folder of published checkpoints, those
+must be read, too.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ from grokinterp.foreign import Record, read_foreign
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS = ROOT / os.environ.get("GROKINTERP_CHECKPOINTS", "../shared/checkpoints")
-PUBLISHED = sorted(file for suffix in ("pt", "pth", "safetensors") for file in CHECKPOINTS.rglob(f"*.{suffix}"))
+PUBLISHED = sorted(
+    file for suffix in ("pt", "pth", "safetensors") for file in CHECKPOINTS.rglob(f"*.{suffix}")
+)
 
 Writer = Callable[[Path, bytes], None]
 
@@ -84,14 +88,27 @@ def pickled(body: bytes) -> bytes:
 class Call:
     """Pickles to a call of a function; `items` are what it would append or set afterwards."""
 
-    def __init__(self, function: Any, *args: Any, state: Any = None, items: list | None = None, pairs: dict | None = None) -> None:
+    def __init__(
+        self,
+        function: Any,
+        *args: Any,
+        state: Any = None,
+        items: list | None = None,
+        pairs: dict | None = None,
+    ) -> None:
         self.function, self.args, self.state, self.items, self.pairs = function, args, state, items, pairs
 
     def __call__(self) -> None:
         """What stands for a function must look like one to be pickled."""
 
     def __reduce__(self) -> tuple:
-        return self.function, self.args, self.state, self.items and iter(self.items), self.pairs and iter(self.pairs.items())
+        return (
+            self.function,
+            self.args,
+            self.state,
+            self.items and iter(self.items),
+            self.pairs and iter(self.pairs.items()),
+        )
 
 
 def touch(canary: Path) -> str:
@@ -106,8 +123,12 @@ LIVE: dict[str, Callable[[Path], Any]] = {
     "os.mkdir in a list": lambda canary: [torch.zeros(2), Call(os.mkdir, str(canary))],
     "Path.touch": lambda canary: Call(pathlib.Path.touch, canary),
     "subprocess.Popen": lambda canary: Call(subprocess.check_call, ["touch", str(canary)]),
-    "getattr of a module": lambda canary: Call(Call(getattr, Call(importlib.import_module, "os"), "mkdir"), str(canary)),
-    "attrgetter": lambda canary: Call(Call(operator.attrgetter("mkdir"), Call(importlib.import_module, "os")), str(canary)),
+    "getattr of a module": lambda canary: Call(
+        Call(getattr, Call(importlib.import_module, "os"), "mkdir"), str(canary)
+    ),
+    "attrgetter": lambda canary: Call(
+        Call(operator.attrgetter("mkdir"), Call(importlib.import_module, "os")), str(canary)
+    ),
     "methodcaller": lambda canary: Call(operator.methodcaller("touch"), canary),
     "partial": lambda canary: Call(functools.partial(os.mkdir, str(canary))),
     "map in a set": lambda canary: Call(set, Call(map, os.mkdir, [str(canary)])),
@@ -115,7 +136,9 @@ LIVE: dict[str, Callable[[Path], Any]] = {
     "items": lambda canary: Call(list, items=[Call(eval, touch(canary))]),
     "pairs": lambda canary: Call(dict, pairs={"a": Call(eval, touch(canary))}),
     "a state": lambda canary: Call(types.SimpleNamespace, state={"a": Call(eval, touch(canary))}),
-    "_load_from_bytes": lambda canary: Call(torch.storage._load_from_bytes, saved(Call(os.mkdir, str(canary)))),
+    "_load_from_bytes": lambda canary: Call(
+        torch.storage._load_from_bytes, saved(Call(os.mkdir, str(canary)))
+    ),
     "numpy objects": lambda canary: np.array([Call(os.mkdir, str(canary))], dtype=object),
     "beside numpy": lambda canary: (np.zeros(3), np.float64(1), Call(os.mkdir, str(canary))),
 }
@@ -135,7 +158,16 @@ def storage(count: int, kind: str = "FloatStorage", key: str = "0") -> bytes:
 
 def tensor(size: bytes, stride: bytes, offset: bytes = b"K\x00", of: bytes | None = None) -> bytes:
     of = storage(4) if of is None else of
-    return reduce("torch._utils", "_rebuild_tensor_v2", of, offset, size, stride, b"\x89", reduce("collections", "OrderedDict"))
+    return reduce(
+        "torch._utils",
+        "_rebuild_tensor_v2",
+        of,
+        offset,
+        size,
+        stride,
+        b"\x89",
+        reduce("collections", "OrderedDict"),
+    )
 
 
 def big(number: int) -> bytes:
@@ -143,7 +175,12 @@ def big(number: int) -> bytes:
 
 
 CONFIG = name("helpers", "Config") + b")\x81"
-DTYPE = reduce("numpy", "dtype", text("f8"), b"\x89\x88") + b"(K\x03" + text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+DTYPE = (
+    reduce("numpy", "dtype", text("f8"), b"\x89\x88")
+    + b"(K\x03"
+    + text("<")
+    + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+)
 ARRAY = reduce("numpy.core.multiarray", "_reconstruct", name("numpy", "ndarray"), b"K\x00\x85", b"C\x01b")
 
 CRAFTED: dict[str, bytes] = {
@@ -162,15 +199,24 @@ CRAFTED: dict[str, bytes] = {
     "REDUCE of a text": text("os.system") + text("id") + b"\x85R",
     "REDUCE of the wrong arguments": reduce("collections", "OrderedDict", b"K\x01", b"K\x02", b"K\x03"),
     "REDUCE without a tuple": name("collections", "OrderedDict") + b"]R",
-    "_reconstructor": reduce("copyreg", "_reconstructor", name("helpers", "Config"), name("builtins", "list"), b"]"),
-    "_reconstructor of a class": reduce("copyreg", "_reconstructor", name("helpers", "Popen"), name("builtins", "object"), b"N"),
+    "_reconstructor": reduce(
+        "copyreg", "_reconstructor", name("helpers", "Config"), name("builtins", "list"), b"]"
+    ),
+    "_reconstructor of a class": reduce(
+        "copyreg", "_reconstructor", name("helpers", "Popen"), name("builtins", "object"), b"N"
+    ),
     "__newobj__": reduce("copyreg", "__newobj__", name("helpers", "Config")),
     "EXT1": b"\x82\x01",
     "EXT2": b"\x83\x01\x00",
     "EXT4": b"\x84\x01\x00\x00\x00",
     "PERSID": b"Pstorage\n",
     "BINPERSID of a text": text("storage") + b"Q",
-    "BINPERSID of a module": b"(" + text("module") + name("helpers", "Config") + text("a") + text("b") + b"tQ",
+    "BINPERSID of a module": b"("
+    + text("module")
+    + name("helpers", "Config")
+    + text("a")
+    + text("b")
+    + b"tQ",
     "a buffer out of band": b"\x97",
     "BUILD by values": CONFIG + b"(K\x01K\x02tb",
     "BUILD with odd keys": CONFIG + b"}K\x01K\x02sb",
@@ -193,7 +239,12 @@ CRAFTED: dict[str, bytes] = {
     "a list in itself": b"]\x940h\x00h\x00a",
     "a record in itself": CONFIG + b"\x94}" + text("me") + b"h\x00sb",
     "nested too deep": b"]" * 5000 + b"a" * 4999,
-    "a billion laughs": b"".join([b"]K\x01a", *(b"\x94]" + b"h" + bytes([k]) + b"a" + (b"h" + bytes([k]) + b"a") * 9 for k in range(30))]),
+    "a billion laughs": b"".join(
+        [
+            b"]K\x01a",
+            *(b"\x94]" + b"h" + bytes([k]) + b"a" + (b"h" + bytes([k]) + b"a") * 9 for k in range(30)),
+        ]
+    ),
     "a billion laughs in tuples": b")" + b"2\x86" * 90,
     "LONG4 of two gigabytes": b"\x8b\xff\xff\xff\x7f\x01",
     "LONG4 of a negative length": b"\x8b\xff\xff\xff\xff\x01",
@@ -218,7 +269,15 @@ CRAFTED: dict[str, bytes] = {
     "a tensor of no end and nothing": tensor(b"K\x00" + big(2**61) * 2 + b"\x87", b"K\x00K\x00K\x00\x87"),
     "a tensor with a stride too few": tensor(b"K\x02K\x02\x86", b"K\x01\x85"),
     "a tensor whose type takes for ever to hash": reduce(
-        "torch._utils", "_rebuild_tensor_v3", storage(4), b"K\x00", b")", b")", b"\x89", b"N", b"))\x86" + b"2\x86" * 60
+        "torch._utils",
+        "_rebuild_tensor_v3",
+        storage(4),
+        b"K\x00",
+        b")",
+        b")",
+        b"\x89",
+        b"N",
+        b"))\x86" + b"2\x86" * 60,
     ),
     "a tensor of 100 dimensions": tensor(b"(" + b"K\x01" * 100 + b"t", b"(" + b"K\x01" * 100 + b"t"),
     "a tensor of floats": tensor(b"G" + struct.pack(">d", 2) + b"\x85", b"K\x01\x85"),
@@ -234,7 +293,9 @@ CRAFTED: dict[str, bytes] = {
     "torch.hub": reduce("torch.hub", "load", text("x"), text("y")),
     "torch.Size of itself": reduce("torch", "Size", b"(" + big(2**62) + b"t"),
     "_load_from_bytes of junk": reduce("torch.storage", "_load_from_bytes", b"C\x04junk"),
-    "_load_from_bytes of a dict": reduce("torch.storage", "_load_from_bytes", b"B" + struct.pack("<I", len(saved({}))) + saved({})),
+    "_load_from_bytes of a dict": reduce(
+        "torch.storage", "_load_from_bytes", b"B" + struct.pack("<I", len(saved({}))) + saved({})
+    ),
     "a dtype of objects": reduce("numpy", "dtype", text("O8"), b"\x89\x88"),
     "a dtype of records": reduce("numpy", "dtype", text("V8"), b"\x89\x88"),
     "a dtype by a list": reduce("numpy", "dtype", b"]"),
@@ -243,7 +304,9 @@ CRAFTED: dict[str, bytes] = {
     "an array too large": ARRAY + b"(K\x01" + big(10**12) + b"\x85" + DTYPE + b"\x89C\x08" + bytes(8) + b"tb",
     "an array of a list": ARRAY + b"(K\x01K\x01\x85" + DTYPE + b"\x89]tb",
     "a scalar too short": reduce("numpy.core.multiarray", "scalar", DTYPE, b"C\x01a"),
-    "a scalar of an object": reduce("numpy.core.multiarray", "scalar", reduce("numpy", "dtype", text("O8")), text("x")),
+    "a scalar of an object": reduce(
+        "numpy.core.multiarray", "scalar", reduce("numpy", "dtype", text("O8")), text("x")
+    ),
     "a codec": reduce("_codecs", "encode", text("x"), text("rot13")),
     "a colour in a name": name("os", "\x1b[2Jsystem"),
     "a line in a name": name("os", "a\nb"),
@@ -265,7 +328,9 @@ def refusal(file: Path, limit: float | None = None) -> str:
     assert message.startswith(f"cannot import {file}: ")
     assert message.isprintable()
     assert len(message) < 500 + len(str(file))
-    assert sum(os.times()[:4]) - before < 5  # seconds of a processor's work, not of the clock: others may be at work too
+    assert (
+        sum(os.times()[:4]) - before < 5
+    )  # seconds of a processor's work, not of the clock: others may be at work too
     return message
 
 
@@ -289,7 +354,11 @@ def test_hostile_pickles_run_nothing(payload, wrapped, protocol, canary, tmp_pat
 @pytest.mark.parametrize("payload", [name for name in LIVE if name != "beside numpy"])
 def test_hostile_checkpoints_run_nothing(payload, canary, tmp_path):
     for new in (True, False):
-        torch.save({"model": {"w": torch.zeros(2)}, "more": LIVE[payload](canary)}, tmp_path / "x.pth", _use_new_zipfile_serialization=new)
+        torch.save(
+            {"model": {"w": torch.zeros(2)}, "more": LIVE[payload](canary)},
+            tmp_path / "x.pth",
+            _use_new_zipfile_serialization=new,
+        )
         assert "nothing was executed" in refusal(tmp_path / "x.pth")
     assert not canary.exists()
 
@@ -313,7 +382,9 @@ def test_old_checkpoints_of_very_many_storages_take_no_longer(tmp_path):
         assert "list of storages" in refusal(tmp_path / "x.pth")
 
 
-@pytest.mark.parametrize("shape", ["a tensor too long", "a tensor with a long stride", "a tensor with a far offset"])
+@pytest.mark.parametrize(
+    "shape", ["a tensor too long", "a tensor with a long stride", "a tensor with a far offset"]
+)
 def test_tensors_end_where_their_storage_ends(shape, tmp_path):
     zipped(tmp_path / "x.pth", pickled(CRAFTED[shape]))
     assert "reaches beyond the end of its storage" in refusal(tmp_path / "x.pth")
@@ -322,8 +393,8 @@ def test_tensors_end_where_their_storage_ends(shape, tmp_path):
 def test_the_message_says_what_it_wanted_and_what_to_do(tmp_path):
     plain(tmp_path / "x.pth", pickle.dumps(Call(os.system, "id")))
     assert refusal(tmp_path / "x.pth").endswith(
-        f"it asks to run {os.system.__module__}.system, which is no part of a checkpoint; nothing was executed: "
-        "ask its author for a safetensors file"
+        f"it asks to run {os.system.__module__}.system, which is no part of a checkpoint; nothing was "
+        "executed: ask its author for a safetensors file"
     )
 
 
@@ -344,8 +415,24 @@ ENCODE, ORDERED = name("_codecs", "encode"), name("collections", "OrderedDict")
 WIDE = tensor(b"J\x00\x00\x10\x00\x85", b"K\x00\x85")
 
 AMPLIFIED = {
-    "bytes of one text": text("a" * 10_000) + KEPT + ENCODE + KEPT + text("latin1") + KEPT + b"](" + b"h\x01h\x00h\x02\x86R" * 5000 + b"e",
-    "dicts from one list": b"](" + b"K\x01K\x02\x86" * 1000 + b"e" + KEPT + ORDERED + KEPT + b"](" + b"h\x01h\x00\x85R" * 5000 + b"e",
+    "bytes of one text": text("a" * 10_000)
+    + KEPT
+    + ENCODE
+    + KEPT
+    + text("latin1")
+    + KEPT
+    + b"]("
+    + b"h\x01h\x00h\x02\x86R" * 5000
+    + b"e",
+    "dicts from one list": b"]("
+    + b"K\x01K\x02\x86" * 1000
+    + b"e"
+    + KEPT
+    + ORDERED
+    + KEPT
+    + b"]("
+    + b"h\x01h\x00\x85R" * 5000
+    + b"e",
     "tensors from one storage": b"](" + WIDE * 100 + b"e",
     "empty sets": b"](" + b"\x8f" * 200_000 + b"e",
 }
@@ -427,7 +514,10 @@ def test_many_members_that_share_their_bytes_count_each(tmp_path):
 
 def test_compressed_archives_are_read(tmp_path):
     torch.save({"w": torch.randn(100)}, tmp_path / "x.pth")
-    with zipfile.ZipFile(tmp_path / "x.pth") as old, zipfile.ZipFile(tmp_path / "y.pth", "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(tmp_path / "x.pth") as old,
+        zipfile.ZipFile(tmp_path / "y.pth", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for member in old.namelist():
             new.writestr(member, old.read(member))
     assert same(read_foreign(tmp_path / "y.pth"), torch.load(tmp_path / "x.pth"))
@@ -523,14 +613,31 @@ class Slotted:
 
 SlottedConfig = type("SlottedConfig", (Slotted,), {"__module__": __name__, "__slots__": ()})
 
-FIELDS = {"p": 113, "lr": 1e-3, "dtype": "torch.float32", "device": "cuda:1", "out": "/tmp/run", "seeds": (1, 2)}
+FIELDS = {
+    "p": 113,
+    "lr": 1e-3,
+    "dtype": "torch.float32",
+    "device": "cuda:1",
+    "out": "/tmp/run",
+    "seeds": (1, 2),
+}
 
 
 def weights() -> dict[str, torch.Tensor]:
     """Weights of many kinds: views, shared storages, every type of number."""
     generator = torch.Generator().manual_seed(0)
     base = torch.randn(6, 8, generator=generator)
-    kinds = (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+    kinds = (
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    )
     return {
         "base": base,
         "transposed": base.T,
@@ -552,11 +659,22 @@ def same(found: Any, expected: Any) -> bool:
         return type(found) is type(expected.item()) and found == expected.item()
     if isinstance(expected, torch.Tensor):
         assert type(found) is torch.Tensor
-        return found.dtype == expected.dtype and found.device.type == "cpu" and not found.requires_grad and torch.equal(found, expected)
+        return (
+            found.dtype == expected.dtype
+            and found.device.type == "cpu"
+            and not found.requires_grad
+            and torch.equal(found, expected)
+        )
     if isinstance(expected, dict):
-        return type(found) is dict and list(found) == list(expected) and all(same(found[key], expected[key]) for key in expected)
+        return (
+            type(found) is dict
+            and list(found) == list(expected)
+            and all(same(found[key], expected[key]) for key in expected)
+        )
     if isinstance(expected, (list, tuple)):
-        return type(found) is type(expected) and len(found) == len(expected) and all(map(same, found, expected))
+        return (
+            type(found) is type(expected) and len(found) == len(expected) and all(map(same, found, expected))
+        )
     return type(found) is type(expected) and found == expected
 
 
@@ -590,7 +708,10 @@ def test_checkpoints_of_torch_save_arrive_whole(new, tmp_path):
     found = read_foreign(tmp_path / "x.pth")
     assert same(found, content)
     assert found["weights"]["transposed"].stride() == content["weights"]["transposed"].stride()
-    assert found["weights"]["base"].untyped_storage().data_ptr() == found["weights"]["part"].untyped_storage().data_ptr()
+    assert (
+        found["weights"]["base"].untyped_storage().data_ptr()
+        == found["weights"]["part"].untyped_storage().data_ptr()
+    )
     found["weights"]["base"][1, 2] = 9
     assert found["weights"]["part"][0, 0] == 9
 
@@ -615,13 +736,17 @@ def test_numbers_of_other_machines_are_turned(tmp_path):
 
 
 def test_safetensors_arrive_whole_under_any_name(tmp_path):
-    content = {key: value.detach().clone().contiguous() for key, value in weights().items() if key != "nothing"}
+    content = {
+        key: value.detach().clone().contiguous() for key, value in weights().items() if key != "nothing"
+    }
     safetensors.torch.save_file(content, tmp_path / "x.pth")
     found = read_foreign(tmp_path / "x.pth")
     assert same({key: found[key] for key in content}, content)
 
 
-@pytest.mark.parametrize("header", ["{", "{}}", '{"a":1}', '{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}', '{"a":' * 500])
+@pytest.mark.parametrize(
+    "header", ["{", "{}}", '{"a":1}', '{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}', '{"a":' * 500]
+)
 def test_malformed_headers_of_safetensors_are_refused(header, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(4))
     assert "damaged" in refusal(tmp_path / "x.safetensors")
@@ -632,7 +757,15 @@ def test_malformed_headers_of_safetensors_are_refused(header, tmp_path):
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
 def test_the_checkpoint_of_the_grokking_demo_is_read(new, tmp_path):
     lens = pytest.importorskip("transformer_lens")
-    sizes = {"n_layers": 1, "d_model": 128, "n_ctx": 3, "d_head": 32, "n_heads": 4, "d_mlp": 512, "d_vocab": 114}
+    sizes = {
+        "n_layers": 1,
+        "d_model": 128,
+        "n_ctx": 3,
+        "d_head": 32,
+        "n_heads": 4,
+        "d_mlp": 512,
+        "d_vocab": 114,
+    }
     config = lens.HookedTransformerConfig(**sizes, act_fn="relu", normalization_type=None)
     checkpoint = {
         "model": {"embed.W_E": torch.randn(114, 128)},
@@ -671,8 +804,15 @@ def test_configurations_of_other_classes_are_records(tmp_path):
 
 
 def test_old_names_of_the_configuration_are_records(tmp_path):
-    for module in ("transformer_lens.HookedTransformerConfig", "easy_transformer.EasyTransformerConfig", "__main__", "helpers"):
-        state = b"}" + text("d_model") + b"K\x80s" + text("act") + name(f"{module}", "SolverConfig") + b")\x81sb"
+    for module in (
+        "transformer_lens.HookedTransformerConfig",
+        "easy_transformer.EasyTransformerConfig",
+        "__main__",
+        "helpers",
+    ):
+        state = (
+            b"}" + text("d_model") + b"K\x80s" + text("act") + name(f"{module}", "SolverConfig") + b")\x81sb"
+        )
         plain(tmp_path / "x.pkl", pickled(name(module, "TheConfig") + b")\x81" + state))
         expected = Record(f"{module}.TheConfig", {"d_model": 128, "act": Record(f"{module}.SolverConfig")})
         assert read_foreign(tmp_path / "x.pkl") == expected
@@ -684,7 +824,10 @@ def test_members_of_enumerations_in_configurations_are_their_values(tmp_path):
 
 
 def test_fields_are_data_whatever_they_are_called(tmp_path):
-    plain(tmp_path / "x.pkl", pickled(CONFIG + b"}(" + text("__class__") + text("a") + text("fields") + text("b") + b"ub"))
+    plain(
+        tmp_path / "x.pkl",
+        pickled(CONFIG + b"}(" + text("__class__") + text("a") + text("fields") + text("b") + b"ub"),
+    )
     record = read_foreign(tmp_path / "x.pkl")
     assert type(record) is Record
     assert record.fields == {"__class__": "a", "fields": "b"}
@@ -706,7 +849,11 @@ def test_complex_weights_are_refused_by_name(tmp_path):
 
 
 def written(kind: str, file: Path) -> Path:
-    content = {"model": {"w": torch.arange(6.0).reshape(2, 3).T}, "config": types.SimpleNamespace(p=7), "loss": np.arange(3.0)}
+    content = {
+        "model": {"w": torch.arange(6.0).reshape(2, 3).T},
+        "config": types.SimpleNamespace(p=7),
+        "loss": np.arange(3.0),
+    }
     if kind == "safetensors":
         safetensors.torch.save_file({"w": torch.arange(6.0)}, file)
     elif kind == "pickle":
@@ -760,7 +907,9 @@ def test_random_bytes_are_refused(tmp_path):
 def test_random_programs_end(tmp_path):
     """Instructions and hostile pieces in any order: a value or one line, never anything else."""
     draw = random.Random(0)
-    pieces = [bytes([code]) for code in b"().]}NKa0est12bRQoi\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94"]
+    pieces = [
+        bytes([code]) for code in b"().]}NKa0est12bRQoi\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94"
+    ]
     pieces += [
         b"K\x01",
         b"h\x00",
@@ -774,19 +923,27 @@ def test_random_programs_end(tmp_path):
         storage(4),
         tensor(b"K\x01\x85", b"K\x01\x85"),
     ]
-    pieces += [name(*dotted.rsplit(".", 1)) for dotted in ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch.Size")]
     pieces += [
-        name(*dotted.rsplit(".", 1)) for dotted in ("numpy.dtype", "_codecs.encode", "torch._utils._rebuild_parameter", "builtins.set")
+        name(*dotted.rsplit(".", 1))
+        for dotted in ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch.Size")
+    ]
+    pieces += [
+        name(*dotted.rsplit(".", 1))
+        for dotted in ("numpy.dtype", "_codecs.encode", "torch._utils._rebuild_parameter", "builtins.set")
     ]
     for _ in range(400):
         zipped(tmp_path / "x", pickled(b"".join(draw.choices(pieces, k=draw.randrange(1, 25)))))
         read_or_refused(tmp_path / "x")
 
 
-@pytest.mark.parametrize("file", PUBLISHED or [None], ids=lambda file: str(file and file.relative_to(CHECKPOINTS)))
+@pytest.mark.parametrize(
+    "file", PUBLISHED or [None], ids=lambda file: str(file and file.relative_to(CHECKPOINTS))
+)
 def test_published_checkpoints_are_read(file):
     if file is None:
-        pytest.skip(f"no checkpoints in {CHECKPOINTS}; set GROKINTERP_CHECKPOINTS to a folder of foreign checkpoints")
+        pytest.skip(
+            f"no checkpoints in {CHECKPOINTS}; set GROKINTERP_CHECKPOINTS to a folder of foreign checkpoints"
+        )
     if file.suffix == ".safetensors":
         assert same(read_foreign(file), safetensors.torch.load_file(file))
     else:

@@ -1,4 +1,5 @@
-"""The short forward pass of training: the logits of HookedTransformer, and the gradients of autograd through it."""
+"""The short forward pass of training: the logits of HookedTransformer, and the gradients of autograd through
+it."""
 
 from __future__ import annotations
 
@@ -8,7 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from grokinterp.models import Folded, Folding, ModelConfig, answer_logits, answers, at_answer, hooked_transformer, weight_shapes
+from grokinterp.models import (
+    Folded,
+    Folding,
+    ModelConfig,
+    answer_logits,
+    answers,
+    at_answer,
+    hooked_transformer,
+    weight_shapes,
+)
 from grokinterp.tasks import Task, make_task
 
 torch.set_num_threads(1)  # for matrices this small, threads only wait for one another
@@ -19,14 +29,22 @@ CLOSE = 1e-9
 
 def config(**changes: object) -> ModelConfig:
     # All biases are trained, so that TransformerLens gives a gradient for every weight.
-    return ModelConfig(**{"d_model": 12, "n_heads": 3, "d_head": 5, "d_mlp": 20, "train_biases": "all", **changes})
+    return ModelConfig(
+        **{"d_model": 12, "n_heads": 3, "d_head": 5, "d_mlp": 20, "train_biases": "all", **changes}
+    )
 
 
 def random_weights(config: ModelConfig, task: Task) -> dict[str, Tensor]:
     """Float64 weights, biases and norms included, none of them zero: every term of the network matters."""
     generator = torch.Generator().manual_seed(1)
-    draw = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in weight_shapes(config, task).items()}
-    return {name: (value / math.sqrt(config.d_model) + (1 if name.endswith(".w") else 0)).requires_grad_() for name, value in draw.items()}
+    draw = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in weight_shapes(config, task).items()
+    }
+    return {
+        name: (value / math.sqrt(config.d_model) + (1 if name.endswith(".w") else 0)).requires_grad_()
+        for name, value in draw.items()
+    }
 
 
 def scalar(logits: Tensor) -> Tensor:
@@ -47,7 +65,13 @@ def assert_same_logits_and_gradients(config: ModelConfig, task: Task, tokens: Te
     scale = max(float(gradient.abs().max()) for gradient in theirs.values())
     assert scale > 0.01
     for name, gradient in theirs.items():
-        torch.testing.assert_close(ours[name], gradient, rtol=CLOSE, atol=CLOSE * scale, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            ours[name],
+            gradient,
+            rtol=CLOSE,
+            atol=CLOSE * scale,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.3, 0.0])
@@ -56,7 +80,9 @@ def assert_same_logits_and_gradients(config: ModelConfig, task: Task, tokens: Te
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_logits_and_gradients_are_those_of_hooked_transformer(n_layers, normalization, attention_dir, alpha):
     task = make_task("modular_addition", p=5)
-    asked = config(n_layers=n_layers, normalization=normalization, attention_dir=attention_dir, attention_mixing=alpha)
+    asked = config(
+        n_layers=n_layers, normalization=normalization, attention_dir=attention_dir, attention_mixing=alpha
+    )
     assert_same_logits_and_gradients(asked, task, task.inputs)
 
 
@@ -66,7 +92,9 @@ def test_logits_and_gradients_are_those_of_hooked_transformer(n_layers, normaliz
 @pytest.mark.parametrize("n_layers", [1, 2])
 def test_so_they_are_with_every_activation_and_layout(n_layers, act_fn, attention_dir, layout):
     task = make_task("modular_division", p=7, layout=layout)
-    assert_same_logits_and_gradients(config(n_layers=n_layers, act_fn=act_fn, attention_dir=attention_dir), task, task.inputs)
+    assert_same_logits_and_gradients(
+        config(n_layers=n_layers, act_fn=act_fn, attention_dir=attention_dir), task, task.inputs
+    )
 
 
 @pytest.mark.parametrize("layout", ["a b =", "a op b ="])
@@ -97,7 +125,9 @@ def test_float32_logits_agree_with_float64_ones_to_float32_rounding():
     single = answer_logits({name: weight.float() for name, weight in weights.items()}, task.inputs, asked)
     assert single.dtype == torch.float32
     assert double.dtype == torch.float64
-    torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-5 * float(double.detach().abs().max()))
+    torch.testing.assert_close(
+        single.double(), double, rtol=0, atol=1e-5 * float(double.detach().abs().max())
+    )
 
 
 def test_no_example_depends_on_the_others():
@@ -110,19 +140,32 @@ def test_no_example_depends_on_the_others():
 
 @pytest.mark.parametrize("normalization", ["none", "LN"])
 @pytest.mark.parametrize("n_layers", [1, 2])
-@pytest.mark.parametrize("changes", [{}, {"attention_mixing": 0.3}, {"attention_dir": "bidirectional"}, {"d_mlp": 0}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention_mixing": 0.3}, {"attention_dir": "bidirectional"}, {"d_mlp": 0}]
+)
 def test_what_is_seen_at_the_answer_is_what_the_hooks_see(n_layers, normalization, changes):
-    task, asked = make_task("modular_addition", p=5), config(n_layers=n_layers, normalization=normalization, **changes)
+    task, asked = (
+        make_task("modular_addition", p=5),
+        config(n_layers=n_layers, normalization=normalization, **changes),
+    )
     weights = random_weights(asked, task)
     logits, cache = hooked_transformer(asked, task, weights, torch.float64).run_with_cache(task.inputs)
     found = at_answer(weights, task.inputs, asked)
     assert len(found) == 1 + n_layers * (1 + bool(asked.d_mlp))
-    torch.testing.assert_close(found.pop("logits"), logits[:, -1].detach(), rtol=CLOSE, atol=CLOSE * float(logits.detach().abs().max()))
+    torch.testing.assert_close(
+        found.pop("logits"),
+        logits[:, -1].detach(),
+        rtol=CLOSE,
+        atol=CLOSE * float(logits.detach().abs().max()),
+    )
     for name, value in found.items():
         torch.testing.assert_close(value, cache[name][..., -1, :].detach(), rtol=CLOSE, atol=CLOSE)
 
 
-@pytest.mark.parametrize("changes", [{}, {"act_fn": "gelu"}, {"attention_mixing": 0.3}, {"d_mlp": 0}, {"n_heads": 1, "d_vocab_out": 11}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"act_fn": "gelu"}, {"attention_mixing": 0.3}, {"d_mlp": 0}, {"n_heads": 1, "d_vocab_out": 11}],
+)
 @pytest.mark.parametrize("name", ["modular_addition", "modular_division"])
 @pytest.mark.parametrize("layout", ["a b =", "a op b ="])
 def test_examples_that_begin_alike_are_computed_together_as_alone(layout, name, changes, monkeypatch):
@@ -145,7 +188,9 @@ def test_examples_that_begin_alike_are_computed_together_as_alone(layout, name, 
 
 
 @pytest.mark.parametrize("layout", ["a b =", "a op b ="])
-@pytest.mark.parametrize("changes", [{}, {"attention_mixing": 0.3}, {"attention_mixing": 0}, {"n_heads": 1, "d_vocab_out": 9}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention_mixing": 0.3}, {"attention_mixing": 0}, {"n_heads": 1, "d_vocab_out": 9}]
+)
 def test_a_folded_network_gives_the_patterns_neurons_and_logits_of_hooked_transformer(changes, layout):
     task, asked = make_task("modular_division", p=5, layout=layout), config(**changes)
     weights = random_weights(asked, task)
@@ -157,7 +202,9 @@ def test_a_folded_network_gives_the_patterns_neurons_and_logits_of_hooked_transf
         pattern, neurons, found = folding.forward(tables, folding.rows, folding.bags(folding.rows))
 
     def close(ours, theirs):
-        torch.testing.assert_close(ours, theirs.detach(), rtol=CLOSE, atol=CLOSE * float(theirs.detach().abs().max()))
+        torch.testing.assert_close(
+            ours, theirs.detach(), rtol=CLOSE, atol=CLOSE * float(theirs.detach().abs().max())
+        )
 
     close(found, logits[:, -1])
     close(pattern.transpose(1, 2), cache["blocks.0.attn.hook_pattern"][:, :, -1])

@@ -25,7 +25,9 @@ def noise(*shape: int) -> Tensor:
 
 def wave(p: int, k: int, phase: float = 0.0) -> Tensor:
     """cos(2πkx/p + phase) for every residue x, from Python's own cosine of a reduced angle."""
-    return torch.tensor([math.cos(2 * math.pi * (k * x % p) / p + phase) for x in range(p)], dtype=torch.float64)
+    return torch.tensor(
+        [math.cos(2 * math.pi * (k * x % p) / p + phase) for x in range(p)], dtype=torch.float64
+    )
 
 
 def unit(row: Tensor) -> Tensor:
@@ -155,14 +157,18 @@ def test_by_frequency_adds_cosine_and_sine_and_leaves_out_the_constant():
     even = torch.tensor([100.0, 1, 2, 3], dtype=torch.float64)
     assert fourier.by_frequency(odd).tolist() == [1 + 2, 3 + 4]
     assert fourier.by_frequency(even).tolist() == [1 + 2, 3]
-    assert fourier.by_frequency(odd[:, None] * torch.tensor([1.0, 10.0], dtype=torch.float64)).tolist() == [[3, 30], [7, 70]]
+    assert fourier.by_frequency(odd[:, None] * torch.tensor([1.0, 10.0], dtype=torch.float64)).tolist() == [
+        [3, 30],
+        [7, 70],
+    ]
 
 
 # Power by blocks of frequencies of (a, b)
 
 
 def terms_of(p: int, k: int) -> list[Tensor]:
-    """The functions of (a, b) that frequency k alone is made of: products of {1, cos k, sin k}, without the constant."""
+    """The functions of (a, b) that frequency k alone is made of: products of {1, cos k, sin k}, without the
+    constant."""
     one_variable = [unit(torch.ones(p, dtype=torch.float64)), unit(wave(p, k))]
     if 2 * k != p:
         one_variable.append(unit(wave(p, k, -math.pi / 2)))
@@ -186,14 +192,20 @@ def test_block_power_treats_further_dimensions_one_by_one():
     x = noise(7, 7, 2, 3)
     for i in range(2):
         for j in range(3):
-            torch.testing.assert_close(fourier.block_power(x)[:, i, j], fourier.block_power(x[:, :, i, j].contiguous()))
+            torch.testing.assert_close(
+                fourier.block_power(x)[:, i, j], fourier.block_power(x[:, :, i, j].contiguous())
+            )
 
 
 @pytest.mark.parametrize("p", [2, 3, 4, 7, 10])
 def test_blocks_share_no_product_of_components(p):
     frequencies = fourier.component_frequencies(p)
-    impulses = torch.eye(p * p, dtype=torch.float64).reshape(p, p, p * p)  # product (i, j) alone, for each of them
-    functions = fourier.inverse(fourier.inverse(impulses).transpose(0, 1).contiguous()).transpose(0, 1).contiguous()
+    impulses = torch.eye(p * p, dtype=torch.float64).reshape(
+        p, p, p * p
+    )  # product (i, j) alone, for each of them
+    functions = (
+        fourier.inverse(fourier.inverse(impulses).transpose(0, 1).contiguous()).transpose(0, 1).contiguous()
+    )
     power = fourier.block_power(functions).reshape(-1, p, p)
     for i in range(p):
         for j in range(p):
@@ -231,7 +243,9 @@ def test_the_waves_of_the_sum_and_of_the_difference_share_out_the_products_of_a_
     alike, apart = fourier.sum_and_difference_power(x)
     fft = np.abs(np.fft.fft2(x.numpy(), axes=(0, 1))) ** 2 / p**2
     for k in range(1, p // 2 + 1):
-        both = 1 if 2 * k == p else 2  # k and −k; at the Nyquist frequency sum and difference are one, and each has half
+        both = (
+            1 if 2 * k == p else 2
+        )  # k and −k; at the Nyquist frequency sum and difference are one, and each has half
         np.testing.assert_allclose(alike[k - 1], fft[k, k] * (0.5 if both == 1 else 2), atol=1e-12)
         np.testing.assert_allclose(apart[k - 1], fft[k, -k] * (0.5 if both == 1 else 2), atol=1e-12)
 
@@ -263,7 +277,11 @@ def test_the_fit_of_a_block_is_the_least_squares_fit_of_its_terms(p, k):
 def test_power_from_four_sums_is_that_of_the_two_dimensional_transform(p):
     x = torch.randn(p, p, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(p)) + 5
     power, frequency = fourier.transform_2d(x).square(), fourier.component_frequencies(p)
-    blocks = [frequency[:, None].eq(f) & frequency.eq(g) for k in range(1, p // 2 + 1) for f, g in ((0, k), (k, 0), (k, k))]
+    blocks = [
+        frequency[:, None].eq(f) & frequency.eq(g)
+        for k in range(1, p // 2 + 1)
+        for f, g in ((0, k), (k, 0), (k, k))
+    ]
     expected = torch.stack([power[block].sum(0) for block in blocks]).unflatten(0, (-1, 3)).sum(1)
     found, total = fourier.block_variance(x)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)

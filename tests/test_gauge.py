@@ -24,7 +24,10 @@ SMALL = {"d_model": 12, "n_heads": 2, "d_head": 6, "d_mlp": 20}
 def noisy(weights: Weights, size: float) -> Weights:
     """Weights that are like no others: no two directions of them are equally large."""
     generator = torch.Generator().manual_seed(0)
-    return {name: w.double() + size * torch.randn(w.shape, generator=generator, dtype=torch.float64) for name, w in weights.items()}
+    return {
+        name: w.double() + size * torch.randn(w.shape, generator=generator, dtype=torch.float64)
+        for name, w in weights.items()
+    }
 
 
 Made = tuple[Task, NetworkConfig, Weights]
@@ -81,8 +84,12 @@ def rotation(w: Weights, generator: torch.Generator) -> Weights:
     if not _stream(w):
         halves = w["blocks.0.mlp.W_in"].chunk(2)
         turns = [haar(len(half), generator) for half in halves]
-        turned |= {f"embed_{word}.W_E": w[f"embed_{word}.W_E"] @ turn for word, turn in zip("ab", turns, strict=True)}
-        return turned | {"blocks.0.mlp.W_in": torch.cat([turn.T @ half for turn, half in zip(turns, halves, strict=True)])}
+        turned |= {
+            f"embed_{word}.W_E": w[f"embed_{word}.W_E"] @ turn for word, turn in zip("ab", turns, strict=True)
+        }
+        return turned | {
+            "blocks.0.mlp.W_in": torch.cat([turn.T @ half for turn, half in zip(turns, halves, strict=True)])
+        }
     turn = haar(w["embed.W_E"].shape[1], generator)
     for name, weight in w.items():
         if name.endswith(("W_E", "W_pos", "W_O", "b_O", "W_out", "b_out")):
@@ -98,7 +105,12 @@ def heads(w: Weights, generator: torch.Generator) -> Weights:
         at = f"blocks.{layer}.attn."
         n, _, d = w[at + "W_V"].shape
         for there, back in (("V", "O"), ("Q", "K")):
-            mixed = torch.stack([haar(d, generator) * (0.5 + torch.rand(d, generator=generator, dtype=torch.float64)) for _ in range(n)])
+            mixed = torch.stack(
+                [
+                    haar(d, generator) * (0.5 + torch.rand(d, generator=generator, dtype=torch.float64))
+                    for _ in range(n)
+                ]
+            )
             inverse = torch.linalg.inv(mixed)
             changed[at + f"W_{there}"] = w[at + f"W_{there}"] @ mixed
             changed[at + f"b_{there}"] = torch.einsum("hd,hde->he", w[at + f"b_{there}"], mixed)
@@ -111,7 +123,8 @@ def heads(w: Weights, generator: torch.Generator) -> Weights:
 
 
 def of_neurons(w: Weights, change: Callable[[Tensor, int], Tensor]) -> Weights:
-    """Changes every layer's neurons: what they read, with power 1, and what they write, with power −1; the neurons come last."""
+    """Changes every layer's neurons: what they read, with power 1, and what they write, with power −1; the
+    neurons come last."""
     changed = dict(w)
     for layer in range(sum(name.endswith("mlp.W_in") for name in w)):
         at = f"blocks.{layer}.mlp."
@@ -149,7 +162,9 @@ def views(network: str) -> dict[str, gi.View]:
     task, config, weights = MADE[network]()
     known = split(P * P, 0.5)
     changed = {
-        name: change(weights, torch.Generator().manual_seed(1)) for name, change in CHANGES.items() if _stream(weights) or name != "heads"
+        name: change(weights, torch.Generator().manual_seed(1))
+        for name, change in CHANGES.items()
+        if _stream(weights) or name != "heads"
     }
     return {name: _seen(task, config, w, known) for name, w in {"": weights, **changed}.items()}
 
@@ -181,7 +196,9 @@ def dependences(network: str) -> dict[str, set[str]]:
         found[name] = set()
         for change, view in views(network).items():
             after = numbers(known(view), reorder=change == "order")
-            if not np.allclose(before, after, rtol=0, atol=1e-8 * max(np.abs(before).max(initial=0), 1e-9), equal_nan=True):
+            if not np.allclose(
+                before, after, rtol=0, atol=1e-8 * max(np.abs(before).max(initial=0), 1e-9), equal_nan=True
+            ):
                 found[name].add(change)
     return found
 
@@ -196,7 +213,9 @@ def test_the_changes_change_nothing_that_the_network_does(network):
 @pytest.mark.parametrize("network", MADE)
 def test_a_measure_depends_on_nothing_but_what_it_says(network):
     said = {name: set(gi.MEASURES[name].gauge) for name in dependences(network)}
-    assert {name: found - said[name] for name, found in dependences(network).items() if found - said[name]} == {}
+    assert {
+        name: found - said[name] for name, found in dependences(network).items() if found - said[name]
+    } == {}
 
 
 def test_what_a_measure_says_that_it_depends_on_is_seen():
@@ -206,7 +225,10 @@ def test_what_a_measure_says_that_it_depends_on_is_seen():
         for name, found in dependences(network).items():
             seen.setdefault(name, set()).update(found)
     assert set(seen) == set(gi.MEASURES), "a measure applies to none of the networks: add one"
-    said = {name: set(known.gauge) - seen[name] - seen[name.replace("_accuracy.", "_loss.")] for name, known in gi.MEASURES.items()}
+    said = {
+        name: set(known.gauge) - seen[name] - seen[name.replace("_accuracy.", "_loss.")]
+        for name, known in gi.MEASURES.items()
+    }
     assert {name: unseen for name, unseen in said.items() if unseen} == {}
 
 
@@ -219,7 +241,9 @@ def test_the_controls_of_an_ablation_turn_with_the_network(network, what, how):
     for other in others:
         assert other.after.loss["all"] == pytest.approx(first.after.loss["all"], rel=1e-8)
         assert [control.loss["all"] for control in other.controls] == pytest.approx(losses, rel=1e-7)
-    if not what.startswith("skip"):  # at the answer the stream before the first attention is the same for all examples
+    if not what.startswith(
+        "skip"
+    ):  # at the answer the stream before the first attention is the same for all examples
         assert len({round(loss, 9) for loss in losses}) == 3, "they are three different ones"
 
 
@@ -237,7 +261,9 @@ def test_random_neurons_are_the_same_however_they_are_numbered_and_scaled(networ
 
 def test_single_entries_of_the_stream_are_of_their_basis():
     """What is said not to be free of the gauge is not."""
-    plain, turned = (gi.ablate(views("clock")[name], "blocks.0.hook_resid_mid", [0, 3]) for name in ("", "rotation"))
+    plain, turned = (
+        gi.ablate(views("clock")[name], "blocks.0.hook_resid_mid", [0, 3]) for name in ("", "rotation")
+    )
     assert abs(plain.after.loss["all"] - turned.after.loss["all"]) > 1e-3
     assert abs(plain.control_loss()[0] - turned.control_loss()[0]) > 1e-3
 

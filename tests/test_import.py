@@ -1,4 +1,5 @@
-"""Other people's weights: each layout by files made here of networks of known logits, refusals, and the search for the training set."""
+"""Other people's weights: each layout by files made here of networks of known logits, refusals, and the
+search for the training set."""
 
 from __future__ import annotations
 
@@ -41,15 +42,20 @@ def logits(config, task, weights):
 
 
 def imported(content, folder, **options):
-    """The run made of a checkpoint, whatever it knows; without a search for its training set unless that is asked for."""
+    """The run made of a checkpoint, whatever it knows; without a search for its training set unless that is
+    asked for."""
     file = folder / "theirs.pth"
     torch.save(content, file)
-    return gi.import_checkpoint(file, folder / "run", **{"forensics": False, "progress": False, "believe": True, **options})
+    return gi.import_checkpoint(
+        file, folder / "run", **{"forensics": False, "progress": False, "believe": True, **options}
+    )
 
 
 def assert_same_logits(run, step, config, task, weights):
     assert run.task.layout == task.layout
-    torch.testing.assert_close(run.view(step)._at_answer["logits"], logits(config, task, weights), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        run.view(step)._at_answer["logits"], logits(config, task, weights), rtol=0, atol=1e-12
+    )
 
 
 def said(run) -> str:
@@ -63,7 +69,12 @@ def said(run) -> str:
 def test_nanda_as_a_single_model(tmp_path, n_layers, n_logits):
     config = SMALL.model_copy(update={"n_layers": n_layers, "d_vocab_out": n_logits})
     weights = formats.without_biases(formats.random_weights(config, ADDITION), but=".mlp.")
-    content = {"model": formats.nanda(weights), "epoch": 41, "train_losses": [2.0 / (i + 1) for i in range(42)], "scheduler": {"x": 1}}
+    content = {
+        "model": formats.nanda(weights),
+        "epoch": 41,
+        "train_losses": [2.0 / (i + 1) for i in range(42)],
+        "scheduler": {"x": 1},
+    }
     run = imported(content, tmp_path, task="modular_addition")
     assert run.imported["layout"] == "nanda"
     assert run.steps == [41]
@@ -75,13 +86,19 @@ def test_nanda_as_a_single_model(tmp_path, n_layers, n_logits):
 
 
 def test_nanda_with_many_snapshots_and_optimiser(tmp_path):
-    several = [formats.without_biases(formats.random_weights(SMALL, ADDITION, seed), but=".mlp.") for seed in range(3)]
+    several = [
+        formats.without_biases(formats.random_weights(SMALL, ADDITION, seed), but=".mlp.")
+        for seed in range(3)
+    ]
     content = {
         "state_dicts": [formats.nanda(w) for w in several],
         "epochs": [0, 100, 200],
         "train_losses": np.linspace(3, 1, 250).tolist(),
         "test_losses": list(torch.linspace(4, 2, 250)),
-        "optimizer": {"state": {}, "param_groups": [{"lr": 0.001, "betas": (0.9, 0.98), "weight_decay": 1.0}]},
+        "optimizer": {
+            "state": {},
+            "param_groups": [{"lr": 0.001, "betas": (0.9, 0.98), "weight_decay": 1.0}],
+        },
     }
     run = imported(content, tmp_path, task="modular_addition")
     assert run.steps == [0, 100, 200]
@@ -181,10 +198,14 @@ def test_an_architecture_that_cannot_be_expressed_is_refused(tmp_path, config, s
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("n_layers", "attn_coeff", "sign"), [(1, 0, False), (1, 0.25, True), (2, 1, False), (3, 0.5, False)])
+@pytest.mark.parametrize(
+    ("n_layers", "attn_coeff", "sign"), [(1, 0, False), (1, 0.25, True), (2, 1, False), (3, 0.5, False)]
+)
 def test_pizza_with_its_json(tmp_path, n_layers, attn_coeff, sign):
     task = make_task("modular_addition", p=P, layout="a b =" if sign else "a b")
-    config = SMALL.model_copy(update={"n_layers": n_layers, "attention_mixing": float(attn_coeff), "attention_dir": "bidirectional"})
+    config = SMALL.model_copy(
+        update={"n_layers": n_layers, "attention_mixing": float(attn_coeff), "attention_dir": "bidirectional"}
+    )
     weights = formats.without_biases(formats.random_weights(config, task), but=".mlp.")
     file = formats.pizza(tmp_path, weights, attn_coeff=attn_coeff, eqn_sign=sign, attention_dir="casual")
     run = gi.import_checkpoint(file, tmp_path / "run", task="modular_addition", forensics=False, believe=True)
@@ -215,16 +236,24 @@ def test_pizza_without_its_json_asks_for_it_and_takes_another(tmp_path):
     ],
 )
 def test_pizza_settings_that_cannot_be_expressed(tmp_path, settings, says):
-    weights = formats.without_biases(formats.random_weights(SMALL, make_task("modular_addition", p=P, layout="a b")))
+    weights = formats.without_biases(
+        formats.random_weights(SMALL, make_task("modular_addition", p=P, layout="a b"))
+    )
     with pytest.raises(UsageError, match=says):
         gi.import_checkpoint(
-            formats.pizza(tmp_path, weights, **settings), tmp_path / "run", task="modular_addition", forensics=False, believe=True
+            formats.pizza(tmp_path, weights, **settings),
+            tmp_path / "run",
+            task="modular_addition",
+            forensics=False,
+            believe=True,
         )
 
 
 @pytest.mark.parametrize("text", ["no json", "[1]", '{"attn_coeff": 1'])
 def test_settings_that_are_no_json_object(tmp_path, text):
-    weights = formats.without_biases(formats.random_weights(SMALL, make_task("modular_addition", p=P, layout="a b")))
+    weights = formats.without_biases(
+        formats.random_weights(SMALL, make_task("modular_addition", p=P, layout="a b"))
+    )
     file = formats.pizza(tmp_path, weights)
     (tmp_path / "config_abc123.json").write_text(text)
     with pytest.raises(UsageError, match=r"config_abc123\.json are no JSON"):
@@ -261,7 +290,9 @@ def test_a_mapping_written_from_the_documentation(tmp_path):
     config = SMALL.model_copy(update={"n_heads": 4, "d_vocab_out": P + 4})
     weights = formats.without_biases(formats.random_weights(config, task), but=".mlp.")
     section = {"name": "modular_multiplication", "layout": task.layout, "p": P}
-    run = imported(formats.torch_modules(weights, 0), tmp_path, layout=str(tmp_path / "mine.toml"), task=section)
+    run = imported(
+        formats.torch_modules(weights, 0), tmp_path, layout=str(tmp_path / "mine.toml"), task=section
+    )
     assert_same_logits(run, -1, config, task, weights)
 
 
@@ -285,7 +316,12 @@ def test_where_no_task_is_clear_one_is_asked_for(tmp_path):
     task = make_task("group_composition", group="S3")
     with pytest.raises(UsageError, match=r"no task is clearly this network's .* say which with --task"):
         imported(formats.random_weights(SMALL, task), tmp_path)
-    assert imported(formats.random_weights(SMALL, task), tmp_path, task={"group": "S3", "name": "group_aba"}).task.symbol == "a b a in S3"
+    assert (
+        imported(
+            formats.random_weights(SMALL, task), tmp_path, task={"group": "S3", "name": "group_aba"}
+        ).task.symbol
+        == "a b a in S3"
+    )
 
 
 @pytest.mark.parametrize(
@@ -307,7 +343,10 @@ def test_a_group_whose_elements_are_numbered_differently_is_recognised_as_one(tm
     task = make_task("group_composition", group="S3")
     other = torch.tensor([3, 0, 5, 1, 4, 2])  # our number of the element that they call 0, 1, ...
     table = other.argsort()[task.table[other[:, None], other]]
-    with pytest.raises(UsageError, match=r"its answers are the table of a group of order 6, not commutative, .* numbered differently"):
+    with pytest.raises(
+        UsageError,
+        match=r"its answers are the table of a group of order 6, not commutative, .* numbered differently",
+    ):
         imported(lookup(task, lambda row: 20.0, table.flatten()), tmp_path)
 
 
@@ -323,7 +362,9 @@ def test_a_sign_that_the_network_knows_is_preferred(tmp_path):
     clock = controls.clock(13, (2, 5), n_logits=17)
     task = make_task("modular_addition", p=13, layout="a +@13 b =@16 of 17")
     weights = {name: weight.clone() for name, weight in clock.weights.items()}
-    weights["embed.W_E"] = torch.cat([weights["embed.W_E"][:13], torch.zeros(4, 15 + 12 - 12, dtype=torch.float64)])
+    weights["embed.W_E"] = torch.cat(
+        [weights["embed.W_E"][:13], torch.zeros(4, 15 + 12 - 12, dtype=torch.float64)]
+    )
     weights["pos_embed.W_pos"] = weights["pos_embed.W_pos"][[0, 0, 1, 2]]
     weights["pos_embed.W_pos"][1] = 0
     weights["embed.W_E"][15] = 0.05  # what an unused token does
@@ -337,7 +378,9 @@ def test_a_sign_that_the_network_knows_is_preferred(tmp_path):
 
 def test_left_over_keys_are_refused_by_name(tmp_path):
     with pytest.raises(
-        UsageError, match=r"as transformer_lens: its state dict holds 'blocks\.0\.attn\.W_gate', which this layout does not know"
+        UsageError,
+        match=r"as transformer_lens: its state dict holds 'blocks\.0\.attn\.W_gate', which this layout "
+        r"does not know",
     ):
         imported({**formats.random_weights(SMALL, ADDITION), "blocks.0.attn.W_gate": torch.ones(3)}, tmp_path)
 
@@ -357,13 +400,19 @@ def test_left_over_keys_are_refused_by_name(tmp_path):
 def test_weights_that_do_not_go_together_are_refused(tmp_path, change, says):
     weights = {**formats.random_weights(SMALL, ADDITION), **change}
     with pytest.raises(gi.GrokinterpError, match=says) as error:
-        imported({name: weight for name, weight in weights.items() if weight is not None}, tmp_path, layout="transformer_lens")
+        imported(
+            {name: weight for name, weight in weights.items() if weight is not None},
+            tmp_path,
+            layout="transformer_lens",
+        )
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("content", [{}, [1, 2], {"model": 3}, {"state_dicts": []}, {"state_dicts": [1], "epochs": [0]}])
+@pytest.mark.parametrize(
+    "content", [{}, [1, 2], {"model": 3}, {"state_dicts": []}, {"state_dicts": [1], "epochs": [0]}]
+)
 def test_a_file_without_state_dict_is_refused(tmp_path, content):
     with pytest.raises(UsageError, match=r"no built-in layout has its keys .* write a mapping"):
         imported(content, tmp_path)
@@ -371,7 +420,10 @@ def test_a_file_without_state_dict_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize("epochs", [[0, 5, 5], [0, 1], [0, 1.5, 2], [-1, 0, 1]])
 def test_steps_that_are_none_are_not_known_and_that_is_said(tmp_path, epochs):
-    content = {"state_dicts": [formats.nanda(formats.random_weights(SMALL, ADDITION, seed)) for seed in range(3)], "epochs": epochs}
+    content = {
+        "state_dicts": [formats.nanda(formats.random_weights(SMALL, ADDITION, seed)) for seed in range(3)],
+        "epochs": epochs,
+    }
     run = imported(content, tmp_path, task="modular_addition")
     assert run.imported["unknown_steps"] == run.steps == [0, 1, 2]
     assert f"the file's epochs, {epochs}, is not one step for each of its networks" in said(run)
@@ -379,7 +431,12 @@ def test_steps_that_are_none_are_not_known_and_that_is_said(tmp_path, epochs):
 
 def test_losses_and_rows_that_do_not_fit_are_left_out_and_that_is_said(tmp_path):
     several = [formats.nanda(formats.random_weights(SMALL, ADDITION, seed)) for seed in range(2)]
-    content = {"state_dicts": several, "epochs": [0, 100], "train_losses": [1.0] * 7, "train_indices": [1, 2, 900]}
+    content = {
+        "state_dicts": several,
+        "epochs": [0, 100],
+        "train_losses": [1.0] * 7,
+        "train_indices": [1, 2, 900],
+    }
     run = imported(content, tmp_path, task="modular_addition")
     assert run.history.empty
     assert "7 train losses do not go with its 100 steps" in said(run)
@@ -390,7 +447,10 @@ def test_losses_and_rows_that_do_not_fit_are_left_out_and_that_is_said(tmp_path)
 def test_pairs_as_training_set(tmp_path):
     weights = formats.without_biases(formats.random_weights(SMALL, ADDITION), but=".mlp.")
     train, test = split(P * P, 0.3).train, split(P * P, 0.3).test
-    pairs = {f"{part}_data": [(int(r) // P, int(r) % P, P) for r in rows] for part, rows in (("train", train), ("test", test))}
+    pairs = {
+        f"{part}_data": [(int(r) // P, int(r) % P, P) for r in rows]
+        for part, rows in (("train", train), ("test", test))
+    }
     run = imported({"model": formats.nanda(weights), **pairs}, tmp_path, task="modular_addition")
     assert torch.equal(run.split.train, train)
     assert torch.equal(run.split.test, test)
@@ -400,7 +460,9 @@ def test_pairs_as_training_set(tmp_path):
 def test_a_damaged_split_is_named(tmp_path):
     weights = formats.nanda(formats.random_weights(SMALL, ADDITION))
     run = imported(
-        {"model": weights, "train_indices": list(range(10)), "test_indices": list(range(10, 49))}, tmp_path, task="modular_addition"
+        {"model": weights, "train_indices": list(range(10)), "test_indices": list(range(10, 49))},
+        tmp_path,
+        task="modular_addition",
     )
     data = bytearray((run.path / "split.safetensors").read_bytes())
     data[-1] ^= 1
@@ -454,7 +516,9 @@ def test_a_kill_before_the_directory_gets_its_name_leaves_nothing(tmp_path):
     assert not (tmp_path / "run").exists()
     assert (tmp_path / ".run.importing").is_dir()
     (tmp_path / ".run.importing" / "snapshots" / "of another time").touch()
-    run = gi.import_checkpoint(tmp_path / "theirs.pth", tmp_path / "run", task="modular_addition", forensics=False, believe=True)
+    run = gi.import_checkpoint(
+        tmp_path / "theirs.pth", tmp_path / "run", task="modular_addition", forensics=False, believe=True
+    )
     assert all(problem is None for _, problem in run.verify())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "theirs.pth"]
     assert [path.name for path in (run.path / "snapshots").iterdir()] == ["step_00000000.safetensors"]
@@ -491,10 +555,16 @@ def test_every_built_in_layout_says_what_it_is(name):
 MISTAKES = [
     ("not = [toml", "it is no TOML"),
     ('doc = "x"', "weights: is required"),
-    (MAPPING.replace('"vocab d_model" }', '"vocab d_model", parts = "1 of 3" }'), "unknown key 'weights.embed.W_E.parts'"),
+    (
+        MAPPING.replace('"vocab d_model" }', '"vocab d_model", parts = "1 of 3" }'),
+        "unknown key 'weights.embed.W_E.parts'",
+    ),
     (MAPPING.replace(', axes = "vocab d_model"', ""), "weights.embed.W_E.axes: is required"),
     (MAPPING.replace('"vocab d_model"', '"vocab dmodel"'), "unknown axis 'dmodel'; did you mean 'd_model'?"),
-    (MAPPING.replace('"vocab d_model"', '"vocab pos"'), "embed.W_E has the axes 'vocab d_model', which are not those of 'vocab pos'"),
+    (
+        MAPPING.replace('"vocab d_model"', '"vocab pos"'),
+        "embed.W_E has the axes 'vocab d_model', which are not those of 'vocab pos'",
+    ),
     (MAPPING.replace('"vocab d_model"', '"vocab (d_model"'), "needs names of axes"),
     (MAPPING.replace('"vocab d_model"', '"vocab vocab"'), "names an axis twice"),
     (MAPPING.replace('"embed.W_E"', '"embed.W_e"'), "unknown name 'embed.W_e'; did you mean 'embed.W_E'?"),
@@ -545,7 +615,8 @@ def test_an_unknown_layout_and_a_missing_mapping(tmp_path):
 
 
 def lookup(task, scale, answers=None):
-    """A network that has every pair by heart, each with a logit `scale(row)` of its own; the right answers, or others."""
+    """A network that has every pair by heart, each with a logit `scale(row)` of its own; the right answers,
+    or others."""
     p, d = task.p, task.p
     config = ModelConfig(d_model=3 * d + 3, n_heads=2, d_head=d, d_mlp=p * p, train_biases="mlp")
     weights = {name: weight.clone() for name, weight in controls.lookup(p).weights.items()}
@@ -566,7 +637,8 @@ def losses_of(p, train, shift, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "seed", "fraction"), [("python_shuffle", 0, 0.3), ("torch_randperm", 598, 0.3), ("python_shuffle", 42, 0.75)]
+    ("recipe", "seed", "fraction"),
+    [("python_shuffle", 0, 0.3), ("torch_randperm", 598, 0.3), ("python_shuffle", 42, 0.75)],
 )
 def test_the_split_of_a_network_that_remembers_is_found(recipe, seed, fraction):
     train = split(53 * 53, fraction, recipe, seed).train
@@ -589,7 +661,9 @@ def test_a_fraction_that_is_no_hundredth_is_found_exactly():
 @pytest.mark.parametrize("shift", [0.0, -3.0])
 def test_without_a_trace_no_split_is_found(shift):
     # Nor where what was seen has the higher loss, or where it was seen in another order.
-    verdict = forensics.find_split(losses_of(53, order(53 * 53, "python_shuffle", 100_000)[:900], shift), seeds=300)
+    verdict = forensics.find_split(
+        losses_of(53, order(53 * 53, "python_shuffle", 100_000)[:900], shift), seeds=300
+    )
     assert not verdict.found
     assert verdict.score < 6
     assert "trained on none of the 600 splits tried" in str(verdict)
@@ -612,10 +686,16 @@ def test_an_import_names_the_split_that_it_finds(tmp_path):
     found = split(17 * 17, 0.4, "torch_randperm", 7)
     train = set(found.train.tolist())
     weights = lookup(task, lambda row: 30.0 + row / 1000 if row in train else 8.0 + row / 1000)
-    run = imported({"model": weights, "train_losses": [3.0, 2.0], "test_losses": [3.0, 2.0]}, tmp_path, forensics=True)
+    run = imported(
+        {"model": weights, "train_losses": [3.0, 2.0], "test_losses": [3.0, 2.0]}, tmp_path, forensics=True
+    )
     assert torch.equal(run.split.train.sort().values, found.train.sort().values)
     assert run.record["split"]["n_train"] == len(train)
-    assert (run.config.training.split, run.config.training.split_seed, run.config.training.fraction) == ("torch_randperm", 7, 0.4)
+    assert (run.config.training.split, run.config.training.split_seed, run.config.training.fraction) == (
+        "torch_randperm",
+        7,
+        0.4,
+    )
     assert "trained on torch_randperm with seed 7 and fraction 0.4" in said(run)
     assert run.history["train_accuracy"].tolist()[-1] == 1
     report = gi.analyze(run)
@@ -639,7 +719,9 @@ def test_an_import_without_split_has_one_part(tmp_path):
 
 def stored(name):
     if not (CHECKPOINTS / name).is_file():
-        pytest.skip(f"no {name} in {CHECKPOINTS}; set GROKINTERP_CHECKPOINTS to the folder of foreign checkpoints")
+        pytest.skip(
+            f"no {name} in {CHECKPOINTS}; set GROKINTERP_CHECKPOINTS to the folder of foreign checkpoints"
+        )
     return CHECKPOINTS / name
 
 
@@ -654,24 +736,32 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize(("name", "layout", "symbol", "accuracy"), FOREIGN, ids=[name for name, *_ in FOREIGN])
+@pytest.mark.parametrize(
+    ("name", "layout", "symbol", "accuracy"), FOREIGN, ids=[name for name, *_ in FOREIGN]
+)
 def test_published_networks(tmp_path, name, layout, symbol, accuracy):
     (tmp_path / "mine.toml").write_text(MAPPING)
     run = gi.import_checkpoint(
-        stored(name), tmp_path / "run", layout=str(tmp_path / "mine.toml") if layout == "mapping" else "auto", forensics=False
+        stored(name),
+        tmp_path / "run",
+        layout=str(tmp_path / "mine.toml") if layout == "mapping" else "auto",
+        forensics=False,
     )
     assert run.task.symbol == symbol
     assert layout in (run.imported["layout"], "mapping")
     assert f"right on {accuracy:.3f}" in said(run)
     if layout == "mapping":
-        assert run.task.layout == ("a +@113 b =@116 of 117" if "addition" in name else "a *@115 b =@116 of 117")
+        assert run.task.layout == (
+            "a +@113 b =@116 of 117" if "addition" in name else "a *@115 b =@116 of 117"
+        )
 
 
 def test_the_network_of_nanda_without_weight_decay_names_its_training_set(tmp_path):
     run = gi.import_checkpoint(stored("nanda/mod_addition_no_wd.pth"), tmp_path / "run", progress=False)
     assert "trained on python_shuffle with seed 0" in said(run)
     assert run.steps == [4999]
-    # The fraction is .9, not the .3 of the paper's mainline run: with it, and no other, both losses are those that the file records.
+    # The fraction is .9, not the .3 of the paper's mainline run: with it, and no other, both losses are those
+    # that the file records.
     assert run.config.training.fraction == 0.9
     losses, rows = run.view(-1).loss(), run.split
     assert float(losses[rows.train].mean()) == pytest.approx(run.history["train_loss"].iloc[-1], rel=1e-3)
@@ -689,12 +779,16 @@ def test_five_digit_addition_is_refused_with_the_reason(tmp_path):
 
 def test_the_command_says_what_was_assumed(grokinterp, tmp_path):
     torch.save({"model": dict(controls.clock(13, (2, 5)).weights), "epoch": 5}, tmp_path / "theirs.pth")
-    code, stdout, stderr = grokinterp("import", tmp_path / "theirs.pth", "--out", tmp_path / "run", "--no-forensics")
+    code, stdout, stderr = grokinterp(
+        "import", tmp_path / "theirs.pth", "--out", tmp_path / "run", "--no-forensics"
+    )
     assert (code, stderr) == (0, "")
     assert "a + b mod 13: imported from theirs.pth (layout transformer_lens)" in stdout
     assert "right on 1.0000 of all pairs" in stdout
     assert f"Next: grokinterp analyze {tmp_path / 'run'}" in stdout
-    code, stdout, _ = grokinterp("import", tmp_path / "theirs.pth", "--out", tmp_path / "run", "--no-forensics", "--json")
+    code, stdout, _ = grokinterp(
+        "import", tmp_path / "theirs.pth", "--out", tmp_path / "run", "--no-forensics", "--json"
+    )
     assert json.loads(stdout)["steps"] == [5]
     assert grokinterp("verify", tmp_path / "run")[1] == "4 files, all as they were written\n"
     assert grokinterp("analyze", tmp_path / "run")[0] == 0
@@ -719,7 +813,13 @@ def test_the_command_takes_a_task_and_its_keys(grokinterp, tmp_path):
 
 def test_the_command_lists_the_layouts(grokinterp):
     rows = json.loads(grokinterp("list", "layouts", "--json")[1])
-    assert [row["layout"] for row in rows] == ["chughtai_mlp", "chughtai_transformer", "nanda", "pizza", "transformer_lens"]
+    assert [row["layout"] for row in rows] == [
+        "chughtai_mlp",
+        "chughtai_transformer",
+        "nanda",
+        "pizza",
+        "transformer_lens",
+    ]
 
 
 # What a configuration says that weights do not show
@@ -750,7 +850,11 @@ def test_a_pizza_that_its_settings_rule_out_is_no_other_layout_either(tmp_path, 
     weights = formats.without_biases(formats.random_weights(SMALL, task), but=".mlp.")
     with pytest.raises(UsageError, match="as pizza"):
         gi.import_checkpoint(
-            formats.pizza(tmp_path, weights, **settings), tmp_path / "run", task="modular_addition", forensics=False, believe=True
+            formats.pizza(tmp_path, weights, **settings),
+            tmp_path / "run",
+            task="modular_addition",
+            forensics=False,
+            believe=True,
         )
 
 
@@ -758,7 +862,9 @@ def test_a_pizza_that_its_settings_rule_out_is_no_other_layout_either(tmp_path, 
 def test_losses_that_are_not_those_measured_are_called_so(tmp_path):
     content = grokking_demo()[0]
     content["train_losses"] = [1e6 + step for step in range(len(content["train_losses"]))]
-    assert "the train loss measured is NOT the file's" in said(imported(content, tmp_path, task="modular_addition"))
+    assert "the train loss measured is NOT the file's" in said(
+        imported(content, tmp_path, task="modular_addition")
+    )
 
 
 @pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
@@ -766,4 +872,6 @@ def test_losses_that_are_not_those_measured_are_called_so(tmp_path):
 def test_epochs_that_are_no_numbers_are_not_taken(tmp_path, epoch):
     content = grokking_demo()[0]
     content["checkpoint_epochs"] = [epoch] * len(content["checkpoint_epochs"])
-    assert "is not one step for each of its networks" in said(imported(content, tmp_path, task="modular_addition"))
+    assert "is not one step for each of its networks" in said(
+        imported(content, tmp_path, task="modular_addition")
+    )

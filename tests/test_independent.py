@@ -1,7 +1,8 @@
-"""The same weights, analysed without the package: a forward pass and three measures written from their definitions alone.
+"""The same weights, analysed without the package: a forward pass and three measures written from their
+definitions alone.
 
-Of grokinterp only `run.state_dict` and the plain numbers of the configuration are used here: no TransformerLens, no HookedTransformer,
-no view, no Fourier module, no split module.
+Of grokinterp only `run.state_dict` and the plain numbers of the configuration are used here: no
+TransformerLens, no HookedTransformer, no view, no Fourier module, no split module.
 """
 
 from __future__ import annotations
@@ -24,21 +25,33 @@ class Plain:
 
     def __init__(self, run: gi.Run) -> None:
         config = run.config
-        assert (config.task["name"], config.task["layout"], config.model.n_layers) == ("modular_addition", "a b =", 1)
-        assert (config.model.act_fn, config.model.normalization, config.model.attention_mixing) == ("relu", "none", 1.0)
+        assert (config.task["name"], config.task["layout"], config.model.n_layers) == (
+            "modular_addition",
+            "a b =",
+            1,
+        )
+        assert (config.model.act_fn, config.model.normalization, config.model.attention_mixing) == (
+            "relu",
+            "none",
+            1.0,
+        )
         assert (config.model.attention_dir, config.training.split) == ("causal", "python_shuffle")
         self.p: int = config.task["p"]
         self.fraction, self.split_seed = config.training.fraction, config.training.split_seed
         w = {name: value.double() for name, value in run.state_dict(-1).items()}
         self.W_E = w["embed.W_E"][: self.p].numpy()
-        self.neurons, self.logits = self.forward({name.replace("blocks.0.", ""): value for name, value in w.items()})
+        self.neurons, self.logits = self.forward(
+            {name.replace("blocks.0.", ""): value for name, value in w.items()}
+        )
         a, b = np.divmod(np.arange(self.p**2), self.p)
         self.answers = (a + b) % self.p
 
     def forward(self, w: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """MLP activations and logits at the last position, for all pairs in the order a p + b."""
         p = self.p
-        tokens = torch.stack([torch.arange(p).repeat_interleave(p), torch.arange(p).repeat(p), torch.full((p * p,), p)], dim=1)
+        tokens = torch.stack(
+            [torch.arange(p).repeat_interleave(p), torch.arange(p).repeat(p), torch.full((p * p,), p)], dim=1
+        )
         x = w["embed.W_E"][tokens] + w["pos_embed.W_pos"]
         q = torch.einsum("nd,hde->nhe", x[:, -1], w["attn.W_Q"]) + w["attn.b_Q"]
         k = torch.einsum("npd,hde->nphe", x, w["attn.W_K"]) + w["attn.b_K"]
@@ -70,11 +83,13 @@ class Plain:
         return np.log1p(odds.sum(1))
 
     def loud_frequencies(self) -> list[int]:
-        """Frequencies of which the cosine's or the sine's coefficient of W_E is above a quarter of the largest."""
+        """Frequencies of which the cosine's or the sine's coefficient of W_E is above a quarter of the
+        largest."""
         x = np.arange(self.p)
         norms = {
             k: [
-                np.linalg.norm(wave(2 * np.pi * k * x / self.p) @ self.W_E) / np.linalg.norm(wave(2 * np.pi * k * x / self.p))
+                np.linalg.norm(wave(2 * np.pi * k * x / self.p) @ self.W_E)
+                / np.linalg.norm(wave(2 * np.pi * k * x / self.p))
                 for wave in (np.cos, np.sin)
             ]
             for k in range(1, (self.p + 1) // 2)
@@ -83,7 +98,8 @@ class Plain:
         return [k for k, pair in norms.items() if max(pair) > largest / 4]
 
     def explained(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each neuron, the frequency whose nine waves of (a, b) explain most of its variance, and how much."""
+        """For each neuron, the frequency whose nine waves of (a, b) explain most of its variance, and how
+        much."""
         p = self.p
         power = np.abs(np.fft.fft2(self.neurons.reshape(p, p, -1), axes=(0, 1))) ** 2
         power[0, 0] = 0
@@ -120,7 +136,9 @@ def view(run):
 
 
 def test_the_logits_are_the_same(plain, view):
-    np.testing.assert_allclose(view.logits, plain.logits[:, : plain.p], rtol=0, atol=1e-9 * np.abs(plain.logits).max())
+    np.testing.assert_allclose(
+        view.logits, plain.logits[:, : plain.p], rtol=0, atol=1e-9 * np.abs(plain.logits).max()
+    )
 
 
 @pytest.mark.parametrize("part", ["train", "test", "all"])
@@ -132,7 +150,9 @@ def test_the_loss_is_the_same(plain, view, part):
 @pytest.mark.parametrize("part", ["train", "test", "all"])
 def test_the_accuracy_is_the_same(plain, view, part):
     right = plain.logits.argmax(1) == plain.answers
-    assert float(gi.measure("accuracy", view).sel(part=part)) == pytest.approx(right[plain.rows()[part]].mean(), rel=1e-12)
+    assert float(gi.measure("accuracy", view).sel(part=part)) == pytest.approx(
+        right[plain.rows()[part]].mean(), rel=1e-12
+    )
 
 
 def test_the_key_frequencies_by_the_embedding_are_the_same(plain, view):

@@ -1,4 +1,5 @@
-"""Representations of finite groups: against known character tables, against Fourier, on built networks, and on published ones."""
+"""Representations of finite groups: against known character tables, against Fourier, on built networks, and
+on published ones."""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ from test_foreign import of_chughtai, stored
 
 def quaternions() -> torch.Tensor:
     """The table of ±1, ±i, ±j, ±k, numbered as 2 · unit + (1 where negative)."""
-    product = {(0, x): (x, 0) for x in range(4)} | {(x, 0): (x, 0) for x in range(4)} | {(x, x): (0, 1) for x in range(1, 4)}
+    product = (
+        {(0, x): (x, 0) for x in range(4)}
+        | {(x, 0): (x, 0) for x in range(4)}
+        | {(x, x): (0, 1) for x in range(1, 4)}
+    )
     for x, y, z in ((1, 2, 3), (2, 3, 1), (3, 1, 2)):
         product |= {(x, y): (z, 0), (y, x): (z, 1)}
     table = torch.empty(8, 8, dtype=torch.long)
@@ -73,8 +78,12 @@ def test_names_are_dimensions_and_each_is_there_once(group):
 @groups
 def test_the_matrix_elements_of_all_representations_are_orthonormal(group):
     functions = torch.cat([irrep.functions for irrep in irreps_of(table_of(group))])
-    functions = torch.cat([functions, torch.full((1, functions.shape[1]), functions.shape[1] ** -0.5, dtype=torch.float64)])
-    torch.testing.assert_close(functions @ functions.T, torch.eye(len(functions), dtype=torch.float64), rtol=0, atol=1e-10)
+    functions = torch.cat(
+        [functions, torch.full((1, functions.shape[1]), functions.shape[1] ** -0.5, dtype=torch.float64)]
+    )
+    torch.testing.assert_close(
+        functions @ functions.T, torch.eye(len(functions), dtype=torch.float64), rtol=0, atol=1e-10
+    )
 
 
 @groups
@@ -89,10 +98,13 @@ def test_the_matrix_elements_stay_among_themselves_when_the_group_acts_from_eith
 
 @groups
 def test_no_representation_can_be_divided(group):
-    """The translations of any one function of it, from both sides, span all of it: what an irreducible real one means."""
+    """The translations of any one function of it, from both sides, span all of it: what an irreducible real
+    one means."""
     table = table_of(group)
     for irrep in irreps_of(table):
-        orbit = torch.stack([irrep.functions[0][table[table[g], h]] for g in range(len(table)) for h in range(len(table))])
+        orbit = torch.stack(
+            [irrep.functions[0][table[table[g], h]] for g in range(len(table)) for h in range(len(table))]
+        )
         assert int(torch.linalg.matrix_rank(orbit, atol=1e-8)) == len(irrep.functions)
 
 
@@ -167,7 +179,8 @@ LOOP = torch.tensor([[0, 1, 2, 3, 4], [1, 0, 3, 4, 2], [2, 4, 0, 1, 3], [3, 2, 4
         LOOP,
         cayley_table("S3")[:, (cayley_table("S3") == 0).long().argmax(1)],  # a b⁻¹: no identity
         torch.arange(8)[:, None] * torch.arange(8) % 8,  # no Latin square, and the units are no cycle
-        # The loop x Z_2, number 2 l + z: with element 1, of Z_2, every product is associative, so it is not enough to look at one element.
+        # The loop x Z_2, number 2 l + z: with element 1, of Z_2, every product is associative, so it is not
+        # enough to look at one element.
         2 * LOOP.repeat_interleave(2, 0).repeat_interleave(2, 1) + cayley_table("C2").repeat(5, 5),
     ],
     ids=["loop", "difference", "product", "double loop"],
@@ -177,7 +190,10 @@ def test_what_is_no_group_is_refused(table):
         gi.measure("irrep_cosine", of_table(table))
 
 
-@pytest.mark.parametrize("table", [(torch.arange(5)[:, None] - torch.arange(5)) % 5, torch.arange(5)[:, None] * torch.arange(5) % 5])
+@pytest.mark.parametrize(
+    "table",
+    [(torch.arange(5)[:, None] - torch.arange(5)) % 5, torch.arange(5)[:, None] * torch.arange(5) % 5],
+)
 def test_a_cyclic_group_under_other_names_has_the_representations_of_the_group(table):
     found = group_of(of_table(table))
     m = len(found.members)
@@ -198,7 +214,10 @@ def test_what_is_a_group_product_in_other_words_counts(name):
     found = gi.measure("irrep_cosine", view)
     assert found.irrep.values.tolist() == [str(k) for k in range(1, view.m // 2 + 1)]
     torch.testing.assert_close(
-        torch.from_numpy(found.values), torch.from_numpy(gi.measure("logit_cosine", view).values), rtol=0, atol=1e-12
+        torch.from_numpy(found.values),
+        torch.from_numpy(gi.measure("logit_cosine", view).values),
+        rtol=0,
+        atol=1e-12,
     )
 
 
@@ -207,7 +226,8 @@ def test_what_is_a_group_product_in_other_words_counts(name):
 
 @functools.cache
 def made_of(group: str, chosen: tuple[int, ...], scale: float = 1.0) -> gi.View:
-    """One neuron for every pair of elements, on for it alone, that writes the characters of a b c⁻¹ for every c."""
+    """One neuron for every pair of elements, on for it alone, that writes the characters of a b c⁻¹ for every
+    c."""
     task = make_task("group_composition", group=group, layout="a b")
     table = cayley_table(group)
     inverse = (table == 0).long().argmax(1)
@@ -230,7 +250,16 @@ def made_of(group: str, chosen: tuple[int, ...], scale: float = 1.0) -> gi.View:
 
 @pytest.mark.parametrize(
     ("group", "chosen"),
-    [("S3", (1,)), ("S3", (0, 1)), ("S4", (2,)), ("S4", (2, 3)), ("S4", (0, 1, 3)), ("D5", (1, 2)), ("A4", (0, 1)), ("A4", (1,))],
+    [
+        ("S3", (1,)),
+        ("S3", (0, 1)),
+        ("S4", (2,)),
+        ("S4", (2, 3)),
+        ("S4", (0, 1, 3)),
+        ("D5", (1, 2)),
+        ("A4", (0, 1)),
+        ("A4", (1,)),
+    ],
 )
 def test_the_representations_that_a_network_is_made_of_are_found(group, chosen):
     view = made_of(group, chosen, 20.0)
@@ -242,11 +271,16 @@ def test_the_representations_that_a_network_is_made_of_are_found(group, chosen):
     torch.testing.assert_close(torch.from_numpy(found.values), sizes / sizes.norm(), rtol=0, atol=1e-10)
     assert gi.measure("irrep_fve.logits", view) == pytest.approx(1)
     assert found.irrep.values.tolist() == [irrep.name for irrep in irreps]
-    # By default, the representations that are found: they are all of the readout, and alone they give the very logits.
+    # By default, the representations that are found: they are all of the readout, and alone they give the
+    # very logits.
     assert gi.measure("irrep_fve.W_U", view) == pytest.approx(1)
     for name in ("restricted_loss.hidden_irreps", "restricted_loss.logit_irreps"):
-        assert float(gi.measure(name, view).sel(part="all")) == pytest.approx(float(gi.measure("loss", view).sel(part="all")), rel=1e-9)
-    assert float(gi.measure("excluded_loss.hidden_irreps", view).sel(part="all")) == pytest.approx(math.log(view.task.p))
+        assert float(gi.measure(name, view).sel(part="all")) == pytest.approx(
+            float(gi.measure("loss", view).sel(part="all")), rel=1e-9
+        )
+    assert float(gi.measure("excluded_loss.hidden_irreps", view).sel(part="all")) == pytest.approx(
+        math.log(view.task.p)
+    )
 
 
 def test_a_faithful_representation_is_enough_to_be_right():
@@ -262,13 +296,18 @@ def test_named_representations_are_the_ones_kept_and_the_ones_taken_out():
     alone, other = made_of("S4", (2,), 20.0), made_of("S4", (3,), 20.0)
     for measure in ("restricted_loss.hidden_irreps", "restricted_loss.logit_irreps"):
         found = gi.measure(measure, view, irreps=[names[2]])
-        assert float(found.sel(part="all")) == pytest.approx(float(gi.measure("loss", alone).sel(part="all")), rel=1e-9)
+        assert float(found.sel(part="all")) == pytest.approx(
+            float(gi.measure("loss", alone).sel(part="all")), rel=1e-9
+        )
     found = gi.measure("excluded_loss.hidden_irreps", view, irreps=[names[2]])
-    assert float(found.sel(part="all")) == pytest.approx(float(gi.measure("loss", other).sel(part="all")), rel=1e-9)
+    assert float(found.sel(part="all")) == pytest.approx(
+        float(gi.measure("loss", other).sel(part="all")), rel=1e-9
+    )
 
 
 def test_the_shares_of_a_network_that_knows_every_pair_are_the_dimensions():
-    """One-hot operands and neurons have the same of everything: d² of 24 elements; of a neuron's 576 − 1 functions, three times d²."""
+    """One-hot operands and neurons have the same of everything: d² of 24 elements; of a neuron's 576 − 1
+    functions, three times d²."""
     view = made_of("S4", (2, 3), 20.0)
     by_operand = gi.measure("irrep_fve.W_E", view)
     assert by_operand.operand.values.tolist() == ["a", "b"]
@@ -280,8 +319,12 @@ def test_the_shares_of_a_network_that_knows_every_pair_are_the_dimensions():
 def test_the_order_of_the_names_and_a_name_given_twice_change_nothing():
     view = made_of("S4", (2, 3), 20.0)
     once = gi.measure("restricted_loss.hidden_irreps", view, irreps=["dim 2", "dim 3 #1"])
-    assert gi.measure("restricted_loss.hidden_irreps", view, irreps=["dim 3 #1", "dim 2", "dim 2"]).equals(once)
-    assert gi.measure("irrep_fve.W_U", view, irreps="dim 2") == pytest.approx(gi.measure("irrep_fve.W_U", view, irreps=["dim 2"]))
+    assert gi.measure("restricted_loss.hidden_irreps", view, irreps=["dim 3 #1", "dim 2", "dim 2"]).equals(
+        once
+    )
+    assert gi.measure("irrep_fve.W_U", view, irreps="dim 2") == pytest.approx(
+        gi.measure("irrep_fve.W_U", view, irreps=["dim 2"])
+    )
 
 
 def test_all_representations_are_everything_but_the_mean():
@@ -299,7 +342,8 @@ def test_for_addition_the_representations_are_the_frequencies():
         keys = None if option is None else [int(name) for name in option]
         hidden = gi.measure("restricted_loss.hidden_irreps", view, irreps=option)
         torch.testing.assert_close(
-            torch.from_numpy(hidden.values), torch.from_numpy(gi.measure("restricted_loss.logit_dirs", view, keys=keys).values)
+            torch.from_numpy(hidden.values),
+            torch.from_numpy(gi.measure("restricted_loss.logit_dirs", view, keys=keys).values),
         )
 
 
@@ -307,7 +351,8 @@ def test_for_addition_the_representations_are_the_frequencies():
 
 
 @pytest.mark.parametrize(
-    ("n", "name"), [(3, "group_composition"), (4, "group_composition"), (7, "modular_addition"), (53, "modular_addition")]
+    ("n", "name"),
+    [(3, "group_composition"), (4, "group_composition"), (7, "modular_addition"), (53, "modular_addition")],
 )
 @pytest.mark.parametrize("seed", range(3))
 def test_a_random_network_is_made_of_no_representation(n, name, seed):
@@ -327,10 +372,14 @@ def test_constant_logits_are_made_of_no_representation():
     assert 0 <= gi.measure("irrep_fve.logits", view) <= 1
 
 
-@pytest.mark.parametrize("name", ["restricted_loss.hidden_irreps", "irrep_fve.W_U", "restricted_loss.logit_irreps"])
+@pytest.mark.parametrize(
+    "name", ["restricted_loss.hidden_irreps", "irrep_fve.W_U", "restricted_loss.logit_irreps"]
+)
 def test_names_that_are_no_representations_are_refused(name):
     view = made_of("S3", (1,), 20.0)
-    with pytest.raises(UsageError, match=r"^irreps: a b in S3 has no representation 'dim 3'; did you mean 'dim [12]'"):
+    with pytest.raises(
+        UsageError, match=r"^irreps: a b in S3 has no representation 'dim 3'; did you mean 'dim [12]'"
+    ):
         gi.measure(name, view, irreps=["dim 3"])
     with pytest.raises(NotApplicable, match="no representations were asked for"):
         gi.measure(name, view, irreps=[])
@@ -355,7 +404,12 @@ def found_in(view: gi.View) -> list[float]:
 
 def test_the_shares_of_a_published_transformer_with_projections_of_full_rank():
     view = of_chughtai(113)
-    assert found_in(view) == [0.90083, 0.99494, 0.96854, 0.91420]  # the first three as published; the last is .92672 there
+    assert found_in(view) == [
+        0.90083,
+        0.99494,
+        0.96854,
+        0.91420,
+    ]  # the first three as published; the last is .92672 there
     assert round(gi.measure("irrep_fve.neurons_ab", view), 5) == 0.15942  # published: .16048
     restricted = float(gi.measure("restricted_loss.hidden_irreps", view).sel(part="all"))
     assert f"{restricted:.2e}" == "6.08e-07"  # published: 2.26e-2
@@ -384,7 +438,8 @@ def test_the_sign_is_a_representation_of_a_published_network_of_even_order():
 
 @functools.cache
 def by_heart(group: str, seed: int, knows: bool = False) -> gi.View:
-    """A neuron for every pair, that writes the right answer for the training pairs and for the others a random one; or right for all."""
+    """A neuron for every pair, that writes the right answer for the training pairs and for the others a
+    random one; or right for all."""
     task = make_task("group_composition", group=group, layout="a b")
     known, generator = split(task.n_inputs, 0.6, seed=seed), torch.Generator().manual_seed(seed)
     answers = task.targets.clone()
@@ -420,7 +475,8 @@ def test_a_network_that_knows_examples_by_heart_does_not_look_as_if_it_knew_the_
 
 @pytest.mark.parametrize("group", ["S3", "S4", "A4", "D5", "D6"])
 def test_of_a_network_that_knows_every_pair_all_are_keys_or_it_is_said_how_many(group):
-    """As good as it is, a network right on all pairs is a table: every representation is in it, and on unseen examples too."""
+    """As good as it is, a network right on all pairs is a table: every representation is in it, and on unseen
+    examples too."""
     view = by_heart(group, 0, knows=True)
     irreps = group_of(view).irreps
     assert gi.measure("key_irreps", view).values.all()
@@ -429,26 +485,41 @@ def test_of_a_network_that_knows_every_pair_all_are_keys_or_it_is_said_how_many(
     if len(irreps) < 5:
         assert float(gi.measure(RESTRICTED, view).sel(part="all")) == 1
     else:
-        count = rf"^{len(irreps)} of {len(irreps)} representations, {view.task.p - 1} of {view.task.p} dimensions, are keys"
-        for name in ("restricted_loss.hidden_irreps", "excluded_loss.hidden_irreps", RESTRICTED, "irrep_fve.W_E", "irrep_fve.W_U"):
+        count = (
+            rf"^{len(irreps)} of {len(irreps)} representations, "
+            rf"{view.task.p - 1} of {view.task.p} dimensions, are keys"
+        )
+        for name in (
+            "restricted_loss.hidden_irreps",
+            "excluded_loss.hidden_irreps",
+            RESTRICTED,
+            "irrep_fve.W_E",
+            "irrep_fve.W_U",
+        ):
             with pytest.raises(NotApplicable, match=count):
                 gi.measure(name, view)
     assert float(gi.measure(RESTRICTED, view, irreps=[irrep.name for irrep in irreps]).sel(part="all")) == 1
 
 
-@pytest.mark.parametrize(("group", "chosen"), [("S3", (1,)), ("S4", (2,)), ("S4", (2, 3)), ("S4", (0, 1, 3)), ("D5", (1, 2)), ("A4", (1,))])
+@pytest.mark.parametrize(
+    ("group", "chosen"),
+    [("S3", (1,)), ("S4", (2,)), ("S4", (2, 3)), ("S4", (0, 1, 3)), ("D5", (1, 2)), ("A4", (1,))],
+)
 def test_representations_of_a_network_that_knows_the_group_are_found_where_the_split_is_known(group, chosen):
     made = made_of(group, chosen, 20.0)
     view = gi.view(made.model, made.task, split=split(made.task.n_inputs, 0.6))
     assert gi.measure("key_irreps", view).values.nonzero()[0].tolist() == list(chosen)
-    dimensions = sum(len(irrep.functions) for i, irrep in enumerate(irreps_of(cayley_table(group))) if i in chosen)
+    dimensions = sum(
+        len(irrep.functions) for i, irrep in enumerate(irreps_of(cayley_table(group))) if i in chosen
+    )
     expected = [len(chosen) / len(irreps_of(cayley_table(group))), dimensions / made.task.p]
     assert gi.measure("key_irreps.share", view).values.tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("group", ["S3", "S4", "A4", "D5", "D6"])
 def test_the_control_says_what_a_projection_makes_right_by_itself(group):
-    """Restricted to representations that tell all elements apart, training examples alone make all others right: a network by heart too."""
+    """Restricted to representations that tell all elements apart, training examples alone make all others
+    right: a network by heart too."""
     view = by_heart(group, 0)
     names = [irrep.name for irrep in group_of(view).irreps]
     assert float(gi.measure("restricted_accuracy.memoriser_irreps", view, irreps=names).sel(part="test")) == 1

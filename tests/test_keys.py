@@ -1,4 +1,5 @@
-"""Key frequencies: the rules find exactly the frequencies that a network was built with, and none where nothing is periodic."""
+"""Key frequencies: the rules find exactly the frequencies that a network was built with, and none where
+nothing is periodic."""
 
 from __future__ import annotations
 
@@ -122,15 +123,23 @@ def embedded_with(powers: dict[int, float], p: int = 17):
     [
         ({1: 10, 4: 9, 6: 3}, [1, 4, 6]),  # the fall to nothing is the largest
         ({1: 50, 4: 20, 6: 1.1, 7: 1.0, 8: 0.9}, [1, 4]),
-        ({1: 20, 4: 9, 6: 5, 7: 4, 8: 3}, [1]),  # by 2.2, against 1.8, 1.25, 1.33; from 4 down it is the lower half of eight
+        (
+            {1: 20, 4: 9, 6: 5, 7: 4, 8: 3},
+            [1],
+        ),  # by 2.2, against 1.8, 1.25, 1.33; from 4 down it is the lower half of eight
         ({1: 19, 4: 10, 6: 6, 7: 4, 8: 3}, []),  # none by half
-        ({1: 1000, 4: 900, 6: 5}, [1, 4]),  # 6 has less than 1 % and is not looked at, though nothing comes after it
+        (
+            {1: 1000, 4: 900, 6: 5},
+            [1, 4],
+        ),  # 6 has less than 1 % and is not looked at, though nothing comes after it
     ],
 )
 def test_the_gap_rule_cuts_where_the_power_falls_most(powers, keys):
     if len(powers) > 3:  # what is not embedded has a little power too
         powers = powers | {k: min(powers.values()) * 0.9 for k in range(1, 9) if k not in powers}
-    assert gi.measure("key_frequencies.gap", embedded_with(powers)).values.nonzero()[0].tolist() == [k - 1 for k in keys]
+    assert gi.measure("key_frequencies.gap", embedded_with(powers)).values.nonzero()[0].tolist() == [
+        k - 1 for k in keys
+    ]
 
 
 def test_the_gap_rule_finds_nothing_where_all_are_alike_or_most_are_loud():
@@ -140,7 +149,8 @@ def test_the_gap_rule_finds_nothing_where_all_are_alike_or_most_are_loud():
 
 
 def test_a_frequency_bears_load_where_the_loss_without_it_is_ten_times_as_large():
-    # Amplitudes S and r S of two cosines. The loss is tiny, so ten times are far from half the loss of chance.
+    # Amplitudes S and r S of two cosines. The loss is tiny, so ten times are far from half the loss of
+    # chance.
     for r in (0.01, 0.02, 0.05, 0.1):
         view = changed(controls.clock(17, (2, 5), 30.0), "unembed.W_U", slice(2, 4), r)
         without = float(gi.measure("excluded_loss.per_frequency", view).sel(freq=5, part="all"))
@@ -148,11 +158,18 @@ def test_a_frequency_bears_load_where_the_loss_without_it_is_ten_times_as_large(
         assert without < math.log(17) / 2
         assert (5 in gi.key_frequencies(view).rules["load_bearing"]) == (without > 10 * whole), r
     assert without > 10 * whole  # of the last; of the first it is not
-    assert 5 not in gi.key_frequencies(changed(controls.clock(17, (2, 5), 30.0), "unembed.W_U", slice(2, 4), 0.01)).rules["load_bearing"]
+    assert (
+        5
+        not in gi.key_frequencies(
+            changed(controls.clock(17, (2, 5), 30.0), "unembed.W_U", slice(2, 4), 0.01)
+        ).rules["load_bearing"]
+    )
 
 
 @pytest.mark.parametrize(("scale", "found"), [(4.0, [2]), (2.0, [])])
-def test_a_frequency_of_a_poor_network_bears_load_where_the_loss_without_it_is_larger_by_half_of_chance(scale, found):
+def test_a_frequency_of_a_poor_network_bears_load_where_the_loss_without_it_is_larger_by_half_of_chance(
+    scale, found
+):
     view = controls.clock(17, (2,), scale)
     whole = float(gi.measure("loss", view).sel(part="all"))
     assert math.log(17) < 10 * whole  # no factor of ten
@@ -205,7 +222,13 @@ def test_what_a_caller_does_to_the_lists_changes_nothing_that_is_found_later():
 def test_a_random_network_has_no_key_frequencies(p):
     found = gi.key_frequencies(controls.random_network(p))
     assert found.consensus == []
-    assert found.rules["gap"] == found.rules["neurons"] == found.rules["load_bearing"] == found.rules["logits"] == []
+    assert (
+        found.rules["gap"]
+        == found.rules["neurons"]
+        == found.rules["load_bearing"]
+        == found.rules["logits"]
+        == []
+    )
 
 
 @pytest.mark.trains
@@ -224,7 +247,9 @@ def test_a_look_up_table_is_always_right_and_has_no_key_frequencies(p):
     assert float(gi.measure("accuracy", view).sel(part="all")) == 1
     found = gi.key_frequencies(view)
     assert found.rules["gap"] == found.rules["neurons"] == []
-    assert found.rules["load_bearing"] == list(range(1, (p + 1) // 2))  # it needs them all alike, but of the sign half as much
+    assert found.rules["load_bearing"] == list(
+        range(1, (p + 1) // 2)
+    )  # it needs them all alike, but of the sign half as much
     assert found.consensus == []
 
 
@@ -233,7 +258,10 @@ def test_where_all_frequencies_are_in_use_it_is_said_that_none_stands_out():
     found = gi.key_frequencies(view)
     assert found.consensus == []
     assert sum(len(rule) == 11 for rule in found.rules.values()) > len(found.rules) / 2
-    with pytest.raises(NotApplicable, match=r"no frequency stands out: .* mark more than half of all 11; keys= or --keys asks for some"):
+    with pytest.raises(
+        NotApplicable,
+        match=r"no frequency stands out: .* mark more than half of all 11; keys= or --keys asks for some",
+    ):
         gi.measure("restricted_loss.logit_dirs", view)
     assert float(gi.measure("restricted_accuracy.logit_dirs", view, keys=range(1, 12)).sel(part="all")) == 1
     with pytest.raises(NotApplicable, match="the network has no key frequencies: none that more than half"):
@@ -338,8 +366,12 @@ def test_the_smallest_moduli_have_all_their_frequencies_looked_at(p):
         (controls.pizza(23, (3,), overtones=(3,)), {9: (3, 3)}),
         (controls.pizza(31, (3, 10), overtones=(2,)), {6: (3, 2), 11: (10, 2)}),
         (controls.pizza(15, (4,), overtones=(2,)), {7: (4, 2)}),  # composite
-        (controls.pizza(23, (3, 6), overtones=(2,)), {11: (6, 2)}),  # 6 is embedded beside 3, and made by it: of its own in part
-        # Embedded and read, each with neurons of its own: independent, though one is twice or three times the other
+        (
+            controls.pizza(23, (3, 6), overtones=(2,)),
+            {11: (6, 2)},
+        ),  # 6 is embedded beside 3, and made by it: of its own in part
+        # Embedded and read, each with neurons of its own: independent, though one is twice or three times the
+        # other
         (controls.pizza(23, (3, 6)), {}),
         (controls.pizza(23, (3, 9)), {}),
         (controls.clock(17, (2, 4)), {}),
@@ -357,7 +389,10 @@ def test_a_frequency_is_a_harmonic_where_another_makes_it(view, harmonics):
     assert {k: (each.of, each.order) for k, each in found.harmonics.items()} == harmonics
     for k, each in found.harmonics.items():
         assert (each.embedded, each.without_fundamental, each.without_own, each.where) == (0, 0, 1, "logits")
-        assert f"{k} is {'twice' if each.order == 2 else 'three times'} key {each.of}, and a harmonic of it" in found.harmonics_in_words
+        assert (
+            f"{k} is {'twice' if each.order == 2 else 'three times'} key {each.of}, and a harmonic of it"
+            in found.harmonics_in_words
+        )
         assert "no power in the embedding of its own" in found.harmonics_in_words
     assert ("harmonic" in found.harmonics_in_words) == bool(harmonics)
 
@@ -398,7 +433,9 @@ def test_of_the_run_that_ships_two_embedded_frequencies_are_doubles_of_keys():
     assert (found.consensus, found.harmonics, found.doubles) == ([7, 37, 42, 52], {}, {9: 52, 29: 42})
 
 
-@pytest.mark.parametrize("view", [controls.pizza(23, (3,)), controls.clock(17, (2,)), controls.gromov(11, 60)])
+@pytest.mark.parametrize(
+    "view", [controls.pizza(23, (3,)), controls.clock(17, (2,)), controls.gromov(11, 60)]
+)
 def test_a_view_with_other_weights_is_another_network(view):
     name, rows = view.embedding_rows[0]
     changed = view.weights[name].clone()

@@ -1,8 +1,8 @@
 """Other processes: what they find and what they leave, however they end.
 
-Kills at random instants, kills before and inside every single write, and cuts of the power after every one; signals, locks and
-readers while another process trains. After each of them a reader finds a run without a fault, and the same call goes on to the
-bytes of a run that nothing stopped.
+Kills at random instants, kills before and inside every single write, and cuts of the power after every one;
+signals, locks and readers while another process trains. After each of them a reader finds a run without a
+fault, and the same call goes on to the bytes of a run that nothing stopped.
 """
 
 from __future__ import annotations
@@ -27,16 +27,22 @@ import grokinterp as gi
 from conftest import tiny
 from grokinterp.errors import Interrupted, NotARun, RunLocked
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="processes and open files are watched through /proc")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="processes and open files are watched through /proc"
+)
 
 EVERY_STEP = {"training.evaluate_every": 1, "snapshots.events": ()}
-SHORT = tiny(**EVERY_STEP, **{"training.steps": 6, "snapshots.every": 3, "model.d_model": 8, "model.d_mlp": 8})
+SHORT = tiny(
+    **EVERY_STEP, **{"training.steps": 6, "snapshots.every": 3, "model.d_model": 8, "model.d_mlp": 8}
+)
 LONG = tiny(**EVERY_STEP, **{"training.steps": 200, "snapshots.every": 5})
 IN_BETWEEN = (60, False, True)
-"""Pauses a training of LONG at one of its some hundred calls that change the disk: however busy the machine is, it is not over by then."""
+"""Pauses a training of LONG at one of its some hundred calls that change the disk: however busy the machine
+is, it is not over by then."""
 
 SERVER = '''
-"""Trains in forks of itself, so that a process to be killed costs milliseconds. One JSON request a line, one JSON answer a line."""
+"""Trains in forks of itself, so that a process to be killed costs milliseconds. One JSON request a line, one
+JSON answer a line."""
 import json, os, pathlib, signal, sys, traceback
 import torch
 torch.set_num_threads(1)
@@ -45,7 +51,8 @@ from grokinterp.runs import files
 
 
 class Mortal:
-    """Dies right before the `last`-th call that changes the disk or, with `half`, after half of the bytes of such a call.
+    """Dies right before the `last`-th call that changes the disk or, with `half`, after half of the bytes of
+    such a call.
 
     With `pause` it stands still there instead, until it is sent SIGCONT.
     """
@@ -53,10 +60,14 @@ class Mortal:
     def __init__(self, last, half, pause=False):
         self.calls, self.last, self.half = [], last, half
         self.signal = signal.SIGSTOP if pause else signal.SIGKILL
-        for owner, name in [(os, "fsync"), (os, "replace"), (os, "ftruncate"), (pathlib.Path, "unlink"), (pathlib.Path, "mkdir")]:
+        path = pathlib.Path
+        for owner, name in [
+            (os, "fsync"), (os, "replace"), (os, "ftruncate"), (path, "unlink"), (path, "mkdir")
+        ]:
             setattr(owner, name, self.counted(name, getattr(owner, name)))
         pwrite = os.pwrite
-        os.pwrite = self.counted("write to a log", pwrite, lambda handle, data, at: pwrite(handle, data[: len(data) // 2], at))
+        half = lambda handle, data, at: pwrite(handle, data[: len(data) // 2], at)
+        os.pwrite = self.counted("write to a log", pwrite, half)
         files.open = self.opened
 
     def counted(self, name, call, half=None):
@@ -77,7 +88,8 @@ class Mortal:
             __enter__ = lambda self: self
             __exit__ = lambda self, *args: file.close()
             flush, fileno = file.flush, file.fileno
-            write = staticmethod(outer.counted("write to a file", file.write, lambda data: file.write(data[: len(data) // 2])))
+            half = lambda data: file.write(data[: len(data) // 2])
+            write = staticmethod(outer.counted("write to a file", file.write, half))
         return File()
 
 
@@ -96,7 +108,8 @@ def train(job, answer):
     os._exit(status)
 
 
-for _ in gi.training.Trainer(gi.TrainConfig.make(json.loads(sys.argv[1]))):  # whatever is slow the first time is slow only here
+# Whatever is slow the first time is slow only here.
+for _ in gi.training.Trainer(gi.TrainConfig.make(json.loads(sys.argv[1]))):
     pass
 assert len(os.listdir("/proc/self/task")) == 1, "a fork would lose the other threads"
 answers = {}
@@ -124,7 +137,13 @@ def plain(config: gi.TrainConfig) -> dict:
 class Process:
     """A process that trains."""
 
-    def __init__(self, server: subprocess.Popen, config: gi.TrainConfig, out: Path, mortal: tuple[int | bool, ...] | None = None) -> None:
+    def __init__(
+        self,
+        server: subprocess.Popen,
+        config: gi.TrainConfig,
+        out: Path,
+        mortal: tuple[int | bool, ...] | None = None,
+    ) -> None:
         self._server = server
         self._out = out
         self.pid = int(self._ask({"config": plain(config), "out": str(out), "mortal": mortal}))
@@ -159,7 +178,8 @@ class Process:
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     def wait(self) -> tuple[int, str]:
-        """How it ended: exit status, or the negative number of the signal that killed it; and what it had to say."""
+        """How it ended: exit status, or the negative number of the signal that killed it; and what it had to
+        say."""
         status, text = json.loads(self._ask({"wait": self.pid}))
         return status, text
 
@@ -181,7 +201,11 @@ def start() -> Iterator[Callable[..., Process]]:
 
 def contents(path: Path) -> dict[str, bytes]:
     """The bytes of every file of a run directory, the lock aside."""
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != "lock"}
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in path.rglob("*")
+        if file.is_file() and file.name != "lock"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -194,14 +218,17 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[gi.Trai
         if key not in known:
             with pytest.MonkeyPatch.context() as patched:
                 patched.setattr(os, "fsync", lambda handle: None)
-                known[key] = contents(gi.train(config, tmp_path_factory.mktemp("whole") / "run", progress=False).path)
+                known[key] = contents(
+                    gi.train(config, tmp_path_factory.mktemp("whole") / "run", progress=False).path
+                )
         return known[key]
 
     return files
 
 
 def steps_without_a_fault(out: Path) -> tuple[list[int], int]:
-    """The committed steps and the number of evaluations of a run in which nothing is wrong; none where there is no run yet."""
+    """The committed steps and the number of evaluations of a run in which nothing is wrong; none where there
+    is no run yet."""
     try:
         run = gi.load_run(out)
     except NotARun:
@@ -220,7 +247,11 @@ def left_behind(out: Path) -> list[str]:
     manifest = out / "manifest.jsonl"
     committed = manifest.read_text() if manifest.exists() else ""
     found = [re.sub(r"\d+|[ab](?=\.safe)", "*", name) for name in names if name.endswith(".tmp")]
-    found += ["uncommitted snapshot" for name in names if re.fullmatch(r"snapshots/step_\d+\.safetensors", name) and name not in committed]
+    found += [
+        "uncommitted snapshot"
+        for name in names
+        if re.fullmatch(r"snapshots/step_\d+\.safetensors", name) and name not in committed
+    ]
     logs = [log for log in (out / "metrics.jsonl", manifest) if log.exists() and log.stat().st_size]
     found += [f"torn {log.name}" for log in logs if not log.read_bytes().endswith(b"\n")]
     return found or ["nothing"]
@@ -229,8 +260,11 @@ def left_behind(out: Path) -> list[str]:
 # Kills at random
 
 
-def killed_at_random(start: Callable[..., Process], folder: Path, whole: dict[str, bytes], kills: int) -> None:
-    """Kills training at random instants until it is done, again and again; checks after each kill and at each end. What was hit.
+def killed_at_random(
+    start: Callable[..., Process], folder: Path, whole: dict[str, bytes], kills: int
+) -> None:
+    """Kills training at random instants until it is done, again and again; checks after each kill and at each
+    end. What was hit.
 
     On a busy machine it is done before many a kill, so that more are tried than are asked for.
     """
@@ -307,8 +341,11 @@ def test_a_run_that_is_killed_at_any_write_goes_on_to_the_same_bytes(start, tmp_
         assert contents(out) == whole, f"killed at call {number}, {call}"
 
 
-def killed_twice(start: Callable[..., Process], folder: Path, whole: dict[str, bytes], first: int, every: int) -> int:
-    """Kills at one write, and the run that goes on from there at each of its own in turn; how often the second kill struck."""
+def killed_twice(
+    start: Callable[..., Process], folder: Path, whole: dict[str, bytes], first: int, every: int
+) -> int:
+    """Kills at one write, and the run that goes on from there at each of its own in turn; how often the
+    second kill struck."""
     for second in range(0, 1000, every):
         out = folder / f"{first} {second}"
         assert start(SHORT, out, (first, True)).wait()[0] == -signal.SIGKILL
@@ -323,25 +360,37 @@ def killed_twice(start: Callable[..., Process], folder: Path, whole: dict[str, b
     raise AssertionError("it never finished")
 
 
-def test_a_run_that_is_killed_again_while_it_recovers_goes_on_to_the_same_bytes(start, tmp_path, uninterrupted):
+def test_a_run_that_is_killed_again_while_it_recovers_goes_on_to_the_same_bytes(
+    start, tmp_path, uninterrupted
+):
     dice = random.Random(0)
     calls = len(calls_of(start, tmp_path / "counted"))
-    assert sum(killed_twice(start, tmp_path, uninterrupted(SHORT), first, 17) for first in dice.sample(range(calls), 6)) > 6
+    assert (
+        sum(
+            killed_twice(start, tmp_path, uninterrupted(SHORT), first, 17)
+            for first in dice.sample(range(calls), 6)
+        )
+        > 6
+    )
 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_any_two_writes_goes_on_to_the_same_bytes(start, tmp_path, uninterrupted):
     calls = len(calls_of(start, tmp_path / "counted"))
-    assert sum(killed_twice(start, tmp_path, uninterrupted(SHORT), first, 1) for first in range(calls)) > calls
+    assert (
+        sum(killed_twice(start, tmp_path, uninterrupted(SHORT), first, 1) for first in range(calls)) > calls
+    )
 
 
 # Cuts of the power
 
 
 class Disk:
-    """What of a folder survives a cut of the power if the system wrote out nothing of its own accord: contents and names as last synced.
+    """What of a folder survives a cut of the power if the system wrote out nothing of its own accord:
+    contents and names as last synced.
 
-    With `names_survive` every name is as it is now and only contents are as last synced: a file that never was is empty.
+    With `names_survive` every name is as it is now and only contents are as last synced: a file that never
+    was is empty.
     """
 
     def __init__(self, folder: Path, names_survive: bool) -> None:
@@ -365,7 +414,9 @@ class Disk:
 
     def after_the_cut(self, target: Path) -> Path:
         """A folder as it would come back."""
-        folders = {entry.stat().st_ino: entry for entry in (self.folder, *self.folder.rglob("*")) if entry.is_dir()}
+        folders = {
+            entry.stat().st_ino: entry for entry in (self.folder, *self.folder.rglob("*")) if entry.is_dir()
+        }
 
         def restore(number: int, target: Path) -> None:
             target.mkdir()
@@ -386,7 +437,9 @@ class Disk:
 
 
 @pytest.mark.parametrize("names_survive", [False, True])
-def test_a_run_whose_power_is_cut_at_any_write_goes_on_to_the_same_bytes(tmp_path, monkeypatch, uninterrupted, names_survive):
+def test_a_run_whose_power_is_cut_at_any_write_goes_on_to_the_same_bytes(
+    tmp_path, monkeypatch, uninterrupted, names_survive
+):
     whole = uninterrupted(SHORT)
     disk = Disk(tmp_path / "run", names_survive)
     cuts: list[Path] = []
@@ -418,7 +471,8 @@ def test_a_run_whose_power_is_cut_at_any_write_goes_on_to_the_same_bytes(tmp_pat
 
 
 def test_a_line_in_the_manifest_means_that_its_snapshot_survives_a_cut_of_the_power(tmp_path, monkeypatch):
-    """The same from the other side: at the moment of every commit, what it commits is on the disk under its name."""
+    """The same from the other side: at the moment of every commit, what it commits is on the disk under its
+    name."""
     disk = Disk(tmp_path / "run", names_survive=False)
     committed = []
     pwrite = os.pwrite
@@ -441,12 +495,19 @@ def test_a_line_in_the_manifest_means_that_its_snapshot_survives_a_cut_of_the_po
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_training_process_that_is_asked_to_stop_says_where_and_can_go_on(start, tmp_path, uninterrupted, number):
+def test_a_training_process_that_is_asked_to_stop_says_where_and_can_go_on(
+    start, tmp_path, uninterrupted, number
+):
     process = start(LONG, tmp_path / "run", IN_BETWEEN).paused()
     process.send(number, signal.SIGCONT)
     status, text = process.wait()
     assert status == Interrupted.exit_code == 1
-    step = int(re.fullmatch(r"Interrupted: interrupted at step (\d+); nothing is lost: run the same command again to go on", text)[1])
+    step = int(
+        re.fullmatch(
+            r"Interrupted: interrupted at step (\d+); nothing is lost: run the same command again to go on",
+            text,
+        )[1]
+    )
     assert gi.load_run(tmp_path / "run").history["step"].max() == step < 200
     assert start(LONG, tmp_path / "run").wait() == (0, "[]")
     assert contents(tmp_path / "run") == uninterrupted(LONG)
@@ -476,7 +537,9 @@ def test_the_lock_of_a_process_that_was_killed_is_free(start, tmp_path, uninterr
     assert contents(tmp_path / "run") == uninterrupted(LONG)
 
 
-def test_of_trainers_that_start_at_the_same_time_one_trains_and_the_others_find_it_locked(start, tmp_path, uninterrupted):
+def test_of_trainers_that_start_at_the_same_time_one_trains_and_the_others_find_it_locked(
+    start, tmp_path, uninterrupted
+):
     ends: Counter = Counter()
     for number in range(200):  # which of them meet is up to the machine
         if ends[RunLocked.exit_code] >= 12:

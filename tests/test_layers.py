@@ -13,7 +13,8 @@ import grokinterp
 
 ROOT = Path(grokinterp.__file__).parent
 LAYERS = [
-    "errors", "memory", "frozen", "fourier", "tasks", "foreign", "models", "view", "controls", "measures", "training", "runs",
+    "errors", "memory", "frozen", "fourier", "tasks", "foreign", "models", "view", "controls", "measures",
+    "training", "runs",
     "importing", "replay", "report", "cli",
 ]  # fmt: skip
 """A file may import from its own layer and from those before it."""
@@ -53,7 +54,11 @@ def test_only_models_imports_transformer_lens(file):
     assert "from transformer_lens" not in text
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if layer_of(f) not in ("runs", "importing", "foreign", "cli", "report")], ids=str)
+@pytest.mark.parametrize(
+    "file",
+    [f for f in FILES if layer_of(f) not in ("runs", "importing", "foreign", "cli", "report")],
+    ids=str,
+)
 def test_disk_access_is_kept_to_the_edge(file):
     calls = {
         node.func.id
@@ -66,18 +71,27 @@ def test_disk_access_is_kept_to_the_edge(file):
 
 def modules_after(statement: str) -> set[str]:
     code = f"import sys\n{statement}\nprint(*sys.modules)"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
 
 
 def test_help_imports_neither_torch_nor_transformer_lens():
-    code = "import sys; sys.argv = ['grokinterp', '--help']\ntry:\n    from grokinterp.cli import main; main()\nexcept SystemExit: pass"
+    code = (
+        "import sys; sys.argv = ['grokinterp', '--help']\ntry:\n    from grokinterp.cli import main; "
+        "main()\nexcept SystemExit: pass"
+    )
     loaded = modules_after(code)
     assert "grokinterp.cli" in loaded
     assert not loaded & {"torch", "transformer_lens", "pandas", "xarray", "plotly", "numpy"}
 
 
 def test_training_does_not_import_transformer_lens():
-    assert "transformer_lens" not in modules_after("import grokinterp.runs; from grokinterp.training import Trainer")
+    assert "transformer_lens" not in modules_after(
+        "import grokinterp.runs; from grokinterp.training import Trainer"
+    )
 
 
 def test_the_public_names_are_few_and_all_there():

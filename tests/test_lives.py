@@ -1,4 +1,5 @@
-"""Lives of frequencies, flows of neurons, keys over time: where keys were born in a known order, and where there are none."""
+"""Lives of frequencies, flows of neurons, keys over time: where keys were born in a known order, and where
+there are none."""
 
 from __future__ import annotations
 
@@ -23,7 +24,13 @@ from memorised import memoriser
 
 PLACES = ["W_E", "neurons", "W_L", "logits"]
 MEASURES = ["power.W_E", "power.neurons", "power.W_L", "power.logits", "variance.neurons", "variance.logits"]
-MEASURES += ["neuron.frequency", "neuron.explained_variance", "key_frequencies.consensus", "restricted_loss.logit_dirs", "key_share.W_E"]
+MEASURES += [
+    "neuron.frequency",
+    "neuron.explained_variance",
+    "key_frequencies.consensus",
+    "restricted_loss.logit_dirs",
+    "key_share.W_E",
+]
 
 
 class Built(gi.Run):
@@ -63,7 +70,8 @@ AMPLITUDES = {3: [0, 1, 1, 1, 1, 1], 10: [0, 0, 1, 0.6, 0.2, 0.2], 7: [0, 0, 0.5
 
 @functools.cache
 def built() -> tuple[gi.View, ...]:
-    """The clock with these amplitudes and a thirtieth of a random network; at first the random network alone."""
+    """The clock with these amplitudes and a thirtieth of a random network; at first the random network
+    alone."""
     keys = tuple(AMPLITUDES)
     clock = controls.clock(P, keys)
     cfg, task = clock.model.cfg, clock.task
@@ -75,8 +83,12 @@ def built() -> tuple[gi.View, ...]:
         for at, key in enumerate(keys):
             weights["embed.W_E"][:, 2 * at : 2 * at + 2] *= AMPLITUDES[key][i]
             weights["unembed.W_U"][2 * at : 2 * at + 2] *= AMPLITUDES[key][i]
-        weights = {name: 0.03 * noise[name] + weight if i else noise[name] for name, weight in weights.items()}
-        views.append(gi.view(hooked_transformer(config, task, weights, torch.float64), task, STEPS[i], clock.split))
+        weights = {
+            name: 0.03 * noise[name] + weight if i else noise[name] for name, weight in weights.items()
+        }
+        views.append(
+            gi.view(hooked_transformer(config, task, weights, torch.float64), task, STEPS[i], clock.split)
+        )
     return tuple(views)
 
 
@@ -91,7 +103,8 @@ def test_keys_are_born_and_die_when_they_are_built_in_and_taken_out(construction
     for place in PLACES:
         assert interval(table, 3, place) == (0, 100, None, None, "committed")
         assert interval(table, 7, place) == (200, 300, None, None, "committed")
-    # At step 300 it has 0.36 of the others' power, which keeps it alive; of the logits it has the square of that.
+    # At step 300 it has 0.36 of the others' power, which keeps it alive; of the logits it has the square of
+    # that.
     for place in ("W_E", "neurons", "W_L"):
         assert interval(table, 10, place) == (100, 200, 300, 400, "transient")
     assert interval(table, 10, "logits") == (100, 200, 200, 300, "transient")
@@ -100,8 +113,9 @@ def test_keys_are_born_and_die_when_they_are_built_in_and_taken_out(construction
     assert table[table.final_key].freq.unique().tolist() == [3, 7]
     assert len(table) == 4 * (P // 2)
     assert found.sentence == (
-        "Of 11 frequencies 3 stand out at some time in W_E, neurons, W_L and logits: k = 3 and 7 to the end, k = 10 for a while. "
-        "The final keys show first: k = 3 in W_E, neurons, W_L and logits by step 100; k = 7 in W_E, neurons, W_L and logits by step 300."
+        "Of 11 frequencies 3 stand out at some time in W_E, neurons, W_L and logits: k = 3 and 7 to the "
+        "end, k = 10 for a while. The final keys show first: k = 3 in W_E, neurons, W_L and logits by step "
+        "100; k = 7 in W_E, neurons, W_L and logits by step 300."
     )
     assert found.skipped == {}
 
@@ -109,9 +123,24 @@ def test_keys_are_born_and_die_when_they_are_built_in_and_taken_out(construction
 @pytest.mark.parametrize(
     ("view", "harmonics", "doubles", "said"),
     [
-        (controls.pizza(23, (3,), overtones=(2,)), {6: (3, 2)}, {}, " Of the final network: k = 6 is a harmonic of 3, twice that."),
-        (controls.pizza(23, (3,), overtones=(3,)), {9: (3, 3)}, {}, " Of the final network: k = 9 is a harmonic of 3, three times that."),
-        (controls.clock(17, (2,), idle=(4,)), {}, {4: 2}, " Of the final network: k = 4 is twice key 2, at the end embedded alone."),
+        (
+            controls.pizza(23, (3,), overtones=(2,)),
+            {6: (3, 2)},
+            {},
+            " Of the final network: k = 6 is a harmonic of 3, twice that.",
+        ),
+        (
+            controls.pizza(23, (3,), overtones=(3,)),
+            {9: (3, 3)},
+            {},
+            " Of the final network: k = 9 is a harmonic of 3, three times that.",
+        ),
+        (
+            controls.clock(17, (2,), idle=(4,)),
+            {},
+            {4: 2},
+            " Of the final network: k = 4 is twice key 2, at the end embedded alone.",
+        ),
         (controls.pizza(23, (3, 6)), {}, {}, ""),
         (controls.clock(17, (2, 5)), {}, {}, ""),
     ],
@@ -127,7 +156,8 @@ def test_a_frequency_that_is_no_key_of_its_own_is_called_that(tmp_path, view, ha
 
 
 def test_shares_are_those_of_the_amplitudes_that_were_built_in(construction):
-    """A power is the square of an amplitude; a logit has the amplitudes of the embedding and of the unembedding."""
+    """A power is the square of an amplitude; a logit has the amplitudes of the embedding and of the
+    unembedding."""
     share = lives(construction).share
     assert share.dims == ("place", "step", "freq")
     squares = {key: np.square(values)[1:] for key, values in AMPLITUDES.items()}
@@ -145,7 +175,9 @@ def test_shares_are_the_powers_of_ffts_over_all_that_varies(construction):
         w_l = (view.weights["blocks.0.mlp.W_out"] @ view.weights["unembed.W_U"]).numpy()
         for place, matrix in (("W_E", view.weights["embed.W_E"].numpy()[:P]), ("W_L", w_l.T)):
             spectrum = (np.abs(np.fft.fft(matrix, axis=0)) ** 2).sum(1)
-            np.testing.assert_allclose(share.sel(place=place)[i], 2 * spectrum[frequencies] / spectrum[1:].sum(), rtol=1e-9)
+            np.testing.assert_allclose(
+                share.sel(place=place)[i], 2 * spectrum[frequencies] / spectrum[1:].sum(), rtol=1e-9
+            )
         grid = view.cache["blocks.0.mlp.hook_post"][:, -1].numpy().reshape(P, P, -1)
         spectrum = (np.abs(np.fft.fft2(grid, axes=(0, 1))) ** 2).sum(2)
         spectrum[0, 0] = 0
@@ -155,7 +187,9 @@ def test_shares_are_the_powers_of_ffts_over_all_that_varies(construction):
         logits = view.logits.numpy().reshape(P, P, P)
         logits = logits - logits.mean(2, keepdims=True)
         waves = [np.abs((logits * np.exp(2j * np.pi * k * (a + b - c) / P)).mean()) ** 2 for k in frequencies]
-        np.testing.assert_allclose(share.sel(place="logits")[i], 2 * np.array(waves) / (logits**2).mean(), rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(
+            share.sel(place="logits")[i], 2 * np.array(waves) / (logits**2).mean(), rtol=1e-6, atol=1e-12
+        )
 
 
 def test_neurons_flow_to_the_keys_that_are_built_in(construction):
@@ -176,19 +210,27 @@ def networks(name: str) -> list[gi.View]:
     return {
         "random": lambda: [controls.random_network(53, seed=seed) for seed in range(6)],
         "random, even p": lambda: [controls.random_network(26, seed=seed) for seed in range(6)],
-        "random, two layers": lambda: [controls.random_network(29, seed=seed, n_layers=2) for seed in range(6)],
+        "random, two layers": lambda: [
+            controls.random_network(29, seed=seed, n_layers=2) for seed in range(6)
+        ],
         "memoriser": lambda: [controls.memoriser(17), controls.memoriser(17, seed=1)],
         "trained memoriser": lambda: [memoriser()],
         "look-up table": lambda: [controls.lookup(16)],
     }[name]()
 
 
-@pytest.mark.parametrize("name", ["random", "random, even p", "random, two layers", "memoriser", "trained memoriser", "look-up table"])
+@pytest.mark.parametrize(
+    "name",
+    ["random", "random, even p", "random, two layers", "memoriser", "trained memoriser", "look-up table"],
+)
 def test_nothing_is_ever_born_where_there_is_no_circuit(tmp_path, name):
     found = lives(replayed(tmp_path, *networks(name)))
     assert list(found.share.place.values) == PLACES
     assert found.ever == []
-    assert found.sentence == f"Of {found.share.sizes['freq']} frequencies none ever stands out in W_E, neurons, W_L and logits."
+    assert (
+        found.sentence
+        == f"Of {found.share.sizes['freq']} frequencies none ever stands out in W_E, neurons, W_L and logits."
+    )
     assert max(found.loudest_at_first.values()) < 3
     assert set(found.table().fate) == {"never"}
 
@@ -206,9 +248,14 @@ def test_neurons_of_a_look_up_table_have_no_frequency(tmp_path):
 
 
 def of_shares(rows, steps=None, **more) -> xr.Dataset:
-    """A replay of W_E alone with these shares for frequency 1; nine others have the rest alike. None stands for a step without a value."""
+    """A replay of W_E alone with these shares for frequency 1; nine others have the rest alike. None stands
+    for a step without a value."""
     rows = [[np.nan] * 10 if share is None else [share, *[(1 - share) / 9] * 9] for share in rows]
-    power = xr.DataArray(rows, dims=["step", "freq"], coords={"step": steps or [10 * i for i in range(len(rows))], "freq": range(1, 11)})
+    power = xr.DataArray(
+        rows,
+        dims=["step", "freq"],
+        coords={"step": steps or [10 * i for i in range(len(rows))], "freq": range(1, 11)},
+    )
     return xr.Dataset({"power.W_E": power}, attrs={"final_keys": "[1]", "skipped": "{}", **more})
 
 
@@ -226,7 +273,10 @@ MIDDLE = (BORN + DIES) / 2
         ([0.3, 0.3, 0.3, 0.3], (None, 0, None, None, "committed")),
         ([0.3, 0.1, 0.1, 0.1], (None, 0, 0, 10, "transient")),
         ([0.1, 0.3, 0.1, 0.3], (20, 30, None, None, "committed")),  # the last of two lives
-        ([0.1, None, None, 0.3], (0, 30, None, None, "committed")),  # steps at which nothing is known widen the interval
+        (
+            [0.1, None, None, 0.3],
+            (0, 30, None, None, "committed"),
+        ),  # steps at which nothing is known widen the interval
         ([None, 0.3, None, 0.1], (None, 10, 10, 30, "transient")),
         ([0.3], (None, 0, None, None, "committed")),
         ([0.1], (None, None, None, None, "never")),
@@ -251,9 +301,14 @@ def test_lives_are_those_of_the_definition_without_a_state():
     generator = np.random.default_rng(0)
     for _ in range(200):
         shares = generator.choice([DIES - 0.01, MIDDLE, BORN + 0.01], size=12)
-        alive = [any(shares[j] >= BORN and (shares[j : i + 1] >= DIES).all() for j in range(i + 1)) for i in range(12)]
+        alive = [
+            any(shares[j] >= BORN and (shares[j : i + 1] >= DIES).all() for j in range(i + 1))
+            for i in range(12)
+        ]
         found = row(lives(of_shares(shares)).table(), 1, "W_E")
-        assert found.lives == sum(now and not before for before, now in zip([False, *alive], alive, strict=False))
+        assert found.lives == sum(
+            now and not before for before, now in zip([False, *alive], alive, strict=False)
+        )
         assert found.fate == ("committed" if alive[-1] else "transient" if any(alive) else "never")
         if any(alive):
             last = max(i for i in range(12) if alive[i] and not (i and alive[i - 1]))
@@ -275,8 +330,8 @@ def test_the_table_says_how_far_the_thresholds_decide():
     assert (life.peak_step, life.final_key) == (30, True)
     assert life.peak_share == pytest.approx(higher + 0.01)
     assert found.sensitivity == (
-        "With both thresholds divided or multiplied by 1.5, 0 of 1 fates are others; the births of the rest lie at most 20 steps apart "
-        "(1 in W_E)."
+        "With both thresholds divided or multiplied by 1.5, 0 of 1 fates are others; the births of the rest "
+        "lie at most 20 steps apart (1 in W_E)."
     )
     found = lives(of_shares([0.1, BORN + 0.01]))
     assert not row(found.table(), 1, "W_E").same_fate
@@ -293,12 +348,18 @@ def test_weights_of_zero_have_no_life():
 
 
 def test_a_clock_with_the_nyquist_frequency_keeps_it(tmp_path):
-    found = lives(replayed(tmp_path, controls.random_network(22, seed=1), controls.clock(22, (4, 11)), first=100))
+    found = lives(
+        replayed(tmp_path, controls.random_network(22, seed=1), controls.clock(22, (4, 11)), first=100)
+    )
     assert found.committed == [4, 11]
     for place in ("W_E", "neurons", "logits"):
         assert interval(found.table(), 11, place) == (100, 200, None, None, "committed")
     # Its neurons are louder than those of 4, so its readout is the quieter of the two.
-    assert float(found.share.sel(place="W_L", freq=11)[-1]) < found.born < float(found.share.sel(place="W_L", freq=4)[-1])
+    assert (
+        float(found.share.sel(place="W_L", freq=11)[-1])
+        < found.born
+        < float(found.share.sel(place="W_L", freq=4)[-1])
+    )
 
 
 def test_a_network_that_starts_as_a_clock_has_no_birth_but_is_alive(tmp_path):
@@ -352,7 +413,10 @@ def of_clusters(rows) -> xr.Dataset:
     frequency = np.asarray(rows, dtype=float)
     explained = np.where(frequency == 0, 0.5, np.where(np.isnan(frequency), np.nan, 0.9))
     coords = {"step": [10 * i for i in range(len(rows))], "neuron": range(frequency.shape[1])}
-    arrays = {"neuron.frequency": np.where(frequency == 0, 9, frequency), "neuron.explained_variance": explained}
+    arrays = {
+        "neuron.frequency": np.where(frequency == 0, 9, frequency),
+        "neuron.explained_variance": explained,
+    }
     return xr.Dataset({name: (("step", "neuron"), values) for name, values in arrays.items()}, coords=coords)
 
 
@@ -376,8 +440,8 @@ def test_neurons_are_followed_one_by_one():
     assert flows.settled.sel(freq=1).values.tolist() == [0, pytest.approx(1 / 3), 1]
     assert flows.settled.sel(freq=2).values.tolist() == [1, 1, 1]
     assert flows.sentence == (
-        "Of 5 neurons 5 had a frequency at some time; 1 of them went on to another and 1 have none at the end. "
-        "Neurons of each frequency at the end: 1: 3, 2: 1."
+        "Of 5 neurons 5 had a frequency at some time; 1 of them went on to another and 1 have none at the "
+        "end. Neurons of each frequency at the end: 1: 3, 2: 1."
     )
     assert sum(move["neurons"] for move in flows.to_dict()["moves"]) == 5
     json.dumps(flows.to_dict(), allow_nan=False)
@@ -427,8 +491,16 @@ def test_keys_are_gained_and_lost():
 def test_where_the_keys_of_a_snapshot_and_the_final_ones_differ():
     own = [[np.nan, np.nan], [1.0, 2.0], [1.0, 0.0], [3.0, 5.0]]
     final = [[1.0, 1.0], [4.0, 1.0], [1.0, 1.0], [3.0, 5.0 + 1e-8]]
-    names = {"loss.of": own, "loss.of@final_keys": final, "same": final, "same@final_keys": final, "alone": final}
-    data = xr.Dataset({name: (("step", "part"), values) for name, values in names.items()}, coords={"step": [0, 10, 20, 30]})
+    names = {
+        "loss.of": own,
+        "loss.of@final_keys": final,
+        "same": final,
+        "same@final_keys": final,
+        "alone": final,
+    }
+    data = xr.Dataset(
+        {name: (("step", "part"), values) for name, values in names.items()}, coords={"step": [0, 10, 20, 30]}
+    )
     table = where_keys_differ(data)
     assert table.measure.tolist() == ["loss.of", "same"]
     assert table.iloc[0].tolist() == ["loss.of", 3, [10, 20], [0], 4.0, 10]
@@ -463,7 +535,9 @@ def test_the_keys_of_a_network_that_grokked_are_born_in_training_and_stay(grokki
     assert set(found.final_keys) <= set(found.committed)
     assert max(found.loudest_at_first.values()) < 3
     of_keys = found.table().query("final_key")
-    assert (of_keys.born_after < of_keys.born_by).all()  # all of them were born, and none before the first step
+    assert (
+        of_keys.born_after < of_keys.born_by
+    ).all()  # all of them were born, and none before the first step
     assert (of_keys[of_keys.place.isin(["W_E", "W_L"])].fate == "committed").all()
     assert len(found.ever) < 13  # of 26
     assert float(found.share.sel(place=["W_E", "W_L"]).sum("freq").min()) == pytest.approx(1)
@@ -477,7 +551,9 @@ def test_the_neurons_of_a_network_that_grokked_are_all_counted(grokking):
     assert (flows.flows.groupby("step_from").neurons.sum() == grokking.sizes["neuron"]).all()
     assert int(flows.counts[0].sel(cluster=0)) == grokking.sizes["neuron"]
     last = flows.counts[-1]
-    assert set(last.cluster.values[last > 0.01 * grokking.sizes["neuron"]].tolist()) - {0} <= set(lives(grokking).ever)
+    assert set(last.cluster.values[last > 0.01 * grokking.sizes["neuron"]].tolist()) - {0} <= set(
+        lives(grokking).ever
+    )
     final = keys_over_time(grokking).iloc[-1]
     assert final["keys"] == lives(grokking).final_keys
     assert final.jaccard == 1

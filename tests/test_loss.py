@@ -19,7 +19,8 @@ DIGITS = 60
 
 
 def exact(row: list[float], target: int) -> tuple[float, list[float]]:
-    """The cross-entropy of one example and its gradient, computed with sixty digits from the very numbers in `row`."""
+    """The cross-entropy of one example and its gradient, computed with sixty digits from the very numbers in
+    `row`."""
     with localcontext() as context:
         context.prec = DIGITS
         odds = [(Decimal(logit) - Decimal(row[target])).exp() for logit in row]
@@ -63,7 +64,9 @@ def test_small_losses_survive_in_float32_where_log_softmax_gives_multiples_of_it
     logits = torch.tensor([[margin, 0.0], [margin + 0.5, 0.5]])
     targets = torch.tensor([0, 0])
     plain = -F.log_softmax(logits, dim=1)[:, 0]
-    for row, ours, naive in zip(logits.tolist(), cross_entropy(logits, targets).tolist(), plain.tolist(), strict=True):
+    for row, ours, naive in zip(
+        logits.tolist(), cross_entropy(logits, targets).tolist(), plain.tolist(), strict=True
+    ):
         expected, _ = exact(row, 0)
         assert expected == pytest.approx(smallest, rel=1e-4)
         assert ours == pytest.approx(expected, rel=1e-5)
@@ -104,7 +107,9 @@ def test_equal_logits_cost_the_logarithm_of_the_number_of_classes(classes):
 
 def test_a_constant_added_to_all_logits_changes_nothing():
     logits, targets = example(8, 5, 1, torch.float64)
-    torch.testing.assert_close(cross_entropy(logits + 4.0, targets), cross_entropy(logits, targets), rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        cross_entropy(logits + 4.0, targets), cross_entropy(logits, targets), rtol=1e-13, atol=0
+    )
 
 
 @pytest.mark.parametrize("classes", [2, 5, 113])
@@ -197,7 +202,8 @@ def test_log_softmax_is_the_cross_entropy_of_torch_to_the_bit(dtype):
 
 
 def test_in_float32_log_softmax_loses_what_cross_entropy_keeps():
-    """A loss of 1e-9: nothing is left of it nor of the gradient of the right class, while the wrong ones keep theirs."""
+    """A loss of 1e-9: nothing is left of it nor of the gradient of the right class, while the wrong ones keep
+    theirs."""
     logits, targets = torch.tensor([[-math.log(1e-9), 0.0, -1.0]]), torch.tensor([0])
     for name, lost in (("log_softmax", True), ("cross_entropy", False)):
         losses, gradient = LOSSES_AND_GRADIENTS[name](logits, targets, 1.0)

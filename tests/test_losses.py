@@ -1,4 +1,5 @@
-"""Losses of edited logits: identities between the variants, what is kept by each, and where a variant has no meaning."""
+"""Losses of edited logits: identities between the variants, what is kept by each, and where a variant has no
+meaning."""
 
 from __future__ import annotations
 
@@ -71,17 +72,26 @@ def test_the_projection_of_the_neurons_and_of_the_logits_differ_by_what_bypasses
     """A projection over examples commutes with W_L, which acts on neurons."""
     keys = some_keys(view)
     beside = along_answers(view, keys, beside_the_neurons(view)[view.on_circle])
-    close(losses.restricted_logit_dirs(view, keys), losses.restricted_neuron_dirs(view, keys) + beside - beside.mean(0))
+    close(
+        losses.restricted_logit_dirs(view, keys),
+        losses.restricted_neuron_dirs(view, keys) + beside - beside.mean(0),
+    )
 
 
 def test_what_is_kept_and_what_is_taken_out_are_the_whole(view):
     logits, keys = view.logits[view.on_circle], some_keys(view)
     taken = along_answers(view, keys, logits).mean(0)
-    close(losses.restricted_logit_dirs(view, keys) + losses.excluded_logit_dirs(view, keys), logits + logits.mean(0) - taken)
+    close(
+        losses.restricted_logit_dirs(view, keys) + losses.excluded_logit_dirs(view, keys),
+        logits + logits.mean(0) - taken,
+    )
     through = view.neurons[view.on_circle] @ direct_readout(view) - losses.excluded_neuron_no_skip(view, keys)
     close(losses.excluded_neuron_with_skip(view, keys) + through, logits)
     skip = beside_the_neurons(view)[view.on_circle]
-    close(losses.restricted_w_l_directions(view, keys) + losses.excluded_w_l_directions(view, keys), logits + skip)
+    close(
+        losses.restricted_w_l_directions(view, keys) + losses.excluded_w_l_directions(view, keys),
+        logits + skip,
+    )
     close(losses.excluded_logit_cube(view, keys) + cosine_logits(view, keys), logits)
 
 
@@ -116,14 +126,22 @@ def test_the_small_block_is_in_the_large_one_and_holds_the_directions(view):
 
 
 def test_all_frequencies_are_everything_that_depends_on_the_answer_alone():
-    for view in (controls.random_network(11), controls.random_network(12), controls.random_network(13, name="modular_multiplication")):
+    for view in (
+        controls.random_network(11),
+        controls.random_network(12),
+        controls.random_network(13, name="modular_multiplication"),
+    ):
         logits = view.logits[view.on_circle]
-        of_answer = torch.zeros(view.m, logits.shape[1], dtype=torch.float64).index_add_(0, view.answer_at, logits) / view.m
+        of_answer = (
+            torch.zeros(view.m, logits.shape[1], dtype=torch.float64).index_add_(0, view.answer_at, logits)
+            / view.m
+        )
         close(losses.restricted_logit_dirs(view, list(range(1, view.m // 2 + 1))), of_answer[view.answer_at])
 
 
 def test_all_blocks_are_less_than_the_whole():
-    """Products of waves of two different frequencies are in no block: 8 K + 1 terms of p², with K = (p − 1) / 2."""
+    """Products of waves of two different frequencies are in no block: 8 K + 1 terms of p², with K = (p − 1) /
+    2."""
     view = controls.random_network(11)
     assert not torch.allclose(losses.restricted_block3x3(view, [1, 2, 3, 4, 5]), view.logits, atol=1e-3)
 
@@ -143,11 +161,16 @@ def test_the_cube_is_the_part_of_the_directions_that_depends_on_the_difference_a
 
 def rank(view, project) -> int:
     """Of an operator on functions of the examples, by what it makes of every one of a basis."""
-    return int(torch.linalg.matrix_rank(project(torch.eye(view.task.n_inputs, dtype=torch.float64)[:, view.on_circle])))
+    return int(
+        torch.linalg.matrix_rank(
+            project(torch.eye(view.task.n_inputs, dtype=torch.float64)[:, view.on_circle])
+        )
+    )
 
 
 @pytest.mark.parametrize(
-    ("p", "keys", "sine"), [(17, (1, 3, 8), 0), (11, (1, 2, 3, 4, 5), 0), (12, (2, 6), 1), (12, (1, 2, 3), 0), (12, (6,), 1)]
+    ("p", "keys", "sine"),
+    [(17, (1, 3, 8), 0), (11, (1, 2, 3, 4, 5), 0), (12, (2, 6), 1), (12, (1, 2, 3), 0), (12, (6,), 1)],
 )
 def test_a_mask_keeps_no_more_than_the_terms_of_single_frequencies(p, keys, sine):
     """The Nyquist frequency has no sine: one direction, one product of waves, three with the edges."""
@@ -237,8 +260,12 @@ def test_multiplication_counts_the_examples_without_zero():
     waves = torch.stack([angle.cos(), angle.sin()], dim=1)
     part = waves @ torch.linalg.lstsq(waves, logits).solution
     expected = torch.nn.functional.cross_entropy(logits - part, answers)
-    assert float(gi.measure("excluded_loss.logit_dirs", view, keys=[5]).sel(part="all")) == pytest.approx(float(expected), rel=1e-9)
-    assert float(gi.measure("excluded_loss.per_frequency", view).sel(part="all", freq=5)) == pytest.approx(float(expected), rel=1e-9)
+    assert float(gi.measure("excluded_loss.logit_dirs", view, keys=[5]).sel(part="all")) == pytest.approx(
+        float(expected), rel=1e-9
+    )
+    assert float(gi.measure("excluded_loss.per_frequency", view).sel(part="all", freq=5)) == pytest.approx(
+        float(expected), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("normalization", ["LN", "LNPre", "RMS", "RMSPre"])
@@ -276,7 +303,9 @@ def test_losses_without_a_part_of_each_answer_are_those_of_the_logits_without_it
     rows = view.on_circle
     for size in (1.0, 30.0, 1e3):  # the last leaves the range of exp
         plain = [view.loss(view.logits[rows] - size * part[view.answer_at], rows) for part in parts]
-        torch.testing.assert_close(losses_less(view, size * parts), torch.stack(plain, dim=1), rtol=1e-9, atol=0)
+        torch.testing.assert_close(
+            losses_less(view, size * parts), torch.stack(plain, dim=1), rtol=1e-9, atol=0
+        )
 
 
 def test_the_waves_of_the_answer_as_a_projection_over_all_examples(view):

@@ -1,4 +1,5 @@
-"""Many runs at once: each is the run that it would be alone, and what happens to one of them does not touch the others."""
+"""Many runs at once: each is the run that it would be alone, and what happens to one of them does not touch
+the others."""
 
 from __future__ import annotations
 
@@ -48,8 +49,8 @@ def no_process(monkeypatch):
 
 
 def test_each_is_byte_for_byte_the_run_that_it_is_alone(tmp_path):
-    """With more threads in its configuration than it has here, in batches, with a measure in float64. One was begun alone, and the newer
-    of its resume states is damaged: what a worker warns of is a warning here."""
+    """With more threads in its configuration than it has here, in batches, with a measure in float64. One was
+    begun alone, and the newer of its resume states is damaged: what a worker warns of is a warning here."""
     overrides = {"threads": 2, "training.batch_size": 7, "monitor": ["gini.W_E"]}
     configs = [tiny(seed=seed, **overrides) for seed in SEEDS]
     interrupted(configs[1], tmp_path / "many" / "seed_1", 10)
@@ -57,13 +58,18 @@ def test_each_is_byte_for_byte_the_run_that_it_is_alone(tmp_path):
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.warns(UserWarning, match="going on from the other resume state"):
         runs = gi.train_many(configs, tmp_path / "many", workers=2)
-    assert [(run.path.name, run.config) for run in runs] == [(f"seed_{seed}", config) for seed, config in zip(SEEDS, configs, strict=True)]
+    assert [(run.path.name, run.config) for run in runs] == [
+        (f"seed_{seed}", config) for seed, config in zip(SEEDS, configs, strict=True)
+    ]
     for run in runs:
         assert contents(run.path) == alone(run.config, tmp_path / run.path.name)
 
 
 def test_so_are_multilayer_perceptrons(tmp_path):
-    configs = [tiny(seed=seed, **{"model.kind": "mlp", "model.embedding": "one_hot", "monitor": ["ipr.complex"]}) for seed in SEEDS]
+    configs = [
+        tiny(seed=seed, **{"model.kind": "mlp", "model.embedding": "one_hot", "monitor": ["ipr.complex"]})
+        for seed in SEEDS
+    ]
     interrupted(configs[1], tmp_path / "many" / "seed_1", 10)
     for run in gi.train_many(configs, tmp_path / "many", workers=2):
         assert contents(run.path) == alone(run.config, tmp_path / run.path.name)
@@ -83,20 +89,27 @@ def test_those_that_are_finished_are_not_trained_again(tmp_path, no_process):
 def test_one_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
     """The others learn a task that is registered by a module of the user's."""
     (tmp_path / "my_tasks.py").write_text(
-        "import grokinterp as gi\nfrom grokinterp.tasks import task\n\n@task\ndef shifted(p: int = 5) -> gi.Task:\n"
-        "    return gi.Task('shifted', {'p': p}, p, lambda a, b: (a + b + 1) % p, 'a + b + 1')\n"
+        "import grokinterp as gi\nfrom grokinterp.tasks import task\n\n@task\ndef shifted(p: int = 5) -> "
+        "gi.Task:\n    return gi.Task('shifted', {'p': p}, p, lambda a, b: (a + b + 1) % p, 'a + b + 1')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("my_tasks")
     monkeypatch.setitem(TASKS, "shifted", TASKS.pop("shifted"))  # taken out again after the test
     good = tiny(task={"name": "shifted"}, **{"task.p": 5})
-    configs = {"wild": tiny(**{"training.lr": 1e6, "training.steps": 500}), "locked": tiny(seed=1), "good": good}
+    configs = {
+        "wild": tiny(**{"training.lr": 1e6, "training.steps": 500}),
+        "locked": tiny(seed=1),
+        "good": good,
+    }
     (tmp_path / "many" / "locked").mkdir(parents=True)
     with open(tmp_path / "many" / "locked" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(SomeFailed, match="2 of 3 runs failed, the others are finished; ") as caught:
             gi.train_many(configs, tmp_path / "many", workers=1)
-    assert {name: type(error).__name__ for name, error in caught.value.failures.items()} == {"wild": "Diverged", "locked": "RunLocked"}
+    assert {name: type(error).__name__ for name, error in caught.value.failures.items()} == {
+        "wild": "Diverged",
+        "locked": "RunLocked",
+    }
     assert "the last good snapshot is at step" in str(caught.value.failures["wild"])
     assert gi.load_run(tmp_path / "many" / "good").finished
 
@@ -125,9 +138,13 @@ def assert_nearly_the_same(one: gi.Run, other: gi.Run) -> None:
 
 
 def test_members_of_a_stack_are_ordinary_runs(stacked, tmp_path):
-    """Some begun alone, at two steps; one of another kind, and one that is trained alone because of its optimiser."""
+    """Some begun alone, at two steps; one of another kind, and one that is trained alone because of its
+    optimiser."""
     configs = {f"seed_{seed}": tiny(seed=seed, **IN_FLOAT64) for seed in (0, 1, 2, 17)}
-    configs |= {"lr": tiny(**{"training.lr": 1e-3}, **IN_FLOAT64), "muon": tiny(**{"training.optimizer": "muon"})}
+    configs |= {
+        "lr": tiny(**{"training.lr": 1e-3}, **IN_FLOAT64),
+        "muon": tiny(**{"training.optimizer": "muon"}),
+    }
     interrupted(configs["seed_1"], tmp_path / "many" / "seed_1", 10)
     interrupted(configs["seed_2"], tmp_path / "many" / "seed_2", 5)
     runs = gi.train_many(configs, tmp_path / "many")
@@ -150,7 +167,10 @@ def test_a_stack_that_is_interrupted_goes_on_together_and_alone(stacked, tmp_pat
         with pytest.raises(Interrupted, match="interrupted, 0 of 3 runs finished; nothing is lost"):
             gi.train_many(configs, tmp_path / "many")
     assert all(gi.load_run(tmp_path / "many" / f"seed_{seed}").finished is None for seed in SEEDS)
-    runs = [gi.train(configs[0], tmp_path / "many" / "seed_0", progress=False), *gi.train_many(configs, tmp_path / "many")[1:]]
+    runs = [
+        gi.train(configs[0], tmp_path / "many" / "seed_0", progress=False),
+        *gi.train_many(configs, tmp_path / "many")[1:],
+    ]
     for run in runs:
         assert_nearly_the_same(run, gi.train(run.config, tmp_path / run.path.name, progress=False))
 
@@ -188,8 +208,18 @@ def test_nothing_begins_where_something_is_wrong_with_one(tmp_path, no_process):
         ({"": good}, out, UsageError, "'' is no name for the directory of a run"),
         ([good], tmp_path / "file", NotARun, "file is a file"),
         ([good], tmp_path / "run", NotARun, "run holds a run itself"),
-        ([good, tiny(seed=1)], tmp_path / "other", NotARun, "seed_1 is not empty and holds no run .thesis.tex is there"),
-        ({"run": tiny(seed=1)}, tmp_path, ConfigError, "run holds a run of another configuration: seed is 0 there and 1 here"),
+        (
+            [good, tiny(seed=1)],
+            tmp_path / "other",
+            NotARun,
+            "seed_1 is not empty and holds no run .thesis.tex is there",
+        ),
+        (
+            {"run": tiny(seed=1)},
+            tmp_path,
+            ConfigError,
+            "run holds a run of another configuration: seed is 0 there and 1 here",
+        ),
         (
             [tiny(seed=1), tiny(**{"task.p": 2, "training.fraction": 0.1})],
             out,
@@ -226,7 +256,9 @@ def test_a_task_of_the_script_itself_is_refused(tmp_path, monkeypatch):
 
 def test_a_worker_that_cannot_start_ends_it_all(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(pool, "_START", "import no_such_module_x")
-    with pytest.raises(gi.GrokinterpError, match="a worker process ended with exit status 1 before it could train"):
+    with pytest.raises(
+        gi.GrokinterpError, match="a worker process ended with exit status 1 before it could train"
+    ):
         gi.train_many([tiny(), tiny(seed=1)], tmp_path / "many")
     assert "no_such_module_x" in capfd.readouterr().err
 
@@ -262,7 +294,11 @@ def test_seeds_on_the_command_line_are_a_table_and_a_line_for_each_that_failed(g
 
     told = json.loads(as_json)["runs"]
     done = "all steps done"
-    assert [(row["seed"], row.get("step"), row.get("reason")) for row in told] == [(0, 20, done), (1, 20, done), (40, None, None)]
+    assert [(row["seed"], row.get("step"), row.get("reason")) for row in told] == [
+        (0, 20, done),
+        (1, 20, done),
+        (40, None, None),
+    ]
     assert [row["test_accuracy"] for row in told[:2]] == accuracies
     assert f"grokinterp: seed_40: {told[2]['error']}\n" == stderr
 
@@ -283,7 +319,9 @@ def test_seeds_on_the_command_line_are_a_table_and_a_line_for_each_that_failed(g
     ],
 )
 def test_seeds_that_make_no_sense_get_one_line(grokinterp, tmp_path, seeds, says):
-    code, stdout, stderr = grokinterp("train", "modular_addition", f"--seeds={seeds}", "--out", tmp_path / "many")
+    code, stdout, stderr = grokinterp(
+        "train", "modular_addition", f"--seeds={seeds}", "--out", tmp_path / "many"
+    )
     assert (code, stdout, stderr.count("\n")) == (2, "", 1)
     assert says in stderr
     assert not (tmp_path / "many").exists()
@@ -291,14 +329,20 @@ def test_seeds_that_make_no_sense_get_one_line(grokinterp, tmp_path, seeds, says
 
 @pytest.mark.parametrize("other", [["--seed", "3"], ["--set", "seed=3"]])
 def test_seeds_and_another_seed_do_not_go_together(grokinterp, tmp_path, other):
-    code, _, stderr = grokinterp("train", "modular_addition", "--seeds", "0..3", *other, "--out", tmp_path / "many")
-    assert (code, stderr) == (2, "grokinterp: --seeds gives every run its seed: leave out --seed and --set seed\n")
+    code, _, stderr = grokinterp(
+        "train", "modular_addition", "--seeds", "0..3", *other, "--out", tmp_path / "many"
+    )
+    assert (code, stderr) == (
+        2,
+        "grokinterp: --seeds gives every run its seed: leave out --seed and --set seed\n",
+    )
 
 
 # Processes that end before their time
 
 SERVER = '''
-"""Trains many runs in forks of itself, so that what starts the workers costs milliseconds. One JSON request a line."""
+"""Trains many runs in forks of itself, so that what starts the workers costs milliseconds. One JSON request a
+line."""
 import json, os, sys
 import torch
 torch.set_num_threads(1)
@@ -323,15 +367,23 @@ class Sweep:
 
     def __init__(self, server: subprocess.Popen, configs: list[gi.TrainConfig], out: Path) -> None:
         self._server, self._out = server, out
-        server.stdin.write(json.dumps({"configs": [config.model_dump(mode="json") for config in configs], "out": str(out)}) + "\n")
+        server.stdin.write(
+            json.dumps({"configs": [config.model_dump(mode="json") for config in configs], "out": str(out)})
+            + "\n"
+        )
         server.stdin.flush()
         self.pid = int(server.stdout.readline())
 
     def workers(self) -> dict[str, int]:
-        """Once two are at work: what they train, and their numbers. They stand still until `go_on`, so that neither is done by then."""
+        """Once two are at work: what they train, and their numbers. They stand still until `go_on`, so that
+        neither is done by then."""
         paused: dict[str, int] = {}
         while len(paused) < 2:
-            at_work = {lock.parent.name: lock.read_text() for lock in self._out.glob("*/lock") if lines(lock.parent) > 3}
+            at_work = {
+                lock.parent.name: lock.read_text()
+                for lock in self._out.glob("*/lock")
+                if lines(lock.parent) > 3
+            }
             for name in at_work.keys() - paused.keys():
                 if text := at_work[name]:
                     paused[name] = int(text.split()[-1])
@@ -365,7 +417,9 @@ def alive(pid: int) -> bool:
 def start() -> Iterator[Callable[..., Sweep]]:
     if not Path("/proc/self/stat").exists():
         pytest.skip("processes are watched through /proc")
-    with subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
         yield lambda configs, out: Sweep(server, configs, out)
         server.stdin.close()
 
@@ -388,7 +442,8 @@ def files_of(out: Path) -> dict[str, dict[str, bytes]]:
 
 
 def test_a_sweep_that_is_interrupted_and_killed_goes_on_to_the_same_bytes(start, three, whole, tmp_path):
-    """By Ctrl-C, which a terminal sends to all of its processes, and by SIGKILL, after which the workers leave by themselves."""
+    """By Ctrl-C, which a terminal sends to all of its processes, and by SIGKILL, after which the workers
+    leave by themselves."""
     sweep = start(three, tmp_path)
     workers = sweep.workers()
     os.killpg(sweep.pid, signal.SIGINT)
@@ -402,7 +457,9 @@ def test_a_sweep_that_is_interrupted_and_killed_goes_on_to_the_same_bytes(start,
     for name in workers:
         run = gi.load_run(tmp_path / name)
         assert run.finished is None
-        assert max(state["step"] for state in states(tmp_path / name)) >= run.history["step"].max()  # saved where it stopped
+        assert (
+            max(state["step"] for state in states(tmp_path / name)) >= run.history["step"].max()
+        )  # saved where it stopped
 
     sweep = start(three, tmp_path)
     workers = sweep.workers()
@@ -431,8 +488,8 @@ def test_a_worker_that_is_killed_costs_its_own_run_alone(start, three, whole, tm
     how, text = sweep.end()
     assert how == SomeFailed.__name__
     assert text == (
-        f"1 of 3 runs failed, the others are finished; {victim}: its process was killed by signal 9; what it saved is safe: "
-        f"run the same command again to go on"
+        f"1 of 3 runs failed, the others are finished; {victim}: its process was killed by signal 9; what "
+        "it saved is safe: run the same command again to go on"
     )
     found = files_of(tmp_path)
     assert found.pop(victim).keys() >= {"run.json", "manifest.jsonl"}

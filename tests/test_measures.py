@@ -1,10 +1,13 @@
-"""Measures: documented, repeatable, right on networks whose algorithm is known, and equal to a second, slower route.
+"""Measures: documented, repeatable, right on networks whose algorithm is known, and equal to a second, slower
+route.
 
-Three tables have one line per measure: ON_THE_CLOCK (what it must say of the built clock), ON_A_RANDOM_NETWORK (what it must say
-where there is nothing to find) and SLOWLY (the same number by another route, in plain numpy). A measure that is missing from one of
-them fails `test_every_measure_has_a_line_in_every_table`. The lines of one subject may stand in a file of their own, expected_SUBJECT.py,
-with tables of these names, and with the sets EVERYWHERE, OF_NEURONS, OF_THE_READOUT, OF_THE_GRID, OF_GROUPS and DIMS where it has
-something to add to them. Measures of noisy labels (OF_NOISE) are asked of the same networks with noisy labels.
+Three tables have one line per measure: ON_THE_CLOCK (what it must say of the built clock),
+ON_A_RANDOM_NETWORK (what it must say where there is nothing to find) and SLOWLY (the same number by another
+route, in plain numpy). A measure that is missing from one of them fails
+`test_every_measure_has_a_line_in_every_table`. The lines of one subject may stand in a file of their own,
+expected_SUBJECT.py, with tables of these names, and with the sets EVERYWHERE, OF_NEURONS, OF_THE_READOUT,
+OF_THE_GRID, OF_GROUPS and DIMS where it has something to add to them. Measures of noisy labels (OF_NOISE) are
+asked of the same networks with noisy labels.
 """
 
 from __future__ import annotations
@@ -31,11 +34,15 @@ from grokinterp.tasks import make_task
 from memorised import memoriser
 
 NAMES = list(gi.MEASURES)
-EXPECTED = [importlib.import_module(file.stem) for file in sorted(Path(__file__).parent.glob("expected_*.py"))]
+EXPECTED = [
+    importlib.import_module(file.stem) for file in sorted(Path(__file__).parent.glob("expected_*.py"))
+]
 DIMS = {"freq", "component", "neuron", "layer", "head", "pos", "part", "parameter", "pc", "element", "answer"}
 DIMS |= {dim for module in EXPECTED for dim in getattr(module, "DIMS", ())}
 TAKES_KEYS = [name for name in NAMES if "keys" in inspect.signature(gi.MEASURES[name].function).parameters]
-TAKES_IRREPS = [name for name in NAMES if "irreps" in inspect.signature(gi.MEASURES[name].function).parameters]
+TAKES_IRREPS = [
+    name for name in NAMES if "irreps" in inspect.signature(gi.MEASURES[name].function).parameters
+]
 ANY = math.nan
 """Stands in an expected array where the definition leaves the value open."""
 
@@ -126,20 +133,31 @@ def test_what_a_caller_does_to_an_array_changes_nothing_that_is_measured_later(n
 
 
 def test_every_measure_has_a_line_in_every_table():
-    for table, where in ((ON_THE_CLOCK, "ON_THE_CLOCK"), (ON_A_RANDOM_NETWORK, "ON_A_RANDOM_NETWORK"), (SLOWLY, "SLOWLY")):
+    for table, where in (
+        (ON_THE_CLOCK, "ON_THE_CLOCK"),
+        (ON_A_RANDOM_NETWORK, "ON_A_RANDOM_NETWORK"),
+        (SLOWLY, "SLOWLY"),
+    ):
         assert set(NAMES) <= set(table), f"{where} needs a line for {sorted(set(NAMES) - set(table))}"
-        assert set(table) <= set(NAMES), f"{where} has a line for {sorted(set(table) - set(NAMES))}, which is no measure"
+        assert set(table) <= set(NAMES), (
+            f"{where} has a line for {sorted(set(table) - set(NAMES))}, which is no measure"
+        )
 
 
 # Positive control: the clock, p = 17, with frequencies 2, 5 and 8 = (p − 1) / 2
 #
-# logits = S Σ_k cos w_k(a + b − c), an embedding that is three circles, and one neuron for each phase pair of each frequency.
+# logits = S Σ_k cos w_k(a + b − c), an embedding that is three circles, and one neuron for each phase pair of
+# each frequency.
 
 P, KEYS, S = 17, (2, 5, 8), 10.0
 K, D_MLP = len(KEYS), len(KEYS) * P * P
-CLOCK_LOSS = math.log1p(sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in KEYS)) for d in range(1, P)))
+CLOCK_LOSS = math.log1p(
+    sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in KEYS)) for d in range(1, P))
+)
 AMPLITUDE = controls.amplitude(P, 2)  # the same for every frequency, as P is prime
-ON_CIRCLES = [0.0] + [1.0 if (i + 1) // 2 in KEYS else 0.0 for i in range(1, P)]  # cos k and sin k of every key
+ON_CIRCLES = [0.0] + [
+    1.0 if (i + 1) // 2 in KEYS else 0.0 for i in range(1, P)
+]  # cos k and sin k of every key
 
 
 def rectified_sum_explained() -> float:
@@ -161,7 +179,8 @@ ON_THE_CLOCK = {
     "pca_explained_variance.W_E": [1 / (2 * K)] * (2 * K) + [0.0] * (P - 2 * K),
     "circle.angle": at_keys(P, KEYS, 1.0, ANY),
     "circle.radius_spread": at_keys(P, KEYS, 0.0, ANY),
-    "pca_circle.angle": [ANY] * (P // 2),  # which of three equal circles comes first is open: see the test with one circle
+    "pca_circle.angle": [ANY]
+    * (P // 2),  # which of three equal circles comes first is open: see the test with one circle
     "neuron.frequency": [k for k in KEYS for _ in range(P * P)],
     "neuron.explained_variance": lambda: [rectified_sum_explained()] * D_MLP,
     "neuron.clusters": at_keys(P, KEYS, P * P),
@@ -208,7 +227,9 @@ def test_every_measure_says_of_the_clock_what_was_built(name):
 def test_the_labels_say_which_value_is_whose():
     view = controls.clock(P, KEYS, S)
     assert float(gi.measure("logit_cosine", view).sel(freq=5)) == pytest.approx(1 / math.sqrt(3))
-    assert float(gi.measure("fourier_norms.W_E", view).sel(component="sin 8")) == pytest.approx(math.sqrt(P / 2))
+    assert float(gi.measure("fourier_norms.W_E", view).sel(component="sin 8")) == pytest.approx(
+        math.sqrt(P / 2)
+    )
     assert float(gi.measure("fourier_norms.W_E", view).sel(component="const")) == pytest.approx(0, abs=1e-12)
     assert float(gi.measure("neuron.clusters", view).sel(freq=8)) == P * P
     assert float(gi.measure("sum_of_squares", view).sel(parameter="blocks.0.attn.W_K")) == 2
@@ -229,17 +250,27 @@ def test_keys_that_are_given_are_the_ones_kept_and_the_ones_taken_out(keys):
     others = [k for k in KEYS if k not in keys]
 
     def loss_with(only):
-        return math.log1p(sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in only)) for d in range(1, P)))
+        return math.log1p(
+            sum(math.exp(S * sum(math.cos(2 * math.pi * k * d / P) - 1 for k in only)) for d in range(1, P))
+        )
 
-    np.testing.assert_allclose(numbers(gi.measure("restricted_loss.logit_dirs", view, keys=keys)), loss_with(keys), rtol=1e-9)
-    np.testing.assert_allclose(numbers(gi.measure("excluded_loss.logit_dirs", view, keys=keys)), loss_with(others), rtol=1e-9)
+    np.testing.assert_allclose(
+        numbers(gi.measure("restricted_loss.logit_dirs", view, keys=keys)), loss_with(keys), rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        numbers(gi.measure("excluded_loss.logit_dirs", view, keys=keys)), loss_with(others), rtol=1e-9
+    )
     assert gi.measure("key_share.W_E", view, keys=keys) == pytest.approx(len(keys) / K)
 
 
 def test_taking_out_a_frequency_that_is_not_there_changes_nothing():
     view = controls.clock(P, KEYS, S)
-    np.testing.assert_allclose(numbers(gi.measure("excluded_loss.logit_dirs", view, keys=[3])), CLOCK_LOSS, rtol=1e-9)
-    np.testing.assert_allclose(numbers(gi.measure("restricted_loss.logit_dirs", view, keys=[3])), math.log(P), rtol=1e-9)
+    np.testing.assert_allclose(
+        numbers(gi.measure("excluded_loss.logit_dirs", view, keys=[3])), CLOCK_LOSS, rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        numbers(gi.measure("restricted_loss.logit_dirs", view, keys=[3])), math.log(P), rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", ["restricted_loss.logit_dirs", "excluded_loss.logit_dirs", "key_share.W_E"])
@@ -251,7 +282,9 @@ def test_the_order_of_the_keys_and_a_key_given_twice_change_nothing(grokked, nam
 def test_keys_default_to_the_consensus(grokked):
     consensus = gi.key_frequencies(grokked).consensus
     for name in TAKES_KEYS:
-        np.testing.assert_array_equal(numbers(gi.measure(name, grokked)), numbers(gi.measure(name, grokked, keys=consensus)))
+        np.testing.assert_array_equal(
+            numbers(gi.measure(name, grokked)), numbers(gi.measure(name, grokked, keys=consensus))
+        )
 
 
 def test_a_constant_added_to_all_logits_lowers_the_raw_share_alone():
@@ -277,15 +310,26 @@ def test_the_nyquist_frequency_counts_like_any_other():
     assert norms.component.values.tolist()[-1] == "cos 6"
     assert float(norms.sel(component="cos 6")) == pytest.approx(math.sqrt(p))
     assert float(gi.measure("neuron.clusters", view).sel(freq=6)) == p * p
-    assert float(gi.measure("neuron.explained_variance", view).sel(neuron=slice(p * p, None)).min()) == pytest.approx(1)
-    both = math.log1p(sum(math.exp(S * (math.cos(2 * math.pi * d / p) + math.cos(math.pi * d) - 2)) for d in range(1, p)))
+    assert float(
+        gi.measure("neuron.explained_variance", view).sel(neuron=slice(p * p, None)).min()
+    ) == pytest.approx(1)
+    both = math.log1p(
+        sum(math.exp(S * (math.cos(2 * math.pi * d / p) + math.cos(math.pi * d) - 2)) for d in range(1, p))
+    )
     np.testing.assert_allclose(numbers(gi.measure("restricted_loss.logit_dirs", view)), both, rtol=1e-9)
     sign = math.log1p(sum(math.exp(S * (math.cos(math.pi * d) - 1)) for d in range(1, p)))
-    np.testing.assert_allclose(numbers(gi.measure("restricted_loss.logit_dirs", view, keys=[6])), sign, rtol=1e-9)
+    np.testing.assert_allclose(
+        numbers(gi.measure("restricted_loss.logit_dirs", view, keys=[6])), sign, rtol=1e-9
+    )
 
 
 def test_all_frequencies_as_keys_keep_the_whole_loss_where_logits_depend_on_the_answer_alone():
-    for view in (controls.clock(P, KEYS, S), controls.clock(12, (1, 6), S), controls.lookup(13), controls.lookup(14)):
+    for view in (
+        controls.clock(P, KEYS, S),
+        controls.clock(12, (1, 6), S),
+        controls.lookup(13),
+        controls.lookup(14),
+    ):
         restricted = gi.measure("restricted_loss.logit_dirs", view, keys=list(frequencies(view.task.p)))
         np.testing.assert_allclose(numbers(restricted), numbers(gi.measure("loss", view)), rtol=1e-9)
 
@@ -311,11 +355,14 @@ def test_the_pizza_is_four_fifths_of_a_clock():
     view = controls.pizza(53, (1, 7, 26))
     # |cos θ/2| cos φ against cos φ: (mean of |cos|)² / (mean of cos²) = (2/π)² / (1/2)
     assert gi.measure("logit_fve.centred", view) == pytest.approx(8 / math.pi**2, rel=1e-3)
-    np.testing.assert_allclose(gi.measure("logit_cosine", view).sel(freq=[1, 7, 26]), math.sqrt(8 / math.pi**2 / 3), rtol=1e-3)
+    np.testing.assert_allclose(
+        gi.measure("logit_cosine", view).sel(freq=[1, 7, 26]), math.sqrt(8 / math.pi**2 / 3), rtol=1e-3
+    )
     assert gi.measure("neuron.single_frequency_share", view) == 1
     assert gi.measure("neuron.clusters", view).sel(freq=[1, 7, 26]).values.tolist() == [53, 53, 53]
     np.testing.assert_array_equal(gi.measure("attention.mean", view), np.ones((1, 1, 3)))
-    # Its directions are the clock's of 2/π of the size, alike for all examples: less loss than the network itself.
+    # Its directions are the clock's of 2/π of the size, alike for all examples: less loss than the network
+    # itself.
     assert (gi.measure("restricted_loss.logit_dirs", view) < gi.measure("loss", view)).all()
     assert (gi.measure("excluded_loss.logit_dirs", view) >= math.log(53)).all()
 
@@ -371,7 +418,9 @@ ON_A_RANDOM_NETWORK = {
     "key_frequencies.neurons": below(1),
     "key_frequencies.logits": below(1),
     "key_share.W_E": lambda x: x == 0,
-    "sum_of_squares": lambda x: abs(x[-1] / (2 * 64 + 4 * 64 + 2 * 256 + 54 / 64 * 64 - 64 + 3 + 0) - 1) < 0.1,
+    "sum_of_squares": lambda x: (
+        abs(x[-1] / (2 * 64 + 4 * 64 + 2 * 256 + 54 / 64 * 64 - 64 + 3 + 0) - 1) < 0.1
+    ),
     "attention.mean": about(1 / 3, 0.05),
     "attention.variance": below(0.001),
 }
@@ -381,7 +430,9 @@ ON_A_RANDOM_NETWORK = {
 def test_every_measure_finds_nothing_in_a_random_network(name):
     view, verdict = subject(name, controls.random_network(53)), ON_A_RANDOM_NETWORK[name]
     if verdict is NotApplicable:
-        with pytest.raises(NotApplicable, match=r"no key frequencies|the logits are made of no representation"):
+        with pytest.raises(
+            NotApplicable, match=r"no key frequencies|the logits are made of no representation"
+        ):
             gi.measure(name, view)
     else:
         assert verdict(numbers(gi.measure(name, view)))
@@ -389,9 +440,11 @@ def test_every_measure_finds_nothing_in_a_random_network(name):
 
 @pytest.mark.parametrize(("p", "d_model"), [(53, 64), (113, 32)])
 def test_chance_for_a_circle_in_its_own_plane_grows_with_the_width(p, d_model):
-    """The plane is made of the very components that are looked for, so a random embedding scores far above 1/√p.
+    """The plane is made of the very components that are looked for, so a random embedding scores far above
+    1/√p.
 
-    In that plane every element has the wave of frequency k with amplitude √(2 d_model / p), on noise of variance 1 per axis.
+    In that plane every element has the wave of frequency k with amplitude √(2 d_model / p), on noise of
+    variance 1 per axis.
     """
     noise = np.random.default_rng(0).standard_normal((200_000, 2)) @ [1, 1j]
     chance = abs(np.mean(np.exp(1j * np.angle(math.sqrt(2 * d_model / p) + noise))))
@@ -399,7 +452,9 @@ def test_chance_for_a_circle_in_its_own_plane_grows_with_the_width(p, d_model):
     assert float(angle.mean()) == pytest.approx(chance, abs=0.02)
     assert float(angle.mean()) > 4 / math.sqrt(p)
     # The plane of the first principal components is chosen without looking at k: there, chance is 1/√p.
-    assert float(gi.measure("pca_circle.angle", controls.random_network(p, d_model=d_model, d_mlp=0)).mean()) < 1.5 / math.sqrt(p)
+    assert float(
+        gi.measure("pca_circle.angle", controls.random_network(p, d_model=d_model, d_mlp=0)).mean()
+    ) < 1.5 / math.sqrt(p)
 
 
 def test_a_network_that_has_memorised_scores_as_such():
@@ -420,11 +475,14 @@ def test_a_look_up_table_is_right_without_any_structure():
     p, scale = 23, 20.0
     view = controls.lookup(p, scale)
     assert (gi.measure("accuracy", view) == 1).all()
-    np.testing.assert_allclose(numbers(gi.measure("loss", view)), math.log1p((p - 1) * math.exp(-scale)), rtol=1e-9)
+    np.testing.assert_allclose(
+        numbers(gi.measure("loss", view)), math.log1p((p - 1) * math.exp(-scale)), rtol=1e-9
+    )
     assert gi.measure("gini.W_E", view) == pytest.approx(0, abs=1e-12)
     assert gi.measure("gini.W_L", view) == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(gi.measure("fourier_norms.W_E", view), 1)
-    # A single pair's indicator has the same power 1/p² in all p² components; a block of k has 8 of them, the constant is left out.
+    # A single pair's indicator has the same power 1/p² in all p² components; a block of k has 8 of them, the
+    # constant is left out.
     np.testing.assert_allclose(gi.measure("neuron.explained_variance", view), 8 / (p * p - 1))
     # [c = c*] is, up to its mean, all cosines alike: they explain it all, and none stands out.
     np.testing.assert_allclose(gi.measure("logit_cosine", view), math.sqrt(2 / (p - 1)))
@@ -436,14 +494,17 @@ def test_a_look_up_table_is_right_without_any_structure():
 
 
 def nine_term_fit(p: int, columns: np.ndarray, k: int) -> np.ndarray:
-    """R² of every column, a function of (a, b), on the products of {1, cos w_k, sin w_k} of a and of b, by least squares."""
+    """R² of every column, a function of (a, b), on the products of {1, cos w_k, sin w_k} of a and of b, by
+    least squares."""
     cos, sin = waves(p, k)
     one = np.ones(p)
     terms = np.stack([np.outer(f, g).ravel() for f in (one, cos, sin) for g in (one, cos, sin)], axis=1)
     fit = terms @ np.linalg.lstsq(terms, columns, rcond=None)[0]
     centred = columns - columns.mean(0)
     size = (centred**2).sum(0)
-    return np.divide(((fit - columns.mean(0)) ** 2).sum(0), size, out=np.zeros(columns.shape[1]), where=size > 1e-20)
+    return np.divide(
+        ((fit - columns.mean(0)) ** 2).sum(0), size, out=np.zeros(columns.shape[1]), where=size > 1e-20
+    )
 
 
 @functools.cache
@@ -460,12 +521,15 @@ def component_norms(matrix: np.ndarray) -> np.ndarray:
         if 2 * k == p:
             norms.append(np.linalg.norm(spectrum[k].real) / math.sqrt(p))
         else:
-            norms += [np.linalg.norm(part) * math.sqrt(2 / p) for part in (spectrum[k].real, spectrum[k].imag)]
+            norms += [
+                np.linalg.norm(part) * math.sqrt(2 / p) for part in (spectrum[k].real, spectrum[k].imag)
+            ]
     return np.array(norms)
 
 
 def mean_difference(x: np.ndarray) -> float:
-    """The Gini coefficient as it was first defined: half the mean absolute difference of all pairs, over the mean."""
+    """The Gini coefficient as it was first defined: half the mean absolute difference of all pairs, over the
+    mean."""
     return float(np.mean([abs(a - b) for a, b in itertools.product(x, x)]) / (2 * x.mean()))
 
 
@@ -486,7 +550,9 @@ def cosine_with_cube(view) -> np.ndarray:
 def raw_share(view) -> float:
     logits = view.logits.numpy()
     centred = logits - logits.mean(1, keepdims=True)
-    return float((cosine_with_cube(view) ** 2).sum() * np.linalg.norm(centred) ** 2 / np.linalg.norm(logits) ** 2)
+    return float(
+        (cosine_with_cube(view) ** 2).sum() * np.linalg.norm(centred) ** 2 / np.linalg.norm(logits) ** 2
+    )
 
 
 def eigenvectors(view) -> tuple[np.ndarray, np.ndarray]:
@@ -506,7 +572,15 @@ def turns(points: np.ndarray, k: int) -> tuple[float, float]:
     points = points - points.mean(0)
     angles = [math.atan2(y, x) for x, y in points]
     way_round = [math.tau * k * a / p for a in range(p)]
-    sums = [abs(sum(complex(math.cos(t + w * u), math.sin(t + w * u)) for t, u in zip(angles, way_round, strict=True))) for w in (1, -1)]
+    sums = [
+        abs(
+            sum(
+                complex(math.cos(t + w * u), math.sin(t + w * u))
+                for t, u in zip(angles, way_round, strict=True)
+            )
+        )
+        for w in (1, -1)
+    ]
     radii = [math.hypot(x, y) for x, y in points]
     return max(sums) / p, float(np.std(radii) / np.mean(radii))
 
@@ -530,7 +604,10 @@ def principal_circle(view) -> list[float]:
 
 
 def by_part(view, values: np.ndarray) -> list[float]:
-    return [float(values[rows].mean()) for rows in (view.split.train.numpy(), view.split.test.numpy(), slice(None))]
+    return [
+        float(values[rows].mean())
+        for rows in (view.split.train.numpy(), view.split.test.numpy(), slice(None))
+    ]
 
 
 def losses(view, logits: np.ndarray) -> list[float]:
@@ -545,7 +622,9 @@ def losses(view, logits: np.ndarray) -> list[float]:
 def attention_by_hand(view) -> np.ndarray:
     """The softmax of the scores of the last position, from the weights."""
     w = {name.rpartition(".")[2]: weight.numpy() for name, weight in view.weights.items() if ".attn." in name}
-    stream = view.weights["embed.W_E"].numpy()[view.task.inputs.numpy()] + view.weights["pos_embed.W_pos"].numpy()
+    stream = (
+        view.weights["embed.W_E"].numpy()[view.task.inputs.numpy()] + view.weights["pos_embed.W_pos"].numpy()
+    )
     query = np.einsum("nd,hde->nhe", stream[:, -1], w["W_Q"]) + w["b_Q"]
     key = np.einsum("npd,hde->nphe", stream, w["W_K"]) + w["b_K"]
     scores = np.einsum("nhe,nphe->hnp", query, key) / math.sqrt(query.shape[-1])
@@ -560,7 +639,9 @@ def loud(norms: np.ndarray) -> list[bool]:
 
 SLOWLY = {
     "loss": lambda view: losses(view, view.logits.numpy()),
-    "accuracy": lambda view: by_part(view, np.array([row.argmax() for row in view.logits.numpy()]) == view.task.targets.numpy()),
+    "accuracy": lambda view: by_part(
+        view, np.array([row.argmax() for row in view.logits.numpy()]) == view.task.targets.numpy()
+    ),
     "logit_cosine": cosine_with_cube,
     "logit_fve.centred": lambda view: (cosine_with_cube(view) ** 2).sum(),
     "logit_fve.raw": raw_share,
@@ -584,7 +665,12 @@ SLOWLY = {
         / (component_norms(view.W_E.numpy())[1:] ** 2).sum()
     ),
     "sum_of_squares": lambda view: [
-        *(each := [float((w.detach().double().numpy() ** 2).sum()) for _, w in sorted(view.model.named_parameters())]),
+        *(
+            each := [
+                float((w.detach().double().numpy() ** 2).sum())
+                for _, w in sorted(view.model.named_parameters())
+            ]
+        ),
         sum(each),
     ],
     "attention.mean": lambda view: attention_by_hand(view).mean(1)[None],
@@ -630,7 +716,14 @@ def test_every_measure_agrees_with_a_second_route(request, network, name):
 
 # Where a measure does not apply
 
-EVERYWHERE = {"loss", "accuracy", "sum_of_squares", "attention.mean", "attention.variance", "pca_explained_variance.W_E"}
+EVERYWHERE = {
+    "loss",
+    "accuracy",
+    "sum_of_squares",
+    "attention.mean",
+    "attention.variance",
+    "pca_explained_variance.W_E",
+}
 """The measures that need no frequencies on Z_p."""
 
 OF_NEURONS = {name for name in NAMES if name.startswith("neuron.") or name == "key_frequencies.neurons"}
@@ -678,14 +771,19 @@ NOT_COMMUTATIVE = "the operation is not commutative: no example is the mirror im
 
 
 def no_mirror(view) -> str | None:
-    """Why unseen examples are not of both kinds, those whose mirror image was trained on and others; None where they are."""
+    """Why unseen examples are not of both kinds, those whose mirror image was trained on and others; None
+    where they are."""
     pairs = [tuple(pair) for pair in view.task.pairs.tolist()]
     answers = dict(zip(pairs, view.task.targets.tolist(), strict=True))
     if any(answers[a, b] != answers[b, a] for a, b in pairs):
         return NOT_COMMUTATIVE
     train = {pairs[row] for row in view.split.train.tolist()}
     kinds = {(b, a) in train for a, b in (pairs[row] for row in view.split.test.tolist())}
-    return None if len(kinds) == 2 else "the mirror images of the unseen examples were all trained on, or none of them was"
+    return (
+        None
+        if len(kinds) == 2
+        else "the mirror images of the unseen examples were all trained on, or none of them was"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -745,7 +843,11 @@ def test_a_network_of_zeros_has_all_measures():
 
 @pytest.mark.parametrize(
     ("asked", "meant"),
-    [("gini.WE", "gini.W_E"), ("restricted_loss.logit_dir", "restricted_loss.logit_dirs"), ("neuron.cluster", "neuron.clusters")],
+    [
+        ("gini.WE", "gini.W_E"),
+        ("restricted_loss.logit_dir", "restricted_loss.logit_dirs"),
+        ("neuron.cluster", "neuron.clusters"),
+    ],
 )
 def test_an_unknown_measure_names_the_nearest(asked, meant):
     with pytest.raises(UsageError, match="unknown measure") as error:
@@ -757,7 +859,9 @@ def test_an_unknown_measure_names_the_nearest(asked, meant):
 def test_a_name_without_its_variant_names_them_all():
     with pytest.raises(UsageError) as error:
         gi.measure("gini", controls.random_network(7))
-    assert str(error.value) == "unknown measure 'gini'; its variants are " + ", ".join(name for name in NAMES if name.startswith("gini."))
+    assert str(error.value) == "unknown measure 'gini'; its variants are " + ", ".join(
+        name for name in NAMES if name.startswith("gini.")
+    )
 
 
 def test_an_unknown_measure_that_is_near_nothing_names_them_all():
@@ -768,7 +872,9 @@ def test_an_unknown_measure_that_is_near_nothing_names_them_all():
 
 def test_an_unknown_option_names_the_nearest_or_says_that_there_is_none():
     view = controls.random_network(7)
-    with pytest.raises(UsageError, match=r"excluded_loss.logit_dirs takes no option 'key'; did you mean 'keys'\?"):
+    with pytest.raises(
+        UsageError, match=r"excluded_loss.logit_dirs takes no option 'key'; did you mean 'keys'\?"
+    ):
         gi.measure("excluded_loss.logit_dirs", view, key=[1])
     with pytest.raises(UsageError, match="loss takes no option 'keys'; it takes none"):
         gi.measure("loss", view, keys=[1])

@@ -1,4 +1,5 @@
-"""Multilayer perceptrons: the formula written out, hooks that count, and a View that takes them like any other network."""
+"""Multilayer perceptrons: the formula written out, hooks that count, and a View that takes them like any
+other network."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ def random_weights(config: MLPConfig, task: Task = ADDITION, seed: int = 0) -> d
 def by_hand(config: MLPConfig, w: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
     """With one-hot vectors and full matrices, biases as they come."""
     zero = torch.zeros(1, dtype=torch.float64)
-    one_hot = torch.eye(len(w["blocks.0.mlp.W_in"]) // 2 if config.embedding == "one_hot" else 999, dtype=torch.float64)
+    one_hot = torch.eye(
+        len(w["blocks.0.mlp.W_in"]) // 2 if config.embedding == "one_hot" else 999, dtype=torch.float64
+    )
     if config.embedding == "one_hot":
         x = torch.cat([one_hot[a], one_hot[b]], dim=1)
     elif config.embedding == "shared":
@@ -81,7 +84,9 @@ def by_hand(config: MLPConfig, w: dict[str, Tensor], a: Tensor, b: Tensor) -> Te
 
 
 @kinds
-@pytest.mark.parametrize("task", [ADDITION, make_task("modular_addition", p=7, layout="b op a =")], ids=["a b =", "b op a ="])
+@pytest.mark.parametrize(
+    "task", [ADDITION, make_task("modular_addition", p=7, layout="b op a =")], ids=["a b =", "b op a ="]
+)
 def test_logits_are_those_of_the_formula(config, task):
     weights = random_weights(config, task)
     model = network(config, task, weights, torch.float64)
@@ -95,7 +100,9 @@ def test_logits_are_those_of_the_formula(config, task):
 @kinds
 def test_parameters_have_the_names_and_shapes_that_were_asked_for(config):
     model = network(config, ADDITION, random_weights(config))
-    assert {name: tuple(weight.shape) for name, weight in model.named_parameters()} == weight_shapes(config, ADDITION)
+    assert {name: tuple(weight.shape) for name, weight in model.named_parameters()} == weight_shapes(
+        config, ADDITION
+    )
     assert all(weight.dtype == torch.float32 for weight in model.parameters())
     assert not model.training
 
@@ -118,9 +125,13 @@ def test_the_cache_holds_each_step_of_the_formula():
     weights = random_weights(config)
     _, cache = network(config, ADDITION, weights, torch.float64).run_with_cache(ADDITION.inputs)
     before, after = cache["blocks.0.mlp.hook_pre"], cache["blocks.0.mlp.hook_post"]
-    torch.testing.assert_close(before, cache["hook_embed"] @ weights["blocks.0.mlp.W_in"] + weights["blocks.0.mlp.b_in"])
+    torch.testing.assert_close(
+        before, cache["hook_embed"] @ weights["blocks.0.mlp.W_in"] + weights["blocks.0.mlp.b_in"]
+    )
     torch.testing.assert_close(after, torch.nn.functional.gelu(before))
-    torch.testing.assert_close(cache["blocks.0.hook_mlp_out"], after @ weights["blocks.0.mlp.W_out"] + weights["blocks.0.mlp.b_out"])
+    torch.testing.assert_close(
+        cache["blocks.0.hook_mlp_out"], after @ weights["blocks.0.mlp.W_out"] + weights["blocks.0.mlp.b_out"]
+    )
     assert after.shape == (ADDITION.n_inputs, 1, config.d_mlp)
 
 
@@ -161,7 +172,13 @@ def test_a_view_counts_the_hooks_of_a_user():
 
 SMALL: dict[str, dict[str, object]] = {
     "doshi": {"task.p": 23, "model.d_mlp": 150, "training.fraction": 0.7},
-    "concat_mlp": {"task.p": 23, "model.d_model": 32, "model.d_out": 32, "model.d_mlp": 64, "training.fraction": 0.8},
+    "concat_mlp": {
+        "task.p": 23,
+        "model.d_model": 32,
+        "model.d_out": 32,
+        "model.d_mlp": 64,
+        "training.fraction": 0.8,
+    },
     "chughtai_mlp": {"task.p": 23, "model.d_model": 32, "model.d_mlp": 64, "training.fraction": 0.7},
 }
 """Overrides that make the three networks small, and quick to learn something of their task."""
@@ -172,7 +189,12 @@ def small(preset: str) -> TrainConfig:
         preset,
         threads=1,
         **SMALL[preset],
-        **{"training.steps": 300, "training.lr": 1e-2, "training.evaluate_every": 100, "snapshots.every": 150},
+        **{
+            "training.steps": 300,
+            "training.lr": 1e-2,
+            "training.evaluate_every": 100,
+            "snapshots.every": 150,
+        },
     )
 
 
@@ -187,8 +209,18 @@ def trained(preset: str) -> gi.View:
 def test_bare_weights_measure_as_the_hooked_network_does(preset):
     view = trained(preset)
     assert view._config is not None
-    hooked = gi.view(network(view._config, view.task, view.weights, torch.float64), view.task, split=view.split)
-    for name in ("loss", "accuracy", "neuron.explained_variance", "ipr.real", "logit_cosine", "ablation.mlp", "pruning.lowest_ipr"):
+    hooked = gi.view(
+        network(view._config, view.task, view.weights, torch.float64), view.task, split=view.split
+    )
+    for name in (
+        "loss",
+        "accuracy",
+        "neuron.explained_variance",
+        "ipr.real",
+        "logit_cosine",
+        "ablation.mlp",
+        "pruning.lowest_ipr",
+    ):
         np.testing.assert_allclose(gi.measure(name, view), gi.measure(name, hooked), rtol=1e-6, atol=1e-9)
     assert view.act_fn == hooked.act_fn
     assert (view.n_layers, view.is_normalised) == (hooked.n_layers, hooked.is_normalised) == (1, False)
@@ -206,7 +238,10 @@ def measured_or_reason(name: str, view: gi.View) -> str | None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda config=config: gi.view(network(config, ADDITION, random_weights(config)), ADDITION) for config in KINDS]
+    [
+        lambda config=config: gi.view(network(config, ADDITION, random_weights(config)), ADDITION)
+        for config in KINDS
+    ]
     + [lambda preset=preset: trained(preset) for preset in SMALL]
     + [lambda: controls.gromov(13, 120)],
     ids=[*map(name_of, KINDS), *SMALL, "gromov"],
@@ -221,13 +256,18 @@ def test_every_measure_has_a_value_or_a_reason(make):
     if "embed.W_E" in view.weights:
         assert "gradient_symmetricity" not in reasons
     else:
-        assert reasons["gradient_symmetricity"] == "a and b have no embedding in common, so the gradients by them cannot be compared"
+        assert (
+            reasons["gradient_symmetricity"]
+            == "a and b have no embedding in common, so the gradients by them cannot be compared"
+        )
 
 
 def test_weights_that_do_not_fit_are_named():
     weights = random_weights(KINDS[0])
     weights["unembed.W_U"] = weights["unembed.W_U"][:, :5]
-    with pytest.raises(UsageError, match=r"unembed.W_U has shape \(20, 5\), the configuration asks for \(20, 13\)"):
+    with pytest.raises(
+        UsageError, match=r"unembed.W_U has shape \(20, 5\), the configuration asks for \(20, 13\)"
+    ):
         network(KINDS[0], ADDITION, weights)
 
 
@@ -254,7 +294,9 @@ def test_a_published_perceptron_is_right_everywhere():
     view = gi.view(network(config, task, {ours: w[theirs] for ours, theirs in names.items()}), task)
     assert float(gi.measure("accuracy", view).sel(part="all")) == 1
     assert 0 < float(gi.measure("loss", view).sel(part="all")) < 1e-4
-    assert round(gi.measure("logit_fve.centred", view), 3) == 0.937  # .93678 of its key representations, in the README beside the file
+    assert (
+        round(gi.measure("logit_fve.centred", view), 3) == 0.937
+    )  # .93678 of its key representations, in the README beside the file
     # No attention, and yet no pizza: every circle alone is nearer to a clock.
     assert (gi.measure("clock_fit.fourier", view) > gi.measure("pizza_fit.fourier", view)).all()
 
@@ -263,7 +305,9 @@ def test_a_published_perceptron_is_right_everywhere():
 
 
 @kinds
-@pytest.mark.parametrize("task", [ADDITION, make_task("modular_division", p=7, layout="b op a =")], ids=["a b =", "b op a ="])
+@pytest.mark.parametrize(
+    "task", [ADDITION, make_task("modular_division", p=7, layout="b op a =")], ids=["a b =", "b op a ="]
+)
 def test_the_short_forward_gives_the_logits_neurons_and_gradients_of_the_hooked_network(config, task):
     weights = {name: weight.requires_grad_() for name, weight in random_weights(config, task).items()}
     model = network(config, task, weights, torch.float64)
@@ -271,28 +315,40 @@ def test_the_short_forward_gives_the_logits_neurons_and_gradients_of_the_hooked_
     seen: dict[str, Tensor] = {}
     found = answer_logits(weights, read_by(config, task), config, seen)
     torch.testing.assert_close(found, expected[:, 0], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(seen["blocks.0.mlp.hook_post"], cache["blocks.0.mlp.hook_post"][:, 0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        seen["blocks.0.mlp.hook_post"], cache["blocks.0.mlp.hook_post"][:, 0], rtol=1e-12, atol=1e-12
+    )
     at_once = at_answer(weights, read_by(config, task), config)
     assert at_once.keys() == {"logits", *seen}
     torch.testing.assert_close(at_once["logits"], expected[:, 0].detach(), rtol=1e-12, atol=1e-12)
 
     parameters = dict(model.named_parameters())
-    theirs = dict(zip(parameters, torch.autograd.grad(expected.tanh().sum(), parameters.values()), strict=True))
+    theirs = dict(
+        zip(parameters, torch.autograd.grad(expected.tanh().sum(), parameters.values()), strict=True)
+    )
     ours = dict(zip(weights, torch.autograd.grad(found.tanh().sum(), weights.values()), strict=True))
     for name, gradient in theirs.items():
-        torch.testing.assert_close(ours[name], gradient, rtol=1e-10, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            ours[name], gradient, rtol=1e-10, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_biases_are_none_those_of_the_neurons_or_all():
     names = {
-        said: {name.rsplit(".", 1)[-1] for name in weight_shapes(MLPConfig(d_out=6, biases=said), ADDITION) if is_bias(name)}
+        said: {
+            name.rsplit(".", 1)[-1]
+            for name in weight_shapes(MLPConfig(d_out=6, biases=said), ADDITION)
+            if is_bias(name)
+        }
         for said in (False, "none", "in", True, "all")
     }
     assert names[False] == names["none"] == set()
     assert names["in"] == {"b_in"}
     assert names[True] == names["all"] == {"b_in", "b_out", "b_U"}
     assert MLPConfig(biases=True) == MLPConfig(biases="all")
-    assert network_config({"kind": "mlp", "biases": False}).biases == "none"  # as runs that were imported before say it
+    assert (
+        network_config({"kind": "mlp", "biases": False}).biases == "none"
+    )  # as runs that were imported before say it
 
 
 def simple_mlp(p: int, d_model: int, d_mlp: int) -> dict[str, Tensor]:
@@ -300,7 +356,11 @@ def simple_mlp(p: int, d_model: int, d_mlp: int) -> dict[str, Tensor]:
     draw = {"W_E": (d_model, p), "W_in": (d_mlp, 2 * d_model), "W_out": (d_model, d_mlp), "W_U": (d_model, p)}
     fans = {"W_E": d_model, "W_in": 2 * d_model, "W_out": d_model, "W_U": p}
     drawn = {name: torch.randn(shape) / np.sqrt(fans[name]) for name, shape in draw.items()}
-    ours = {"embed.W_E": drawn["W_E"].T, "blocks.0.mlp.W_in": drawn["W_in"].T, "blocks.0.mlp.b_in": torch.zeros(d_mlp)}
+    ours = {
+        "embed.W_E": drawn["W_E"].T,
+        "blocks.0.mlp.W_in": drawn["W_in"].T,
+        "blocks.0.mlp.b_in": torch.zeros(d_mlp),
+    }
     return ours | {"blocks.0.mlp.W_out": drawn["W_out"].T, "unembed.W_U": drawn["W_U"]}
 
 
@@ -368,7 +428,8 @@ def test_initial_weights_have_the_spread_that_their_recipe_says_and_biases_are_z
 def test_the_network_of_doshi_learns_its_task_from_half_of_the_table_in_a_hundred_epochs():
     *_, last = Trainer(TrainConfig.preset("doshi", **{"training.evaluate_every": 100}))
     assert (last.step, last.metrics["train_accuracy"], last.metrics["test_accuracy"]) == (100, 1, 1)
-    # As in their notebook: `noisy_dataset` sets torch's seed to 0, so that the first weights that are drawn are those of the preset.
+    # As in their notebook: `noisy_dataset` sets torch's seed to 0, so that the first weights that are drawn
+    # are those of the preset.
     assert last.metrics["test_loss"] == pytest.approx(0.0010110767325386405, rel=0.01)
     assert last.metrics["train_loss"] == pytest.approx(0.00081, rel=0.05)  # theirs is of the step before
 
@@ -378,8 +439,19 @@ def test_the_network_of_doshi_learns_its_task_from_half_of_the_table_in_a_hundre
 @kinds
 def test_twenty_steps_are_those_of_a_plain_loop_over_the_hooked_network(config, loss):
     asked = TrainConfig.make(
-        {"threads": 2, "task": {"name": "modular_addition", "p": 11}, "model": config.model_dump(), "snapshots": {"events": []}},
-        **{"training.loss": loss, "training.steps": 20, "training.evaluate_every": 20, "training.lr": 1e-2, "training.dtype": "float64"},
+        {
+            "threads": 2,
+            "task": {"name": "modular_addition", "p": 11},
+            "model": config.model_dump(),
+            "snapshots": {"events": []},
+        },
+        **{
+            "training.loss": loss,
+            "training.steps": 20,
+            "training.evaluate_every": 20,
+            "training.lr": 1e-2,
+            "training.dtype": "float64",
+        },
     )
     task = asked.make_task()
     rows = asked.make_split(task).train
@@ -402,7 +474,9 @@ def test_a_preset_of_a_transformer_becomes_one_of_a_perceptron_and_back():
     for preset in ("quick", "nanda", "grokking_demo"):
         config = TrainConfig.preset(preset, **{"model.kind": "mlp"})
         theirs = TrainConfig.preset(preset).model
-        assert config.model == MLPConfig(d_model=theirs.d_model, d_mlp=theirs.d_mlp, d_vocab_out=theirs.d_vocab_out, init=config.model.init)
+        assert config.model == MLPConfig(
+            d_model=theirs.d_model, d_mlp=theirs.d_mlp, d_vocab_out=theirs.d_vocab_out, init=config.model.init
+        )
     assert TrainConfig.preset("doshi", **{"model.kind": "transformer"}).model == ModelConfig(d_mlp=500)
     assert TrainConfig.preset("doshi", **{"model.kind": "mlp"}) == TrainConfig.preset("doshi")
     assert TrainConfig.preset("quick", model={"kind": "mlp", "d_mlp": 7}).model == MLPConfig(d_mlp=7)
@@ -417,7 +491,19 @@ def test_a_preset_of_a_transformer_becomes_one_of_a_perceptron_and_back():
 def test_the_commands_train_resume_analyse_and_replay_it(preset, tmp_path, grokinterp):
     out = tmp_path / "run"
     flags = [f"--set={key}={value}" for key, value in {**SMALL[preset], "training.lr": 1e-2}.items()]
-    train = ["train", "modular_addition", "--preset", preset, "--threads", "1", *flags, "--set", "snapshots.every=40", "--out", out]
+    train = [
+        "train",
+        "modular_addition",
+        "--preset",
+        preset,
+        "--threads",
+        "1",
+        *flags,
+        "--set",
+        "snapshots.every=40",
+        "--out",
+        out,
+    ]
     assert grokinterp(*train, "--set", "training.steps=80")[0] == 0
     code, shown, _ = grokinterp(*train, "--set", "training.steps=80")
     assert (code, gi.load_run(out).steps) == (0, sorted({0, *gi.load_run(out).steps, 40, 80}))

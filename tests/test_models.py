@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 
 from grokinterp.errors import UsageError
-from grokinterp.models import ModelConfig, hooked_transformer, in_float64, initial_weights, is_bias, trained, weight_shapes
+from grokinterp.models import (
+    ModelConfig,
+    hooked_transformer,
+    in_float64,
+    initial_weights,
+    is_bias,
+    trained,
+    weight_shapes,
+)
 from grokinterp.tasks import Task, make_task
 
 NORMS = ["none", "LN", "LNPre", "RMS", "RMSPre"]
@@ -57,10 +65,17 @@ def reference(config: ModelConfig, task: Task, seed: int | None = None):
 
 
 def random_weights(config: ModelConfig, task: Task, seed: int = 0) -> dict[str, Tensor]:
-    """Float64 weights of order one over the width, biases and norms included: nothing is zero, nothing is symmetric."""
+    """Float64 weights of order one over the width, biases and norms included: nothing is zero, nothing is
+    symmetric."""
     generator = torch.Generator().manual_seed(seed)
-    draw = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in weight_shapes(config, task).items()}
-    return {name: value / math.sqrt(config.d_model) + (1 if name.endswith(".w") else 0) for name, value in draw.items()}
+    draw = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in weight_shapes(config, task).items()
+    }
+    return {
+        name: value / math.sqrt(config.d_model) + (1 if name.endswith(".w") else 0)
+        for name, value in draw.items()
+    }
 
 
 def built(config: ModelConfig, task: Task = ADDITION, dtype: torch.dtype = torch.float64):
@@ -82,7 +97,9 @@ def answers(model, task: Task = ADDITION) -> Tensor:
 def test_weight_shapes_are_the_parameters_of_a_hooked_transformer(normalization, n_layers, d_mlp, layout):
     asked = config(normalization=normalization, n_layers=n_layers, d_mlp=d_mlp, d_head=5)
     task = make_task("modular_addition", p=5, layout=layout)
-    parameters = {name: tuple(parameter.shape) for name, parameter in reference(asked, task).named_parameters()}
+    parameters = {
+        name: tuple(parameter.shape) for name, parameter in reference(asked, task).named_parameters()
+    }
     assert weight_shapes(asked, task) == parameters
 
 
@@ -100,7 +117,9 @@ def test_there_is_a_logit_for_every_answer_unless_more_are_asked_for(d_vocab_out
 
 
 def test_fewer_logits_than_answers_are_refused():
-    with pytest.raises(UsageError, match=r"^model\.d_vocab_out: 4 logits are fewer than the 5 answers of modular_addition$"):
+    with pytest.raises(
+        UsageError, match=r"^model\.d_vocab_out: 4 logits are fewer than the 5 answers of modular_addition$"
+    ):
         weight_shapes(config(d_vocab_out=4), ADDITION)
 
 
@@ -117,10 +136,25 @@ def test_biases_are_what_is_added():
     ("train_biases", "frozen"),
     [
         ("all", set()),
-        ("mlp", {*(f"blocks.0.attn.b_{letter}" for letter in "QKVO"), "blocks.0.ln1.b", "blocks.0.ln2.b", "ln_final.b", "unembed.b_U"}),
+        (
+            "mlp",
+            {
+                *(f"blocks.0.attn.b_{letter}" for letter in "QKVO"),
+                "blocks.0.ln1.b",
+                "blocks.0.ln2.b",
+                "ln_final.b",
+                "unembed.b_U",
+            },
+        ),
         (
             "none",
-            {*(f"blocks.0.attn.b_{letter}" for letter in "QKVO"), "blocks.0.ln1.b", "blocks.0.ln2.b", "ln_final.b", "unembed.b_U"}
+            {
+                *(f"blocks.0.attn.b_{letter}" for letter in "QKVO"),
+                "blocks.0.ln1.b",
+                "blocks.0.ln2.b",
+                "ln_final.b",
+                "unembed.b_U",
+            }
             | {"blocks.0.mlp.b_in", "blocks.0.mlp.b_out"},
         ),
     ],
@@ -136,13 +170,19 @@ def test_biases_that_are_not_trained_are_frozen(train_biases, frozen):
 
 
 def nanda_weights(config: ModelConfig, task: Task, seed: int) -> dict[str, Tensor]:
-    """The initial weights of the released code of Nanda et al. 2023, under its names and in its orientation."""
+    """The initial weights of the released code of Nanda et al. 2023, under its names and in its
+    orientation."""
     d_model, d_logits = config.d_model, config.d_vocab_out or task.p
     torch.manual_seed(seed)
-    weights = {"W_E": torch.randn(d_model, task.d_vocab) / np.sqrt(d_model), "W_pos": torch.randn(task.n_ctx, d_model) / np.sqrt(d_model)}
+    weights = {
+        "W_E": torch.randn(d_model, task.d_vocab) / np.sqrt(d_model),
+        "W_pos": torch.randn(task.n_ctx, d_model) / np.sqrt(d_model),
+    }
     for layer in range(config.n_layers):
         for letter in "KQV":
-            weights[f"{layer}.W_{letter}"] = torch.randn(config.n_heads, config.d_head, d_model) / np.sqrt(d_model)
+            weights[f"{layer}.W_{letter}"] = torch.randn(config.n_heads, config.d_head, d_model) / np.sqrt(
+                d_model
+            )
         weights[f"{layer}.W_O"] = torch.randn(d_model, config.d_head * config.n_heads) / np.sqrt(d_model)
         weights[f"{layer}.W_in"] = torch.randn(config.d_mlp, d_model) / np.sqrt(d_model)
         weights[f"{layer}.W_out"] = torch.randn(d_model, config.d_mlp) / np.sqrt(d_model)
@@ -168,7 +208,12 @@ def nanda_logits(w: dict[str, Tensor], tokens: Tensor, config: ModelConfig) -> T
 
 published = pytest.mark.parametrize(
     ("asked", "p", "seed"),
-    [(config(), 5, 0), (config(n_layers=2, d_vocab_out=6), 5, 1), (config(n_heads=2, d_head=7), 7, 2), (ModelConfig(), 113, 3)],
+    [
+        (config(), 5, 0),
+        (config(n_layers=2, d_vocab_out=6), 5, 1),
+        (config(n_heads=2, d_head=7), 7, 2),
+        (ModelConfig(), 113, 3),
+    ],
 )
 
 
@@ -201,7 +246,10 @@ def test_the_released_forward_pass_gives_the_same_logits(asked, p, seed):
         torch.testing.assert_close(model(tokens)[:, -1], expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("asked", [config(), config(n_layers=2, normalization="LN"), config(n_layers=2, d_mlp=0, d_head=5), ModelConfig()])
+@pytest.mark.parametrize(
+    "asked",
+    [config(), config(n_layers=2, normalization="LN"), config(n_layers=2, d_mlp=0, d_head=5), ModelConfig()],
+)
 def test_transformer_lens_weights_are_bit_for_bit_those_of_hooked_transformer(asked):
     asked = asked.model_copy(update={"init": "transformer_lens"})
     theirs = dict(reference(asked, ADDITION, seed=999).named_parameters())
@@ -233,7 +281,10 @@ def test_a_seed_decides_all_weights_and_another_seed_changes_each(init):
 
 @recipes
 def test_neither_weights_nor_networks_touch_the_global_generators(init):
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # not Python's: beartype, which checks this very call, draws from it
+    before = (
+        np.random.get_state()[1].copy(),
+        torch.get_rng_state(),
+    )  # not Python's: beartype, which checks this very call, draws from it
     asked = config(init=init)
     hooked_transformer(asked, ADDITION, initial_weights(asked, ADDITION, 0))
     assert np.array_equal(np.random.get_state()[1], before[0])
@@ -262,7 +313,10 @@ def test_the_mixed_pattern_is_alpha_softmax_plus_a_constant(attention_dir, alpha
 
 
 def test_every_layer_mixes():
-    assert torch.equal(patterns(built(config(n_layers=3, attention_mixing=0.0, attention_dir="bidirectional"))).unique(), torch.ones(1))
+    assert torch.equal(
+        patterns(built(config(n_layers=3, attention_mixing=0.0, attention_dir="bidirectional"))).unique(),
+        torch.ones(1),
+    )
 
 
 def test_mixing_survives_a_reset_of_the_users_hooks():
@@ -278,23 +332,30 @@ def test_mixing_survives_a_reset_of_the_users_hooks():
 def test_a_users_hook_on_the_pattern_sees_what_is_mixed():
     seen = []
     model = built(config(attention_mixing=0.0))
-    model.run_with_hooks(ADDITION.inputs, fwd_hooks=[("blocks.0.attn.hook_pattern", lambda tensor, hook: seen.append(tensor))])
+    model.run_with_hooks(
+        ADDITION.inputs, fwd_hooks=[("blocks.0.attn.hook_pattern", lambda tensor, hook: seen.append(tensor))]
+    )
     assert torch.equal(seen[0], torch.ones(3, 3).tril().expand_as(seen[0]))
 
 
 # Hook points
 
 DEAD = {
-    "attn.hook_result": "fires only after model.set_use_attn_result(True), because [n, pos, head, d_model] is large",
+    "attn.hook_result": "fires only after model.set_use_attn_result(True), because [n, pos, head, d_model] "
+    "is large",
     "hook_attn_in": "fires only after model.set_use_attn_in(True)",
     "hook_q_input": "fires only after model.set_use_split_qkv_input(True)",
     "hook_k_input": "fires only after model.set_use_split_qkv_input(True)",
     "hook_v_input": "fires only after model.set_use_split_qkv_input(True)",
     "hook_mlp_in": "fires only after model.set_use_hook_mlp_in(True)",
 }
-"""The hook points of a block that TransformerLens keeps switched off, and why; all others must reach the answer."""
+"""The hook points of a block that TransformerLens keeps switched off, and why; all others must reach the
+answer."""
 
-DEAD_WITHOUT_MLP = {"hook_mlp_out": "TransformerLens makes it in every block, and a block without MLP has nothing to pass through it"}
+DEAD_WITHOUT_MLP = {
+    "hook_mlp_out": "TransformerLens makes it in every block, and a block without MLP has nothing to pass "
+    "through it"
+}
 
 
 def noisy(tensor: Tensor, hook: object) -> Tensor:
@@ -328,7 +389,9 @@ def test_an_edit_at_every_hook_point_changes_the_answer_except_at_those_switched
     model = built(asked)
     assert len(model.hook_dict) > 15 * asked.n_layers
     dead = DEAD if asked.d_mlp else DEAD | DEAD_WITHOUT_MLP
-    assert sorted(without_effect(model)) == sorted(f"blocks.{layer}.{name}" for layer in range(asked.n_layers) for name in dead)
+    assert sorted(without_effect(model)) == sorted(
+        f"blocks.{layer}.{name}" for layer in range(asked.n_layers) for name in dead
+    )
 
 
 @pytest.mark.parametrize(
@@ -390,7 +453,11 @@ in_float64(hooked_transformer(config, task, initial_weights(config, task, 0)))
 
 @pytest.mark.parametrize(
     "warning",
-    [DeprecationWarning("something else is deprecated"), UserWarning("HookedTransformer is deprecated"), FutureWarning("soon")],
+    [
+        DeprecationWarning("something else is deprecated"),
+        UserWarning("HookedTransformer is deprecated"),
+        FutureWarning("soon"),
+    ],
 )
 def test_no_other_warning_is_silenced(monkeypatch, warning):
     import transformer_lens

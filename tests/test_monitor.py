@@ -1,4 +1,5 @@
-"""Measures in training: the columns that they make, and a run that ends on a mechanism at the step that its snapshots say."""
+"""Measures in training: the columns that they make, and a run that ends on a mechanism at the step that its
+snapshots say."""
 
 from __future__ import annotations
 
@@ -54,7 +55,11 @@ BELOW = 0.02
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> gi.Run:
     """That network, with a snapshot at every evaluation and nothing monitored."""
-    return gi.train(gi.TrainConfig.preset("quick", threads=1, **CLOCK), tmp_path_factory.mktemp("watched") / "run", progress=False)
+    return gi.train(
+        gi.TrainConfig.preset("quick", threads=1, **CLOCK),
+        tmp_path_factory.mktemp("watched") / "run",
+        progress=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +77,14 @@ def replayed(watched) -> dict[int, dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> gi.Run:
-    """The same training, until the restricted test loss has been small for 100 steps; it saves what its events name."""
+    """The same training, until the restricted test loss has been small for 100 steps; it saves what its
+    events name."""
     config = gi.TrainConfig.preset("quick", threads=1, **CLOCK).model_dump()
     config["snapshots"] = {"events": (f"{RESTRICTED}.all > 0", f"{RESTRICTED}.test < {BELOW}")}
     config["training"]["stop_when"] = f"{RESTRICTED}.test < {BELOW} for 100"
-    return train(gi.TrainConfig.make(config, monitor=[RESTRICTED]), tmp_path_factory.mktemp("stopped") / "run")
+    return train(
+        gi.TrainConfig.make(config, monitor=[RESTRICTED]), tmp_path_factory.mktemp("stopped") / "run"
+    )
 
 
 def expected_stop(replayed: dict[int, dict[str, float]], steps: list[int], patience: int) -> int:
@@ -110,11 +118,18 @@ def test_events_may_speak_of_a_mechanism(replayed, stopped):
 def test_what_is_monitored_is_what_is_measured_of_the_snapshots(replayed, stopped):
     rows = [json.loads(line) for line in (stopped.path / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
-        found = {part: row[f"{RESTRICTED}.{part}"] for part in ("train", "test", "all") if f"{RESTRICTED}.{part}" in row}
+        found = {
+            part: row[f"{RESTRICTED}.{part}"]
+            for part in ("train", "test", "all")
+            if f"{RESTRICTED}.{part}" in row
+        }
         assert found == replayed.get(row["step"], {})  # to the last bit
     assert [row["step"] for row in rows] == list(range(0, stopped.finished["step"] + 1, 50))
     for step in stopped.steps[1:]:
-        assert float(gi.measure(RESTRICTED, stopped.view(step)).sel(part="all")) == rows[step // 50][f"{RESTRICTED}.all"]
+        assert (
+            float(gi.measure(RESTRICTED, stopped.view(step)).sel(part="all"))
+            == rows[step // 50][f"{RESTRICTED}.all"]
+        )
 
 
 def test_monitoring_changes_no_weight_and_no_loss(watched, stopped):
@@ -124,7 +139,9 @@ def test_monitoring_changes_no_weight_and_no_loss(watched, stopped):
     assert stopped.history[list(plain.columns)].equals(plain)
 
 
-def test_history_has_a_typed_column_for_each_number_with_nan_where_the_measure_did_not_apply(replayed, stopped):
+def test_history_has_a_typed_column_for_each_number_with_nan_where_the_measure_did_not_apply(
+    replayed, stopped
+):
     history = stopped.history.set_index("step")
     assert [*history.columns[-3:]] == [f"{RESTRICTED}.{part}" for part in ("train", "test", "all")]
     assert all(str(kind) == "float64" for kind in history.dtypes)
@@ -143,8 +160,13 @@ def test_a_condition_that_is_never_met_stops_nothing(tmp_path):
 
 
 def test_a_condition_on_a_measure_that_never_applies_stops_nothing(tmp_path):
-    config = tiny(monitor=["neuron.dead_share"], **{"model.d_mlp": 0, "training.stop_when": "neuron.dead_share >= 0"})
-    with pytest.warns(UserWarning, match=r"monitor: neuron.dead_share does not apply before training \(the network has no MLP\)") as told:
+    config = tiny(
+        monitor=["neuron.dead_share"], **{"model.d_mlp": 0, "training.stop_when": "neuron.dead_share >= 0"}
+    )
+    with pytest.warns(
+        UserWarning,
+        match=r"monitor: neuron.dead_share does not apply before training \(the network has no MLP\)",
+    ) as told:
         run = train(config, tmp_path / "run")
     assert len(told) == 1
     assert run.finished["reason"] == "all steps done"
@@ -169,10 +191,17 @@ def test_columns_are_the_name_and_the_labels_of_each_number():
     for part in ("train", "test", "all"):
         assert found[f"loss.{part}"] == gi.measure("loss", view).sel(part=part)
     for layer, head in itertools.product((0, 1), (0, 1)):
-        assert found[f"attention.self.mean.layer{layer}.head{head}"] == gi.measure("attention.self.mean", view).sel(layer=layer, head=head)
-        assert found[f"attention.mean.layer{layer}.head{head}.pos1_b"] == gi.measure("attention.mean", view)[layer, head, 1]
+        assert found[f"attention.self.mean.layer{layer}.head{head}"] == gi.measure(
+            "attention.self.mean", view
+        ).sel(layer=layer, head=head)
+        assert (
+            found[f"attention.mean.layer{layer}.head{head}.pos1_b"]
+            == gi.measure("attention.mean", view)[layer, head, 1]
+        )
     assert found["attention.mean.layer0.head0.pos2"] == gi.measure("attention.mean", view)[0, 0, 2]  # "2: ="
-    assert found["ablation.mlp.zero.control_mean"] == gi.measure("ablation.mlp", view).sel(how="zero", statistic="control mean")
+    assert found["ablation.mlp.zero.control_mean"] == gi.measure("ablation.mlp", view).sel(
+        how="zero", statistic="control mean"
+    )
     assert found["sum_of_squares.blocks.1.mlp.W_in"] == float((view.weights["blocks.1.mlp.W_in"] ** 2).sum())
     assert len([column for column in found if column.startswith("sum_of_squares.")]) == 29 <= monitor.MOST
 
@@ -191,12 +220,23 @@ def test_columns_can_stand_in_conditions_and_no_two_measures_share_one():
     assert len(columns) == len(set(columns)) > 200
     for column in columns:
         assert Condition.parse(f"{column} < 1 for 3").metric == column
-    assert {"clock_fit.pcs", "neuron.frequency", "fourier_norms.W_E", "pca_explained_variance.W_E", "irrep_cosine"} <= {*refused}
-    assert not any(gi.MEASURES[name](view, **({"keys": [1]} if gi.MEASURES[name].takes_keys else {})).ndim == 0 for name in refused)
+    assert {
+        "clock_fit.pcs",
+        "neuron.frequency",
+        "fourier_norms.W_E",
+        "pca_explained_variance.W_E",
+        "irrep_cosine",
+    } <= {*refused}
+    assert not any(
+        gi.MEASURES[name](view, **({"keys": [1]} if gi.MEASURES[name].takes_keys else {})).ndim == 0
+        for name in refused
+    )
 
 
 def test_measures_are_taken_at_multiples_of_monitor_every_alone(tmp_path):
-    config = tiny(monitor=["gini.W_E"], monitor_every=6, **{"training.evaluate_every": 3, "snapshots.every": 4})
+    config = tiny(
+        monitor=["gini.W_E"], monitor_every=6, **{"training.evaluate_every": 3, "snapshots.every": 4}
+    )
     run = train(config, tmp_path / "run")
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 3, 4, 6, 8, 9, 12, 15, 16, 18, 20]
@@ -205,12 +245,27 @@ def test_measures_are_taken_at_multiples_of_monitor_every_alone(tmp_path):
 
 
 def test_patience_lasts_over_evaluations_at_which_nothing_was_measured(tmp_path):
-    config = tiny(monitor=["gini.W_E"], monitor_every=6, **{"training.evaluate_every": 2, "training.stop_when": "gini.W_E > 0 for 8"})
+    config = tiny(
+        monitor=["gini.W_E"],
+        monitor_every=6,
+        **{"training.evaluate_every": 2, "training.stop_when": "gini.W_E > 0 for 8"},
+    )
     assert train(config, tmp_path / "run").finished["step"] == 12  # where it is next measured after 8
     progress = Progress()
-    seen = [(0, {"x": 0.0}, True), (2, {}, False), (4, {}, True), (6, {"x": 0.0}, True), (8, {}, False), (10, {"x": 0.0}, True)]
+    seen = [
+        (0, {"x": 0.0}, True),
+        (2, {}, False),
+        (4, {}, True),
+        (6, {"x": 0.0}, True),
+        (8, {}, False),
+        (10, {"x": 0.0}, True),
+    ]
     # At 4 it was measured and does not apply, so patience starts anew.
-    assert [step for step, metrics, measured in seen if progress.should_stop("x < 1 for 4", step, metrics, measured)] == [10]
+    assert [
+        step
+        for step, metrics, measured in seen
+        if progress.should_stop("x < 1 for 4", step, metrics, measured)
+    ] == [10]
 
 
 # The same bytes
@@ -218,7 +273,14 @@ def test_patience_lasts_over_evaluations_at_which_nothing_was_measured(tmp_path)
 
 def monitored_config(threads: int = 1) -> gi.TrainConfig:
     """Thirty steps, every fifth evaluated, with measures that train, draw and look for key frequencies."""
-    names = ["sum_of_squares", RESTRICTED, "attention.mean", "gradient_symmetricity", "ablation.mlp", "circuit.clock.loss"]
+    names = [
+        "sum_of_squares",
+        RESTRICTED,
+        "attention.mean",
+        "gradient_symmetricity",
+        "ablation.mlp",
+        "circuit.clock.loss",
+    ]
     return tiny(
         monitor=names,
         threads=threads,
@@ -245,7 +307,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.mark.parametrize("step", [0, 10, 25, 30])
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, whole, step):
     out = killed(monitored_config(), tmp_path / "run", metrics_of(step))
-    assert not any(line.startswith(metrics_of(step)) for line in (out / "metrics.jsonl").read_text().splitlines())
+    assert not any(
+        line.startswith(metrics_of(step)) for line in (out / "metrics.jsonl").read_text().splitlines()
+    )
     assert contents(train(monitored_config(), out).path) == whole
 
 
@@ -256,8 +320,11 @@ def test_threads_change_no_byte(tmp_path, whole):
 
 
 def test_measures_are_taken_with_one_thread_whatever_torch_has():
-    """The participation ratio sums 512 x 71 squares: more than torch adds up in one thread if it may take several."""
-    config = tiny(monitor=["participation_ratio.W_L"], **{"task.p": 71, "model.d_mlp": 512, "training.steps": 1})
+    """The participation ratio sums 512 x 71 squares: more than torch adds up in one thread if it may take
+    several."""
+    config = tiny(
+        monitor=["participation_ratio.W_L"], **{"task.p": 71, "model.d_mlp": 512, "training.steps": 1}
+    )
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 3):
@@ -280,20 +347,24 @@ def test_measures_touch_no_global_generator():
 # What is refused
 
 REFUSED = [
-    ({"monitor": ["gini.W_EE"]}, r"^monitor: unknown measure 'gini.W_EE'; did you mean 'gini.W_E'\?, got \['gini.W_EE'\]$"),
+    ({"monitor": ["gini.W_EE"]},
+    r"^monitor: unknown measure 'gini.W_EE'; did you mean 'gini.W_E'\?, got \['gini.W_EE'\]$"),
     ({"monitor": ["gini"]}, r"^monitor: unknown measure 'gini'; its variants are gini.W_E, "),
     ({"monitor": "ginni.W_E"}, "^monitor: unknown measure 'ginni.W_E'; did you mean 'gini.W_E'"),
     ({"monitor": 3}, "^monitor: input should be a valid tuple, got 3$"),
     ({"monitor": [None]}, r"^monitor.0: input should be a valid string, got None$"),
     ({"monitor_every": 15}, "^monitor_every=15 is no multiple of training.evaluate_every=10$"),
     ({"monitor_every": 0}, "^monitor_every: input should be greater than or equal to 1, got 0$"),
-    ({"training.stop_when": "test_los < 1"}, r"^training.stop_when: unknown metric 'test_los'; did you mean 'test_loss'\?$"),
+    ({"training.stop_when": "test_los < 1"},
+    r"^training.stop_when: unknown metric 'test_los'; did you mean 'test_loss'\?$"),
     (
         {"training.stop_when": f"{RESTRICTED}.test < 1"},
         rf"^training.stop_when: '{RESTRICTED}.test' is not monitored: add '{RESTRICTED}' to monitor",
     ),
-    ({"monitor": ["gini.W_E"], "training.stop_when": "gini.W_L > 1"}, "'gini.W_L' is not monitored: .*; did you mean 'gini.W_E'"),
-    ({"monitor": ["gini.W_E"], "snapshots.events": ["gini.WE > 1"]}, "^snapshots.events: unknown metric 'gini.WE'; did you mean 'gini"),
+    ({"monitor": ["gini.W_E"], "training.stop_when": "gini.W_L > 1"},
+    "'gini.W_L' is not monitored: .*; did you mean 'gini.W_E'"),
+    ({"monitor": ["gini.W_E"], "snapshots.events": ["gini.WE > 1"]}, "^snapshots.events: unknown metric "
+    "'gini.WE'; did you mean 'gini"),
 ]  # fmt: skip
 
 
@@ -307,16 +378,22 @@ def test_what_no_evaluation_can_hold_is_refused_by_the_configuration(overrides, 
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ({"monitor": ["neuron.frequency"]}, "^monitor: neuron.frequency gives 32 numbers, by neuron; what can be "),
-        ({"monitor": ["circle.angle"]}, "^monitor: circle.angle gives 3 numbers, by freq; "),  # few, but not at p = 113
-        ({"monitor": ["clock_fit.pcs"]}, "^monitor: clock_fit.pcs gives 1 numbers, by freq; "),  # the untrained network has no keys
-        ({"monitor": ["sum_of_squares"], "model.n_layers": 3}, "^monitor: sum_of_squares gives 41 numbers, by parameter; "),
+        ({"monitor": ["neuron.frequency"]}, "^monitor: neuron.frequency gives 32 numbers, by neuron; what "
+        "can be "),
+        ({"monitor": ["circle.angle"]}, "^monitor: circle.angle gives 3 numbers, by freq; "),
+         # few, but not at p = 113
+        ({"monitor": ["clock_fit.pcs"]}, "^monitor: clock_fit.pcs gives 1 numbers, by freq; "),
+         # the untrained network has no keys
+        ({"monitor": ["sum_of_squares"], "model.n_layers": 3},
+        "^monitor: sum_of_squares gives 41 numbers, by parameter; "),
         (
             {"monitor": ["loss"], "training.stop_when": "loss.tset < 1"},
             r"^training.stop_when: unknown metric 'loss.tset'; did you mean 'loss.test'\?$",
         ),
-        ({"monitor": [RESTRICTED], "training.stop_when": f"{RESTRICTED} < 1"}, f"metric '{RESTRICTED}'; did you mean '{RESTRICTED}."),
-        ({"monitor": ["gini.W_E"], "snapshots.events": ["gini.W_E.all > 1"]}, "^snapshots.events: unknown metric 'gini.W_E.all'; did"),
+        ({"monitor": [RESTRICTED], "training.stop_when": f"{RESTRICTED} < 1"},
+        f"metric '{RESTRICTED}'; did you mean '{RESTRICTED}."),
+        ({"monitor": ["gini.W_E"], "snapshots.events": ["gini.W_E.all > 1"]},
+        "^snapshots.events: unknown metric 'gini.W_E.all'; did"),
     ],
 )  # fmt: skip
 def test_what_makes_no_column_is_refused_before_any_step_and_leaves_no_folder(tmp_path, overrides, says):
@@ -338,18 +415,33 @@ def test_a_measure_that_may_apply_later_is_announced_and_may_stand_in_a_conditio
 
 def test_names_come_from_toml_python_and_the_command_line_alike(grokinterp, tmp_path):
     toml = 'monitor = ["gini.W_E", "loss"]\nmonitor_every = 20\n[task]\nname = "modular_addition"\n'
-    expected = gi.TrainConfig.make({"task": {"name": "modular_addition"}}, monitor=("gini.W_E", "loss", "gini.W_E"), monitor_every=20)
+    expected = gi.TrainConfig.make(
+        {"task": {"name": "modular_addition"}}, monitor=("gini.W_E", "loss", "gini.W_E"), monitor_every=20
+    )
     assert gi.TrainConfig.from_toml(toml) == expected
     assert expected.monitor == ("gini.W_E", "loss")
     assert gi.TrainConfig.make(monitor="loss").monitor == ("loss",)
     flags = [f for key, value in TINY.items() if value is not None for f in ("--set", f"{key}={value}")]
-    flags += ["--set", "training.stop_when=", "--set", "snapshots.log=", "--preset", "quick", "--threads", "1"]
+    flags += [
+        "--set",
+        "training.stop_when=",
+        "--set",
+        "snapshots.log=",
+        "--preset",
+        "quick",
+        "--threads",
+        "1",
+    ]
     monitored = ["--set", 'monitor=["gini.W_E", "restricted_loss.logit_dirs"]', "--set", "monitor_every=10"]
-    code, stdout, stderr = grokinterp("train", "modular_addition", *flags, *monitored, "--out", tmp_path / "run", "--json")
+    code, stdout, stderr = grokinterp(
+        "train", "modular_addition", *flags, *monitored, "--out", tmp_path / "run", "--json"
+    )
     assert code == 0, stderr
     printed = json.loads(stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert printed["gini.W_E"] == gi.measure("gini.W_E", gi.load_run(tmp_path / "run").view(-1))
-    code, _, stderr = grokinterp("train", "modular_addition", *flags, "--set", "monitor=gini.W_F", "--out", tmp_path / "other")
+    code, _, stderr = grokinterp(
+        "train", "modular_addition", *flags, "--set", "monitor=gini.W_F", "--out", tmp_path / "other"
+    )
     assert (code, len(stderr.splitlines())) == (2, 1)
 
 
@@ -365,7 +457,9 @@ def test_the_json_of_a_run_whose_last_evaluation_lacks_a_column_holds_no_nan(gro
         if isinstance(section, dict)
     ]
     file.write_text("\n".join([*top, *inner]))
-    code, stdout, stderr = grokinterp("train", "modular_addition", "--config", file, "--out", tmp_path / "run", "--json")
+    code, stdout, stderr = grokinterp(
+        "train", "modular_addition", "--config", file, "--out", tmp_path / "run", "--json"
+    )
     assert code == 0, stderr
     printed = json.loads(stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert printed["step"] == 15

@@ -1,4 +1,5 @@
-"""Neurons, the readout and the sparsity of weights, on networks that are built to have one property and not another."""
+"""Neurons, the readout and the sparsity of weights, on networks that are built to have one property and not
+another."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ from grokinterp import controls
 from grokinterp.errors import NotApplicable
 from grokinterp.measures.polynomials import logits_with_neurons, polynomials
 from grokinterp.measures.sparsity import effective_rank, input_weights, participation_ratio
-from grokinterp.models import MLPConfig, ModelConfig, hooked_transformer, initial_weights, network, weight_shapes
+from grokinterp.models import (
+    MLPConfig,
+    ModelConfig,
+    hooked_transformer,
+    initial_weights,
+    network,
+    weight_shapes,
+)
 from grokinterp.tasks import make_task
 from memorised import memoriser
 from test_foreign import MAKERS, stored
@@ -49,7 +57,8 @@ def with_neurons(view: gi.View, neurons: torch.Tensor) -> gi.View:
 
 
 def gromov(p: int = 23, n_neurons: int = 600, seed: int = 0) -> gi.View:
-    """The analytic solution of Gromov 2023: squared neurons of random frequencies and phases, all of the phases in agreement."""
+    """The analytic solution of Gromov 2023: squared neurons of random frequencies and phases, all of the
+    phases in agreement."""
     generator = torch.Generator().manual_seed(seed)
     task = make_task("modular_addition", p=p)
     config = MLPConfig(embedding="one_hot", act_fn="square", d_mlp=n_neurons)
@@ -61,7 +70,9 @@ def gromov(p: int = 23, n_neurons: int = 600, seed: int = 0) -> gi.View:
     w_in = torch.zeros(shapes["blocks.0.mlp.W_in"], dtype=torch.float64)
     w_in[:p], w_in[w_in.shape[0] // 2 :][:p] = size * torch.cos(angle + of_a), size * torch.cos(angle + of_b)
     w_u = size * torch.cos(angle + of_a + of_b).T
-    return gi.view(network(config, task, {"blocks.0.mlp.W_in": w_in, "unembed.W_U": w_u}, torch.float64), task)
+    return gi.view(
+        network(config, task, {"blocks.0.mlp.W_in": w_in, "unembed.W_U": w_u}, torch.float64), task
+    )
 
 
 # Sums and differences
@@ -76,7 +87,9 @@ def test_neurons_that_are_waves_of_the_sum_are_told_from_waves_of_the_difference
     neurons = torch.cos(2 * math.pi * (k * (a + sign * b)[:, None] % P).double() / P + phase)
     view = with_neurons(base, neurons)
     np.testing.assert_allclose(gi.measure("neuron.sum_fraction", view), expected, atol=1e-12)
-    np.testing.assert_allclose(gi.measure("sum_fraction.neurons", view).sel(freq=list(KEYS)), expected, atol=1e-12)
+    np.testing.assert_allclose(
+        gi.measure("sum_fraction.neurons", view).sel(freq=list(KEYS)), expected, atol=1e-12
+    )
 
 
 @pytest.mark.trains
@@ -88,7 +101,8 @@ def test_the_logits_of_a_grokked_network_depend_on_the_sum_where_its_neurons_do_
 
 
 def test_the_pizza_mixes_sum_and_difference_in_its_logits_no_less_than_the_clock():
-    # |cos θ/2| cos φ has harmonics in the difference, but at the frequency of a key itself it has the sum's wave alone.
+    # |cos θ/2| cos φ has harmonics in the difference, but at the frequency of a key itself it has the
+    # sum's wave alone.
     view = controls.pizza(53, (1, 7, 26))
     np.testing.assert_allclose(gi.measure("sum_fraction.logits", view).sel(freq=[1, 7, 26]), 1, atol=1e-9)
 
@@ -128,11 +142,15 @@ def test_only_rectified_neurons_are_off(name):
 
 def test_replacing_neurons_by_themselves_changes_nothing():
     for view in (controls.random_network(13, n_layers=2, normalization="LN"), gromov(11, 50)):
-        torch.testing.assert_close(logits_with_neurons(view, view.neurons), view.activations([])["logits"], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            logits_with_neurons(view, view.neurons), view.activations([])["logits"], rtol=1e-12, atol=1e-12
+        )
 
 
 def test_neurons_that_are_replaced_go_through_everything_that_follows():
-    view = controls.random_network(65, n_layers=2, normalization="LN", d_model=16, d_mlp=16)  # more examples than go through at once
+    view = controls.random_network(
+        65, n_layers=2, normalization="LN", d_model=16, d_mlp=16
+    )  # more examples than go through at once
     other = view.neurons.flip(0)
     found = logits_with_neurons(view, other)
     stream = view.activations(["blocks.1.hook_resid_mid"])["blocks.1.hook_resid_mid"]
@@ -143,7 +161,8 @@ def test_neurons_that_are_replaced_go_through_everything_that_follows():
 
 
 def test_squared_neurons_lose_their_overtone_as_polynomials():
-    # (cos x + cos y)² = 1 + cos 2x / 2 + cos 2y / 2 + 2 cos x cos y: the overtones are no part of the 3 x 3 block.
+    # (cos x + cos y)² = 1 + cos 2x / 2 + cos 2y / 2 + 2 cos x cos y: the overtones are no part of the 3 x 3
+    # block.
     view = gromov()
     a, b = view.task.pairs.unbind(1)
     w = input_weights(view)
@@ -153,7 +172,9 @@ def test_squared_neurons_lose_their_overtone_as_polynomials():
     few = torch.arange(kept.shape[1]) < 5
     torch.testing.assert_close(polynomials(view, few), torch.where(few, kept, view.neurons))
     found = gi.measure("polynomial_neurons_loss.all", view)
-    assert float(found.sel(part="all")) == pytest.approx(float(view.loss(logits_with_neurons(view, kept)).mean()), rel=1e-9)
+    assert float(found.sel(part="all")) == pytest.approx(
+        float(view.loss(logits_with_neurons(view, kept)).mean()), rel=1e-9
+    )
 
 
 # Phases
@@ -238,7 +259,11 @@ def test_ranks_of_known_spectra():
     two_to_one = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
     assert effective_rank(two_to_one) == pytest.approx(3 / 2 ** (2 / 3))  # exp H(2/3, 1/3)
     assert participation_ratio(two_to_one) == pytest.approx(25 / 17)
-    assert effective_rank(torch.zeros(3, 4, dtype=torch.float64)) == participation_ratio(torch.zeros(3, 4, dtype=torch.float64)) == 0
+    assert (
+        effective_rank(torch.zeros(3, 4, dtype=torch.float64))
+        == participation_ratio(torch.zeros(3, 4, dtype=torch.float64))
+        == 0
+    )
     assert effective_rank(1e-160 * two_to_one) == pytest.approx(3 / 2 ** (2 / 3))
 
 
@@ -276,7 +301,9 @@ def test_what_neurons_read_of_an_mlp_is_what_changes_their_pre_activations(embed
     task = make_task("modular_addition", p=7)
     config = MLPConfig(embedding=embedding, d_model=5, d_mlp=11)
     generator = torch.Generator().manual_seed(0)
-    weights = {name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()}
+    weights = {
+        name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()
+    }
     view = gi.view(network(config, task, weights), task)
     before = view.cache["blocks.0.mlp.hook_pre"][:, -1]
     a, b = task.pairs.unbind(1)
@@ -312,9 +339,14 @@ def test_foreign_networks_read_the_sum_with_aligned_phases(name):
     view = MAKERS[name]()
     keys = gi.key_frequencies(view).consensus
     with_phase = [k for k in keys if 2 * k != view.m]
-    # Published for another network: 93 to 98 % (Nanda et al. 2023, section 4.3), .9935 to .9986 (grokking-mechinterp).
+    # Published for another network: 93 to 98 % (Nanda et al. 2023, section 4.3), .9935 to .9986
+    # (grokking-mechinterp).
     explained = gi.measure("w_l_directions.explained_variance", view)
-    assert all(0.93 <= float(explained.sel(component=f"{wave} {k}")) < 1 for k in with_phase for wave in ("cos", "sin"))
+    assert all(
+        0.93 <= float(explained.sel(component=f"{wave} {k}")) < 1
+        for k in with_phase
+        for wave in ("cos", "sin")
+    )
     assert (gi.measure("sum_fraction.logits", view).sel(freq=with_phase) > 0.9935).all()
     assert number("phase_alignment", view) > 0.99
     # None of these networks is the one for which the paper gives 0.0055 and +3 %.
@@ -327,7 +359,12 @@ def test_foreign_networks_read_the_sum_with_aligned_phases(name):
 def test_a_foreign_multilayer_perceptron_is_made_of_single_frequencies():
     w = stored("chughtai/C113_MLP_seed1/model.pt")
     task = make_task("modular_addition", p=113, layout="a b")
-    weights = {"embed_a.W_E": w["W_x"], "embed_b.W_E": w["W_y"], "blocks.0.mlp.W_in": w["W"], "unembed.W_U": w["W_U"]}
+    weights = {
+        "embed_a.W_E": w["W_x"],
+        "embed_b.W_E": w["W_y"],
+        "blocks.0.mlp.W_in": w["W"],
+        "unembed.W_U": w["W_U"],
+    }
     view = gi.view(network(MLPConfig(d_model=256, d_mlp=128), task, weights), task)
     assert (gi.measure("accuracy", view) == 1).all()
     assert number("ipr.real", view) > 0.9

@@ -1,4 +1,5 @@
-"""Noisy labels: how they are drawn, what training and View make of them, and what is said of networks that learned from them."""
+"""Noisy labels: how they are drawn, what training and View make of them, and what is said of networks that
+learned from them."""
 
 from __future__ import annotations
 
@@ -53,8 +54,16 @@ def test_without_noise_labels_are_the_right_answers():
 
 def test_binomial_noise_is_what_coins_give_pair_by_pair():
     task = addition({**BINOMIAL, "seed": 3}, p=11)
-    coins = torch.stack([torch.rand(121, dtype=torch.float64, generator=g) for g in [torch.Generator().manual_seed(3)] for _ in range(4)])
-    expected = [(a + b + int((coins[:, 11 * a + b] < 0.5).sum()) - 2) % 11 for a in range(11) for b in range(11)]
+    coins = torch.stack(
+        [
+            torch.rand(121, dtype=torch.float64, generator=g)
+            for g in [torch.Generator().manual_seed(3)]
+            for _ in range(4)
+        ]
+    )
+    expected = [
+        (a + b + int((coins[:, 11 * a + b] < 0.5).sum()) - 2) % 11 for a in range(11) for b in range(11)
+    ]
     assert labels(task, None).tolist() == expected
 
 
@@ -75,14 +84,17 @@ def test_the_right_answer_is_the_likeliest_label_and_shares_sum_to_one(n, p, m):
         assert float(shifts[0]) == pytest.approx(float(shifts.max()))
 
 
-@pytest.mark.parametrize(("n", "p", "centre"), [(4, 0.5, 2), (3, 0.5, 2), (1, 0.5, 1), (10, 0.2, 2), (1, 0.1, 0)])
+@pytest.mark.parametrize(
+    ("n", "p", "centre"), [(4, 0.5, 2), (3, 0.5, 2), (1, 0.5, 1), (10, 0.2, 2), (1, 0.1, 0)]
+)
 def test_noise_is_centred_at_its_likeliest_value(n, p, centre):
     assert Binomial(n=n, p=p).centre == centre
 
 
 @pytest.mark.parametrize("p", [7, 97])
 def test_uniform_noise_is_that_of_the_released_code_of_doshi_et_al(p):
-    """Their `noisy_dataset`: global seed 0, the first int(ξ n_train) labels in the order of the shuffled pairs."""
+    """Their `noisy_dataset`: global seed 0, the first int(ξ n_train) labels in the order of the shuffled
+    pairs."""
     task = addition(UNIFORM, p)
     found = labels(task, half(task))
     order = half(task).train
@@ -101,7 +113,9 @@ def test_test_labels_are_noisy_or_clean_as_asked(noise):
         wrong = labels(task, half(task)) != task.targets
         at = 0.625 if noise is BINOMIAL else 0.35 * 96 / 97
         assert float(wrong[half(task).train].double().mean()) == pytest.approx(at, abs=0.03)
-        assert float(wrong[half(task).test].double().mean()) == pytest.approx(at if test == "noisy" else 0, abs=0.03)
+        assert float(wrong[half(task).test].double().mean()) == pytest.approx(
+            at if test == "noisy" else 0, abs=0.03
+        )
 
 
 def test_nothing_but_task_split_and_noise_shifts_a_drawing():
@@ -111,7 +125,9 @@ def test_nothing_but_task_split_and_noise_shifts_a_drawing():
     torch.manual_seed(99)
     torch.set_num_threads(3)
     try:
-        assert torch.equal(labels(make_task("modular_addition", p=23, noise={**UNIFORM, "test": "noisy"}), half(task)), first)
+        assert torch.equal(
+            labels(make_task("modular_addition", p=23, noise={**UNIFORM, "test": "noisy"}), half(task)), first
+        )
     finally:
         torch.set_num_threads(threads)
     state = torch.get_rng_state()
@@ -122,7 +138,9 @@ def test_nothing_but_task_split_and_noise_shifts_a_drawing():
     assert not torch.equal(labels(task, split(task.n_inputs, 0.5, seed=1)), first)
 
 
-@pytest.mark.parametrize("noise", [UNIFORM, {**BINOMIAL, "test": "clean"}], ids=["uniform", "clean test labels"])
+@pytest.mark.parametrize(
+    "noise", [UNIFORM, {**BINOMIAL, "test": "clean"}], ids=["uniform", "clean test labels"]
+)
 def test_labels_that_depend_on_the_split_need_it(noise):
     with pytest.raises(NotApplicable, match="depends on the split"):
         labels(addition(noise), None)
@@ -136,13 +154,17 @@ def test_noise_goes_round_the_circle_of_the_answers_or_through_their_numbers():
     assert ring(make_task("modular_multiplication", p=5)).tolist() == [0, 1, 2, 3, 4]  # 0 stands on no circle
     assert ring(make_task("group_composition", group="S3")).tolist() == list(range(6))
     names = Symbols(tuple("abcde"), tuple("abcde"))  # numbers would be in the order of their own
-    turned = dataclasses.replace(addition(BINOMIAL, p=5), find_circle=lambda: turned_circle, find_symbols=lambda: names)
+    turned = dataclasses.replace(
+        addition(BINOMIAL, p=5), find_circle=lambda: turned_circle, find_symbols=lambda: names
+    )
     own = torch.tensor([0, 2, 4, 1, 3])
     turned_circle = dataclasses.replace(addition(p=5).circle, a=own, b=own, c=own)
     assert ring(turned) is turned_circle.c
     step = (labels(turned, None) - turned.targets) % 5
     plain = addition(BINOMIAL, p=5)
-    assert torch.equal(step, 2 * (labels(plain, None) - plain.targets) % 5)  # one place further round is two further in number
+    assert torch.equal(
+        step, 2 * (labels(plain, None) - plain.targets) % 5
+    )  # one place further round is two further in number
 
 
 # What a configuration may say
@@ -159,8 +181,14 @@ def test_noise_goes_round_the_circle_of_the_answers_or_through_their_numbers():
         ({"kind": "binomial", "p": 1.5}, "task.noise.p: input should be less than 1, got 1.5"),
         ({"kind": "binomial", "n": 0}, "task.noise.n: input should be greater than or equal to 1, got 0"),
         ({"kind": "uniform", "share": True}, "task.noise.share: takes no yes or no, got True"),
-        ({"kind": "uniform", "test": "none"}, "task.noise.test: input should be 'noisy' or 'clean', got 'none'"),
-        ({"kind": "uniform", "seed": -1}, "task.noise.seed: input should be greater than or equal to 0, got -1"),
+        (
+            {"kind": "uniform", "test": "none"},
+            "task.noise.test: input should be 'noisy' or 'clean', got 'none'",
+        ),
+        (
+            {"kind": "uniform", "seed": -1},
+            "task.noise.seed: input should be greater than or equal to 0, got -1",
+        ),
     ],
 )
 def test_noise_that_makes_no_sense_is_refused_in_one_line(noise, says):
@@ -177,8 +205,16 @@ def test_noise_that_makes_no_sense_is_refused_in_one_line(noise, says):
 def test_a_configuration_freezes_the_noise_and_goes_through_json_and_toml():
     config = gi.TrainConfig.make({"task": {"name": "modular_addition", "noise": UNIFORM}})
     assert config.task["noise"] == {**UNIFORM, "seed": 0, "test": "clean"}
-    assert gi.TrainConfig.make(json.loads(json.dumps(config.model_dump(mode="json", exclude_none=True)))) == config
-    assert gi.TrainConfig.from_toml("[task]\nname = 'modular_addition'\nnoise = {kind = 'uniform', share = 0.35}") == config
+    assert (
+        gi.TrainConfig.make(json.loads(json.dumps(config.model_dump(mode="json", exclude_none=True))))
+        == config
+    )
+    assert (
+        gi.TrainConfig.from_toml(
+            "[task]\nname = 'modular_addition'\nnoise = {kind = 'uniform', share = 0.35}"
+        )
+        == config
+    )
     assert config.make_task().noise == Uniform(share=0.35)
     assert "noise" not in gi.TrainConfig.make(config.model_dump(), **{"task.noise": None}).task
 
@@ -186,10 +222,17 @@ def test_a_configuration_freezes_the_noise_and_goes_through_json_and_toml():
 def test_a_key_of_the_noise_can_be_changed_alone():
     recipe = gi.TrainConfig.preset("quick", **{"task.noise": {"kind": "binomial", "n": 6}})
     assert recipe.changed(**{"task.noise.seed": 3}).task["noise"] == recipe.task["noise"] | {"seed": 3}
-    assert gi.TrainConfig.preset("quick", **{"task.noise.kind": "uniform", "task.noise.share": 0.2}).task["noise"]["share"] == 0.2
+    assert (
+        gi.TrainConfig.preset("quick", **{"task.noise.kind": "uniform", "task.noise.share": 0.2}).task[
+            "noise"
+        ]["share"]
+        == 0.2
+    )
     assert recipe.changed(task={"noise": {"seed": 3}}).task["noise"] == recipe.task["noise"] | {"seed": 3}
     uniform = recipe.changed(**{"task.noise.kind": "uniform"}).task["noise"]
-    assert uniform == Uniform(test="noisy").model_dump()  # n and p are binomial's; which labels are noisy stays as it was
+    assert (
+        uniform == Uniform(test="noisy").model_dump()
+    )  # n and p are binomial's; which labels are noisy stays as it was
     with pytest.raises(ConfigError, match=r"task\.noise: needs a kind"):
         gi.TrainConfig.preset("quick", **{"task.noise.seed": 3})
     with pytest.raises(ConfigError, match=r"unknown key .task\.noise\.sead.; did you mean .seed."):
@@ -209,7 +252,9 @@ def test_conditions_may_speak_of_corrupted_examples_where_there_are_any(text):
     for key in ("training.stop_when", "snapshots.events"):
         value = text if key == "training.stop_when" else [text]
         assert tiny(**{"task.noise": UNIFORM, key: value})
-        with pytest.raises(ConfigError, match=f"{key}: '{text.split()[0]}' is of noisy labels, and task.noise gives none"):
+        with pytest.raises(
+            ConfigError, match=f"{key}: '{text.split()[0]}' is of noisy labels, and task.noise gives none"
+        ):
             tiny(**{key: value})
 
 
@@ -221,7 +266,9 @@ NOISY = {"task.p": 11, "task.noise": UNIFORM, "training.fraction": 0.5}
 def by_hand(run: gi.Run, step: int) -> dict[str, float]:
     """The columns of an evaluation, example by example."""
     view = run.view(step)
-    given, right, guess = (x.tolist() for x in (labels(run.task, run.split), run.task.targets, view.logits.argmax(1)))
+    given, right, guess = (
+        x.tolist() for x in (labels(run.task, run.split), run.task.targets, view.logits.argmax(1))
+    )
     train, test = run.split.train.tolist(), run.split.test.tolist()
     wrong = [row for row in train if given[row] != right[row]]
 
@@ -241,8 +288,14 @@ def by_hand(run: gi.Run, step: int) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("ways", [{}, {"model.n_layers": 2}, {"training.batch_size": 16}], ids=["folded", "plain", "batches"])
-@pytest.mark.parametrize("noise", [BINOMIAL, UNIFORM, {**UNIFORM, "test": "noisy"}], ids=["binomial", "uniform", "uniform, test noisy"])
+@pytest.mark.parametrize(
+    "ways", [{}, {"model.n_layers": 2}, {"training.batch_size": 16}], ids=["folded", "plain", "batches"]
+)
+@pytest.mark.parametrize(
+    "noise",
+    [BINOMIAL, UNIFORM, {**UNIFORM, "test": "noisy"}],
+    ids=["binomial", "uniform", "uniform, test noisy"],
+)
 def test_the_history_is_what_examples_one_by_one_give(tmp_path, noise, ways):
     config = tiny(**{**NOISY, "task.noise": noise, **ways})
     assert Trainer(config).folded == (ways != {"model.n_layers": 2})
@@ -261,11 +314,15 @@ def test_the_gradient_is_that_of_the_labels_and_not_of_the_right_answers():
     found = trainer._examples.gradients(None)
     model = hooked_transformer(config.model, trainer.task, trainer.weights, torch.float64)
     rows = trainer.split.train
-    torch.nn.functional.cross_entropy(model(trainer.task.inputs[rows])[:, -1], labels(trainer.task, trainer.split)[rows]).backward()
+    torch.nn.functional.cross_entropy(
+        model(trainer.task.inputs[rows])[:, -1], labels(trainer.task, trainer.split)[rows]
+    ).backward()
     torch.testing.assert_close(found["embed.W_E"], model.embed.W_E.grad, rtol=1e-9, atol=1e-12)
 
 
-def test_a_run_on_noisy_labels_is_the_same_bytes_whoever_interrupts_it_and_with_any_number_of_threads(tmp_path):
+def test_a_run_on_noisy_labels_is_the_same_bytes_whoever_interrupts_it_and_with_any_number_of_threads(
+    tmp_path,
+):
     whole = train(tiny(**NOISY), tmp_path / "whole")
     trainer = Trainer(tiny(**NOISY, threads=3))
     states = [(snapshot.step, trainer.state()) for snapshot in trainer if not snapshot.last]
@@ -284,7 +341,10 @@ def test_noise_on_test_labels_changes_no_weight():
 
 
 def test_a_stack_of_runs_has_the_labels_of_each_split():
-    configs = [tiny(seed=seed, **{**NOISY, "training.split_seed": seed, "training.dtype": "float64"}) for seed in (0, 1)]
+    configs = [
+        tiny(seed=seed, **{**NOISY, "training.split_seed": seed, "training.dtype": "float64"})
+        for seed in (0, 1)
+    ]
     alone = [[s.metrics for s in Trainer(config)] for config in configs]
     together: list[list[dict[str, float]]] = [[], []]
     for number, snapshot in BatchedTrainer(configs):
@@ -311,9 +371,18 @@ def test_without_a_corrupted_example_there_are_no_columns_of_them(tmp_path):
 def memorised(tmp_path_factory) -> gi.Run:
     """A network that has learned its noisy labels by heart."""
     config = gi.TrainConfig.make(
-        {"task": {"name": "modular_addition", "p": 23, "noise": BINOMIAL}, "model": {"d_model": 64, "n_heads": 4, "d_mlp": 256}},
+        {
+            "task": {"name": "modular_addition", "p": 23, "noise": BINOMIAL},
+            "model": {"d_model": 64, "n_heads": 4, "d_mlp": 256},
+        },
         threads=1,
-        **{"training.fraction": 0.5, "training.lr": 3e-3, "training.weight_decay": 0.0, "training.steps": 300, "snapshots.every": 100},
+        **{
+            "training.fraction": 0.5,
+            "training.lr": 3e-3,
+            "training.weight_decay": 0.0,
+            "training.steps": 300,
+            "snapshots.every": 100,
+        },
     )
     return train(config, tmp_path_factory.mktemp("memorised") / "run")
 
@@ -337,10 +406,14 @@ def test_losses_are_of_the_labels_unless_the_right_answers_are_asked_for(memoris
         torch.testing.assert_close(view.loss(against=against), expected, rtol=1e-9, atol=1e-12)
         assert torch.equal(view.correct(against=against), view.logits.argmax(1) == classes)
         some = torch.tensor([3, 5, 100])
-        torch.testing.assert_close(view.loss(view.logits[some], some, against), expected[some], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            view.loss(view.logits[some], some, against), expected[some], rtol=1e-9, atol=1e-12
+        )
 
 
-@pytest.mark.parametrize("name", ["restricted.logit_dirs", "excluded.logit_dirs", "restricted.neuron_dirs", "excluded.logit_cube"])
+@pytest.mark.parametrize(
+    "name", ["restricted.logit_dirs", "excluded.logit_dirs", "restricted.neuron_dirs", "excluded.logit_cube"]
+)
 @pytest.mark.parametrize("what", ["loss", "accuracy"])
 def test_edited_logits_that_depend_on_the_answer_alone_are_held_against_every_label(memorised, name, what):
     view, keys = memorised.view(-1), [2, 7]
@@ -358,12 +431,20 @@ def test_losses_without_a_frequency_are_of_the_labels_and_keys_of_the_right_answ
     answers = gi.view(view.model, dataclasses.replace(view.task, noise=None), split=view.split)
     k = 4
     edited = losses.excluded_logit_dirs(view, [k])
-    assert float(found.sel(freq=k, part="corrupted")) == pytest.approx(float(view.loss(edited)[view.rows("corrupted")].mean()), rel=1e-9)
-    assert not np.allclose(found.sel(part="all"), gi.measure("excluded_loss.per_frequency", answers).sel(part="all"))
+    assert float(found.sel(freq=k, part="corrupted")) == pytest.approx(
+        float(view.loss(edited)[view.rows("corrupted")].mean()), rel=1e-9
+    )
+    assert not np.allclose(
+        found.sel(part="all"), gi.measure("excluded_loss.per_frequency", answers).sel(part="all")
+    )
     for rule in ("load_bearing", "logits", "w_l", "consensus"):
-        np.testing.assert_array_equal(gi.measure(f"key_frequencies.{rule}", view), gi.measure(f"key_frequencies.{rule}", answers))
+        np.testing.assert_array_equal(
+            gi.measure(f"key_frequencies.{rule}", view), gi.measure(f"key_frequencies.{rule}", answers)
+        )
     taken = torch.randn(2, 23, 23, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    torch.testing.assert_close(losses_less(view, taken, "answers"), losses_less(answers, taken), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        losses_less(view, taken, "answers"), losses_less(answers, taken), rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
@@ -371,7 +452,9 @@ def test_losses_less_what_depends_on_the_answer_are_those_of_every_label(memoris
     view = memorised.view(-1)
     taken = scale * torch.randn(3, 23, 23, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     before = view.logits.clone()
-    expected = [view.loss(view.logits - each[view.task.targets]) for each in taken]  # a and b stand at themselves, and c*
+    expected = [
+        view.loss(view.logits - each[view.task.targets]) for each in taken
+    ]  # a and b stand at themselves, and c*
     torch.testing.assert_close(losses_less(view, taken), torch.stack(expected, dim=1), rtol=1e-9, atol=1e-300)
     assert torch.equal(view.logits, before)
 
@@ -388,7 +471,8 @@ def test_labels_that_this_machine_draws_otherwise_are_noticed(tmp_path, monkeypa
 
 
 def whoever_knows_the_noise(task: Task) -> gi.View:
-    """A network that gives, for every pair, the distribution of its labels: a neuron for each pair writes log p(k) at c* + k."""
+    """A network that gives, for every pair, the distribution of its labels: a neuron for each pair writes log
+    p(k) at c* + k."""
     p = task.p
     table = controls.lookup(p, 1.0)
     distribution = task.noise.shifts(p)
@@ -401,7 +485,9 @@ def whoever_knows_the_noise(task: Task) -> gi.View:
 
 
 @pytest.mark.parametrize(
-    "noise", [BINOMIAL, {"kind": "binomial", "n": 3, "p": 0.3}, {**UNIFORM, "test": "noisy"}], ids=["4", "3", "uniform"]
+    "noise",
+    [BINOMIAL, {"kind": "binomial", "n": 3, "p": 0.3}, {**UNIFORM, "test": "noisy"}],
+    ids=["4", "3", "uniform"],
 )
 def test_who_knows_the_noise_and_not_the_draws_is_at_the_bayes_values(noise):
     view = whoever_knows_the_noise(addition(noise, p=23))
@@ -414,24 +500,34 @@ def test_who_knows_the_noise_and_not_the_draws_is_at_the_bayes_values(noise):
     for name, per_example in (("loss", view.loss()), ("accuracy", view.correct().double())):
         found, best = gi.measure(name, view), gi.measure(f"noise.bayes_{name}", view)
         expected = float(best.sel(part="all"))
-        assert float(found.sel(part="all")) == pytest.approx(expected, abs=4 * float(per_example.std()) / math.sqrt(n))
+        assert float(found.sel(part="all")) == pytest.approx(
+            expected, abs=4 * float(per_example.std()) / math.sqrt(n)
+        )
     assert (gi.measure("clean_accuracy", view) == 1).all()
     assert float(gi.measure("accuracy", view).sel(part="corrupted")) == 0
     assert float(gi.measure("accuracy", view).sel(part="clean")) == 1
-    assert float(gi.measure("clean_loss", view).sel(part="all")) == pytest.approx(-math.log(float(drawn[0])), rel=1e-9)
+    assert float(gi.measure("clean_loss", view).sel(part="all")) == pytest.approx(
+        -math.log(float(drawn[0])), rel=1e-9
+    )
 
 
 def test_the_bayes_values_of_the_two_published_systems():
     view = gi.view(controls.random_network(97).model, addition(BINOMIAL), split=half(addition()))
     assert pytest.approx(1.4075, abs=5e-5) == BAYES_LOSS
     for part in ("train", "test", "all"):
-        assert float(gi.measure("noise.bayes_loss", view).sel(part=part)) == pytest.approx(BAYES_LOSS, rel=1e-12)
-        assert float(gi.measure("noise.bayes_accuracy", view).sel(part=part)) == pytest.approx(0.375, rel=1e-12)
+        assert float(gi.measure("noise.bayes_loss", view).sel(part=part)) == pytest.approx(
+            BAYES_LOSS, rel=1e-12
+        )
+        assert float(gi.measure("noise.bayes_accuracy", view).sel(part=part)) == pytest.approx(
+            0.375, rel=1e-12
+        )
     view = gi.view(view.model, addition(UNIFORM), split=half(addition()))
     right = 0.65 + 0.35 / 97
     accuracy, loss = gi.measure("noise.bayes_accuracy", view), gi.measure("noise.bayes_loss", view)
     assert float(accuracy.sel(part="train")) == pytest.approx(right)
-    assert float(loss.sel(part="train")) == pytest.approx(-right * math.log(right) - 96 * 0.35 / 97 * math.log(0.35 / 97))
+    assert float(loss.sel(part="train")) == pytest.approx(
+        -right * math.log(right) - 96 * 0.35 / 97 * math.log(0.35 / 97)
+    )
     assert (float(accuracy.sel(part="test")), float(loss.sel(part="test"))) == (1, 0)
     assert float(accuracy.sel(part="all")) == pytest.approx((4704 * right + 4705) / 9409)
 
@@ -451,7 +547,12 @@ def test_where_nothing_is_noisy_clean_is_as_given():
 def test_a_network_that_has_memorised_knows_the_wrong_labels_and_nothing_of_the_noise(memorised):
     view = memorised.view(-1)
     given, right = gi.measure("accuracy", view), gi.measure("clean_accuracy", view)
-    assert float(given.sel(part="train")) == float(given.sel(part="corrupted")) == float(given.sel(part="clean")) == 1
+    assert (
+        float(given.sel(part="train"))
+        == float(given.sel(part="corrupted"))
+        == float(given.sel(part="clean"))
+        == 1
+    )
     assert float(right.sel(part="corrupted")) == 0
     assert float(right.sel(part="clean")) == 1
     assert float(right.sel(part="test")) < 0.2
@@ -465,7 +566,8 @@ def test_a_network_that_has_memorised_knows_the_wrong_labels_and_nothing_of_the_
 @pytest.mark.parametrize(
     ("phase", "train_", "test_", "corrupted", "inverted"),
     [
-        # Doshi et al.'s printed accuracies, p = 97, 35 % corrupted; their corrupted examples by what is left of these.
+        # Doshi et al.'s printed accuracies, p = 97, 35 % corrupted; their corrupted examples by what is left
+        # of these.
         ("coexistence", 0.978, 0.983, 0.936, 0.03),
         ("partial inversion", 0.786, 1.0, 0.37, 0.6),
         ("full inversion", 0.654, 1.0, 0.0, 1.0),
@@ -489,7 +591,9 @@ def test_a_network_whose_weights_have_decayed_to_nothing_gives_no_answers():
     drawn = {name: (weight.sign() * 3e-45) for name, weight in initial_weights(config.model, task, 0).items()}
     assert all(weight.any() for weight in drawn.values())
     assert not gi.View.of_weights(task, config.model, drawn).logits.any()
-    assert gi.View.of_weights(task, config.model, {name: weight.double() for name, weight in drawn.items()}).logits.any()
+    assert gi.View.of_weights(
+        task, config.model, {name: weight.double() for name, weight in drawn.items()}
+    ).logits.any()
 
 
 def test_the_phases_of_a_run_follow_each_other_without_gaps():
@@ -503,7 +607,13 @@ def test_the_phases_of_a_run_follow_each_other_without_gaps():
         (40, 0.65, 1, 0, 1),
         (50, 0, 0, 0, 0),
     ]
-    columns = ["step", "train_accuracy", "test_clean_accuracy", "corrupted_accuracy", "corrupted_clean_accuracy"]
+    columns = [
+        "step",
+        "train_accuracy",
+        "test_clean_accuracy",
+        "corrupted_accuracy",
+        "corrupted_clean_accuracy",
+    ]
     spans = noise_spans(pd.DataFrame(rows, columns=columns), 97)
     assert spans == [
         NoiseSpan("not trained", 0, 10),
@@ -524,10 +634,13 @@ def test_the_report_says_that_it_memorised_the_noise_beside_the_bayes_values(mem
     report: Report = gi.analyze(memorised, measures=["gini.W_E"], progress=False)
     a = report.analysis
     assert a.noise_phase == "memorisation"
-    assert verdict(a).startswith(("No: it has memorised the noise and not generalised. ", "In part: it has memorised the noise. "))
+    assert verdict(a).startswith(
+        ("No: it has memorised the noise and not generalised. ", "In part: it has memorised the noise. ")
+    )
     told = dict(facts(a))
     assert told["Bayes"].startswith(
-        "who knows the rule and not the draws: accuracy train 37.50 %, test 37.50 %; loss train 1.4075, test 1.4075 nats"
+        "who knows the rule and not the draws: accuracy train 37.50 %, test 37.50 %; loss train 1.4075, "
+        "test 1.4075 nats"
     )
     assert told["Labels"].startswith("answer + Binomial(4, 0.5) − 2, seed 0; test labels noisy too.")
     assert "corrupted 0 %" in told["Right answers"]
@@ -539,7 +652,9 @@ def test_the_report_says_that_it_memorised_the_noise_beside_the_bayes_values(mem
     verdicts = {claim["claim"]: claim["verdict"] for claim in found["claims"]}
     assert verdicts["It has memorised the noise and not generalised (memorisation)"] == "supported"
     assert verdicts["It has memorised the wrong labels and generalises (coexistence)"] == "refuted"
-    assert "It has only memorised its training examples" not in verdicts  # the phases say what it has memorised
+    assert (
+        "It has only memorised its training examples" not in verdicts
+    )  # the phases say what it has memorised
     assert "What it has learned of the noise" in report.to_html()
     assert told["Training"] == a.phases.sentence
     assert a.phases.kind in ("memorises only", "learns in part")
@@ -560,7 +675,12 @@ def test_the_replay_shows_corrupted_and_clean_examples_apart(memorised, tmp_path
     assert data["loss"].part.values.tolist() == ["train", "test", "all", "corrupted", "clean"]
     assert float(data["clean_accuracy"].isel(step=-1).sel(part="corrupted")) == 0
     page = (tmp_path / "replay.html").read_text()
-    for label in ("corrupted (label wrong)", "clean (label right)", "corrupted: right answer", "test: right answer"):
+    for label in (
+        "corrupted (label wrong)",
+        "clean (label right)",
+        "corrupted: right answer",
+        "test: right answer",
+    ):
         assert label in page
     assert "memorisation from step" in page
 
@@ -586,7 +706,9 @@ def test_the_train_command_prints_both_accuracies_beside_the_bayes_values(grokin
         "--out",
         tmp_path / "run",
     ]
-    code, out, err = grokinterp(*arguments, "--set", "training.steps=20", "--set", "training.stop_when=", "--threads", 1)
+    code, out, err = grokinterp(
+        *arguments, "--set", "training.steps=20", "--set", "training.stop_when=", "--threads", 1
+    )
     assert (code, err) == (0, "")
     assert "against right answers: train 0." in out
     assert "Bayes, test labels: accuracy 0.3750, cross-entropy 1.4075 nats" in out
@@ -598,4 +720,6 @@ def test_the_train_command_prints_both_accuracies_beside_the_bayes_values(grokin
 def test_an_import_takes_no_noise(tmp_path):
     torch.save({"x": torch.zeros(1)}, tmp_path / "a.pt")
     with pytest.raises(ConfigError, match=r"task\.noise: the labels of an imported network are not known"):
-        gi.import_checkpoint(tmp_path / "a.pt", tmp_path / "out", task={"name": "modular_addition", "p": 7, "noise": BINOMIAL})
+        gi.import_checkpoint(
+            tmp_path / "a.pt", tmp_path / "out", task={"name": "modular_addition", "p": 7, "noise": BINOMIAL}
+        )

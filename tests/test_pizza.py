@@ -1,4 +1,5 @@
-"""Clock or pizza: networks of Zhong et al. 2023 against the published numbers, and each circle's verdict where it is known.
+"""Clock or pizza: networks of Zhong et al. 2023 against the published numbers, and each circle's verdict
+where it is known.
 
 The published networks are those of the README.md beside the foreign checkpoints (see test_foreign.py).
 """
@@ -27,18 +28,26 @@ MODELS = {"A": "p99zdpze5l", "B": "l8k1hzciux"}
 
 
 def of_zhong(name: str) -> gi.View:
-    """Transposed like the weights of Nanda et al.; no "=", no causal mask, and attention mixed with the constant 1."""
+    """Transposed like the weights of Nanda et al.; no "=", no causal mask, and attention mixed with the
+    constant 1."""
     w = stored(f"pizza/model_{name}.pt")
     alpha = json.loads((CHECKPOINTS / f"pizza/config_{name}.json").read_text())["attn_coeff"]
     at = "blocks.0."
     weights = {name: w[name].T for name in ("embed.W_E", at + "mlp.W_in", at + "mlp.W_out")}
     weights |= {at + f"attn.W_{letter}": w[at + f"attn.W_{letter}"].transpose(1, 2) for letter in "QKV"}
     weights[at + "attn.W_O"] = w[at + "attn.W_O"].T.unflatten(0, (4, 32))
-    weights |= {name: w[name] for name in ("pos_embed.W_pos", at + "mlp.b_in", at + "mlp.b_out", "unembed.W_U")}
+    weights |= {
+        name: w[name] for name in ("pos_embed.W_pos", at + "mlp.b_in", at + "mlp.b_out", "unembed.W_U")
+    }
     weights |= {at + f"attn.b_{letter}": torch.zeros(4, 32) for letter in "QKV"}
     weights |= {at + "attn.b_O": torch.zeros(128), "unembed.b_U": torch.zeros(59)}
     task = make_task("modular_addition", p=59, layout="a b")
-    return gi.view(hooked_transformer(ModelConfig(attention_dir="bidirectional", attention_mixing=float(alpha)), task, weights), task)
+    return gi.view(
+        hooked_transformer(
+            ModelConfig(attention_dir="bidirectional", attention_mixing=float(alpha)), task, weights
+        ),
+        task,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +84,10 @@ def test_the_published_fits_of_every_circle_of_model_a(published):
 
 
 def test_every_circle_of_model_a_is_a_pizza_and_one_of_model_b_too(published):
-    clock, pizza = ({model: gi.measure(f"{form}_fit.fourier", view) for model, view in published.items()} for form in ("clock", "pizza"))
+    clock, pizza = (
+        {model: gi.measure(f"{form}_fit.fourier", view) for model, view in published.items()}
+        for form in ("clock", "pizza")
+    )
     assert (pizza["A"] > 0.99).all()
     assert (clock["A"] < 0.78).all()
     assert (clock["B"].sel(freq=[13, 16]) > 0.97).all()
@@ -85,7 +97,10 @@ def test_every_circle_of_model_a_is_a_pizza_and_one_of_model_b_too(published):
 
 def test_attention_at_its_mean_breaks_the_clock_and_not_the_pizza(published):
     whole, constant = (
-        {model: float(gi.measure(f"circuit.{circuit}.accuracy", view).sel(part="all")) for model, view in published.items()}
+        {
+            model: float(gi.measure(f"circuit.{circuit}.accuracy", view).sel(part="all"))
+            for model, view in published.items()
+        }
         for circuit in ("whole", "constant_attention")
     )
     assert whole == {"A": 1, "B": 1}
@@ -105,7 +120,10 @@ def test_the_fit_of_the_logits_is_better_than_the_network():
 
 def verdict(view: gi.View) -> str:
     """By the table at the head of measures/pizza.py."""
-    symmetric, irrelevant = gi.measure("gradient_symmetricity", view), gi.measure("distance_irrelevance.correct", view)
+    symmetric, irrelevant = (
+        gi.measure("gradient_symmetricity", view),
+        gi.measure("distance_irrelevance.correct", view),
+    )
     if symmetric >= 0.9 and irrelevant <= 0.4:
         return "pizza"
     return "clock" if symmetric <= 0.7 and irrelevant >= 0.6 else "neither"
@@ -130,9 +148,12 @@ def test_the_pizza_depends_on_the_distance_alone_and_treats_a_and_b_alike():
 
 @pytest.mark.parametrize("p", [12, 13])
 def test_one_circle_is_cut_out_of_several(p):
-    """A clock of two frequencies, of which one is left in the embedding: its own logits remain, and nothing of the other's."""
+    """A clock of two frequencies, of which one is left in the embedding: its own logits remain, and nothing
+    of the other's."""
     view = controls.clock(p, (1, 5), 10.0)
-    only = with_embedding(view, view.embedding * torch.tensor([1, 1, 0, 0] + [0] * (view.embedding.shape[1] - 4)))
+    only = with_embedding(
+        view, view.embedding * torch.tensor([1, 1, 0, 0] + [0] * (view.embedding.shape[1] - 4))
+    )
     torch.testing.assert_close(only.logits, controls.clock(p, (1,), 10.0).logits, rtol=1e-9, atol=1e-9)
     for name, k in itertools.product(("clock_fit.fourier", "clock_fit.pcs"), (1, 5)):
         cut = controls.clock(p, (k,), 10.0)
@@ -149,7 +170,12 @@ def test_a_cut_leaves_the_view_as_it_was():
 @pytest.mark.parametrize("name", ["modular_subtraction", "modular_multiplication", "modular_division"])
 def test_other_operations_are_measured_where_they_stand_on_the_circle(name):
     view = controls.random_network(13, name=name)
-    for measure in ("gradient_symmetricity", "distance_irrelevance.correct", "distance_irrelevance.top_wrong", "circularity"):
+    for measure in (
+        "gradient_symmetricity",
+        "distance_irrelevance.correct",
+        "distance_irrelevance.top_wrong",
+        "circularity",
+    ):
         assert 0 <= abs(gi.measure(measure, view)) <= 1
     for measure in ("clock_fit.pcs", "pizza_fit.fourier", "circuit.clock.loss", "circuit.whole.divergence"):
         assert np.isfinite(gi.measure(measure, view, keys=[2, 5])).all()
@@ -161,7 +187,8 @@ def test_a_distance_on_the_circle_is_that_of_logarithms_for_multiplication():
     logarithm = {pow(2, i, p): i for i in range(p - 1)}  # 2 is the smallest primitive root of 13
     right = {(a, b): float(view.logits[a * p + b, a * b % p]) for a in logarithm for b in logarithm}
     by_distance = [
-        np.std([value for (a, b), value in right.items() if (logarithm[a] - logarithm[b] - d) % (p - 1) == 0]) for d in range(p - 1)
+        np.std([value for (a, b), value in right.items() if (logarithm[a] - logarithm[b] - d) % (p - 1) == 0])
+        for d in range(p - 1)
     ]
     expected = np.mean(by_distance) / np.std(list(right.values()))
     assert gi.measure("distance_irrelevance.correct", view) == pytest.approx(float(expected))

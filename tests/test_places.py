@@ -1,4 +1,5 @@
-"""Where things are written: every command at ".", at links, at what can be no directory, and on disks that take nothing."""
+"""Where things are written: every command at ".", at links, at what can be no directory, and on disks that
+take nothing."""
 
 from __future__ import annotations
 
@@ -23,18 +24,33 @@ from grokinterp.importing import importer
 from grokinterp.runs import many
 from grokinterp.runs.files import file_named, folder_named, refuse_unwritable
 
-SETTINGS = ["--preset", "quick", "--threads", "1", *(f"--set={key}={'' if value is None else value}" for key, value in TINY.items())]
+SETTINGS = [
+    "--preset",
+    "quick",
+    "--threads",
+    "1",
+    *(f"--set={key}={'' if value is None else value}" for key, value in TINY.items()),
+]
 COMMANDS: dict[str, tuple[list[str], str, str]] = {
     "train": (["train", "modular_addition", *SETTINGS, "--out"], "run.json", ""),
-    "train --seeds": (["train", "modular_addition", *SETTINGS, "--seeds=0,1", "--out"], "seed_1/run.json", ""),
-    "import": (["import", "{checkpoint}", "--task=modular_addition", "--no-forensics", "--believe", "--out"], "run.json", ""),
+    "train --seeds": (
+        ["train", "modular_addition", *SETTINGS, "--seeds=0,1", "--out"],
+        "seed_1/run.json",
+        "",
+    ),
+    "import": (
+        ["import", "{checkpoint}", "--task=modular_addition", "--no-forensics", "--believe", "--out"],
+        "run.json",
+        "",
+    ),
     "analyze": (["analyze", "{run}", "--measure=loss", "--no-replay", "--out"], "report-loss.json", ""),
     "compare": (["compare", "{run}", "--out"], "compare.html", ""),
     "replay": (["replay", "{run}", "--step=20", "--out"], "replay.html", "page.html"),
     "replay --data": (["replay", "{run}", "--step=20", "--out={elsewhere}", "--data"], "", "numbers.nc"),
     "table": (["table", "modular_addition", "--p=3", "--out"], "table.html", "page.html"),
 }
-"""What is called, which file it makes in a directory, and of those that write one file how that may be called."""
+"""What is called, which file it makes in a directory, and of those that write one file how that may be
+called."""
 
 
 @pytest.fixture(scope="module")
@@ -50,25 +66,40 @@ def sources(tmp_path_factory) -> dict[str, Path]:
 def command(grokinterp, sources, monkeypatch) -> Callable[[str, str], tuple[int, str, str]]:
     """Calls a command with a place to write to, in this process; several seeds one after the other."""
     monkeypatch.setattr(many, "_device_type", lambda config: "one by one")
-    return lambda name, place: grokinterp(*(argument.format(**sources) for argument in COMMANDS[name][0]), place)
+    return lambda name, place: grokinterp(
+        *(argument.format(**sources) for argument in COMMANDS[name][0]), place
+    )
 
 
 def entries(folder: Path) -> dict[str, tuple[bool, bytes]]:
     """Everything in a folder: whether it is a link, and its bytes."""
     paths = sorted(folder.rglob("*"))
-    return {str(path.relative_to(folder)): (path.is_symlink(), path.read_bytes() if path.is_file() else b"") for path in paths}
+    return {
+        str(path.relative_to(folder)): (path.is_symlink(), path.read_bytes() if path.is_file() else b"")
+        for path in paths
+    }
 
 
 IN_FOLDERS = [name for name, (_, made, _) in COMMANDS.items() if made]
 
 
 @pytest.mark.parametrize("name", IN_FOLDERS)
-def test_where_one_stands_and_where_a_link_leads_is_written_into_and_said(command, tmp_path, monkeypatch, name):
+def test_where_one_stands_and_where_a_link_leads_is_written_into_and_said(
+    command, tmp_path, monkeypatch, name
+):
     for place, there in (("here", "."), ("links", "link"), ("slashed", "folder/"), ("chain", "first")):
         folder = tmp_path / place
-        target = {".": folder, "link": folder / "target", "folder/": folder / "folder", "first": folder / "target"}[there]
+        target = {
+            ".": folder,
+            "link": folder / "target",
+            "folder/": folder / "folder",
+            "first": folder / "target",
+        }[there]
         target.mkdir(parents=True)
-        for link, to in {"link": [("link", "target")], "first": [("first", "second"), ("second", "target")]}.get(there, []):
+        for link, to in {
+            "link": [("link", "target")],
+            "first": [("first", "second"), ("second", "target")],
+        }.get(there, []):
             (folder / link).symlink_to(to)
         monkeypatch.chdir(folder)
         before = os.stat(target).st_ino
@@ -140,7 +171,16 @@ def _a_pipe(folder: Path, ending: str) -> str:
     return f"pipe{ending}"
 
 
-WRONG = [_dangling, _below_dangling, _circular, _below_a_file, _nothing, _blank, _a_file_with_a_slash, _a_pipe]
+WRONG = [
+    _dangling,
+    _below_dangling,
+    _circular,
+    _below_a_file,
+    _nothing,
+    _blank,
+    _a_file_with_a_slash,
+    _a_pipe,
+]
 
 
 @pytest.mark.parametrize("make", WRONG, ids=lambda make: make.__name__)
@@ -214,12 +254,17 @@ def test_training_goes_on_in_the_directory_where_one_stands_and_through_a_link(t
 
 
 def imported(sources: dict[str, Path], out: Path | str) -> Path:
-    return gi.import_checkpoint(sources["checkpoint"], out, task="modular_addition", forensics=False, believe=True, progress=False).path
+    return gi.import_checkpoint(
+        sources["checkpoint"], out, task="modular_addition", forensics=False, believe=True, progress=False
+    ).path
 
 
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "an error"])
-def test_an_import_into_a_directory_that_is_there_is_no_run_until_it_is_whole(sources, tmp_path, monkeypatch, killed):
-    """Stopped at each renaming in turn, so that nothing is tidied up where it was killed; the next import makes it whole."""
+def test_an_import_into_a_directory_that_is_there_is_no_run_until_it_is_whole(
+    sources, tmp_path, monkeypatch, killed
+):
+    """Stopped at each renaming in turn, so that nothing is tidied up where it was killed; the next import
+    makes it whole."""
     whole = entries(imported(sources, tmp_path / "whole"))
     del whole["lock"]
     rename = os.rename
@@ -249,7 +294,11 @@ def test_an_import_into_a_directory_that_is_there_is_no_run_until_it_is_whole(so
             with pytest.raises(NotARun):
                 gi.load_run(out)
         imported(sources, out)
-        assert {name: found for name, found in entries(out).items() if name != "lock" and not name.startswith(".importing")} == whole
+        assert {
+            name: found
+            for name, found in entries(out).items()
+            if name != "lock" and not name.startswith(".importing")
+        } == whole
         if made <= allowed:
             break
     assert 3 < allowed < 19
@@ -283,7 +332,8 @@ def nothing_is_computed(monkeypatch):
         raise AssertionError("it was computed, and there was no place to write it")
 
     for place in (
-        "training.trainer:Trainer.__iter__", "importing.importer:read_foreign", "report.analysis:Analysis.__init__",
+        "training.trainer:Trainer.__iter__", "importing.importer:read_foreign",
+        "report.analysis:Analysis.__init__",
         "report.replay_page:replay", "report.compare:RunsCompared.__init__", "report.page:render_table",
     ):  # fmt: skip
         module, _, name = place.partition(":")
@@ -317,7 +367,11 @@ def read_only_disk(tmp_path, sources) -> Iterator[Path]:
     """A real disk that is mounted read-only, with a run on it of which nothing was measured."""
     folder = tmp_path / "disk"
     mounted(folder, "-t", "tmpfs", "-o", "size=4m", "tmpfs")
-    shutil.copytree(sources["run"], folder / "run", ignore=lambda folder, names: [name for name in names if name == "replay"])
+    shutil.copytree(
+        sources["run"],
+        folder / "run",
+        ignore=lambda folder, names: [name for name in names if name == "replay"],
+    )
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
@@ -325,7 +379,8 @@ def read_only_disk(tmp_path, sources) -> Iterator[Path]:
 
 @pytest.fixture
 def forbidden_folder(monkeypatch) -> Iterator[Path]:
-    """A folder that may be read and not written: by whoever tests, or for the superuser, whom nobody forbids, by another user."""
+    """A folder that may be read and not written: by whoever tests, or for the superuser, whom nobody forbids,
+    by another user."""
     folder = Path(tempfile.mkdtemp())  # where another user may go, other than tmp_path
     folder.chmod(0o555)
     superuser, real = os.geteuid() == 0, tempfile.TemporaryFile
@@ -345,12 +400,18 @@ def forbidden_folder(monkeypatch) -> Iterator[Path]:
     folder.rmdir()
 
 
-REFUSING = {"full_disk": "the disk is full", "read_only_disk": "the disk is read-only", "forbidden_folder": "Permission denied"}
+REFUSING = {
+    "full_disk": "the disk is full",
+    "read_only_disk": "the disk is read-only",
+    "forbidden_folder": "Permission denied",
+}
 
 
 @pytest.mark.parametrize("disk", REFUSING)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_disk_that_takes_nothing_is_noticed_before_the_work(command, request, nothing_is_computed, name, disk):
+def test_a_disk_that_takes_nothing_is_noticed_before_the_work(
+    command, request, nothing_is_computed, name, disk
+):
     folder = request.getfixturevalue(disk)
     file = COMMANDS[name][2]
     code, out, err = command(name, str(folder / (file or "new")))
@@ -365,21 +426,32 @@ def test_a_disk_that_takes_nothing_is_noticed_before_the_work(command, request, 
         assert ("--data" if "data" in name else "--out") in line
 
 
-def test_the_default_place_of_a_report_is_the_run_and_the_message_names_the_option(grokinterp, read_only_disk, nothing_is_computed):
+def test_the_default_place_of_a_report_is_the_run_and_the_message_names_the_option(
+    grokinterp, read_only_disk, nothing_is_computed
+):
     for name in ("analyze", "replay"):
         code, _, err = grokinterp(name, read_only_disk / "run")
         assert code == 1
         assert re.match(
-            rf"grokinterp: cannot write \d.* bytes into {read_only_disk / 'run'}: the disk is read-only; nothing was begun", err
+            rf"grokinterp: cannot write \d.* bytes into {read_only_disk / 'run'}: the disk is read-only; "
+            "nothing was begun",
+            err,
         )
         assert err.endswith("or choose another place with --out\n")
 
 
-def test_a_run_on_a_read_only_disk_is_analysed_replayed_and_checked_with_another_place(grokinterp, read_only_disk, tmp_path):
+def test_a_run_on_a_read_only_disk_is_analysed_replayed_and_checked_with_another_place(
+    grokinterp, read_only_disk, tmp_path
+):
     run = read_only_disk / "run"
     assert grokinterp("verify", run)[0] == 0
-    assert grokinterp("train", *COMMANDS["train"][0][1:], run)[0] == 0, "it is finished: there is nothing to write"
-    for arguments in (["analyze", run, "--measure=loss", "--out", tmp_path / "report"], ["replay", run, "--out", tmp_path / "page.html"]):
+    assert grokinterp("train", *COMMANDS["train"][0][1:], run)[0] == 0, (
+        "it is finished: there is nothing to write"
+    )
+    for arguments in (
+        ["analyze", run, "--measure=loss", "--out", tmp_path / "report"],
+        ["replay", run, "--out", tmp_path / "page.html"],
+    ):
         with pytest.warns(UserWarning, match="is not kept") as told:
             code, out, err = grokinterp(*arguments)
         assert (code, err) == (0, "")

@@ -53,7 +53,9 @@ def test_pruning_the_lowest_forgets_what_was_memorised_and_loses_nothing():
     assert counts == [*range(0, 1140, 57), 1140]
     assert float(curve[0]) == pytest.approx(1 - PAIRS / P**2)
     assert (curve.sel(removed=[57, 114, 171]) == 1).all()  # the 40 are gone by then
-    assert (gi.measure("pruning.highest_ipr", view).sel(part="all")[:-1] < 1).all()  # and here they stay to the last
+    assert (
+        gi.measure("pruning.highest_ipr", view).sel(part="all")[:-1] < 1
+    ).all()  # and here they stay to the last
     for name in ("lowest_ipr", "highest_ipr", "random"):
         # All logits are alike, and the first counts as the largest: the answer 0 is right for one pair in p.
         assert float(gi.measure(f"pruning.{name}", view).sel(part="all")[-1]) == pytest.approx(1 / P)
@@ -78,7 +80,10 @@ def test_it_is_the_same_every_time_and_the_same_for_bare_weights():
     task = make_task("modular_addition", p=11)
     weights = {name: weight + 0.1 for name, weight in initial_weights(config, task, 3).items()}
     for name in ("lowest_ipr", "highest_ipr", "random"):
-        views = gi.view(network(config, task, weights, torch.float64), task), gi.View.of_weights(task, config, weights)
+        views = (
+            gi.view(network(config, task, weights, torch.float64), task),
+            gi.View.of_weights(task, config, weights),
+        )
         first, again = (gi.measure(f"pruning.{name}", view) for view in views)
         assert first.equals(again)
 
@@ -94,8 +99,15 @@ def test_where_it_has_no_meaning_it_says_why():
 
 
 def test_a_network_that_was_trained_on_clean_labels_keeps_its_sums_in_its_periodic_neurons():
-    trainer = Trainer(TrainConfig.preset("doshi", **{"task.p": 31, "model.d_mlp": 200, "training.fraction": 0.7, "training.steps": 150}))
+    trainer = Trainer(
+        TrainConfig.preset(
+            "doshi", **{"task.p": 31, "model.d_mlp": 200, "training.fraction": 0.7, "training.steps": 150}
+        )
+    )
     *_, last = trainer
     view = gi.View.of_weights(trainer.task, trainer.config.model, last.weights, 150, trainer.split)
-    curves = {name: gi.measure(f"pruning.{name}", view).sel(part="test", removed=150) for name in ("lowest_ipr", "highest_ipr", "random")}
+    curves = {
+        name: gi.measure(f"pruning.{name}", view).sel(part="test", removed=150)
+        for name in ("lowest_ipr", "highest_ipr", "random")
+    }
     assert float(curves["lowest_ipr"]) > float(curves["random"]) > float(curves["highest_ipr"])

@@ -1,9 +1,11 @@
-"""Published checkpoints through `grokinterp import` and `grokinterp analyze` alone: every value that is known of them, to its digits.
+"""Published checkpoints through `grokinterp import` and `grokinterp analyze` alone: every value that is known
+of them, to its digits.
 
-Where a test asks for a few measures only, it takes them by `gi.measure` of the imported run, without the page that `analyze` draws.
-Values are those of the README.md beside the files, of an independent analysis (accuracy, loss, keys, ...) or of the publication. Key
-frequencies are found, never given, except where a value is defined by leaving one out of those found. Set GROKINTERP_CHECKPOINTS to the
-folder that holds the files; without it these tests skip.
+Where a test asks for a few measures only, it takes them by `gi.measure` of the imported run, without the page
+that `analyze` draws. Values are those of the README.md beside the files, of an independent analysis
+(accuracy, loss, keys, ...) or of the publication. Key frequencies are found, never given, except where a
+value is defined by leaving one out of those found. Set GROKINTERP_CHECKPOINTS to the folder that holds the
+files; without it these tests skip.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ def imported(tmp_path_factory):
     def imports(name: str, *flags: str) -> Path:
         file = CHECKPOINTS / name
         if not file.is_file():
-            pytest.skip(f"no {name} in {CHECKPOINTS}; set GROKINTERP_CHECKPOINTS to the folder of foreign checkpoints")
+            pytest.skip(
+                f"no {name} in {CHECKPOINTS}; set GROKINTERP_CHECKPOINTS to the folder of foreign checkpoints"
+            )
         asked = (name, *flags)
         if asked not in done:
             out = tmp_path_factory.mktemp("imported") / "run"
@@ -93,7 +97,11 @@ def digits(value: float, count: int) -> float:
     return float(f"{value:.{count}g}")
 
 
-FILES = {"nanda": "nanda/mod_addition_no_wd.pth", "C113": "chughtai/C113_T_seed1/model.pt", "C118": "chughtai/C118_T_seed1/model.pt"}
+FILES = {
+    "nanda": "nanda/mod_addition_no_wd.pth",
+    "C113": "chughtai/C113_T_seed1/model.pt",
+    "C118": "chughtai/C118_T_seed1/model.pt",
+}
 SIGN = 59
 
 
@@ -121,7 +129,13 @@ def test_chughtai_c113_transformer(analysed):
     assert digits(a.all("restricted_loss.logit_dirs"), 4) == 5.568e-8
     assert digits(a.all("excluded_loss.logit_dirs"), 3) == 9.35
     shares = [a.value(f"irrep_fve.{name}") for name in ("W_E", "W_U", "logits", "neurons", "neurons_ab")]
-    assert [round(float(np.squeeze(share)), 5) for share in shares] == [0.90083, 0.99494, 0.96854, 0.91420, 0.15942]
+    assert [round(float(np.squeeze(share)), 5) for share in shares] == [
+        0.90083,
+        0.99494,
+        0.96854,
+        0.91420,
+        0.15942,
+    ]
     assert digits(a.all("restricted_loss.hidden_irreps"), 3) == 6.08e-7
 
 
@@ -143,7 +157,9 @@ def test_chughtai_c118_transformer_without_its_sign(analysed, imported):
     found = analysed(FILES["C118"]).keys
     view = gi.load_run(imported(FILES["C118"])).view(-1)
     restricted, excluded = (
-        float(gi.measure(f"{kind}_loss.logit_dirs", view, keys=[k for k in found if k != SIGN]).sel(part="all"))
+        float(
+            gi.measure(f"{kind}_loss.logit_dirs", view, keys=[k for k in found if k != SIGN]).sel(part="all")
+        )
         for kind in ("restricted", "excluded")
     )
     assert digits(restricted, 2) == 5.6e-5

@@ -1,4 +1,5 @@
-"""What is assumed of a file is tried: networks whose right reading is known, written so that the usual reading is wrong."""
+"""What is assumed of a file is tried: networks whose right reading is known, written so that the usual
+reading is wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ P = 13
 
 def imported(content, folder, **options):
     torch.save(content, folder / "theirs.pth")
-    return gi.import_checkpoint(folder / "theirs.pth", folder / "run", **{"forensics": False, "progress": False, **options})
+    return gi.import_checkpoint(
+        folder / "theirs.pth", folder / "run", **{"forensics": False, "progress": False, **options}
+    )
 
 
 def said(run) -> str:
@@ -38,14 +41,19 @@ def accuracy(run, part="all") -> float:
 
 
 def with_spare(weights, rows: int, logits: int = 0, at: int | None = None):
-    """The weights with more rows of the embedding, before the sign if `at` is its token, and more logits that are never the largest."""
+    """The weights with more rows of the embedding, before the sign if `at` is its token, and more logits that
+    are never the largest."""
     p, embed = len(weights["embed.W_E"]) - 1, weights["embed.W_E"]
     used = torch.cat([embed[:p], torch.full((rows, embed.shape[1]), 0.3, dtype=embed.dtype)])
     at = p if at is None else at
     big = {**weights, "embed.W_E": torch.cat([used[:at], embed[p:], used[at:]])}
     if logits:
-        big["unembed.W_U"] = torch.cat([weights["unembed.W_U"], torch.zeros(len(weights["unembed.W_U"]), logits, dtype=embed.dtype)], 1)
-        big["unembed.b_U"] = torch.cat([weights["unembed.b_U"], torch.full((logits,), -50.0, dtype=embed.dtype)])
+        big["unembed.W_U"] = torch.cat(
+            [weights["unembed.W_U"], torch.zeros(len(weights["unembed.W_U"]), logits, dtype=embed.dtype)], 1
+        )
+        big["unembed.b_U"] = torch.cat(
+            [weights["unembed.b_U"], torch.full((logits,), -50.0, dtype=embed.dtype)]
+        )
     return big
 
 
@@ -60,7 +68,9 @@ SPARE = [
 ]
 
 
-@pytest.mark.parametrize(("p", "keys", "rows", "logits", "at", "layout"), SPARE, ids=[layout for *_, layout in SPARE])
+@pytest.mark.parametrize(
+    ("p", "keys", "rows", "logits", "at", "layout"), SPARE, ids=[layout for *_, layout in SPARE]
+)
 def test_tokens_that_are_never_used_are_no_elements(tmp_path, p, keys, rows, logits, at, layout):
     run = imported(with_spare(dict(controls.clock(p, keys).weights), rows, logits, at), tmp_path)
     assert (run.config.task["name"], run.config.task["p"], run.task.layout) == ("modular_addition", p, layout)
@@ -80,14 +90,22 @@ def test_a_number_of_elements_that_is_asked_for_is_looked_for_among_fewer_than_t
 # The order of the operands
 
 
-TURNED = ["modular_subtraction", "modular_division", "x3_plus_xy", "x3_plus_xy2_plus_y", "x2_plus_xy_plus_y2_plus_x"]
+TURNED = [
+    "modular_subtraction",
+    "modular_division",
+    "x3_plus_xy",
+    "x3_plus_xy2_plus_y",
+    "x2_plus_xy_plus_y2_plus_x",
+]
 
 
 @pytest.mark.parametrize("name", TURNED)
 def test_operands_in_the_other_order_are_read_so(tmp_path, name):
     task = make_task(name, p=P)
     answers = task.table.T.flatten()  # the network sees b first
-    run = imported(lookup(make_task("modular_addition", p=P), lambda row: 20.0, answers.clamp(min=0)), tmp_path)
+    run = imported(
+        lookup(make_task("modular_addition", p=P), lambda row: 20.0, answers.clamp(min=0)), tmp_path
+    )
     assert (run.config.task["name"], run.task.layout) == (name, "b a =")
     assert accuracy(run) == 1
 
@@ -95,7 +113,10 @@ def test_operands_in_the_other_order_are_read_so(tmp_path, name):
 @pytest.mark.parametrize("name", TURNED)
 def test_operands_in_the_usual_order_are_read_so(tmp_path, name):
     task = make_task(name, p=P)
-    run = imported(lookup(make_task("modular_addition", p=P), lambda row: 20.0, task.table.flatten().clamp(min=0)), tmp_path)
+    run = imported(
+        lookup(make_task("modular_addition", p=P), lambda row: 20.0, task.table.flatten().clamp(min=0)),
+        tmp_path,
+    )
     assert (run.config.task["name"], run.task.layout) == (name, "a b =")
 
 
@@ -112,7 +133,9 @@ def memoriser(train=TRAIN.train):
     """Right on its training set, by chance on the rest."""
     known = mask(train)
     task = make_task("modular_addition", p=P)
-    answers = torch.where(known, task.targets, torch.randint(P, (P * P,), generator=torch.Generator().manual_seed(1)))
+    answers = torch.where(
+        known, task.targets, torch.randint(P, (P * P,), generator=torch.Generator().manual_seed(1))
+    )
     return lookup(task, lambda row: 9.0 + row / 100, answers)
 
 
@@ -133,17 +156,32 @@ ROWS = [
     ("numbers b p + a", {"train_indices": turned(TRAIN.train), "test_indices": turned(TRAIN.test)}),
     ("numbers b p + a", {"train_indices": turned(TRAIN.train)}),
     ("numbers b p + a", {"train_indices": turned(TRAIN.train).tolist()}),
-    ("pairs (b, a)", {"train_indices": pairs(TRAIN.train).flip(1), "test_indices": pairs(TRAIN.test).flip(1)}),
-    ("numbers a p + b, with training and test set in each", {"train_indices": TRAIN.test, "test_indices": TRAIN.train}),
-    ("numbers b p + a, with training and test set in each", {"train_indices": turned(TRAIN.test), "test_indices": turned(TRAIN.train)}),
+    (
+        "pairs (b, a)",
+        {"train_indices": pairs(TRAIN.train).flip(1), "test_indices": pairs(TRAIN.test).flip(1)},
+    ),
+    (
+        "numbers a p + b, with training and test set in each",
+        {"train_indices": TRAIN.test, "test_indices": TRAIN.train},
+    ),
+    (
+        "numbers b p + a, with training and test set in each",
+        {"train_indices": turned(TRAIN.test), "test_indices": turned(TRAIN.train)},
+    ),
     ("pairs (a, b), with training and test set in each", {"train_indices": pairs(TRAIN.test)}),
     ("numbers a p + b", {"train_indices": mask(TRAIN.train), "test_indices": mask(TRAIN.test)}),
     ("numbers a p + b", {"train_indices": mask(TRAIN.train).reshape(P, P)}),
-    ("numbers a p + b", {"train_indices": mask(TRAIN.train).reshape(P, P), "test_indices": mask(TRAIN.test).reshape(P, P)}),
+    (
+        "numbers a p + b",
+        {"train_indices": mask(TRAIN.train).reshape(P, P), "test_indices": mask(TRAIN.test).reshape(P, P)},
+    ),
     ("numbers b p + a", {"train_indices": mask(TRAIN.train).reshape(P, P).T}),
     ("numbers a p + b", {"train_indices": mask(TRAIN.train).long()}),
     ("numbers a p + b", {"train_indices": mask(TRAIN.train).long().tolist()}),
-    ("numbers a p + b", {"train_indices": mask(TRAIN.train).float(), "test_indices": mask(TRAIN.test).float()}),
+    (
+        "numbers a p + b",
+        {"train_indices": mask(TRAIN.train).float(), "test_indices": mask(TRAIN.test).float()},
+    ),
     ("numbers a p + b", {"test_indices": TRAIN.test}),
     ("numbers b p + a", {"test_indices": turned(TRAIN.test)}),
     ("pairs (b, a)", {"test_indices": pairs(TRAIN.test).flip(1)}),
@@ -192,11 +230,22 @@ def losses_of(weights, rows):
 
 
 def test_the_losses_in_the_file_decide_what_its_rows_are(tmp_path):
-    # Right everywhere and a little surer on what it was not trained on: a trace would say that the sets are swapped.
+    # Right everywhere and a little surer on what it was not trained on: a trace would say that the sets are
+    # swapped.
     known = set(TRAIN.train.tolist())
-    weights = lookup(make_task("modular_addition", p=P), lambda row: (8.0 if row in known else 8.5) + row / 1000)
-    losses = {f"{part}_losses": [losses_of(weights, rows)] for part, rows in (("train", TRAIN.train), ("test", TRAIN.test))}
-    content = {"model": weights, "train_indices": turned(TRAIN.train), "test_indices": turned(TRAIN.test), **losses}
+    weights = lookup(
+        make_task("modular_addition", p=P), lambda row: (8.0 if row in known else 8.5) + row / 1000
+    )
+    losses = {
+        f"{part}_losses": [losses_of(weights, rows)]
+        for part, rows in (("train", TRAIN.train), ("test", TRAIN.test))
+    }
+    content = {
+        "model": weights,
+        "train_indices": turned(TRAIN.train),
+        "test_indices": turned(TRAIN.test),
+        **losses,
+    }
     run = imported(content, tmp_path)
     assert torch.equal(run.split.train, TRAIN.train)
     assert "read as numbers b p + a: its losses are then the file's" in said(run)
@@ -214,8 +263,19 @@ def test_where_no_loss_tells_rows_apart_that_is_said(tmp_path):
 
 def trained(folder, **model):
     """A network that knows its training set by heart, in float64."""
-    options = {"task.p": 11, "model.d_model": 16, "model.n_heads": 2, "model.d_mlp": 64, "training.fraction": 0.6}
-    options |= {"training.weight_decay": 0.0, "training.steps": 300, "training.stop_when": None, "training.dtype": "float64"}
+    options = {
+        "task.p": 11,
+        "model.d_model": 16,
+        "model.n_heads": 2,
+        "model.d_mlp": 64,
+        "training.fraction": 0.6,
+    }
+    options |= {
+        "training.weight_decay": 0.0,
+        "training.steps": 300,
+        "training.stop_when": None,
+        "training.dtype": "float64",
+    }
     options |= {f"model.{key}": value for key, value in model.items()}
     return gi.train(gi.TrainConfig.preset("quick", threads=1, **options), folder, progress=False)
 
@@ -251,7 +311,9 @@ def networks(tmp_path_factory):
 def test_what_a_state_dict_does_not_say_of_the_network_is_found(tmp_path, networks, way):
     true = networks(way)
     run = imported({"model": true.state_dict(-1), "train_indices": true.split.train}, tmp_path)
-    assert {key: getattr(run.config.model, key) for key in USUAL} == USUAL | {k: v for k, v in WAYS[way].items() if k in USUAL}
+    assert {key: getattr(run.config.model, key) for key in USUAL} == USUAL | {
+        k: v for k, v in WAYS[way].items() if k in USUAL
+    }
     torch.testing.assert_close(run.view(-1).logits, true.view(-1).logits)
 
 
@@ -277,18 +339,34 @@ def test_what_the_settings_say_is_not_tried(tmp_path, networks, way):
     settings = {"act_fn": "relu", "normalization_type": None, "attention_dir": "causal"}
     content = {"model": true.state_dict(-1), "train_indices": true.split.train, "config": settings}
     run = imported(content, tmp_path, believe=True, task="modular_addition")
-    assert (run.config.model.act_fn, run.config.model.normalization, run.config.model.attention_dir) == ("relu", "none", "causal")
+    assert (run.config.model.act_fn, run.config.model.normalization, run.config.model.attention_dir) == (
+        "relu",
+        "none",
+        "causal",
+    )
 
 
 @pytest.mark.parametrize("act_fn", ["relu", "gelu", "square"])
 def test_the_activation_of_a_perceptron_is_found_by_its_losses(tmp_path, act_fn):
-    options = {"task.p": 11, "task.layout": "a b", "model.kind": "mlp", "model.act_fn": act_fn, "model.d_model": 16, "model.d_mlp": 64}
-    options |= {"training.fraction": 0.6, "training.weight_decay": 0.0, "training.steps": 300, "training.stop_when": None}
+    options = {
+        "task.p": 11,
+        "task.layout": "a b",
+        "model.kind": "mlp",
+        "model.act_fn": act_fn,
+        "model.d_model": 16,
+        "model.d_mlp": 64,
+    }
+    options |= {
+        "training.fraction": 0.6,
+        "training.weight_decay": 0.0,
+        "training.steps": 300,
+        "training.stop_when": None,
+    }
     config = gi.TrainConfig.preset("quick", threads=1, **options, **{"training.dtype": "float64"})
     true = gi.train(config, tmp_path / "true", progress=False)
     (tmp_path / "mine.toml").write_text(
-        'doc = "a perceptron"\nkind = "mlp"\ntokens = ["a b"]\nmodel = { embedding = "separate" }\n[contents]\nweights = "model"\n'
-        'train_rows = "rows"\ntrain_losses = "losses"\n[weights]\n'
+        'doc = "a perceptron"\nkind = "mlp"\ntokens = ["a b"]\nmodel = { embedding = "separate" '
+        '}\n[contents]\nweights = "model"\ntrain_rows = "rows"\ntrain_losses = "losses"\n[weights]\n'
         + "\n".join(
             f'"{name}" = {{ key = "{name}", axes = "{axes}" }}'
             for name, axes in {
@@ -299,7 +377,11 @@ def test_the_activation_of_a_perceptron_is_found_by_its_losses(tmp_path, act_fn)
             }.items()
         )
     )
-    content = {"model": true.state_dict(-1), "rows": true.split.train, "losses": [true.history["train_loss"].iloc[-1]]}
+    content = {
+        "model": true.state_dict(-1),
+        "rows": true.split.train,
+        "losses": [true.history["train_loss"].iloc[-1]],
+    }
     run = imported(content, tmp_path, layout=str(tmp_path / "mine.toml"))
     assert isinstance(run.config.model, MLPConfig)
     assert run.config.model.act_fn == act_fn
@@ -329,15 +411,25 @@ def refused(content, folder, says, **options):
 
 
 def untrained(seed=0, **model):
-    return formats.random_weights(ModelConfig(d_model=12, n_heads=2, d_head=5, d_mlp=20, **model), make_task("modular_addition", p=P), seed)
+    return formats.random_weights(
+        ModelConfig(d_model=12, n_heads=2, d_head=5, d_mlp=20, **model),
+        make_task("modular_addition", p=P),
+        seed,
+    )
 
 
-@pytest.mark.parametrize("task", ["modular_addition", "modular_subtraction", "x2_plus_y2", {"name": "modular_division", "p": P}])
+@pytest.mark.parametrize(
+    "task", ["modular_addition", "modular_subtraction", "x2_plus_y2", {"name": "modular_division", "p": P}]
+)
 def test_a_network_at_chance_is_refused_even_where_its_task_is_named(tmp_path, task):
-    assert "NO MORE than by chance" in said(refused(untrained(), tmp_path, "no more than by chance", task=task))
+    assert "NO MORE than by chance" in said(
+        refused(untrained(), tmp_path, "no more than by chance", task=task)
+    )
 
 
-@pytest.mark.parametrize("wrong", ["modular_subtraction", "modular_multiplication", "x2_plus_y2", "x3_plus_xy", "random_table"])
+@pytest.mark.parametrize(
+    "wrong", ["modular_subtraction", "modular_multiplication", "x2_plus_y2", "x3_plus_xy", "random_table"]
+)
 def test_a_task_that_is_not_the_networks_is_refused(tmp_path, wrong):
     weights = lookup(make_task("modular_addition", p=P), lambda row: 20.0)
     refused(weights, tmp_path, "no more than by chance", task=wrong)
@@ -345,24 +437,34 @@ def test_a_task_that_is_not_the_networks_is_refused(tmp_path, wrong):
 
 def test_a_memoriser_is_believed_with_its_rows_and_without(tmp_path):
     (tmp_path / "with").mkdir(), (tmp_path / "without").mkdir()
-    assert imported({"model": memoriser(), "train_indices": TRAIN.train}, tmp_path / "with").task.symbol == "a + b mod 13"
+    assert (
+        imported({"model": memoriser(), "train_indices": TRAIN.train}, tmp_path / "with").task.symbol
+        == "a + b mod 13"
+    )
     assert imported(memoriser(MOST.train), tmp_path / "without").task.symbol == "a + b mod 13"
 
 
 def test_a_memoriser_of_few_rows_is_believed_by_them(tmp_path):
     run = imported({"model": memoriser(TRAIN.train[:30]), "train_indices": TRAIN.train[:30]}, tmp_path)
     assert run.task.symbol == "a + b mod 13"
-    assert re.search(r"right on 0\.[23]\d+ of all pairs and on 1\.0000 of its training set by the rows in the file", said(run))
+    assert re.search(
+        r"right on 0\.[23]\d+ of all pairs and on 1\.0000 of its training set by the rows in the file",
+        said(run),
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_said_of_the_training_set_is_measured_on_the_one_that_was_read(tmp_path, seed):
     rows = torch.randperm(P * P, generator=torch.Generator().manual_seed(seed))[:60]
-    run = imported({"model": memoriser(), "train_indices": rows}, tmp_path, task="modular_addition", believe=True)
+    run = imported(
+        {"model": memoriser(), "train_indices": rows}, tmp_path, task="modular_addition", believe=True
+    )
     right = accuracy(run, "train")
     assert f"and on {right:.4f} of its training set by the rows in the file" in said(run)
     assert "of a set that" not in said(run)
-    for share in re.findall(r"of what the file names as its training set the network gets (\S+) right", said(run)):
+    for share in re.findall(
+        r"of what the file names as its training set the network gets (\S+) right", said(run)
+    ):
         assert float(share) == pytest.approx(right, abs=5e-4)
 
 
@@ -397,14 +499,21 @@ def test_accuracies_that_the_network_does_not_have_are_a_contradiction(tmp_path,
     refused(content, tmp_path, r"accuracy at its last snapshot is \S+, and \S+ in the file")
 
 
-@pytest.mark.parametrize("shares", [{"train_acc": [1.0]}, {"train_acc": [100.0], "test_acc": [10.0]}, {"test_acc": [0.1]}])
+@pytest.mark.parametrize(
+    "shares", [{"train_acc": [1.0]}, {"train_acc": [100.0], "test_acc": [10.0]}, {"test_acc": [0.1]}]
+)
 def test_accuracies_that_it_has_are_none(tmp_path, shares):
-    assert "contradict" not in said(imported({"model": memoriser(), "train_indices": TRAIN.train, **shares}, tmp_path))
+    assert "contradict" not in said(
+        imported({"model": memoriser(), "train_indices": TRAIN.train, **shares}, tmp_path)
+    )
 
 
 def test_losses_that_it_has_are_none(tmp_path):
     weights = memoriser()
-    losses = {f"{part}_losses": [losses_of(weights, rows)] for part, rows in (("train", TRAIN.train), ("test", TRAIN.test))}
+    losses = {
+        f"{part}_losses": [losses_of(weights, rows)]
+        for part, rows in (("train", TRAIN.train), ("test", TRAIN.test))
+    }
     run = imported({"model": weights, "train_indices": TRAIN.train, **losses}, tmp_path)
     assert "contradict" not in said(run)
     assert "the train loss measured is the file's" in said(run)
@@ -412,17 +521,30 @@ def test_losses_that_it_has_are_none(tmp_path):
 
 @pytest.mark.parametrize("is_right", [True, False])
 @pytest.mark.parametrize(("test", "doubtful"), [(2, False), (1 / 3, True), (1e-6, True)])
-def test_without_rows_the_loss_over_all_pairs_should_lie_between_those_in_the_file(tmp_path, test, doubtful, is_right):
-    weights = lookup(make_task("modular_addition", p=P), lambda row: 3.0) if is_right else memoriser(MOST.train)
+def test_without_rows_the_loss_over_all_pairs_should_lie_between_those_in_the_file(
+    tmp_path, test, doubtful, is_right
+):
+    weights = (
+        lookup(make_task("modular_addition", p=P), lambda row: 3.0) if is_right else memoriser(MOST.train)
+    )
     everywhere = losses_of(weights, torch.arange(P * P))
     content = {"model": weights, "train_losses": [everywhere / 9], "test_losses": [everywhere * test]}
     if doubtful and not is_right:
-        assert "imported as asked for, by --believe" in said(refused(content, tmp_path, "the loss over all pairs is"))
+        assert "imported as asked for, by --believe" in said(
+            refused(content, tmp_path, "the loss over all pairs is")
+        )
     else:
         assert ("DOUBTFUL: the loss over all pairs is" in said(imported(content, tmp_path))) == doubtful
 
 
-SHIFTS = [(23, (3, 7), 1), (23, (3, 7), 2), (23, (3, 7), 5), (23, (3, 7), 22), (17, (3, 7), 1), (19, (2, 5), 3)]
+SHIFTS = [
+    (23, (3, 7), 1),
+    (23, (3, 7), 2),
+    (23, (3, 7), 5),
+    (23, (3, 7), 22),
+    (17, (3, 7), 1),
+    (19, (2, 5), 3),
+]
 
 
 def shifted(p, keys, by):
@@ -439,7 +561,12 @@ def test_another_number_of_elements_is_not_believed_for_half_of_the_pairs(tmp_pa
 
 def test_nor_is_it_where_the_file_has_rows_and_losses_of_the_right_one(tmp_path):
     rows = split(23**2, 0.4, "torch_randperm", 0)
-    content = {"model": shifted(23, (3, 7), 1), "train_losses": [0.0193], "test_losses": [0.0193], "train_indices": rows.train}
+    content = {
+        "model": shifted(23, (3, 7), 1),
+        "train_losses": [0.0193],
+        "test_losses": [0.0193],
+        "train_indices": rows.train,
+    }
     with pytest.raises(NotBelieved, match="the import is not believed"):
         imported(content, tmp_path)
 
@@ -449,12 +576,22 @@ def test_rows_that_leave_no_trace_in_a_weak_network_are_a_contradiction(tmp_path
     answers = make_task("modular_addition", p=P).targets + (~mask(MOST.train)).long()
     weights = lookup(make_task("modular_addition", p=P), lambda row: 9.0 + row % 10, answers % P)
     rows = torch.cat([MOST.train[:70], MOST.test[:30]])
-    refused({"model": weights, "train_indices": rows}, tmp_path, "these are not the rows that it was trained on")
+    refused(
+        {"model": weights, "train_indices": rows}, tmp_path, "these are not the rows that it was trained on"
+    )
 
 
 def test_the_command_refuses_with_1_and_says_what_was_tried(grokinterp, tmp_path):
     torch.save(untrained(), tmp_path / "theirs.pth")
-    flags = ["import", tmp_path / "theirs.pth", "--out", tmp_path / "run", "--no-forensics", "--task", "modular_addition"]
+    flags = [
+        "import",
+        tmp_path / "theirs.pth",
+        "--out",
+        tmp_path / "run",
+        "--no-forensics",
+        "--task",
+        "modular_addition",
+    ]
     code, stdout, stderr = grokinterp(*flags)
     assert (code, stdout, stderr.count("\n")) == (1, "", 1)
     assert "act_fn relu or gelu or gelu_new or silu; normalization none or LNPre or RMSPre" in stderr
@@ -482,5 +619,7 @@ def test_a_mapping_is_believed_in_what_it_says(tmp_path):
     task = make_task("modular_addition", p=P, layout=f"a +@{P} b =@{P + 3} of {P + 4}")
     weights = formats.random_weights(ModelConfig(d_model=16, n_heads=4, d_mlp=20, d_vocab_out=P + 4), task)
     options = {"layout": str(tmp_path / "mine.toml"), "task": "modular_addition", "believe": True}
-    run = imported(formats.torch_modules(formats.without_biases(weights, but=".mlp."), 0), tmp_path, **options)
+    run = imported(
+        formats.torch_modules(formats.without_biases(weights, but=".mlp."), 0), tmp_path, **options
+    )
     assert run.config.model.act_fn == "silu"

@@ -1,4 +1,5 @@
-"""Replays: the numbers of `gi.measure` at every step, computed once, kept with the run, and none lost by a kill."""
+"""Replays: the numbers of `gi.measure` at every step, computed once, kept with the run, and none lost by a
+kill."""
 
 from __future__ import annotations
 
@@ -86,7 +87,13 @@ def agree(dataset: xr.Dataset, run: gi.Run, steps: list[int]) -> int:
             except gi.errors.NotApplicable:
                 assert found.isnull().all(), (name, step)
                 continue
-            np.testing.assert_allclose(np.asarray(found, float), np.asarray(value, float), rtol=1e-6, atol=0, err_msg=f"{name} {step}")
+            np.testing.assert_allclose(
+                np.asarray(found, float),
+                np.asarray(value, float),
+                rtol=1e-6,
+                atol=0,
+                err_msg=f"{name} {step}",
+            )
             if not isinstance(value, float):
                 for dim in value.dims:
                     assert found.coords[dim].values.tolist() == value.coords[dim].values.tolist(), (name, dim)
@@ -144,7 +151,11 @@ def test_a_second_call_reads_what_was_kept_and_runs_no_network(grokked, replayed
 def test_a_new_measure_computes_itself_alone(grokked, replayed, passes, monkeypatch):
     computed = []
     call = gi.measures.Measure.__call__
-    monkeypatch.setattr(gi.measures.Measure, "__call__", lambda self, view, **o: computed.append(self.name) or call(self, view, **o))
+    monkeypatch.setattr(
+        gi.measures.Measure,
+        "__call__",
+        lambda self, view, **o: computed.append(self.name) or call(self, view, **o),
+    )
     gi.replay(grokked, ["loss", "ipr.real"], steps=[0, -1])
     assert computed == ["ipr.real"] * 2
 
@@ -177,7 +188,9 @@ def test_other_weights_other_code_or_a_flipped_byte_are_measured_again(tiny_run,
     xr.testing.assert_identical(gi.replay(tiny_run, ["loss"]), before)
     assert set(passes) == {0}
 
-    file.write_bytes(sealed(safetensors.torch.save({}, {"grokinterp": json.dumps({"seal": UNSEALED})})))  # of some other version
+    file.write_bytes(
+        sealed(safetensors.torch.save({}, {"grokinterp": json.dumps({"seal": UNSEALED})}))
+    )  # of some other version
     passes.clear()
     xr.testing.assert_identical(gi.replay(tiny_run, ["loss"]), before)
     assert set(passes) == {10}
@@ -204,7 +217,10 @@ def test_the_hash_of_the_code_changes_with_the_code(tmp_path, monkeypatch):
 
 def test_a_replay_that_was_killed_goes_on_where_it_stopped(grokked, replayed, tmp_path):
     run = _copy(grokked.path, tmp_path)
-    code = f"import torch, grokinterp as gi; torch.set_num_threads(1); gi.replay(gi.load_run({str(run.path)!r}), {list(EVERYTHING)!r})"
+    code = (
+        "import torch, grokinterp as gi; torch.set_num_threads(1); "
+        f"gi.replay(gi.load_run({str(run.path)!r}), {list(EVERYTHING)!r})"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
     folder = run.path / "replay"
     half = len(run.steps) // 2
@@ -235,12 +251,18 @@ def test_a_measure_can_be_asked_for_with_the_final_keys_alone(grokked, replayed,
     with pytest.MonkeyPatch.context() as patch:
         steps = []
         entry = Measured.entry
-        patch.setattr(Measured, "entry", lambda self, known, *more: (steps.append((known.name, self._step)), entry(self, known, *more))[1])
+        patch.setattr(
+            Measured,
+            "entry",
+            lambda self, known, *more: (steps.append((known.name, self._step)), entry(self, known, *more))[1],
+        )
         alone = gi.replay(gi.load_run(copy), [name, "picture.circles" + FINAL])
     assert list(alone.data_vars) == [name, "picture.circles" + FINAL]
     xr.testing.assert_equal(alone[name], replayed[name])
     assert {step for known, step in steps if known == "key_frequencies.consensus"} == {grokked.steps[-1]}
-    with pytest.raises(UsageError, match=r"gini\.W_E uses no key frequencies: ask for it without @final_keys"):
+    with pytest.raises(
+        UsageError, match=r"gini\.W_E uses no key frequencies: ask for it without @final_keys"
+    ):
         gi.replay(grokked, ["gini.W_E" + FINAL])
 
 
@@ -252,7 +274,11 @@ def test_measures_of_which_the_labels_change_with_the_keys_are_nan_elsewhere(gro
 
 
 def test_what_does_not_apply_is_left_out_with_its_reason(tmp_path):
-    run = gi.train(tiny(**{"task": {"name": "group_composition", "group": "S3"}, "task.p": None}), tmp_path / "s3", progress=False)
+    run = gi.train(
+        tiny(**{"task": {"name": "group_composition", "group": "S3"}, "task.p": None}),
+        tmp_path / "s3",
+        progress=False,
+    )
     dataset = gi.replay(run, ["loss", "gini.W_E", "restricted_loss.logit_dirs", "picture.neurons"])
     assert list(dataset.data_vars) == ["loss"]
     skipped = json.loads(dataset.attrs["skipped"])
@@ -309,7 +335,9 @@ def test_threads_give_the_same_numbers_to_rounding(grokked, replayed):
     torch.set_num_threads(2)
     try:
         view = grokked.view(-1)
-        assert gi.measure("trig_loss", view).values == pytest.approx(replayed["trig_loss"][-1].values, rel=1e-9)
+        assert gi.measure("trig_loss", view).values == pytest.approx(
+            replayed["trig_loss"][-1].values, rel=1e-9
+        )
     finally:
         torch.set_num_threads(before)
 
@@ -325,20 +353,33 @@ def test_every_number_of_threads_gives_the_same_bytes(threads, grokked, replayed
     finally:
         torch.set_num_threads(before)
     for name, variable in again.data_vars.items():
-        np.testing.assert_array_equal(variable.values, replayed[name].sel(step=steps).values, err_msg=str(name))
+        np.testing.assert_array_equal(
+            variable.values, replayed[name].sel(step=steps).values, err_msg=str(name)
+        )
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_snapshots(tmp_path):
-    """Peak memory of a replay of 100 snapshots is at most 1.2 times that of 10, on a run that learns; so it is for the 37 that ship."""
+    """Peak memory of a replay of 100 snapshots is at most 1.2 times that of 10, on a run that learns; so it
+    is for the 37 that ship."""
     config = gi.TrainConfig.preset(
-        "quick", **{"training.steps": 990, "training.stop_when": None, "snapshots.every": 10, "snapshots.log": None, "snapshots.events": []}
+        "quick",
+        **{
+            "training.steps": 990,
+            "training.stop_when": None,
+            "snapshots.every": 10,
+            "snapshots.log": None,
+            "snapshots.events": [],
+        },
     )
     run = gi.train(config, tmp_path / "run", progress=False)
     assert len(run.steps) == 100
     for run_, most in ((run, 100), (_copy(SHIPPED, tmp_path), 37)):
         few, many = (_peak(run_, count) for count in (10, most))
-        print(f"{run_.task.symbol}: {few / 1e6:.2f} GB for 10 snapshots, {many / 1e6:.2f} GB for {most}, ratio {many / few:.3f}")
+        print(
+            f"{run_.task.symbol}: {few / 1e6:.2f} GB for 10 snapshots, {many / 1e6:.2f} GB for {most}, "
+            f"ratio {many / few:.3f}"
+        )
         assert many <= 1.2 * few
 
 
@@ -347,9 +388,9 @@ def _peak(run: gi.Run, snapshots: int) -> int:
     shutil.rmtree(run.path / "replay", ignore_errors=True)
     steps = [run.steps[i * (len(run.steps) - 1) // (snapshots - 1)] for i in range(snapshots)]
     code = (
-        "import resource, torch, grokinterp as gi; from grokinterp.replay import PICTURES, PROGRESS; torch.set_num_threads(1); "
-        f"gi.replay(gi.load_run({str(run.path)!r}), [*PROGRESS, *PICTURES], {steps}); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import resource, torch, grokinterp as gi; from grokinterp.replay import PICTURES, PROGRESS; "
+        f"torch.set_num_threads(1); gi.replay(gi.load_run({str(run.path)!r}), [*PROGRESS, *PICTURES], "
+        f"{steps}); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(done.stdout) // (1000 if sys.platform == "darwin" else 1)

@@ -1,4 +1,5 @@
-"""The page of a replay: what each panel shows against the Dataset, in a real browser with the network off; the command that writes it."""
+"""The page of a replay: what each panel shows against the Dataset, in a real browser with the network off;
+the command that writes it."""
 
 from __future__ import annotations
 
@@ -60,13 +61,18 @@ def quick_data(quick, some_steps) -> xr.Dataset:
 
 def contents(page: str) -> dict:
     """What a page carries, arrays unpacked: values, or levels turned into values with the size of a level."""
-    return json.loads(re.search(r'<script type="application/json" id="replay">(.*?)</script>', page, re.DOTALL)[1], object_hook=unpacked)
+    return json.loads(
+        re.search(r'<script type="application/json" id="replay">(.*?)</script>', page, re.DOTALL)[1],
+        object_hook=unpacked,
+    )
 
 
 def unpacked(value: dict):
     if "data" not in value:
         return value
-    raw = np.frombuffer(gzip.decompress(base64.b64decode(value["data"])), value["type"]).reshape(value["shape"])
+    raw = np.frombuffer(gzip.decompress(base64.b64decode(value["data"])), value["type"]).reshape(
+        value["shape"]
+    )
     if value["type"] == "float32":
         return raw
     levels = np.cumsum(raw.astype(int), axis=0).astype(np.int8)
@@ -86,7 +92,9 @@ def test_heatmaps_are_within_half_a_level_of_the_values_and_keep_what_is_missing
     ):
         values = data[name].values.reshape(panels[panel]["values"].shape)
         np.testing.assert_allclose(panels[panel]["values"], values, rtol=0, atol=level * 0.501)
-        assert not np.allclose(panels[panel]["values"], values, rtol=0, atol=level * 0.4)  # or the levels would be finer than promised
+        assert not np.allclose(
+            panels[panel]["values"], values, rtol=0, atol=level * 0.4
+        )  # or the levels would be finer than promised
 
 
 def test_the_page_takes_nothing_from_the_network_and_runs_only_its_own_script(quick, quick_data):
@@ -164,16 +172,23 @@ def opened(browser, file: Path, fragment: str = "", width: int = 1280, scheme: s
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, color_scheme=scheme)
     page = context.new_page()
     problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: problems.append(message.text) if message.type in ("error", "warning") else None,
+    )
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda r: problems.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
+    page.on(
+        "request",
+        lambda r: problems.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None,
+    )
     page.goto(file.as_uri() + fragment)
     until(page, "document.documentElement.dataset.ready === 'yes'")
     return page, problems
 
 
 def until(page, true: str, seconds: float = 600) -> None:
-    """Waits in this process: the page's policy lets no script of Playwright's wait inside it. While the page loads again there is none."""
+    """Waits in this process: the page's policy lets no script of Playwright's wait inside it. While the page
+    loads again there is none."""
     from playwright.sync_api import Error
 
     def now() -> bool:
@@ -189,7 +204,10 @@ def expected(data: xr.Dataset, step: int) -> dict[str, object]:
     """What every standard panel should show of a step, straight from the Dataset."""
     now = data.sel(step=step)
     spectra = {
-        name: [[float(now[name].sel(component=f"{wave} {k}")) for k in data["freq"].values] for wave in ("cos", "sin")]
+        name: [
+            [float(now[name].sel(component=f"{wave} {k}")) for k in data["freq"].values]
+            for wave in ("cos", "sin")
+        ]
         for name in ("fourier_norms.W_E", "fourier_norms.W_L")
     }
     return {
@@ -252,13 +270,16 @@ def assert_panels_agree(page, data: xr.Dataset, step: int) -> None:
 
 def pixels(page) -> dict[str, str]:
     return page.evaluate(
-        "Object.fromEntries([...document.querySelectorAll('.panel:not([hidden])')].map(p => [p.id, p.querySelector('canvas').toDataURL()]))"
+        "Object.fromEntries([...document.querySelectorAll('.panel:not([hidden])')].map(p => [p.id, "
+        "p.querySelector('canvas').toDataURL()]))"
     )
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")], ids=["desktop", "phone"])
-def test_one_slider_moves_every_panel_and_each_agrees_with_the_dataset(browser, quick, quick_data, tmp_path, width, scheme):
+def test_one_slider_moves_every_panel_and_each_agrees_with_the_dataset(
+    browser, quick, quick_data, tmp_path, width, scheme
+):
     steps = [int(step) for step in quick_data["step"].values]
     file = tmp_path / "replay.html"
     file.write_text(replay_page(quick_data, quick.history, fake_phases(steps)))
@@ -289,7 +310,10 @@ def test_one_slider_moves_every_panel_and_each_agrees_with_the_dataset(browser, 
     assert all(seen[steps[0]][panel] != seen[steps[-1]][panel] for panel in seen[steps[0]])
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert problems == []
-    print(f"{len(steps)} snapshots: {file.stat().st_size / 1e6:.2f} MB, last redraw {page.evaluate('grokinterpReplay.lastRedraw'):.1f} ms")
+    print(
+        f"{len(steps)} snapshots: {file.stat().st_size / 1e6:.2f} MB, last redraw "
+        f"{page.evaluate('grokinterpReplay.lastRedraw'):.1f} ms"
+    )
     page.context.close()
 
 
@@ -298,7 +322,8 @@ COLOURED = """panel => {
     const {data} = canvas.getContext('2d').getImageData(0, 0, width, height), found = [];
     for (let i = 0; i < data.length; i += 4) {
         const [r, g, b, a] = data.slice(i, i + 4);
-        if (a > 200 && Math.max(r, g, b) - Math.min(r, g, b) > 60) found.push([i / 4 % width, Math.floor(i / 4 / width)]);
+        const coloured = a > 200 && Math.max(r, g, b) - Math.min(r, g, b) > 60;
+        if (coloured) found.push([i / 4 % width, Math.floor(i / 4 / width)]);
     }
     return found;
 }"""
@@ -362,7 +387,11 @@ def test_play_hover_click_and_png(browser, quick, quick_data, tmp_path):
 
     page.click("#play")  # at the end: from the beginning
     until(page, f"grokinterpReplay.current().step === {steps[2]}")
-    until(page, f"grokinterpReplay.current().step === {steps[-1]} && document.getElementById('play').textContent === '▶'")
+    until(
+        page,
+        f"grokinterpReplay.current().step === {steps[-1]} && document.getElementById('play').textContent "
+        "=== '▶'",
+    )
     loss = page.locator("#panel-loss canvas").bounding_box()
     page.mouse.click(loss["x"] + 70, loss["y"] + 100)
     assert page.evaluate("grokinterpReplay.current().step") in steps[:2]
@@ -376,7 +405,10 @@ def test_play_hover_click_and_png(browser, quick, quick_data, tmp_path):
     with page.expect_download() as download:
         page.click("#panel-loss .png")
     saved = Path(download.value.path()).read_bytes()
-    assert download.value.suggested_filename == f"run_loss_step{page.evaluate('grokinterpReplay.current().step')}.png"
+    assert (
+        download.value.suggested_filename
+        == f"run_loss_step{page.evaluate('grokinterpReplay.current().step')}.png"
+    )
     assert saved.startswith(b"\x89PNG")
     assert len(saved) > 5_000
     assert problems == []
@@ -403,7 +435,9 @@ def odd(name: str, folder: Path) -> tuple[gi.Run, list[int] | None]:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["one snapshot", "imported without split", "group", "no MLP", "even", "mse", "products"])
+@pytest.mark.parametrize(
+    "name", ["one snapshot", "imported without split", "group", "no MLP", "even", "mse", "products"]
+)
 def test_every_run_gets_a_sound_page(browser, name, tmp_path):
     run, steps = odd(name, tmp_path)
     data = gi.replay(run, [*PROGRESS, *PICTURES], steps)
@@ -423,7 +457,10 @@ def test_every_run_gets_a_sound_page(browser, name, tmp_path):
 @pytest.mark.browser
 def test_steps_without_a_value_are_shown_as_such(browser, quick, quick_data, tmp_path):
     steps = [int(step) for step in quick_data["step"].values]
-    holed = quick_data.map(lambda values: values.where(values["step"] != steps[0]) if values.dtype.kind == "f" else values, keep_attrs=True)
+    holed = quick_data.map(
+        lambda values: values.where(values["step"] != steps[0]) if values.dtype.kind == "f" else values,
+        keep_attrs=True,
+    )
     file = tmp_path / "replay.html"
     file.write_text(replay_page(holed, quick.history))
     page, problems = opened(browser, file, f"#step={steps[0]}")
@@ -434,9 +471,14 @@ def test_steps_without_a_value_are_shown_as_such(browser, quick, quick_data, tmp
 
 
 @pytest.mark.browser
-def test_a_page_that_is_being_rewritten_loads_itself_and_stays_at_the_end_or_where_it_was(browser, quick, quick_data, tmp_path):
+def test_a_page_that_is_being_rewritten_loads_itself_and_stays_at_the_end_or_where_it_was(
+    browser, quick, quick_data, tmp_path
+):
     file = tmp_path / "replay.html"
-    write = lambda count, reload: file.write_text(replay_page(quick_data.isel(step=slice(count)), quick.history, reload=reload))  # noqa: E731
+
+    def write(count, reload):
+        file.write_text(replay_page(quick_data.isel(step=slice(count)), quick.history, reload=reload))
+
     write(2, 1)
     page, problems = opened(browser, file)
     write(3, 1)
@@ -462,7 +504,9 @@ def test_the_shipped_run_makes_a_small_page_that_redraws_fast(browser, tmp_path)
         page.dispatch_event("#slider", "input")
         assert_panels_agree(page, data, step)
         times.append(page.evaluate("grokinterpReplay.lastRedraw"))
-    print(f"{len(run.steps)} snapshots: {file.stat().st_size / 1e6:.2f} MB, redraw at most {max(times):.1f} ms")
+    print(
+        f"{len(run.steps)} snapshots: {file.stat().st_size / 1e6:.2f} MB, redraw at most {max(times):.1f} ms"
+    )
     assert file.stat().st_size < 15e6 * len(run.steps) / 100
     assert problems == []
     page.context.close()
@@ -472,10 +516,14 @@ def test_the_shipped_run_makes_a_small_page_that_redraws_fast(browser, tmp_path)
 
 
 def test_the_command_writes_page_and_data(tiny_run, grokinterp, tmp_path):
-    code, out, err = grokinterp("replay", tiny_run.path, "--measure", "logit_fve", "--data", tmp_path / "all.nc")
+    code, out, err = grokinterp(
+        "replay", tiny_run.path, "--measure", "logit_fve", "--data", tmp_path / "all.nc"
+    )
     assert (code, out) == (2, "")
     assert "its variants are" in err
-    code, out, err = grokinterp("replay", tiny_run.path, "--measure", "gradient_symmetricity", "--data", tmp_path / "all.nc")
+    code, out, err = grokinterp(
+        "replay", tiny_run.path, "--measure", "gradient_symmetricity", "--data", tmp_path / "all.nc"
+    )
     assert (code, err) == (0, "")
     page = tiny_run.path / "replay.html"
     assert f"Page: {page} (" in out
@@ -491,7 +539,9 @@ def test_the_command_writes_page_and_data(tiny_run, grokinterp, tmp_path):
 
 
 def test_parquet_holds_the_small_numbers_as_columns(tiny_run, grokinterp, tmp_path):
-    code, out, _ = grokinterp("replay", tiny_run.path, "--step", "0", "--step", "-1", "--data", tmp_path / "t.parquet", "--json")
+    code, out, _ = grokinterp(
+        "replay", tiny_run.path, "--step", "0", "--step", "-1", "--data", tmp_path / "t.parquet", "--json"
+    )
     assert code == 0
     said = json.loads(out)
     assert said["steps"] == [0, 20]
@@ -500,7 +550,10 @@ def test_parquet_holds_the_small_numbers_as_columns(tiny_run, grokinterp, tmp_pa
     data = gi.replay(tiny_run, steps=[0, 20])
     assert table.index.tolist() == [0, 20]
     assert table["loss[test]"].tolist() == data["loss"].sel(part="test").values.tolist()
-    assert table["attention.mean[0, 1, 2: =]"].tolist() == data["attention.mean"].sel(layer=0, head=1, pos="2: =").values.tolist()
+    assert (
+        table["attention.mean[0, 1, 2: =]"].tolist()
+        == data["attention.mean"].sel(layer=0, head=1, pos="2: =").values.tolist()
+    )
     assert table["circle.angle[3]"].tolist() == data["circle.angle"].sel(freq=3).values.tolist()
     assert table["key_frequencies.consensus[1]"].dtype == bool
     assert table.attrs["units"]["sum_of_squares[total]"] == "weight²"
@@ -537,17 +590,32 @@ def start(*arguments: str | Path) -> subprocess.Popen:
     code = "from grokinterp.cli import main; main()"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background of a shell ignore it
+        [sys.executable, "-c", code, *map(str, arguments)], text=True, env={**os.environ,
+        "OMP_NUM_THREADS": "1"}, **pipes,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+         # tests in the background of a shell ignore it
     )  # fmt: skip
 
 
 def training(out: Path, steps: int, every: int) -> subprocess.Popen:
     """A process that trains a small network with a snapshot now and then, once it has committed the first."""
-    sizes = ["task.p=23", "model.d_model=32", "model.n_heads=4", "model.d_mlp=64", "training.stop_when=", "snapshots.log="]
+    sizes = [
+        "task.p=23",
+        "model.d_model=32",
+        "model.n_heads=4",
+        "model.d_mlp=64",
+        "training.stop_when=",
+        "snapshots.log=",
+    ]
     settings = [*sizes, f"training.steps={steps}", f"snapshots.every={every}", "threads=1"]
     trainer = start(
-        "train", "modular_addition", "--preset", "quick", "--out", out, *(word for text in settings for word in ("--set", text))
+        "train",
+        "modular_addition",
+        "--preset",
+        "quick",
+        "--out",
+        out,
+        *(word for text in settings for word in ("--set", text)),
     )
     manifest = out / "manifest.jsonl"
     wait(lambda: (manifest.exists() and b"\n" in manifest.read_bytes()) or trainer.poll() is not None)
@@ -569,7 +637,9 @@ def wait(true, seconds: float = 600) -> None:
 def test_trainer_and_watch_together_the_page_grows_and_is_always_whole(tmp_path, steps, every, versions):
     run, page = tmp_path / "run", tmp_path / "watched.html"
     trainer = training(run, steps, every)
-    trainer.send_signal(signal.SIGSTOP)  # until there is a page: a training of seconds would be over before the watcher is up
+    trainer.send_signal(
+        signal.SIGSTOP
+    )  # until there is a page: a training of seconds would be over before the watcher is up
     watcher = start("replay", run, "--watch", "--out", page)
     wait(lambda: page.exists() or watcher.poll() is not None)
     trainer.send_signal(signal.SIGCONT)
@@ -610,7 +680,9 @@ def test_ctrl_c_ends_watching_and_leaves_a_page_that_does_not_load_itself(tmp_pa
     assert f"Page: {page}" in out
 
 
-@pytest.mark.parametrize("name", ["run.json", "manifest.jsonl", "snapshots/page.html", "replay/page.html", "../tiny/metrics.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["run.json", "manifest.jsonl", "snapshots/page.html", "replay/page.html", "../tiny/metrics.jsonl"]
+)
 @pytest.mark.parametrize("option", ["--out", "--data"])
 def test_what_a_run_is_made_of_is_never_overwritten(grokinterp, tiny_run, name, option):
     before = {file: file.read_bytes() for file in tiny_run.path.rglob("*") if file.is_file()}

@@ -15,7 +15,8 @@ from conftest import tiny
 from grokinterp.replay import lives, phases, spikes
 
 SCHEMA = {
-    "schema", "run", "task", "table", "step", "step_known", "asked", "loss", "accuracy", "generalised", "state", "standing", "phases",
+    "schema", "run", "task", "table", "step", "step_known", "asked", "loss", "accuracy", "generalised",
+    "state", "standing", "phases",
     "key_frequencies", "training", "measures", "claims", "skipped",
 }  # fmt: skip
 
@@ -52,7 +53,10 @@ def test_report_json_is_strict_json_without_nan(quick_report, tmp_path):
 
 
 ATTENTION = "Attention is uniform over a and b, whatever they are"
-CLOCK, PIZZA = "It computes as a clock (multiplies in the attention)", "It computes as a pizza (averages, constant attention)"
+CLOCK, PIZZA = (
+    "It computes as a clock (multiplies in the attention)",
+    "It computes as a pizza (averages, constant attention)",
+)
 MEMORISED = "It has only memorised its training examples"
 
 
@@ -66,7 +70,11 @@ def test_a_network_that_has_grokked_gets_its_claims_supported(quick_report):
     # The small network of the fixture has about as many neurons of one frequency as that claim asks for.
     most = gi.measure("neuron.single_frequency_share", quick_report.analysis.view) >= 0.75
     assert (found.pop("Neurons are single-frequency") == "supported") == most
-    assert {claim for claim, verdict in found.items() if verdict != "supported"} == {MEMORISED, ATTENTION, PIZZA}
+    assert {claim for claim, verdict in found.items() if verdict != "supported"} == {
+        MEMORISED,
+        ATTENTION,
+        PIZZA,
+    }
     assert set(found.values()) == {"supported", "refuted"}
 
 
@@ -78,24 +86,38 @@ def test_a_fresh_network_gets_them_refuted_or_not_tested(quick_run):
     assert found["key_frequencies"]["consensus"] == []
     # Softmax of scores near 0 is uniform: that much is true of a fresh network.
     assert {claim for claim, verdict in verdicts(report).items() if verdict == "supported"} == {ATTENTION}
-    assert found["skipped"]["restricted_loss.logit_dirs"].startswith("the network has no key frequencies: none that more than half")
+    assert found["skipped"]["restricted_loss.logit_dirs"].startswith(
+        "the network has no key frequencies: none that more than half"
+    )
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize(("task", "verdict"), [("random_table", "supported"), ("modular_addition", "refuted")])
+@pytest.mark.parametrize(
+    ("task", "verdict"), [("random_table", "supported"), ("modular_addition", "refuted")]
+)
 def test_a_network_that_only_memorises_is_found_out(task, verdict, tmp_path):
     config = {"task": {"name": task, "p": 23}, "model": {"d_model": 64, "n_heads": 4, "d_mlp": 256}}
-    settings = {"training.fraction": 0.4, "training.lr": 3e-3, "training.weight_decay": 0.0, "training.steps": 300}
+    settings = {
+        "training.fraction": 0.4,
+        "training.lr": 3e-3,
+        "training.weight_decay": 0.0,
+        "training.steps": 300,
+    }
     run = gi.train(gi.TrainConfig.make(config, **settings), tmp_path / "run", progress=False)
     report = gi.analyze(run)
     found = verdicts(report)
-    # Of a commutative operation a memoriser knows the mirror images of what it was trained on, and hardly anything else.
+    # Of a commutative operation a memoriser knows the mirror images of what it was trained on, and hardly
+    # anything else.
     assert found[MEMORISED] == verdict
     if task == "modular_addition":
         assert report.analysis.standing.state == "learning"
         mirrored, new = report.analysis.values["accuracy.mirror"].values
         assert mirrored > 2 * new
-    about_frequencies = [claim for claim in found if re.search("Fourier|single-frequency|sums of cos|key|clock|pizza|generalises", claim)]
+    about_frequencies = [
+        claim
+        for claim in found
+        if re.search("Fourier|single-frequency|sums of cos|key|clock|pizza|generalises", claim)
+    ]
     assert len(about_frequencies) == 9
     assert {found[claim] for claim in about_frequencies} == {"refuted", "not tested"}
 
@@ -107,7 +129,11 @@ def test_training_as_a_whole_is_told_as_the_replay_tells_it(quick_run, quick_rep
     assert list(found["phases"]) == ["memorisation", "circuit formation", "cleanup", "after"]
     assert found["phases"] == told.to_dict()["spans"]
     assert found["training"]["kind"] == told.kind == "groks"
-    assert [b["name"] for b in found["training"]["boundaries"]] == ["memorised", "circuit formed", "cleaned up"]
+    assert [b["name"] for b in found["training"]["boundaries"]] == [
+        "memorised",
+        "circuit formed",
+        "cleaned up",
+    ]
     assert found["training"]["lives"] == json.loads(json.dumps(lives(data).to_dict()))
     assert found["training"]["spikes"] == [spike.to_dict() for spike in spikes(quick_run.history, data)]
     assert found["training"]["keys_over_time"][-1]["keys"] == found["key_frequencies"]["consensus"]
@@ -218,14 +244,19 @@ class _Text(HTMLParser):
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")], ids=["desktop", "phone"])
 @pytest.mark.parametrize("step", [-1, 0], ids=["grokked", "fresh"])
-def test_the_page_draws_every_figure_offline_without_a_console_error(browser, quick_run, tmp_path, width, scheme, step):
+def test_the_page_draws_every_figure_offline_without_a_console_error(
+    browser, quick_run, tmp_path, width, scheme, step
+):
     file = tmp_path / "report.html"
     gi.analyze(quick_run, step).save_html(file)
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, color_scheme=scheme)
     page = context.new_page()
     problems: list[str] = []
     requests: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: problems.append(message.text) if message.type in ("error", "warning") else None,
+    )
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
     page.goto(file.as_uri())
@@ -235,10 +266,16 @@ def test_the_page_draws_every_figure_offline_without_a_console_error(browser, qu
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
     assert page.locator(".plot").count() == page.locator(".plot .main-svg:first-child").count() > 5
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    titles = page.evaluate("[...document.querySelectorAll('.plot')].map(p => [p.layout.xaxis.title.text, p.layout.yaxis.title.text])")
+    titles = page.evaluate(
+        "[...document.querySelectorAll('.plot')].map(p => [p.layout.xaxis.title.text, "
+        "p.layout.yaxis.title.text])"
+    )
     assert all(x and y for x, y in titles)
     values = page.evaluate("[...document.querySelectorAll('.plot')].map(p => p._fullData.length)")
     assert all(count >= 1 for count in values)
-    lines = "[...document.querySelectorAll('.plot')].flatMap(p => p.data).filter(trace => trace.type === 'scatter')"
+    lines = (
+        "[...document.querySelectorAll('.plot')].flatMap(p => p.data).filter(trace => trace.type === "
+        "'scatter')"
+    )
     assert math.isfinite(page.evaluate(f"{lines}[0].y.length ?? 1"))
     context.close()

@@ -1,8 +1,9 @@
-"""The run directory from outside: its files, its order of writing, its lock, and how training goes on after whatever stopped it.
+"""The run directory from outside: its files, its order of writing, its lock, and how training goes on after
+whatever stopped it.
 
-A run that was stopped in any way and continued must end with the bytes of one that was not. "Killed" below is an exception that no
-code of the package knows, raised at a chosen write; real kills and other
-processes are in test_kill.py, damaged files in test_damage.py.
+A run that was stopped in any way and continued must end with the bytes of one that was not. "Killed" below is
+an exception that no code of the package knows, raised at a chosen write; real kills and other processes are
+in test_kill.py, damaged files in test_damage.py.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ from grokinterp.runs.run import read_run_json
 from grokinterp.training import Trainer
 from grokinterp.training.optimizers import Optimiser
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are named through /proc")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="open files are named through /proc"
+)
 
 EVERY_STEP = {"training.evaluate_every": 1, "snapshots.events": ()}
 SHORT = tiny(**EVERY_STEP, **{"training.steps": 6, "snapshots.every": 3})
@@ -68,12 +71,20 @@ def train(config: gi.TrainConfig, out: Path, **options: object) -> gi.Run:
 
 def contents(path: Path) -> dict[str, bytes]:
     """The bytes of every file of a run directory, the lock aside."""
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != "lock"}
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in path.rglob("*")
+        if file.is_file() and file.name != "lock"
+    }
 
 
 def traces(path: Path) -> dict[str, tuple[int, bytes | None]]:
-    """Everything below a directory, with time of the last change and bytes: equal only if nothing was even rewritten."""
-    return {str(entry): (entry.stat().st_mtime_ns, entry.read_bytes() if entry.is_file() else None) for entry in [path, *path.rglob("*")]}
+    """Everything below a directory, with time of the last change and bytes: equal only if nothing was even
+    rewritten."""
+    return {
+        str(entry): (entry.stat().st_mtime_ns, entry.read_bytes() if entry.is_file() else None)
+        for entry in [path, *path.rglob("*")]
+    }
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +148,10 @@ def killed(config: gi.TrainConfig, out: Path, line: str) -> Path:
 
 def interrupted(config: gi.TrainConfig, out: Path, step: int, number: int = signal.SIGINT) -> str:
     """Trains until a signal arrives during the evaluation of this step; the message."""
-    with before_the_line(metrics_of(step), lambda: signal.raise_signal(number)), pytest.raises(Interrupted) as caught:
+    with (
+        before_the_line(metrics_of(step), lambda: signal.raise_signal(number)),
+        pytest.raises(Interrupted) as caught,
+    ):
         train(config, out)
     return str(caught.value)
 
@@ -167,7 +181,10 @@ def test_a_finished_run_is_exactly_the_files_of_the_design(run):
 
 def test_an_unfinished_run_has_both_resume_states(tmp_path):
     killed(tiny(**EVERY_STEP), tmp_path / "run", metrics_of(13))
-    assert sorted(file.name for file in (tmp_path / "run" / "resume").iterdir()) == ["a.safetensors", "b.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "run" / "resume").iterdir()) == [
+        "a.safetensors",
+        "b.safetensors",
+    ]
 
 
 def test_run_json_records_what_the_run_depends_on(run):
@@ -182,7 +199,14 @@ def test_run_json_records_what_the_run_depends_on(run):
     names = json.dumps([list("0123456")] * 2 + [[*"0123456", "="]])
     parts = names + hashlib.sha256(rows).hexdigest() + 2 * hashlib.sha256(answers).hexdigest()
     sha256 = hashlib.sha256(parts.encode()).hexdigest()
-    facts = {"name": "modular_addition", "symbol": "a + b mod 7", "examples": 49, "answers": 7, "tokens": 8, "sha256": sha256}
+    facts = {
+        "name": "modular_addition",
+        "symbol": "a + b mod 7",
+        "examples": 49,
+        "answers": 7,
+        "tokens": 8,
+        "sha256": sha256,
+    }
     assert record["task"] == facts
     assert record["finished"] == {"step": 20, "reason": "all steps done", "snapshots": 3, "evaluations": 21}
     assert record["versions"] == {
@@ -203,7 +227,11 @@ def test_run_json_holds_the_hash_of_the_training_rows(run):
     record = json.loads((run.path / "run.json").read_text())["split"]
     rows = run.split.train.tolist()
     assert record["sha256"] == hashlib.sha256(struct.pack(f"<{len(rows)}q", *rows)).hexdigest()
-    assert (record["n_train"], record["n_test"]) == (len(rows), 49 - len(rows)) == (int(0.4 * 49), 49 - int(0.4 * 49))
+    assert (
+        (record["n_train"], record["n_test"])
+        == (len(rows), 49 - len(rows))
+        == (int(0.4 * 49), 49 - int(0.4 * 49))
+    )
 
 
 def test_an_unfinished_run_says_so(tmp_path):
@@ -215,7 +243,12 @@ def test_an_unfinished_run_says_so(tmp_path):
 
 def test_a_run_that_its_stop_condition_ended_says_which(tmp_path):
     run = train(tiny(**EVERY_STEP, **{"training.stop_when": "train_loss > 0 for 4"}), tmp_path / "run")
-    assert run.finished == {"step": 4, "reason": "train_loss > 0 for 4 was reached", "snapshots": 2, "evaluations": 5}
+    assert run.finished == {
+        "step": 4,
+        "reason": "train_loss > 0 for 4 was reached",
+        "snapshots": 2,
+        "evaluations": 5,
+    }
     assert run.steps == [0, 4]
 
 
@@ -262,19 +295,23 @@ def test_metrics_and_weights_are_those_that_the_trainer_yields(run):
 
 
 def test_weights_come_in_the_same_order_at_every_reading(run):
-    """A sum over them, or a seed used while going through them, must not change from one reading to the next."""
+    """A sum over them, or a seed used while going through them, must not change from one reading to the
+    next."""
     assert len({tuple(run.state_dict(0)) for _ in range(20)}) == 1
 
 
 def read_without_safetensors(file: Path) -> dict[str, np.ndarray]:
-    """A safetensors file by its specification: length of the header, JSON, and the numbers one after the other."""
+    """A safetensors file by its specification: length of the header, JSON, and the numbers one after the
+    other."""
     data = file.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     kinds = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "U8": "u1"}
     header.pop("__metadata__", None)
     return {
-        name: np.frombuffer(data[8 + length :][slice(*entry["data_offsets"])], kinds[entry["dtype"]]).reshape(entry["shape"])
+        name: np.frombuffer(data[8 + length :][slice(*entry["data_offsets"])], kinds[entry["dtype"]]).reshape(
+            entry["shape"]
+        )
         for name, entry in header.items()
     }
 
@@ -283,16 +320,28 @@ def test_snapshots_and_resume_states_are_plain_safetensors_files(run):
     for step in run.steps:
         plain = read_without_safetensors(run.path / "snapshots" / f"step_{step:08d}.safetensors")
         assert plain.keys() == run.state_dict(step).keys()
-        assert all(np.array_equal(plain[name], weight.numpy()) for name, weight in run.state_dict(step).items())
+        assert all(
+            np.array_equal(plain[name], weight.numpy()) for name, weight in run.state_dict(step).items()
+        )
     state = read_without_safetensors(run.path / "resume" / "a.safetensors")
-    assert all(np.array_equal(state[f"weights/{name}"], weight.numpy()) for name, weight in run.state_dict(20).items())
+    assert all(
+        np.array_equal(state[f"weights/{name}"], weight.numpy())
+        for name, weight in run.state_dict(20).items()
+    )
 
 
 def test_nothing_is_pickled_in_training_resuming_or_reading(tmp_path, monkeypatch):
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("pickle was used")
 
-    for module, name in [(pickle, "dump"), (pickle, "dumps"), (pickle, "load"), (pickle, "loads"), (torch, "save"), (torch, "load")]:
+    for module, name in [
+        (pickle, "dump"),
+        (pickle, "dumps"),
+        (pickle, "load"),
+        (pickle, "loads"),
+        (torch, "save"),
+        (torch, "load"),
+    ]:
         monkeypatch.setattr(module, name, refuse)
     monkeypatch.setattr(pickle, "Pickler", refuse)
     monkeypatch.setattr(pickle, "Unpickler", refuse)
@@ -392,7 +441,11 @@ def test_the_two_resume_states_take_turns(tmp_path, calls):
 @needs_proc
 def test_a_temporary_file_is_synced_when_it_is_whole(tmp_path, monkeypatch):
     sizes = {}
-    monkeypatch.setattr(os, "fsync", lambda handle: sizes.update({os.readlink(f"/proc/self/fd/{handle}"): os.fstat(handle).st_size}))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda handle: sizes.update({os.readlink(f"/proc/self/fd/{handle}"): os.fstat(handle).st_size}),
+    )
     run = train(tiny(**EVERY_STEP), tmp_path / "run")
     for step in run.steps:
         file = run.path / "snapshots" / f"step_{step:08d}.safetensors"
@@ -467,11 +520,14 @@ def test_negative_steps_count_from_the_end(run):
 
 
 @pytest.mark.parametrize(
-    ("step", "nearest"), [(1, "at 0 and 10"), (9, "at 0 and 10"), (11, "at 10 and 20"), (21, "at 20"), (10**12, "at 20")]
+    ("step", "nearest"),
+    [(1, "at 0 and 10"), (9, "at 0 and 10"), (11, "at 10 and 20"), (21, "at 20"), (10**12, "at 20")],
 )
 def test_a_step_without_a_snapshot_names_the_nearest(run, step, nearest):
     for ask in (run.state_dict, run.model, run.view):
-        with pytest.raises(NoSuchSnapshot, match=f"no snapshot at step {step}; the nearest are {nearest}$") as caught:
+        with pytest.raises(
+            NoSuchSnapshot, match=f"no snapshot at step {step}; the nearest are {nearest}$"
+        ) as caught:
             ask(step)
         assert caught.value.exit_code == 2
 
@@ -523,7 +579,9 @@ def test_a_run_that_was_opened_earlier_shows_what_was_committed_then(tmp_path):
     assert all(wrong is None for _, wrong in early.verify())
 
 
-def test_verify_survives_that_training_ends_meanwhile_and_removes_the_second_resume_state(tmp_path, monkeypatch):
+def test_verify_survives_that_training_ends_meanwhile_and_removes_the_second_resume_state(
+    tmp_path, monkeypatch
+):
     config = tiny(**EVERY_STEP)
     early = gi.load_run(killed(config, tmp_path / "run", metrics_of(13)))
     read_bytes = Path.read_bytes
@@ -559,8 +617,11 @@ def test_a_disk_that_cannot_read_a_file_is_an_error_of_one_line(tmp_path, monkey
 
 
 @pytest.mark.filterwarnings("ignore:.*going on from the other resume state")
-def test_every_read_that_a_disk_may_refuse_is_one_line_and_the_same_call_goes_on_later(tmp_path, uninterrupted, monkeypatch):
-    """Refused from the first read of a resuming trainer on, from the second, and so on until it gets through."""
+def test_every_read_that_a_disk_may_refuse_is_one_line_and_the_same_call_goes_on_later(
+    tmp_path, uninterrupted, monkeypatch
+):
+    """Refused from the first read of a resuming trainer on, from the second, and so on until it gets
+    through."""
     config = tiny(**EVERY_STEP)
     dead = killed(config, tmp_path / "run", metrics_of(13))
     read_bytes = Path.read_bytes
@@ -590,7 +651,9 @@ def test_every_read_that_a_disk_may_refuse_is_one_line_and_the_same_call_goes_on
     assert 5 < allowed < 99
 
 
-def test_training_goes_on_from_the_other_resume_state_where_the_disk_cannot_read_the_newer(tmp_path, uninterrupted, monkeypatch):
+def test_training_goes_on_from_the_other_resume_state_where_the_disk_cannot_read_the_newer(
+    tmp_path, uninterrupted, monkeypatch
+):
     config = tiny(**EVERY_STEP)
     out = killed(config, tmp_path / "run", metrics_of(13))
     read_bytes = Path.read_bytes
@@ -684,7 +747,14 @@ def test_folders_above_a_run_are_made(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "strange", ["run.tmp", "snapshots/mine.safetensors", "resume/mine.safetensors", "snapshots/model/x", "manifest.jsonl"]
+    "strange",
+    [
+        "run.tmp",
+        "snapshots/mine.safetensors",
+        "resume/mine.safetensors",
+        "snapshots/model/x",
+        "manifest.jsonl",
+    ],
 )
 def test_a_folder_with_files_that_no_run_has_left_is_left_alone(tmp_path, strange):
     """Whoever keeps snapshots of their own under that name must not lose them."""
@@ -697,7 +767,10 @@ def test_a_folder_with_files_that_no_run_has_left_is_left_alone(tmp_path, strang
     assert traces(tmp_path) == before
 
 
-@pytest.mark.parametrize("strange", ["notes.tmp", "snapshots/mine.safetensors", "snapshots/notes.txt", "resume/notes.txt", "folder.tmp/x"])
+@pytest.mark.parametrize(
+    "strange",
+    ["notes.tmp", "snapshots/mine.safetensors", "snapshots/notes.txt", "resume/notes.txt", "folder.tmp/x"],
+)
 def test_files_that_someone_put_beside_a_run_stay(tmp_path, strange):
     config = tiny(**EVERY_STEP)
     file = killed(config, tmp_path / "run", metrics_of(13)) / strange
@@ -711,7 +784,11 @@ def test_a_run_whose_run_json_is_lost_is_not_taken_for_an_empty_folder(tmp_path)
     out = killed(tiny(**EVERY_STEP), tmp_path / "run", metrics_of(13))
     (out / "run.json").unlink()
     before = contents(out)
-    for config in (tiny(**EVERY_STEP), tiny(**{**EVERY_STEP, "seed": 1}), tiny(**EVERY_STEP, **{"model.d_model": 8})):
+    for config in (
+        tiny(**EVERY_STEP),
+        tiny(**{**EVERY_STEP, "seed": 1}),
+        tiny(**EVERY_STEP, **{"model.d_model": 8}),
+    ):
         with pytest.raises(gi.GrokinterpError):
             train(config, out)
         assert contents(out) == before
@@ -733,11 +810,17 @@ def test_a_name_that_no_disk_can_hold_is_an_error_of_one_line(tmp_path):
 FORBIDDEN = """
 import os, sys
 import grokinterp as gi
-config = gi.TrainConfig.preset("quick", **{"task.p": 7, "model.d_model": 16, "training.steps": 2, "threads": 1})
-gi.load_run(gi.train(config, sys.argv[2]).path)  # all is imported by now, from a folder that only the superuser may be able to enter
+few = {"task.p": 7, "model.d_model": 16, "training.steps": 2, "threads": 1}
+config = gi.TrainConfig.preset("quick", **few)
+# All is imported after this, from a folder that only the superuser may be able to enter.
+gi.load_run(gi.train(config, sys.argv[2]).path)
 if os.getuid() == 0:
     os.setuid(65534)
-for attempt in (lambda: gi.load_run(sys.argv[1]), lambda: gi.train(config, sys.argv[1]), lambda: gi.train(config, sys.argv[1] + "/new")):
+place = sys.argv[1]
+attempts = (
+    lambda: gi.load_run(place), lambda: gi.train(config, place), lambda: gi.train(config, place + "/new")
+)
+for attempt in attempts:
     try:
         attempt()
         print("worked")
@@ -755,7 +838,9 @@ def test_a_folder_that_one_may_not_enter_is_an_error_of_one_line(tmp_path):
     closed.chmod(0)
     try:
         there, open_one = str(closed / "run"), str(tmp_path / "open")
-        done = subprocess.run([sys.executable, "-c", FORBIDDEN, there, open_one], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", FORBIDDEN, there, open_one], capture_output=True, text=True, check=False
+        )
     finally:
         closed.chmod(0o700)
     lines = done.stdout.splitlines()
@@ -768,12 +853,17 @@ def test_a_run_that_is_removed_or_moved_while_it_trains_is_missed_at_the_next_sn
     """Rather than at the end, hours later; and nothing is made in its old place."""
     config = tiny(**EVERY_STEP, **{"training.steps": 100})
     out = tmp_path / "run"
-    with before_the_line(metrics_of(13), lambda: happens(out)), pytest.raises(WriteFailed, match="No such file or directory"):
+    with (
+        before_the_line(metrics_of(13), lambda: happens(out)),
+        pytest.raises(WriteFailed, match="No such file or directory"),
+    ):
         train(config, out)
     assert not out.exists()
 
 
-def test_a_run_that_was_removed_and_begun_anew_is_not_written_into_by_the_trainer_of_the_old_one(tmp_path, uninterrupted):
+def test_a_run_that_was_removed_and_begun_anew_is_not_written_into_by_the_trainer_of_the_old_one(
+    tmp_path, uninterrupted
+):
     """That one still holds a lock, but of a file that is gone."""
     old, new, out = tiny(**EVERY_STEP), tiny(**{**EVERY_STEP, "seed": 1}), tmp_path / "run"
 
@@ -821,7 +911,10 @@ def test_a_new_run_needs_no_permission_to_resume(tmp_path, uninterrupted):
     ("other", "named"),
     [
         ({"seed": 1}, ["seed is 0 there and 1 here"]),
-        ({"training.lr": 0.5, "model.d_mlp": 64}, ["training.lr is 0.003 there and 0.5 here", "model.d_mlp is 32 there and 64 here"]),
+        (
+            {"training.lr": 0.5, "model.d_mlp": 64},
+            ["training.lr is 0.003 there and 0.5 here", "model.d_mlp is 32 there and 64 here"],
+        ),
         ({"training.steps": 40}, ["training.steps is 20 there and 40 here"]),
         ({"task.name": "modular_subtraction"}, ["task.name is 'modular_addition' there"]),
         ({"training.batch_size": 5}, ["training.batch_size is None there and 5 here"]),
@@ -862,7 +955,14 @@ VARIANTS: dict[str, dict[str, object]] = {
     "mse": {"training.loss": "mse"},
     "log_softmax": {"training.loss": "log_softmax"},
     "biases and LN": {"model.train_biases": "all", "model.normalization": "LN", "model.n_layers": 2},
-    "events": {"snapshots.events": ("train_loss < 3", "train_accuracy > 0.2", "train_accuracy > 0.3", "train_loss > 0")},
+    "events": {
+        "snapshots.events": (
+            "train_loss < 3",
+            "train_accuracy > 0.2",
+            "train_accuracy > 0.3",
+            "train_loss > 0",
+        )
+    },
     "stopping": {"training.stop_when": "train_loss > 0 for 17"},
     "rare evaluation": {"training.evaluate_every": 6, "snapshots.every": 9},
 }
@@ -887,7 +987,9 @@ def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path
 
 
 @pytest.mark.parametrize("name", ["full batch", "minibatch", "stopping", "events"])
-def test_a_run_that_was_interrupted_at_every_single_step_ends_with_the_same_bytes(tmp_path, uninterrupted, name):
+def test_a_run_that_was_interrupted_at_every_single_step_ends_with_the_same_bytes(
+    tmp_path, uninterrupted, name
+):
     config = variant(name)
     whole = uninterrupted(config)
     last = json.loads(whole["run.json"])["finished"]["step"]
@@ -900,12 +1002,22 @@ def test_a_run_that_was_interrupted_at_every_single_step_ends_with_the_same_byte
 
 
 def test_an_interruption_between_two_evaluations_is_heeded_at_the_next_step(tmp_path, uninterrupted):
-    config = tiny(**{"training.steps": 600, "training.evaluate_every": 300, "snapshots.every": None, "snapshots.events": ()})
+    config = tiny(
+        **{
+            "training.steps": 600,
+            "training.evaluate_every": 300,
+            "snapshots.every": None,
+            "snapshots.events": (),
+        }
+    )
     whole = uninterrupted(config)
     alarm = threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGTERM))
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with before_the_line(commit_of(0), alarm.start), pytest.raises(Interrupted, match=r"at step \d+;") as caught:
+        with (
+            before_the_line(commit_of(0), alarm.start),
+            pytest.raises(Interrupted, match=r"at step \d+;") as caught,
+        ):
             train(config, tmp_path / "run")
     finally:
         alarm.join()
@@ -942,7 +1054,8 @@ def test_leftovers_are_ignored_by_a_reader_and_swept_by_a_trainer(tmp_path, unin
     with pytest.raises(NoSuchSnapshot):
         run.state_dict(10)
     assert {name for name, _ in run.verify()} == {
-        "run.json", "manifest.jsonl", "metrics.jsonl", "snapshots/step_00000000.safetensors", "resume/a.safetensors", "resume/b.safetensors"
+        "run.json", "manifest.jsonl", "metrics.jsonl", "snapshots/step_00000000.safetensors",
+        "resume/a.safetensors", "resume/b.safetensors"
     }  # fmt: skip
     train(config, out)
     assert contents(out) == uninterrupted(config)
@@ -952,7 +1065,9 @@ def test_leftovers_are_ignored_by_a_reader_and_swept_by_a_trainer(tmp_path, unin
 def test_a_trainer_lets_go_of_every_file(tmp_path, monkeypatch):
     def opened() -> list[str]:
         return sorted(
-            os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink() and str(tmp_path) in os.readlink(entry)
+            os.readlink(entry)
+            for entry in Path("/proc/self/fd").iterdir()
+            if entry.is_symlink() and str(tmp_path) in os.readlink(entry)
         )
 
     config = tiny(**EVERY_STEP)
@@ -976,11 +1091,18 @@ def spoil(file: Path) -> None:
 
 
 @pytest.mark.parametrize("spoiled", ["a", "b"])
-@pytest.mark.parametrize("spoiling", [spoil, lambda file: file.write_bytes(b""), lambda file: file.write_bytes(file.read_bytes()[:-7])])
+@pytest.mark.parametrize(
+    "spoiling",
+    [spoil, lambda file: file.write_bytes(b""), lambda file: file.write_bytes(file.read_bytes()[:-7])],
+)
 @pytest.mark.parametrize("name", ["full batch", "minibatch", "events"])
-def test_training_goes_on_from_the_other_resume_state_with_a_warning(tmp_path, uninterrupted, name, spoiled, spoiling):
+def test_training_goes_on_from_the_other_resume_state_with_a_warning(
+    tmp_path, uninterrupted, name, spoiled, spoiling
+):
     config = variant(name)
-    out = killed(config, tmp_path / "run", metrics_of(13))  # one slot holds step 10, the other an earlier step
+    out = killed(
+        config, tmp_path / "run", metrics_of(13)
+    )  # one slot holds step 10, the other an earlier step
     file = out / "resume" / f"{spoiled}.safetensors"
     spoiling(file)
     with pytest.warns(UserWarning, match="going on from the other resume state") as warned:
@@ -1018,7 +1140,9 @@ def test_without_a_resume_state_training_refuses_and_the_snapshots_stay_readable
     for file in (out / "resume").iterdir():
         both(file)
     before = contents(out)
-    with pytest.raises(DamagedFile, match="this run cannot be continued: train into another directory") as caught:
+    with pytest.raises(
+        DamagedFile, match="this run cannot be continued: train into another directory"
+    ) as caught:
         train(config, out)
     assert "\n" not in str(caught.value)
     assert contents(out) == before
@@ -1044,7 +1168,11 @@ def test_other_weights_than_those_committed_are_never_passed_off_as_theirs(tmp_p
         pytest.raises(gi.GrokinterpError, match="gave other weights at step 10"),
     ):
         train(config, out)
-    committed = ("manifest.jsonl", "snapshots/step_00000000.safetensors", "snapshots/step_00000010.safetensors")
+    committed = (
+        "manifest.jsonl",
+        "snapshots/step_00000000.safetensors",
+        "snapshots/step_00000010.safetensors",
+    )
     assert all(contents(out)[name] == before[name] for name in committed)
 
 
@@ -1158,7 +1286,11 @@ def test_a_run_that_diverges_keeps_the_last_good_snapshot_and_says_where(tmp_pat
     with pytest.raises(Diverged) as caught:
         train(config, tmp_path / "run")
     run = gi.load_run(tmp_path / "run")
-    at = int(re.search(r"became NaN or infinite at step (\d+); try a smaller training.lr than 3", str(caught.value))[1])
+    at = int(
+        re.search(
+            r"became NaN or infinite at step (\d+); try a smaller training.lr than 3", str(caught.value)
+        )[1]
+    )
     assert str(caught.value).endswith(f"; the last good snapshot is at step {run.steps[-1]} of {run.path}")
     assert "\n" not in str(caught.value)
     assert run.finished is None
@@ -1178,7 +1310,9 @@ def test_a_run_that_diverged_is_not_trained_on_says_so_and_nothing_of_it_changes
         files.append(contents(tmp_path / "run"))
     first, again = errors
     assert (again.step, again.what) == (first.step, first.what)
-    assert str(again).startswith(f"{tmp_path / 'run'} diverged at step {first.step}: {first.what}; it is not trained on: ")
+    assert str(again).startswith(
+        f"{tmp_path / 'run'} diverged at step {first.step}: {first.what}; it is not trained on: "
+    )
     assert str(again).endswith(str(first).rpartition("; ")[2])
     assert files[0] == files[1]
 
@@ -1209,7 +1343,11 @@ def test_a_run_that_diverges_before_its_first_snapshot_names_no_step(tmp_path):
 
 
 def is_one_line(error: gi.GrokinterpError, path: Path) -> bool:
-    return "\n" not in str(error) and str(error).startswith(f"cannot write {path}") and "run the same command again" in str(error)
+    return (
+        "\n" not in str(error)
+        and str(error).startswith(f"cannot write {path}")
+        and "run the same command again" in str(error)
+    )
 
 
 @pytest.fixture
@@ -1219,7 +1357,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     if shutil.which("mount") is None:
         pytest.skip("no mount command here")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     yield folder
@@ -1257,10 +1400,18 @@ def test_a_full_disk_stops_training_and_the_same_call_finishes_once_there_is_roo
         train(SHORT, out)
         assert contents(out) == whole
         shutil.rmtree(out)
-    assert {"lock", "run.json", "resume/a.safetensors", "resume/b.safetensors", "snapshots/step_00000000.safetensors"} <= stopped
+    assert {
+        "lock",
+        "run.json",
+        "resume/a.safetensors",
+        "resume/b.safetensors",
+        "snapshots/step_00000000.safetensors",
+    } <= stopped
 
 
-def test_a_disk_without_room_for_another_file_stops_training_and_the_same_call_finishes_later(small_disk, uninterrupted):
+def test_a_disk_without_room_for_another_file_stops_training_and_the_same_call_finishes_later(
+    small_disk, uninterrupted
+):
     out = small_disk / "run"
     for files in range(3, 11):
         subprocess.run(["mount", "-o", f"remount,nr_inodes={files}", str(small_disk)], check=True)
@@ -1273,7 +1424,9 @@ def test_a_disk_without_room_for_another_file_stops_training_and_the_same_call_f
         shutil.rmtree(out)
 
 
-def test_a_disk_that_becomes_read_only_stops_training_can_be_read_and_goes_on_later(small_disk, uninterrupted):
+def test_a_disk_that_becomes_read_only_stops_training_can_be_read_and_goes_on_later(
+    small_disk, uninterrupted
+):
     config = tiny(**EVERY_STEP)
     out = killed(config, small_disk / "run", metrics_of(13))
     (out / "run.json.tmp").write_bytes(b"a leftover that cannot be swept")
@@ -1312,8 +1465,11 @@ def refused_after(allowed: int, call: str, code: int) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("call", ["open", "pwrite", "replace", "fsync", "ftruncate", "unlink", "mkdir"])
-def test_every_call_that_a_disk_may_refuse_is_one_line_and_the_same_call_goes_on_later(tmp_path, uninterrupted, call):
-    """Refused from the first time on, from the second, and so on until training gets through without a refusal."""
+def test_every_call_that_a_disk_may_refuse_is_one_line_and_the_same_call_goes_on_later(
+    tmp_path, uninterrupted, call
+):
+    """Refused from the first time on, from the second, and so on until training gets through without a
+    refusal."""
     for allowed in range(100):
         out = tmp_path / f"run{allowed}"
         failed = ""
@@ -1330,7 +1486,9 @@ def test_every_call_that_a_disk_may_refuse_is_one_line_and_the_same_call_goes_on
     assert 0 < allowed < 99
 
 
-def test_a_limit_on_the_size_of_files_stops_training_and_the_same_call_finishes_without_it(tmp_path, uninterrupted):
+def test_a_limit_on_the_size_of_files_stops_training_and_the_same_call_finishes_without_it(
+    tmp_path, uninterrupted
+):
     whole = uninterrupted(SHORT)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for limit in range(1, max(len(data) for data in whole.values()), 1777):

@@ -1,7 +1,9 @@
-"""No two sentences contradict one another: of real short trainings of many kinds, what the report's page, its claims, report.json, the
-phases, `compare` and the summary on the terminal say is read by a reader of its own and held against the accuracies.
+"""No two sentences contradict one another: of real short trainings of many kinds, what the report's page, its
+claims, report.json, the phases, `compare` and the summary on the terminal say is read by a reader of its own
+and held against the accuracies.
 
-Which kind a training becomes is left to the processor; what is said of it must be of one piece whatever it becomes.
+Which kind a training becomes is left to the processor; what is said of it must be of one piece whatever it
+becomes.
 """
 
 from __future__ import annotations
@@ -40,19 +42,32 @@ def trained(out: Path, start: Any = None, **overrides: object) -> gi.Run:
 
 def until(level: float):
     return lambda out: trained(
-        out, **{"task.p": 13, "training.steps": 400, "training.stop_when": f"test_accuracy >= {level}", "training.evaluate_every": 2}
+        out,
+        **{
+            "task.p": 13,
+            "training.steps": 400,
+            "training.stop_when": f"test_accuracy >= {level}",
+            "training.evaluate_every": 2,
+        },
     )
 
 
 def forgotten(out: Path) -> gi.Run:
-    """A network that has learned the rule goes on with a tenth of the examples (Varma et al. 2023, arXiv 2309.02390)."""
+    """A network that has learned the rule goes on with a tenth of the examples (Varma et al. 2023, arXiv
+    2309.02390)."""
     first = trained(out / "first", **{"task.p": 13, "training.steps": 400, "training.fraction": 0.8})
     options = {"task.p": 13, "training.steps": 300, "training.fraction": 0.1, "training.weight_decay": 4.0}
     return trained(out / "then", start=str(first.path), **options)
 
 
 def diverged(out: Path) -> gi.Run:
-    options = {"task.p": 11, "training.lr": 1e5, "training.optimizer": "sgd", "training.weight_decay": 0.0, "training.steps": 50}
+    options = {
+        "task.p": 11,
+        "training.lr": 1e5,
+        "training.optimizer": "sgd",
+        "training.weight_decay": 0.0,
+        "training.steps": 50,
+    }
     with pytest.raises(GrokinterpError):
         trained(out, **options)
     return gi.load_run(out)
@@ -62,14 +77,23 @@ def imported(out: Path) -> gi.Run:
     """One network without its history, its training set or its step."""
     run = trained(out / "run", **{"task.p": 13, "training.steps": 300})
     torch.save(run.state_dict(run.steps[-1]), out / "theirs.pt")
-    return gi.import_checkpoint(out / "theirs.pt", out / "imported", task="modular_addition", forensics=False, believe=True)
+    return gi.import_checkpoint(
+        out / "theirs.pt", out / "imported", task="modular_addition", forensics=False, believe=True
+    )
 
 
-DOSHI = {"training.steps": 150, "snapshots.every": 50, "training.stop_when": None, "snapshots.log": None, "threads": 1}
+DOSHI = {
+    "training.steps": 150,
+    "snapshots.every": 50,
+    "training.stop_when": None,
+    "snapshots.log": None,
+    "threads": 1,
+}
 KINDS = {
     "chance": lambda out: trained(out, **{"task.p": 11, "training.lr": 1e-7, "training.steps": 60}),
     "memorised": lambda out: trained(
-        out, **{"task.name": "random_table", "task.p": 13, "training.weight_decay": 0.0, "training.steps": 150}
+        out, **{"task.name": "random_table", "task.p": 13, "training.weight_decay": 0.0,
+        "training.steps": 150}
     ),
     "memorised with its mirror images": lambda out: trained(
         out, **{"task.p": 17, "training.weight_decay": 0.0, "training.fraction": 0.4, "training.steps": 150}
@@ -82,19 +106,23 @@ KINDS = {
     "diverged": diverged,
     "noisy labels": lambda out: gi.train(
         gi.TrainConfig.preset(
-            "doshi", **{**DOSHI, "task.p": 23, "model.d_mlp": 128, "task.noise": {"kind": "uniform", "share": 0.35, "seed": 0}}
+            "doshi", **{**DOSHI, "task.p": 23, "model.d_mlp": 128, "task.noise": {"kind": "uniform",
+            "share": 0.35, "seed": 0}}
         ),
         out, progress=False,
     ),
     "noise memorised": lambda out: trained(
-        out, **{"task.p": 11, "training.weight_decay": 0.0, "training.steps": 150, "task.noise": {"kind": "binomial", "seed": 1}}
+        out, **{"task.p": 11, "training.weight_decay": 0.0, "training.steps": 150,
+        "task.noise": {"kind": "binomial", "seed": 1}}
     ),
     "a group": lambda out: trained(
         out, **{"task": {"name": "group_composition", "group": "S3"}, "training.steps": 150, "task.p": None}
     ),
     "p = 64": lambda out: trained(out, **{"task.p": 64, "training.steps": 60, "model.d_model": 16}),
-    "p = 2": lambda out: trained(out, **{"task.p": 2, "training.steps": 20, "training.fraction": 0.75, "training.weight_decay": 0.0}),
-    "multiplication": lambda out: trained(out, **{"task.name": "modular_multiplication", "task.p": 13, "training.steps": 200}),
+    "p = 2": lambda out: trained(out, **{"task.p": 2, "training.steps": 20, "training.fraction": 0.75,
+    "training.weight_decay": 0.0}),
+    "multiplication": lambda out: trained(out, **{"task.name": "modular_multiplication", "task.p": 13,
+    "training.steps": 200}),
     "imported with one snapshot": imported,
 }  # fmt: skip
 
@@ -147,14 +175,25 @@ def contradictions(said: Said) -> list[str]:
 
     # The state is of the accuracies, and everything else is of the state.
     generalises = test is not None and test >= level and shares["test"]["low"] > report["standing"]["chance"]
-    same("generalises", generalises, state == "generalises", report["generalised"], report["standing"]["state"] == "generalises")
+    same(
+        "generalises",
+        generalises,
+        state == "generalises",
+        report["generalised"],
+        report["standing"]["state"] == "generalises",
+    )
     same("yes", generalises, " Yes: " in said.verdict)
-    same("claim: it generalises", {None: "not tested", True: "supported", False: "refuted"}[None if test is None else generalises],
+    same("claim: it generalises", {None: "not tested", True: "supported",
+    False: "refuted"}[None if test is None else generalises],
          claim(said, "It generalises to pairs"))  # fmt: skip
     same("in part", state == "learning", " In part: " in said.verdict)
     same("no", state in ("memorises", "at chance"), " No: " in said.verdict)
     if not said.noisy:
-        same("memorises", state == "memorises" and test is not None, claim(said, "It has only memorised") == "supported")
+        same(
+            "memorises",
+            state == "memorises" and test is not None,
+            claim(said, "It has only memorised") == "supported",
+        )
     if state == "learning":
         same("times chance", f"{test / report['standing']['chance']:.3g} times chance" in said.verdict, True)
         same("above chance", test > report["standing"]["chance"], True)
@@ -170,7 +209,12 @@ def contradictions(said: Said) -> list[str]:
     # Evidence shows which side of its limit a number is on; a claim holds where all its numbers do.
     for sentence, each in said.claims.items():
         limits = [re.fullmatch(r".* = (\S+), needs (<=|<|>=|>) (\S+)", words) for words in each["evidence"]]
-        held = [{"<=": x <= y, "<": x < y, ">=": x >= y, ">": x > y}[m[2]] for m in limits if m for x, y in [(float(m[1]), float(m[3]))]]
+        held = [
+            {"<=": x <= y, "<": x < y, ">=": x >= y, ">": x > y}[m[2]]
+            for m in limits
+            if m
+            for x, y in [(float(m[1]), float(m[3]))]
+        ]
         if held and each["verdict"] != "not tested":
             same(sentence, all(held), each["verdict"] == "supported")
         if any("no algorithm" in words for words in each["evidence"]):
@@ -181,7 +225,10 @@ def contradictions(said: Said) -> list[str]:
     for pair in both:
         if all(claim(said, words) == "supported" for words in pair):
             found.append(f"both supported: {pair}")
-    counts = [sum(each["verdict"] == v for each in said.claims.values()) for v in ("supported", "refuted", "not tested")]
+    counts = [
+        sum(each["verdict"] == v for each in said.claims.values())
+        for v in ("supported", "refuted", "not tested")
+    ]
     same("counts", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested" in said.page, True)
 
     # What the run was as a whole, against its evaluations.
@@ -191,7 +238,11 @@ def contradictions(said: Said) -> list[str]:
     if said.replayed:
         same("kind in its sentence", sentence[1:] in said.page, True)
     if len(curve) > 1:
-        told = bool(shares) and test is not None and wilson(1.0, shares["test"]["n"])[0] > report["standing"]["chance"]
+        told = (
+            bool(shares)
+            and test is not None
+            and wilson(1.0, shares["test"]["n"])[0] > report["standing"]["chance"]
+        )
         learned = ("groks", "generalises at once", "generalises", "forgets again")
         if told:  # else all of so few examples may be right by chance
             same("ever 99 %", bool(curve.max() >= 0.99), kind in learned)
@@ -219,7 +270,9 @@ def contradictions(said: Said) -> list[str]:
         if len(values) and own["state"] != "not known":
             same(f"{part} reached", bool((values >= 0.99).any()), own["by"] is not None)
         same(f"{part} censored", own["state"] == "censored", bool(said.table[f"{part}_censored"]))
-        same(f"{part} left-censored", own["state"] == "at or before", bool(said.table[f"{part}_left_censored"]))
+        same(
+            f"{part} left-censored", own["state"] == "at or before", bool(said.table[f"{part}_left_censored"])
+        )
     if said.training["steps_to_99"]["test"]["state"] == "reached" and len(curve) > 1:
         same("when", "test accuracy had not" in said.page, False)
 
@@ -229,7 +282,11 @@ def contradictions(said: Said) -> list[str]:
         found.append(f"phases: {report['phases']}")
     if kind == "learns nothing" and report["phases"]:
         found.append(f"learns nothing, and has the phases {report['phases']}")
-    same("no NaN", any(isinstance(x, float) and not math.isfinite(x) for x in shares.values() if isinstance(x, float)), False)
+    same(
+        "no NaN",
+        any(isinstance(x, float) and not math.isfinite(x) for x in shares.values() if isinstance(x, float)),
+        False,
+    )
     return found
 
 

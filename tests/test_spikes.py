@@ -1,4 +1,5 @@
-"""Spikes: planted ones are found and nothing else is, in curves that were made up, in real trainings, and in the run that ships."""
+"""Spikes: planted ones are found and nothing else is, in curves that were made up, in real trainings, and in
+the run that ships."""
 
 from __future__ import annotations
 
@@ -48,8 +49,11 @@ def test_a_planted_spike_is_found_where_it_is(at, factor):
     assert (found.first, found.peak) == (at, at)
     assert at <= found.last <= at + 20 * math.log(factor)
     assert list(found.signals) == ["train_loss"]
-    # The loss has fallen on before it is back, so the lowest value before is what the spike stands above: one evaluation earlier.
-    assert found.height == pytest.approx(factor * falling(np.array([at]))[0] / falling(np.array([at - 10]))[0])
+    # The loss has fallen on before it is back, so the lowest value before is what the spike stands above: one
+    # evaluation earlier.
+    assert found.height == pytest.approx(
+        factor * falling(np.array([at]))[0] / falling(np.array([at - 10]))[0]
+    )
 
 
 def test_several_spikes_are_found_in_order():
@@ -84,14 +88,20 @@ def test_accuracies_are_those_on_either_side():
     planted.loc[planted["step"] == 2000, "train_accuracy"] = 0.3
     (found,) = spikes(planted)
     accuracy = planted.set_index("step")["test_accuracy"]
-    assert (found.test_accuracy.before, found.test_accuracy.after) == (accuracy[1990], accuracy[found.last + 10])
+    assert (found.test_accuracy.before, found.test_accuracy.after) == (
+        accuracy[1990],
+        accuracy[found.last + 10],
+    )
     assert (found.lowest_test_accuracy, found.lowest_train_accuracy) == (0.1, 0.3)
 
 
 def test_what_changed_between_the_snapshots_around_it():
     keys = np.array([[1, 0, 1], [1, 0, 1], [0, 1, 1]], dtype=bool)
     data = xr.Dataset(
-        {"key_frequencies.consensus": (("step", "freq"), keys), "sum_of_squares": (("step", "parameter"), [[1.0], [2.0], [5.0]])},
+        {
+            "key_frequencies.consensus": (("step", "freq"), keys),
+            "sum_of_squares": (("step", "parameter"), [[1.0], [2.0], [5.0]]),
+        },
         coords={"step": [1000, 1990, 3000], "freq": [4, 5, 6], "parameter": ["total"]},
     )
     planted = history(with_spike(falling(), 2000, 20))
@@ -150,7 +160,8 @@ def test_zeros_and_gaps_do_not_hide_a_spike():
 
 
 def by_hand(values: pd.Series, peak: int, within: int) -> float:
-    """By what factor a value stands above the lowest of those up to `within` steps before, and of those after."""
+    """By what factor a value stands above the lowest of those up to `within` steps before, and of those
+    after."""
     return values[peak] / max(values.loc[peak - within : peak].min(), values.loc[peak : peak + within].min())
 
 
@@ -161,10 +172,16 @@ KICKED_AT = 220
 def kicked(tmp_path_factory) -> gi.Run:
     """A training that is thrown off once and learns it all again.
 
-    After one step the columns of the unembedding change places, so that every answer is wrong: the leap is made, and not left to rounding.
+    After one step the columns of the unembedding change places, so that every answer is wrong: the leap is
+    made, and not left to rounding.
     """
     config = tiny(
-        **{"training.steps": 400, "training.fraction": 0.5, "training.lr": 1e-2, "training.optimizer": "adam"},
+        **{
+            "training.steps": 400,
+            "training.fraction": 0.5,
+            "training.lr": 1e-2,
+            "training.optimizer": "adam",
+        },
         **{"training.weight_decay": 0.0, "snapshots.every": 100, **STABLE},
     )
     update = Trainer._update
@@ -185,7 +202,10 @@ def test_a_leap_of_a_real_training_is_found_where_it_was_made(kicked):
     data = gi.replay(kicked, ["sum_of_squares", "key_frequencies.consensus"], progress=False)
     (spike,) = spikes(kicked.history, data)
     assert (spike.first, spike.peak) == (KICKED_AT, KICKED_AT)
-    losses, squares = kicked.history.set_index("step")["train_loss"], data["sum_of_squares"].sel(parameter="total")
+    losses, squares = (
+        kicked.history.set_index("step")["train_loss"],
+        data["sum_of_squares"].sel(parameter="total"),
+    )
     assert 100 < spike.signals["train_loss"] == pytest.approx(by_hand(losses, KICKED_AT, 300))
     assert spike.snapshots == (200, 300)
     assert (spike.squares.before, spike.squares.after) == (squares.sel(step=200), squares.sel(step=300))
@@ -204,7 +224,8 @@ def test_the_run_that_ships_has_no_spikes():
     assert spikes(run.history) == []
 
 
-# Slingshots: by the definition of the loss above ten times its running median, and training accuracy that falls
+# Slingshots: by the definition of the loss above ten times its running median, and training accuracy that
+# falls
 
 
 def with_dips(signal: np.ndarray, *at: int, steps=STEPS) -> pd.DataFrame:
@@ -228,7 +249,9 @@ def by_the_definition(found: pd.DataFrame) -> list[int]:
 def test_a_planted_slingshot_is_counted_once_at_its_step():
     planted = with_dips(with_spike(falling(), 2000, 1000), 2000, 2010)
     assert slingshots(planted) == by_the_definition(planted) == [2000]
-    assert slingshots_in_words([2000], "cross_entropy in float32").startswith("One slingshot at step 2,000 (loss above 10 times")
+    assert slingshots_in_words([2000], "cross_entropy in float32").startswith(
+        "One slingshot at step 2,000 (loss above 10 times"
+    )
 
 
 def test_one_stretch_is_one_slingshot_however_often_accuracy_falls_in_it():
@@ -272,7 +295,10 @@ def test_slingshots_of_real_trainings_are_steps_of_the_definition(kicked, quick_
 @pytest.mark.trains
 def test_the_report_counts_slingshots_and_names_the_loss(kicked):
     told = gi.analyze(kicked, measures=["loss"], with_replay=False)
-    assert told.to_dict()["training"]["slingshots"] == {"steps": [KICKED_AT], "loss": "cross_entropy in float64"}
+    assert told.to_dict()["training"]["slingshots"] == {
+        "steps": [KICKED_AT],
+        "loss": "cross_entropy in float64",
+    }
     assert slingshots_in_words([KICKED_AT], "cross_entropy in float64") in told.to_html()
 
 
@@ -285,10 +311,22 @@ def test_rounding_of_the_loss_makes_slingshots(tmp_path):
     seen = {}
     for seed in range(5):
         for loss in ("log_softmax", "cross_entropy"):
-            recipe = {"training.loss": loss, "training.optimizer": "adam", "training.weight_decay": 0.0, "training.steps": 1500}
-            rest = {"training.evaluate_every": 1, "training.stop_when": None, "snapshots.log": None, "snapshots.every": 1500}
+            recipe = {
+                "training.loss": loss,
+                "training.optimizer": "adam",
+                "training.weight_decay": 0.0,
+                "training.steps": 1500,
+            }
+            rest = {
+                "training.evaluate_every": 1,
+                "training.stop_when": None,
+                "snapshots.log": None,
+                "snapshots.every": 1500,
+            }
             config = gi.TrainConfig.preset("quick", seed=seed, **recipe, **rest)
-            seen[loss, seed] = len(slingshots(gi.train(config, tmp_path / f"{loss}{seed}", progress=False).history))
+            seen[loss, seed] = len(
+                slingshots(gi.train(config, tmp_path / f"{loss}{seed}", progress=False).history)
+            )
         if seen["log_softmax", seed] > seen["cross_entropy", seed] == 0:
             return
     pytest.fail(f"no seed of five leaps with log_softmax alone: {seen}")

@@ -1,4 +1,5 @@
-"""How far a network has learned its task: the states and the words of built accuracies, of built networks, of any number of examples."""
+"""How far a network has learned its task: the states and the words of built accuracies, of built networks, of
+any number of examples."""
 
 from __future__ import annotations
 
@@ -22,13 +23,25 @@ OF_53 = Examples(chance=1 / 53, train=1123, test=1686, all=2809)
             0.02,
             0.019,
             "at chance",
-            "2.0 % of training and 1.9 % of unseen examples are right: no better than chance (1.9 %), each as far",
+            "2.0 % of training and 1.9 % of unseen examples are right: no better than chance (1.9 %), each "
+            "as far",
         ),
         (0.0, 0.0, "at chance", "0 % of training and 0 % of unseen"),
-        (1.0, 0.019, "memorises", "100 % of its training examples are right, and of unseen ones 1.9 %: no better than chance (1.9 %)"),
+        (
+            1.0,
+            0.019,
+            "memorises",
+            "100 % of its training examples are right, and of unseen ones 1.9 %: no better than chance (1.9 "
+            "%)",
+        ),
         (1.0, 0.0, "memorises", "of unseen ones 0 %"),
         (0.4, 0.025, "memorises", "40.0 % of its training examples"),
-        (1.0, 0.37, "learning", "37.0 % of unseen examples are right, 19.6 times chance; of its training examples 100 %"),
+        (
+            1.0,
+            0.37,
+            "learning",
+            "37.0 % of unseen examples are right, 19.6 times chance; of its training examples 100 %",
+        ),
         (1.0, 0.972, "learning", "97.2 % of unseen examples are right, 51.5 times chance"),
         (1.0, 0.98996, "learning", "98.996 % of unseen"),
         (0.5, 0.5, "learning", "50.0 % of unseen"),
@@ -123,7 +136,9 @@ def test_of_a_handful_of_examples_all_may_be_right_by_chance(n, state):
     """Of seven coins that all show heads 99 % of the interval lies above a half: 7 / (7 + z²) = .513."""
     found = Examples(0.5, 3, n, 3 + n).standing(1.0, 1.0)
     assert found.state == state
-    assert f"as far as {n} example" in found.words or state == "generalises" or "each as far as" in found.words
+    assert (
+        f"as far as {n} example" in found.words or state == "generalises" or "each as far as" in found.words
+    )
 
 
 @given(st.floats(0, 1))
@@ -135,11 +150,15 @@ def test_a_share_in_per_cent_stands_on_its_own_side_of_the_limits(share):
             assert (shown > limit) == (100 * share > limit)
 
 
-@given(st.floats(0, 10), st.sampled_from(["<=", "<", ">=", ">"]), st.sampled_from([0.1, 0.5, 0.75, 0.99, 2.0]))
+@given(
+    st.floats(0, 10), st.sampled_from(["<=", "<", ">=", ">"]), st.sampled_from([0.1, 0.5, 0.75, 0.99, 2.0])
+)
 def test_evidence_shows_on_which_side_of_its_limit_a_number_is(value, sign, limit):
     holds, words = needs("x", value, sign, limit)
     left, right = words.split(", needs ")
     shown, needed = float(left.removeprefix("x = ")), float(right.split()[1])
     assert needed == limit
     if abs(value - limit) > 1e-12:
-        assert {"<=": shown <= limit, "<": shown < limit, ">=": shown >= limit, ">": shown > limit}[sign] == holds
+        assert {"<=": shown <= limit, "<": shown < limit, ">=": shown >= limit, ">": shown > limit}[
+            sign
+        ] == holds

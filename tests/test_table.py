@@ -1,4 +1,5 @@
-"""What a table shows before any training: exact facts of known operations, and cyclic groups found under any names."""
+"""What a table shows before any training: exact facts of known operations, and cyclic groups found under any
+names."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ def test_the_exact_facts_of_the_julia_convention(name, classes, largest, smalles
 
 def test_integer_subtraction_has_triangular_counts_and_the_asymmetric_operation_a_heavy_zero():
     subtraction = facts_of("modular_subtraction", p=97, convention="julia")
-    assert dict(zip(subtraction.symbols.answers, subtraction.counts, strict=True)) == {c: 97 - abs(c) for c in range(-96, 97)}
+    assert dict(zip(subtraction.symbols.answers, subtraction.counts, strict=True)) == {
+        c: 97 - abs(c) for c in range(-96, 97)
+    }
     assert subtraction.antisymmetry == 1
     asymmetric = facts_of("divide_if_odd_else_subtract", p=97, convention="julia")
     assert asymmetric.counts[asymmetric.symbols.answers.index(0)] == 2401
@@ -59,7 +62,10 @@ def test_integer_subtraction_has_triangular_counts_and_the_asymmetric_operation_
 
 def written_out(task: gi.Task) -> dict[str, object]:
     """The scores by their definitions, pair by pair."""
-    value = {tuple(pair): task.symbols.answers[c] for pair, c in zip(task.pairs.tolist(), task.targets.tolist(), strict=True)}
+    value = {
+        tuple(pair): task.symbols.answers[c]
+        for pair, c in zip(task.pairs.tolist(), task.targets.tolist(), strict=True)
+    }
     pairs = [(value[a, b], value[b, a]) for a, b in value if a < b and (b, a) in value]
     counts = Counter(value.values())
     total = sum(counts.values())
@@ -98,7 +104,11 @@ def test_antisymmetry_is_of_numbers_and_mod_p_where_the_answers_are_the_residues
 
 
 def test_facts_are_plain_values():
-    for task in (make_task("modular_division", p=7), make_task("group_composition", group="S3"), make_task("random_table", p=5)):
+    for task in (
+        make_task("modular_division", p=7),
+        make_task("group_composition", group="S3"),
+        make_task("random_table", p=5),
+    ):
         assert json.loads(json.dumps(task.facts.to_dict(), allow_nan=False)) == task.facts.to_dict()
 
 
@@ -112,21 +122,61 @@ APART = ", beside 1 of 7 operands that are no part of it"
     ("name", "params", "latin", "group", "abelian", "structure"),
     [
         ("modular_addition", {"p": 12}, True, True, True, "the cyclic group of order 12"),
-        ("modular_subtraction", {"p": 12}, True, False, None, "the cyclic group of order 12 under other names"),
-        ("modular_addition", {"p": 12, "convention": "julia"}, True, None, None, "the cyclic group of order 12 under other names"),
+        (
+            "modular_subtraction",
+            {"p": 12},
+            True,
+            False,
+            None,
+            "the cyclic group of order 12 under other names",
+        ),
+        (
+            "modular_addition",
+            {"p": 12, "convention": "julia"},
+            True,
+            None,
+            None,
+            "the cyclic group of order 12 under other names",
+        ),
         ("modular_multiplication", {"p": 7}, False, False, None, "the cyclic group of order 6" + APART),
         ("modular_multiplication", {"p": 8}, False, False, None, "no Latin square, no group"),
-        ("group_composition", {"group": "S4"}, True, True, False, "a non-abelian group of order 24, not cyclic"),
-        ("group_composition", {"group": "D59"}, True, True, False, "a non-abelian group of order 118, not cyclic"),
+        (
+            "group_composition",
+            {"group": "S4"},
+            True,
+            True,
+            False,
+            "a non-abelian group of order 24, not cyclic",
+        ),
+        (
+            "group_composition",
+            {"group": "D59"},
+            True,
+            True,
+            False,
+            "a non-abelian group of order 118, not cyclic",
+        ),
         ("group_composition", {"group": "A3"}, True, True, True, "the cyclic group of order 3"),
-        ("modular_subtraction", {"p": 12, "convention": "julia"}, False, None, None, "no Latin square, no group"),
+        (
+            "modular_subtraction",
+            {"p": 12, "convention": "julia"},
+            False,
+            None,
+            None,
+            "no Latin square, no group",
+        ),
         ("random_table", {"p": 12}, False, False, None, "no Latin square, no group"),
         ("x2_plus_y2", {"p": 12}, False, False, None, "no Latin square, no group"),
     ],
 )
 def test_the_structure_of_known_tables(name, params, latin, group, abelian, structure):
     facts = facts_of(name, **params)
-    assert (facts.latin_square, facts.group, facts.abelian, facts.structure) == (latin, group, abelian, structure)
+    assert (facts.latin_square, facts.group, facts.abelian, facts.structure) == (
+        latin,
+        group,
+        abelian,
+        structure,
+    )
 
 
 def test_an_abelian_group_that_is_not_cyclic_and_a_latin_square_that_is_no_group():
@@ -142,7 +192,9 @@ def test_an_abelian_group_that_is_not_cyclic_and_a_latin_square_that_is_no_group
 def test_a_group_is_one_whatever_the_order_of_its_answers_and_its_identity_is_named():
     """The same symbols as operands and as answers, given in another order."""
     words = ["e", "r", "s", "t"]
-    task = gi.Task.of_function(lambda a, b: words[(words.index(a) + words.index(b)) % 4], operands=["t", "e", "s", "r"])
+    task = gi.Task.of_function(
+        lambda a, b: words[(words.index(a) + words.index(b)) % 4], operands=["t", "e", "s", "r"]
+    )
     assert task.facts.group
     assert task.facts.to_dict()["identity"] == "e"
 
@@ -160,7 +212,10 @@ def test_a_group_is_a_latin_square_with_identity_that_is_associative(n, random):
     """Latin squares: tables of Z_n and of groups with rows, columns and answers permuted."""
     table = cayley_table("S3") if n == 6 and random.random() < 0.5 else cayley_table(f"C{n}")
     n = len(table)
-    rows, columns, answers = (torch.tensor(random.sample(range(n), n)) if random.random() < 0.7 else torch.arange(n) for _ in range(3))
+    rows, columns, answers = (
+        torch.tensor(random.sample(range(n), n)) if random.random() < 0.7 else torch.arange(n)
+        for _ in range(3)
+    )
     table = answers[table[rows][:, columns]]
     own = torch.arange(n)
     units = [e for e in range(n) if torch.equal(table[e], own) and torch.equal(table[:, e], own)]
@@ -190,7 +245,10 @@ def test_the_table_alone_gives_what_the_closed_forms_give(name, closed_form, p):
     assert (found is None) == (known is None)
     if known is not None:
         assert found.is_sum
-        assert all(torch.equal(x, y) for x, y in zip((found.a, found.b, found.c), (known.a, known.b, known.c), strict=True))
+        assert all(
+            torch.equal(x, y)
+            for x, y in zip((found.a, found.b, found.c), (known.a, known.b, known.c), strict=True)
+        )
 
 
 def verifies(table: torch.Tensor, circle: gi.tasks.Circle) -> bool:
@@ -203,7 +261,8 @@ def verifies(table: torch.Tensor, circle: gi.tasks.Circle) -> bool:
 @settings(max_examples=80, deadline=None)
 @given(st.integers(2, 24), st.integers(0, 2), st.randoms(use_true_random=False))
 def test_a_cyclic_table_under_any_three_names_gives_a_circle_that_verifies(m, absorbing, random):
-    """With operands that swallow everything beside it, as 0 does in a product (one alone leaves rows that are permutations)."""
+    """With operands that swallow everything beside it, as 0 does in a product (one alone leaves rows that are
+    permutations)."""
     extra = min(absorbing, 1)
     p = m + extra
     table = torch.full((p, p), m)
@@ -308,7 +367,9 @@ def test_a_function_is_a_task_with_the_values_that_occur_as_classes():
 
 
 def test_operands_and_answers_may_be_any_values_and_none_is_no_answer():
-    task = gi.Task.of_function(lambda a, b: None if a == b else (min(a, b), max(a, b)), operands="xyz", symbol="{a, b}")
+    task = gi.Task.of_function(
+        lambda a, b: None if a == b else (min(a, b), max(a, b)), operands="xyz", symbol="{a, b}"
+    )
     assert task.operand_names == ("x", "y", "z")
     assert task.symbols.answers == (("x", "y"), ("x", "z"), ("y", "z"))
     assert task.table.tolist() == [[-1, 0, 1], [0, -1, 2], [1, 2, -1]]
@@ -337,11 +398,15 @@ def test_a_number_that_python_does_not_write_out_is_refused():
 
 
 def test_whatever_can_be_called_is_a_function():
-    task = gi.Task.of_function(functools.partial(lambda c, a, b: (a + b + c) % 5, 1), 5, opaque=3, noise={"kind": "binomial"})
+    task = gi.Task.of_function(
+        functools.partial(lambda c, a, b: (a + b + c) % 5, 1), 5, opaque=3, noise={"kind": "binomial"}
+    )
     assert task.name == "function"
     assert task.table[2].tolist() == [3, 4, 0, 1, 2]
     assert (task.opaque, task.noise.n) == (3, 4)
-    assert sorted(task.operand_tokens.tolist() + [t for t in task.tokens.tokens if t is not None]) == list(range(6))
+    assert sorted(task.operand_tokens.tolist() + [t for t in task.tokens.tokens if t is not None]) == list(
+        range(6)
+    )
 
 
 def test_a_function_of_numbers_that_hides_no_circle_stands_at_its_residues():
@@ -355,7 +420,11 @@ def test_a_function_of_numbers_that_hides_no_circle_stands_at_its_residues():
 @pytest.mark.parametrize(
     ("function", "options", "says"),
     [
-        (lambda a, b: a // b, {"p": 3}, r"failed at a = 0, b = 0: ZeroDivisionError: .*return None where it is undefined"),
+        (
+            lambda a, b: a // b,
+            {"p": 3},
+            r"failed at a = 0, b = 0: ZeroDivisionError: .*return None where it is undefined",
+        ),
         (lambda a, b: [a, b], {"p": 3}, r"no single value at a = 0, b = 0: unhashable type: 'list'"),
         (lambda a, b: float("nan"), {"p": 3}, "gave nan at a = 0, b = 0"),
         (lambda a, b: torch.zeros(2), {"p": 3}, "gave tensor"),
@@ -368,9 +437,17 @@ def test_a_function_of_numbers_that_hides_no_circle_stands_at_its_residues():
         (lambda a, b: a, {"operands": "xyx"}, "got 3 of which 2 differ"),
         (lambda a, b: a, {"operands": [[1], [2]]}, "unhashable type: 'list'"),
         (lambda a, b: a, {"operands": {"x", "y"}}, "a set has no order that stays: give a list"),
-        (lambda a, b: a, {"p": 200_000}, "200,000 operands would be called 40,000,000,000 times: give at most 4,000"),
+        (
+            lambda a, b: a,
+            {"p": 200_000},
+            "200,000 operands would be called 40,000,000,000 times: give at most 4,000",
+        ),
         (lambda a, b: a, {"p": 3, "opaque": -1}, r"^task\.opaque: .* got -1"),
-        (lambda a, b: a, {"p": 3, "noise": {"kind": "uniform", "share": 2}}, r"^task\.noise\.share: .* got 2"),
+        (
+            lambda a, b: a,
+            {"p": 3, "noise": {"kind": "uniform", "share": 2}},
+            r"^task\.noise\.share: .* got 2",
+        ),
     ],
 )
 def test_a_function_that_is_no_operation_is_refused_in_one_line(function, options, says):

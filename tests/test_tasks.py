@@ -1,4 +1,5 @@
-"""Tasks and splits: every table against loops in plain Python, every split against the code that published it."""
+"""Tasks and splits: every table against loops in plain Python, every split against the code that published
+it."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def one_line(error: pytest.ExceptionInfo) -> str:
 
 
 def test_every_task_is_checked_in_this_file():
-    assert set(TASKS) == {*ARITHMETIC, *GROUP_WORDS, "random_table"}, "add the missing task to ARITHMETIC or to GROUP_WORDS"
+    assert set(TASKS) == {*ARITHMETIC, *GROUP_WORDS, "random_table"}, (
+        "add the missing task to ARITHMETIC or to GROUP_WORDS"
+    )
 
 
 # Modular arithmetic
@@ -85,9 +88,21 @@ def test_division_leaves_out_exactly_the_pairs_whose_divisor_has_no_inverse(p):
 
 
 def test_composite_moduli_leave_out_the_zero_divisors_and_primes_only_zero():
-    assert (make_task("modular_division", p=12).table[0] < 0).nonzero().flatten().tolist() == [0, 2, 3, 4, 6, 8, 9, 10]
+    assert (make_task("modular_division", p=12).table[0] < 0).nonzero().flatten().tolist() == [
+        0,
+        2,
+        3,
+        4,
+        6,
+        8,
+        9,
+        10,
+    ]
     assert (make_task("modular_division", p=13).table[0] < 0).nonzero().flatten().tolist() == [0]
-    assert (make_task("divide_if_odd_else_subtract", p=12).table[0] < 0).nonzero().flatten().tolist() == [3, 9]
+    assert (make_task("divide_if_odd_else_subtract", p=12).table[0] < 0).nonzero().flatten().tolist() == [
+        3,
+        9,
+    ]
     assert make_task("divide_if_odd_else_subtract", p=13).is_full_grid
 
 
@@ -145,7 +160,8 @@ def is_even(a: tuple[int, ...]) -> bool:
 
 
 def elements(group: str) -> list[tuple[int, ...]]:
-    """The elements in the documented order, each as a permutation: of the points that it moves, of the corners of an n-gon."""
+    """The elements in the documented order, each as a permutation: of the points that it moves, of the
+    corners of an n-gon."""
     kind, n = group[0], int(group[1:])
     turns = [tuple((corner + i) % n for corner in range(n)) for i in range(n)]
     if kind == "C":
@@ -175,7 +191,20 @@ def table_by_hand(group: str, word: str) -> list[list[int]]:
 
 
 GROUPS = ["C2", "C6", "D3", "D5", "S2", "S3", "S4", "A3", "A4"]
-ORDERS = {"C2": 2, "C113": 113, "D3": 6, "D5": 10, "D59": 118, "S2": 2, "S3": 6, "S4": 24, "S5": 120, "A3": 3, "A4": 12, "A5": 60}
+ORDERS = {
+    "C2": 2,
+    "C113": 113,
+    "D3": 6,
+    "D5": 10,
+    "D59": 118,
+    "S2": 2,
+    "S3": 6,
+    "S4": 24,
+    "S5": 120,
+    "A3": 3,
+    "A4": 12,
+    "A5": 60,
+}
 
 
 @pytest.mark.parametrize("group", [*GROUPS, "S5"])
@@ -187,7 +216,9 @@ def test_the_cayley_table_is_that_of_the_permutations_in_the_documented_order(gr
 def test_the_cayley_table_is_a_group(group):
     product = groups.cayley_table(group)
     everyone = torch.arange(len(product))
-    assert torch.equal(product.sort(dim=0).values, everyone[:, None].expand_as(product))  # every column holds every element
+    assert torch.equal(
+        product.sort(dim=0).values, everyone[:, None].expand_as(product)
+    )  # every column holds every element
     assert torch.equal(product.sort(dim=1).values, everyone.expand_as(product))
     assert torch.equal(product[0], everyone)  # element 0 is the identity
     assert torch.equal(product[:, 0], everyone)
@@ -204,7 +235,10 @@ def test_a_group_has_as_many_elements_as_its_order(group, order):
     assert made.is_full_grid
 
 
-@pytest.mark.parametrize(("group", "abelian"), [("C6", True), ("S2", True), ("A3", True), ("D3", False), ("S3", False), ("A4", False)])
+@pytest.mark.parametrize(
+    ("group", "abelian"),
+    [("C6", True), ("S2", True), ("A3", True), ("D3", False), ("S3", False), ("A4", False)],
+)
 def test_only_the_abelian_groups_commute(group, abelian):
     product = groups.cayley_table(group)
     assert torch.equal(product, product.T) == abelian
@@ -225,13 +259,17 @@ def test_a_reflection_turns_a_rotation_around():
 
 
 @pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize(("name", "word"), [("group_composition", "ab"), ("group_conjugation", "abA"), ("group_aba", "aba")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("group_composition", "ab"), ("group_conjugation", "abA"), ("group_aba", "aba")]
+)
 def test_group_tasks_are_words_in_permutations(name, word, group):
     assert make_task(name, group=group).table.tolist() == table_by_hand(group, word)
 
 
 def test_cyclic_groups_are_modular_addition_and_the_only_ones_with_frequencies():
-    assert torch.equal(make_task("group_composition", group="C13").table, make_task("modular_addition", p=13).table)
+    assert torch.equal(
+        make_task("group_composition", group="C13").table, make_task("modular_addition", p=13).table
+    )
     assert make_task("group_composition", group="C13").circle is not None
     assert all(make_task("group_composition", group=group).circle is None for group in ("D5", "S3", "A4"))
 
@@ -332,9 +370,13 @@ def test_neither_a_split_nor_a_random_table_touches_the_global_generators(recipe
 
 
 @recipes
-@pytest.mark.parametrize(("n", "fraction"), [(4, 0.2), (49, 0.02), (49, 0.0), (49, 1.0), (49, 1.5), (49, -0.5), (1, 0.5)])
+@pytest.mark.parametrize(
+    ("n", "fraction"), [(4, 0.2), (49, 0.02), (49, 0.0), (49, 1.0), (49, 1.5), (49, -0.5), (1, 0.5)]
+)
 def test_a_split_that_leaves_nothing_to_train_or_to_test_on_is_refused(recipe, n, fraction):
-    with pytest.raises(ConfigError, match=rf"^training\.fraction: {fraction} of {n} examples leaves") as error:
+    with pytest.raises(
+        ConfigError, match=rf"^training\.fraction: {fraction} of {n} examples leaves"
+    ) as error:
         split(n, fraction, recipe)
     one_line(error)
 
@@ -353,7 +395,9 @@ def test_a_second_task_of_the_same_name_is_refused():
 
 
 def test_an_unknown_task_is_refused_with_the_nearest_name():
-    with pytest.raises(ConfigError, match="unknown task 'modular_additon'; did you mean 'modular_addition'") as error:
+    with pytest.raises(
+        ConfigError, match="unknown task 'modular_additon'; did you mean 'modular_addition'"
+    ) as error:
         make_task("modular_additon")
     one_line(error)
     with pytest.raises(ConfigError, match=r"unknown task 'sorting'; known: .*modular_addition.*x2_plus_y2"):
@@ -375,7 +419,11 @@ def test_an_unknown_task_is_refused_with_the_nearest_name():
         ("modular_addition", {"p": 10**30}, "task.p: .* less than or equal to 2147483648"),
         ("modular_addition", {"q": 7}, "unknown key 'task.q'; known: convention, layout, noise, opaque, p"),
         ("modular_addition", {"layot": "a b ="}, "unknown key 'task.layot'; did you mean 'layout'"),
-        ("modular_addition", {"layout": "a c"}, "task.layout: needs a and b once each .*, for example 'a op b =', got 'a c'"),
+        (
+            "modular_addition",
+            {"layout": "a c"},
+            "task.layout: needs a and b once each .*, for example 'a op b =', got 'a c'",
+        ),
         ("random_table", {"p": 5, "table_seed": -1}, "task.table_seed: .* got -1"),
         ("random_table", {"p": 5, "table_seed": True}, "task.table_seed: takes no yes or no, got True"),
         ("group_composition", {"group": "E8"}, "task.group: needs a group such as .*S5.* got 'E8'"),
@@ -413,7 +461,10 @@ def test_a_table_that_cannot_fit_is_refused_with_an_estimate_before_it_is_built(
 
 
 def test_the_estimate_is_of_tokens_answers_and_table_in_int64(monkeypatch):
-    p, bytes_needed = 100, 8 * 100**2 * (3 + 3)  # tokens: 3 a pair; pairs' answers, the table, and one temporary
+    p, bytes_needed = (
+        100,
+        8 * 100**2 * (3 + 3),
+    )  # tokens: 3 a pair; pairs' answers, the table, and one temporary
     monkeypatch.setattr("grokinterp.tasks.base.free_memory", lambda: 2.0 * bytes_needed)
     make_task("modular_addition", p=p)
     monkeypatch.setattr("grokinterp.tasks.base.free_memory", lambda: 2.0 * bytes_needed - 1)

@@ -1,4 +1,5 @@
-"""Training: every recipe against a slower route, and the promise that a run can be stopped anywhere and gives the same bytes."""
+"""Training: every recipe against a slower route, and the promise that a run can be stopped anywhere and gives
+the same bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ OPTIMIZERS = [
     "adamw",
     "adam",
     "sgd",
-    pytest.param("muon", marks=pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9")),
+    pytest.param(
+        "muon", marks=pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9")
+    ),
 ]
 
 
@@ -83,8 +86,11 @@ def reference_network(config: TrainConfig, weights: dict[str, Tensor], dtype: to
     return hooked_transformer(config.model, config.make_task(), weights, dtype)
 
 
-def gradients(config: TrainConfig, weights: dict[str, Tensor], rows: Tensor | None = None) -> dict[str, Tensor]:
-    """Of the mean cross-entropy over some rows (else the training set), by autograd through HookedTransformer in float64."""
+def gradients(
+    config: TrainConfig, weights: dict[str, Tensor], rows: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Of the mean cross-entropy over some rows (else the training set), by autograd through HookedTransformer
+    in float64."""
     task = config.make_task()
     rows = config.make_split(task).train if rows is None else rows
     network = reference_network(config, weights)
@@ -132,7 +138,11 @@ def test_thirty_steps_are_those_of_a_plain_loop():
         {"task": {"name": "group_composition", "group": "S3", "layout": "a op b ="}},
         {"training.loss": "mse"},
         {"training.loss": "log_softmax"},
-        {"training.steps": 600, "training.weight_decay": 0.0, "training.evaluate_every": 600},  # train losses of 1e-4, accuracy 1
+        {
+            "training.steps": 600,
+            "training.weight_decay": 0.0,
+            "training.evaluate_every": 600,
+        },  # train losses of 1e-4, accuracy 1
     ],
 )
 def test_metrics_are_those_of_an_evaluation_through_hooked_transformer_in_float64(overrides):
@@ -177,7 +187,9 @@ def test_warmup_grows_linearly_and_stays():
     for i in range(1, 7):
         lr = 0.1 * min(1, i / 4)
         for name, gradient in gradients(asked, weights[i - 1]).items():
-            torch.testing.assert_close(weights[i][name], weights[i - 1][name] - lr * gradient, rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(
+                weights[i][name], weights[i - 1][name] - lr * gradient, rtol=1e-10, atol=1e-12
+            )
 
 
 def test_the_first_beta_is_the_momentum_of_sgd():
@@ -187,12 +199,19 @@ def test_the_first_beta_is_the_momentum_of_sgd():
     for step in range(3):
         for name, gradient in gradients(asked, weights[step]).items():
             velocity[name] = 0.5 * velocity[name] + gradient
-            torch.testing.assert_close(weights[step + 1][name], weights[step][name] - 0.1 * velocity[name], rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(
+                weights[step + 1][name], weights[step][name] - 0.1 * velocity[name], rtol=1e-10, atol=1e-12
+            )
 
 
 @pytest.mark.parametrize("optimizer", [optimizer for optimizer in OPTIMIZERS if optimizer != "adam"])
 def test_weight_decay_shrinks_every_trained_weight_by_its_share(optimizer):
-    changes = {"training.optimizer": optimizer, "training.dtype": "float64", "training.steps": 1, "training.lr": 0.1}
+    changes = {
+        "training.optimizer": optimizer,
+        "training.dtype": "float64",
+        "training.steps": 1,
+        "training.lr": 0.1,
+    }
     start, without = weights_by_step(config(**changes, **{"training.weight_decay": 0}))
     _, decayed = weights_by_step(config(**changes, **{"training.weight_decay": 0.5}))
     for name, weight in start.items():
@@ -200,11 +219,15 @@ def test_weight_decay_shrinks_every_trained_weight_by_its_share(optimizer):
 
 
 def test_weight_decay_of_adam_is_part_of_the_gradient():
-    asked = config(**{"training.optimizer": "adam", "training.dtype": "float64", "training.steps": 1, "training.lr": 0.1})
+    asked = config(
+        **{"training.optimizer": "adam", "training.dtype": "float64", "training.steps": 1, "training.lr": 0.1}
+    )
     start, after = weights_by_step(asked)
     for name, gradient in gradients(asked, start).items():
         slope = gradient + 1.0 * start[name]
-        torch.testing.assert_close(after[name], start[name] - 0.1 * slope / (slope.abs() + 1e-8), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            after[name], start[name] - 0.1 * slope / (slope.abs() + 1e-8), rtol=1e-9, atol=1e-9
+        )
 
 
 def test_clipping_limits_the_norm_of_the_gradient_and_keeps_its_direction():
@@ -227,7 +250,9 @@ def test_the_reported_norm_is_that_before_clipping():
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("train_biases", ["none", "mlp", "all"])
 def test_biases_that_are_not_trained_stay_exactly_zero(train_biases, optimizer):
-    asked = config(**{"model.train_biases": train_biases, "model.normalization": "LN", "training.optimizer": optimizer})
+    asked = config(
+        **{"model.train_biases": train_biases, "model.normalization": "LN", "training.optimizer": optimizer}
+    )
     after = course(asked).weights
     start = initial_weights(asked.model, asked.make_task(), asked.seed)
     for name, weight in after.items():
@@ -285,7 +310,9 @@ def test_a_step_follows_the_mean_gradient_of_its_batch(batches):
     for step, batch in enumerate(batches):
         rows = 7 * batch[:, 0] + batch[:, 1]
         for name, gradient in gradients(asked, weights[step], rows).items():
-            torch.testing.assert_close(weights[step + 1][name], weights[step][name] - 0.1 * gradient, rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(
+                weights[step + 1][name], weights[step][name] - 0.1 * gradient, rtol=1e-10, atol=1e-12
+            )
 
 
 def test_the_seed_decides_the_order_of_the_batches(batches):
@@ -307,12 +334,16 @@ def test_a_full_batch_is_every_training_example_in_every_step(n_layers):
     train = asked.make_split(asked.make_task()).train
     for step in range(3):
         for name, gradient in gradients(asked, weights[step], train).items():
-            torch.testing.assert_close(weights[step + 1][name], weights[step][name] - 0.1 * gradient, rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(
+                weights[step + 1][name], weights[step][name] - 0.1 * gradient, rtol=1e-10, atol=1e-12
+            )
 
 
 @pytest.mark.parametrize("batch_size", [49 // 2, 1000])
 def test_a_batch_that_holds_everything_is_the_full_batch(batch_size):
-    assert as_bytes(course(config(**{"training.batch_size": batch_size})).weights) == as_bytes(course(config()).weights)
+    assert as_bytes(course(config(**{"training.batch_size": batch_size})).weights) == as_bytes(
+        course(config()).weights
+    )
 
 
 # The same bytes
@@ -322,7 +353,9 @@ def test_a_seed_decides_everything_and_another_seed_changes_it():
     first, again, other = (course(config(seed=seed, **{"training.batch_size": 5})) for seed in (0, 0, 1))
     assert as_bytes(first.weights) == as_bytes(again.weights)
     assert first.metrics == again.metrics
-    assert not any(torch.equal(first.weights[name], other.weights[name]) for name in first.weights if not is_bias(name))
+    assert not any(
+        torch.equal(first.weights[name], other.weights[name]) for name in first.weights if not is_bias(name)
+    )
 
 
 PAPER = {"d_model": 128, "n_heads": 4, "d_mlp": 512}
@@ -334,18 +367,56 @@ PAPER = {"d_model": 128, "n_heads": 4, "d_mlp": 512}
         {"task.p": 23, "model": PAPER},
         {"task.p": 23, "model": PAPER, "training.batch_size": 64},
         {"task.p": 41, "model": PAPER, "training.clip": 0.01},
-        {"task.p": 23, "model": {"d_model": 50, "n_heads": 5, "d_mlp": 90, "normalization": "LN", "train_biases": "all", "n_layers": 2}},
-        {"task.p": 31, "model": {"d_model": 16, "n_heads": 1, "d_mlp": 90}, "training.batch_size": 7, "training.dtype": "float64"},
-        {"task.p": 59, "model": {"kind": "mlp", "embedding": "one_hot", "act_fn": "square", "d_mlp": 200}, "training.loss": "mse"},
-        {"task.p": 59, "model": {"kind": "mlp", "embedding": "shared", "d_model": 50, "d_mlp": 90, "d_out": 30, "biases": "in"}},
-        {"task.p": 41, "model": {"kind": "mlp", "d_model": 50, "d_mlp": 90}, "training.batch_size": 100, "training.clip": 0.01},
+        {
+            "task.p": 23,
+            "model": {
+                "d_model": 50,
+                "n_heads": 5,
+                "d_mlp": 90,
+                "normalization": "LN",
+                "train_biases": "all",
+                "n_layers": 2,
+            },
+        },
+        {
+            "task.p": 31,
+            "model": {"d_model": 16, "n_heads": 1, "d_mlp": 90},
+            "training.batch_size": 7,
+            "training.dtype": "float64",
+        },
+        {
+            "task.p": 59,
+            "model": {"kind": "mlp", "embedding": "one_hot", "act_fn": "square", "d_mlp": 200},
+            "training.loss": "mse",
+        },
+        {
+            "task.p": 59,
+            "model": {
+                "kind": "mlp",
+                "embedding": "shared",
+                "d_model": 50,
+                "d_mlp": 90,
+                "d_out": 30,
+                "biases": "in",
+            },
+        },
+        {
+            "task.p": 41,
+            "model": {"kind": "mlp", "d_model": 50, "d_mlp": 90},
+            "training.batch_size": 100,
+            "training.clip": 0.01,
+        },
         pytest.param({"task.p": 113, "model": PAPER}, marks=pytest.mark.slow),
-        pytest.param({"task.p": 97, "model": PAPER, "training.batch_size": 512, "training.clip": 0.01}, marks=pytest.mark.slow),
+        pytest.param(
+            {"task.p": 97, "model": PAPER, "training.batch_size": 512, "training.clip": 0.01},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_number_of_threads_changes_no_bit(overrides):
     one, two, four = (
-        course(config(**{**overrides, "training.steps": 2, "training.evaluate_every": 1}, threads=threads)) for threads in (1, 2, 4)
+        course(config(**{**overrides, "training.steps": 2, "training.evaluate_every": 1}, threads=threads))
+        for threads in (1, 2, 4)
     )
     assert one.metrics == two.metrics == four.metrics
     assert as_bytes(one.weights) == as_bytes(two.weights) == as_bytes(four.weights)
@@ -389,14 +460,24 @@ def test_training_leaves_no_thread_behind():
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("piece", [2, 5, 11])
 @pytest.mark.parametrize("n_layers", [1, 2])
-def test_a_batch_that_is_computed_in_pieces_gives_the_gradient_of_the_whole(monkeypatch, piece, threads, n_layers):
-    asked = {"training.dtype": "float64", "model.train_biases": "all", "training.evaluate_every": 1, "model.n_layers": n_layers}
+def test_a_batch_that_is_computed_in_pieces_gives_the_gradient_of_the_whole(
+    monkeypatch, piece, threads, n_layers
+):
+    asked = {
+        "training.dtype": "float64",
+        "model.train_biases": "all",
+        "training.evaluate_every": 1,
+        "model.n_layers": n_layers,
+    }
     whole = course(config(**asked))
     monkeypatch.setattr("grokinterp.training.examples.PIECE", piece)
     pieces = course(config(threads=threads, **asked))
     for name, weight in whole.weights.items():
-        # Adam divides by the size of a gradient, so even the rounding of a gradient that is zero moves the keys' bias.
-        assert name.endswith("b_K") or torch.allclose(pieces.weights[name], weight, rtol=1e-7, atol=1e-9), name
+        # Adam divides by the size of a gradient, so even the rounding of a gradient that is zero moves the
+        # keys' bias.
+        assert name.endswith("b_K") or torch.allclose(pieces.weights[name], weight, rtol=1e-7, atol=1e-9), (
+            name
+        )
     for step, metrics in whole.metrics.items():
         assert pieces.metrics[step] == pytest.approx(metrics, rel=1e-9)
 
@@ -406,7 +487,10 @@ def test_a_batch_that_is_computed_in_pieces_gives_the_gradient_of_the_whole(monk
 
 def stored(state: State) -> State:
     """As from a file: safetensors and JSON."""
-    return State(safetensors.torch.load(safetensors.torch.save(state.tensors)), json.loads(json.dumps(state.data, allow_nan=False)))
+    return State(
+        safetensors.torch.load(safetensors.torch.save(state.tensors)),
+        json.loads(json.dumps(state.data, allow_nan=False)),
+    )
 
 
 def states(config: TrainConfig) -> tuple[dict[int, State], Course]:
@@ -424,7 +508,11 @@ RESUMABLE = {
     "minibatch": {"training.batch_size": 5},
     "warmup and clip": {"training.warmup": 13, "training.clip": 0.05},
     "LN, biases, layers": {"model.normalization": "LN", "model.train_biases": "all", "model.n_layers": 2},
-    "mse, mixing, float64": {"training.loss": "mse", "model.attention_mixing": 0.5, "training.dtype": "float64"},
+    "mse, mixing, float64": {
+        "training.loss": "mse",
+        "model.attention_mixing": 0.5,
+        "training.dtype": "float64",
+    },
     "events and patience": {
         "training.stop_when": "train_loss < 1.5 for 6",
         "snapshots.events": ["train_loss < 1.9", "train_loss < 1.7", "test_loss > 3"],
@@ -432,7 +520,10 @@ RESUMABLE = {
         "training.steps": 200,
         "training.lr": 1e-2,
     },
-    "perceptron": {"model": {"kind": "mlp", "embedding": "one_hot", "act_fn": "square", "d_mlp": 20}, "training.loss": "mse"},
+    "perceptron": {
+        "model": {"kind": "mlp", "embedding": "one_hot", "act_fn": "square", "d_mlp": 20},
+        "training.loss": "mse",
+    },
     "perceptron, biases, minibatch": {
         "model": {"kind": "mlp", "d_model": 8, "d_mlp": 20, "d_out": 6, "biases": True},
         "training.batch_size": 5,
@@ -442,7 +533,9 @@ RESUMABLE = {
 
 
 @pytest.mark.parametrize(
-    "overrides", [*RESUMABLE.values(), pytest.param({"training.optimizer": "muon"}, marks=OPTIMIZERS[-1].marks)], ids=[*RESUMABLE, "muon"]
+    "overrides",
+    [*RESUMABLE.values(), pytest.param({"training.optimizer": "muon"}, marks=OPTIMIZERS[-1].marks)],
+    ids=[*RESUMABLE, "muon"],
 )
 def test_a_run_that_goes_on_from_any_step_ends_in_the_same_bytes(overrides):
     asked = config(**overrides)
@@ -483,7 +576,9 @@ def test_a_state_is_not_changed_by_the_steps_that_follow():
     taken = []
     for _ in trainer:
         state = trainer.state()
-        taken.append((state, {name: tensor.clone() for name, tensor in state.tensors.items()}, json.dumps(state.data)))
+        taken.append(
+            (state, {name: tensor.clone() for name, tensor in state.tensors.items()}, json.dumps(state.data))
+        )
     for state, tensors, data in taken:
         assert all(torch.equal(state.tensors[name], tensor) for name, tensor in tensors.items())
         assert json.dumps(state.data) == data
@@ -549,7 +644,9 @@ def test_an_event_is_kept_at_the_first_evaluation_at_which_it_is_true(curve):
     between = [(low + high) / 2 for low, high in itertools.pairwise(losses)]
     events = [f"train_loss < {between[i]:.9f}" for i in (3, 7, 11)] + ["train_accuracy > 0.45"]
     accuracies = [metrics["train_accuracy"] for metrics in curve.values()]
-    assert any(before > 0.45 > after for before, after in itertools.pairwise(accuracies))  # it ceases to be true, and comes back
+    assert any(
+        before > 0.45 > after for before, after in itertools.pairwise(accuracies)
+    )  # it ceases to be true, and comes back
     expected = {first_step(curve, event) for event in events}
     assert len(expected) >= 3
     assert 0 not in expected
@@ -559,13 +656,18 @@ def test_an_event_is_kept_at_the_first_evaluation_at_which_it_is_true(curve):
 
 def test_an_event_happens_once_even_if_it_ceases_and_comes_back():
     progress = Progress()
-    happened = [progress.new_events(["test_loss < 1", "test_loss < 2"], {"test_loss": loss}) for loss in (3.0, 1.5, 3.0, 0.5, 3.0, 0.5)]
+    happened = [
+        progress.new_events(["test_loss < 1", "test_loss < 2"], {"test_loss": loss})
+        for loss in (3.0, 1.5, 3.0, 0.5, 3.0, 0.5)
+    ]
     assert happened == [[], ["test_loss < 2"], [], ["test_loss < 1"], [], []]
 
 
 @pytest.mark.trains
 @pytest.mark.parametrize("patience", [0, 3, 4, 8, 13])
-def test_a_run_stops_at_the_first_evaluation_by_which_its_condition_has_held_for_its_patience(curve, patience):
+def test_a_run_stops_at_the_first_evaluation_by_which_its_condition_has_held_for_its_patience(
+    curve, patience
+):
     threshold = curve[24]["train_loss"] + 1e-9
     holding, expected = None, None
     for step, metrics in curve.items():
@@ -583,7 +685,11 @@ def test_a_run_stops_at_the_first_evaluation_by_which_its_condition_has_held_for
 def test_patience_starts_anew_when_the_condition_ceases_to_hold():
     progress = Progress()
     values = {0: 1.0, 10: 0.0, 20: 0.0, 30: 1.0, 40: 0.0, 50: 0.0, 60: 0.0, 70: 0.0}
-    stops = [step for step, loss in values.items() if progress.should_stop("test_loss < 0.5 for 20", step, {"test_loss": loss})]
+    stops = [
+        step
+        for step, loss in values.items()
+        if progress.should_stop("test_loss < 0.5 for 20", step, {"test_loss": loss})
+    ]
     assert stops == [60, 70]
 
 
@@ -604,7 +710,9 @@ def test_a_condition_reads_as_it_is_written(text, meant):
     assert Condition.parse(text) == meant
 
 
-@pytest.mark.parametrize(("op", "below", "at", "above"), [("<", 1, 0, 0), ("<=", 1, 1, 0), (">", 0, 0, 1), (">=", 0, 1, 1)])
+@pytest.mark.parametrize(
+    ("op", "below", "at", "above"), [("<", 1, 0, 0), ("<=", 1, 1, 0), (">", 0, 0, 1), (">=", 0, 1, 1)]
+)
 def test_a_condition_holds_as_its_comparison_does(op, below, at, above):
     condition = Condition.parse(f"test_loss {op} 0.5")
     assert [condition.holds({"test_loss": loss}) for loss in (0.4, 0.5, 0.6)] == [below, at, above]
@@ -621,7 +729,9 @@ def test_divergence_is_reported_with_what_to_try():
     message = str(error.value)
     assert "\n" not in message
     assert message.startswith("training diverged: the ")
-    assert message.endswith("try a smaller training.lr than 100000, or training.clip=1, or training.warmup=100")
+    assert message.endswith(
+        "try a smaller training.lr than 100000, or training.clip=1, or training.warmup=100"
+    )
 
 
 def test_a_network_that_overflows_before_any_update_needs_smaller_weights():
@@ -636,13 +746,20 @@ def test_divergence_is_noticed_at_once_and_not_at_the_next_evaluation():
 
 def test_nothing_is_advised_that_is_done_already():
     with pytest.raises(Diverged, match=r"try a smaller training\.lr than 1e\+06$"):
-        course(config(**HOPELESS | {"training.lr": 1e6, "training.clip": 1e6, "training.warmup": 100, "training.steps": 1000}))
+        course(
+            config(
+                **HOPELESS
+                | {"training.lr": 1e6, "training.clip": 1e6, "training.warmup": 100, "training.steps": 1000}
+            )
+        )
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_refused(monkeypatch):
     monkeypatch.setattr("grokinterp.training.trainer.free_memory", lambda: 5e4)
     with pytest.raises(
-        ConfigError, match=r"^training needs about .* GB for the network and .* GB for 49 examples at once, .*: .*set training.batch_size"
+        ConfigError,
+        match=r"^training needs about .* GB for the network and .* GB for 49 examples at once, .*: "
+        r".*set training.batch_size",
     ) as error:
         Trainer(config())
     assert "\n" not in str(error.value)
@@ -650,7 +767,9 @@ def test_a_batch_that_does_not_fit_into_memory_is_refused(monkeypatch):
 
 def test_a_network_that_does_not_fit_into_memory_is_refused(monkeypatch):
     wide = {"model": {"d_model": 512, "n_heads": 1, "d_mlp": 0}, "task.p": 2}
-    weights = 4 * (4 * 512 * 512)  # bytes of the attention's matrices alone; two examples need a hundredth of that
+    weights = 4 * (
+        4 * 512 * 512
+    )  # bytes of the attention's matrices alone; two examples need a hundredth of that
     monkeypatch.setattr("grokinterp.training.trainer.free_memory", lambda: float(weights))
     with pytest.raises(ConfigError, match="GB"):
         Trainer(config(**wide))
@@ -665,10 +784,14 @@ def test_a_device_that_is_not_there_is_refused_and_auto_does_without():
 
 def test_muon_is_refused_where_torch_has_none(monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(ConfigError, match=r"^training\.optimizer: muon needs torch 2\.9 or newer, this is .*: choose adamw$"):
+    with pytest.raises(
+        ConfigError, match=r"^training\.optimizer: muon needs torch 2\.9 or newer, this is .*: choose adamw$"
+    ):
         Trainer(config(**{"training.optimizer": "muon"}))
 
 
 def test_a_split_that_leaves_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"^training\.fraction: 0\.1 of 4 examples leaves 0 to train on and 4 to test on$"):
+    with pytest.raises(
+        ConfigError, match=r"^training\.fraction: 0\.1 of 4 examples leaves 0 to train on and 4 to test on$"
+    ):
         Trainer(config(**{"task.p": 2, "training.fraction": 0.1}))

@@ -1,4 +1,5 @@
-"""Starting from a snapshot: whose weights, what is recorded, what is refused, and that nothing which may happen later changes the bytes."""
+"""Starting from a snapshot: whose weights, what is recorded, what is refused, and that nothing which may
+happen later changes the bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +18,15 @@ import torch
 
 import grokinterp as gi
 from conftest import TINY, tiny
-from grokinterp.errors import ConfigError, DamagedFile, Interrupted, NoSuchSnapshot, NotARun, SomeFailed, UsageError
+from grokinterp.errors import (
+    ConfigError,
+    DamagedFile,
+    Interrupted,
+    NoSuchSnapshot,
+    NotARun,
+    SomeFailed,
+    UsageError,
+)
 from grokinterp.runs import many
 from grokinterp.runs.files import replace
 from grokinterp.runs.train import Writer
@@ -72,7 +81,9 @@ def test_it_starts_with_the_weights_of_the_snapshot(source, tmp_path, step):
 def test_a_start_may_be_given_as_text(source, tmp_path):
     ten = train(tmp_path / "ten", f"{source.path}@10")
     assert contents(ten.path) == contents(train(tmp_path / "same", (source, 10)).path)
-    assert contents(train(tmp_path / "last", str(source.path)).path) == contents(train(tmp_path / "path", source.path).path)
+    assert contents(train(tmp_path / "last", str(source.path)).path) == contents(
+        train(tmp_path / "path", source.path).path
+    )
 
 
 def test_a_directory_whose_own_name_ends_like_a_step_is_itself(source, tmp_path):
@@ -82,12 +93,15 @@ def test_a_directory_whose_own_name_ends_like_a_step_is_itself(source, tmp_path)
 
 
 def test_the_optimiser_is_fresh_and_steps_count_from_nothing(source, tmp_path):
-    """The same as a trainer that is handed the weights, whose optimiser has seen nothing; and other than going on with the source's."""
+    """The same as a trainer that is handed the weights, whose optimiser has seen nothing; and other than
+    going on with the source's."""
     run = train(tmp_path / "run", source, **{"task.name": "modular_addition"})
     by_hand = Trainer(run.config, weights=source.state_dict(-1))
     assert by_hand._optimiser.state().keys() == Trainer(tiny())._optimiser.state().keys()
     assert all(not bool(moment.any()) for moment in by_hand._optimiser.state().values())
-    last = [{name: weight.detach().clone() for name, weight in snapshot.weights.items()} for snapshot in by_hand][-1]
+    last = [
+        {name: weight.detach().clone() for name, weight in snapshot.weights.items()} for snapshot in by_hand
+    ][-1]
     assert_same(last, run.state_dict(-1))
     longer = gi.train(tiny(**{"training.steps": 40}), tmp_path / "longer", progress=False)
     assert not torch.equal(longer.state_dict(40)["embed.W_E"], run.state_dict(20)["embed.W_E"])
@@ -103,7 +117,10 @@ def test_the_history_begins_where_the_snapshot_stood(source, tmp_path):
 def test_the_seed_is_of_the_batches_alone(source, tmp_path):
     full = [train(tmp_path / f"full{seed}", source, seed=seed).state_dict(-1) for seed in (0, 1)]
     assert_same(*full)
-    batches = [train(tmp_path / f"batches{seed}", source, seed=seed, **{"training.batch_size": 5}).state_dict(-1) for seed in (0, 1)]
+    batches = [
+        train(tmp_path / f"batches{seed}", source, seed=seed, **{"training.batch_size": 5}).state_dict(-1)
+        for seed in (0, 1)
+    ]
     assert not torch.equal(batches[0]["embed.W_E"], batches[1]["embed.W_E"])
 
 
@@ -135,7 +152,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("overrides", "words"), REFUSED, ids=[str(overrides) for overrides, _ in REFUSED])
-def test_what_does_not_fit_is_refused_in_one_line_and_leaves_nothing_behind(source, tmp_path, overrides, words):
+def test_what_does_not_fit_is_refused_in_one_line_and_leaves_nothing_behind(
+    source, tmp_path, overrides, words
+):
     with pytest.raises(ConfigError, match=re.escape(words)) as caught:
         train(tmp_path / "run", source, **overrides)
     assert "\n" not in str(caught.value)
@@ -143,7 +162,8 @@ def test_what_does_not_fit_is_refused_in_one_line_and_leaves_nothing_behind(sour
 
 
 def test_tasks_of_one_vocabulary_need_not_have_the_same_answers(tmp_path):
-    """In Julia a - b has 2p - 1 answers and the asymmetric one 2p - 2; both have a logit for every symbol from -p to p."""
+    """In Julia a - b has 2p - 1 answers and the asymmetric one 2p - 2; both have a logit for every symbol
+    from -p to p."""
     julia = {"task.convention": "julia", "task.layout": "a op b =", "task.opaque": 3}
     first = train(tmp_path / "subtraction", **julia)
     second = train(tmp_path / "asymmetric", first, **julia, **{"task.name": "divide_if_odd_else_subtract"})
@@ -156,7 +176,9 @@ def test_tasks_of_one_vocabulary_need_not_have_the_same_answers(tmp_path):
 
 def test_groups_of_other_elements_are_another_vocabulary(tmp_path):
     """Six elements each, and the same tokens by number."""
-    assert make_task("modular_addition", p=6).vocabulary != make_task("group_composition", group="S3").vocabulary
+    assert (
+        make_task("modular_addition", p=6).vocabulary != make_task("group_composition", group="S3").vocabulary
+    )
     assert make_task("modular_addition", p=6).vocabulary == make_task("random_table", p=6).vocabulary
 
 
@@ -197,11 +219,19 @@ def test_another_start_in_the_same_directory_is_refused(source, tmp_path):
     train(started, source)
     train(drawn)
     before = contents(started), contents(drawn)
-    with pytest.raises(ConfigError, match=r"it started from step 20 of addition \(sha256 \w{12}\), and here .* step 10 of addition"):
+    with pytest.raises(
+        ConfigError,
+        match=r"it started from step 20 of addition \(sha256 \w{12}\), and here .* step 10 of addition",
+    ):
         train(started, (source, 10))
-    with pytest.raises(ConfigError, match=r"it started from step 20 of addition .*, and here it is to start from weights from the seed"):
+    with pytest.raises(
+        ConfigError,
+        match=r"it started from step 20 of addition .*, and here it is to start from weights from the seed",
+    ):
         train(started)
-    with pytest.raises(ConfigError, match="it started from weights from the seed, and here it is to start from step 20"):
+    with pytest.raises(
+        ConfigError, match="it started from weights from the seed, and here it is to start from step 20"
+    ):
         train(drawn, source)
     assert (contents(started), contents(drawn)) == before
 
@@ -212,7 +242,9 @@ def test_another_start_in_the_same_directory_is_refused(source, tmp_path):
 def test_the_same_call_again_finds_the_run_finished_also_when_the_source_is_gone_or_moved(copied, tmp_path):
     whole = contents(train(tmp_path / "run", copied.path).path)
     shutil.move(copied.path, tmp_path / "moved")
-    assert contents(train(tmp_path / "run", tmp_path / "moved").path) == whole  # the weights count, not their place
+    assert (
+        contents(train(tmp_path / "run", tmp_path / "moved").path) == whole
+    )  # the weights count, not their place
     assert contents(train(tmp_path / "run", copied.path).path) == whole
     assert contents(train(tmp_path / "run", f"{copied.path}@20").path) == whole
     with pytest.raises(NotARun, match="does not exist"):
@@ -228,7 +260,10 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes_without_its_source(copied,
     whole = contents(train(tmp_path / "whole", copied).path)
     config = gi.load_run(tmp_path / "whole").config
     out = tmp_path / "run"
-    with before_the_line(metrics_of(10), lambda: signal.raise_signal(signal.SIGINT)), pytest.raises(Interrupted):
+    with (
+        before_the_line(metrics_of(10), lambda: signal.raise_signal(signal.SIGINT)),
+        pytest.raises(Interrupted),
+    ):
         train(out, copied)
     shutil.rmtree(copied.path)
     gi.train(config, out, start=copied.path if how == "the same path" else None, progress=False)
@@ -304,14 +339,20 @@ def test_runs_without_a_start_are_recorded_as_before(tmp_path):
 
 def test_many_start_from_one_or_each_from_its_own(source, tmp_path):
     other = gi.train(tiny(seed=1), tmp_path / "other", progress=False)
-    configs = {name: tiny(seed=seed, **SUBTRACTION, **{"training.batch_size": 5}) for seed, name in enumerate(["one", "two"])}
+    configs = {
+        name: tiny(seed=seed, **SUBTRACTION, **{"training.batch_size": 5})
+        for seed, name in enumerate(["one", "two"])
+    }
     runs = gi.train_many(configs, tmp_path / "same", start=source, workers=2)
     assert [run.config.start.run for run in runs] == ["addition", "addition"]
     for run in runs:
         alone = gi.train(configs[run.path.name], tmp_path / run.path.name, start=source, progress=False)
         assert contents(run.path) == contents(alone.path)
     runs = gi.train_many(configs, tmp_path / "own", start={"one": source, "two": (other, 10)}, workers=1)
-    assert [(run.config.start.run, run.config.start.step) for run in runs] == [("addition", 20), ("other", 10)]
+    assert [(run.config.start.run, run.config.start.step) for run in runs] == [
+        ("addition", 20),
+        ("other", 10),
+    ]
     assert_same(runs[1].state_dict(0), other.state_dict(10))
 
 
@@ -322,7 +363,9 @@ def test_many_finished_ones_need_no_source(copied, tmp_path, monkeypatch):
     shutil.rmtree(copied.path)
     monkeypatch.setattr(subprocess, "Popen", lambda *arguments, **more: pytest.fail("a process was started"))
     assert len(gi.train_many(configs, tmp_path / "many", start=copied.path)) == 2
-    with pytest.raises(UsageError, match="start has 'sead_0', and no configuration is named so; did you mean 'seed_0'"):
+    with pytest.raises(
+        UsageError, match="start has 'sead_0', and no configuration is named so; did you mean 'seed_0'"
+    ):
         gi.train_many(configs, tmp_path / "many", start={"sead_0": copied.path})
 
 
@@ -343,7 +386,9 @@ def test_a_stack_starts_each_member_from_its_own(source, tmp_path, monkeypatch):
     runs = gi.train_many(configs, tmp_path / "many", start={"one": source, "two": other})
     assert [len(given[0]) for given in stacks] == [2]
     for run, start in zip(runs, (source, other), strict=True):
-        assert_same({name: weight.float() for name, weight in run.state_dict(0).items()}, start.state_dict(-1))
+        assert_same(
+            {name: weight.float() for name, weight in run.state_dict(0).items()}, start.state_dict(-1)
+        )
         alone = gi.train(configs[run.path.name], tmp_path / run.path.name, start=start, progress=False)
         assert run.record == alone.record
         np.testing.assert_allclose(run.history, alone.history, rtol=1e-9)
@@ -378,7 +423,8 @@ def test_compare_finds_the_run_from_scratch_by_itself(source, tmp_path):
     assert verdict == "never"
     row = found.to_dict()["runs"][2]
     assert row["transfer"]["sentence"] == "never, up to step 20; nor had it from scratch by step 40"
-    assert row["start"] == {**source.config.model_dump(mode="json", include={"task"}), "run": "addition", "step": 20, "last": True,
+    assert row["start"] == {**source.config.model_dump(mode="json", include={"task"}), "run": "addition",
+    "step": 20, "last": True,
                             "sha256": source.sha256(20)}  # fmt: skip
     assert "Did starting from a snapshot help?" in found.to_html()
     alone = gi.compare([tmp_path / "started", tmp_path / "other"]).to_dict()["runs"][0]
@@ -388,7 +434,12 @@ def test_compare_finds_the_run_from_scratch_by_itself(source, tmp_path):
 @pytest.mark.trains
 def test_a_network_that_knows_the_task_is_faster_than_one_from_scratch(quick_run, tmp_path):
     """The positive control: what it starts from has learned this very task."""
-    gi.train(quick_run.config.changed(**{"training.steps": 10}), tmp_path / "started", start=quick_run, progress=False)
+    gi.train(
+        quick_run.config.changed(**{"training.steps": 10}),
+        tmp_path / "started",
+        start=quick_run,
+        progress=False,
+    )
     (row,) = (row for row in gi.compare([quick_run, tmp_path / "started"]).to_dict()["runs"] if row["start"])
     assert row["transfer"]["verdict"] == "faster"
     history = quick_run.history
@@ -401,7 +452,11 @@ def test_starts_of_several_seeds_are_a_group(source, tmp_path):
         train(tmp_path / f"early{seed}", (source, 10), seed=seed)
         train(tmp_path / f"drawn{seed}", seed=seed)
     found = gi.compare(tmp_path).compared.groups
-    assert sorted(group.names for group in found) == [("drawn0", "drawn1"), ("early0", "early1"), ("last0", "last1")]
+    assert sorted(group.names for group in found) == [
+        ("drawn0", "drawn1"),
+        ("early0", "early1"),
+        ("last0", "last1"),
+    ]
 
 
 def test_the_report_says_what_it_started_from(source, tmp_path):
@@ -415,7 +470,9 @@ def test_the_report_says_what_it_started_from(source, tmp_path):
 
 
 def test_the_command_starts_with_the_configuration_of_the_source(grokinterp, source, tmp_path):
-    code, _, stderr = grokinterp("train", "modular_subtraction", "--from", f"{source.path}@10", "--out", tmp_path / "run")
+    code, _, stderr = grokinterp(
+        "train", "modular_subtraction", "--from", f"{source.path}@10", "--out", tmp_path / "run"
+    )
     assert (code, stderr) == (0, "")
     run = gi.load_run(tmp_path / "run")
     assert run.config.model_copy(update={"start": None}) == tiny(**SUBTRACTION)
@@ -426,7 +483,16 @@ def test_the_command_starts_with_the_configuration_of_the_source(grokinterp, sou
 
 
 def test_the_command_goes_on_when_the_source_is_gone(grokinterp, copied, tmp_path):
-    command = ("train", "modular_subtraction", "--from", copied.path, "--seed", "3", "--out", tmp_path / "run")
+    command = (
+        "train",
+        "modular_subtraction",
+        "--from",
+        copied.path,
+        "--seed",
+        "3",
+        "--out",
+        tmp_path / "run",
+    )
     assert grokinterp(*command)[0] == 0
     whole = contents(tmp_path / "run")
     shutil.rmtree(copied.path)
@@ -437,22 +503,35 @@ def test_the_command_goes_on_when_the_source_is_gone(grokinterp, copied, tmp_pat
 def test_a_preset_goes_over_the_configuration_of_the_source(grokinterp, source, tmp_path):
     flags = [flag for flag in FLAGS if "weight_decay" not in flag]
     code, _, _ = grokinterp(
-        "train", "modular_subtraction", "--preset", "quick", *flags, "--from", source.path, "--out", tmp_path / "run"
+        "train", "modular_subtraction", "--preset", "quick", *flags, "--from", source.path, "--out",
+        tmp_path / "run"
     )  # fmt: skip
     assert code == 0
-    assert gi.load_run(tmp_path / "run").config.training.weight_decay == 3.0  # of the preset; the source has 2
+    assert (
+        gi.load_run(tmp_path / "run").config.training.weight_decay == 3.0
+    )  # of the preset; the source has 2
 
 
 def test_seeds_start_each_from_its_own_or_need_batches(grokinterp, source, tmp_path):
     for seed in (0, 1):
         gi.train(tiny(seed=seed), tmp_path / "sources" / f"seed_{seed}", progress=False)
     flags = ("--seeds", "0..1", "--threads", "1")
-    code, _, stderr = grokinterp("train", "modular_subtraction", "--from", f"{tmp_path / 'sources'}@10", *flags, "--out", tmp_path / "out")
+    code, _, stderr = grokinterp(
+        "train",
+        "modular_subtraction",
+        "--from",
+        f"{tmp_path / 'sources'}@10",
+        *flags,
+        "--out",
+        tmp_path / "out",
+    )
     assert (code, stderr) == (0, "")
     for seed in (0, 1):
         started, own = (gi.load_run(tmp_path / folder / f"seed_{seed}") for folder in ("out", "sources"))
         assert_same(started.state_dict(0), own.state_dict(10))
-    code, _, stderr = grokinterp("train", "modular_subtraction", "--from", source.path, *flags, "--out", tmp_path / "one")
+    code, _, stderr = grokinterp(
+        "train", "modular_subtraction", "--from", source.path, *flags, "--out", tmp_path / "one"
+    )
     assert code == 2
     assert "these runs would be one and the same" in stderr
     assert not (tmp_path / "one").exists()

@@ -1,4 +1,5 @@
-"""The view: what it says of a network is what HookedTransformer says, with more digits and with the user's hooks."""
+"""The view: what it says of a network is what HookedTransformer says, with more digits and with the user's
+hooks."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def test_logits_are_those_of_the_hooked_transformer(grokked):
 def test_neurons_and_attention_are_those_of_the_hooked_transformer(grokked):
     _, cache = grokked.model.run_with_cache(grokked.task.inputs)
     torch.testing.assert_close(grokked.neurons, cache["post", 0][:, -1].double(), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(grokked.attention[0], cache["pattern", 0][:, :, -1].double().transpose(0, 1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        grokked.attention[0], cache["pattern", 0][:, :, -1].double().transpose(0, 1), rtol=1e-4, atol=1e-5
+    )
     torch.testing.assert_close(grokked.attention.sum(-1), torch.ones(1, 4, 53 * 53, dtype=torch.float64))
 
 
@@ -75,7 +78,9 @@ def test_constant_attention_is_seen_as_such():
     expected = torch.zeros(529, 23, dtype=torch.float64)
     for k in (4, 11):
         nearness = torch.cos(math.pi * k * (a - b).double() / 23).abs()
-        expected += 50 * nearness[:, None] * torch.cos(2 * math.pi * k * (a[:, None] + b[:, None] - c).double() / 23)
+        expected += (
+            50 * nearness[:, None] * torch.cos(2 * math.pi * k * (a[:, None] + b[:, None] - c).double() / 23)
+        )
     # 23 phases are nearly a circle of them.
     assert float((view.logits - expected).norm() / expected.norm()) < 0.02
 
@@ -92,7 +97,9 @@ def test_the_layout_with_an_operator_is_read_at_its_last_token():
     from grokinterp.models import hooked_transformer, initial_weights
 
     view = gi.view(hooked_transformer(config, task, initial_weights(config, task, 0)), task)
-    torch.testing.assert_close(view.logits, view.model(task.inputs)[:, 3].detach().double(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        view.logits, view.model(task.inputs)[:, 3].detach().double(), rtol=1e-4, atol=1e-4
+    )
     assert view.W_E.shape == (7, 16)
     assert list(gi.measure("attention.mean", view).pos.values) == ["0: a", "1: op", "2: b", "3: ="]
 
@@ -151,7 +158,9 @@ def test_a_hook_added_for_good_changes_attention_neurons_and_loss():
     plain = controls.clock(7, (1, 2))
     model = copy.deepcopy(plain.model)
     # Every position attends to itself alone, so the answer position learns of neither a nor b.
-    model.add_hook("blocks.0.attn.hook_pattern", lambda pattern, hook: torch.eye(3).expand_as(pattern).to(pattern))
+    model.add_hook(
+        "blocks.0.attn.hook_pattern", lambda pattern, hook: torch.eye(3).expand_as(pattern).to(pattern)
+    )
     view = gi.view(model, plain.task)
     assert (view.attention == torch.tensor([0, 0, 1])).all()
     assert not view.neurons.any()
@@ -219,7 +228,9 @@ def test_losses_of_1e_9_and_far_below_have_their_digits(scale):
     if scale >= 50:
         assert loss < 1e-9
         naive = torch.nn.functional.cross_entropy(view.logits, view.task.targets)
-        assert float(naive) != pytest.approx(loss, rel=1e-3, abs=0)  # what log_softmax makes of it, in float64 even
+        assert float(naive) != pytest.approx(
+            loss, rel=1e-3, abs=0
+        )  # what log_softmax makes of it, in float64 even
 
 
 def test_the_loss_of_a_wrong_network_is_how_far_the_answer_stands_below():
@@ -238,7 +249,9 @@ def test_logits_of_tokens_that_are_no_answers_count_in_the_loss_alone():
     torch.testing.assert_close(many.W_L, few.W_L)
     # The two dead tokens have logit 0, the right answer scale x 2 keys = 20.
     e = math.exp
-    wrong = sum(e(10 * (math.cos(2 * math.pi * d / p) + math.cos(4 * math.pi * d / p) - 2)) for d in range(1, p))
+    wrong = sum(
+        e(10 * (math.cos(2 * math.pi * d / p) + math.cos(4 * math.pi * d / p) - 2)) for d in range(1, p)
+    )
     assert float(few.loss().mean()) == pytest.approx(math.log1p(wrong), rel=1e-9, abs=0)
     assert float(many.loss().mean()) == pytest.approx(math.log1p(wrong + extra * e(-20)), rel=1e-9, abs=0)
 
@@ -318,5 +331,8 @@ def test_what_a_caller_does_to_the_network_of_a_view_of_weights_changes_nothing_
     ],
 )
 def test_gi_view_is_a_function_however_the_module_was_imported(lines):
-    check = "import inspect, types; assert inspect.isfunction(gi.view), gi.view; assert inspect.isfunction(gi.measure)"
+    check = (
+        "import inspect, types; assert inspect.isfunction(gi.view), gi.view; assert "
+        "inspect.isfunction(gi.measure)"
+    )
     subprocess.run([sys.executable, "-c", f"{lines}\n{check}"], check=True, timeout=600)

@@ -1,4 +1,5 @@
-"""The forward pass of a one-layer transformer with ReLU and no norms, written out: what TransformerLens must agree with."""
+"""The forward pass of a one-layer transformer with ReLU and no norms, written out: what TransformerLens must
+agree with."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from torch import Tensor
 
 
 def forward(view, embedded: Tensor, pattern: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Logits of the answers and neurons at the last position, from what is embedded at each position, [n, pos, d_model].
+    """Logits of the answers and neurons at the last position, from what is embedded at each position, [n,
+    pos, d_model].
 
     `pattern` [n, head, pos] stands in for the attention of the last position.
     """

@@ -3,8 +3,8 @@
 python experiments/every_task/run.py            # three seeds of each, then writes docs/tasks.md
 python experiments/every_task/run.py --check    # one seed of each
 
-Exits 1 where a task is not learned well before its steps are over, or one is of which it is said that it is not.
-A training that was interrupted goes on; one that is finished is only checked.
+Exits 1 where a task is not learned well before its steps are over, or one is of which it is said that it is
+not. A training that was interrupted goes on; one that is finished is only checked.
 """
 
 from __future__ import annotations
@@ -53,10 +53,14 @@ class Outcome:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="one seed of each, and no page")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "every_task", help="the directory of the runs")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "runs" / "every_task", help="the directory of the runs"
+    )
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "tasks.md", help="the page to write")
     arguments = parser.parse_args()
-    outcomes = {name: trained(name, SEEDS[:1] if arguments.check else SEEDS, arguments.out) for name in DEFAULTS}
+    outcomes = {
+        name: trained(name, SEEDS[:1] if arguments.check else SEEDS, arguments.out) for name in DEFAULTS
+    }
     if not arguments.check:
         arguments.page.write_text(page(outcomes))
     return told([row for name, outcome in outcomes.items() for row in rows(name, outcome)])
@@ -94,7 +98,10 @@ def page(outcomes: Mapping[str, Outcome]) -> str:
     lines = [*HEAD, *(line(name, outcome) for name, outcome in learned.items()), *MIDDLE]
     for name, outcome in outcomes.items():
         if name not in learned:
-            lines.append(f"{start(name)} {spread([f'{each:.2f}' for each in outcome.accuracies])} | {DEFAULTS[name].unlearned} |")
+            lines.append(
+                f"{start(name)} {spread([f'{each:.2f}' for each in outcome.accuracies])} | "
+                f"{DEFAULTS[name].unlearned} |"
+            )
     return "\n".join([*lines, *TAIL]) + "\n"
 
 
@@ -115,20 +122,28 @@ def start(name: str) -> str:
 
 def spread(values: Sequence[Any]) -> str:
     """The least and the greatest."""
-    told = [value if isinstance(value, str) else f"{value:,}" for value in sorted(value for value in values if value is not None)]
-    return ("not all: " if None in values else "") + ("–".join(dict.fromkeys((told[0], told[-1]))) if told else "none")
+    told = [
+        value if isinstance(value, str) else f"{value:,}"
+        for value in sorted(value for value in values if value is not None)
+    ]
+    return ("not all: " if None in values else "") + (
+        "–".join(dict.fromkeys((told[0], told[-1]))) if told else "none"
+    )
 
 
 HEAD = [
     "# Tasks and their recipes",
     "",
-    "`grokinterp train TASK --out DIR`, with nothing else, takes the recipe of the task; in Python it is `gi.TrainConfig.of_task(TASK)`.",
+    "`grokinterp train TASK --out DIR`, with nothing else, takes the recipe of the task; in Python it is "
+    "`gi.TrainConfig.of_task(TASK)`.",
     "`--preset`, `--config` and `--set` take its place or change it. Which it is stands in",
     "[presets.py](../src/grokinterp/training/presets.py); this page is written by",
     "[experiments/every_task/run.py](../experiments/every_task/run.py), which trains all of them.",
     "",
-    "Steps are those to 99 % of the unseen examples, over three seeds of the initial weights; seconds are processor time of the",
-    "longest training on a busy server, to which starting Python adds a few. Another processor rounds otherwise and comes to other",
+    "Steps are those to 99 % of the unseen examples, over three seeds of the initial weights; seconds are "
+    "processor time of the",
+    "longest training on a busy server, to which starting Python adds a few. Another processor rounds "
+    "otherwise and comes to other",
     "numbers; `run.py --check` wants 99 % in three quarters of the steps.",
     "",
     "| task | preset | changed | p or group | steps to 99 % | of at most | CPU seconds |",
@@ -143,9 +158,12 @@ MIDDLE = [
 ]
 TAIL = [
     "",
-    "With another `--p`, group, convention or kind of network, or with noise, the command says what the recipe was tuned with, and",
-    "trains. `doshi` is the perceptron of Doshi et al. 2024: one-hot operands, a layer of squares, squared error. An operation that is",
-    "addition but for the names of its operands and answers is no harder for it than addition, which is not so for a transformer.",
+    "With another `--p`, group, convention or kind of network, or with noise, the command says what the "
+    "recipe was tuned with, and",
+    "trains. `doshi` is the perceptron of Doshi et al. 2024: one-hot operands, a layer of squares, squared "
+    "error. An operation that is",
+    "addition but for the names of its operands and answers is no harder for it than addition, which is not "
+    "so for a transformer.",
 ]
 
 

@@ -1,9 +1,11 @@
 """Trains the mainline run of Nanda et al. 2023, and holds what it shows against what the paper says.
 
 python experiments/modular_addition/run.py            # its 40,000 steps (about 20 minutes on 2 cores)
-python experiments/modular_addition/run.py --check    # the first 12,000 of them: the run that ships, made anew (5 to 10 minutes)
+python experiments/modular_addition/run.py --check    # the first 12,000 of them: the run that ships, made
+                                                      anew (5 to 10 minutes)
 
-Exits 1 where a number is missed. A training that was interrupted goes on; one that is finished is only checked.
+Exits 1 where a number is missed. A training that was interrupted goes on; one that is finished is only
+checked.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def main() -> int:
     if not arguments.check:
         later = range(recipe.training.steps, STEPS, 4000)
         recipe = recipe.changed(**{"training.steps": STEPS, "snapshots.at": (*recipe.snapshots.at, *later)})
-    out = arguments.out or ROOT / "runs" / ("modular_addition_check" if arguments.check else "modular_addition")
+    out = arguments.out or ROOT / "runs" / (
+        "modular_addition_check" if arguments.check else "modular_addition"
+    )
     return told(rows(gi.train(recipe, out)))
 
 
@@ -54,10 +58,20 @@ def rows(run: gi.Run) -> list[Row]:
         between("agreement of the rules (Jaccard)", keys["agreement"], 0.75),
         between("Gini of W_E", measured["gini.W_E"], 0.55, 0.80),
         between("Gini of W_L", measured["gini.W_L"], 0.68, 0.91),
-        between("neurons of one frequency", measured["neuron.single_frequency_share"], 0.75, said="0.846 in the paper"),
+        between(
+            "neurons of one frequency",
+            measured["neuron.single_frequency_share"],
+            0.75,
+            said="0.846 in the paper",
+        ),
         between("logits explained by cosines", measured["logit_fve.centred"], 0.9, said="0.95 in the paper"),
         between("restricted / full loss, all", restricted, high=1, said="0.23 in the paper"),
-        between("excluded loss, train (nats)", measured["excluded_loss.logit_dirs"][train], 2.36, said="ln 113 / 2"),
+        between(
+            "excluded loss, train (nats)",
+            measured["excluded_loss.logit_dirs"][train],
+            2.36,
+            said="ln 113 / 2",
+        ),
     ]
 
 

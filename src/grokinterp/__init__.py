@@ -76,7 +76,8 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `gi.view` the function: importing the module view.py would otherwise bind the module to that name."""
+    """Keeps `gi.view` the function: importing the module view.py would otherwise bind the module to that
+    name."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

@@ -1,7 +1,8 @@
 """The command line: each command parses, calls one function of the API, and prints.
 
-Results go to stdout (as JSON with --json), progress and messages to stderr. Exit codes: 0 fine, 1 the work failed, 2 wrong
-usage, 3 the run is locked by another process. Nothing heavy is imported before a command needs it.
+Results go to stdout (as JSON with --json), progress and messages to stderr. Exit codes: 0 fine, 1 the work
+failed, 2 wrong usage, 3 the run is locked by another process. Nothing heavy is imported before a command
+needs it.
 """
 
 from __future__ import annotations
@@ -30,21 +31,30 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="How did a small network learn its task? Train it with snapshots and analyse the circuit that it learned.",
+    help="How did a small network learn its task? Train it with snapshots and analyse the circuit that it "
+    "learned.",
 )
 _debug = False
 
 
 def _run_directory(text: str) -> Path:
-    """A run directory as it was typed: an empty name, as of a variable that is not set, is not the directory where one stands."""
+    """A run directory as it was typed: an empty name, as of a variable that is not set, is not the directory
+    where one stands."""
     if not text.strip():
-        raise UsageError(f"{text!r} is no name of a run directory: give the one that `grokinterp train --out` made")
+        raise UsageError(
+            f"{text!r} is no name of a run directory: give the one that `grokinterp train --out` made"
+        )
     return Path(text)
 
 
 RunDir = Annotated[
     Path,
-    typer.Argument(help="The directory that `grokinterp train --out` made.", metavar="RUN_DIR", parser=_run_directory, show_default=False),
+    typer.Argument(
+        help="The directory that `grokinterp train --out` made.",
+        metavar="RUN_DIR",
+        parser=_run_directory,
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -53,7 +63,9 @@ def main() -> None:
     """The `grokinterp` command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that knows no ∘ gets a question mark, not an error
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal that knows no ∘ gets a question mark, not an error
     warnings.formatwarning = lambda message, *rest, **more: f"grokinterp: {message}\n"
     try:
         app()
@@ -69,7 +81,10 @@ def main() -> None:
         if _debug:
             raise
         line = " ".join(str(error).split())
-        print(f"grokinterp: {type(error).__name__}: {line}; `grokinterp --debug ...` shows where", file=sys.stderr)
+        print(
+            f"grokinterp: {type(error).__name__}: {line}; `grokinterp --debug ...` shows where",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 
@@ -82,7 +97,10 @@ def _print_version(wanted: bool | None) -> None:
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool | None, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = None,
+    version: Annotated[
+        bool | None,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = None,
 ) -> None:
     global _debug
     _debug = debug
@@ -90,16 +108,22 @@ def _options(
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(help="What to learn; `grokinterp list tasks` shows all.", show_default=False)],
+    task: Annotated[
+        str, typer.Argument(help="What to learn; `grokinterp list tasks` shows all.", show_default=False)
+    ],
     out: Annotated[
         str,
-        typer.Option(metavar="DIR", help="The run directory, or with --seeds what holds them; made if need be.", show_default=False),
+        typer.Option(
+            metavar="DIR",
+            help="The run directory, or with --seeds what holds them; made if need be.",
+            show_default=False,
+        ),
     ],
     preset: Annotated[
         str | None,
         typer.Option(
-            help="A known recipe, by default that of the task (`grokinterp list tasks`), or with --from that of the source; "
-            "`grokinterp list presets`."
+            help="A known recipe, by default that of the task (`grokinterp list tasks`), or with --from "
+            "that of the source; `grokinterp list presets`."
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with the configuration.")] = None,
@@ -107,29 +131,38 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of the initial weights and the batches.")] = None,
     seeds: Annotated[
         str | None,
-        typer.Option(help="Several runs at once, OUT/seed_0 and so on: 0..31 (both included) or 0,3,7. On a CPU, one thread each."),
+        typer.Option(
+            help="Several runs at once, OUT/seed_0 and so on: 0..31 (both included) or 0,3,7. On a CPU, one "
+            "thread each."
+        ),
     ] = None,
     source: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="RUN[@STEP]",
-            help="Start from a snapshot of that run (the last, or that of STEP), with a fresh optimiser. Without --preset and --config the "
-            "rest of the configuration is that run's. With --seeds, RUN may hold seed_0 and so on: each starts from that of its own seed.",
+            help="Start from a snapshot of that run (the last, or that of STEP), with a fresh optimiser. "
+            "Without --preset and --config the rest of the configuration is that run's. With --seeds, RUN "
+            "may hold seed_0 and so on: each starts from that of its own seed.",
         ),
     ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
-            help="CPU threads; any number gives the same bytes. With --seeds, runs at once: by default as many as there are cores."
+            help="CPU threads; any number gives the same bytes. With --seeds, runs at once: by default as "
+            "many as there are cores."
         ),
     ] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. training.lr=3e-3; repeatable.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with a run that is already there, or refuse it.")] = True,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. training.lr=3e-3; repeatable.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with a run that is already there, or refuse it.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Train a network into a run directory, with snapshots; or several, that differ in their seed. The same command again goes on where
-    it stopped."""
+    """Train a network into a run directory, with snapshots; or several, that differ in their seed. The same
+    command again goes on where it stopped."""
     from .runs import train as train_run
     from .runs.files import folder_named
     from .training import TrainConfig, doubt_of_default
@@ -138,7 +171,11 @@ def train(
     if preset is not None and config is not None:
         raise UsageError("--preset and --config were both given: choose one")
     changed: dict[str, Any] = {"task.name": task}
-    changed |= {key: value for key, value in (("task.p", p), ("seed", seed), ("threads", threads)) if value is not None}
+    changed |= {
+        key: value
+        for key, value in (("task.p", p), ("seed", seed), ("threads", threads))
+        if value is not None
+    }
     changed |= dict(_key_and_value(text) for text in overrides or [])
     several = None if seeds is None else _seeds(seeds)
     if several and "seed" in changed:
@@ -163,19 +200,40 @@ def train(
     last = _without_gradient(run.last_evaluation)
     if as_json:
         assert run.finished is not None
-        print(json.dumps({"run": str(out), **last, "snapshots": len(run.steps), "reason": run.finished["reason"], "seconds": seconds}))
+        print(
+            json.dumps(
+                {
+                    "run": str(out),
+                    **last,
+                    "snapshots": len(run.steps),
+                    "reason": run.finished["reason"],
+                    "seconds": seconds,
+                }
+            )
+        )
         return
-    print(f"{run.task.symbol}: step {last['step']:,}, {run.finished['reason'] if run.finished else 'not finished'}, {seconds:.1f} s")
+    print(
+        f"{run.task.symbol}: step {last['step']:,}, "
+        f"{run.finished['reason'] if run.finished else 'not finished'}, {seconds:.1f} s"
+    )
     print(f"  loss      train {last['train_loss']:.3g}  test {last['test_loss']:.3g}")
     print(f"  accuracy  train {last['train_accuracy']:.4f}  test {last['test_accuracy']:.4f}")
     if run.task.noise is not None and run.steps:
         from .measures import measured
 
-        print(f"  against right answers: train {last['train_clean_accuracy']:.4f}  test {last['test_clean_accuracy']:.4f}")
+        print(
+            f"  against right answers: train {last['train_clean_accuracy']:.4f}  test "
+            f"{last['test_clean_accuracy']:.4f}"
+        )
         if "corrupted_accuracy" in last:
             given, right = last["corrupted_accuracy"], last["corrupted_clean_accuracy"]
-            print(f"  of corrupted training examples {given:.4f} give the label, {right:.4f} the right answer")
-        best = {name: measured(f"noise.bayes_{name}", run.view(-1)).sel(part="test") for name in ("accuracy", "loss")}
+            print(
+                f"  of corrupted training examples {given:.4f} give the label, {right:.4f} the right answer"
+            )
+        best = {
+            name: measured(f"noise.bayes_{name}", run.view(-1)).sel(part="test")
+            for name in ("accuracy", "loss")
+        }
         loss = f", cross-entropy {float(best['loss']):.4f} nats" if run.config.training.loss != "mse" else ""
         print(f"  Bayes, test labels: accuracy {float(best['accuracy']):.4f}{loss}")
     _say_if_plain(run)
@@ -183,17 +241,26 @@ def train(
 
 
 def _place(path: Path) -> str:
-    """A path as it was given; and where that is, if it is the directory where one stands or a link leads there."""
-    return f"{path}, which is {path.resolve()}" if not path.name or path.absolute() != path.resolve() else str(path)
+    """A path as it was given; and where that is, if it is the directory where one stands or a link leads
+    there."""
+    return (
+        f"{path}, which is {path.resolve()}"
+        if not path.name or path.absolute() != path.resolve()
+        else str(path)
+    )
 
 
 def _say_if_plain(run: Run) -> None:
-    """That a transformer was trained in the slower of the two ways, and which would be trained in the other."""
+    """That a transformer was trained in the slower of the two ways, and which would be trained in the
+    other."""
     from .models import ModelConfig
     from .training import folds
 
     if isinstance(run.config.model, ModelConfig) and not folds(run.config, run.task):
-        print("  by the plain forward, which is slower: only one layer of ReLU neurons without normalisation folds into tables")
+        print(
+            "  by the plain forward, which is slower: only one layer of ReLU neurons without normalisation "
+            "folds into tables"
+        )
 
 
 def _without_gradient(evaluation: Mapping[str, int | float]) -> dict[str, int | float]:
@@ -201,7 +268,8 @@ def _without_gradient(evaluation: Mapping[str, int | float]) -> dict[str, int | 
 
 
 def _configuration_of(source: str, out: Path, seeds: Sequence[int] | None) -> Any:
-    """What a run to start from was trained with; where it is gone and a run has begun from it, what that is trained with."""
+    """What a run to start from was trained with; where it is gone and a run has begun from it, what that is
+    trained with."""
     from .errors import NotARun
     from .runs import load_run
     from .runs.start import named
@@ -228,7 +296,8 @@ def _of_seed(source: str, seed: int) -> str:
 
 
 def _train_seeds(
-    chosen: Any, seeds: Sequence[int], source: str | None, out: Path, resume: bool, workers: int | None, as_json: bool
+    chosen: Any, seeds: Sequence[int], source: str | None, out: Path, resume: bool, workers: int | None,
+    as_json: bool
 ) -> None:  # fmt: skip
     """Trains a configuration with each of the seeds, and prints one row for each."""
     from .errors import SomeFailed
@@ -241,8 +310,9 @@ def _train_seeds(
     start = None if source is None else {name: _of_seed(source, seed) for name, seed in names.items()}
     if start and len(seeds) > 1 and len(set(start.values())) == 1 and chosen.training.batch_size is None:
         raise UsageError(
-            f"--seeds with --from {source}: these runs would be one and the same, as the initial weights are the snapshot's and a full "
-            f"batch needs no seed; set training.batch_size, or give a directory of runs seed_0 and so on"
+            f"--seeds with --from {source}: these runs would be one and the same, as the initial weights "
+            "are the snapshot's and a full batch needs no seed; set training.batch_size, or give a "
+            "directory of runs seed_0 and so on"
         )
     started = time.monotonic()
     failures: dict[str, GrokinterpError] = {}
@@ -268,7 +338,11 @@ def _train_seeds(
     else:
         columns = ("step", "train_accuracy", "test_accuracy")
         table = [
-            (str(row["seed"]), *(_brief(row.get(column)) for column in columns), row.get("reason") or ("failed" if "error" in row else ""))
+            (
+                str(row["seed"]),
+                *(_brief(row.get(column)) for column in columns),
+                row.get("reason") or ("failed" if "error" in row else ""),
+            )
             for row in rows
         ]
         _print_table(["seed", "step", "train accuracy", "test accuracy", "ended"], table)
@@ -298,7 +372,9 @@ def _seeds(text: str) -> list[int]:
     for word in text.split(","):
         read = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", word, re.ASCII)
         if read is None:
-            raise UsageError(f"--seeds {text!r}: needs whole numbers from 0, such as --seeds 0..31 or --seeds 0,3,7")
+            raise UsageError(
+                f"--seeds {text!r}: needs whole numbers from 0, such as --seeds 0..31 or --seeds 0,3,7"
+            )
         first, last = int(read[1]), int(read[2] or read[1])
         if last < first:
             raise UsageError(f"--seeds {text!r}: {word.strip()} ends before it begins")
@@ -315,11 +391,14 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the configuration {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise UsageError(
+            f"cannot read the configuration {path}: {getattr(error, 'strerror', None) or error}"
+        ) from None
 
 
 def _key_and_value(text: str) -> tuple[str, Any]:
-    """A --set argument: the value as TOML where it is TOML, else as the string that it is; nothing after "=" unsets the key."""
+    """A --set argument: the value as TOML where it is TOML, else as the string that it is; nothing after "="
+    unsets the key."""
     from .training.config import toml_value
 
     key, equals, value = text.partition("=")
@@ -332,24 +411,48 @@ def _key_and_value(text: str) -> tuple[str, Any]:
 
 @app.command("import")
 def import_foreign(
-    file: Annotated[Path, typer.Argument(help="A checkpoint by torch.save, pickle or safetensors.", show_default=False)],
-    out: Annotated[str, typer.Option(metavar="DIR", help="The run directory; made if it is not there.", show_default=False)],
-    layout: Annotated[str, typer.Option(help="A known layout (`grokinterp list layouts`), or a mapping file NAME.toml.")] = "auto",
-    task: Annotated[str | None, typer.Option(help="What it learned; by default the task that it does best.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,
-    config_file: Annotated[Path | None, typer.Option(help="JSON settings of the network, where not beside the file.")] = None,
-    forensics: Annotated[bool, typer.Option(help="Look for the training set where the file does not name it.")] = True,
-    believe: Annotated[bool, typer.Option("--believe", help="Import it though it is at chance, or contradicts its own file.")] = False,
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint by torch.save, pickle or safetensors.", show_default=False)
+    ],
+    out: Annotated[
+        str,
+        typer.Option(metavar="DIR", help="The run directory; made if it is not there.", show_default=False),
+    ],
+    layout: Annotated[
+        str, typer.Option(help="A known layout (`grokinterp list layouts`), or a mapping file NAME.toml.")
+    ] = "auto",
+    task: Annotated[
+        str | None, typer.Option(help="What it learned; by default the task that it does best.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option(help="JSON settings of the network, where not beside the file.")
+    ] = None,
+    forensics: Annotated[
+        bool, typer.Option(help="Look for the training set where the file does not name it.")
+    ] = True,
+    believe: Annotated[
+        bool, typer.Option("--believe", help="Import it though it is at chance, or contradicts its own file.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn other people's weights into a run directory, and say what was assumed. Nothing in the file is executed."""
+    """Turn other people's weights into a run directory, and say what was assumed. Nothing in the file is
+    executed."""
     from .importing import import_checkpoint
 
     section = ({} if task is None else {"name": task}) | _task_keys(overrides, "an import")
-    run = import_checkpoint(file, out, layout, section, config_file=config_file, forensics=forensics, believe=believe)
+    run = import_checkpoint(
+        file, out, layout, section, config_file=config_file, forensics=forensics, believe=believe
+    )
     assert run.imported is not None
     if as_json:
-        print(json.dumps({"run": str(out), "task": run.config.task, "steps": run.steps, "imported": run.imported}))
+        print(
+            json.dumps(
+                {"run": str(out), "task": run.config.task, "steps": run.steps, "imported": run.imported}
+            )
+        )
         return
     print(f"{run.task.symbol}: imported from {file.name} (layout {run.imported['layout']})")
     for sentence in run.imported["assumed"]:
@@ -373,13 +476,20 @@ _NAMED = 128
 
 @app.command()
 def table(
-    task: Annotated[str, typer.Argument(help="An operation; `grokinterp list tasks` shows all.", show_default=False)],
+    task: Annotated[
+        str, typer.Argument(help="An operation; `grokinterp list tasks` shows all.", show_default=False)
+    ],
     p: Annotated[int | None, typer.Option(help="The modulus: short for --set task.p=P.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")] = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE.html", help="Also draw the table, as a page.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE.html", help="Also draw the table, as a page.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Analyse the table of an operation before any training: value counts, symmetry, and what group it hides."""
+    """Analyse the table of an operation before any training: value counts, symmetry, and what group it
+    hides."""
     from .report import save_table, table_in_words
     from .runs.files import file_named
     from .tasks import make_task
@@ -389,14 +499,24 @@ def table(
     if page is not None:
         save_table(made, page)
     if as_json:
-        print(json.dumps({"task": {"name": made.name, **made.params, "symbol": made.symbol}, **made.facts.to_dict()}))
+        print(
+            json.dumps(
+                {"task": {"name": made.name, **made.params, "symbol": made.symbol}, **made.facts.to_dict()}
+            )
+        )
         return
     print(f"{made.symbol}: {made.p} operands.")
     for sentence in table_in_words(made):
         print(f"  {sentence}.")
     if (order := made.facts.isomorphism) is not None:
-        shown = [(place, names if len(names) <= _NAMED else [*names[: _NAMED - 1], "…", names[-1]]) for place, names in order.items()]
-        _print_table(["at the positions 0, 1, 2, ... of the circle", ""], [(place, " ".join(names)) for place, names in shown])
+        shown = [
+            (place, names if len(names) <= _NAMED else [*names[: _NAMED - 1], "…", names[-1]])
+            for place, names in order.items()
+        ]
+        _print_table(
+            ["at the positions 0, 1, 2, ... of the circle", ""],
+            [(place, " ".join(names)) for place, names in shown],
+        )
     if page is not None:
         print(f"Page: {_place(page)}")
 
@@ -404,18 +524,26 @@ def table(
 @app.command()
 def analyze(
     run_dir: RunDir,
-    step: Annotated[int, typer.Option(help="The snapshot to analyse; negative steps count from the end.")] = -1,
+    step: Annotated[
+        int, typer.Option(help="The snapshot to analyse; negative steps count from the end.")
+    ] = -1,
     out: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Where the report goes; by default the run directory."),
     ] = None,
-    measure: Annotated[list[str] | None, typer.Option(help="Only this measure; repeatable. `grokinterp list measures`.")] = None,
-    keys: Annotated[str | None, typer.Option(help="Key frequencies in place of those found, e.g. 14,35,41.")] = None,
-    replay: Annotated[bool, typer.Option(help="Look at the other snapshots too: phases, spikes, lives of frequencies.")] = True,
+    measure: Annotated[
+        list[str] | None, typer.Option(help="Only this measure; repeatable. `grokinterp list measures`.")
+    ] = None,
+    keys: Annotated[
+        str | None, typer.Option(help="Key frequencies in place of those found, e.g. 14,35,41.")
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option(help="Look at the other snapshots too: phases, spikes, lives of frequencies.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Analyse a run: writes report.html and report.json, and prints a summary. Of another step, other keys or some measures alone the
-    files are named for what was asked, as report-step-100.html."""
+    """Analyse a run: writes report.html and report.json, and prints a summary. Of another step, other keys or
+    some measures alone the files are named for what was asked, as report-step-100.html."""
     from .measures import MEASURES
     from .report import Report, report_stem
     from .report import analyze as analyze_run
@@ -433,7 +561,9 @@ def analyze(
     a = report.analysis
     print(f"{a.run.task.symbol}, {of_what(a)}. {verdict(a)}")
     _print_table(["", ""], facts(a))
-    rows = [(name, summary(value), MEASURES[name].unit, MEASURES[name].ref) for name, value in a.values.items()]
+    rows = [
+        (name, summary(value), MEASURES[name].unit, MEASURES[name].ref) for name, value in a.values.items()
+    ]
     _print_table(["measure", "value", "unit", "source"], rows)
     for name, reason in a.skipped.items():
         print(f"not measured: {name}: {reason}")
@@ -445,23 +575,37 @@ def replay(
     run_dir: RunDir,
     out: Annotated[
         str | None,
-        typer.Option(metavar="FILE.html", help="The page; by default, or in a directory, it is called replay.html."),
+        typer.Option(
+            metavar="FILE.html", help="The page; by default, or in a directory, it is called replay.html."
+        ),
     ] = None,
     measure: Annotated[
         list[str] | None,
         typer.Option(
-            help="A measure beside the usual ones: numbers become curves, numbers per frequency bars; others need --data. Repeatable."
+            help="A measure beside the usual ones: numbers become curves, numbers per frequency bars; "
+            "others need --data. Repeatable."
         ),
     ] = None,
-    step: Annotated[list[int] | None, typer.Option(help="Only this snapshot; negative steps count from the end. Repeatable.")] = None,
+    step: Annotated[
+        list[int] | None,
+        typer.Option(help="Only this snapshot; negative steps count from the end. Repeatable."),
+    ] = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Also write the numbers: FILE.nc (everything) or FILE.parquet (a table)."),
+        typer.Option(
+            metavar="FILE", help="Also write the numbers: FILE.nc (everything) or FILE.parquet (a table)."
+        ),
     ] = None,
-    watch: Annotated[bool, typer.Option(help="Write the page again with every new snapshot, until the run is finished or Ctrl-C.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            help="Write the page again with every new snapshot, until the run is finished or Ctrl-C."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Replay a run: writes one offline page on which a slider moves through training, and every picture with it."""
+    """Replay a run: writes one offline page on which a slider moves through training, and every picture with
+    it."""
     from .replay import final_keys, phases, skipped
     from .report import save_replay
     from .report.replay_page import replay_files
@@ -498,13 +642,29 @@ def replay(
     steps, keys = found["step"].values.tolist(), final_keys(found)
     if as_json:
         files = {"page": str(page), "bytes": page.stat().st_size, "data": None if data is None else str(data)}
-        print(json.dumps({**files, "steps": steps, "final_keys": keys, "training": told and told.to_dict(), "skipped": missing}))
+        print(
+            json.dumps(
+                {
+                    **files,
+                    "steps": steps,
+                    "final_keys": keys,
+                    "training": told and told.to_dict(),
+                    "skipped": missing,
+                }
+            )
+        )
         return
-    told_in_words = (f"{found.attrs['task']}: {shown.steps_text(steps)}.", shown.divergence, told.sentence if told else "")
+    told_in_words = (
+        f"{found.attrs['task']}: {shown.steps_text(steps)}.",
+        shown.divergence,
+        told.sentence if told else "",
+    )
     print(" ".join(filter(None, told_in_words)))
     print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
     for reason in dict.fromkeys(missing.values()):
-        print(f"  not measured, as {reason}: {', '.join(name for name in missing if missing[name] == reason)}")
+        print(
+            f"  not measured, as {reason}: {', '.join(name for name in missing if missing[name] == reason)}"
+        )
     for what, file in zip(("Page", "Data"), (page, *numbers), strict=False):
         print(f"{what}: {_place(file)} ({_megabytes(file)})")
 
@@ -538,8 +698,8 @@ def compare(
     log: Annotated[bool, typer.Option("--log", help="Draw steps on a log axis at first.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare runs: steps to 99 %, grokking delay, spikes, and whether starting from a snapshot helped. Those that ended before are
-    censored, not left out."""
+    """Compare runs: steps to 99 %, grokking delay, spikes, and whether starting from a snapshot helped. Those
+    that ended before are censored, not left out."""
     from .report import Comparison
     from .report import compare as compare_runs
     from .report.compare import groups, opened, rows, shared
@@ -556,7 +716,10 @@ def compare(
         print(f"all: {name} {text}")
     _print_table(*rows(found.compared, brief=True), folded=False)
     for names, train_count, test_count, train_median, test_median in groups(found.compared):
-        print(f"median steps of {names}: train {train_median} ({train_count} learned), test {test_median} ({test_count} learned)")
+        print(
+            f"median steps of {names}: train {train_median} ({train_count} learned), test {test_median} "
+            f"({test_count} learned)"
+        )
     for each in found.compared.runs:
         if each.transfer is not None:
             print(f"{each.name}, started from {each.start}: {each.transfer.sentence}")
@@ -592,15 +755,25 @@ def list_known(
         from .measures import MEASURES
 
         rows = [
-            {"measure": m.name, "unit": "; ".join(filter(None, (m.unit, m.in_gauge))), "is": _first_line(m.doc), "source": m.ref}
+            {
+                "measure": m.name,
+                "unit": "; ".join(filter(None, (m.unit, m.in_gauge))),
+                "is": _first_line(m.doc),
+                "source": m.ref,
+            }
             for m in MEASURES.values()
         ]
     elif what == "layouts":
         from .importing.mapping import built_in
 
-        rows = [{"layout": name, "tokens": " or ".join(known.tokens), "is": known.doc} for name, known in built_in().items()]
+        rows = [
+            {"layout": name, "tokens": " or ".join(known.tokens), "is": known.doc}
+            for name, known in built_in().items()
+        ]
     else:
-        raise UsageError(f"there is no list of {what!r}{nearest(what, ['tasks', 'presets', 'measures', 'layouts'])}")
+        raise UsageError(
+            f"there is no list of {what!r}{nearest(what, ['tasks', 'presets', 'measures', 'layouts'])}"
+        )
     if as_json:
         print(json.dumps(rows))
     else:
@@ -620,11 +793,24 @@ def verify(run_dir: RunDir, as_json: Json = False) -> None:
     checked = list(run.verify())
     damaged = {name: problem for name, problem in checked if problem is not None}
     if as_json:
-        print(json.dumps({"files": len(checked), "damaged": damaged, **({"diverged": run.diverged} if run.diverged else {})}))
+        print(
+            json.dumps(
+                {
+                    "files": len(checked),
+                    "damaged": damaged,
+                    **({"diverged": run.diverged} if run.diverged else {}),
+                }
+            )
+        )
     elif not damaged:
-        print(f"{len(checked)} files, all as they were written" + (f"\n{run.divergence}" if run.diverged else ""))
+        print(
+            f"{len(checked)} files, all as they were written"
+            + (f"\n{run.divergence}" if run.diverged else "")
+        )
     if damaged:
-        raise DamagedFile(f"{len(damaged)} of {len(checked)} files are damaged: " + " | ".join(damaged.values()))
+        raise DamagedFile(
+            f"{len(damaged)} of {len(checked)} files are damaged: " + " | ".join(damaged.values())
+        )
 
 
 def _save(page: Any, files: tuple[Path, Path]) -> None:
@@ -655,5 +841,7 @@ def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]], folded: b
         table.add_row(*(escape(cell) for cell in row))
     console = Console()
     if not folded:
-        console.width = max(console.width, Measurement.get(console, console.options.update(max_width=10_000), table).maximum)
+        console.width = max(
+            console.width, Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        )
     console.print(table)

@@ -1,20 +1,23 @@
 """Networks whose algorithm is known: five that are built here by hand, and one that is random.
 
-The built networks add mod p. Three compute with frequencies, two of them with those that they are told to use:
+The built networks add mod p. Three compute with frequencies, two of them with those that they are told to
+use:
 
     clock      one head copies a, one copies b; a neuron for every phase pair (s, t) of Z_p x Z_p. Exactly
                logits = scale Σ_k cos w_k(a + b − c)                          (Nanda et al. 2023)
-    pizza      attention is the constant 1, so a and b arrive as a sum; a neuron for every phase of Z_p. Nearly
-               logits = scale Σ_k |cos w_k(a − b)/2| cos w_k(a + b − c)       (Zhong et al. 2023)
-    gromov     no attention and no embedding: every neuron squares the sum of a wave of a and a wave of b of one frequency, with
-               random phases; all frequencies are used alike. The more neurons, the more nearly
-               logits = scale (p [c = a + b] − 1) / (p − 1)                   (Gromov 2023)
-               It can be given neurons that memorise a wrong answer to some pairs, as networks do that learn from noisy labels.
+    pizza      attention is the constant 1, so a and b arrive as a sum; a neuron for every phase of Z_p.
+               Nearly logits = scale Σ_k |cos w_k(a − b)/2| cos w_k(a + b − c)       (Zhong et al. 2023)
+    gromov     no attention and no embedding: every neuron squares the sum of a wave of a and a wave of b of
+               one frequency, with random phases; all frequencies are used alike. The more neurons, the more
+               nearly logits = scale (p [c = a + b] − 1) / (p − 1)                   (Gromov 2023) It can be
+               given neurons that memorise a wrong answer to some pairs, as networks do that learn from noisy
+               labels.
 
 Two have no frequency at all: a neuron for every pair, as a table has a row.
 
     lookup     logits = scale [c = a + b]
-    memoriser  logits = scale [c = a + b] on the training pairs, scale [c = r] on all others, r some random element
+    memoriser  logits = scale [c = a + b] on the training pairs, scale [c = r] on all others, r some random
+               element
 
 What follows from these formulas is what the measures must say.
 """
@@ -34,14 +37,16 @@ from .view import View, view
 
 
 def waves(p: int, k: int) -> tuple[Tensor, Tensor]:
-    """cos 2πkx/p and sin 2πkx/p of every residue x, in float64; the sine of the Nyquist frequency is exactly 0."""
+    """cos 2πkx/p and sin 2πkx/p of every residue x, in float64; the sine of the Nyquist frequency is exactly
+    0."""
     x = k * torch.arange(p) % p
     angle = 2 * math.pi * x.double() / p
     return angle.cos(), torch.zeros(p, dtype=torch.float64) if 2 * k == p else angle.sin()
 
 
 def rectified_sum(p: int, k: int) -> Tensor:
-    """relu(cos w_k a + cos w_k b) over the grid: what every neuron of the clock is, up to a shift of a and of b."""
+    """relu(cos w_k a + cos w_k b) over the grid: what every neuron of the clock is, up to a shift of a and of
+    b."""
     cos, _ = waves(p, k)
     return (cos[:, None] + cos).relu()
 
@@ -56,7 +61,8 @@ def amplitude(p: int, k: int) -> float:
 def _copies_of_a_and_b(weights: dict[str, Tensor], width: int) -> None:
     """Two heads that look at position 0 and at position 1 alone, and copy what is embedded there.
 
-    In the stream: 0..width the embedding (empty at "="), then the copy of a, the copy of b, and one dimension for each position.
+    In the stream: 0..width the embedding (empty at "="), then the copy of a, the copy of b, and one dimension
+    for each position.
     """
     position = 3 * width
     weights["pos_embed.W_pos"][:, position:] = torch.eye(3)
@@ -69,12 +75,20 @@ def _copies_of_a_and_b(weights: dict[str, Tensor], width: int) -> None:
 
 
 @functools.cache
-def clock(p: int, keys: tuple[int, ...], scale: float = 10.0, idle: tuple[int, ...] = (), n_logits: int | None = None) -> View:
+def clock(
+    p: int,
+    keys: tuple[int, ...],
+    scale: float = 10.0,
+    idle: tuple[int, ...] = (),
+    n_logits: int | None = None,
+) -> View:
     """The clock. Frequencies in `idle` are embedded as loudly as the keys and read by no neuron."""
     task = make_task("modular_addition", p=p)
     circles = (*keys, *idle)
     width = 2 * len(circles)
-    config = ModelConfig(d_model=3 * width + 3, n_heads=2, d_head=width, d_mlp=len(keys) * p * p, d_vocab_out=n_logits)
+    config = ModelConfig(
+        d_model=3 * width + 3, n_heads=2, d_head=width, d_mlp=len(keys) * p * p, d_vocab_out=n_logits
+    )
     weights = _zeros(config, task)
     _copies_of_a_and_b(weights, width)
     for i, k in enumerate(circles):
@@ -86,20 +100,30 @@ def clock(p: int, keys: tuple[int, ...], scale: float = 10.0, idle: tuple[int, .
         at = slice(i * p * p, (i + 1) * p * p)
         w_in, w_out = weights["blocks.0.mlp.W_in"][:, at], weights["blocks.0.mlp.W_out"][at]
         # cos w(a + s) + cos w(b + t), rectified; read out with e^{-iw(s + t)}
-        w_in[a + 2 * i], w_in[a + 2 * i + 1], w_in[b + 2 * i], w_in[b + 2 * i + 1] = cos[s], -sin[s], cos[t], -sin[t]
-        w_out[:, 2 * i], w_out[:, 2 * i + 1] = cos[(s + t) % p] / amplitude(p, k), -sin[(s + t) % p] / amplitude(p, k)
+        w_in[a + 2 * i], w_in[a + 2 * i + 1], w_in[b + 2 * i], w_in[b + 2 * i + 1] = (
+            cos[s],
+            -sin[s],
+            cos[t],
+            -sin[t],
+        )
+        w_out[:, 2 * i], w_out[:, 2 * i + 1] = (
+            cos[(s + t) % p] / amplitude(p, k),
+            -sin[(s + t) % p] / amplitude(p, k),
+        )
         weights["unembed.W_U"][2 * i, :p], weights["unembed.W_U"][2 * i + 1, :p] = scale * cos, scale * sin
     return _seen(config, task, weights)
 
 
 @functools.cache
 def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0, overtones: tuple[int, ...] = ()) -> View:
-    """The pizza, for odd p. With `overtones` the readout takes, beside each key, these multiples of it from the same neurons: waves that
-    are embedded nowhere, and that rectifying makes."""
+    """The pizza, for odd p. With `overtones` the readout takes, beside each key, these multiples of it from
+    the same neurons: waves that are embedded nowhere, and that rectifying makes."""
     task = make_task("modular_addition", p=p)
     orders = (1, *overtones)
     width = 2 * len(keys)
-    config = ModelConfig(d_model=width * (1 + len(orders)), n_heads=1, d_head=width, d_mlp=len(keys) * p, attention_mixing=0)
+    config = ModelConfig(
+        d_model=width * (1 + len(orders)), n_heads=1, d_head=width, d_mlp=len(keys) * p, attention_mixing=0
+    )
     weights = _zeros(config, task)
     weights["blocks.0.attn.W_V"][0, :width] = torch.eye(width)
     weights["blocks.0.attn.W_O"][0, :, :width] = torch.eye(width)
@@ -110,8 +134,8 @@ def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0, overtones: tuple[i
         weights["embed.W_E"][:p, 2 * i], weights["embed.W_E"][:p, 2 * i + 1] = cos, sin
         weights["blocks.0.mlp.W_in"][2 * i, at], weights["blocks.0.mlp.W_in"][2 * i + 1, at] = cos, -sin
         for j, n in enumerate(orders, 1):
-            # relu(cos u) = 1/π + cos(u)/2 + 2/(3π) cos 2u − 2/(15π) cos 4u + ... Over p phases the 2n-th sums to
-            # ± 2p/((4n² − 1)π) |cos w(a − b)/2|, at n times the frequency.
+            # relu(cos u) = 1/π + cos(u)/2 + 2/(3π) cos 2u − 2/(15π) cos 4u + ... Over p phases the 2n-th sums
+            # to ± 2p/((4n² − 1)π) |cos w(a − b)/2|, at n times the frequency.
             size = (-1) ** (n + 1) * 2 * p / ((4 * n**2 - 1) * math.pi)
             at_sum = width * j + 2 * i
             readout = weights["blocks.0.mlp.W_out"][at]
@@ -127,12 +151,14 @@ def gromov(p: int, d_mlp: int, scale: float = 20.0, seed: int = 0, memorised: in
 
     W_in = A cos(w_σ a + φ_a), A cos(w_σ b + φ_b) and W_U = A cos(w_σ c − φ_a − φ_b).
 
-    Of (x + y)², the product 2xy has the wave w_σ(a + b) + φ_a + φ_b, in phase with the readout; all else has phases that cancel over many
-    neurons, as 1/√d_mlp. The published A = (2/N)^(-1/3) is for logits divided by N²; here A³ = 2 scale / N, N = d_mlp.
-    Frequencies follow one another, so that all are equally frequent where floor(p/2) divides d_mlp.
+    Of (x + y)², the product 2xy has the wave w_σ(a + b) + φ_a + φ_b, in phase with the readout; all else has
+    phases that cancel over many neurons, as 1/√d_mlp. The published A = (2/N)^(-1/3) is for logits divided by
+    N²; here A³ = 2 scale / N, N = d_mlp. Frequencies follow one another, so that all are equally frequent
+    where floor(p/2) divides d_mlp.
 
-    With `memorised` (up to p) pairs, two more neurons for each of them add 2 scale to a wrong answer at the pair (i, 2i), and nothing
-    anywhere else: ([a = i] + [b = 2i])² − ([a = i] − [b = 2i])² = 4 [a = i][b = 2i]. The answer is the right one and 1 more.
+    With `memorised` (up to p) pairs, two more neurons for each of them add 2 scale to a wrong answer at the
+    pair (i, 2i), and nothing anywhere else: ([a = i] + [b = 2i])² − ([a = i] − [b = 2i])² = 4
+    [a = i][b = 2i]. The answer is the right one and 1 more.
     """
     task = make_task("modular_addition", p=p)
     config = MLPConfig(embedding="one_hot", act_fn="square", d_mlp=d_mlp + 2 * memorised)
@@ -193,9 +219,13 @@ def random_network(p: int = 53, seed: int = 0, name: str = "modular_addition", *
 
 
 def _zeros(config: NetworkConfig, task: Task) -> dict[str, Tensor]:
-    return {name: torch.zeros(shape, dtype=torch.float64) for name, shape in weight_shapes(config, task).items()}
+    return {
+        name: torch.zeros(shape, dtype=torch.float64) for name, shape in weight_shapes(config, task).items()
+    }
 
 
-def _seen(config: NetworkConfig, task: Task, weights: dict[str, Tensor], dtype: torch.dtype = torch.float64) -> View:
+def _seen(
+    config: NetworkConfig, task: Task, weights: dict[str, Tensor], dtype: torch.dtype = torch.float64
+) -> View:
     """A view with half of the examples called the training set: the built networks have seen none."""
     return view(network(config, task, weights, dtype), task, split=split(task.n_inputs, 0.5))

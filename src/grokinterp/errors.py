@@ -9,12 +9,13 @@
     ├── Diverged                    exit 1   the loss became NaN or infinite
     ├── Interrupted                 exit 1   training was asked to stop; it can go on from there
     ├── SomeFailed                  exit 1   some of several runs failed; `failures` says which, and how
-    ├── NotBelieved                 exit 1   an imported file explains nothing as it is read, or contradicts itself
+    ├── NotBelieved                 exit 1   an imported file explains nothing as read, or contradicts itself
     ├── DamagedFile                 exit 1   a file does not match its recorded hash
     ├── WriteFailed                 exit 1   the disk is full, read-only or gone
     └── NotApplicable               exit 1   a measure has no meaning for this task or network
 
-The command line prints the message of any of these on stderr, without a traceback, and exits with the code shown.
+The command line prints the message of any of these on stderr, without a traceback, and exits with the code
+shown.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class Diverged(GrokinterpError):
         what: was not finite, as a sentence without its end.
     """
 
-    def __init__(self, message: str, step: int | None = None, what: str = "the loss became NaN or infinite") -> None:
+    def __init__(
+        self, message: str, step: int | None = None, what: str = "the loss became NaN or infinite"
+    ) -> None:
         super().__init__(message)
         self.step, self.what = step, what
 
@@ -86,7 +89,8 @@ class SomeFailed(GrokinterpError):
 
 
 class NotBelieved(GrokinterpError):
-    """Under no reading that was tried does an imported network know anything, or its file contradicts itself."""
+    """Under no reading that was tried does an imported network know anything, or its file contradicts
+    itself."""
 
 
 class DamagedFile(GrokinterpError):

@@ -1,8 +1,9 @@
 """Fourier analysis on the integers mod p, in float64: bases, transforms and projections. No model, no disk.
 
-The basis of Z_p is real and orthonormal. Its rows ("components") are the constant, then for k = 1, 2, ... cos 2πk·/p and
-sin 2πk·/p; for even p the last row is the Nyquist component cos π·, which has no sine (its frequency is p/2). There are p
-components and floor(p/2) frequencies, for every p >= 2. Conventions: Nanda et al. 2023 (arXiv 2301.05217), section 4.1.
+The basis of Z_p is real and orthonormal. Its rows ("components") are the constant, then for k = 1, 2, ... cos
+2πk·/p and sin 2πk·/p; for even p the last row is the Nyquist component cos π·, which has no sine (its
+frequency is p/2). There are p components and floor(p/2) frequencies, for every p >= 2. Conventions: Nanda et
+al. 2023 (arXiv 2301.05217), section 4.1.
 """
 
 from __future__ import annotations
@@ -74,32 +75,43 @@ def by_frequency(x: Float64[Tensor, "component *rest"]) -> Float64[Tensor, "freq
 
 
 def block_power(x: Float64[Tensor, "p p *rest"]) -> Float64[Tensor, "freq *rest"]:
-    """Power of x, as a function of (a, b), in the 3 x 3 block of each frequency, the constant of both left out.
+    """Power of x, as a function of (a, b), in the 3 x 3 block of each frequency, the constant of both left
+    out.
 
-    The block of k holds the products of {1, cos k, sin k} of a and of b: the 8 terms that a function of frequency k alone is made of
-    (Nanda et al. 2023, section 4.2). For the Nyquist frequency it is 2 x 2. Blocks of different k share nothing.
+    The block of k holds the products of {1, cos k, sin k} of a and of b: the 8 terms that a function of
+    frequency k alone is made of (Nanda et al. 2023, section 4.2). For the Nyquist frequency it is 2 x 2.
+    Blocks of different k share nothing.
     """
     return block_variance(x)[0]
 
 
-def block_variance(x: Float64[Tensor, "p p *rest"]) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "*rest"]]:
-    """`block_power` of x without its mean over (a, b), and the power of all of that; exactly 0 where x is constant."""
+def block_variance(
+    x: Float64[Tensor, "p p *rest"],
+) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "*rest"]]:
+    """`block_power` of x without its mean over (a, b), and the power of all of that; exactly 0 where x is
+    constant."""
     return LineSums(x).block_variance()
 
 
 def block_fit(x: Float64[Tensor, "p p *rest"], k: int) -> Float64[Tensor, "p p *rest"]:
-    """The part of x, as a function of (a, b), in the 3 x 3 block of k and the constant: its degree-2 trigonometric polynomial."""
+    """The part of x, as a function of (a, b), in the 3 x 3 block of k and the constant: its degree-2
+    trigonometric polynomial."""
     p = x.shape[0]
     rows = torch.cat([basis(p)[:1], directions(p, k)])
     onto = rows.T @ rows
-    return torch.tensordot(onto, torch.tensordot(onto, x, dims=([1], [0])).transpose(0, 1), dims=([1], [0])).transpose(0, 1)
+    return torch.tensordot(
+        onto, torch.tensordot(onto, x, dims=([1], [0])).transpose(0, 1), dims=([1], [0])
+    ).transpose(0, 1)
 
 
-def sum_and_difference_power(x: Float64[Tensor, "p p *rest"]) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "freq *rest"]]:
-    """Power of x, as a function of (a, b), along the waves of a + b and along those of a − b, for each frequency.
+def sum_and_difference_power(
+    x: Float64[Tensor, "p p *rest"],
+) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "freq *rest"]]:
+    """Power of x, as a function of (a, b), along the waves of a + b and along those of a − b, for each
+    frequency.
 
-    The two share out the four products of {cos k, sin k} of a and of b. For the Nyquist frequency a + b and a − b are the same, and each
-    gets half.
+    The two share out the four products of {cos k, sin k} of a and of b. For the Nyquist frequency a + b and a
+    − b are the same, and each gets half.
     """
     return LineSums(x).sum_and_difference_power()
 
@@ -107,10 +119,12 @@ def sum_and_difference_power(x: Float64[Tensor, "p p *rest"]) -> tuple[Float64[T
 class LineSums:
     """Sums of x, a function of (a, b), over all pairs of one a, of one b, of one a + b and of one a − b.
 
-    The 3 x 3 block of a frequency spans the waves of these four: their sums hold all of it, and no 2-D transform is made.
+    The 3 x 3 block of a frequency spans the waves of these four: their sums hold all of it, and no 2-D
+    transform is made.
 
     Attributes:
-        origin: x at (0, 0). All sums are of x less that: nearer to 0 less is lost in them, and no wave sees a constant.
+        origin: x at (0, 0). All sums are of x less that: nearer to 0 less is lost in them, and no wave sees a
+            constant.
         of_a, of_b, of_sum, of_difference: the sums, at each value mod p.
         squares: the sum of all squares.
     """
@@ -134,7 +148,9 @@ class LineSums:
     def block_variance(self) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "*rest"]]:
         """That of x."""
         total = self.squares - self.of_b.sum(0).square() / len(self.of_b) ** 2
-        return _wave_power(self.of_a) + _wave_power(self.of_b) + sum(self.sum_and_difference_power()), total.clamp_min(0)
+        return _wave_power(self.of_a) + _wave_power(self.of_b) + sum(
+            self.sum_and_difference_power()
+        ), total.clamp_min(0)
 
     def sum_and_difference_power(self) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "freq *rest"]]:
         """That of x."""
@@ -155,7 +171,8 @@ def sums_of_sum(x: Float64[Tensor, "p p *rest"]) -> Float64[Tensor, "p *rest"]:
 
 
 def _wave_power(sums: Float64[Tensor, "p *rest"]) -> Float64[Tensor, "freq *rest"]:
-    """Power, of a function on the p x p grid, along the waves of which these are its sums: a wave of norm 1 on Z_p has norm √p there."""
+    """Power, of a function on the p x p grid, along the waves of which these are its sums: a wave of norm 1
+    on Z_p has norm √p there."""
     return by_frequency(transform(sums).square()) / len(sums)
 
 

@@ -32,9 +32,11 @@ C = TypeVar("C", bound=BaseModel)
 
 
 def checked(cls: type[C], values: Mapping[Any, Any], at: str = "") -> C:
-    """`cls(**values)`, or a ConfigError of one line that names the first wrong key (under the dotted prefix `at`).
+    """`cls(**values)`, or a ConfigError of one line that names the first wrong key (under the dotted prefix
+    `at`).
 
-    A parameter of the wrong type, an unknown key (the nearest known one is named) and a value out of range all end here.
+    A parameter of the wrong type, an unknown key (the nearest known one is named) and a value out of range
+    all end here.
     """
     if not all(isinstance(key, str) for key in values):
         odd = next(key for key in values if not isinstance(key, str))
@@ -59,7 +61,9 @@ def _one_line(cls: type[BaseModel], error: ValidationError, at: str) -> str:
         return f"{dotted}: is required{more}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message[0].lower() + message[1:]
-    if isinstance(first["input"], (Mapping, BaseModel)):  # a check across several keys, whose message already says what it found
+    if isinstance(
+        first["input"], (Mapping, BaseModel)
+    ):  # a check across several keys, whose message already says what it found
         return f"{dotted + ': ' if dotted else ''}{message}{more}"
     found = _shown(first["input"])
     return f"{dotted + ': ' if dotted else ''}{message}, got {found}{more}"
@@ -78,7 +82,11 @@ def _keys_at(cls: type[BaseModel], path: list[str]) -> Iterator[str]:
     """The keys that the model inside `cls` at `path` knows."""
     for part in path:
         field = cls.model_fields.get(part)
-        inner = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type)] if field else []
+        inner = (
+            [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type)]
+            if field
+            else []
+        )
         models = [t for t in inner if issubclass(t, BaseModel)]
         if not models:
             return iter(())

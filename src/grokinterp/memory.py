@@ -33,8 +33,9 @@ def free_memory() -> float:
 def keep_memory() -> None:
     """Lets the process keep memory that it has freed, up to a gigabyte, where the C library is glibc.
 
-    As it comes, glibc hands a tensor of a few megabytes back to the system and fetches it again at the next step; to fetch a page took
-    longer than to compute what stands on it, and a step of a small network 7 ms in place of 5.
+    As it comes, glibc hands a tensor of a few megabytes back to the system and fetches it again at the next
+    step; to fetch a page took longer than to compute what stands on it, and a step of a small network 7 ms in
+    place of 5.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -45,7 +46,8 @@ def keep_memory() -> None:
 def give_back_memory() -> None:
     """Hands memory that is no longer used back to the system, where the C library has a call for it.
 
-    Between large results that come and go glibc keeps what lies among small ones that stay: over 37 snapshots it came to 1 GB.
+    Between large results that come and go glibc keeps what lies among small ones that stay: over 37 snapshots
+    it came to 1 GB.
     """
     _left.__dict__.clear()
     with suppress(OSError, AttributeError):  # macOS and musl have none, and do not need it
@@ -53,18 +55,22 @@ def give_back_memory() -> None:
 
 
 def room(rows: int, width: int, dtype: torch.dtype) -> Float[Tensor, "rows width"]:
-    """A tensor with anything in it: where it is large, in the memory of one of that size that this thread has let go.
+    """A tensor with anything in it: where it is large, in the memory of one of that size that this thread has
+    let go.
 
-    glibc fetches what is larger than 32 MB from the system each time, whatever it is told (`keep_memory`), and the system fills it with
-    zeros: for the neurons of 12,769 examples 5 of 70 ms. From numpy, which asks for large pages: small ones would take longer to get than
-    to fill. One such tensor is kept for each thread, until `give_back_memory`.
+    glibc fetches what is larger than 32 MB from the system each time, whatever it is told (`keep_memory`),
+    and the system fills it with zeros: for the neurons of 12,769 examples 5 of 70 ms. From numpy, which asks
+    for large pages: small ones would take longer to get than to fill. One such tensor is kept for each
+    thread, until `give_back_memory`.
     """
     kept: list[np.ndarray] = _left.__dict__.setdefault("kept", [])
     shape, numbers = (rows, width), torch.empty(0, dtype=dtype).numpy().dtype
     whole = kept.pop() if kept else None
     if whole is None or whole.shape != shape or whole.dtype != numbers:
         whole = np.empty(shape, numbers)
-    lent = whole.view()  # lives as long as the storage of the tensor, and never leaves it: numpy's views of it would not count
+    lent = (
+        whole.view()
+    )  # lives as long as the storage of the tensor, and never leaves it: numpy's views of it would not count
     if _SMALLEST_KEPT < whole.nbytes <= _LARGEST_KEPT:
         weakref.finalize(lent, _keep, kept, whole).atexit = False
     return torch.from_numpy(lent)

@@ -1,8 +1,9 @@
 """Every fact that a measure needs of one network on one task: lazy, cached, in float64, in table order.
 
-A network that was handed over is run by TransformerLens itself, on a float64 copy with its hooks, so that losses of 1e-7 have digits and an
-ablation hook that a user has added counts. Of bare weights, which have no hooks, what is needed most is computed by a shorter way to the
-same numbers, and the network is built only when something else is asked of it. Knows nothing of files or of training.
+A network that was handed over is run by TransformerLens itself, on a float64 copy with its hooks, so that
+losses of 1e-7 have digits and an ablation hook that a user has added counts. Of bare weights, which have no
+hooks, what is needed most is computed by a shorter way to the same numbers, and the network is built only
+when something else is asked of it. Knows nothing of files or of training.
 """
 
 from __future__ import annotations
@@ -24,20 +25,24 @@ if TYPE_CHECKING:
     from .models import ActivationCache, HookedRootModule, NetworkConfig, Weights
 
 Part = Literal["train", "test", "all", "corrupted", "clean"]
-"""Groups of examples. The last two are the training examples whose labels are wrong and those whose labels are right."""
+"""Groups of examples. The last two are the training examples whose labels are wrong and those whose labels
+are right."""
 Classes = Literal["labels", "answers"]
-"""What examples are held against: the labels that the network is given, or the right answers. They differ where labels are noisy."""
+"""What examples are held against: the labels that the network is given, or the right answers. They differ
+where labels are noisy."""
 T = TypeVar("T")
 _CHUNK = 4096
 _TOGETHER = 1024
 """Examples of which the losses are computed at a time, in the processor's cache."""
 
 LARGEST_EXPONENT = 600.0
-"""exp of it and of its negative are far inside the range of float64, and so is a sum of thousands of these."""
+"""exp of it and of its negative are far inside the range of float64, and so is a sum of thousands of
+these."""
 
 
 class lazy(cached_property[T]):
-    """functools.cached_property without the lock that it has before Python 3.12, one for all objects: no two Views could be run at once."""
+    """functools.cached_property without the lock that it has before Python 3.12, one for all objects: no two
+    Views could be run at once."""
 
     def __get__(self, view: Any, owner: type[Any] | None = None) -> Any:
         if view is None:
@@ -50,23 +55,27 @@ class lazy(cached_property[T]):
 def _widened(weight: Tensor) -> Float64[Tensor, "..."]:
     """A copy in float64, in which what is too small for float32 to hold with all its digits is 0.
 
-    Weights decay to such numbers in a network that has forgotten everything. In float32 every product of them is 0; in float64 their signs
-    would still give answers that the network never gave.
+    Weights decay to such numbers in a network that has forgotten everything. In float32 every product of them
+    is 0; in float64 their signs would still give answers that the network never gave.
     """
     wide = weight.detach().to("cpu", torch.float64, copy=True)
-    return wide if weight.dtype == torch.float64 else wide.masked_fill_(wide.abs() < torch.finfo(torch.float32).tiny, 0)
+    return (
+        wide
+        if weight.dtype == torch.float64
+        else wide.masked_fill_(wide.abs() < torch.finfo(torch.float32).tiny, 0)
+    )
 
 
 class View:
     """A network's behaviour over the whole input table of a task.
 
-    Operands and answers are in the order of the task's table, whatever their tokens are; the columns of logits are the answer classes,
-    then the tokens that are no answers. Where the elements stand on a cyclic group Z_m (`circle`), everything that speaks of frequencies
-    is in the order of that group: its positions i and j stand for a and b, and i + j for the answer. For addition mod p these are the
-    residues themselves.
+    Operands and answers are in the order of the task's table, whatever their tokens are; the columns of
+    logits are the answer classes, then the tokens that are no answers. Where the elements stand on a cyclic
+    group Z_m (`circle`), everything that speaks of frequencies is in the order of that group: its positions i
+    and j stand for a and b, and i + j for the answer. For addition mod p these are the residues themselves.
 
-    Where labels are noisy, losses and what is correct are of the labels that the network is given, unless the right answers are asked for;
-    everything about circles and waves is of the right answers.
+    Where labels are noisy, losses and what is correct are of the labels that the network is given, unless the
+    right answers are asked for; everything about circles and waves is of the right answers.
 
     Attributes:
         task: the task; `n` below is its number of examples, in table order.
@@ -74,13 +83,15 @@ class View:
         split: the training and test rows, or None where they are not known.
     """
 
-    def __init__(self, task: Task, model: HookedRootModule, step: int | None = None, split: Split | None = None) -> None:
+    def __init__(
+        self, task: Task, model: HookedRootModule, step: int | None = None, split: Split | None = None
+    ) -> None:
         cfg = model.cfg
         if cfg.d_vocab != task.d_vocab or cfg.d_vocab_out < task.n_logits or cfg.n_ctx != task.n_ctx:
             raise UsageError(
-                f"the network takes {cfg.n_ctx} tokens of {cfg.d_vocab} kinds and gives {cfg.d_vocab_out} logits; {task.name} with "
-                f"p={task.p} and layout {task.layout!r} needs {task.n_ctx}, {task.d_vocab} and {task.n_logits}: "
-                f"give the task that it was trained on"
+                f"the network takes {cfg.n_ctx} tokens of {cfg.d_vocab} kinds and gives {cfg.d_vocab_out} "
+                f"logits; {task.name} with p={task.p} and layout {task.layout!r} needs {task.n_ctx}, "
+                f"{task.d_vocab} and {task.n_logits}: give the task that it was trained on"
             )
         self.model = model
         self._twin = in_float64(model)
@@ -89,7 +100,14 @@ class View:
         self._set(task, step, split)
 
     @classmethod
-    def of_weights(cls, task: Task, config: NetworkConfig, weights: Weights, step: int | None = None, split: Split | None = None) -> View:
+    def of_weights(
+        cls,
+        task: Task,
+        config: NetworkConfig,
+        weights: Weights,
+        step: int | None = None,
+        split: Split | None = None,
+    ) -> View:
         """The View of a network that has these weights and no hooks of anybody's.
 
         Raises:
@@ -126,24 +144,34 @@ class View:
 
     @lazy
     def _at_answer(self) -> dict[str, Float64[Tensor, "n ..."]]:
-        """Logits, and what the last position attends to and computes in every layer, from one pass over the table."""
+        """Logits, and what the last position attends to and computes in every layer, from one pass over the
+        table."""
         if self._config is not None:
             found = at_answer(self.weights, read_by(self._config, self.task), self._config)
             return {**found, "logits": self._by_class(found["logits"])}
         return self.activations(
-            [f"blocks.{layer}.{hook}" for layer in range(self.n_layers) for hook in ("attn.hook_pattern", "mlp.hook_post")]
+            [
+                f"blocks.{layer}.{hook}"
+                for layer in range(self.n_layers)
+                for hook in ("attn.hook_pattern", "mlp.hook_post")
+            ]
         )
 
     def activations(
-        self, names: Sequence[str], edits: Sequence[tuple[str, Callable[..., Tensor]]] = (), rows: Int[Tensor, "m"] | None = None
+        self,
+        names: Sequence[str],
+        edits: Sequence[tuple[str, Callable[..., Tensor]]] = (),
+        rows: Int[Tensor, "m"] | None = None,
     ) -> dict[str, Float64[Tensor, "rows ..."]]:
-        """What the network computes at the answer position at named hooks, and its `logits` (of answers, then of all other tokens), from a
-        pass over the table.
+        """What the network computes at the answer position at named hooks, and its `logits` (of answers, then
+        of all other tokens), from a pass over the table.
 
         Args:
-            names: hook names; patterns are given at the answer position as query. A name that the network lacks is left out.
-            edits: hook functions `(tensor, hook) -> tensor`, by hook name, that change activations on the way, at all positions. They see
-                the examples in table order, 4,096 at a time or, where the network has hooks of its own, all at once.
+            names: hook names; patterns are given at the answer position as query. A name that the network
+                lacks is left out.
+            edits: hook functions `(tensor, hook) -> tensor`, by hook name, that change activations on the
+                way, at all positions. They see the examples in table order, 4,096 at a time or, where the
+                network has hooks of its own, all at once.
             rows: the examples to run; by default all.
         """
         parts: dict[str, list[Tensor]] = {}
@@ -160,16 +188,20 @@ class View:
         return {**found, "logits": self._by_class(found["logits"])}
 
     def _by_class(self, logits: Float64[Tensor, "rows classes"]) -> Float64[Tensor, "rows classes"]:
-        """With the answer classes first, in their order: the logits as they are, where that is their order."""
+        """With the answer classes first, in their order: the logits as they are, where that is their
+        order."""
         first, n = self.task.answer_tokens, self.task.n_answers
         if torch.equal(first, torch.arange(n)):
             return logits
-        others = torch.ones(logits.shape[1], dtype=torch.bool).index_fill_(0, first, False).nonzero().flatten()
+        others = (
+            torch.ones(logits.shape[1], dtype=torch.bool).index_fill_(0, first, False).nonzero().flatten()
+        )
         return logits[:, torch.cat([first, others])]
 
     @property
     def _together(self) -> int:
-        """How many examples go through the network at once: all of them where a user's hook may look at the whole batch."""
+        """How many examples go through the network at once: all of them where a user's hook may look at the
+        whole batch."""
         hooks = (handle for point in self._twin.hook_dict.values() for handle in point.fwd_hooks)
         return _CHUNK if all(handle.is_permanent for handle in hooks) else self.task.n_inputs
 
@@ -179,7 +211,8 @@ class View:
 
     @lazy
     def cache(self) -> ActivationCache:
-        """TransformerLens's ActivationCache over the whole table, all hooks and positions. Large: about 1.2 GB for p = 113, d_mlp = 512."""
+        """TransformerLens's ActivationCache over the whole table, all hooks and positions. Large: about 1.2
+        GB for p = 113, d_mlp = 512."""
         with torch.no_grad():
             _, cache = self._twin.run_with_cache(self.task.inputs.to(self._device))
         return cache
@@ -231,7 +264,12 @@ class View:
         """
         if "blocks.0.attn.W_Q" not in self.weights:
             raise NotApplicable("the network has no attention")
-        return torch.stack([self._at_answer[f"blocks.{layer}.attn.hook_pattern"].transpose(0, 1) for layer in range(self.n_layers)])
+        return torch.stack(
+            [
+                self._at_answer[f"blocks.{layer}.attn.hook_pattern"].transpose(0, 1)
+                for layer in range(self.n_layers)
+            ]
+        )
 
     @lazy
     def W_E(self) -> Float64[Tensor, "p d_model"]:
@@ -243,7 +281,8 @@ class View:
 
     @property
     def embedding_rows(self) -> list[tuple[str, Int[Tensor, "p"]]]:
-        """Which rows of which parameter embed the elements, in their order: one for both operands, or one for a and one for b."""
+        """Which rows of which parameter embed the elements, in their order: one for both operands, or one for
+        a and one for b."""
         tokens = self.task.operand_tokens
         if "embed.W_E" in self.weights:
             return [("embed.W_E", tokens)]
@@ -253,9 +292,12 @@ class View:
         return [("blocks.0.mlp.W_in", tokens), ("blocks.0.mlp.W_in", half + tokens)]
 
     def with_weights(self, changed: Weights) -> View:
-        """The View of the same network with other values of some of its parameters, under their names. Hooks on it stay in force."""
+        """The View of the same network with other values of some of its parameters, under their names. Hooks
+        on it stay in force."""
         if self._config is not None:
-            return View.of_weights(self.task, self._config, {**self.weights, **changed}, self.step, self.split)
+            return View.of_weights(
+                self.task, self._config, {**self.weights, **changed}, self.step, self.split
+            )
         model = copy.deepcopy(self._twin)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -290,7 +332,9 @@ class View:
             NotApplicable: they stand on no cyclic group, so they have no frequencies.
         """
         if self.task.circle is None:
-            raise NotApplicable(f"the elements of {self.task.symbol} stand on no cyclic group, so frequencies mean nothing")
+            raise NotApplicable(
+                f"the elements of {self.task.symbol} stand on no cyclic group, so frequencies mean nothing"
+            )
         return self.task.circle
 
     @property
@@ -310,7 +354,8 @@ class View:
 
     @lazy
     def on_circle(self) -> Int[Tensor, "rows"]:
-        """The rows of the table of which a, b and the answer stand on the circle: all of them, for addition."""
+        """The rows of the table of which a, b and the answer stand on the circle: all of them, for
+        addition."""
         on = [torch.zeros(n, dtype=torch.bool) for n in (self.task.p, self.task.p, self.task.n_answers)]
         for place, elements in zip(on, (self.circle.a, self.circle.b, self.circle.c), strict=True):
             place[elements] = True
@@ -349,11 +394,14 @@ class View:
         """
         rows = self.row_of[self.circle.a[:, None], self.circle.b]
         if (rows < 0).any():
-            raise NotApplicable(f"{self.task.name} leaves out pairs, so its examples fill no {self.m} × {self.m} grid")
+            raise NotApplicable(
+                f"{self.task.name} leaves out pairs, so its examples fill no {self.m} × {self.m} grid"
+            )
         return rows
 
     def grid(self, x: Float64[Tensor, "n *rest"]) -> Float64[Tensor, "m m *rest"]:
-        """x as a function of the positions (i, j) of a and b on the circle: a view of x where that is its order, so not to be changed.
+        """x as a function of the positions (i, j) of a and b on the circle: a view of x where that is its
+        order, so not to be changed.
 
         Raises:
             NotApplicable: not every pair of positions is an example.
@@ -379,7 +427,8 @@ class View:
         return self.labels != self.task.targets
 
     def rows(self, part: Part) -> Bool[Tensor, "n"]:
-        """Which examples belong to a part of the table; `corrupted` and `clean` are parts of the training set.
+        """Which examples belong to a part of the table; `corrupted` and `clean` are parts of the training
+        set.
 
         Raises:
             NotApplicable: the split is not known.
@@ -399,12 +448,20 @@ class View:
         """The parts of the table that can be told apart."""
         if self.split is None:
             return ["all"]
-        return ["train", "test", "all"] if self.task.noise is None else ["train", "test", "all", "corrupted", "clean"]
+        return (
+            ["train", "test", "all"]
+            if self.task.noise is None
+            else ["train", "test", "all", "corrupted", "clean"]
+        )
 
     def loss(
-        self, logits: Float64[Tensor, "rows answers"] | None = None, rows: Int[Tensor, "rows"] | None = None, against: Classes = "labels"
+        self,
+        logits: Float64[Tensor, "rows answers"] | None = None,
+        rows: Int[Tensor, "rows"] | None = None,
+        against: Classes = "labels",
     ) -> Float64[Tensor, "rows"]:
-        """Cross-entropy of every example in nats: of the network's own logits, or of others in their place (for some rows only)."""
+        """Cross-entropy of every example in nats: of the network's own logits, or of others in their place
+        (for some rows only)."""
         logits = self._logits_with_all_classes if logits is None else logits
         targets = self._classes(against, rows)
         losses = []
@@ -418,16 +475,24 @@ class View:
         return torch.cat(losses)
 
     def correct(
-        self, logits: Float64[Tensor, "rows answers"] | None = None, rows: Int[Tensor, "rows"] | None = None, against: Classes = "labels"
+        self,
+        logits: Float64[Tensor, "rows answers"] | None = None,
+        rows: Int[Tensor, "rows"] | None = None,
+        against: Classes = "labels",
     ) -> Bool[Tensor, "rows"]:
         """Whether the largest logit of every example is the label's, or the right answer's."""
         logits = self._logits_with_all_classes if logits is None else logits
         return logits.argmax(1) == self._classes(against, rows)
 
     def squared_error(self) -> Float64[Tensor, "n"]:
-        """The squared distance of every example's logits from its label as a one-hot vector, as a mean over classes."""
+        """The squared distance of every example's logits from its label as a one-hot vector, as a mean over
+        classes."""
         logits = self._logits_with_all_classes
-        return logits.scatter_add(1, self.labels[:, None], logits.new_full((len(logits), 1), -1.0)).square().mean(1)
+        return (
+            logits.scatter_add(1, self.labels[:, None], logits.new_full((len(logits), 1), -1.0))
+            .square()
+            .mean(1)
+        )
 
     @lazy
     def probabilities(self) -> Float64[Tensor, "n answers"]:

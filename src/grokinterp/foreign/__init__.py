@@ -1,4 +1,5 @@
-"""Checkpoint files that other people wrote, read without executing anything from them. Knows nothing of networks or runs."""
+"""Checkpoint files that other people wrote, read without executing anything from them. Knows nothing of
+networks or runs."""
 
 from .admitted import Record
 from .reader import read_foreign

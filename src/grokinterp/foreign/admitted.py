@@ -1,7 +1,9 @@
-"""What the names in a stranger's pickle stand for: a short list of things that can be built, each by a function of our own.
+"""What the names in a stranger's pickle stand for: a short list of things that can be built, each by a
+function of our own.
 
-Nothing is ever looked up in a module, so a name that is not listed here has no meaning at all. Classes of configurations become
-`Record`s: their name and their fields, without any of their code. Knows nothing of files and opcodes.
+Nothing is ever looked up in a module, so a name that is not listed here has no meaning at all. Classes of
+configurations become `Record`s: their name and their fields, without any of their code. Knows nothing of
+files and opcodes.
 """
 
 from __future__ import annotations
@@ -24,7 +26,12 @@ _TYPES = {"numpy.ndarray", "torch.Tensor", "torch.nn.parameter.Parameter", "torc
 }
 """Classes that pickles mention beside what they build, and that stand for nothing by themselves."""
 
-_RENAMED = (("__builtin__.", "builtins."), ("copy_reg.", "copyreg."), ("numpy.core.", "numpy._core."), ("pathlib._local.", "pathlib."))
+_RENAMED = (
+    ("__builtin__.", "builtins."),
+    ("copy_reg.", "copyreg."),
+    ("numpy.core.", "numpy._core."),
+    ("pathlib._local.", "pathlib."),
+)
 
 _NAMESPACES = {"types.SimpleNamespace", "argparse.Namespace"}
 _LENSES = ("transformer_lens.", "easy_transformer.")
@@ -33,7 +40,8 @@ _CONFIGURATION = re.compile(r"config|cfg|args|params|settings|options|namespace"
 
 @dataclass
 class Record:
-    """An object of a foreign class as data: the class's dotted name, never imported, and the fields that it had."""
+    """An object of a foreign class as data: the class's dotted name, never imported, and the fields that it
+    had."""
 
     name: str
     fields: dict[str, Any] = field(default_factory=dict)
@@ -52,11 +60,16 @@ def checked_key(key: Any) -> Any:
 
 
 def is_record(dotted: str) -> bool:
-    """Whether the name is that of a configuration: of TransformerLens, a plain namespace, or of a stranger's own module."""
+    """Whether the name is that of a configuration: of TransformerLens, a plain namespace, or of a stranger's
+    own module."""
     name = dotted.rpartition(".")[2]
     top = dotted.split(".")[0]
     own = top not in sys.stdlib_module_names and top not in ("torch", "numpy")
-    return dotted in _NAMESPACES or dotted.startswith(_LENSES) or (own and _CONFIGURATION.search(name) is not None)
+    return (
+        dotted in _NAMESPACES
+        or dotted.startswith(_LENSES)
+        or (own and _CONFIGURATION.search(name) is not None)
+    )
 
 
 class Admitted:
@@ -104,8 +117,13 @@ class Admitted:
             return dotted
         if dotted in self._calls or dotted in STORAGES or dotted in _TYPES or is_record(dotted):
             return Name(dotted)
-        if dotted.startswith("torch._utils._rebuild") or (dotted.startswith("torch.") and dotted.endswith("Storage")):
-            refuse(f"it holds a tensor that needs {shown(dotted)}, and only dense tensors of real numbers are read")
+        if dotted.startswith("torch._utils._rebuild") or (
+            dotted.startswith("torch.") and dotted.endswith("Storage")
+        ):
+            refuse(
+                f"it holds a tensor that needs {shown(dotted)}, and only dense tensors of real numbers are "
+                "read"
+            )
         refuse(f"it asks to run {shown(dotted)}, which is no part of a checkpoint")
 
     def call(self, callee: Any, args: Any) -> Any:
@@ -118,7 +136,11 @@ class Admitted:
             if not args:
                 return Record(callee.dotted)
             # A member of an enumeration is its class, called with the value.
-            if callee.dotted.startswith(_LENSES) and len(args) == 1 and type(args[0]) in (str, int, float, bool):
+            if (
+                callee.dotted.startswith(_LENSES)
+                and len(args) == 1
+                and type(args[0]) in (str, int, float, bool)
+            ):
                 return args[0]
         refuse(f"it asks to run {shown(callee.dotted)}, which is no part of a checkpoint")
 

@@ -1,6 +1,7 @@
 """The tensors and numpy arrays in foreign pickles, built from their parts by code that checks each of them.
 
-Only dense tensors of real numbers, on the CPU; every size, stride and offset is held against the bytes that are there.
+Only dense tensors of real numbers, on the CPU; every size, stride and offset is held against the bytes that
+are there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from .refusals import ENTRY, Budget, Name, called, damaged, refuse, shown
 
 _REAL = {
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
-    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8, torch.bool),
+    *(
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint64,
+        torch.uint32,
+        torch.uint16,
+        torch.uint8,
+        torch.bool,
+    ),
 }
 _DTYPES = {str(dtype): dtype for dtype in _REAL}
 _STORED = {
@@ -35,7 +46,9 @@ _STORED = {
     "Bool": torch.bool,
 }
 STORAGES = {f"torch.{name}Storage": dtype for name, dtype in _STORED.items()}
-STORAGES |= {f"torch.{part}.{name}Storage": dtype for part in ("cuda", "storage") for name, dtype in _STORED.items()}
+STORAGES |= {
+    f"torch.{part}.{name}Storage": dtype for part in ("cuda", "storage") for name, dtype in _STORED.items()
+}
 STORAGES |= {"torch.storage.UntypedStorage": torch.uint8, "torch.UntypedStorage": torch.uint8}
 
 _NUMBERS = re.compile(r"b1|[iu][1248]|f[248]")
@@ -86,7 +99,12 @@ class Numbers:
     def fill(self, target: Any, state: Any) -> bool:
         """Gives a numpy array or type its content; False where the target is neither."""
         if type(target) is NumpyType:
-            if type(state) is not tuple or len(state) < 5 or state[1] not in ("<", ">", "|", "=") or state[2:5] != (None, None, None):
+            if (
+                type(state) is not tuple
+                or len(state) < 5
+                or state[1] not in ("<", ">", "|", "=")
+                or state[2:5] != (None, None, None)
+            ):
                 refuse("it holds a numpy array of something other than plain numbers")
             target.order = state[1]
         elif id(target) in self._unfilled:
@@ -104,14 +122,29 @@ class Numbers:
             damaged("a numpy array has no content")
 
     def _tensor(
-        self, storage: Any, offset: Any, size: Any, stride: Any, grad: Any = False, hooks: Any = None, metadata: Any = None
+        self,
+        storage: Any,
+        offset: Any,
+        size: Any,
+        stride: Any,
+        grad: Any = False,
+        hooks: Any = None,
+        metadata: Any = None,
     ) -> Tensor:
         if type(storage) is not Storage:
             damaged("a tensor has no storage")
         return self._view(storage, storage.dtype, offset, size, stride, metadata)
 
     def _tensor_of_dtype(
-        self, storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, metadata: Any = None
+        self,
+        storage: Any,
+        offset: Any,
+        size: Any,
+        stride: Any,
+        grad: Any,
+        hooks: Any,
+        dtype: Any,
+        metadata: Any = None,
     ) -> Tensor:
         if type(storage) is not Storage:
             damaged("a tensor has no storage")
@@ -119,7 +152,9 @@ class Numbers:
             refuse(f"it holds a tensor of {called(dtype)}, and only dense tensors of real numbers are read")
         return self._view(storage, _DTYPES[dtype], offset, size, stride, metadata)
 
-    def _view(self, storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any, metadata: Any) -> Tensor:
+    def _view(
+        self, storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any, metadata: Any
+    ) -> Tensor:
         if metadata:
             refuse("it holds a tensor that is to be negated or conjugated when it is read")
         size, stride, (offset,) = sizes(size), sizes(stride), sizes((offset,))
@@ -183,6 +218,10 @@ def parameter(data: Any, *_: Any) -> Tensor:
 
 def sizes(values: Any) -> tuple[int, ...]:
     """Sizes, strides and offsets as they can occur: at most 64 integers from 0 to 2^62."""
-    if type(values) is not tuple or len(values) > 64 or not all(type(n) is int and 0 <= n < 1 << 62 for n in values):
+    if (
+        type(values) is not tuple
+        or len(values) > 64
+        or not all(type(n) is int and 0 <= n < 1 << 62 for n in values)
+    ):
         damaged("a tensor has an impossible size, stride or offset")
     return values

@@ -1,7 +1,8 @@
 """Checkpoints that other people wrote, read as data: nothing in them is ever executed or unpacked to disk.
 
-Told apart by content, not by name: safetensors, the zip archives of torch.save, its files from before 1.6, and plain pickles.
-Leaves out what the content means: names and layouts of weights are the importer's business.
+Told apart by content, not by name: safetensors, the zip archives of torch.save, its files from before 1.6,
+and plain pickles. Leaves out what the content means: names and layouts of weights are the importer's
+business.
 """
 
 from __future__ import annotations
@@ -48,27 +49,40 @@ _STRANGERS = (
     (re.compile(rb"\x89HDF\r\n"), "an HDF5 file", REMEDY),
     (re.compile(rb"\x93NUMPY"), "a numpy array (.npy)", REMEDY),
     (re.compile(rb".{257}ustar", re.DOTALL), "a tar archive", "unpack it, and name the file inside"),
-    (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!"), "a compressed file", "unpack it, and name the file inside"),
+    (
+        re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!"),
+        "a compressed file",
+        "unpack it, and name the file inside",
+    ),
     (re.compile(rb"GGUF"), "a GGUF file", REMEDY),
-    (re.compile(rb"\x89PNG|\xff\xd8\xff|%PDF|\x7fELF|SQLite format"), "an image, document, program or database", REMEDY),
+    (
+        re.compile(rb"\x89PNG|\xff\xd8\xff|%PDF|\x7fELF|SQLite format"),
+        "an image, document, program or database",
+        REMEDY,
+    ),
     (re.compile(rb"\s*[{\[]\s*[\"{\[]"), "a JSON text", REMEDY),
 )
 _TENSORFLOW_END = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 
 
 def read_foreign(path: str | Path, limit: float | None = None) -> Any:
-    """The content of a foreign checkpoint: nested dicts, lists, tuples, tensors (on the CPU), numbers, strings, None and `Record`s.
+    """The content of a foreign checkpoint: nested dicts, lists, tuples, tensors (on the CPU), numbers,
+    strings, None and `Record`s.
 
-    Sets and bytes are left as they are. Numpy arrays come as tensors, numpy scalars as numbers, parameters as tensors without
-    gradient, every kind of dict as a dict, types of numbers and devices as texts ("torch.float32", "cuda:0"), objects of
-    configuration classes as `Record`s. Tensors that shared a storage still do.
+    Sets and bytes are left as they are. Numpy arrays come as tensors, numpy scalars as numbers, parameters as
+    tensors without gradient, every kind of dict as a dict, types of numbers and devices as texts
+    ("torch.float32", "cuda:0"), objects of configuration classes as `Record`s. Tensors that shared a storage
+    still do.
 
     Args:
-        limit: bytes that the file may take and unpack to; without it the smaller of 8 GB and half of the free memory.
+        limit: bytes that the file may take and unpack to; without it the smaller of 8 GB and half of the free
+            memory.
 
     Raises:
-        UsageError: it is no checkpoint: not there, no file, or a file of another kind; the message names the kind.
-        GrokinterpError: it asks to run something, which is named; or it is damaged, too large or cannot be read.
+        UsageError: it is no checkpoint: not there, no file, or a file of another kind; the message names the
+            kind.
+        GrokinterpError: it asks to run something, which is named; or it is damaged, too large or cannot be
+            read.
     """
     limit = min(_MOST, free_memory() / 2) if limit is None else limit
     try:
@@ -80,18 +94,24 @@ def read_foreign(path: str | Path, limit: float | None = None) -> Any:
         reason = kind(f"{error.strerror or error}: check the name and the permissions")
     except MemoryError:
         reason = GrokinterpError("it does not fit into the memory: free some")
-    except Exception as error:  # what a stranger's bytes can make zlib, struct, numpy or torch raise has no common base
+    except (
+        Exception
+    ) as error:  # what a stranger's bytes can make zlib, struct, numpy or torch raise has no common base
         reason = GrokinterpError(f"it is damaged ({shown(error)}): fetch it again, or {REMEDY}")
     raise type(reason)(f"cannot import {shown(path, 4096)}: {reason}") from None
 
 
 def _whole(path: str | Path, limit: float) -> bytes:
-    """The bytes of a regular file; of anything else not one is read. Opening a pipe does not wait for its writer."""
+    """The bytes of a regular file; of anything else not one is read. Opening a pipe does not wait for its
+    writer."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"it is a {'directory' if stat.S_ISDIR(status.st_mode) else 'pipe or device'}: name the file with the weights")
+            raise UsageError(
+                f"it is a {'directory' if stat.S_ISDIR(status.st_mode) else 'pipe or device'}: name the "
+                "file with the weights"
+            )
         if status.st_size > limit:
             too_large(limit)
         with open(handle, "rb", closefd=False) as file:
@@ -110,7 +130,9 @@ def _content(data: bytes, limit: float) -> Any:
         if pattern.match(data):
             raise UsageError(f"it looks like {kind}, which is no checkpoint that can be read: {remedy}")
     if data.endswith(_TENSORFLOW_END):
-        raise UsageError(f"it looks like an index of TensorFlow, which is no checkpoint that can be read: {REMEDY}")
+        raise UsageError(
+            f"it looks like an index of TensorFlow, which is no checkpoint that can be read: {REMEDY}"
+        )
     if data.startswith(b"PK"):
         return _archive(data, limit)
     return _pickles(data, limit)
@@ -125,7 +147,8 @@ def _safetensors(data: bytes) -> dict[str, Tensor]:
 
 
 def _archive(data: bytes, limit: float) -> Any:
-    """The content of a zip archive by torch.save: one pickle, and the storages of its tensors as files beside it."""
+    """The content of a zip archive by torch.save: one pickle, and the storages of its tensors as files beside
+    it."""
     archive = zipfile.ZipFile(io.BytesIO(data))
     members = {member.filename: member for member in archive.infolist()}
     if len(members) < len(archive.infolist()):
@@ -169,23 +192,36 @@ def _check_member(member: zipfile.ZipInfo) -> None:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         refuse("it is an archive with a compression that torch does not use")
     stored = member.compress_type == zipfile.ZIP_STORED
-    if member.file_size != member.compress_size if stored else member.file_size > _RATIO * member.compress_size:
+    if (
+        member.file_size != member.compress_size
+        if stored
+        else member.file_size > _RATIO * member.compress_size
+    ):
         refuse(f"its archive claims to unpack {member.compress_size} bytes to {member.file_size}")
 
 
 def _folder_of_pickle(names: set[str]) -> str:
     """The folder of an archive in which data.pkl stands."""
-    prefixes = [name.removesuffix("data.pkl") for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
+    prefixes = [
+        name.removesuffix("data.pkl") for name in names if name == "data.pkl" or name.endswith("/data.pkl")
+    ]
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        raise UsageError("it is a TorchScript program, which is no checkpoint: ask its author for the state dict")
+        raise UsageError(
+            "it is a TorchScript program, which is no checkpoint: ask its author for the state dict"
+        )
     if len(prefixes) == 1:
         return prefixes[0]
-    kind = "a numpy archive (.npz)" if names and all(name.endswith(".npy") for name in names) else "a zip archive, not one by torch.save"
+    kind = (
+        "a numpy archive (.npz)"
+        if names and all(name.endswith(".npy") for name in names)
+        else "a zip archive, not one by torch.save"
+    )
     raise UsageError(f"it looks like {kind}: unpack it and name the file inside, or {REMEDY}")
 
 
 def _pickles(data: bytes, limit: float) -> Any:
-    """The content of a plain pickle, or of a file that torch.save wrote before 1.6, which begins with a pickle of a magic number."""
+    """The content of a plain pickle, or of a file that torch.save wrote before 1.6, which begins with a
+    pickle of a magic number."""
     budget = Budget(limit)
     stream = io.BytesIO(data)
     try:
@@ -194,7 +230,8 @@ def _pickles(data: bytes, limit: float) -> Any:
         if data.startswith(b"\x80"):
             raise
         raise UsageError(
-            f"it is no checkpoint: it begins with {data[:12]!r}; name a file written by torch.save, pickle or safetensors"
+            f"it is no checkpoint: it begins with {data[:12]!r}; name a file written by torch.save, pickle "
+            "or safetensors"
         ) from error
     if type(first) is int and first == _LEGACY_MAGIC:
         return _no_storage(_legacy(data, _admitted(budget), budget))
@@ -204,7 +241,8 @@ def _pickles(data: bytes, limit: float) -> Any:
 
 
 def _legacy(data: bytes, admitted: Admitted, budget: Budget) -> Any:
-    """The content of a file by torch.save before 1.6: pickles of a magic number, version, machine, content and keys; then the storages."""
+    """The content of a file by torch.save before 1.6: pickles of a magic number, version, machine, content
+    and keys; then the storages."""
     stream = io.BytesIO(data)
     magic, version, machine = (unpickle(stream, admitted, budget) for _ in range(3))
     if (magic, version) != (_LEGACY_MAGIC, _LEGACY_PROTOCOL) or type(machine) is not dict:
@@ -239,14 +277,17 @@ def _legacy(data: bytes, admitted: Admitted, budget: Budget) -> Any:
 
 
 def _admitted(budget: Budget) -> Admitted:
-    """What a pickle may build. In plain pickles a storage is a file of its own, in which there is no further one."""
+    """What a pickle may build. In plain pickles a storage is a file of its own, in which there is no further
+    one."""
     innermost = Admitted(budget, lambda _: refuse("it holds checkpoints inside of checkpoints"))
     return Admitted(budget, lambda raw: _legacy(raw, innermost, budget))
 
 
 def _storage(buffer: bytearray) -> torch.UntypedStorage:
     """A storage in the same memory."""
-    return torch.frombuffer(buffer, dtype=torch.uint8).untyped_storage() if buffer else torch.UntypedStorage(0)
+    return (
+        torch.frombuffer(buffer, dtype=torch.uint8).untyped_storage() if buffer else torch.UntypedStorage(0)
+    )
 
 
 def _no_storage(content: Any) -> Any:

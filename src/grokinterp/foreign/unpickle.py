@@ -1,9 +1,10 @@
 """Pickles of strangers, read by a machine that can only build data.
 
-A pickle is a program: Python's own unpickler imports what it names and calls it. This machine imports nothing, calls nothing but what
-`Admitted` builds, and stops at a budget. Why not `torch.load(weights_only=True)`: what it admits depends on what the process has
-declared safe, it allocates what a file claims, it cannot read configurations, and its legacy branch could once be made to execute
-code (CVE-2025-32434).
+A pickle is a program: Python's own unpickler imports what it names and calls it. This machine imports
+nothing, calls nothing but what `Admitted` builds, and stops at a budget. Why not
+`torch.load(weights_only=True)`: what it admits depends on what the process has declared safe, it allocates
+what a file claims, it cannot read configurations, and its legacy branch could once be made to execute code
+(CVE-2025-32434).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _LEAVES = {str, bytes, bytearray, int, float, bool, type(None), Tensor}
 
 
 def unpickle(stream: BytesIO, admitted: Admitted, budget: Budget, fetch: Fetch | None = None) -> Any:
-    """The content of the next pickle of the stream, which is left just after it. It may be a bare `Storage`, too.
+    """The content of the next pickle of the stream, which is left just after it. It may be a bare `Storage`,
+    too.
 
     Raises:
         GrokinterpError: it asks for something that is not admitted, or costs too much.
@@ -179,9 +181,16 @@ class _Machine:
         self._admitted.build(self.stack[-1], state)
 
     def _persistent(self, _: Any) -> None:
-        """The storage that is named ("storage", type, key, device, count), as torch.save writes it; old versions add a view, None."""
+        """The storage that is named ("storage", type, key, device, count), as torch.save writes it; old
+        versions add a view, None."""
         pid = self.stack.pop()
-        if self._fetch is None or type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage" or pid[5:] not in ((), (None,)):
+        if (
+            self._fetch is None
+            or type(pid) is not tuple
+            or len(pid) not in (5, 6)
+            or pid[0] != "storage"
+            or pid[5:] not in ((), (None,))
+        ):
             refuse("it refers to something outside of it that is no storage of a tensor")
         _, kind, key, _, count = pid[:5]
         self.stack.append(storage_of(kind, key, count, self._fetch))
@@ -235,9 +244,11 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
 
 
 def _check_tree(root: Any) -> None:
-    """Refuses content that would keep whoever walks through it busy for ever: loops, deep nesting, and lists of lists of the same lists.
+    """Refuses content that would keep whoever walks through it busy for ever: loops, deep nesting, and lists
+    of lists of the same lists.
 
-    A list that stands in ten places is counted ten times, as a walk would meet it. Also refuses what is no plain value.
+    A list that stands in ten places is counted ten times, as a walk would meet it. Also refuses what is no
+    plain value.
     """
     entries: dict[int, int] = {}
     depth: dict[int, int] = {}
@@ -276,5 +287,8 @@ def _parts(node: Any) -> Any:
 def _containers(node: Any) -> list[Any]:
     """The parts that have parts."""
     if type(node) not in (list, tuple, set, dict, Record) and type(node) not in _LEAVES:
-        refuse(f"it holds {shown(node.dotted) if type(node) is Name else f'a bare {type(node).__name__}'} as a value")
+        refuse(
+            f"it holds {shown(node.dotted) if type(node) is Name else f'a bare {type(node).__name__}'} as a "
+            "value"
+        )
     return [part for part in _parts(node) if type(part) not in _LEAVES]

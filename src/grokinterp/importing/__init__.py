@@ -1,4 +1,5 @@
-"""Other people's checkpoints -> run directories: which layout it is, which task, which split. Layouts are the files in layouts/."""
+"""Other people's checkpoints -> run directories: which layout it is, which task, which split. Layouts are the
+files in layouts/."""
 
 from .importer import import_checkpoint
 from .mapping import built_in

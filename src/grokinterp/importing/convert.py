@@ -1,6 +1,8 @@
-"""A foreign checkpoint under a layout -> our weights and the configuration of the network that they belong to.
+"""A foreign checkpoint under a layout -> our weights and the configuration of the network that they belong
+to.
 
-Every key of the state dict must be accounted for: a weight, a copy of one, or something that the layout ignores by name.
+Every key of the state dict must be accounted for: a weight, a copy of one, or something that the layout
+ignores by name.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ def found(content: Any, settings: Any, path: str) -> Any:
 
 
 def first(content: Any, paths: Paths) -> Any:
-    """What is at the first of several paths into the checkpoint that leads to something; NOTHING where none does."""
+    """What is at the first of several paths into the checkpoint that leads to something; NOTHING where none
+    does."""
     places = (content if path == "." else found(content, None, f"file.{path}") for path in paths)
     return next((value for value in places if value is not NOTHING and value is not None), NOTHING)
 
@@ -91,28 +94,45 @@ def looked_up(lookup: Lookup, content: Any, settings: Any) -> Any:
 
 def is_state_dict(value: Any) -> bool:
     """Whether this is a dict of tensors by name."""
-    return isinstance(value, Mapping) and bool(value) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    )
 
 
 def convert(layout: Layout, state: Mapping[str, Tensor], content: Any, settings: Any) -> Converted:
     """
     Raises:
-        DoesNotFit: keys, shapes or settings are not those of the layout; the message names the first that is not.
+        DoesNotFit: keys, shapes or settings are not those of the layout; the message names the first that is
+            not.
     """
     sources = _sources(layout, state)
     facts, assumed, unknown = _facts(layout, content, settings)
     sizes = _sizes({name: (state[source.key], source) for name, source in sources.items()}, facts)
     tokens = _tokens(layout, sizes)
     _check_settings(layout, settings, unknown)
-    weights = {name: _rearranged(layout.kind, name, state[source.key], source, sizes) for name, source in sources.items()}
+    weights = {
+        name: _rearranged(layout.kind, name, state[source.key], source, sizes)
+        for name, source in sources.items()
+    }
     _check_copies(layout, state, sources)
     n_layers = 1 + max((int(name.split(".")[1]) for name in weights if name.startswith("blocks.")), default=0)
     if layout.kind == "transformer":
-        facts = {"n_layers": n_layers, "n_heads": sizes["head"], "d_head": sizes["d_head"], "d_model": sizes["d_model"]} | facts
+        facts = {
+            "n_layers": n_layers,
+            "n_heads": sizes["head"],
+            "d_head": sizes["d_head"],
+            "d_model": sizes["d_model"],
+        } | facts
         facts |= {"d_mlp": sizes.get("d_mlp", 0), "train_biases": _biases(weights)}
         if facts.get("normalization", "auto") == "auto":
-            facts["normalization"] = "LN" if "ln_final.b" in weights else "RMS" if "ln_final.w" in weights else "none"
-            assumed += ["no normalisation (there are no weights of one)"] if facts["normalization"] == "none" else []
+            facts["normalization"] = (
+                "LN" if "ln_final.b" in weights else "RMS" if "ln_final.w" in weights else "none"
+            )
+            assumed += (
+                ["no normalisation (there are no weights of one)"] if facts["normalization"] == "none" else []
+            )
     else:
         facts = {key: sizes[key] for key in ("d_model", "d_mlp", "d_out") if key in sizes} | facts
         biases = {name for name in weights if is_bias(name)}
@@ -130,11 +150,24 @@ def _check_sizes(settings: Any, facts: Mapping[str, Any], sizes: Mapping[str, in
     ours = {**facts, "d_vocab": sizes.get("vocab"), "n_ctx": sizes.get("pos")}
     for key in ("n_layers", "n_heads", "d_head", "d_model", "d_mlp", "d_vocab", "n_ctx"):
         theirs = found(None, settings, f"settings.{key}")
-        if isinstance(theirs, int) and not isinstance(theirs, bool) and ours.get(key) is not None and theirs != ours[key]:
+        if (
+            isinstance(theirs, int)
+            and not isinstance(theirs, bool)
+            and ours.get(key) is not None
+            and theirs != ours[key]
+        ):
             raise DoesNotFit(f"its settings have {key} = {theirs}, and its weights {ours[key]}", 3)
     scale = found(None, settings, "settings.attn_scale")
-    if isinstance(scale, int | float) and scale > 0 and not math.isclose(scale, math.sqrt(sizes["d_head"]), rel_tol=1e-6):
-        raise DoesNotFit(f"its settings have attn_scale = {scale}, and only the root of d_head, {sizes['d_head']}, can be expressed", 3)
+    if (
+        isinstance(scale, int | float)
+        and scale > 0
+        and not math.isclose(scale, math.sqrt(sizes["d_head"]), rel_tol=1e-6)
+    ):
+        raise DoesNotFit(
+            f"its settings have attn_scale = {scale}, and only the root of d_head, {sizes['d_head']}, can "
+            "be expressed",
+            3,
+        )
 
 
 def _biases(weights: Weights) -> str:
@@ -150,7 +183,9 @@ def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
     numbers = [int(match[1]) for pattern in patterns for key in state if (match := pattern.fullmatch(key))]
     n_layers = 1 + max(numbers, default=0)
     if n_layers > _MOST_LAYERS:
-        raise DoesNotFit(f"it has a layer {n_layers - 1}, and networks of up to {_MOST_LAYERS} layers are read", 0)
+        raise DoesNotFit(
+            f"it has a layer {n_layers - 1}, and networks of up to {_MOST_LAYERS} layers are read", 0
+        )
     sources: dict[str, Source] = {}
     for target, source in layout.weights.items():
         for layer in range(n_layers if "{layer}" in source.key else 1):
@@ -161,11 +196,15 @@ def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
                 raise DoesNotFit(f"its state dict has no {key}", 0)
     ignored = [key_pattern(pattern) for pattern in (*layout.ignore, *layout.copies)]
     used = {source.key for source in sources.values()}
-    left_over = sorted(key for key in state if key not in used and not any(pattern.fullmatch(key) for pattern in ignored))
+    left_over = sorted(
+        key for key in state if key not in used and not any(pattern.fullmatch(key) for pattern in ignored)
+    )
     if left_over:
         more = f" and {len(left_over) - 1} more" if len(left_over) > 1 else ""
         accounted = 1 - len(left_over) / len(state)
-        raise DoesNotFit(f"its state dict holds {left_over[0]!r}{more}, which this layout does not know", accounted)
+        raise DoesNotFit(
+            f"its state dict holds {left_over[0]!r}{more}, which this layout does not know", accounted
+        )
     return sources
 
 
@@ -175,18 +214,23 @@ def key_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def _facts(layout: Layout, content: Any, settings: Any) -> tuple[dict[str, Any], list[str], list[str]]:
-    """What is known of the network without its weights, what of that is assumed, and what is to be found in settings and is not there."""
+    """What is known of the network without its weights, what of that is assumed, and what is to be found in
+    settings and is not there."""
     facts: dict[str, Any] = {}
     assumed, unknown = [], []
     if "d_vocab_out" in layout.model:
-        raise DoesNotFit("its mapping says d_vocab_out under [model], which the shape of unembed.W_U says: leave it out", 3)
+        raise DoesNotFit(
+            "its mapping says d_vocab_out under [model], which the shape of unembed.W_U says: leave it out", 3
+        )
     for key, item in layout.model.items():
         value = looked_up(item, content, settings) if isinstance(item, Lookup) else item
         if value is NOTHING:
             unknown.append(item.at)
             continue
         facts[key] = value
-        if value != "auto" and not (isinstance(item, Lookup) and found(content, settings, item.at) is not NOTHING):
+        if value != "auto" and not (
+            isinstance(item, Lookup) and found(content, settings, item.at) is not NOTHING
+        ):
             assumed.append(f"{key} = {value}")
     return facts, assumed, unknown
 
@@ -194,13 +238,19 @@ def _facts(layout: Layout, content: Any, settings: Any) -> tuple[dict[str, Any],
 def _check_settings(layout: Layout, settings: Any, unknown: list[str]) -> None:
     if layout.needs_settings and settings is None:
         where = f" beside it ({layout.contents.settings_file})" if layout.contents.settings_file else ""
-        raise DoesNotFit(f"it needs its settings, which are not there{where}: give them with --config-file", 3)
+        raise DoesNotFit(
+            f"it needs its settings, which are not there{where}: give them with --config-file", 3
+        )
     if unknown:
         raise DoesNotFit(f"its settings do not say {unknown[0].removeprefix('settings.')}", 3)
     for key, allowed in layout.requires.items():
         value = found(None, settings, f"settings.{key}")
         if value is not NOTHING and value not in allowed and str(value) not in map(str, allowed):
-            raise DoesNotFit(f"its settings have {key} = {value!r}, and only {' or '.join(map(str, allowed))} can be expressed", 3)
+            raise DoesNotFit(
+                f"its settings have {key} = {value!r}, and only {' or '.join(map(str, allowed))} can be "
+                "expressed",
+                3,
+            )
 
 
 def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
@@ -211,8 +261,9 @@ def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
     if not tokens and not layout.may_have_spare_tokens(sizes["vocab"], sizes.get("pos"), sizes["out"]):
         takes = f"{sizes['pos']} tokens" if "pos" in sizes else "tokens"
         raise DoesNotFit(
-            f"it takes {takes} of {sizes['vocab']} kinds and gives {sizes['out']} logits, which is no example of two operands written as "
-            f"{' or '.join(map(repr, layout.tokens))}: a mapping with other `tokens` could say how it is to be read",
+            f"it takes {takes} of {sizes['vocab']} kinds and gives {sizes['out']} logits, which is no "
+            f"example of two operands written as {' or '.join(map(repr, layout.tokens))}: a mapping with "
+            "other `tokens` could say how it is to be read",
             2,
         )
     return tokens
@@ -220,9 +271,14 @@ def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
 
 def _sizes(tensors: Mapping[str, tuple[Tensor, Source]], facts: Mapping[str, Any]) -> dict[str, int]:
     """The size of every axis, by name, from the shapes of all tensors together."""
-    sizes = {axis: facts[key] for axis, key in _GIVEN_BY_THE_MODEL.items() if isinstance(facts.get(key), int)} | {"operand": 2}
+    sizes = {
+        axis: facts[key] for axis, key in _GIVEN_BY_THE_MODEL.items() if isinstance(facts.get(key), int)
+    } | {"operand": 2}
     if wrong := [axis for axis, size in sizes.items() if size < 1 or isinstance(size, bool)]:
-        raise DoesNotFit(f"its mapping says {_GIVEN_BY_THE_MODEL[wrong[0]]} = {sizes[wrong[0]]}, and at least 1 is needed", 3)
+        raise DoesNotFit(
+            f"its mapping says {_GIVEN_BY_THE_MODEL[wrong[0]]} = {sizes[wrong[0]]}, and at least 1 is needed",
+            3,
+        )
     open_axes = {""}
     while open_axes:
         known = len(sizes)
@@ -232,7 +288,9 @@ def _sizes(tensors: Mapping[str, tuple[Tensor, Source]], facts: Mapping[str, Any
         if open_axes and len(sizes) == known:
             axis = sorted(open_axes)[0]
             key = _GIVEN_BY_THE_MODEL.get(axis, axis)
-            raise DoesNotFit(f"shapes alone do not tell {key}: a mapping says it under [model], {key} = ...", 2)
+            raise DoesNotFit(
+                f"shapes alone do not tell {key}: a mapping says it under [model], {key} = ...", 2
+            )
     return sizes
 
 
@@ -251,7 +309,9 @@ def _solve(tensor: Tensor, source: Source, sizes: dict[str, int]) -> set[str]:
         rest = math.prod(own[axis] for axis in group if axis in own)
         if size < 1 or size % rest or (not unknown and size != rest):
             where = {axis: own[axis] for axis in group if axis in own}
-            raise DoesNotFit(f"{wrong}" + (f" with {', '.join(f'{a} {n}' for a, n in where.items())}" if where else ""), 1)
+            raise DoesNotFit(
+                f"{wrong}" + (f" with {', '.join(f'{a} {n}' for a, n in where.items())}" if where else ""), 1
+            )
         if len(unknown) == 1:
             sizes[unknown[0]] = own[unknown[0]] = size // rest
         elif unknown:
@@ -261,7 +321,11 @@ def _solve(tensor: Tensor, source: Source, sizes: dict[str, int]) -> set[str]:
 
 def _rearranged(kind: str, name: str, tensor: Tensor, source: Source, sizes: Mapping[str, int]) -> Tensor:
     """Our weight out of a foreign tensor, in memory of its own."""
-    ours = our_axes(kind, re.sub(r"^blocks\.\d+\.", "blocks.{layer}." if kind == "transformer" else "blocks.0.", name), source.axes)
+    ours = our_axes(
+        kind,
+        re.sub(r"^blocks\.\d+\.", "blocks.{layer}." if kind == "transformer" else "blocks.0.", name),
+        source.axes,
+    )
     assert ours is not None
     index, count = source.index_and_count
     fused = "part" in axis_names(source.axes)
@@ -277,7 +341,11 @@ def _rearranged(kind: str, name: str, tensor: Tensor, source: Source, sizes: Map
 def _check_copies(layout: Layout, state: Mapping[str, Tensor], sources: Mapping[str, Source]) -> None:
     for key, target in layout.copies.items():
         if key in state and not (target in sources and torch.equal(state[key], state[sources[target].key])):
-            raise DoesNotFit(f"{key!r} is not the copy of {target} that it is in this layout: what it does there is not known", 2)
+            raise DoesNotFit(
+                f"{key!r} is not the copy of {target} that it is in this layout: what it does there is not "
+                "known",
+                2,
+            )
 
 
 def completed(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> Weights:
@@ -286,8 +354,13 @@ def completed(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> Weight
     Raises:
         DoesNotFit: a weight is missing, or one is there that this network has no place for.
     """
-    if odd := sorted(weights.keys() - shapes.keys()) or sorted(n for n in shapes.keys() - weights.keys() if not is_bias(n)):
+    if odd := sorted(weights.keys() - shapes.keys()) or sorted(
+        n for n in shapes.keys() - weights.keys() if not is_bias(n)
+    ):
         what = "no place for" if odd[0] in weights else "no"
         raise DoesNotFit(f"such a network cannot be expressed: it has {what} {odd[0]}", 3)
     dtype = max((w.dtype for w in weights.values()), key=lambda d: d.itemsize)
-    return {name: weights[name] if name in weights else torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
+    return {
+        name: weights[name] if name in weights else torch.zeros(shape, dtype=dtype)
+        for name, shape in shapes.items()
+    }

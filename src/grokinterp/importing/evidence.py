@@ -1,4 +1,5 @@
-"""What an imported run will say: its steps, its history, its training set, and the sentences about what was taken for granted."""
+"""What an imported run will say: its steps, its history, its training set, and the sentences about what was
+taken for granted."""
 
 from __future__ import annotations
 
@@ -36,13 +37,15 @@ _PARTS = ("train", "test")
 _LIKE = 0.1
 """A measured loss that differs from the file's by a larger share is another one."""
 _CONTRADICTS = 2.0, 0.01
-"""A measured loss contradicts the file's where it differs from it by more than this factor, and by more than so many nats."""
+"""A measured loss contradicts the file's where it differs from it by more than this factor, and by more than
+so many nats."""
 _ACCURACY_CONTRADICTS = 0.1
 """A measured accuracy contradicts the file's where it differs from it by more."""
 _LOOKED_AT = 8
 """Snapshots of which the one that tells most of its training set is chosen."""
 _TRACE, _CLEAR_TRACE = 3.0, 4.0
-"""Standard deviations by which losses are lower where a network was trained, and by which one reading of the rows beats another."""
+"""Standard deviations by which losses are lower where a network was trained, and by which one reading of the
+rows beats another."""
 _KNOWN = 0.9
 """Of its training set a network that knows it gets at least this share right."""
 _COMPARED = 4
@@ -71,7 +74,11 @@ class Request:
     @property
     def mapping_sha256(self) -> str | None:
         """Of the layout asked for; None where any will do."""
-        return None if self.layout == "auto" else hashlib.sha256(layout_named(self.layout)[1].encode()).hexdigest()
+        return (
+            None
+            if self.layout == "auto"
+            else hashlib.sha256(layout_named(self.layout)[1].encode()).hexdigest()
+        )
 
 
 class Import:
@@ -80,8 +87,8 @@ class Import:
     def __init__(self, request: Request, content: Any, known: Recognised, say: Say) -> None:
         """
         Raises:
-            NotBelieved: no reading of the file explains what its network does, or it contradicts the file; not where the request is to
-                believe it.
+            NotBelieved: no reading of the file explains what its network does, or it contradicts the file;
+                not where the request is to believe it.
         """
         self.request = request
         self.known = known
@@ -96,10 +103,13 @@ class Import:
         self.sentences += without_numbers(known.unread, content)
         self.training = self._training_in_file()
         self._train_rows, self._test_rows = (
-            first(content, paths) for paths in (known.layout.contents.train_rows, known.layout.contents.test_rows)
+            first(content, paths)
+            for paths in (known.layout.contents.train_rows, known.layout.contents.test_rows)
         )
         say("trying readings", 0)
-        trials = Trials(known, content, request.task, lambda p: possible_cells(self._train_rows, self._test_rows, p))
+        trials = Trials(
+            known, content, request.task, lambda p: possible_cells(self._train_rows, self._test_rows, p)
+        )
         self.found = find_task(trials, request.believe)
         self.fraction_between: tuple[float, float] | None = None
         self._read_as(self.found.variant)
@@ -108,7 +118,8 @@ class Import:
         self._check()
 
     def _with_steps(self, column: str) -> dict[int, float]:
-        """A loss or accuracy that the file holds, by step; empty where it does not go with the file's steps."""
+        """A loss or accuracy that the file holds, by step; empty where it does not go with the file's
+        steps."""
         values, sentence = with_steps(self.known.series[column], self.known.snapshots.last_known, self.steps)
         if values:
             self.sentences.append(sentence)
@@ -137,14 +148,17 @@ class Import:
         self._last = self._behaviour(self.steps[-1])
 
     def _find_split(self) -> tuple[Split | None, str]:
-        """The rows trained on, and how they are known: "stored", "recipe", "not found" or "not looked for"."""
+        """The rows trained on, and how they are known: "stored", "recipe", "not found" or "not looked
+        for"."""
         is_named = self._train_rows is not NOTHING or self._test_rows is not NOTHING
         if is_named and (split := self._stored_rows()) is not None:
             return split, "stored"
         if not self.request.forensics:
             self.sentences.append("it was not looked for which examples it was trained on")
             return None, "not looked for"
-        verdict = find_split(self._telling, advance=lambda share: self._say("looking for the training set", share))
+        verdict = find_split(
+            self._telling, advance=lambda share: self._say("looking for the training set", share)
+        )
         if verdict.found:
             verdict = self._by_the_losses(verdict)
         self.sentences.append(str(verdict))
@@ -156,17 +170,23 @@ class Import:
 
     @cached_property
     def _telling(self) -> Float64[Tensor, "n"]:
-        """The losses of the snapshot whose losses differ most between examples: there memorised examples stand out."""
+        """The losses of the snapshot whose losses differ most between examples: there memorised examples
+        stand out."""
         last = len(self.steps) - 1
         looked_at = sorted({round(i * last / (_LOOKED_AT - 1)) for i in range(_LOOKED_AT)})
-        losses = [self._last.losses if i == last else self._behaviour(self.steps[i]).losses for i in looked_at]
+        losses = [
+            self._last.losses if i == last else self._behaviour(self.steps[i]).losses for i in looked_at
+        ]
         return max(losses, key=lambda one: float(one.clamp(min=1e-300).log().std()))
 
     def _by_the_losses(self, verdict: Verdict) -> Verdict:
-        """The verdict with the fraction under which the losses are the file's, where one within its bounds is."""
+        """The verdict with the fraction under which the losses are the file's, where one within its bounds
+        is."""
         n = self.found.task.n_inputs
         rows = order(n, verdict.recipe, verdict.seed)
-        counts = range(max(1, math.floor(verdict.between[0] * n)), min(n - 1, math.ceil(verdict.between[1] * n)) + 1)
+        counts = range(
+            max(1, math.floor(verdict.between[0] * n)), min(n - 1, math.ceil(verdict.between[1] * n)) + 1
+        )
         apart = {count: self._apart(Split(rows[:count], rows[count:])) for count in counts}
         measured = {count: value for count, value in apart.items() if value is not None}
         if not measured or min(measured.values()) > _LIKE:
@@ -175,20 +195,31 @@ class Import:
         return verdict.of_rows(min(measured, key=lambda count: measured[count]), min(alike), max(alike), n)
 
     def _stored_rows(self) -> Split | None:
-        """The training set that the file names, in the reading that its losses or those of its network speak for."""
+        """The training set that the file names, in the reading that its losses or those of its network speak
+        for."""
         train, test, task = self._train_rows, self._test_rows, self.found.task
         several = readings(train, test, task)
         if not several:
-            what = "do not make up the table" if possible_cells(train, test, task.p) else "are no rows of this task"
-            self.sentences.append(f"the rows that the file names as its training and test set {what}, and were left out")
+            what = (
+                "do not make up the table"
+                if possible_cells(train, test, task.p)
+                else "are no rows of this task"
+            )
+            self.sentences.append(
+                f"the rows that the file names as its training and test set {what}, and were left out"
+            )
             return None
         chosen, why = self._by_their_losses(several) or self._by_their_trace(several)
         names = "names" if train is not NOTHING else "does not name as its test set"
-        self.sentences.append(f"trained on the {len(chosen.split.train)} examples that the file {names}, read as {chosen.how}: {why}")
+        self.sentences.append(
+            f"trained on the {len(chosen.split.train)} examples that the file {names}, read as "
+            f"{chosen.how}: {why}"
+        )
         return chosen.split
 
     def _by_their_losses(self, several: list[Rows]) -> tuple[Rows, str] | None:
-        """The reading of the rows under which the network's losses are the file's; None where there is none, or it has none."""
+        """The reading of the rows under which the network's losses are the file's; None where there is none,
+        or it has none."""
         apart = {rows: value for rows in several if (value := self._apart(rows.split)) is not None}
         if not apart:
             return None
@@ -196,15 +227,23 @@ class Import:
         best, after = ranked[0], ranked[1:2]
         if apart[best] > _LIKE or any(apart[rows] <= 2 * apart[best] + 1e-6 for rows in after):
             return None
-        return best, f"its losses are then the file's, to {apart[best]:.2g} of them; {_of(after, lambda rows: f'to {apart[rows]:.2g}')}"
+        return (
+            best,
+            f"its losses are then the file's, to {apart[best]:.2g} of them; "
+            f"{_of(after, lambda rows: f'to {apart[rows]:.2g}')}",
+        )
 
     def _by_their_trace(self, several: list[Rows]) -> tuple[Rows, str]:
-        """The reading of the rows under which the losses of the training set are lowest; the usual one, where none clearly is."""
+        """The reading of the rows under which the losses of the training set are lowest; the usual one, where
+        none clearly is."""
         by = {rows: lower(self._telling, rows.split.train) for rows in several}
         best, usual = max(several, key=lambda rows: by[rows]), several[0]
         chosen = best if by[best] >= _CLEAR_TRACE and by[best] - by[usual] >= _CLEAR_TRACE else usual
         after = sorted((rows for rows in several if rows is not chosen), key=lambda rows: -by[rows])[:1]
-        why = f"its losses there are lower by {by[chosen]:.1f} standard deviations; {_of(after, lambda rows: f'by {by[rows]:.1f}')}"
+        why = (
+            f"its losses there are lower by {by[chosen]:.1f} standard deviations; "
+            f"{_of(after, lambda rows: f'by {by[rows]:.1f}')}"
+        )
         if by[chosen] < _CLEAR_TRACE or any(by[chosen] - by[rows] < _CLEAR_TRACE for rows in after):
             why += ". Which of these readings is right CANNOT be told by the losses: the usual one was kept"
         elif "place" in chosen.how:
@@ -212,28 +251,36 @@ class Import:
         return chosen, why
 
     def _near_last(self, part: str, metric: str = "loss") -> list[float]:
-        """The file's losses or accuracies of the last snapshot, evaluated before the step that it was saved after, or after that."""
+        """The file's losses or accuracies of the last snapshot, evaluated before the step that it was saved
+        after, or after that."""
         at, values = self.steps[-1], self.series.get(f"{part}_{metric}", {})
         return [values[step] for step in (at, at + 1) if math.isfinite(values.get(step, math.nan))]
 
     def _apart(self, split: Split, last: Behaviour | None = None) -> float | None:
-        """How far the losses measured at the last snapshot are from those in the file, relative to them; None where it has none."""
+        """How far the losses measured at the last snapshot are from those in the file, relative to them; None
+        where it has none."""
         last = last or self._last
         worst = []
         for part, rows in (("train", split.train), ("test", split.test)):
             if near := [loss for loss in self._near_last(part) if loss]:
-                worst.append(min(abs(value - loss) / abs(loss) for value in self._measured(last, split, rows) for loss in near))
+                worst.append(
+                    min(
+                        abs(value - loss) / abs(loss)
+                        for value in self._measured(last, split, rows)
+                        for loss in near
+                    )
+                )
         return max(worst, default=None)
 
     def _measured(self, last: Behaviour, split: Split, rows: Int[Tensor, "n"]) -> list[float]:
-        """The mean loss at some rows: the cross-entropy; and the squared error, of a network that was trained on it: on its training set
-        it is then less wrong than one that answers 0 to all."""
+        """The mean loss at some rows: the cross-entropy; and the squared error, of a network that was trained
+        on it: on its training set it is then less wrong than one that answers 0 to all."""
         squared = float(last.squares[split.train].mean()) < 1 / self.found.task.n_answers
         return [float(values[rows].mean()) for values in (last.losses, last.squares)[: 1 + squared]]
 
     def _choose_variant(self) -> None:
-        """Of the ways to read the weights that do the task equally well, the one under which the losses are the file's; else the one
-        whose training had most come to rest."""
+        """Of the ways to read the weights that do the task equally well, the one under which the losses are
+        the file's; else the one whose training had most come to rest."""
         found = self.found
         verdict = most_at_rest(found, self.split.train if self.split else None)
         if self.split is not None and len(found.equals) > 1 and any(map(self._near_last, _PARTS)):
@@ -260,7 +307,8 @@ class Import:
     def _check(self) -> None:
         """
         Raises:
-            NotBelieved: what was read contradicts what the file says; where it is to be believed, this is a sentence.
+            NotBelieved: what was read contradicts what the file says; where it is to be believed, this is a
+                sentence.
         """
         contradiction, doubt = self._contradiction(), self._doubt()
         if doubt is not None:
@@ -272,15 +320,15 @@ class Import:
             return
         if not self.request.believe:
             raise NotBelieved(
-                f"the import is not believed: {contradiction}. Tried were {self.found.tried}. Say what it is with --task, --config-file or "
-                "a mapping; or import it as it stands with --believe"
+                f"the import is not believed: {contradiction}. Tried were {self.found.tried}. Say what it "
+                "is with --task, --config-file or a mapping; or import it as it stands with --believe"
             )
         self.sentences.append(f"{contradiction}; it was imported as asked for, by --believe")
 
     def _doubt(self) -> str | None:
-        """That the loss over all pairs is not between the file's losses of training and test examples, where it is not known which these
-        are. Of a network that is right on nearly all pairs that is no contradiction, as those may have been measured otherwise, and no
-        agreement."""
+        """That the loss over all pairs is not between the file's losses of training and test examples, where
+        it is not known which these are. Of a network that is right on nearly all pairs that is no
+        contradiction, as those may have been measured otherwise, and no agreement."""
         stored = [self._near_last(part) for part in _PARTS]
         if self.split is not None or not all(stored):
             return None
@@ -289,8 +337,9 @@ class Import:
         if not _far(everywhere, min(max(everywhere, least), most)):
             return None
         return (
-            f"the loss over all pairs is {everywhere:.3g}, and the file's losses of training and test examples are "
-            f"{least:.3g} and {most:.3g}: the network was read wrongly, or these are of other examples, or of another loss"
+            f"the loss over all pairs is {everywhere:.3g}, and the file's losses of training and test "
+            f"examples are {least:.3g} and {most:.3g}: the network was read wrongly, or these are of other "
+            "examples, or of another loss"
         )
 
     def _contradiction(self) -> str | None:
@@ -299,17 +348,34 @@ class Import:
         for part in _PARTS if split else ():
             assert split is not None
             measured = self._measured(last, split, getattr(split, part))
-            if (near := self._near_last(part)) and all(_far(value, loss) for value in measured for loss in near):
-                return f"the {part} loss at its last snapshot is {measured[0]:.3g}, and {near[0]:.3g} in the file"
+            if (near := self._near_last(part)) and all(
+                _far(value, loss) for value in measured for loss in near
+            ):
+                return (
+                    f"the {part} loss at its last snapshot is {measured[0]:.3g}, and {near[0]:.3g} in the "
+                    "file"
+                )
             right = float(last.right[getattr(split, part)].double().mean())
-            if (near := self._near_last(part, "accuracy")) and all(abs(right - share) > _ACCURACY_CONTRADICTS for share in near):
-                return f"the {part} accuracy at its last snapshot is {right:.3g}, and {near[0]:.3g} in the file"
+            if (near := self._near_last(part, "accuracy")) and all(
+                abs(right - share) > _ACCURACY_CONTRADICTS for share in near
+            ):
+                return (
+                    f"the {part} accuracy at its last snapshot is {right:.3g}, and {near[0]:.3g} in the file"
+                )
         stored = [loss for part in _PARTS for loss in self._near_last(part)]
         if split is None or self.recipe != "stored" or not self.found.above_chance:
             return None
         train, test = (float(last.right[rows].double().mean()) for rows in (split.train, split.test))
-        if train < _KNOWN and lower(self._telling, split.train) < _TRACE and not (stored and (self._apart(split) or 0) <= _LIKE):
-            what = "what the file names as its training set" if self._train_rows is not NOTHING else "what it does not name as its test set"
+        if (
+            train < _KNOWN
+            and lower(self._telling, split.train) < _TRACE
+            and not (stored and (self._apart(split) or 0) <= _LIKE)
+        ):
+            what = (
+                "what the file names as its training set"
+                if self._train_rows is not NOTHING
+                else "what it does not name as its test set"
+            )
             return (
                 f"of {what} the network gets {train:.3f} right and of the rest {test:.3f}, and its losses "
                 "are no lower there: these are not the rows that it was trained on"
@@ -320,7 +386,9 @@ class Import:
     def config(self) -> TrainConfig:
         """The configuration of the run: what is known of it, and defaults that mean nothing."""
         training = {**self.training, "steps": max(1, self.steps[-1])}
-        return TrainConfig.make({"task": self.found.section, "model": self.found.model.model_dump(), "training": training})
+        return TrainConfig.make(
+            {"task": self.found.section, "model": self.found.model.model_dump(), "training": training}
+        )
 
     def weights(self, step: int) -> Weights:
         """The weights at a step, under our names."""
@@ -330,7 +398,11 @@ class Import:
     def _converted(self, step: int) -> Converted:
         converted = convert(self.known.layout, self.states[step], self._content, self.known.settings)
         if for_task(converted.model, self.found.task) != self.found.model:
-            raise DoesNotFit(f"cannot import {self.request.path}: its snapshot of step {step} is another network than its last", 3)
+            raise DoesNotFit(
+                f"cannot import {self.request.path}: its snapshot of step {step} is another network than "
+                "its last",
+                3,
+            )
         return converted
 
     def _behaviour(self, step: int) -> Behaviour:
@@ -340,7 +412,8 @@ class Import:
     def evaluations(self) -> Iterator[dict[str, float]]:
         """The history: what the file has of it; at snapshots, what was measured in its place and beside it.
 
-        Where the file has a history, what is measured at a snapshot whose step is not known has no place in it.
+        Where the file has a history, what is measured at a snapshot whose step is not known has no place in
+        it.
         """
         measured: dict[int, dict[str, float]] = {}
         unknown = {*self.known.snapshots.unknown} if any(self.series.values()) else set()
@@ -358,17 +431,32 @@ class Import:
         self._compare(measured)
         for step in sorted({*measured}.union(*self.series.values())):
             in_file = {column: values[step] for column, values in self.series.items() if step in values}
-            yield {"step": step, **{name: value for name, value in {**measured.get(step, {}), **in_file}.items() if math.isfinite(value)}}
+            yield {
+                "step": step,
+                **{
+                    name: value
+                    for name, value in {**measured.get(step, {}), **in_file}.items()
+                    if math.isfinite(value)
+                },
+            }
 
     def _compare(self, measured: Mapping[int, Mapping[str, float]]) -> None:
-        """Says how far the file's numbers are those measured: whether the split is right, and after which update the weights were saved."""
+        """Says how far the file's numbers are those measured: whether the split is right, and after which
+        update the weights were saved."""
         for column, values in self.series.items():
             is_loss = column.endswith("loss")
-            apart = {shift: _apart(values, {s + shift: of[column] for s, of in measured.items()}, is_loss) for shift in (0, 1)}
+            apart = {
+                shift: _apart(values, {s + shift: of[column] for s, of in measured.items()}, is_loss)
+                for shift in (0, 1)
+            }
             if apart[0] is None:
                 continue
             later = apart[1] is not None and apart[1] < apart[0]
-            where = " of the step after, so weights were saved after their step's update" if later and is_loss else ""
+            where = (
+                " of the step after, so weights were saved after their step's update"
+                if later and is_loss
+                else ""
+            )
             off, name = apart[later], column.replace("_", " ")
             assert off is not None
             by = f"{off:.2g}{' of it' if is_loss else ''} (median over snapshots)"
@@ -392,7 +480,9 @@ class Import:
                 if self.recipe.startswith("stored"):
                     account.use(place)
                 else:
-                    account.leave(place, "named as rows of the training or test set, and not the rows of this task")
+                    account.leave(
+                        place, "named as rows of the training or test set, and not the rows of this task"
+                    )
         enter(self.known.series.values(), self.known.unread, self._without_steps, account)
         self.known.snapshots.account(account, layout.ignore)
         return account.left_out()
@@ -424,13 +514,21 @@ class Import:
     @property
     def _share_of_training(self) -> float | None:
         """How much is right of the training set that the file names, as it was read; None where none was."""
-        return float(self._last.right[self.split.train].double().mean()) if self.split and self.recipe == "stored" else None
+        return (
+            float(self._last.right[self.split.train].double().mean())
+            if self.split and self.recipe == "stored"
+            else None
+        )
 
     def _of_the_network(self) -> Iterator[str]:
         """Sentences on what is assumed of the network."""
         yield from self._of_the_weights
         open_keys = self.found.variant.assumed
-        if rest := [said for said in self.known.last.assumed if said.partition(" = ")[0] not in open_keys and not said.startswith("no ")]:
+        if rest := [
+            said
+            for said in self.known.last.assumed
+            if said.partition(" = ")[0] not in open_keys and not said.startswith("no ")
+        ]:
             yield f"of the network, by its layout: {', '.join(rest)}"
 
 
@@ -442,7 +540,9 @@ def _of(after: Sequence[Rows], value: Callable[[Rows], str]) -> str:
 def settings_hash(settings: Any) -> str | None:
     if settings is None:
         return None
-    return hashlib.sha256(json.dumps(getattr(settings, "fields", settings), sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(getattr(settings, "fields", settings), sort_keys=True, default=str).encode()
+    ).hexdigest()
 
 
 def _far(measured: float, loss: float) -> bool:
@@ -452,8 +552,8 @@ def _far(measured: float, loss: float) -> bool:
 
 
 def _apart(in_file: Mapping[int, float], measured: Mapping[int, float], is_loss: bool) -> float | None:
-    """How far the file's numbers are from those measured at some steps (median), losses relative to them; None where there is no common
-    step."""
+    """How far the file's numbers are from those measured at some steps (median), losses relative to them;
+    None where there is no common step."""
     both = [(in_file[step], value) for step, value in measured.items() if step in in_file]
     apart = [abs(a - b) / (abs(a) if is_loss else 1) for a, b in both if a or not is_loss]
     return float(torch.tensor(apart, dtype=torch.float64).median()) if apart else None

@@ -1,8 +1,10 @@
-"""Which examples was a network trained on? Asked of the network itself, for every split that a known recipe could have made.
+"""Which examples was a network trained on? Asked of the network itself, for every split that a known recipe
+could have made.
 
-A recipe shuffles the rows of the table, and the first of them are the training set. Where a network has lower losses on what it was
-trained on, the ranks of its losses are low at the beginning of the true permutation, and like a random sample's in any other. The score
-of a permutation is this contrast, in standard deviations, at the best of nine fractions.
+A recipe shuffles the rows of the table, and the first of them are the training set. Where a network has lower
+losses on what it was trained on, the ranks of its losses are low at the beginning of the true permutation,
+and like a random sample's in any other. The score of a permutation is this contrast, in standard deviations,
+at the best of nine fractions.
 """
 
 from __future__ import annotations
@@ -57,11 +59,14 @@ class Verdict:
         return self.score >= FOUND and self.second <= _SECOND * self.score
 
     def of_rows(self, count: int, least: int, most: int, n: int) -> Verdict:
-        """The same with so many of n rows to train on, where those from `least` to `most` cannot be told from it."""
+        """The same with so many of n rows to train on, where those from `least` to `most` cannot be told from
+        it."""
         hundredth = round(count / n, 2)
         fraction = hundredth if int(hundredth * n) == count else (count + 0.5) / n
         bounds = (least / n, (most + 1) / n)
-        return dataclasses.replace(self, fraction=fraction, between=(min(fraction, bounds[0]), max(fraction, bounds[1])))
+        return dataclasses.replace(
+            self, fraction=fraction, between=(min(fraction, bounds[0]), max(fraction, bounds[1]))
+        )
 
     def __str__(self) -> str:
         best = f"{self.recipe} with seed {self.seed} and fraction {self.fraction:.4g}"
@@ -73,15 +78,19 @@ class Verdict:
                 f"and by at most {self.second:.1f} on any other of the {self.tested:,} splits tried"
             )
         return (
-            f"trained on none of the {self.tested:,} splits tried, as far as its losses tell: the best, {best}, has a score of "
-            f"{self.score:.1f} and the next {self.second:.1f}; at least {FOUND:.0f}, and clearly more than the next, is asked for"
+            f"trained on none of the {self.tested:,} splits tried, as far as its losses tell: the best, "
+            f"{best}, has a score of {self.score:.1f} and the next {self.second:.1f}; at least {FOUND:.0f}, "
+            "and clearly more than the next, is asked for"
         )
 
 
-def find_split(losses: Float64[Tensor, "n"], seeds: int = SEEDS, advance: Callable[[float], None] = lambda share: None) -> Verdict:
+def find_split(
+    losses: Float64[Tensor, "n"], seeds: int = SEEDS, advance: Callable[[float], None] = lambda share: None
+) -> Verdict:
     """The split that made the network's losses, among both recipes with seeds 0 .. seeds-1.
 
-    Small seeds come first; where one of them is clearly the one, the others are not tried. `advance` hears the share that is done.
+    Small seeds come first; where one of them is clearly the one, the others are not tried. `advance` hears
+    the share that is done.
     """
     ranks = centred_ranks(losses)
     logs = losses.clamp(min=1e-300).log().numpy()
@@ -105,7 +114,8 @@ def find_split(losses: Float64[Tensor, "n"], seeds: int = SEEDS, advance: Callab
 
 
 def centred_ranks(losses: Float64[Tensor, "n"]) -> np.ndarray:
-    """The ranks of the losses, less their mean, in standard deviations. Ties, as where all losses are 0, are broken by a fixed shuffle."""
+    """The ranks of the losses, less their mean, in standard deviations. Ties, as where all losses are 0, are
+    broken by a fixed shuffle."""
     rows = list(range(len(losses)))
     random.Random("ties").shuffle(rows)
     shuffled = losses[torch.tensor(rows)]
@@ -115,17 +125,20 @@ def centred_ranks(losses: Float64[Tensor, "n"]) -> np.ndarray:
 
 
 def contrast(ranks: np.ndarray) -> float:
-    """How much lower the ranks are at the beginning than in a random order, in standard deviations, at the best fraction."""
+    """How much lower the ranks are at the beginning than in a random order, in standard deviations, at the
+    best fraction."""
     n = len(ranks)
     counts = np.maximum(1, (_FRACTIONS * n).astype(int))
     return float((-np.cumsum(ranks)[counts - 1] / np.sqrt(counts * (1 - counts / n))).max())
 
 
 def fraction_of(logs: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """The share of a permutation that was trained on, given the logarithms of the losses in its order; and between which bounds it lies.
+    """The share of a permutation that was trained on, given the logarithms of the losses in its order; and
+    between which bounds it lies.
 
-    The most likely one, if those before and those after are two normal samples of which the first is lower. A hundredth, where that is
-    nearly as likely: people choose such. Between the bounds lie all that are nearly as likely.
+    The most likely one, if those before and those after are two normal samples of which the first is lower. A
+    hundredth, where that is nearly as likely: people choose such. Between the bounds lie all that are nearly
+    as likely.
     """
     n = len(logs)
     x = logs - logs.mean()
@@ -134,9 +147,14 @@ def fraction_of(logs: np.ndarray) -> tuple[float, tuple[float, float]]:
     low, high = np.cumsum(x)[:-1] / before, -np.cumsum(x)[:-1] / after
     squares = np.cumsum(x**2)
     least = 1e-6 * x.var() + 1e-300
-    inside = np.maximum(squares[:-1] / before - low**2, least), np.maximum((squares[-1] - squares[:-1]) / after - high**2, least)
+    inside = (
+        np.maximum(squares[:-1] / before - low**2, least),
+        np.maximum((squares[-1] - squares[:-1]) / after - high**2, least),
+    )
     likelihood = -(before * np.log(inside[0]) + after * np.log(inside[1])) / 2
-    likelihood[(low > high) | (before < 0.02 * n) | (after < 0.02 * n)] = -np.inf  # a handful always has a small variance
+    likelihood[
+        (low > high) | (before < 0.02 * n) | (after < 0.02 * n)
+    ] = -np.inf  # a handful always has a small variance
     near = before[likelihood >= likelihood.max() - _NEARLY]
     between = float(near.min() / n), float((near.max() + 1) / n)
     hundredths = np.arange(1, 100) / 100

@@ -1,7 +1,7 @@
 """A foreign checkpoint -> a run directory like any other, whole or not there at all.
 
-What the file does not say is found by trying (readings.py, rows.py), found in the network's behaviour (forensics.py), or assumed; every
-assumption is a sentence in run.json.
+What the file does not say is found by trying (readings.py, rows.py), found in the network's behaviour
+(forensics.py), or assumed; every assumption is a sentence in run.json.
 """
 
 from __future__ import annotations
@@ -38,23 +38,27 @@ def import_checkpoint(
     believe: bool = False,
     progress: bool | None = None,
 ) -> Run:
-    """Turns other people's weights into a run directory and returns the run; `run.imported["assumed"]` says what was taken for granted.
+    """Turns other people's weights into a run directory and returns the run; `run.imported["assumed"]` says
+    what was taken for granted.
 
     Args:
         path: a file by torch.save, pickle or safetensors; nothing in it is executed.
-        out: the run directory; made if it is not there, and written into if it is there and empty. Where it already holds this import, that
-            is returned.
+        out: the run directory; made if it is not there, and written into if it is there and empty. Where it
+            already holds this import, that is returned.
         layout: the name of a built-in layout, the path of a mapping file, or "auto".
-        task: the name of the task, or a section [task] with some of its keys; by default the one that the network does best.
+        task: the name of the task, or a section [task] with some of its keys; by default the one that the
+            network does best.
         config_file: JSON settings of the network, where they are not beside the checkpoint.
         forensics: whether to look for the training set where the file does not name it. Takes up to a minute.
-        believe: whether to import a network that is right on no more than by chance, or whose file contradicts itself.
+        believe: whether to import a network that is right on no more than by chance, or whose file
+            contradicts itself.
         progress: whether to show a progress bar on stderr; by default where that is a terminal.
 
     Raises:
-        NotBelieved: under no reading that was tried is the network right on more pairs than by chance, or the best one contradicts the
-            losses or the rows in the file; the message says what was tried.
-        UsageError: the file is no checkpoint, fits no layout, or no task is clearly its network's; the reason is in the message.
+        NotBelieved: under no reading that was tried is the network right on more pairs than by chance, or the
+            best one contradicts the losses or the rows in the file; the message says what was tried.
+        UsageError: the file is no checkpoint, fits no layout, or no task is clearly its network's; the reason
+            is in the message.
         GrokinterpError: the file is damaged, or asks to run something.
         NotARun: the directory holds something else, or cannot be one.
         WriteFailed: the disk is full or read-only; asked before the file is read.
@@ -62,8 +66,13 @@ def import_checkpoint(
     path, out = Path(path), folder_named(out)
     wanted = {"name": task} if isinstance(task, str) else dict(task or {})
     if wanted.get("noise") is not None:
-        raise ConfigError("task.noise: the labels of an imported network are not known, so it is measured by right answers: leave it out")
-    request = Request(path, layout, wanted, None if config_file is None else Path(config_file), forensics, believe)
+        raise ConfigError(
+            "task.noise: the labels of an imported network are not known, so it is measured by right "
+            "answers: leave it out"
+        )
+    request = Request(
+        path, layout, wanted, None if config_file is None else Path(config_file), forensics, believe
+    )
     if _holds_this_import(out, request):
         return Run(out)
     refuse_unwritable(out, min(path.stat().st_size, _ROOM) if path.is_file() else 0)
@@ -78,7 +87,8 @@ def import_checkpoint(
 
 
 _ROOM = 1_000_000
-"""Bytes that a disk must have room for before a file is read, if that is as large: how much of it is weights is not known yet."""
+"""Bytes that a disk must have room for before a file is read, if that is as large: how much of it is weights
+is not known yet."""
 _STAGE = ".importing"
 """The name, or the end of the name, of the directory that an import is written into at first."""
 
@@ -107,12 +117,15 @@ def _holds_this_import(out: Path, request: Request) -> bool:
         "file": there["sha256"] != request.sha256,
         "layout": request.mapping_sha256 not in (None, there["mapping_sha256"]),
         "task": any(task.get(key) != value for key, value in request.task.items()),
-        "settings": request.config_file is not None and settings_hash(read_settings(request.config_file)) != there["settings_sha256"],
+        "settings": request.config_file is not None
+        and settings_hash(read_settings(request.config_file)) != there["settings_sha256"],
         "use of forensics": request.forensics and there["split"] == "not looked for",
     }
     if any(differs.values()):
         what = ", ".join(name for name, is_so in differs.items() if is_so)
-        raise NotARun(f"{out} holds the import of {there['file']} with another {what}: choose another directory")
+        raise NotARun(
+            f"{out} holds the import of {there['file']} with another {what}: choose another directory"
+        )
     return True
 
 
@@ -138,7 +151,9 @@ def _write(out: Path, imported: Import) -> None:
             metrics.close()
         record = new_record(imported.config, imported.found.task, imported.split, imported=imported.record)
         if imported.split is not None and imported.recipe == "stored":
-            rows = safetensors.torch.save({"train": imported.split.train.contiguous(), "test": imported.split.test.contiguous()})
+            rows = safetensors.torch.save(
+                {"train": imported.split.train.contiguous(), "test": imported.split.test.contiguous()}
+            )
             replace(folder / "split.safetensors", rows)
             record["split"] |= {"file": "split.safetensors", "file_sha256": hashlib.sha256(rows).hexdigest()}
         account = {"snapshots": len(manifest.records), "evaluations": len(metrics.records)}
@@ -148,8 +163,9 @@ def _write(out: Path, imported: Import) -> None:
 
 @contextmanager
 def _new_directory(out: Path) -> Iterator[Path]:
-    """A directory whose content becomes that of `out` when all is written: beside it, to take its name; or in it where it is there and
-    empty, as somebody may stand in it, or a link lead to it. What an interrupted import has left there is removed first.
+    """A directory whose content becomes that of `out` when all is written: beside it, to take its name; or in
+    it where it is there and empty, as somebody may stand in it, or a link lead to it. What an interrupted
+    import has left there is removed first.
     """
     out = out.absolute()
     there = out.exists()
@@ -171,13 +187,16 @@ def _new_directory(out: Path) -> Iterator[Path]:
             if there:
                 _move_in(folder, out)
         except BaseException:
-            if not (folder / "run.json").exists() or not there:  # else it is whole, and the next import finishes the move
+            if (
+                not (folder / "run.json").exists() or not there
+            ):  # else it is whole, and the next import finishes the move
                 shutil.rmtree(folder, ignore_errors=True)
             raise
 
 
 def _move_in(folder: Path, out: Path) -> None:
-    """Moves the whole content of a directory up into `out`: run.json, which makes it a run, after all the rest; the lock goes last."""
+    """Moves the whole content of a directory up into `out`: run.json, which makes it a run, after all the
+    rest; the lock goes last."""
     last = ["run.json", "lock"]
     with writing(out):
         for name in [*sorted({entry.name for entry in folder.iterdir()} - set(last)), *last]:
@@ -201,7 +220,9 @@ def _locked(folder: Path, out: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunLocked(f"another process is importing into {out}: wait for it, or choose another directory") from None
+            raise RunLocked(
+                f"another process is importing into {out}: wait for it, or choose another directory"
+            ) from None
         yield
     finally:
         os.close(lock)

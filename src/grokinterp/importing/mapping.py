@@ -1,6 +1,8 @@
-"""How a family of foreign checkpoints is laid out, as a small TOML file: which key is which of our weights, with which axes.
+"""How a family of foreign checkpoints is laid out, as a small TOML file: which key is which of our weights,
+with which axes.
 
-The built-in ones are in layouts/; a user's own is given by its path. docs/import.md explains every key. Knows nothing of tensors.
+The built-in ones are in layouts/; a user's own is given by its path. docs/import.md explains every key. Knows
+nothing of tensors.
 """
 
 from __future__ import annotations
@@ -119,7 +121,8 @@ Paths = list[str]
 
 
 class Contents(Frozen):
-    """Where things are in the checkpoint, as dotted paths; of several the first that is there. "." is the checkpoint itself."""
+    """Where things are in the checkpoint, as dotted paths; of several the first that is there. "." is the
+    checkpoint itself."""
 
     weights: Paths = Field(["."])
     """The state dict of the last, or the only, snapshot."""
@@ -130,7 +133,8 @@ class Contents(Frozen):
     steps: Paths = Field(default_factory=list)
     """Their steps, where they are in a list."""
     train_losses: Paths = Field(default_factory=list)
-    """Numbers over steps, as series.py reads them; without it, and the next three, what is called so is looked for."""
+    """Numbers over steps, as series.py reads them; without it, and the next three, what is called so is
+    looked for."""
     test_losses: Paths = Field(default_factory=list)
     train_accuracies: Paths = Field(default_factory=list)
     test_accuracies: Paths = Field(default_factory=list)
@@ -162,18 +166,22 @@ class Layout(Frozen):
     """What checkpoints these are."""
     kind: Literal["transformer", "mlp"] = "transformer"
     tokens: list[str] = Field(["a b =", "a b", "a op b ="], min_length=1)
-    """Layouts of an example; of several, those of the right length are tried. `p` in them is the number of elements."""
+    """Layouts of an example; of several, those of the right length are tried. `p` in them is the number of
+    elements."""
     p: int | None = Field(None, ge=2)
     """The number of elements, where the tokens do not tell."""
     marks: list[str] = Field(default_factory=list)
-    """Keys by which files of this layout are told from others that would fit as well; they are looked for in the state dict."""
+    """Keys by which files of this layout are told from others that would fit as well; they are looked for in
+    the state dict."""
     contents: Contents = Contents()
     needs_settings: bool = False
     """Whether nothing can be said without the settings."""
     requires: dict[str, list[Any]] = Field(default_factory=dict)
-    """Settings that can only have these values: others change the network in a way that is not expressed here."""
+    """Settings that can only have these values: others change the network in a way that is not expressed
+    here."""
     model: dict[str, Any] = Field(default_factory=dict)
-    """What shapes cannot tell of the network: keys of [model] of a configuration, each a value or a Lookup."""
+    """What shapes cannot tell of the network: keys of [model] of a configuration, each a value or a
+    Lookup."""
     training: dict[str, Lookup] = Field(default_factory=dict)
     """What is known of its training: keys of [training] of a configuration."""
     weights: dict[str, Source]
@@ -197,12 +205,18 @@ class Layout(Frozen):
     def _values_and_lookups(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {key: Lookup.model_validate(item) if isinstance(item, Mapping) else item for key, item in value.items()}
+        return {
+            key: Lookup.model_validate(item) if isinstance(item, Mapping) else item
+            for key, item in value.items()
+        }
 
     @model_validator(mode="after")
     def _elements_are_known(self) -> Layout:
         if self.p is None and any(re.search(r"@\d|\bof \d", text) for text in self.tokens):
-            raise ValueError("tokens: with numbers of tokens the number of elements is needed too: give p, or write @p+1 and of p+4")
+            raise ValueError(
+                "tokens: with numbers of tokens the number of elements is needed too: give p, or write @p+1 "
+                "and of p+4"
+            )
         return self
 
     @model_validator(mode="after")
@@ -213,12 +227,17 @@ class Layout(Frozen):
                 raise ValueError(f"weights: unknown name {name!r}{nearest(name, known)}")
         for name, source in self.weights.items():
             if our_axes(self.kind, name, source.axes) is None:
-                raise ValueError(f"weights: {name} has the axes {known[name]!r}, which are not those of {source.axes!r}")
+                raise ValueError(
+                    f"weights: {name} has the axes {known[name]!r}, which are not those of {source.axes!r}"
+                )
         return self
 
     def plain_tokens(self, n_ctx: int | None) -> list[str]:
-        """The layouts of tokens of that length that give no numbers, so that the vocabulary may hold more tokens than are used."""
-        return [text for text in self.tokens if len(text.split()) == n_ctx and not re.search(r"@|\bof\b", text)]
+        """The layouts of tokens of that length that give no numbers, so that the vocabulary may hold more
+        tokens than are used."""
+        return [
+            text for text in self.tokens if len(text.split()) == n_ctx and not re.search(r"@|\bof\b", text)
+        ]
 
     def may_have_spare_tokens(self, vocab: int, n_ctx: int | None, n_logits: int) -> bool:
         """Whether a network with fewer logits than elements would have can still be one of fewer elements."""
@@ -252,7 +271,9 @@ def targets(kind: str) -> dict[str, str]:
 def our_axes(kind: str, name: str, axes: str) -> str | None:
     """The axes of our weight, in our order, where a tensor with `axes` holds just those; else None."""
     found = set(axis_names(axes)) - {"part"}
-    return next((ours.strip() for ours in targets(kind)[name].split("|") if set(axis_names(ours)) == found), None)
+    return next(
+        (ours.strip() for ours in targets(kind)[name].split("|") if set(axis_names(ours)) == found), None
+    )
 
 
 def axis_names(axes: str) -> list[str]:
@@ -264,7 +285,11 @@ def axis_names(axes: str) -> list[str]:
 def built_in() -> dict[str, Layout]:
     """The layouts that come with the package, by name."""
     files = (resources.files(package) / "importing" / "layouts").iterdir()
-    texts = {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in files if file.name.endswith(".toml")}
+    texts = {
+        file.name.removesuffix(".toml"): file.read_text(encoding="utf-8")
+        for file in files
+        if file.name.endswith(".toml")
+    }
     return {name: read_layout(text, name) for name, text in sorted(texts.items())}
 
 
@@ -279,12 +304,19 @@ def layout_named(name: str) -> tuple[Layout, str]:
         try:
             text = Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read the mapping {name}: {getattr(error, 'strerror', None) or error}") from None
+            raise UsageError(
+                f"cannot read the mapping {name}: {getattr(error, 'strerror', None) or error}"
+            ) from None
         return read_layout(text, name), text
     known = built_in()
     if name not in known:
-        raise UsageError(f"unknown layout {name!r}{nearest(name, ['auto', *known])}; or give the path of a mapping file, NAME.toml")
-    return known[name], (resources.files(package) / "importing" / "layouts" / f"{name}.toml").read_text(encoding="utf-8")
+        raise UsageError(
+            f"unknown layout {name!r}{nearest(name, ['auto', *known])}; or give the path of a mapping file, "
+            "NAME.toml"
+        )
+    return known[name], (resources.files(package) / "importing" / "layouts" / f"{name}.toml").read_text(
+        encoding="utf-8"
+    )
 
 
 def read_layout(text: str, name: str) -> Layout:

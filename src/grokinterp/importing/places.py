@@ -24,14 +24,19 @@ MOST_STEPS = 10**15
 STEP = ("epoch", "step", "iteration", "iter", "update")
 """Words for a number of updates."""
 STEP_WORDS = frozenset({*STEP, *(f"{word}s" for word in STEP), "ep", "it"})
-_FILE_WORDS = frozenset({"e", "t", "pt", "pth", "ckpt", "checkpoint", "snapshot", "at", "after", "safetensors"})
+_FILE_WORDS = frozenset(
+    {"e", "t", "pt", "pth", "ckpt", "checkpoint", "snapshot", "at", "after", "safetensors"}
+)
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _MOST_ENTRIES = 24
 _MOST_NAMED, _MOST_PLACES = 6, 300
 """Places that are named in a sentence, and that are kept."""
 _SCALARS = (int, float, bool, type(None))
 _REASONS = (
-    ({"optim", "optimizer", "optimiser", "opt"}, "the state of an optimiser, and an imported run is not trained on"),
+    (
+        {"optim", "optimizer", "optimiser", "opt"},
+        "the state of an optimiser, and an imported run is not trained on",
+    ),
     ({"scheduler", "sched"}, "the state of a schedule, and an imported run is not trained on"),
     ({"rng", "random", "generator"}, "the state of random numbers, and an imported run is not trained on"),
     ({"grad", "grads", "gradient", "gradients"}, "gradients, which are no weights"),
@@ -75,7 +80,12 @@ def place_of(content: Any, path: str) -> Place | None:
         if part in entries(content):
             key: Any = part
             content = entries(content)[part]
-        elif isinstance(content, list | tuple) and part.isdecimal() and len(part) < 16 and int(part) < len(content):
+        elif (
+            isinstance(content, list | tuple)
+            and part.isdecimal()
+            and len(part) < 16
+            and int(part) < len(content)
+        ):
             key = int(part)
             content = content[key]
         else:
@@ -97,7 +107,8 @@ def words(key: Any) -> tuple[str, ...]:
 
 
 def whole(value: Any) -> int | None:
-    """A number of steps: whole, from 0 on, also where it is a float, a tensor of one number or digits; else None."""
+    """A number of steps: whole, from 0 on, also where it is a float, a tensor of one number or digits; else
+    None."""
     is_digits = isinstance(value, str) and value.isdecimal() and len(value) <= 15
     number = int(value) if is_digits else scalar(value)
     if number is None or not 0 <= number < MOST_STEPS or number != int(number):
@@ -161,7 +172,9 @@ def is_numbers(value: Any) -> bool:
     """Whether this is a list or set of numbers, rows of numbers, or a dict with a number for each of some
     steps."""
     if isinstance(value, Mapping):
-        return bool(value) and all(step_in(key) is not None and isinstance(item, _SCALARS) for key, item in value.items())
+        return bool(value) and all(
+            step_in(key) is not None and isinstance(item, _SCALARS) for key, item in value.items()
+        )
     if not isinstance(value, list | tuple | set) or all(item is None for item in value):
         return False
     return all(isinstance(item, _SCALARS) for item in value) or all(_is_row(item) for item in value)
@@ -185,7 +198,11 @@ def step_in(key: Any, also: Set[str] = frozenset()) -> int | None:
         return whole(key)
     parts = words(key)
     numbers = [word for word in parts if word.isdecimal()]
-    if len(numbers) != 1 or len(numbers[0]) > 15 or not {*parts} - {*numbers} <= STEP_WORDS | _FILE_WORDS | also:
+    if (
+        len(numbers) != 1
+        or len(numbers[0]) > 15
+        or not {*parts} - {*numbers} <= STEP_WORDS | _FILE_WORDS | also
+    ):
         return None
     return whole(int(numbers[0]))
 
@@ -261,14 +278,21 @@ class Account:
         return list(found.values())
 
     def _groups(
-        self, value: Any, place: Place, above: set[Place], columns: Mapping[Place, Mapping[str, Any]], said: Any
+        self,
+        value: Any,
+        place: Place,
+        above: set[Place],
+        columns: Mapping[Place, Mapping[str, Any]],
+        said: Any,
     ) -> Iterator[tuple[Place, Any, Any]]:
         """Values of which nothing was used, as high up as possible, with what was said of them; ()
         where nothing was."""
         said = self._said.get(place, said)
         if place in columns:
             rows = value.values() if isinstance(value, Mapping) else value
-            for name in dict.fromkeys(name for row in rows for name, item in row.items() if scalar(item) is not None):
+            for name in dict.fromkeys(
+                name for row in rows for name, item in row.items() if scalar(item) is not None
+            ):
                 if (of_column := columns[place].get(name, said)) is not None:
                     yield (*place, "*", name), of_column, [0]
         elif place in above:

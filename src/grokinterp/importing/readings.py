@@ -1,15 +1,17 @@
-"""How a file can be read, tried out: what neither it nor its settings say is chosen by what its network then does.
+"""How a file can be read, tried out: what neither it nor its settings say is chosen by what its network then
+does.
 
-Assumed of a file are the task, the number of elements, the tokens of the signs, the order of the operands, the activation, the
-normalisation, the direction and the kind of attention, and the order of heads in a fused matrix. Every combination is tried on a sample
-of the pairs, by the share that is right. That decides most of it, and not all: a GELU network read as a ReLU network can be right on every
-pair. What is left is decided by
+Assumed of a file are the task, the number of elements, the tokens of the signs, the order of the operands,
+the activation, the normalisation, the direction and the kind of attention, and the order of heads in a fused
+matrix. Every combination is tried on a sample of the pairs, by the share that is right. That decides most of
+it, and not all: a GELU network read as a ReLU network can be right on every pair. What is left is decided by
 
     the file's own losses     where it has them, and the training set is known (evidence.py)
-    its rest                  a network that was trained to an end has nothing left to gain on its training set but larger logits, so
-                              the gradient of its training loss points along its weights (Lyu & Li 2020, arXiv 1906.05890: it does in
-                              the limit; with weight decay it does where training rests). The cosine between the two is
-                              close to 0 under another activation: the gradient then has much else to mend.
+    its rest                  a network that was trained to an end has nothing left to gain on its training
+                              set but larger logits, so the gradient of its training loss points along its
+                              weights (Lyu & Li 2020, arXiv 1906.05890: it does in the limit; with weight
+                              decay it does where training rests). The cosine between the two is close to 0
+                              under another activation: the gradient then has much else to mend.
 
 Where neither tells readings apart, the usual one is kept, and that is said.
 """
@@ -29,7 +31,16 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from ..errors import NotBelieved, UsageError
-from ..models import MLPConfig, ModelConfig, NetworkConfig, Weights, answer_logits, is_bias, read_by, weight_shapes
+from ..models import (
+    MLPConfig,
+    ModelConfig,
+    NetworkConfig,
+    Weights,
+    answer_logits,
+    is_bias,
+    read_by,
+    weight_shapes,
+)
 from ..tasks import TASKS, Task, groups, make_task, task_parameters
 from ..training import cross_entropy
 from ..training.examples import one_thread
@@ -45,13 +56,15 @@ _CHUNK = 1024
 _SAMPLE = 2048
 """Pairs on which readings are tried out."""
 _LESS_AT_REST = 1 / 1.08
-"""A reading whose rest is lower than that of another by this factor is the worse one. Of seven published ReLU networks with unknown
-training sets a wrong activation had up to 1.02 times the rest of the right one."""
+"""A reading whose rest is lower than that of another by this factor is the worse one. Of seven published ReLU
+networks with unknown training sets a wrong activation had up to 1.02 times the rest of the right one."""
 _AT_REST = 0.1
-"""Where no reading has so much rest, as in the middle of training or in weights made by hand, it tells nothing."""
+"""Where no reading has so much rest, as in the middle of training or in weights made by hand, it tells
+nothing."""
 _MORE = 0.03
-"""A network is at chance that is right on no more of the pairs than this above what one answer to all would be: logits of an untrained
-one follow its operands a little, and with p = 199 one such was right on .008 more for one of fifteen tasks."""
+"""A network is at chance that is right on no more of the pairs than this above what one answer to all would
+be: logits of an untrained one follow its operands a little, and with p = 199 one such was right on .008 more
+for one of fifteen tasks."""
 _SURELY = 1.01
 """Tokens with which the median loss is larger by less are not told apart."""
 _BY_CHANCE = 1e-6
@@ -83,7 +96,9 @@ class Variant:
 
     def differs_from(self, other: Variant) -> str:
         """What is assumed here and not there."""
-        return ", ".join(f"{key} = {value}" for key, value in self.assumed.items() if other.assumed[key] != value)
+        return ", ".join(
+            f"{key} = {value}" for key, value in self.assumed.items() if other.assumed[key] != value
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +139,8 @@ class Found:
         return for_task(self.variant.converted.model, self.task)
 
     def of_the_task(self, share: float, of_training: float | None) -> Iterator[str]:
-        """Sentences on the task and its tokens, where that share is right of all pairs, and of the training set as it was read."""
+        """Sentences on the task and its tokens, where that share is right of all pairs, and of the training
+        set as it was read."""
         text = f"task: {self.task.symbol}, tokens {self.task.layout!r}: right on {share:.4f} of all pairs"
         is_best = of_training is None or round(of_training, 4) == round(self.share, 4)
         if of_training is not None:
@@ -134,28 +150,43 @@ class Found:
         of = " of the best of the sets that its rows may mean" if self.of_rows else ""
         text += "".join(f"; the next best, {symbol}, on {other:.4f}{of}" for other, symbol in self.next_best)
         if max(share, self.share) < _WELL:
-            text += ". That is little for a trained network: if its author reports more, the tokens, the layout or the task are not these"
+            text += (
+                ". That is little for a trained network: if its author reports more, the tokens, the layout "
+                "or the task are not these"
+            )
         yield text
         yield f"tried were {self.tried}"
         if self.same_tokens:
-            yield f"tokens that cannot be told apart from these: {' or '.join(map(repr, self.same_tokens[:4]))}"
+            yield (
+                f"tokens that cannot be told apart from these: {' or '.join(map(repr, self.same_tokens[:4]))}"
+            )
         if not self.above_chance:
-            yield "it is right on NO MORE than by chance, under every reading tried; it was imported as asked for, by --believe"
+            yield (
+                "it is right on NO MORE than by chance, under every reading tried; it was imported as asked "
+                "for, by --believe"
+            )
 
     def of_the_weights(self, verdict: LikeliestWay) -> Iterator[str]:
-        """Sentences on how the weights are read: what was chosen, over what, by how much, and what cannot be told apart from it."""
+        """Sentences on how the weights are read: what was chosen, over what, by how much, and what cannot be
+        told apart from it."""
         if self.n_ways == 1:
             return
         text = f"of the network: {self.variant}; {self.n_ways} ways to read it were tried"
         if self.unlike is not None:
-            text += f", and {self.n_ways - len(self.equals)} of them are worse: right on {self.unlike:.4f} at most"
+            text += (
+                f", and {self.n_ways - len(self.equals)} of them are worse: right on {self.unlike:.4f} at "
+                "most"
+            )
         yield text
         if verdict.why:
             yield f"of the {len(self.equals)} left this one was taken: {verdict.why}"
         if verdict.alike:
             which = " or ".join(way.differs_from(verdict.chosen) for way in verdict.alike[:4])
             more = f" or {len(verdict.alike) - 4} more" if len(verdict.alike) > 4 else ""
-            yield f"it CANNOT be told apart here from {which}{more}: losses in the file, or --config-file, would decide"
+            yield (
+                f"it CANNOT be told apart here from {which}{more}: losses in the file, or --config-file, "
+                "would decide"
+            )
 
 
 def for_task(model: NetworkConfig, task: Task) -> NetworkConfig:
@@ -164,13 +195,16 @@ def for_task(model: NetworkConfig, task: Task) -> NetworkConfig:
 
 
 def variants(known: Recognised, content: Any) -> list[Variant]:
-    """Every way to read the weights that neither the file nor its settings nor its mapping rule out; the usual one first."""
+    """Every way to read the weights that neither the file nor its settings nor its mapping rule out; the
+    usual one first."""
     usual = known.last.model
     choices: dict[str, list[Any]] = {}
     if isinstance(usual, MLPConfig) or usual.d_mlp:
         choices["act_fn"] = list(get_args(type(usual).model_fields["act_fn"].annotation))
     if isinstance(usual, ModelConfig):
-        choices["normalization"] = {"none": ["none", "LNPre", "RMSPre"], "RMS": ["RMS", "LN"]}.get(usual.normalization, [])
+        choices["normalization"] = {"none": ["none", "LNPre", "RMSPre"], "RMS": ["RMS", "LN"]}.get(
+            usual.normalization, []
+        )
         choices["attention_dir"] = ["causal", "bidirectional"] if usual.n_layers > 1 else []
         choices["attention_mixing"] = [1.0, 0.0]
     open_keys = {
@@ -201,7 +235,8 @@ def _is_told(layout: Layout, key: str, content: Any, settings: Any) -> bool:
 
 
 def _heads_turned(layout: Layout) -> Layout | None:
-    """The layout with heads interleaved where they lie one after the other in one dimension; None where none do."""
+    """The layout with heads interleaved where they lie one after the other in one dimension; None where none
+    do."""
     turned = {
         name: source.model_copy(update={"axes": re.sub(r"\bhead d_head\b", "d_head head", source.axes)})
         for name, source in layout.weights.items()
@@ -230,7 +265,9 @@ class Behaviour:
     right: Bool[Tensor, "n"]
 
 
-def behaviour(model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tensor, "n"] | None = None) -> Behaviour:
+def behaviour(
+    model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tensor, "n"] | None = None
+) -> Behaviour:
     """What the network does with all examples, or with some; biases that are missing are 0.
 
     Never holds more logits than those of a thousand examples.
@@ -238,7 +275,8 @@ def behaviour(model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tens
     doubled = _doubled(model, task, weights)
     inputs, answers = (x if rows is None else x[rows] for x in (read_by(model, task), task.targets))
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    # These are many small operations, on which several threads wait for each other: ten times slower on a busy machine.
+    # These are many small operations, on which several threads wait for each other: ten times slower on a
+    # busy machine.
     with torch.no_grad(), one_thread():
         for tokens, targets in zip(inputs.split(_CHUNK), answers.split(_CHUNK), strict=True):
             logits = answer_logits(doubled, tokens, model)
@@ -258,8 +296,9 @@ class Judged:
     """What speaks for one way to read the weights.
 
     Attributes:
-        rest: how much the gradient of the loss points along the weights: the cosine between what lowers the loss fastest and the weights,
-            biases left out. Over the training set; where that is not known, over the half of a sample that the network knows best.
+        rest: how much the gradient of the loss points along the weights: the cosine between what lowers the
+            loss fastest and the weights, biases left out. Over the training set; where that is not known,
+            over the half of a sample that the network knows best.
         right: which of those examples it gets right, with the other half.
     """
 
@@ -267,14 +306,18 @@ class Judged:
     right: Bool[Tensor, "n"]
 
     def clearly_more_right(self, other: Judged) -> bool:
-        """Whether more is right than under another reading, of the examples on which they differ, by 3 standard deviations (McNemar)."""
+        """Whether more is right than under another reading, of the examples on which they differ, by 3
+        standard deviations (McNemar)."""
         only, only_other = int((self.right & ~other.right).sum()), int((other.right & ~self.right).sum())
         return only - only_other > 3 * math.sqrt(only + only_other)
 
 
 def judged(model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tensor, "n"] | None) -> Judged:
-    """What speaks for reading weights so, on a sample of the training rows, or of all where they are not known."""
-    leaves = {name: weight.clone().requires_grad_(True) for name, weight in _doubled(model, task, weights).items()}
+    """What speaks for reading weights so, on a sample of the training rows, or of all where they are not
+    known."""
+    leaves = {
+        name: weight.clone().requires_grad_(True) for name, weight in _doubled(model, task, weights).items()
+    }
     drawn = sample(task.n_inputs, _SAMPLE // 2) if rows is None else rows[: _SAMPLE // 2]
     with one_thread():
         logits = answer_logits(leaves, read_by(model, task)[drawn], model)
@@ -282,9 +325,13 @@ def judged(model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tensor,
         best = losses if rows is not None else losses[losses <= losses.detach().median()]
         matrices = [weight for name, weight in leaves.items() if not is_bias(name)]
         slopes = torch.autograd.grad(best.mean(), matrices, allow_unused=True)
-    pairs = [(weight.detach(), slope) for weight, slope in zip(matrices, slopes, strict=True) if slope is not None]
+    pairs = [
+        (weight.detach(), slope) for weight, slope in zip(matrices, slopes, strict=True) if slope is not None
+    ]
     along = -sum(float((weight * slope).sum()) for weight, slope in pairs)
-    lengths = [math.sqrt(sum(float(x.square().sum()) for x in several)) for several in zip(*pairs, strict=True)]
+    lengths = [
+        math.sqrt(sum(float(x.square().sum()) for x in several)) for several in zip(*pairs, strict=True)
+    ]
     return Judged(along / (math.prod(lengths) or 1), logits.argmax(1) == task.targets[drawn])
 
 
@@ -304,20 +351,27 @@ class LikeliestWay:
 
 
 def most_at_rest(found: Found, rows: Int[Tensor, "n"] | None) -> LikeliestWay:
-    """Of the readings that do the task equally well the one whose training had most come to rest; where none had, the one that is right
-    most often."""
+    """Of the readings that do the task equally well the one whose training had most come to rest; where none
+    had, the one that is right most often."""
     if len(found.equals) == 1:
         return LikeliestWay(found.equals[0])
-    usual, where = found.equals[0], "on its training set" if rows is not None else "on the pairs that it knows best"
-    of = {way: judged(for_task(way.converted.model, found.task), found.task, way.converted.weights, rows) for way in found.equals}
+    usual, where = (
+        found.equals[0],
+        "on its training set" if rows is not None else "on the pairs that it knows best",
+    )
+    of = {
+        way: judged(for_task(way.converted.model, found.task), found.task, way.converted.weights, rows)
+        for way in found.equals
+    }
     if max(one.rest for one in of.values()) >= _AT_REST:
         best = max(of, key=lambda way: of[way].rest)
         chosen = usual if of[usual].rest >= _LESS_AT_REST * of[best].rest else best
         alike = [way for way in of if way is not chosen and of[way].rest >= _LESS_AT_REST * of[chosen].rest]
         after = max((way for way in of if way is not chosen), key=lambda way: of[way].rest)
         why = (
-            f"its training had come to rest in this one: the gradient of its loss {where} lies along its weights by "
-            f"{of[chosen].rest:.3f} (cosine), with {after.differs_from(chosen)} by {of[after].rest:.3f}"
+            f"its training had come to rest in this one: the gradient of its loss {where} lies along its "
+            f"weights by {of[chosen].rest:.3f} (cosine), with {after.differs_from(chosen)} by "
+            f"{of[after].rest:.3f}"
         )
     else:
         best = max(of, key=lambda way: int(of[way].right.sum()))
@@ -325,13 +379,18 @@ def most_at_rest(found: Found, rows: Int[Tensor, "n"] | None) -> LikeliestWay:
         alike = [way for way in of if way is not chosen and not of[chosen].clearly_more_right(of[way])]
         after = max((way for way in of if way is not chosen), key=lambda way: int(of[way].right.sum()))
         shares = [float(of[way].right.double().mean()) for way in (chosen, after)]
-        why = f"it is right on {shares[0]:.4f} of a sample, with {after.differs_from(chosen)} on {shares[1]:.4f}"
+        why = (
+            f"it is right on {shares[0]:.4f} of a sample, with {after.differs_from(chosen)} on "
+            f"{shares[1]:.4f}"
+        )
     return LikeliestWay(chosen, why, tuple(alike))
 
 
 def sample(n: int, most: int = _SAMPLE) -> Int[Tensor, "few"]:
     """At most so many of n examples, always the same ones."""
-    return torch.arange(n) if n <= most else torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]
+    return (
+        torch.arange(n) if n <= most else torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]
+    )
 
 
 # Trying
@@ -339,7 +398,8 @@ def sample(n: int, most: int = _SAMPLE) -> Int[Tensor, "few"]:
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """A task, without the tokens in which it is written; its table by first and second operand in a network's order."""
+    """A task, without the tokens in which it is written; its table by first and second operand in a network's
+    order."""
 
     section: dict[str, Any]
     symbol: str
@@ -369,7 +429,10 @@ class _Known:
     def written(self, text: str) -> dict[str, Any]:
         """The section [task] with tokens. A network that reads b first is one of the layout "b a ="."""
         swapped = {"a": "b", "b": "a"}
-        return {**self.section, "layout": " ".join(swapped.get(word, word) for word in text.split()) if self.swapped else text}
+        return {
+            **self.section,
+            "layout": " ".join(swapped.get(word, word) for word in text.split()) if self.swapped else text,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -390,7 +453,8 @@ class Trials:
         known: the file, under its layout.
         content: the file.
         wanted: keys of a section [task] that are not to be tried.
-        rows: for a number of elements, the sets of cells a p + b that may be its training set; none where the file names none.
+        rows: for a number of elements, the sets of cells a p + b that may be its training set; none where the
+            file names none.
     """
 
     known: Recognised
@@ -404,20 +468,28 @@ class Trials:
         return "layout" not in self.wanted and isinstance(self.known.last.model, ModelConfig)
 
     def cells(self, p: int, most: int | None = None) -> list[Int[Tensor, "_"]]:
-        """The sets of cells in one of which a network that does a task is right: the whole table, or possible training sets."""
+        """The sets of cells in one of which a network that does a task is right: the whole table, or possible
+        training sets."""
         own = self.rows(p) or [torch.arange(p * p)]
         return own if most is None else [one[sample(len(one), most)] for one in own]
 
     def tasks(self, p: int) -> list[_Known]:
-        """The different tables of the tasks that have p elements and p answers and agree with what is wanted."""
+        """The different tables of the tasks that have p elements and p answers and agree with what is
+        wanted."""
         several: list[_Known] = []
         for section in _sections(p, self.wanted):
             task = make_task(**section)
-            if task.p != p or task.n_answers != p or any(torch.equal(task.table, one.table) for one in several):
+            if (
+                task.p != p
+                or task.n_answers != p
+                or any(torch.equal(task.table, one.table) for one in several)
+            ):
                 continue
             several.append(_Known(section, task.symbol, task.table, swapped=False))
             if self.is_open and not any(torch.equal(task.table.T, one.table) for one in several):
-                several.append(_Known(section, f"{task.symbol}, b first", task.table.T.contiguous(), swapped=True))
+                several.append(
+                    _Known(section, f"{task.symbol}, b first", task.table.T.contiguous(), swapped=True)
+                )
         return several
 
     def answers(self, way: Variant, p: int, text: str, cells: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
@@ -426,7 +498,9 @@ class Trials:
         model = for_task(way.converted.model, carrier)
         weights, tokens = _doubled(model, carrier, way.converted.weights), read_by(model, carrier)
         with torch.no_grad(), one_thread():
-            return torch.cat([answer_logits(weights, tokens[some], model).argmax(1) for some in cells.split(_CHUNK)])
+            return torch.cat(
+                [answer_logits(weights, tokens[some], model).argmax(1) for some in cells.split(_CHUNK)]
+            )
 
     def on_tokens(self, ways: Sequence[Variant], p: int, text: str) -> Iterator[_Try]:
         """Every task, under each way to read the weights."""
@@ -437,8 +511,8 @@ class Trials:
                 yield _Try(max(map(known.share, answers, sets)), way, text, known)
 
     def with_spare_tokens(self, ways: Sequence[Variant]) -> tuple[int, list[_Try]]:
-        """Every task of fewer elements than the vocabulary has tokens, some of which are never used, that is right more often than by
-        chance, and how many were tried; signs may be any of the other tokens."""
+        """Every task of fewer elements than the vocabulary has tokens, some of which are never used, that is
+        right more often than by chance, and how many were tried; signs may be any of the other tokens."""
         weights, n_logits = self.known.last.weights, self.known.last.model.d_vocab_out
         vocab, n_ctx = len(weights["embed.W_E"]), len(weights["pos_embed.W_pos"])
         least = max(2, vocab // 3, vocab - min(_SPARE, max(_FEW_SPARE, _MOST_CELLS // vocab**2)))
@@ -448,7 +522,9 @@ class Trials:
                 most = min([vocab - 1, n_logits or vocab, *signs])
                 cells = sample(most * most, _SAMPLE // 4)
                 written = _written(text, signs, most, vocab)
-                tried += [(way, text, signs, most, cells, self.answers(way, most, written, cells)) for way in ways]
+                tried += [
+                    (way, text, signs, most, cells, self.answers(way, most, written, cells)) for way in ways
+                ]
         count, better = 0, []
         for p in range(min(vocab - 1, n_logits or vocab), least - 1, -1):
             if self.wanted.get("p", p) != p:
@@ -474,14 +550,21 @@ def _sections(p: int, wanted: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     names = sorted(TASKS, key=lambda name: "group" in task_parameters(name).model_fields)
     for name in [str(wanted["name"])] if "name" in wanted else names:
         keys = task_parameters(name).model_fields
-        own = [{"p": p}] if "p" in keys else [{"group": group} for group in groups.of_order(p)] if "group" in keys else []
+        own = (
+            [{"p": p}]
+            if "p" in keys
+            else [{"group": group} for group in groups.of_order(p)]
+            if "group" in keys
+            else []
+        )
         for parameters in own:
             if all(parameters.get(key, value) == value for key, value in wanted.items()):
                 yield {"name": name, **parameters, **wanted}
 
 
 def _signs(count: int, least: int, vocab: int) -> Iterator[tuple[int, ...]]:
-    """Tokens of the signs, where the elements are the first of `least` or more tokens: any, or of two such as lie side by side or last."""
+    """Tokens of the signs, where the elements are the first of `least` or more tokens: any, or of two such as
+    lie side by side or last."""
     if count == 0:
         yield ()
     elif count == 1:
@@ -493,7 +576,8 @@ def _signs(count: int, least: int, vocab: int) -> Iterator[tuple[int, ...]]:
 
 
 def _written(text: str, signs: tuple[int, ...], p: int, vocab: int) -> str:
-    """The layout with the tokens of its signs, where they are not those that follow the elements, and the size of the vocabulary."""
+    """The layout with the tokens of its signs, where they are not those that follow the elements, and the
+    size of the vocabulary."""
     numbers, words, free = iter(signs), [], p
     for word in text.split():
         if word in ("a", "b"):
@@ -506,37 +590,60 @@ def _written(text: str, signs: tuple[int, ...], p: int, vocab: int) -> str:
 
 
 def find_task(trials: Trials, believe: bool = False) -> Found:
-    """The reading under which the network is right on most pairs, of all tasks, or of those that `trials.wanted` leaves.
+    """The reading under which the network is right on most pairs, of all tasks, or of those that
+    `trials.wanted` leaves.
 
     Raises:
         NotBelieved: it is right on no more pairs than by chance; not where `believe` says that it is meant.
         UsageError: none is clearly the network's; or what is wanted does not go with the network.
     """
     ways = variants(trials.known, trials.content)
-    tries = [one for p, text in trials.known.last.tokens if trials.wanted.get("p", p) == p for one in trials.on_tokens(ways, p, text)]
+    tries = [
+        one
+        for p, text in trials.known.last.tokens
+        if trials.wanted.get("p", p) == p
+        for one in trials.on_tokens(ways, p, text)
+    ]
     as_written, n_tried = tries, len(tries)
     best = max(tries, key=lambda one: one.share, default=None)
     if trials.is_open and (best is None or best.share < _WELL):
-        # Not under all ways to read the weights: under the usual one, under the best and without another activation.
+        # Not under all ways to read the weights: under the usual one, under the best and without another
+        # activation.
         plain = ways[0].assumed.get("act_fn"), 1.0
-        few = [way for way in ways if (way.assumed.get("act_fn"), way.assumed.get("attention_mixing", 1.0)) == plain]
+        few = [
+            way
+            for way in ways
+            if (way.assumed.get("act_fn"), way.assumed.get("attention_mixing", 1.0)) == plain
+        ]
         few = few[:3] if best is None or best.variant in few[:3] else [*few[:3], best.variant]
         count, spare = trials.with_spare_tokens(few)
         n_tried += count
         better = max(spare, key=lambda one: one.share, default=None)
         if better is not None and (best is None or better.share > best.share + _CLEARLY):
             p, like = len(better.known.table), better.known.section
-            texts = dict.fromkeys(o.text for o in spare if o.known.section == like and o.share >= better.share - _CLEARLY)
-            tries = [one for text in list(texts)[:_FEW_SPARE] for one in trials.on_tokens(ways, p, text)] + tries
+            texts = dict.fromkeys(
+                o.text for o in spare if o.known.section == like and o.share >= better.share - _CLEARLY
+            )
+            tries = [
+                one for text in list(texts)[:_FEW_SPARE] for one in trials.on_tokens(ways, p, text)
+            ] + tries
     if not tries:
         sizes = " or ".join(f"{p} elements as {text!r}" for p, text in trials.known.last.tokens)
         if not sizes:
-            shapes = {name: tuple(trials.known.last.weights[name].shape) for name in ("pos_embed.W_pos", "embed.W_E", "unembed.W_U")}
-            n_ctx, vocab, logits = shapes["pos_embed.W_pos"][0], shapes["embed.W_E"][0], shapes["unembed.W_U"][1]
+            shapes = {
+                name: tuple(trials.known.last.weights[name].shape)
+                for name in ("pos_embed.W_pos", "embed.W_E", "unembed.W_U")
+            }
+            n_ctx, vocab, logits = (
+                shapes["pos_embed.W_pos"][0],
+                shapes["embed.W_E"][0],
+                shapes["unembed.W_U"][1],
+            )
             raise NotBelieved(
-                f"the import is not believed: it takes {n_ctx} tokens of {vocab} kinds and gives {logits} logits, and under no number of "
-                f"elements from {logits} down is it right on more than by chance. Tried were {n_tried:,} readings: say what it is with a "
-                "mapping that gives its tokens"
+                f"the import is not believed: it takes {n_ctx} tokens of {vocab} kinds and gives {logits} "
+                f"logits, and under no number of elements from {logits} down is it right on more than by "
+                f"chance. Tried were {n_tried:,} readings: say what it is with a mapping that gives its "
+                "tokens"
             )
         asked = ", ".join(f"{key} = {value}" for key, value in trials.wanted.items())
         raise UsageError(f"the task asked for ({asked}) is none of a network that takes {sizes}")
@@ -545,27 +652,31 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
     if not ranked.above_chance:
         if not believe:
             raise NotBelieved(
-                f"the import is not believed: {ranked.shares}, which is no more than by chance. Tried were {tried}{ranked.group}. "
-                "A network that was not trained, or one of another task or architecture: if it is as it should be, import it with "
-                "--task and --believe"
+                f"the import is not believed: {ranked.shares}, which is no more than by chance. Tried were "
+                f"{tried}{ranked.group}. A network that was not trained, or one of another task or "
+                "architecture: if it is as it should be, import it with --task and --believe"
             )
         usual = [one for one in as_written if one.variant is ways[0] and not one.known.swapped] or tries
         ranked = _Ranked.of(trials, usual, n_tried)
     if (unusual := _taken_on_trust(trials, ranked, as_written)) and not believe:
+        of = "the set that the file names" if trials.rows(len(ranked.best.known.table)) else "all pairs"
         raise NotBelieved(
-            f"the import is not believed: the best reading has {unusual}, and under it only {ranked.share:.3f} "
-            f"{'of the set that the file names' if trials.rows(len(ranked.best.known.table)) else 'of all pairs'} is right "
-            f"({ranked.shares}). Tried were {tried}{ranked.group}. If it is so, say it with --set task.p=N and "
+            f"the import is not believed: the best reading has {unusual}, and under it only "
+            f"{ranked.share:.3f} of {of} is right ({ranked.shares}). Tried were "
+            f"{tried}{ranked.group}. If it is so, say it with --set task.p=N and "
             "--set task.layout='...', or import it as it stands with --believe"
         )
     if not ranked.clear:
-        raise UsageError(f"no task is clearly this network's ({ranked.shares}){ranked.group}: say which with --task")
+        raise UsageError(
+            f"no task is clearly this network's ({ranked.shares}){ranked.group}: say which with --task"
+        )
     return _with_its_tokens(trials, ranked, tries, tried)
 
 
 def _taken_on_trust(trials: Trials, ranked: _Ranked, as_written: Sequence[_Try]) -> str | None:
     """What the best reading assumes of tokens or operands that is unusual and that nobody asked for, where it
-    is right on too little to show it: another task's network is often right so often under some such reading."""
+    is right on too little to show it: another task's network is often right so often under some such
+    reading."""
     if ranked.share >= _WELL or not ranked.above_chance:
         return None
     if "p" not in trials.wanted and ranked.best.text not in {one.text for one in as_written}:
@@ -631,11 +742,15 @@ class _Ranked:
         if not _is_group(self.answers):
             return ""
         kind = "commutative" if torch.equal(self.answers, self.answers.T) else "not commutative"
-        return f"; its answers are the table of a group of order {len(self.answers)}, {kind}, whose elements are numbered differently here"
+        return (
+            f"; its answers are the table of a group of order {len(self.answers)}, {kind}, whose elements "
+            "are numbered differently here"
+        )
 
 
 def _divergence(share: float, chance: float) -> float:
-    """Kullback-Leibler's, in nats: exp(-n divergence) bounds how often so much or more of n is right by chance. 0 where less is."""
+    """Kullback-Leibler's, in nats: exp(-n divergence) bounds how often so much or more of n is right by
+    chance. 0 where less is."""
     if share <= chance or chance >= 1:
         return 0.0
     rest = 1 - share
@@ -645,22 +760,34 @@ def _divergence(share: float, chance: float) -> float:
 def _with_its_tokens(trials: Trials, ranked: _Ranked, tries: Sequence[_Try], tried: str) -> Found:
     """The task with those tokens under which it is surest.
 
-    A network that was trained on one operation alone may take any sign for it, and is surest with the one that it knows. The median loss
-    decides: the mean is that of the few pairs which it gets wrong.
+    A network that was trained on one operation alone may take any sign for it, and is surest with the one
+    that it knows. The median loss decides: the mean is that of the few pairs which it gets wrong.
     """
     best, known = ranked.best, ranked.best.known
-    of_task = [one for one in tries if one.known.section == known.section and one.known.swapped == known.swapped]
-    texts = dict.fromkeys(o.text for o in of_task if o.variant is best.variant and o.share >= best.share - _CLEARLY)
+    of_task = [
+        one for one in tries if one.known.section == known.section and one.known.swapped == known.swapped
+    ]
+    texts = dict.fromkeys(
+        o.text for o in of_task if o.variant is best.variant and o.share >= best.share - _CLEARLY
+    )
     medians: dict[str, float] = {}
     for text in list(texts)[:_FEW_SPARE] if len(texts) > 1 else texts:
         task = make_task(**known.written(text))
         model, rows = for_task(best.variant.converted.model, task), sample(task.n_inputs)
-        medians[text] = float(behaviour(model, task, best.variant.converted.weights, rows).losses.median()) if len(texts) > 1 else 0.0
+        medians[text] = (
+            float(behaviour(model, task, best.variant.converted.weights, rows).losses.median())
+            if len(texts) > 1
+            else 0.0
+        )
     least = min(medians.values())
     text = next(text for text, median in medians.items() if median <= _SURELY * least)
     section = known.written(text)
     shares = {one.variant: one.share for one in of_task if one.text == text}
-    equals = [way for way, share in shares.items() if share >= shares[best.variant] - 2 * min(ranked.n, _SAMPLE) ** -0.5]
+    equals = [
+        way
+        for way, share in shares.items()
+        if share >= shares[best.variant] - 2 * min(ranked.n, _SAMPLE) ** -0.5
+    ]
     if not ranked.above_chance:
         equals = [best.variant]
     unlike = max((share for way, share in shares.items() if way not in equals), default=None)
@@ -669,7 +796,8 @@ def _with_its_tokens(trials: Trials, ranked: _Ranked, tries: Sequence[_Try], tri
     of_rows = bool(trials.rows(task.p))
     next_best = ranked.others[:1]
     return Found(
-        task, section, equals[0], equals, len(shares), unlike, ranked.above_chance, ranked.share, of_rows, next_best, same_tokens, tried
+        task, section, equals[0], equals, len(shares), unlike, ranked.above_chance, ranked.share, of_rows,
+        next_best, same_tokens, tried
     )  # fmt: skip
 
 
@@ -683,16 +811,22 @@ def _in_words(ways: Sequence[Variant], tries: Sequence[_Try], n_tried: int) -> s
                 values[key].append(str(value))
     texts = list(dict.fromkeys(one.text for one in tries))
     tasks = {one.known.section["name"] for one in tries}
-    parts = [f"{len(tasks)} tasks" if len(tasks) > 1 else f"the task {next(iter(tasks))}", f"tokens {' or '.join(map(repr, texts[:4]))}"]
+    parts = [
+        f"{len(tasks)} tasks" if len(tasks) > 1 else f"the task {next(iter(tasks))}",
+        f"tokens {' or '.join(map(repr, texts[:4]))}",
+    ]
     parts += [f"{key} {' or '.join(options)}" for key, options in values.items() if len(options) > 1]
     return f"{n_tried:,} readings ({'; '.join(parts)})"
 
 
 def _is_group(table: Int[Tensor, "p p"]) -> bool:
-    """Whether the answers are the products of a group, whatever the names of its elements. Associativity is asked of a thousand triples."""
+    """Whether the answers are the products of a group, whatever the names of its elements. Associativity is
+    asked of a thousand triples."""
     p = len(table)
     own = torch.arange(p)
-    if int(table.max()) >= p or not ((table.sort(0).values == own[:, None]).all() and (table.sort(1).values == own).all()):
+    if int(table.max()) >= p or not (
+        (table.sort(0).values == own[:, None]).all() and (table.sort(1).values == own).all()
+    ):
         return False
     a, b, c = torch.randint(p, (3, 1000), generator=torch.Generator().manual_seed(0))
     associative = bool((table[table[a, b], c] == table[a, table[b, c]]).all())

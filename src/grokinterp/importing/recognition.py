@@ -39,7 +39,9 @@ class Recognised:
     unread: list[Unread]
 
 
-def recognise(content: Any, path: Path, name: str, config_file: Path | None, tokens: Mapping[str, Any]) -> Recognised:
+def recognise(
+    content: Any, path: Path, name: str, config_file: Path | None, tokens: Mapping[str, Any]
+) -> Recognised:
     """The checkpoint under the named layout, or under the one built-in layout that it fits.
 
     Raises:
@@ -59,15 +61,23 @@ def recognise(content: Any, path: Path, name: str, config_file: Path | None, tok
             series, unread = series_in(layout, content)
             snapshots = arranged(good, max((one.last for one in series.values()), default=None))
             snapshots.left_out += bad
-            snapshots.later_is_bad, snapshots.empty = later_than_all(bad, good), empty_places(content, networks)
+            snapshots.later_is_bad, snapshots.empty = (
+                later_than_all(bad, good),
+                empty_places(content, networks),
+            )
             last = convert(layout, snapshots.last.state, content, settings)
             fitting.append(Recognised(own, layout, settings, snapshots, last, series, unread))
         except Diverged as reason:
             raise Diverged(f"cannot import {path}: {reason}") from None
         except DoesNotFit as reason:
             failures.append((reason.progress, own, str(reason)))
-            if layout.needs_settings and reason.progress >= 3 and _settings(layout, content, path, config_file) is not None:
-                # Its own settings lie beside it, and say what cannot be expressed: it is no network of another layout either.
+            if (
+                layout.needs_settings
+                and reason.progress >= 3
+                and _settings(layout, content, path, config_file) is not None
+            ):
+                # Its own settings lie beside it, and say what cannot be expressed: it is no network of
+                # another layout either.
                 raise DoesNotFit(f"cannot import {path} as {own}: {reason}", reason.progress) from None
     if not fitting:
         raise _nothing_fits(name, failures, path)
@@ -77,7 +87,10 @@ def recognise(content: Any, path: Path, name: str, config_file: Path | None, tok
     best = max(_specific(one.layout) for one in fitting)
     chosen = [one for one in fitting if _specific(one.layout) == best]
     if len(chosen) > 1:
-        raise UsageError(f"cannot import {path}: it fits the layouts {' and '.join(one.name for one in chosen)}: say which with --layout")
+        raise UsageError(
+            f"cannot import {path}: it fits the layouts {' and '.join(one.name for one in chosen)}: say "
+            "which with --layout"
+        )
     return chosen[0]
 
 
@@ -97,13 +110,18 @@ def _nothing_fits(name: str, failures: list[tuple[int | float, str, str]], path:
 
 
 def _settings(layout: Layout, content: Any, path: Path, config_file: Path | None) -> Any:
-    """The settings in the file that the user names, else in the one beside the checkpoint, else inside it; None where there are none."""
+    """The settings in the file that the user names, else in the one beside the checkpoint, else inside it;
+    None where there are none."""
     if config_file is not None:
         return read_settings(config_file)
     if layout.contents.settings_file:
         theirs, ours = layout.contents.settings_file.split(" -> ")
         before, _, after = theirs.partition("{}")
-        if path.name.startswith(before) and path.name.endswith(after) and len(path.name) > len(before + after):
+        if (
+            path.name.startswith(before)
+            and path.name.endswith(after)
+            and len(path.name) > len(before + after)
+        ):
             beside = path.with_name(ours.replace("{}", path.name[len(before) : len(path.name) - len(after)]))
             if beside.is_file():
                 return read_settings(beside)

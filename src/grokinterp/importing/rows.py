@@ -1,7 +1,8 @@
-"""The training set that a file names, read in every way that its numbers allow; the network's losses say which way is meant.
+"""The training set that a file names, read in every way that its numbers allow; the network's losses say
+which way is meant.
 
-A network has lower losses on what it was trained on. So under the right reading the ranks of the losses of its training set are low, by
-many standard deviations where it has memorised, and by fewer under any other.
+A network has lower losses on what it was trained on. So under the right reading the ranks of the losses of
+its training set are low, by many standard deviations where it has memorised, and by fewer under any other.
 """
 
 from __future__ import annotations
@@ -42,11 +43,19 @@ def readings(train: Any, test: Any, task: Task) -> list[Rows]:
         _add(several, how, [at[one] for one in cells], task, is_rest)
     if not task.is_full_grid:
         given = [_numbers(one, task.n_inputs) for one in (train, test) if one is not NOTHING]
-        own = [one for one in given if one is not None and one.dim() == 1 and bool(((one >= 0) & (one < task.n_inputs)).all())]
+        own = [
+            one
+            for one in given
+            if one is not None and one.dim() == 1 and bool(((one >= 0) & (one < task.n_inputs)).all())
+        ]
         if own and len(own) == len(given):
             _add(several, "numbers of the pairs that have an answer", own, task, is_rest)
     swapped = [
-        Rows(f"{one.how}, with training and test set in each other's place", Split(one.split.test, one.split.train)) for one in several
+        Rows(
+            f"{one.how}, with training and test set in each other's place",
+            Split(one.split.test, one.split.train),
+        )
+        for one in several
     ]
     return several + swapped
 
@@ -62,13 +71,15 @@ def possible_cells(train: Any, test: Any, p: int) -> list[Int[Tensor, "_"]]:
 
 
 def lower(losses: Float64[Tensor, "n"], rows: Int[Tensor, "m"]) -> float:
-    """How much lower the mean rank of the losses at some rows is than that of a random sample, in standard deviations."""
+    """How much lower the mean rank of the losses at some rows is than that of a random sample, in standard
+    deviations."""
     ranks, m, n = centred_ranks(losses), len(rows), len(losses)
     return float(-ranks[rows.numpy()].sum() / (m * (1 - m / n)) ** 0.5)
 
 
 def _cells(train: Any, test: Any, p: int) -> Iterator[tuple[str, list[Int[Tensor, "_"]]]]:
-    """Cells a p + b, for each way to read numbers, pairs or a mask: of each set that is named, the training set first."""
+    """Cells a p + b, for each way to read numbers, pairs or a mask: of each set that is named, the training
+    set first."""
     given = [_numbers(value, p * p) for value in (train, test) if value is not NOTHING]
     numbers = [one for one in given if one is not None]
     if not numbers or len(numbers) < len(given) or len({one.dim() for one in numbers}) > 1:
@@ -83,7 +94,8 @@ def _cells(train: Any, test: Any, p: int) -> Iterator[tuple[str, list[Int[Tensor
 
 
 def _add(several: list[Rows], how: str, rows: list[Int[Tensor, "_"]], task: Task, is_rest: bool) -> None:
-    """Adds a reading, where it makes up the table; `is_rest`: of a test set alone, where the training set is the rest."""
+    """Adds a reading, where it makes up the table; `is_rest`: of a test set alone, where the training set is
+    the rest."""
     if (rows[0] < 0).any():
         return
     is_named = torch.zeros(task.n_inputs, dtype=torch.bool)
@@ -96,8 +108,8 @@ def _add(several: list[Rows], how: str, rows: list[Int[Tensor, "_"]], task: Task
 
 
 def _numbers(value: Any, n: int) -> Int[Tensor, "..."] | None:
-    """Numbers of examples as [m], or pairs as [m, 2], where the file has such; of a mask of n entries, or a square one of as many, the
-    places where it is on. A mask of another size is none."""
+    """Numbers of examples as [m], or pairs as [m, 2], where the file has such; of a mask of n entries, or a
+    square one of as many, the places where it is on. A mask of another size is none."""
     try:
         rows = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
@@ -112,7 +124,13 @@ def _numbers(value: Any, n: int) -> Int[Tensor, "..."] | None:
 
 
 def _is_mask(rows: Tensor) -> bool:
-    """Whether these say of each example, or cell of a square table, whether it is in a set: no row numbers are only 0 and 1."""
-    if rows.dim() not in (1, 2) or rows.is_complex() or rows.numel() <= 4 or (rows.dim() == 2 and rows.shape[0] != rows.shape[1]):
+    """Whether these say of each example, or cell of a square table, whether it is in a set: no row numbers
+    are only 0 and 1."""
+    if (
+        rows.dim() not in (1, 2)
+        or rows.is_complex()
+        or rows.numel() <= 4
+        or (rows.dim() == 2 and rows.shape[0] != rows.shape[1])
+    ):
         return False
     return rows.dtype == torch.bool or bool(((rows == 0) | (rows == 1)).all())

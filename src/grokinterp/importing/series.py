@@ -39,8 +39,8 @@ _TRAIN, _TEST = vocabulary("train training trn tr"), vocabulary("test testing ts
 _HELD_OUT = vocabulary("val valid validation eval heldout dev")
 _LOSS, _ACCURACY = vocabulary("loss losses ce nll xent"), vocabulary("acc accs accuracy accuracies")
 _BESIDE = vocabulary(
-    "history histories list curve curves all metrics metric stats results values value per epoch by over time record records mean cross "
-    "entropy step set data"
+    "history histories list curve curves all metrics metric stats results values value per epoch by over "
+    "time record records mean cross entropy step set data"
 )
 _LOGS = vocabulary("log logs")
 """A dict of this name may hold losses; `log_losses` may be logarithms."""
@@ -102,7 +102,9 @@ def series_in(layout: Layout, content: Any) -> tuple[dict[str, Series], list[Unr
     unread: list[Unread] = []
     for column, place, value in _candidates(layout, content):
         if column in found:
-            unread.append(Unread(place, f"{found[column].what} are read from {shown_place(found[column].place)}"))
+            unread.append(
+                Unread(place, f"{found[column].what} are read from {shown_place(found[column].place)}")
+            )
             continue
         series = _read(column, place, value, content)
         if isinstance(series, Series):
@@ -115,10 +117,23 @@ def series_in(layout: Layout, content: Any) -> tuple[dict[str, Series], list[Unr
 def _as_shares(found: Mapping[str, Series]) -> dict[str, Series]:
     """The series, accuracies as shares: where one of them goes beyond 1, the file has all in percent."""
     accuracies = {column: series for column, series in found.items() if column.endswith("accuracy")}
-    if max((x for series in accuracies.values() for x in series.values if x is not None and math.isfinite(x)), default=0) <= 1:
+    if (
+        max(
+            (
+                x
+                for series in accuracies.values()
+                for x in series.values
+                if x is not None and math.isfinite(x)
+            ),
+            default=0,
+        )
+        <= 1
+    ):
         return dict(found)
     shares = {
-        column: replace(series, values=[None if x is None else x / 100 for x in series.values], in_percent=True)
+        column: replace(
+            series, values=[None if x is None else x / 100 for x in series.values], in_percent=True
+        )
         for column, series in accuracies.items()
     }
     return {**found, **shares}
@@ -137,7 +152,11 @@ def with_steps(series: Series, last: int | None, networks: Sequence[int]) -> tup
     if series.steps is not None:
         steps, known_by = series.steps, series.known_by
     elif last is None or count >= last:
-        beyond = f", and on after the last network, of step {last:,}" if last is not None and count > last + 1 else ""
+        beyond = (
+            f", and on after the last network, of step {last:,}"
+            if last is not None and count > last + 1
+            else ""
+        )
         steps, known_by = range(count), f"one a step from 0 on, as they are taken{beyond}"
     elif (every := thinning(count, last)) is not None:
         steps = range(0, last + 1, every)
@@ -145,7 +164,11 @@ def with_steps(series: Series, last: int | None, networks: Sequence[int]) -> tup
     elif count == len(networks) > 1:
         steps, known_by = networks, "the steps of the networks, as they are taken: there is one for each"
     else:
-        return {}, f"{count:,} {series.what} do not go with its {last:,} steps, and the file does not say of which steps they are"
+        return (
+            {},
+            f"{count:,} {series.what} do not go with its {last:,} steps, and the file does not say of which "
+            "steps they are",
+        )
     pairs = zip(steps, series.values, strict=True)
     known = {step: value for step, value in pairs if value is not None and math.isfinite(value)}
     percent = ", in percent" if series.in_percent else ""
@@ -168,7 +191,9 @@ def thinning(count: int, last: int) -> int | None:
     return fitting[0] if len(fitting) == 1 and fitting[0] * (count - 1) == last else None
 
 
-def enter(series: Iterable[Series], unread: Iterable[Unread], without_steps: Mapping[str, str], account: Account) -> None:
+def enter(
+    series: Iterable[Series], unread: Iterable[Unread], without_steps: Mapping[str, str], account: Account
+) -> None:
     """Enters what was read and what was not; `without_steps` gives by column why the numbers have no
     steps."""
     for one in unread:
@@ -182,11 +207,16 @@ def enter(series: Iterable[Series], unread: Iterable[Unread], without_steps: Map
 
 
 def without_numbers(unread: Iterable[Unread], content: Any) -> Iterator[str]:
-    """Sentences on what has the name of a loss or an accuracy and no numbers, so that no account has it: texts, or nothing."""
-    empty = [one for one in unread if "*" not in one.place and counted(along(content, one.place)[-1]) == (0, 0)]
+    """Sentences on what has the name of a loss or an accuracy and no numbers, so that no account has it:
+    texts, or nothing."""
+    empty = [
+        one for one in unread if "*" not in one.place and counted(along(content, one.place)[-1]) == (0, 0)
+    ]
     yield from (f"left out: {shown_place(one.place)}: {one.reason}" for one in empty[:_FEW])
     if len(empty) > _FEW:
-        yield f"left out: {len(empty) - _FEW:,} more that are called losses or accuracies, and hold no numbers"
+        yield (
+            f"left out: {len(empty) - _FEW:,} more that are called losses or accuracies, and hold no numbers"
+        )
 
 
 def _candidates(layout: Layout, content: Any) -> Iterator[tuple[str, Place, Any]]:
@@ -225,7 +255,9 @@ def _called_so(value: Any, place: Place) -> Iterator[tuple[bool, str, Place, Any
                 yield *called, (*place, "*", name), value
     else:
         # What stands in a list has no name of its own.
-        inner = (Mapping, Record) if isinstance(value, list | tuple) else (Mapping, Record, Tensor, list, tuple)
+        inner = (
+            (Mapping, Record) if isinstance(value, list | tuple) else (Mapping, Record, Tensor, list, tuple)
+        )
         for key, child in children(value):
             if isinstance(child, inner):
                 yield from _called_so(child, (*place, key))
@@ -240,7 +272,16 @@ def _column(place: Place) -> tuple[bool, str] | None:
     for key in reversed(place):
         own = {*words(key)} if isinstance(key, str) else set()
         is_metric = own & (_LOSS | _ACCURACY)
-        if own - _TRAIN - _TEST - _HELD_OUT - _LOSS - _ACCURACY - _BESIDE - (frozenset() if is_metric else _LOGS):
+        if (
+            own
+            - _TRAIN
+            - _TEST
+            - _HELD_OUT
+            - _LOSS
+            - _ACCURACY
+            - _BESIDE
+            - (frozenset() if is_metric else _LOGS)
+        ):
             return None
         known |= own
         parts = [part for part, names in (("train", _TRAIN), ("test", _TEST | _HELD_OUT)) if known & names]
@@ -256,7 +297,11 @@ def _read(column: str, place: Place, value: Any, content: Any) -> Series | str:
     """The series that stands there, or why there is none."""
     of_column = place[-2:-1] == ("*",)
     rows = _rows(value) or []
-    pairs = [(step, scalar(row[place[-1]])) for step, row in rows if place[-1] in row] if of_column else _pairs(value) or []
+    pairs = (
+        [(step, scalar(row[place[-1]])) for step, row in rows if place[-1] in row]
+        if of_column
+        else _pairs(value) or []
+    )
     if pairs:
         has_steps = any(step is not None for step, _ in pairs)
         steps = increasing(step for step, _ in pairs) if has_steps else None
@@ -279,7 +324,9 @@ def _read(column: str, place: Place, value: Any, content: Any) -> Series | str:
     if column.endswith("accuracy") and max(finite) > _MOST_PERCENT:
         return "it holds numbers above 100, which are no accuracies"
     if series.steps is None and not of_column and (beside := _steps_beside(series, content)) is not None:
-        series = replace(series, steps=beside[1], known_by=f"the file's {shown_place(beside[0])}", uses=(beside[0],))
+        series = replace(
+            series, steps=beside[1], known_by=f"the file's {shown_place(beside[0])}", uses=(beside[0],)
+        )
     return series
 
 
@@ -325,8 +372,13 @@ def _rows(value: Any) -> list[tuple[Any, Mapping[str, Any]]] | None:
         steps = [step_in(key) for key in value]
         by_step = sorted(zip(steps, inside, strict=True), key=lambda one: one[0] or 0)
         return None if None in steps else by_step
-    key = next((name for word in STEP for name in inside[0] if words(name) in ((word,), ("global", word))), None)
-    return [(None if key is None else row.get(key), {name: row[name] for name in row if name != key}) for row in inside]
+    key = next(
+        (name for word in STEP for name in inside[0] if words(name) in ((word,), ("global", word))), None
+    )
+    return [
+        (None if key is None else row.get(key), {name: row[name] for name in row if name != key})
+        for row in inside
+    ]
 
 
 def _is_cell(value: Any) -> bool:
@@ -349,7 +401,11 @@ def _steps_beside(series: Series, content: Any) -> tuple[Place, list[int]] | Non
         fitting: list[tuple[int, Place, list[int]]] = []
         for key, value in beside.items() if len(beside) <= _MOST_KEYS else ():
             names = {*words(key)}
-            if names & _STEP_KEYS and length(value) == len(series.values) and (steps := increasing(listed(value) or ())):
+            if (
+                names & _STEP_KEYS
+                and length(value) == len(series.values)
+                and (steps := increasing(listed(value) or ()))
+            ):
                 shared = len(own & {word.rstrip("s") for word in names})
                 fitting.append((shared, (*series.place[:depth], key), steps))
         if fitting:

@@ -40,10 +40,17 @@ from .places import (
 
 _AVERAGES = vocabulary("ema swa average averaged avg shadow polyak")
 _INITIAL = vocabulary("init initial initialization initialisation")
-_NO_WEIGHTS = vocabulary("grad grads gradient gradients momentum exp delta deltas optim optimizer optimiser opt mask masks fisher variance")
-_NETWORK = vocabulary("model models net network networks state states dict dicts weights params parameters module")
+_NO_WEIGHTS = vocabulary(
+    "grad grads gradient gradients momentum exp delta deltas optim optimizer optimiser opt mask masks "
+    "fisher variance"
+)
+_NETWORK = vocabulary(
+    "model models net network networks state states dict dicts weights params parameters module"
+)
 _LAST = vocabulary("last final current latest trained")
-_SNAPSHOTS = vocabulary("checkpoint checkpoints ckpts snapshot snapshots history saved trajectory") | STEP_WORDS
+_SNAPSHOTS = (
+    vocabulary("checkpoint checkpoints ckpts snapshot snapshots history saved trajectory") | STEP_WORDS
+)
 _OTHER_RUNS = vocabulary("seed seeds runs fold folds ensemble members replicas ranks workers")
 _BESIDE_STEP = vocabulary("global current last number num no idx index train training at of saved") | _NETWORK
 _MOST_KEYS = 1000
@@ -126,9 +133,16 @@ class Snapshots:
         yield from self._sentences_of_unknown()
         yield from self._sentences_of_untaken()
         if self.later_is_bad:
-            yield f"the last network cannot be read: what is said of the last is said of {list(self.at.values())[-1].where}"
+            yield (
+                "the last network cannot be read: what is said of the last is said of "
+                f"{list(self.at.values())[-1].where}"
+            )
         if self.empty:
-            more = f" and {len(self.empty) - _MOST_SENTENCES:,} more" if len(self.empty) > _MOST_SENTENCES else ""
+            more = (
+                f" and {len(self.empty) - _MOST_SENTENCES:,} more"
+                if len(self.empty) > _MOST_SENTENCES
+                else ""
+            )
             yield f"there is no network in {', '.join(map(shown_place, self.empty[:_MOST_SENTENCES]))}{more}"
         if averages := [network.where for network in self.at.values() if network.is_average]:
             named = ", ".join(averages[:_MOST_SENTENCES])
@@ -139,7 +153,10 @@ class Snapshots:
         said: dict[str, None] = {}
         for step, network in self.at.items():
             for place, value in network.untaken:
-                named = f"the file's {shown_place(place)}, {shown(value if scalar(value) is None else scalar(value), 60)},"
+                named = (
+                    f"the file's {shown_place(place)}, "
+                    f"{shown(value if scalar(value) is None else scalar(value), 60)},"
+                )
                 if length(value) is not None:
                     said[f"{named} is not one step for each of its networks, and was not taken"] = None
                 elif whole(value) is None:
@@ -163,7 +180,10 @@ class Snapshots:
         for step in self.unknown:
             if self.at[step].container is None:
                 which = f"{self.at[step].where} was saved: its step is unknown"
-                yield f"{self._does_not_say([self.at[step]])} after how many steps {which}, and it stands last, as number {step:,}"
+                yield (
+                    f"{self._does_not_say([self.at[step]])} after how many steps {which}, and it stands "
+                    f"last, as number {step:,}"
+                )
 
     @staticmethod
     def _does_not_say(networks: Sequence[Network]) -> str:
@@ -182,7 +202,9 @@ class Snapshots:
             place = network.place if network.container is None else (*network.container, "*")
             for key in network.state:
                 if any(pattern.fullmatch(key) for pattern in patterns):
-                    account.leave((*network.place, key), "no weights, by the layout", shown_place((*place, key)))
+                    account.leave(
+                        (*network.place, key), "no weights, by the layout", shown_place((*place, key))
+                    )
                 else:
                     account.use((*network.place, key))
         for network, reason in self.left_out:
@@ -208,7 +230,9 @@ def state_dicts(content: Any) -> list[tuple[Place, Mapping[str, Tensor]]]:
     return found
 
 
-def networks_in(layout: Layout, content: Any, dicts: Sequence[tuple[Place, Mapping[str, Tensor]]]) -> list[Network]:
+def networks_in(
+    layout: Layout, content: Any, dicts: Sequence[tuple[Place, Mapping[str, Tensor]]]
+) -> list[Network]:
     """The networks of a layout among all state dicts of a file. Where none looks like one, that which
     would have to be.
 
@@ -229,12 +253,18 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[tuple[Place, Mappi
 
     of_layout = [one for one in dicts if is_one(*one)]
     if not of_layout:
-        expected = [one for one in dicts if is_named(one[0])] + [one for one in dicts if not one[0] and is_state_dict(content)]
+        expected = [one for one in dicts if is_named(one[0])] + [
+            one for one in dicts if not one[0] and is_state_dict(content)
+        ]
         of_layout = expected[:1] or sorted(dicts, key=lambda one: -len(one[1]))[:1]
     if not of_layout:
         raise DoesNotFit("it holds no state dict, that is a dictionary of tensors by name", 0)
     lists: dict[Place, tuple[list[int] | None, Place, Any]] = {}
-    return _with_main([_with_step(Network(place, state), layout, content, lists) for place, state in of_layout], layout, content)
+    return _with_main(
+        [_with_step(Network(place, state), layout, content, lists) for place, state in of_layout],
+        layout,
+        content,
+    )
 
 
 def good_ones(
@@ -261,7 +291,11 @@ def good_ones(
         raise _none_is_good(bad[-1][0], len(networks), error)
     counts = Counter(shape for _, shape in shapes)
     most = max(enumerate(shapes), key=lambda one: (counts[one[1][1]], one[0]))[1][1]
-    bad += [(network, "another network than the others, by its shapes") for network, shape in shapes if shape != most]
+    bad += [
+        (network, "another network than the others, by its shapes")
+        for network, shape in shapes
+        if shape != most
+    ]
     return [network for network, shape in shapes if shape == most], bad
 
 
@@ -301,7 +335,9 @@ def later_than_all(bad: Sequence[tuple[Network, str]], good: Sequence[Network]) 
             return (main is None or main.step is not None) and network.step > max(steps, default=-1)
         if network.is_main or main is not None or steps or network.container is None:
             return network.is_main
-        return network.position > max((one.position for one in good if one.container == network.container), default=-1)
+        return network.position > max(
+            (one.position for one in good if one.container == network.container), default=-1
+        )
 
     return any(is_later(network) for network, _ in bad)
 
@@ -335,7 +371,11 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
     main = next((network for network in of_one_step if network.is_main), None)
     others = [network for network in of_one_step if network.step is None and network is not main]
     first_list = next((network.container for network in others if network.container is not None), None)
-    _add_list(snapshots, [network for network in others if first_list is not None and network.container == first_list], main)
+    _add_list(
+        snapshots,
+        [network for network in others if first_list is not None and network.container == first_list],
+        main,
+    )
     if main is not None and main.step is None:
         _add_main(snapshots, main, last_loss)
     for network in others:
@@ -346,7 +386,9 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
     if not snapshots.at:
         names = " and ".join(shown_place(network.place) for network in others[:4])
         remedy = "a mapping says it, contents.weights"
-        raise DoesNotFit(f"it holds several networks, {names}, and does not say which is the last: {remedy}", 3)
+        raise DoesNotFit(
+            f"it holds several networks, {names}, and does not say which is the last: {remedy}", 3
+        )
     snapshots.at = dict(sorted(snapshots.at.items()))
     return snapshots
 
@@ -360,7 +402,10 @@ def _add_list(snapshots: Snapshots, networks: list[Network], main: Network | Non
     if networks and main is not None and main.step is not None and _same(main, networks[-1]):
         snapshots.left_out.append((networks.pop(), f"the same network as {shown_place(main.place)}"))
     if networks and snapshots.at and networks[-1].position >= min(snapshots.at):
-        reason = "the file does not say of which steps these are, and they are more than there are steps before the others"
+        reason = (
+            "the file does not say of which steps these are, and they are more than there are steps before "
+            "the others"
+        )
         snapshots.left_out += [(network, reason) for network in networks]
     else:
         snapshots.at |= {network.position: network for network in networks}
@@ -387,7 +432,9 @@ def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Ne
     own, or the only one."""
     alone = [one for one in networks if one.container is None and not one.is_average]
     unnamed = [one for one in alone if not _words(one.place) - _NETWORK - _LAST]
-    by_layout = [one for place in _places(content, layout.contents.weights) for one in networks if one.place == place]
+    by_layout = [
+        one for place in _places(content, layout.contents.weights) for one in networks if one.place == place
+    ]
     candidates = by_layout[:1] or unnamed or (networks if len(networks) == 1 else [])
     if len(candidates) != 1:
         return networks
@@ -395,7 +442,11 @@ def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Ne
     if by_layout:
         for place in _places(content, layout.contents.step):
             if (step := whole(along(content, place)[-1])) is not None:
-                others = [one for one in (*main.untaken, *((at, along(content, at)[-1]) for at in main.uses)) if one[0] != place]
+                others = [
+                    one
+                    for one in (*main.untaken, *((at, along(content, at)[-1]) for at in main.uses))
+                    if one[0] != place
+                ]
                 known_by = f"the file's {shown_place(place)}"
                 main = replace(main, step=step, known_by=known_by, uses=(place,), untaken=tuple(others))
                 break
@@ -421,19 +472,32 @@ def _with_step(
                 by = f"from the numbers beside the networks under {shown_place(here[:-1])}"
                 return replace(beside, step=pair[1], known_by=by, uses=((*here, pair[0]),))
             if here not in lists:
-                lists[here] = _steps_beside(parent, here, layout, content, values[depth - 1] if depth else None)
+                lists[here] = _steps_beside(
+                    parent, here, layout, content, values[depth - 1] if depth else None
+                )
             steps, at, given = lists[here]
             found = replace(network, container=here, position=place[depth])
             if steps is None:
                 return found if given is None else replace(found, untaken=(*network.untaken, (at, given)))
-            return replace(found, step=steps[found.position], known_by=f"the file's {shown_place(at)}", uses=(at,))
+            return replace(
+                found, step=steps[found.position], known_by=f"the file's {shown_place(at)}", uses=(at,)
+            )
         if depth < len(place):
             around = _words(here[-1:])
             also = _NETWORK if around & _SNAPSHOTS else frozenset()
             if not around & _OTHER_RUNS and (step := step_in(place[depth], also)) is not None:
-                return replace(network, step=step, known_by=f"from the file's keys under {shown_place(here)}", container=here)
+                return replace(
+                    network,
+                    step=step,
+                    known_by=f"from the file's keys under {shown_place(here)}",
+                    container=here,
+                )
             stem |= {*words(place[depth])} - _NETWORK - _LAST
-        its = entries(parent) if depth < len(place) else {key: value for key, value in parent.items() if key not in network.state}
+        its = (
+            entries(parent)
+            if depth < len(place)
+            else {key: value for key, value in parent.items() if key not in network.state}
+        )
         own = _own_steps(its, stem)
         taken = next(((name, step) for name, value in own if (step := whole(value)) is not None), None)
         others = tuple(((*here, name), value) for name, value in own if taken is None or name != taken[0])
@@ -477,9 +541,9 @@ def _own_steps(beside: Mapping[Any, Any], stem: set[str]) -> list[tuple[Any, Any
 def _steps_beside(
     items: Sequence[Any], here: Place, layout: Layout, content: Any, parent: Any
 ) -> tuple[list[int] | None, Place, Any]:  # fmt: skip
-    """The steps of the networks in a list, from a list of as many steps in the same dict, in whatever order, and
-    where that stands. None where there is none; then what the layout or its name would have to be the steps, and
-    is not, if anything."""
+    """The steps of the networks in a list, from a list of as many steps in the same dict, in whatever order,
+    and where that stands. None where there is none; then what the layout or its name would have to be the
+    steps, and is not, if anything."""
     is_layouts = here in _places(content, layout.contents.snapshots)
     given = _places(content, layout.contents.steps) if is_layouts else []
     untaken: tuple[Place, Any] = (), None
@@ -490,7 +554,9 @@ def _steps_beside(
         if steps is not None:
             return steps, place, None
         if untaken[1] is None and count is not None and (place in given or count == len(items)):
-            of_others = any(length(one) == count for _, one in children(parent) if one is not items and one is not values)
+            of_others = any(
+                length(one) == count for _, one in children(parent) if one is not items and one is not values
+            )
             if count == len(items) or not of_others:
                 untaken = place, list(listed(values) or ())[:12]
     return None, *untaken
@@ -518,4 +584,6 @@ def _places(content: Any, paths: Sequence[str]) -> list[Place]:
 
 
 def _same(one: Network, other: Network) -> bool:
-    return one.state.keys() == other.state.keys() and all(torch.equal(one.state[key], other.state[key]) for key in one.state)
+    return one.state.keys() == other.state.keys() and all(
+        torch.equal(one.state[key], other.state[key]) for key in one.state
+    )

@@ -1,4 +1,5 @@
-"""What can be measured of a View. Each file registers its measures when it is imported; all are imported here."""
+"""What can be measured of a View. Each file registers its measures when it is imported; all are imported
+here."""
 
 from . import (
     alignment,

@@ -1,20 +1,22 @@
 """What a network loses without a part of it, and what it loses when as much is done to it at random.
 
-A part is ablated at the answer position alone, in the network itself: everything that is computed from it there changes, what other
-positions compute stays. Its activation is replaced by zero, by its mean over all examples, or by that of another example.
+A part is ablated at the answer position alone, in the network itself: everything that is computed from it
+there changes, what other positions compute stays. Its activation is replaced by zero, by its mean over all
+examples, or by that of another example.
 
 Every ablation is repeated on matched controls, because to take out most of a network always hurts:
 
     neurons, entries of a hook    as many random ones of the same layer or hook
     a head                        each other head of its layer
     frequencies                   as many random functions of the answer
-    all else, and a lone head     the change that the ablation makes, turned by a random rotation: as large on every example and of the
-                                  same rank, in other directions
+    all else, and a lone head     the change that the ablation makes, turned by a random rotation: as large on
+                                  every example and of the same rank, in other directions
 
-What is drawn for a seed does not depend on how the network is written down: a rotation is drawn among the directions that the activation
-has and others read, ordered by how much there is in them, and neurons in the order of what they move. Else the controls of one
-network in two bases of its residual stream would differ as those of two seeds do. Entries of any other hook are those of the basis that it
-is written in, and so are its controls.
+What is drawn for a seed does not depend on how the network is written down: a rotation is drawn among the
+directions that the activation has and others read, ordered by how much there is in them, and neurons in the
+order of what they move. Else the controls of one network in two bases of its residual stream would differ as
+those of two seeds do. Entries of any other hook are those of the basis that it is written in, and so are its
+controls.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ DRAWS = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """Mean loss in nats, and accuracy, of each part of the table: "train" and "test" where they are known, and "all"."""
+    """Mean loss in nats, and accuracy, of each part of the table: "train" and "test" where they are known,
+    and "all"."""
 
     loss: dict[str, float]
     accuracy: dict[str, float]
@@ -84,7 +87,9 @@ class Ablation:
         return float(losses.mean()), float(losses.std(unbiased=False))
 
 
-def ablate(view: View, what: str, at: Any = None, how: str = "mean", *, draws: int = DRAWS, seed: int = 0) -> Ablation:
+def ablate(
+    view: View, what: str, at: Any = None, how: str = "mean", *, draws: int = DRAWS, seed: int = 0
+) -> Ablation:
     """What the network loses without a part of it, beside matched random controls.
 
     Args:
@@ -93,15 +98,18 @@ def ablate(view: View, what: str, at: Any = None, how: str = "mean", *, draws: i
             "head"            an attention head; `at` is (layer, head)
             "mlp"             the output of the MLP of layer `at`, by default of every layer
             "attention"       the output of all heads of layer `at`, by default of every layer
-            "skip.attention"  the stream that passes by the attention of layer `at` (by default the last), for all that reads it
+            "skip.attention"  the stream that passes by the attention of layer `at` (by default the last), for
+                              all that reads it
             "skip.into_mlp"   the same for the MLP alone; the stream itself keeps it
-            "skip.mlp"        the stream that passes by the MLP of layer `at` (by default the last): in the last layer, what the
-                              unembedding reads besides the MLP's output
-            "frequencies"     the directions cos w_k(c*) and sin w_k(c*) of the logits over the table, c* the right answer; `at` lists
-                              the k. They are waves about zero: `how` changes nothing
-            any other         a TransformerLens hook by name; `at` lists entries of its last axis, by default all
+            "skip.mlp"        the stream that passes by the MLP of layer `at` (by default the last): in the
+                              last layer, what the unembedding reads besides the MLP's output
+            "frequencies"     the directions cos w_k(c*) and sin w_k(c*) of the logits over the table, c* the
+                              right answer; `at` lists the k. They are waves about zero: `how` changes nothing
+            any other         a TransformerLens hook by name; `at` lists entries of its last axis, by default
+                              all
         at: see there; a number, or a list, array or tensor of them.
-        how: "zero", "mean" (over all examples) or "resample" (the value of another example: all are shuffled).
+        how: "zero", "mean" (over all examples) or "resample" (the value of another example: all are
+            shuffled).
         draws: random controls; for a head there are as many as other heads.
         seed: of the controls and the shuffling.
 
@@ -134,7 +142,9 @@ def _changes(view: View, what: str, at: Any, how: str, generator: torch.Generato
     return changes
 
 
-def _controls(view: View, what: str, changes: list[Change], draws: int, generator: torch.Generator) -> tuple[str, Iterator[list[Change]]]:
+def _controls(
+    view: View, what: str, changes: list[Change], draws: int, generator: torch.Generator
+) -> tuple[str, Iterator[list[Change]]]:
     where = changes[0].where
     if where is None or bool(where.all()):
         frames = [_frame(view, change.read) for change in changes] if draws else []
@@ -148,17 +158,22 @@ def _controls(view: View, what: str, changes: list[Change], draws: int, generato
     (change,) = changes
     if what == "head":
         others = (~where.flatten()).nonzero().flatten().tolist()
-        return "each other head of the layer", ([dataclasses.replace(change, where=marked([k], len(where))[:, None])] for k in others)
+        return "each other head of the layer", (
+            [dataclasses.replace(change, where=marked([k], len(where))[:, None])] for k in others
+        )
     count, size = int(where.sum()), len(where)
     last = f"blocks.{view.n_layers - 1}.mlp.hook_post"
     order = by_contribution(view) if change.read == last else torch.arange(size)
     draw = (order[torch.randperm(size, generator=generator)[:count]].tolist() for _ in range(draws))
-    return f"{count} random ones of {size}", ([dataclasses.replace(change, where=marked(some, size))] for some in draw)
+    return f"{count} random ones of {size}", (
+        [dataclasses.replace(change, where=marked(some, size))] for some in draw
+    )
 
 
 def _frame(view: View, hook: str) -> Float64[Tensor, "d d"]:
-    """An orthonormal basis, in columns, that turns with the network: of what the activation at a hook holds and, where that is added to the
-    residual stream, of what the unembedding and each neuron read there. Each direction points to where its largest entry is positive.
+    """An orthonormal basis, in columns, that turns with the network: of what the activation at a hook holds
+    and, where that is added to the residual stream, of what the unembedding and each neuron read there. Each
+    direction points to where its largest entry is positive.
     """
     parts = [recorded(view, hook).flatten(1)]
     if hook.rpartition(".")[2] in _OF_STREAM:
@@ -194,7 +209,13 @@ def _without_frequencies(view: View, at: Any, how: str, draws: int, generator: t
     drawn = [torch.randn(waves.shape, generator=generator, dtype=torch.float64) for _ in range(draws)]
     controls = [without(wave - wave.mean(1, keepdim=True)) for wave in drawn]
     return Ablation(
-        "frequencies", at, how, _outcome(view, logits, rows), without(waves), f"{len(waves)} random functions of the answer", controls
+        "frequencies",
+        at,
+        how,
+        _outcome(view, logits, rows),
+        without(waves),
+        f"{len(waves)} random functions of the answer",
+        controls,
     )
 
 
@@ -203,8 +224,12 @@ def _before(view: View) -> Outcome:
     return _outcome(view, recorded(view, "logits"))
 
 
-def _outcome(view: View, logits: Float64[Tensor, "rows classes"], rows: Int[Tensor, "rows"] | None = None) -> Outcome:
+def _outcome(
+    view: View, logits: Float64[Tensor, "rows classes"], rows: Int[Tensor, "rows"] | None = None
+) -> Outcome:
     loss, correct = view.loss(logits, rows), view.correct(logits, rows).double()
     masks = {str(part): view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
     masks = {part: mask for part, mask in masks.items() if mask.any()}
-    return Outcome(*({part: float(values[mask].mean()) for part, mask in masks.items()} for values in (loss, correct)))
+    return Outcome(
+        *({part: float(values[mask].mean()) for part, mask in masks.items()} for values in (loss, correct))
+    )

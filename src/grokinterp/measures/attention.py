@@ -1,7 +1,9 @@
-"""What the heads attend to, in which frequency, by which effective matrices, and whether their softmax matters.
+"""What the heads attend to, in which frequency, by which effective matrices, and whether their softmax
+matters.
 
-The effective matrices are products of weights of the first layer. Where the network normalises, they are without LayerNorm. They leave
-out positions and the bias of the keys, which add the same to the score of every element.
+The effective matrices are products of weights of the first layer. Where the network normalises, they are
+without LayerNorm. They leave out positions and the bias of the keys, which add the same to the score of every
+element.
 """
 
 from __future__ import annotations
@@ -29,33 +31,40 @@ def attention_mean(view: View) -> Value:
     return _per_position(view, view.attention.mean(2))
 
 
-@measure("attention.variance", unit="1", ref="a mean pattern without its variance over inputs is no mechanism")
+@measure(
+    "attention.variance", unit="1", ref="a mean pattern without its variance over inputs is no mechanism"
+)
 def attention_variance(view: View) -> Value:
-    """Variance over all examples of how much the answer position attends to each position, per layer and head."""
+    """Variance over all examples of how much the answer position attends to each position, per layer and
+    head."""
     return _per_position(view, view.attention.var(2, unbiased=False))
 
 
 @measure("attention.self.mean", unit="1", ref="Nanda et al. 2023, section 4.2 (.1 to .4 % in their run)")
 def self_attention_mean(view: View) -> Value:
-    """Mean over all examples of how much the answer position attends to itself, per layer and head; see `attention.self.uniform`."""
+    """Mean over all examples of how much the answer position attends to itself, per layer and head; see
+    `attention.self.uniform`."""
     return _per_head(view.attention[..., -1].mean(2))
 
 
 @measure("attention.self.max", unit="1", ref="Nanda et al. 2023, section 4.2")
 def self_attention_max(view: View) -> Value:
-    """Most that the answer position attends to itself on any example, per layer and head; see `attention.self.uniform`."""
+    """Most that the answer position attends to itself on any example, per layer and head; see
+    `attention.self.uniform`."""
     return _per_head(view.attention[..., -1].amax(2))
 
 
 @measure("attention.self.uniform", unit="1", ref="here: what `attention.self` is where nothing was learned")
 def self_attention_uniform(view: View) -> Value:
-    """Share of its attention that the answer position would pay itself if it attended to all positions alike: 1 / n_ctx."""
+    """Share of its attention that the answer position would pay itself if it attended to all positions alike:
+    1 / n_ctx."""
     return 1 / view.attention.shape[-1]
 
 
 @once_per_view
 def head_power(view: View) -> Float64[Tensor, "freq layer head"]:
-    """Share of the variance, over the table, of the attention to a in the 3 x 3 block of each frequency; 0 for constant attention.
+    """Share of the variance, over the table, of the attention to a in the 3 x 3 block of each frequency; 0
+    for constant attention.
 
     Raises:
         NotApplicable: the network has no attention, or the examples fill no grid.
@@ -67,29 +76,37 @@ def head_power(view: View) -> Float64[Tensor, "freq layer head"]:
 
 @measure("head.frequency", unit="1", ref="Nanda et al. 2023, appendix C.1 (35, 42, 52 and 42 in their run)")
 def head_frequency(view: View) -> Value:
-    """The frequency whose 3 x 3 block explains most of the variance of each head's attention to a; 0 where the attention is constant."""
+    """The frequency whose 3 x 3 block explains most of the variance of each head's attention to a; 0 where
+    the attention is constant."""
     share, frequency = head_power(view).max(0)
     return _per_head(torch.where(share > 0, frequency + 1, 0))
 
 
-@measure("head.explained_variance", unit="1", ref="Nanda et al. 2023, appendix C.1 (97.9 to 99.1 % in their run)")
+@measure(
+    "head.explained_variance", unit="1", ref="Nanda et al. 2023, appendix C.1 (97.9 to 99.1 % in their run)"
+)
 def head_explained_variance(view: View) -> Value:
-    """Share of the variance of each head's attention to a, over the table, that the 3 x 3 block of its frequency explains."""
+    """Share of the variance of each head's attention to a, over the table, that the 3 x 3 block of its
+    frequency explains."""
     return _per_head(head_power(view).amax(0))
 
 
 def scores_of_elements(view: View) -> Float64[Tensor, "head m"]:
-    """What each element adds to the score by which the answer position attends to it, in the first layer; elements as first operands.
+    """What each element adds to the score by which the answer position attends to it, in the first layer;
+    elements as first operands.
 
     W_E W_K (resid_= W_Q + b_Q)ᵀ / √d_head, resid_= the embedding of the last token and of its position.
 
     Raises:
-        NotApplicable: the network has no attention or it is constant, or the last token is an operand, so that its query is no constant.
+        NotApplicable: the network has no attention or it is constant, or the last token is an operand, so
+            that its query is no constant.
     """
     _needs_softmax(view)
     w, token = view.weights, view.task.tokens.tokens[-1]
     if token is None:
-        raise NotApplicable("the answer position holds an operand, so its query is not the same for all examples")
+        raise NotApplicable(
+            "the answer position holds an operand, so its query is not the same for all examples"
+        )
     stream = w["embed.W_E"][token] + w["pos_embed.W_pos"][-1]
     query = torch.einsum("d,hde->he", stream, w["blocks.0.attn.W_Q"]) + w["blocks.0.attn.b_Q"]
     keys = torch.einsum("pd,hde->hpe", view.embedding, w["blocks.0.attn.W_K"].cpu())
@@ -97,7 +114,8 @@ def scores_of_elements(view: View) -> Float64[Tensor, "head m"]:
 
 
 def elements_to_neurons(view: View) -> Float64[Tensor, "head m d_mlp"]:
-    """What each element, as first operand, adds to each neuron through a head that attends to it fully: W_E W_V W_O W_in.
+    """What each element, as first operand, adds to each neuron through a head that attends to it fully: W_E
+    W_V W_O W_in.
 
     Raises:
         NotApplicable: the network has no attention or no MLP.
@@ -113,7 +131,8 @@ def elements_to_neurons(view: View) -> Float64[Tensor, "head m d_mlp"]:
 
 @measure("fourier_norms.QK", unit="score", ref="Nanda et al. 2023, appendix C.1: F W_E W_Kᵀ W_Q resid_=")
 def score_spectrum(view: View) -> Value:
-    """Size of each Fourier component of the score by which the answer position attends to each element, per head of the first layer.
+    """Size of each Fourier component of the score by which the answer position attends to each element, per
+    head of the first layer.
 
     Without LayerNorm.
     """
@@ -121,7 +140,10 @@ def score_spectrum(view: View) -> Value:
 
 
 @measure(
-    "fourier_norms.OV", unit="weight", ref="Nanda et al. 2023, section 4.2 and released notebook: F W_E W_V W_O W_in", gauge=("scale",)
+    "fourier_norms.OV",
+    unit="weight",
+    ref="Nanda et al. 2023, section 4.2 and released notebook: F W_E W_V W_O W_in",
+    gauge=("scale",),
 )
 def value_spectrum(view: View) -> Value:
     """Norm over the neurons of each Fourier component of W_E W_V W_O W_in, per head of the first layer.
@@ -131,24 +153,34 @@ def value_spectrum(view: View) -> Value:
     return _per_head_and_component(fourier.transform(elements_to_neurons(view).transpose(0, 1)).norm(dim=2).T)
 
 
-@measure("linear_attention_loss.tangent", unit="nats", ref="Nanda et al. 2023, appendix C.1 (sigmoid to linear)")
+@measure(
+    "linear_attention_loss.tangent", unit="nats", ref="Nanda et al. 2023, appendix C.1 (sigmoid to linear)"
+)
 def tangent_attention_loss(view: View) -> Value:
-    """Loss when every head divides its attention between a and b by the linear part of its softmax instead of the softmax.
+    """Loss when every head divides its attention between a and b by the linear part of its softmax instead of
+    the softmax.
 
-    At the answer position of every layer, with s the scores and M = A_a + A_b what the softmax pays to the two operands together:
-    A_a = M (1/2 + (s_a − s_b) / 4) and A_b = M − A_a. M, and the attention to other positions, stay as they are. This is the softmax
-    of n positions to first order about equal scores, (1 + s_i − mean s) / n, for n = 2; and so of sigmoid(s_a − s_b). Of a pattern
-    that is mixed with a constant (Zhong et al. 2023) only the softmax is made linear.
+    At the answer position of every layer, with s the scores and M = A_a + A_b what the softmax pays to the
+    two operands together: A_a = M (1/2 + (s_a − s_b) / 4) and A_b = M − A_a. M, and the attention to other
+    positions, stay as they are. This is the softmax of n positions to first order about equal scores, (1 +
+    s_i − mean s) / n, for n = 2; and so of sigmoid(s_a − s_b). Of a pattern that is mixed with a constant
+    (Zhong et al. 2023) only the softmax is made linear.
     """
     _needs_softmax(view)
     return _linear_attention_loss(view, torch.full(view.attention.shape[:2], 1 / 4, dtype=torch.float64))
 
 
-@measure("linear_attention_loss.fitted", unit="nats", ref="Nanda et al. 2023, appendix C.1 (2.4e-7 becomes 2.1e-7 in their run)")
+@measure(
+    "linear_attention_loss.fitted",
+    unit="nats",
+    ref="Nanda et al. 2023, appendix C.1 (2.4e-7 becomes 2.1e-7 in their run)",
+)
 def fitted_attention_loss(view: View) -> Value:
-    """Loss when every head divides its attention between a and b by the line that fits its softmax best, instead of the softmax.
+    """Loss when every head divides its attention between a and b by the line that fits its softmax best,
+    instead of the softmax.
 
-    As the tangent, A_a = M (1/2 + slope (s_a − s_b)), with the slope of least squares over all examples for every head.
+    As the tangent, A_a = M (1/2 + slope (s_a − s_b)), with the slope of least squares over all examples for
+    every head.
     """
     alpha, slopes = _needs_softmax(view), []
     for layer, pattern in enumerate(view.attention):
@@ -182,7 +214,10 @@ def _linear_attention_loss(view: View, slopes: Float64[Tensor, "layer head"]) ->
 
     edits: list[tuple[str, Callable[..., Tensor]]] = []
     for layer, slope in enumerate(slopes):
-        edits += [(f"blocks.{layer}.attn.hook_attn_scores", see), (f"blocks.{layer}.attn.hook_pattern", dividing(slope))]
+        edits += [
+            (f"blocks.{layer}.attn.hook_attn_scores", see),
+            (f"blocks.{layer}.attn.hook_pattern", dividing(slope)),
+        ]
     return per_part(view, view.loss(view.activations([], edits=edits)["logits"]))
 
 
@@ -193,14 +228,17 @@ def _operands(view: View) -> tuple[int, int]:
 
 
 def _needs_softmax(view: View) -> float:
-    """The alpha of a pattern alpha softmax + (1 − alpha), 1 for an ordinary network: a row of it has the sum alpha + (1 − alpha) n_ctx.
+    """The alpha of a pattern alpha softmax + (1 − alpha), 1 for an ordinary network: a row of it has the sum
+    alpha + (1 − alpha) n_ctx.
 
     Raises:
         NotApplicable: the network has no attention, or its pattern is constant or something else.
     """
     sums, n_ctx = view.attention.sum(-1), view.attention.shape[-1]
     if float(sums.max() - sums.min()) > SAME:
-        raise NotApplicable("the attention is no mixture of a softmax and a constant, so its scores do not say what it is")
+        raise NotApplicable(
+            "the attention is no mixture of a softmax and a constant, so its scores do not say what it is"
+        )
     alpha = (n_ctx - float(sums.mean())) / (n_ctx - 1)
     if alpha < SAME:
         raise NotApplicable("the attention is constant, so its scores mean nothing")
@@ -211,7 +249,9 @@ def _per_position(view: View, values: Tensor) -> Value:
     layers, heads, positions = values.shape
     names = [f"{i}: {word}" for i, word in enumerate(view.task.tokens.words)]
     assert len(names) == positions
-    return array(values, ("layer", "head", "pos"), layer=list(range(layers)), head=list(range(heads)), pos=names)
+    return array(
+        values, ("layer", "head", "pos"), layer=list(range(layers)), head=list(range(heads)), pos=names
+    )
 
 
 def _per_head(values: Tensor) -> Value:
@@ -221,4 +261,6 @@ def _per_head(values: Tensor) -> Value:
 
 def _per_head_and_component(values: Tensor) -> Value:
     heads, components = values.shape
-    return array(values, ("head", "component"), head=list(range(heads)), component=fourier.component_names(components))
+    return array(
+        values, ("head", "component"), head=list(range(heads)), component=fourier.component_names(components)
+    )

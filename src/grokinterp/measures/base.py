@@ -1,7 +1,8 @@
 """The registry of measures: each is one function of a View, with its unit and its source beside its name.
 
-A measure returns a number, or a labelled array whose dimensions are named in the field's words (`freq`, `component`,
-`neuron`, `layer`, `head`, `pos`, `part`, `parameter`, `pc`). Where it has no meaning it raises NotApplicable with the reason.
+A measure returns a number, or a labelled array whose dimensions are named in the field's words (`freq`,
+`component`, `neuron`, `layer`, `head`, `pos`, `part`, `parameter`, `pc`). Where it has no meaning it raises
+NotApplicable with the reason.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ GAUGES = {
     "scale": "the scale of each neuron",
     "shift": "what is added to all logits alike",
 }
-"""Changes of the weights that leave every answer as it is. Where nothing is normalised, the residual stream may be rotated; queries with
-keys, and values with outputs, may change their basis; neurons may change places, and where they are rectified be s times as large and read
-1/s as much; a softmax does not see what is added to all logits. A value that depends on one of them says something of how the network is
-written down, too: networks are compared by it where something, such as weight decay, fixes that. `tests/test_gauge.py` finds them out."""
+"""Changes of the weights that leave every answer as it is. Where nothing is normalised, the residual stream
+may be rotated; queries with keys, and values with outputs, may change their basis; neurons may change places,
+and where they are rectified be s times as large and read 1/s as much; a softmax does not see what is added to
+all logits. A value that depends on one of them says something of how the network is written down, too:
+networks are compared by it where something, such as weight decay, fixes that. `tests/test_gauge.py` finds
+them out."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,15 @@ class Measure:
         known = self.options
         for option in options:
             if option not in known:
-                raise UsageError(f"{self.name} takes no option {option!r}" + (nearest(option, known) if known else "; it takes none"))
+                raise UsageError(
+                    f"{self.name} takes no option {option!r}"
+                    + (nearest(option, known) if known else "; it takes none")
+                )
         value = self.function(view, **options)
         if not isinstance(value, float):
-            value = value.rename(self.name).assign_attrs(unit=self.unit, ref=self.ref, **({"gauge": self.in_gauge} if self.gauge else {}))
+            value = value.rename(self.name).assign_attrs(
+                unit=self.unit, ref=self.ref, **({"gauge": self.in_gauge} if self.gauge else {})
+            )
         return value
 
 
@@ -99,7 +107,9 @@ class _Registry(dict[str, Measure]):
 MEASURES: dict[str, Measure] = _Registry()
 
 
-def measure(name: str, *, unit: str, ref: str, gauge: tuple[str, ...] = ()) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
+def measure(
+    name: str, *, unit: str, ref: str, gauge: tuple[str, ...] = ()
+) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
     """Registers a function of a View under a dotted name.
 
     Raises:
@@ -162,10 +172,12 @@ def per_component(values: Tensor, m: int) -> xr.DataArray:
 
 
 def per_part(view: View, values: Tensor, rows: Tensor | None = None, **each: Sequence[Any]) -> xr.DataArray:
-    """Means over the training examples, the test examples and all of them; of those of `rows` where values are given for these alone.
+    """Means over the training examples, the test examples and all of them; of those of `rows` where values
+    are given for these alone.
 
-    Where labels are noisy also over the training examples with wrong and with right labels ("corrupted" and "clean").
-    A part of which no example is among the rows is left out. The examples are the first dimension of the values; those after it are `each`.
+    Where labels are noisy also over the training examples with wrong and with right labels ("corrupted" and
+    "clean"). A part of which no example is among the rows is left out. The examples are the first dimension
+    of the values; those after it are `each`.
     """
     masks = {part: view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
     masks = {part: mask for part, mask in masks.items() if mask.any()}
@@ -173,7 +185,9 @@ def per_part(view: View, values: Tensor, rows: Tensor | None = None, **each: Seq
     return array(means.movedim(0, -1), [*each, "part"], **each, part=list(masks))
 
 
-def _means(values: Float64[Tensor, "n *rest"], masks: Bool[Tensor, "part n"]) -> Float64[Tensor, "part *rest"]:
+def _means(
+    values: Float64[Tensor, "n *rest"], masks: Bool[Tensor, "part n"]
+) -> Float64[Tensor, "part *rest"]:
     """Of the values in each mask."""
     if not values.sum().isfinite():
         return torch.stack([values[mask].mean(0) for mask in masks])

@@ -1,13 +1,14 @@
-"""One circle of the embedding at a time: is it a clock or a pizza (Zhong et al. 2023, arXiv 2306.17844, table 1)?
+"""One circle of the embedding at a time: is it a clock or a pizza (Zhong et al. 2023, arXiv 2306.17844, table
+1)?
 
 The network runs with nothing else in its embedding, and its logits are held against the two formulas:
 
     clock   cos w_k(a + b − c)
     pizza   |cos w_k(a − b)/2| cos w_k(a + b − c)
 
-In a whole network circles hide what each of them does: those of 2k fill the weak places of the pizza of k ("accompanying pizzas"). The
-logits of the paper's Model A are a clock's to 99.5 % as a whole, and each of its three circles is a pizza. Nor need the circles of one
-network be alike.
+In a whole network circles hide what each of them does: those of 2k fill the weak places of the pizza of k
+("accompanying pizzas"). The logits of the paper's Model A are a clock's to 99.5 % as a whole, and each of its
+three circles is a pizza. Nor need the circles of one network be alike.
 """
 
 from __future__ import annotations
@@ -29,36 +30,50 @@ REF = "Zhong et al. 2023 (arXiv 2306.17844), table 1 and the released notebook: 
 
 @measure("clock_fit.pcs", unit="1", ref=REF + "75.4, 75.6, 75.4 % for Model A", gauge=("shift",))
 def clock_fit_pcs(view: View, keys: Sequence[int] | None = None) -> Value:
-    """For each key k, variance of the logits that cos w_k(c* − c) explains when the embedding is cut to two principal components.
+    """For each key k, variance of the logits that cos w_k(c* − c) explains when the embedding is cut to two
+    principal components.
 
-    As published: the mean of the embedding and the two components with the most of k are kept, and the logits and the formula are
-    brought to mean 0 and variance 1, so that the value is 2r − 1, r the correlation. `keys` defaults to the consensus.
+    As published: the mean of the embedding and the two components with the most of k are kept, and the logits
+    and the formula are brought to mean 0 and variance 1, so that the value is 2r − 1, r the correlation.
+    `keys` defaults to the consensus.
     """
     return _per_key(view, keys, lambda k: 2 * _fits_to_two_pcs(view, k)[0] - 1)
 
 
 @measure("pizza_fit.pcs", unit="1", ref=REF + "98.3, 98.3, 98.4 % for Model A", gauge=("shift",))
 def pizza_fit_pcs(view: View, keys: Sequence[int] | None = None) -> Value:
-    """The same of |cos w_k(a − b)/2| (|cos w_k(c* − c)/2| − |sin w_k(c* − c)/2|), which is the released code's form of the pizza.
+    """The same of |cos w_k(a − b)/2| (|cos w_k(c* − c)/2| − |sin w_k(c* − c)/2|), which is the released
+    code's form of the pizza.
 
     The bracket has the shape of cos w_k(c* − c) to 99.3 %. `keys` defaults to the consensus.
     """
     return _per_key(view, keys, lambda k: 2 * _fits_to_two_pcs(view, k)[1] - 1)
 
 
-@measure("clock_fit.fourier", unit="1", ref="after Zhong et al. 2023 (arXiv 2306.17844), table 1; isolation and centring here")
+@measure(
+    "clock_fit.fourier",
+    unit="1",
+    ref="after Zhong et al. 2023 (arXiv 2306.17844), table 1; isolation and centring here",
+)
 def clock_fit_fourier(view: View, keys: Sequence[int] | None = None) -> Value:
-    """For each key k, share of the variance of the logits that α cos w_k(c* − c) explains when the embedding is cut to frequency k.
+    """For each key k, share of the variance of the logits that α cos w_k(c* − c) explains when the embedding
+    is cut to frequency k.
 
-    The mean of the embedding and its components cos k and sin k are kept. The logits are centred over c, and over examples: what is the
-    same for every example comes from the cut and not from the circle. `keys` defaults to the consensus.
+    The mean of the embedding and its components cos k and sin k are kept. The logits are centred over c, and
+    over examples: what is the same for every example comes from the cut and not from the circle. `keys`
+    defaults to the consensus.
     """
     return _per_key(view, keys, lambda k: _fits_to_one_frequency(view, k)[0] ** 2)
 
 
-@measure("pizza_fit.fourier", unit="1", ref="after Zhong et al. 2023 (arXiv 2306.17844), table 1; isolation and centring here")
+@measure(
+    "pizza_fit.fourier",
+    unit="1",
+    ref="after Zhong et al. 2023 (arXiv 2306.17844), table 1; isolation and centring here",
+)
 def pizza_fit_fourier(view: View, keys: Sequence[int] | None = None) -> Value:
-    """The same of α |cos w_k(a − b)/2| cos w_k(c* − c); a clock has 8/π² = .81 of it, as a pizza has of the clock's form.
+    """The same of α |cos w_k(a − b)/2| cos w_k(c* − c); a clock has 8/π² = .81 of it, as a pizza has of the
+    clock's form.
 
     `keys` defaults to the consensus.
     """
@@ -71,7 +86,8 @@ def _per_key(view: View, keys: Sequence[int] | None, value: Callable[[int], floa
 
 
 def _away(view: View, k: int) -> Float64[Tensor, "rows m"]:
-    """w_k(c* − c), between 0 and 2πk; reduced as integers first, as k(c* − c) mod 2m, so that half of it is exact too."""
+    """w_k(c* − c), between 0 and 2πk; reduced as integers first, as k(c* − c) mod 2m, so that half of it is
+    exact too."""
     difference = view.answer_at[:, None] - torch.arange(view.m)
     return (k * difference % (2 * view.m)).double() * (2 * torch.pi / view.m)
 
@@ -82,7 +98,8 @@ def clock_wave(view: View, k: int) -> Float64[Tensor, "rows m"]:
 
 
 def nearness(view: View, k: int) -> Float64[Tensor, "rows"]:
-    """|cos w_k(a − b)/2|: 1 where a and b are in the same place of the circle of k, 0 where they are opposite."""
+    """|cos w_k(a − b)/2|: 1 where a and b are in the same place of the circle of k, 0 where they are
+    opposite."""
     i, j = view.operands_at.unbind(1)
     return ((k * (i - j) % (2 * view.m)).double() * (torch.pi / view.m)).cos().abs()
 
@@ -95,7 +112,8 @@ def _correlation(x: Float64[Tensor, "rows m"], y: Float64[Tensor, "rows m"]) -> 
 
 
 def _fits_to_two_pcs(view: View, k: int) -> tuple[float, float]:
-    """How far the logits of a circle of two principal components correlate with the clock's and with the pizza's formula."""
+    """How far the logits of a circle of two principal components correlate with the clock's and with the
+    pizza's formula."""
     if ("pcs", k) not in (known := _fits(view)):
         mean = view.embedding.mean(0)
         u, s, vh = torch.linalg.svd(view.embedding - mean, full_matrices=False)
@@ -114,7 +132,10 @@ def _fits_to_one_frequency(view: View, k: int) -> tuple[float, float]:
         logits = logits - logits.mean(0)
         logits = logits - logits.mean(1, keepdim=True)
         clock = clock_wave(view, k)
-        known["fourier", k] = _correlation(logits, clock), _correlation(logits, nearness(view, k)[:, None] * clock)
+        known["fourier", k] = (
+            _correlation(logits, clock),
+            _correlation(logits, nearness(view, k)[:, None] * clock),
+        )
     return known["fourier", k]
 
 
@@ -135,7 +156,8 @@ def _logits_with(view: View, embedding: Float64[Tensor, "m width"]) -> Float64[T
 
 
 def with_embedding(view: View, embedding: Float64[Tensor, "m width"]) -> View:
-    """A View of the same network with the elements on the circle embedded otherwise; `embedding` as `view.embedding` has it."""
+    """A View of the same network with the elements on the circle embedded otherwise; `embedding` as
+    `view.embedding` has it."""
     tokens, model = view.task.operand_tokens, in_float64(view.model)
     table = view.W_E.clone()
     table[view.circle.a] = embedding

@@ -1,15 +1,19 @@
-"""Is the circuit the network? Parts of it are replaced by what the hypothesis says they are, and what is left is run.
+"""Is the circuit the network? Parts of it are replaced by what the hypothesis says they are, and what is left
+is run.
 
-From the outside in; each circuit is fitted to the network by projection, on all examples, and keeps nothing of it but the coefficients:
+From the outside in; each circuit is fitted to the network by projection, on all examples, and keeps nothing
+of it but the coefficients:
 
     clock                logits = Σ_k α_k cos w_k(c* − c); one coefficient for each key
     pizza                logits = Σ_k α_k |cos w_k(a − b)/2| cos w_k(c* − c); one for each key
-    neurons              every neuron is its fit on the 3 x 3 block of its key, and is read out at the keys only
-    whole                the embedding is its mean and its components at the keys; attention its fit on the 3 x 3 blocks of the keys;
-                         then ReLU, and neurons and readout as above
+    neurons              every neuron is its fit on the 3 x 3 block of its key, and is read out at the keys
+                         only
+    whole                the embedding is its mean and its components at the keys; attention its fit on the 3
+                         x 3 blocks of the keys; then ReLU, and neurons and readout as above
     constant_attention   the same with attention at its mean: a network that multiplies there fails
 
-The path past the MLP and all biases of the output are left out. A new circuit is one function `(view, keys) -> logits` under `@circuit`.
+The path past the MLP and all biases of the output are left out. A new circuit is one function `(view, keys)
+-> logits` under `@circuit`.
 """
 
 from __future__ import annotations
@@ -42,21 +46,32 @@ class Faithfulness(NamedTuple):
 
 
 _QUANTITIES = {
-    "loss": ("nats", "Mean cross-entropy of a circuit in place of the network, on the training, test and all examples on the circle."),
+    "loss": (
+        "nats",
+        "Mean cross-entropy of a circuit in place of the network, on the training, test and all examples on "
+        "the circle.",
+    ),
     "accuracy": (
         "1",
-        "Share of the training, test and all examples on the circle that a circuit gets right; a tie of n counts 1/n.",
+        "Share of the training, test and all examples on the circle that a circuit gets right; a tie of n "
+        "counts 1/n.",
     ),
-    "agreement": ("1", "Share of the training, test and all examples on the circle to which circuit and network give the same answer."),
+    "agreement": (
+        "1",
+        "Share of the training, test and all examples on the circle to which circuit and network give the "
+        "same answer.",
+    ),
     "divergence": (
         "nats",
-        "Mean Kullback-Leibler divergence from the network's answer to the circuit's, for training, test and all examples.",
+        "Mean Kullback-Leibler divergence from the network's answer to the circuit's, for training, test "
+        "and all examples.",
     ),
 }
 
 
 def circuit(name: str, ref: str) -> Callable[[Fit], Fit]:
-    """Registers the four measures of a circuit, `circuit.NAME.loss` and so on, from the function that gives its logits."""
+    """Registers the four measures of a circuit, `circuit.NAME.loss` and so on, from the function that gives
+    its logits."""
 
     def register(fit: Fit) -> Fit:
         for quantity, (unit, sentence) in _QUANTITIES.items():
@@ -102,7 +117,8 @@ def _compared(view: View, on_circle: Float64[Tensor, "rows m"]) -> Faithfulness:
 
 
 def _choice(logits: Float64[Tensor, "rows answers"], answers: Int[Tensor, "rows"]) -> Float64[Tensor, "rows"]:
-    """How much of the choice of the largest logit falls on these answers: 1/n where n are as large, as c* + d and c* − d always are."""
+    """How much of the choice of the largest logit falls on these answers: 1/n where n are as large, as c* + d
+    and c* − d always are."""
     finite = torch.where(logits.isfinite(), logits, 0.0).abs()
     best = logits >= logits.amax(1, keepdim=True) - 1e-9 * finite.amax(1, keepdim=True)
     return best.gather(1, answers[:, None])[:, 0] / best.sum(1).double()
@@ -118,7 +134,8 @@ def clock(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
 def trig_loss(view: View, keys: Sequence[int] | None = None) -> Value:
     """Loss with the logits replaced by their fit Σ_k α_k cos w_k(c* − c); another name of circuit.clock.loss.
 
-    The released code calls another quantity `trig_loss`, which is restricted_loss.logit_dirs here. `keys` defaults to the consensus.
+    The released code calls another quantity `trig_loss`, which is restricted_loss.logit_dirs here. `keys`
+    defaults to the consensus.
     """
     logits = OfAnswer(cosines_of_answer(view, keys_of(view, keys), elsewhere=-torch.inf))
     return per_part(view, logits.loss(view), view.on_circle)
@@ -135,15 +152,19 @@ def pizza(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
     return logits
 
 
-@circuit("neurons", ref="Nanda et al. 2023, section 4.2 and appendix: their 433 neurons as polynomials of degree 2")
+@circuit(
+    "neurons", ref="Nanda et al. 2023, section 4.2 and appendix: their 433 neurons as polynomials of degree 2"
+)
 def neurons(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
-    """each neuron is its fit on {1, cos k, sin k} ⊗ {1, cos k, sin k} of the key k that explains it best, and W_L its fit on the keys."""
+    """each neuron is its fit on {1, cos k, sin k} ⊗ {1, cos k, sin k} of the key k that explains it best, and
+    W_L its fit on the keys."""
     return _read_out(view, view.neurons, keys)
 
 
 @circuit("whole", ref="Nanda et al. 2023, section 4; replaced all at once here")
 def whole(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
-    """the embedding is its fit on 1, cos k, sin k of the keys, attention its fit on their 3 x 3 blocks; then ReLU; then as in `neurons`.
+    """the embedding is its fit on 1, cos k, sin k of the keys, attention its fit on their 3 x 3 blocks; then
+    ReLU; then as in `neurons`.
 
     Attention is that of the answer position, in every layer. A network without attention has only the rest.
     """
@@ -155,23 +176,32 @@ def whole(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
     return _rerun(view, keys, list(attention.unbind(1)))
 
 
-@circuit("constant_attention", ref="Zhong et al. 2023 (arXiv 2306.17844), section 2: a pizza needs no attention, a clock does")
+@circuit(
+    "constant_attention",
+    ref="Zhong et al. 2023 (arXiv 2306.17844), section 2: a pizza needs no attention, a clock does",
+)
 def constant_attention(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
     """as `whole`, with attention at its mean over the examples."""
     view.neurons  # noqa: B018
     return _rerun(view, keys, [layer.mean(1).expand(view.task.n_inputs, -1, -1) for layer in view.attention])
 
 
-def _rerun(view: View, keys: list[int], attention: list[Float64[Tensor, "n head pos"]]) -> Float64[Tensor, "rows m"]:
-    """The logits of the network's own nonlinearity on a fitted embedding, with this attention in each layer."""
+def _rerun(
+    view: View, keys: list[int], attention: list[Float64[Tensor, "n head pos"]]
+) -> Float64[Tensor, "rows m"]:
+    """The logits of the network's own nonlinearity on a fitted embedding, with this attention in each
+    layer."""
     cut = with_embedding(view, at_frequencies(view.embedding, keys))
-    edits = [(f"blocks.{layer}.attn.hook_pattern", _attending(pattern)) for layer, pattern in enumerate(attention)]
+    edits = [
+        (f"blocks.{layer}.attn.hook_pattern", _attending(pattern)) for layer, pattern in enumerate(attention)
+    ]
     post = f"blocks.{view.n_layers - 1}.mlp.hook_post"
     return _read_out(view, cut.activations([post], edits)[post], keys)
 
 
 def _attending(pattern: Float64[Tensor, "n head pos"]) -> Callable[..., Tensor]:
-    """A hook that has the last position attend like this; it is shown the examples in table order, some at a time."""
+    """A hook that has the last position attend like this; it is shown the examples in table order, some at a
+    time."""
     done = 0
 
     def edit(tensor: Tensor, *, hook: object) -> Tensor:
@@ -190,8 +220,11 @@ def _read_out(view: View, neurons: Float64[Tensor, "n d_mlp"], keys: list[int]) 
     return _on_blocks(view, neurons, keys, one_each=True) @ (at_keys.T @ (at_keys @ view.readout)).T
 
 
-def _on_blocks(view: View, x: Float64[Tensor, "n *rest"], keys: list[int], one_each: bool = False) -> Float64[Tensor, "rows *rest"]:
-    """x, of the examples on the circle, projected on the 3 x 3 blocks of the keys; or each column on that which explains most of it."""
+def _on_blocks(
+    view: View, x: Float64[Tensor, "n *rest"], keys: list[int], one_each: bool = False
+) -> Float64[Tensor, "rows *rest"]:
+    """x, of the examples on the circle, projected on the 3 x 3 blocks of the keys; or each column on that
+    which explains most of it."""
     grid = view.grid(x).flatten(2)
     of = fourier.component_frequencies(view.m)
     wanted = torch.isin(of, torch.tensor([0, *keys]))
@@ -203,7 +236,8 @@ def _on_blocks(view: View, x: Float64[Tensor, "n *rest"], keys: list[int], one_e
         power = coefficients.square()
         power[0, 0] = 0
         explained = torch.einsum("kij,ijr->kr", blocks.double(), power)
-        # The first of those as good: a neuron that one pair alone turns on has all frequencies alike, up to rounding.
+        # The first of those as good: a neuron that one pair alone turns on has all frequencies alike, up to
+        # rounding.
         best = (explained >= explained.amax(0) * (1 - 1e-9)).double().argmax(0)
         kept = blocks[best].movedim(0, -1)
     else:

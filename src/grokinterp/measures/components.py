@@ -1,4 +1,5 @@
-"""The loss without each component of the network, beside matched random controls: one number or table per kind of ablation.
+"""The loss without each component of the network, beside matched random controls: one number or table per
+kind of ablation.
 
 What is ablated and what the controls are is said in ablation.py, which takes any component, neuron or hook.
 """
@@ -19,72 +20,94 @@ DRAWS = 5
 MAINLINE = "Nanda et al. 2023, released notebook"
 
 
-@measure("ablation.heads", unit="nats", ref="mean ablation as in Wang et al. 2023 (arXiv 2211.00593), section 2")
+@measure(
+    "ablation.heads", unit="nats", ref="mean ablation as in Wang et al. 2023 (arXiv 2211.00593), section 2"
+)
 def heads(view: View) -> Value:
-    """Rise of the loss over all examples when what a head writes at the answer position is replaced by its mean."""
+    """Rise of the loss over all examples when what a head writes at the answer position is replaced by its
+    mean."""
     needs(view, "attention")
     layers, numbers = list(range(view.n_layers)), list(range(int(view.model.cfg.n_heads)))
     before = float(view.loss().mean())
-    rises = [[ablate(view, "head", (layer, head), draws=0).after.loss["all"] - before for head in numbers] for layer in layers]
+    rises = [
+        [ablate(view, "head", (layer, head), draws=0).after.loss["all"] - before for head in numbers]
+        for layer in layers
+    ]
     return array(torch.tensor(rises, dtype=torch.float64), ("layer", "head"), layer=layers, head=numbers)
 
 
 @measure("ablation.attention", unit="nats", ref=f"{MAINLINE} (zero: 24.3)")
 def attention(view: View) -> Value:
-    """Loss over all examples when what all heads write at the answer position is replaced by zero or its mean, and that of controls."""
+    """Loss over all examples when what all heads write at the answer position is replaced by zero or its
+    mean, and that of controls."""
     return _zero_and_mean(view, "attention")
 
 
 @measure("ablation.mlp", unit="nats", ref=MAINLINE, gauge=("scale",))
 def mlp(view: View) -> Value:
-    """Loss over all examples when what the MLPs write at the answer position is replaced by zero or its mean, and that of controls.
+    """Loss over all examples when what the MLPs write at the answer position is replaced by zero or its mean,
+    and that of controls.
 
-    These turn what is added to the stream; of a perceptron whose neurons are read by the logits, the neurons, which have a scale.
+    These turn what is added to the stream; of a perceptron whose neurons are read by the logits, the neurons,
+    which have a scale.
     """
     return _zero_and_mean(view, "mlp")
 
 
 @measure("ablation.skip.attention", unit="nats", ref=f"{MAINLINE} (zero: 19.1)")
 def skip_attention(view: View) -> Value:
-    """Loss over all examples when the stream round the last attention is replaced by zero or its mean, and that of controls."""
+    """Loss over all examples when the stream round the last attention is replaced by zero or its mean, and
+    that of controls."""
     return _zero_and_mean(view, "skip.attention")
 
 
 @measure("ablation.skip.into_mlp", unit="nats", ref="here: the skip of the attention, for the MLP alone")
 def skip_into_mlp(view: View) -> Value:
-    """Loss over all examples when the last MLP reads zero or the mean in place of the stream round the attention, and that of controls."""
+    """Loss over all examples when the last MLP reads zero or the mean in place of the stream round the
+    attention, and that of controls."""
     return _zero_and_mean(view, "skip.into_mlp")
 
 
 @measure("ablation.skip.mlp", unit="nats", ref=f"{MAINLINE} (zero 9.12e-7, mean 7.25e-7, of 2.41e-7)")
 def skip_mlp(view: View) -> Value:
-    """Loss over all examples when the stream round the last MLP is replaced by zero or its mean, and that of controls."""
+    """Loss over all examples when the stream round the last MLP is replaced by zero or its mean, and that of
+    controls."""
     return _zero_and_mean(view, "skip.mlp")
 
 
-@measure("ablation.single_frequency_neurons", unit="nats", ref=f"{MAINLINE} (2.0e-4 to 2.4e-2 for its five keys)")
+@measure(
+    "ablation.single_frequency_neurons", unit="nats", ref=f"{MAINLINE} (2.0e-4 to 2.4e-2 for its five keys)"
+)
 def single_frequency_neurons(view: View) -> Value:
-    """Loss over all examples when the neurons of one frequency, those that it explains more than 85 % of, are replaced by their means.
+    """Loss over all examples when the neurons of one frequency, those that it explains more than 85 % of, are
+    replaced by their means.
 
     Where a frequency has no neurons it is the loss of the network. `ablation.random_neurons` is the control.
     """
     return per_frequency(_by_cluster(view)[:, 0], view.m)
 
 
-@measure("ablation.random_neurons", unit="nats", ref="here: the control of `ablation.single_frequency_neurons`")
+@measure(
+    "ablation.random_neurons", unit="nats", ref="here: the control of `ablation.single_frequency_neurons`"
+)
 def random_neurons(view: View) -> Value:
-    """Mean and standard deviation of the loss when as many random neurons as each frequency has are replaced by their means."""
+    """Mean and standard deviation of the loss when as many random neurons as each frequency has are replaced
+    by their means."""
     frequencies = list(range(1, n_frequencies(view.m) + 1))
     return array(_by_cluster(view)[:, 1:], ("freq", "statistic"), freq=frequencies, statistic=["mean", "sd"])
 
 
 @once_per_view
 def _by_cluster(view: View) -> torch.Tensor:
-    """For each frequency: the loss without its neurons, and mean and deviation of that without as many random ones."""
+    """For each frequency: the loss without its neurons, and mean and deviation of that without as many random
+    ones."""
     share, frequency = neuron_power(view).max(0)
-    rows = torch.tensor([float(view.loss().mean()), float(view.loss().mean()), 0.0], dtype=torch.float64).repeat(n_frequencies(view.m), 1)
+    rows = torch.tensor(
+        [float(view.loss().mean()), float(view.loss().mean()), 0.0], dtype=torch.float64
+    ).repeat(n_frequencies(view.m), 1)
     controls: dict[int, tuple[float, float]] = {}
-    """By the number of neurons: as many random ones are the same, whatever frequency they are the control of."""
+    """By the number of neurons: as many random ones are the same, whatever frequency they are the control
+    of."""
     for i in frequency[share > EXPLAINED].unique().tolist():
         members = ((frequency == i) & (share > EXPLAINED)).nonzero().flatten().tolist()
         ablation = ablate(view, "neurons", members, draws=0 if len(members) in controls else 2 * DRAWS)
@@ -99,5 +122,8 @@ def _zero_and_mean(view: View, what: str) -> Value:
     ablations = [ablate(view, what, how=how, draws=DRAWS) for how in hows]
     values = [[ablation.after.loss["all"], *ablation.control_loss()] for ablation in ablations]
     return array(
-        torch.tensor(values, dtype=torch.float64), ("how", "statistic"), how=list(hows), statistic=["loss", "control mean", "control sd"]
+        torch.tensor(values, dtype=torch.float64),
+        ("how", "statistic"),
+        how=list(hows),
+        statistic=["loss", "control mean", "control sd"],
     )

@@ -29,14 +29,20 @@ def embedding_spectrum(view: View) -> Value:
     return per_component(component_norms(view.embedding), view.m)
 
 
-@measure("gini.W_E", unit="1", ref="Hurley and Rickard 2009; Nanda et al. 2023, table 5 (on component norms without the constant)")
+@measure(
+    "gini.W_E",
+    unit="1",
+    ref="Hurley and Rickard 2009; Nanda et al. 2023, table 5 (on component norms without the constant)",
+)
 def embedding_gini(view: View) -> Value:
-    """Gini coefficient of the component norms of W_E without the constant: 0 where all are alike, near 1 where few carry all."""
+    """Gini coefficient of the component norms of W_E without the constant: 0 where all are alike, near 1
+    where few carry all."""
     return gini(component_norms(view.embedding)[1:])
 
 
 def gini(x: Float64[Tensor, "n"]) -> float:
-    """G = Σ_i (2i − n − 1) x_(i) / (n Σ x), x sorted ascending (Hurley and Rickard 2009); 0 for an all-zero x."""
+    """G = Σ_i (2i − n − 1) x_(i) / (n Σ x), x sorted ascending (Hurley and Rickard 2009); 0 for an all-zero
+    x."""
     x = x.sort().values
     n = len(x)
     total = float(x.sum())
@@ -45,12 +51,17 @@ def gini(x: Float64[Tensor, "n"]) -> float:
 
 
 def principal_components(view: View) -> tuple[Float64[Tensor, "p pc"], Float64[Tensor, "pc"]]:
-    """Coordinates of the elements on the principal components of the centred embedding, and each one's share of the variance."""
+    """Coordinates of the elements on the principal components of the centred embedding, and each one's share
+    of the variance."""
     u, s, _ = torch.linalg.svd(view.W_E - view.W_E.mean(0), full_matrices=False)
     return u * s, s.square() / s.square().sum().clamp_min(torch.finfo(s.dtype).tiny)
 
 
-@measure("pca_explained_variance.W_E", unit="1", ref="Power et al. 2022, section 3.3; Liu et al. 2022 (arXiv 2205.10343)")
+@measure(
+    "pca_explained_variance.W_E",
+    unit="1",
+    ref="Power et al. 2022, section 3.3; Liu et al. 2022 (arXiv 2205.10343)",
+)
 def pca_explained_variance(view: View) -> Value:
     """Share of the embedding's variance on each principal component, largest first."""
     share = principal_components(view)[1]
@@ -58,20 +69,25 @@ def pca_explained_variance(view: View) -> Value:
 
 
 def plane(view: View, k: int) -> Float64[Tensor, "m 2"]:
-    """Coordinates of the elements in the plane of the embedding's components cos k and sin k; for Nyquist the second is 0.
+    """Coordinates of the elements in the plane of the embedding's components cos k and sin k; for Nyquist the
+    second is 0.
 
-    The axes are the right angle nearest to the two components, so element 0 lies to the right, and pictures of two steps compare.
+    The axes are the right angle nearest to the two components, so element 0 lies to the right, and pictures
+    of two steps compare.
     """
     u, _, v = torch.linalg.svd(fourier.directions(view.m, k) @ view.embedding, full_matrices=False)
     coordinates = (view.embedding - view.embedding.mean(0)) @ (u @ v).T
     return torch.cat([coordinates, coordinates.new_zeros(len(coordinates), 2 - coordinates.shape[1])], dim=1)
 
 
-def circle_fit(points: Float64[Tensor, "*each p 2"], k: Int[Tensor, "*each"]) -> tuple[Float64[Tensor, "*each"], Float64[Tensor, "*each"]]:
+def circle_fit(
+    points: Float64[Tensor, "*each p 2"], k: Int[Tensor, "*each"]
+) -> tuple[Float64[Tensor, "*each"], Float64[Tensor, "*each"]]:
     """How far points of the plane are on a circle, walked round k times as the element goes through Z_p.
 
     Returns:
-        the resultant length of angle − 2πka/p, turning either way (1: the angle follows k a exactly; about 1/√p for points that know
+        the resultant length of angle − 2πka/p, turning either way (1: the angle follows k a exactly; about
+            1/√p for points that know
         nothing of k), and the radius spread std(r) / mean(r).
     """
     p = points.shape[-2]
@@ -90,25 +106,33 @@ def _circles(view: View) -> tuple[Float64[Tensor, "freq"], Float64[Tensor, "freq
     return circle_fit(torch.stack([plane(view, k) for k in frequencies.tolist()]), frequencies)
 
 
-@measure("circle.angle", unit="1", ref="Liu et al. 2022 (arXiv 2205.10343); Zhong et al. 2023 (arXiv 2306.17844), section 2")
+@measure(
+    "circle.angle",
+    unit="1",
+    ref="Liu et al. 2022 (arXiv 2205.10343); Zhong et al. 2023 (arXiv 2306.17844), section 2",
+)
 def circle_angle(view: View) -> Value:
-    """For each frequency k, how exactly the angle of an element in the plane of the embedding's components cos k and sin k follows 2πka/p.
+    """For each frequency k, how exactly the angle of an element in the plane of the embedding's components
+    cos k and sin k follows 2πka/p.
 
-    The resultant length of the differences; 1 is exact. The plane is fitted to k, so chance is far above 1/√p and grows with
-    √(2 d_model / p): 0.74 for p = 113 and d_model = 128. The Nyquist frequency draws no circle, only two points.
+    The resultant length of the differences; 1 is exact. The plane is fitted to k, so chance is far above 1/√p
+    and grows with √(2 d_model / p): 0.74 for p = 113 and d_model = 128. The Nyquist frequency draws no
+    circle, only two points.
     """
     return per_frequency(_circles(view)[0], view.m)
 
 
 @measure("circle.radius_spread", unit="1", ref="Liu et al. 2022 (arXiv 2205.10343)")
 def circle_radius_spread(view: View) -> Value:
-    """For each frequency k, std / mean of the radius in the plane of the embedding's components cos k and sin k: 0 is a perfect circle."""
+    """For each frequency k, std / mean of the radius in the plane of the embedding's components cos k and sin
+    k: 0 is a perfect circle."""
     return per_frequency(_circles(view)[1], view.m)
 
 
 @measure("pca_circle.angle", unit="1", ref="Liu et al. 2022 (arXiv 2205.10343)")
 def pca_circle_angle(view: View) -> Value:
-    """For each frequency k, how exactly the angle of an element in the plane of the first two principal components follows 2πka/p.
+    """For each frequency k, how exactly the angle of an element in the plane of the first two principal
+    components follows 2πka/p.
 
     The resultant length of the differences: 1 is exact, about 1/√p is chance.
     """

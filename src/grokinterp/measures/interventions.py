@@ -1,7 +1,8 @@
 """Changes of a network's activations at the answer position, and the logits that follow from them.
 
-A change reads the activation at one hook, and adds the difference between what is put in its place and what is there at one or more
-hooks: at the same one to replace it, elsewhere to replace it for some of its readers only. Other positions are left alone.
+A change reads the activation at one hook, and adds the difference between what is put in its place and what
+is there at one or more hooks: at the same one to replace it, elsewhere to replace it for some of its readers
+only. Other positions are left alone.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Change:
     where: Bool[Tensor, "*entries"] | None = None
     rotation: Float64[Tensor, "d d"] | None = None
 
-    def difference(self, here: Float64[Tensor, "n *rest"], value: Float64[Tensor, "rows *rest"]) -> Float64[Tensor, "n *rest"]:
+    def difference(
+        self, here: Float64[Tensor, "n *rest"], value: Float64[Tensor, "rows *rest"]
+    ) -> Float64[Tensor, "n *rest"]:
         """What has to be added to the activation."""
         difference = value - here
         if self.where is not None:
@@ -69,12 +72,14 @@ class Change:
 
 
 def at_answer(hook: str, x: Float64[Tensor, "n ..."]) -> Float64[Tensor, "n ..."]:
-    """The activation of a hook at the answer position: the query of patterns and scores, the position of all others. It shares memory."""
+    """The activation of a hook at the answer position: the query of patterns and scores, the position of all
+    others. It shares memory."""
     return x[:, :, -1] if hook.endswith(("hook_pattern", "hook_attn_scores")) else x[:, -1]
 
 
 def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
-    """The activation of a hook at the answer position for every example; the logits of all classes under "logits".
+    """The activation of a hook at the answer position for every example; the logits of all classes under
+    "logits".
 
     Raises:
         NotApplicable: the network does not use this hook.
@@ -91,7 +96,10 @@ def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
 @once_per_view
 def _stream(view: View) -> dict[str, Float64[Tensor, "n ..."]]:
     """The logits of all classes, and the hooks that the measures of this package read, from one pass."""
-    attention, mlp = ("attn.hook_attn_scores", "attn.hook_z", "hook_attn_out"), ("mlp.hook_pre", "hook_mlp_out")
+    attention, mlp = (
+        ("attn.hook_attn_scores", "attn.hook_z", "hook_attn_out"),
+        ("mlp.hook_pre", "hook_mlp_out"),
+    )
     wanted = ("hook_resid_pre", *attention, "hook_resid_mid", *mlp)
     names = [f"blocks.{layer}.{hook}" for layer in range(view.n_layers) for hook in wanted]
     return _record(view, [name for name in names if name in view.model.hook_dict])
@@ -127,7 +135,8 @@ def logits_after(view: View, changes: Sequence[Change]) -> Float64[Tensor, "n cl
 
 @once_per_view
 def _short(view: View) -> frozenset[str]:
-    """The hooks of the last layer from which `_tail` gives the logits: all or none, found out on a few examples with random additions."""
+    """The hooks of the last layer from which `_tail` gives the logits: all or none, found out on a few
+    examples with random additions."""
     layer, points = f"blocks.{view.n_layers - 1}.", view.model.hook_dict
     # A user's hook may look at the whole batch: then examples cannot be run by the handful.
     users = any(not handle.is_permanent for point in points.values() for handle in point.fwd_hooks)
@@ -138,7 +147,9 @@ def _short(view: View) -> frozenset[str]:
     if layer + "attn.W_O" in view.weights:
         hooks |= {"attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_resid_post"}
     for name in sorted(layer + hook for hook in hooks):
-        here = recorded(view, layer + "hook_resid_mid" if name.endswith("hook_resid_post") else name)[: len(rows)]
+        here = recorded(view, layer + "hook_resid_mid" if name.endswith("hook_resid_post") else name)[
+            : len(rows)
+        ]
         added = torch.randn(here.shape, generator=generator, dtype=here.dtype) * (1 + here.abs().mean())
 
         def add(x: Tensor, hook: object, added: Tensor = added) -> Tensor:
@@ -147,23 +158,36 @@ def _short(view: View) -> frozenset[str]:
             return x
 
         true = view.activations([], edits=[(name, add)], rows=rows)["logits"]
-        if not torch.allclose(_tail(view, {name: added.flatten(1)}, slice(len(rows))), true, rtol=0, atol=1e-9 * float(true.abs().max())):
+        if not torch.allclose(
+            _tail(view, {name: added.flatten(1)}, slice(len(rows))),
+            true,
+            rtol=0,
+            atol=1e-9 * float(true.abs().max()),
+        ):
             return frozenset()
     return frozenset(layer + hook for hook in hooks)
 
 
 def _tail(
-    view: View, added: dict[str, Float64[Tensor, "rows entries"]], rows: slice, entries: Int[Tensor, "entries"] | None = None
+    view: View,
+    added: dict[str, Float64[Tensor, "rows entries"]],
+    rows: slice,
+    entries: Int[Tensor, "entries"] | None = None,
 ) -> Float64[Tensor, "rows classes"]:
-    """Logits with something added at hooks of the last layer, where nothing is normalised, and rectified linear units follow what comes
-    before neurons. A multilayer perceptron is a layer without attention, and may have no W_out.
+    """Logits with something added at hooks of the last layer, where nothing is normalised, and rectified
+    linear units follow what comes before neurons. A multilayer perceptron is a layer without attention, and
+    may have no W_out.
 
-    A tenth of the work of a pass: one position, one layer, nothing before the change. What is added is flat, and given for some
-    entries alone where they are named.
+    A tenth of the work of a pass: one position, one layer, nothing before the change. What is added is flat,
+    and given for some entries alone where they are named.
     """
     layer = f"blocks.{view.n_layers - 1}."
     unembed = view.W_U
-    w = {name: view.weights[layer + name].cpu() for name in ("attn.W_O", "mlp.W_in", "mlp.W_out") if layer + name in view.weights}
+    w = {
+        name: view.weights[layer + name].cpu()
+        for name in ("attn.W_O", "mlp.W_in", "mlp.W_out")
+        if layer + name in view.weights
+    }
     to_stream = to_mlp = torch.zeros(1, len(unembed), dtype=torch.float64)
     for name, x in added.items():
         hook = name.removeprefix(layer)

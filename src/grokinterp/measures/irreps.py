@@ -1,10 +1,11 @@
 """Representations: the measures of Chughtai et al. 2023 (arXiv 2302.03025), for every finite group.
 
-An irreducible representation ρ of dimension d gives d² functions on the group, its matrix elements. Their span is found from the group's
-table alone, as an eigenspace of a sum over conjugacy classes, and comes with an orthonormal basis: the rotations of a cyclic group give
-two functions each, not four. (The published code orthogonalises four columns of rank two, which inflates its "MLP FVE" and "restricted
-loss" of cyclic groups: on C113_T_seed1 2.26e-2 is printed where the true value is 6.1e-7.) Pairs of complex conjugates count as one, real
-representation. For addition mod p, representation k is frequency k.
+An irreducible representation ρ of dimension d gives d² functions on the group, its matrix elements. Their
+span is found from the group's table alone, as an eigenspace of a sum over conjugacy classes, and comes with
+an orthonormal basis: the rotations of a cyclic group give two functions each, not four. (The published code
+orthogonalises four columns of rank two, which inflates its "MLP FVE" and "restricted loss" of cyclic groups:
+on C113_T_seed1 2.26e-2 is printed where the true value is 6.1e-7.) Pairs of complex conjugates count as one,
+real representation. For addition mod p, representation k is frequency k.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ from .base import Value, array, measure, once_per_view, per_part
 from .projections import direct_readout
 
 KEY_COSINE = 0.005
-"""A representation is key where the cosine of the logits with its character is above this (Chughtai et al. 2023, released code).
+"""A representation is key where the cosine of the logits with its character is above this (Chughtai et al.
+2023, released code).
 
-In a group of fewer than 55 elements chance comes near it: there, more than twice 1/√(examples · order) is asked for, which is the spread
-of the cosine for logits of noise.
+In a group of fewer than 55 elements chance comes near it: there, more than twice 1/√(examples · order) is
+asked for, which is the spread of the cosine for logits of noise.
 """
 UNSEEN = 3.0
-"""And where it is known which examples were trained on, on the others the mean of their products with the character must be above 0 by this
-many of its standard errors. Any network that knows some examples by heart has, over all of them, a share of every representation: the right
-answer is where a b c⁻¹ is the identity, and there all characters are largest.
+"""And where it is known which examples were trained on, on the others the mean of their products with the
+character must be above 0 by this many of its standard errors. Any network that knows some examples by heart
+has, over all of them, a share of every representation: the right answer is where a b c⁻¹ is the identity, and
+there all characters are largest.
 """
 _FEW = 5
 """Of fewer representations all may well be in use."""
@@ -91,7 +94,9 @@ def group_of(view: View) -> Group:
             raise NotApplicable(f"{view.task.symbol} is the product of no group")
         i, j = view.operands_at.unbind(1)
         x = torch.arange(view.m)
-        return Group(view.on_circle, i, j, view.answer_at, circle.c, (x[:, None] - x) % view.m, _of_cycle(view.m))
+        return Group(
+            view.on_circle, i, j, view.answer_at, circle.c, (x[:, None] - x) % view.m, _of_cycle(view.m)
+        )
     table = view.task.table
     identity = group_identity(table)
     if identity is None:
@@ -99,7 +104,15 @@ def group_of(view: View) -> Group:
     inverse = (table == identity).long().argmax(1)
     a, b = view.task.pairs.unbind(1)
     everything = torch.arange(view.task.p)
-    return Group(torch.arange(view.task.n_inputs), a, b, view.task.targets, everything, table[:, inverse], irreps_of(table))
+    return Group(
+        torch.arange(view.task.n_inputs),
+        a,
+        b,
+        view.task.targets,
+        everything,
+        table[:, inverse],
+        irreps_of(table),
+    )
 
 
 def _of_cycle(m: int) -> list[Irrep]:
@@ -110,8 +123,9 @@ def _of_cycle(m: int) -> list[Irrep]:
 def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
     """The non-trivial irreducible real representations of a group, by dimension, from its table.
 
-    The sum over a conjugacy class commutes with everything, so on each span of matrix elements it is one number. A sum with random
-    weights (the same for a class and its inverses, which makes it symmetric) tells them all apart.
+    The sum over a conjugacy class commutes with everything, so on each span of matrix elements it is one
+    number. A sum with random weights (the same for a class and its inverses, which makes it symmetric) tells
+    them all apart.
     """
     order = len(table)
     identity = int((table == torch.arange(order)).all(1).nonzero())
@@ -123,12 +137,18 @@ def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
     central = weight[table[inverse]]  # [x, y] -> weight of x⁻¹ y
     values, vectors = torch.linalg.eigh(central)
     found: list[tuple[int, Tensor, Tensor]] = []
-    edges = [0, *(values.diff() > 1e-10 * float(values.abs().max())).nonzero().flatten().add(1).tolist(), order]
+    edges = [
+        0,
+        *(values.diff() > 1e-10 * float(values.abs().max())).nonzero().flatten().add(1).tolist(),
+        order,
+    ]
     for start, end in itertools.pairwise(edges):
         functions = vectors[:, start:end].T.contiguous()
         # The kernel of the projection on the span is a multiple of the character of x⁻¹ y; here at y = 1.
         found.append((end - start, functions.T @ functions[:, identity], functions))
-    found = [item for item in found if float((item[1] - item[1][0]).abs().max()) > 1e-9]  # the trivial one is constant
+    found = [
+        item for item in found if float((item[1] - item[1][0]).abs().max()) > 1e-9
+    ]  # the trivial one is constant
     found.sort(key=lambda item: (item[0], [-round(float(x), 6) for x in item[1]]))
     sizes = [_dimension(n) for n, *_ in found]
     seen: dict[str, int] = {}
@@ -141,7 +161,8 @@ def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
 
 
 def _dimension(n_functions: int) -> str:
-    """The dimension of a representation with so many matrix elements: d for d², 2d for a pair of complex ones with 2 d²."""
+    """The dimension of a representation with so many matrix elements: d for d², 2d for a pair of complex ones
+    with 2 d²."""
     root = math.isqrt(n_functions)
     return f"dim {root if root**2 == n_functions else 2 * math.isqrt(n_functions // 2)}"
 
@@ -153,7 +174,8 @@ def _centred(view: View) -> Float64[Tensor, "rows order"]:
 
 @once_per_view
 def irrep_cosines(view: View) -> Float64[Tensor, "irrep"]:
-    """Cosine of the centred logits with the character of a b c⁻¹, for every representation; 0 where the logits are constant."""
+    """Cosine of the centred logits with the character of a b c⁻¹, for every representation; 0 where the
+    logits are constant."""
     return _cosines(view, _centred(view))
 
 
@@ -168,7 +190,8 @@ def _cosines(view: View, logits: Float64[Tensor, "rows order"]) -> Float64[Tenso
 
 @once_per_view
 def found_irreps(view: View) -> list[int]:
-    """The numbers of the representations that the logits are made of: of all examples, and of those that were not trained on."""
+    """The numbers of the representations that the logits are made of: of all examples, and of those that were
+    not trained on."""
     group = group_of(view)
     chance = (len(group.rows) * len(group.members)) ** -0.5
     found = irrep_cosines(view) > max(KEY_COSINE, 2 * chance)
@@ -201,7 +224,10 @@ def key_irreps(view: View, irreps: Sequence[str] | None = None) -> list[int]:
     if not (found := found_irreps(view)):
         raise NotApplicable("the logits are made of no representation")
     if len(group_of(view).irreps) >= _FEW and 2 * len(found) > len(group_of(view).irreps):
-        raise NotApplicable(f"{_counted(view, found)}, are keys: with so many left in a projection tells nothing; irreps= asks for some")
+        raise NotApplicable(
+            f"{_counted(view, found)}, are keys: with so many left in a projection tells nothing; irreps= "
+            "asks for some"
+        )
     return found
 
 
@@ -212,29 +238,43 @@ def _numbered(view: View, name: str) -> int:
     return names.index(name)
 
 
-@measure("irrep_cosine", unit="1", ref="Chughtai et al. 2023 (arXiv 2302.03025), section 4 (logit similarity)")
+@measure(
+    "irrep_cosine", unit="1", ref="Chughtai et al. 2023 (arXiv 2302.03025), section 4 (logit similarity)"
+)
 def irrep_cosine(view: View) -> Value:
-    """For each irreducible representation ρ, cosine of the logits (centred over c) with its character, tr ρ(a) ρ(b) ρ(c)⁻¹."""
+    """For each irreducible representation ρ, cosine of the logits (centred over c) with its character, tr
+    ρ(a) ρ(b) ρ(c)⁻¹."""
     return array(irrep_cosines(view), "irrep", irrep=[irrep.name for irrep in group_of(view).irreps])
 
 
-@measure("key_irreps", unit="1", ref="Chughtai et al. 2023, released code (cosine above 0.005); on unseen examples too is ours")
+@measure(
+    "key_irreps",
+    unit="1",
+    ref="Chughtai et al. 2023, released code (cosine above 0.005); on unseen examples too is ours",
+)
 def by_cosine(view: View) -> Value:
-    """Which representations the logits are made of, on unseen examples too where they are known: those that the `*_irreps` measures keep.
+    """Which representations the logits are made of, on unseen examples too where they are known: those that
+    the `*_irreps` measures keep.
 
-    The mean product of the logits of unseen examples with the character must be above 0 by three of its standard errors.
+    The mean product of the logits of unseen examples with the character must be above 0 by three of its
+    standard errors.
     """
     group, found = group_of(view), found_irreps(view)
     mask = torch.tensor([i in found for i in range(len(group.irreps))])
     return array(mask, "irrep", irrep=[irrep.name for irrep in group.irreps])
 
 
-@measure("key_irreps.share", unit="1", ref="here; that of dimensions is what chance gives irrep_fve.W_E and irrep_fve.W_U")
+@measure(
+    "key_irreps.share",
+    unit="1",
+    ref="here; that of dimensions is what chance gives irrep_fve.W_E and irrep_fve.W_U",
+)
 def kept_share(view: View) -> Value:
-    """How many of the representations are keys, and how many of all dimensions (functions on the group) are theirs: as shares.
+    """How many of the representations are keys, and how many of all dimensions (functions on the group) are
+    theirs: as shares.
 
-    A random subspace of as many dimensions holds, on average, the second share of any matrix over the elements, so `irrep_fve.W_E` and
-    `irrep_fve.W_U` near it say nothing.
+    A random subspace of as many dimensions holds, on average, the second share of any matrix over the
+    elements, so `irrep_fve.W_E` and `irrep_fve.W_U` near it say nothing.
     """
     group, found = group_of(view), found_irreps(view)
     kept = sum(len(group.irreps[i].functions) for i in found)
@@ -244,24 +284,35 @@ def kept_share(view: View) -> Value:
 
 @measure("irrep_fve.logits", unit="1", ref="Chughtai et al. 2023, table 1 (logit FVE)")
 def logits_explained(view: View) -> Value:
-    """Share of the variance of the logits, centred over c, that the characters of all representations explain."""
+    """Share of the variance of the logits, centred over c, that the characters of all representations
+    explain."""
     return float(irrep_cosines(view).square().sum())
 
 
-@measure("irrep_fve.W_E", unit="1", ref="Chughtai et al. 2023, table 1 (W_E FVE of transformers, W_a and W_b FVE of the MLP)")
+@measure(
+    "irrep_fve.W_E",
+    unit="1",
+    ref="Chughtai et al. 2023, table 1 (W_E FVE of transformers, W_a and W_b FVE of the MLP)",
+)
 def embedding_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
-    """Share of the squared embedding of each operand, over the elements, in the matrix elements of the key representations.
+    """Share of the squared embedding of each operand, over the elements, in the matrix elements of the key
+    representations.
 
-    One value where a and b share a table. Where they do not, the embedding of each is taken times its half of W_in, as in the paper.
+    One value where a and b share a table. Where they do not, the embedding of each is taken times its half of
+    W_in, as in the paper.
     """
     w, members = view.weights, _members_as_operand(view)
     if "embed.W_E" in w:
         tables = {"a, b": view.W_E}
     else:
         halves = dict(zip("ab", w["blocks.0.mlp.W_in"].chunk(2), strict=True))
-        tables = {word: (w[f"embed_{word}.W_E"] @ half if "embed_a.W_E" in w else half).cpu() for word, half in halves.items()}
+        tables = {
+            word: (w[f"embed_{word}.W_E"] @ half if "embed_a.W_E" in w else half).cpu()
+            for word, half in halves.items()
+        }
         tables = {word: table[view.task.operand_tokens] for word, table in tables.items()}
-    # An operand that stands at its inverse, as the b of a − b, changes no share: x⁻¹ has the matrix elements of x, turned.
+    # An operand that stands at its inverse, as the b of a − b, changes no share: x⁻¹ has the matrix elements
+    # of x, turned.
     shares = [_explained(view, key_irreps(view, irreps), table[members]) for table in tables.values()]
     return array(torch.tensor(shares, dtype=torch.float64), "operand", operand=list(tables))
 
@@ -271,7 +322,12 @@ def _members_as_operand(view: View) -> Int[Tensor, "order"]:
     return torch.arange(order) if view.task.circle is None else view.task.circle.a
 
 
-@measure("irrep_fve.W_U", unit="1", ref="Chughtai et al. 2023, table 1 (W_U FVE, W_U being W_out W_U)", gauge=("scale", "shift"))
+@measure(
+    "irrep_fve.W_U",
+    unit="1",
+    ref="Chughtai et al. 2023, table 1 (W_U FVE, W_U being W_out W_U)",
+    gauge=("scale", "shift"),
+)
 def readout_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
     """Share of the squared W_L, over the answers, in the matrix elements of the key representations."""
     return _explained(view, key_irreps(view, irreps), view.W_L.T[group_of(view).members])
@@ -285,14 +341,18 @@ def _explained(view: View, irreps: list[int], matrix: Float64[Tensor, "order wid
 
 @measure("irrep_fve.neurons", unit="1", ref="Chughtai et al. 2023, table 1 (MLP FVE)", gauge=("scale",))
 def neurons_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
-    """Share of the variance of the neurons over the table in the matrix elements of the key representations, of a, of b and of a b."""
+    """Share of the variance of the neurons over the table in the matrix elements of the key representations,
+    of a, of b and of a b."""
     group = group_of(view)
     return sum(_neurons_along(view, key_irreps(view, irreps), at) for at in (group.a, group.b, group.product))
 
 
-@measure("irrep_fve.neurons_ab", unit="1", ref="Chughtai et al. 2023, table 1 (MLP ρ(ab) FVE)", gauge=("scale",))
+@measure(
+    "irrep_fve.neurons_ab", unit="1", ref="Chughtai et al. 2023, table 1 (MLP ρ(ab) FVE)", gauge=("scale",)
+)
 def products_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
-    """Share of the variance of the neurons over the table in the matrix elements, of a b, of the key representations."""
+    """Share of the variance of the neurons over the table in the matrix elements, of a b, of the key
+    representations."""
     return _neurons_along(view, key_irreps(view, irreps), group_of(view).product)
 
 
@@ -306,7 +366,8 @@ def _neurons_along(view: View, irreps: list[int], at: Int[Tensor, "rows"]) -> fl
 def _coefficients(
     view: View, irreps: list[int], at: Int[Tensor, "rows"], x: Float64[Tensor, "rows width"]
 ) -> Float64[Tensor, "function width"]:
-    """Of x on the matrix elements at the elements that each row has at some place. Every element stands there equally often."""
+    """Of x on the matrix elements at the elements that each row has at some place. Every element stands there
+    equally often."""
     group = group_of(view)
     order = len(group.members)
     by_element = torch.zeros(order, x.shape[1], dtype=torch.float64).index_add_(0, at, x)
@@ -344,11 +405,14 @@ def _restricted_memoriser(view: View, irreps: list[int]) -> Float64[Tensor, "row
     return _as_characters(view, known * (_centred(view).norm() / size if size > 0 else 0.0), irreps)
 
 
-def _as_characters(view: View, centred: Float64[Tensor, "rows order"], irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+def _as_characters(
+    view: View, centred: Float64[Tensor, "rows order"], irreps: list[int]
+) -> Float64[Tensor, "rows answers"]:
     group, cosines = group_of(view), _cosines(view, centred)
     size = centred.norm() / len(centred) ** 0.5
     shape = sum(cosines[i] * group.irreps[i].character / group.irreps[i].character.norm() for i in irreps)
-    # Elements that the characters cannot tell apart get the very same logit: rounding must not choose among them.
+    # Elements that the characters cannot tell apart get the very same logit: rounding must not choose among
+    # them.
     shape = torch.round(shape, decimals=12)
     logits = torch.zeros(len(group.rows), view.task.n_answers, dtype=torch.float64)
     logits[:, group.members] = (size * shape)[group.left[group.product]]
@@ -371,7 +435,10 @@ def _register(name: str, edit: Edit, words: str, ref: str) -> None:
         return per_part(view, view.correct(edit(view, key_irreps(view, irreps)), rows), rows)
 
     for what, unit, function in (("Loss", "nats", loss), ("Accuracy", "1", accuracy)):
-        function.__doc__ = f"{what} {words}\n\n`irreps` defaults to those of `key_irreps`; `key_irreps.share` says how many they are."
+        function.__doc__ = (
+            f"{what} {words}\n\n`irreps` defaults to those of `key_irreps`; `key_irreps.share` says how "
+            "many they are."
+        )
         measure(f"{kind}_{what.lower()}.{variant}", unit=unit, ref=ref)(function)
 
 
@@ -379,24 +446,28 @@ _PAPER = "Chughtai et al. 2023, section 4 and table 1, with a projection of full
 _register(
     "restricted.hidden_irreps",
     _restricted_hidden,
-    "when of the neurons only the matrix elements, of a b, of the key representations are kept, and alone make the logits.",
+    "when of the neurons only the matrix elements, of a b, of the key representations are kept, and alone "
+    "make the logits.",
     _PAPER,
 )
 _register(
     "excluded.hidden_irreps",
     _excluded_hidden,
-    "when the neurons lose the matrix elements, of a b, of the key representations, and alone make the logits.",
+    "when the neurons lose the matrix elements, of a b, of the key representations, and alone make the "
+    "logits.",
     _PAPER,
 )
 _register(
     "restricted.logit_irreps",
     _restricted_logits,
-    "when the logits are the sum of the characters of the key representations, each as large as it is in the network's logits.",
+    "when the logits are the sum of the characters of the key representations, each as large as it is in "
+    "the network's logits.",
     "Chughtai et al. 2023, section 4",
 )
 _register(
     "restricted.memoriser_irreps",
     _restricted_memoriser,
-    "as `logit_irreps`, of a network that knows the training examples by heart and nothing else: as good as that, it shows nothing.",
+    "as `logit_irreps`, of a network that knows the training examples by heart and nothing else: as good as "
+    "that, it shows nothing.",
     "here: the control of `restricted_loss.logit_irreps` and `restricted_accuracy.logit_irreps`",
 )

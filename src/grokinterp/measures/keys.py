@@ -1,13 +1,16 @@
-"""Key frequencies: which ones a network computes with, by rules that look at different places, and how far they agree.
+"""Key frequencies: which ones a network computes with, by rules that look at different places, and how far
+they agree.
 
 No rule needs a list typed by hand, and none leaves out a frequency: k runs from 1 to floor(p/2).
 
-What is not linear makes multiples of a frequency: |cos θ/2|, which a sum of rectified waves comes to, has waves at θ, 2θ, 3θ and 4θ in the
-ratio 1 : 1/5 : 3/35 : 1/21, so that the second and the third can be loud enough for a rule to mark them. That a marked frequency is twice
-or three times another says nothing yet: on a prime circle any frequency is a multiple of any other. It is called a harmonic where the
-network was asked: with the other frequency taken out of the embedding at most a tenth of its power is left in what is marked, and with its
-own waves taken out of the embedding at least nine tenths. Of two independent frequencies each goes with its own waves. Frequencies that are
-twice a key and that only the rules of the embedding mark are embedded and read out by nothing: no harmonic that is used.
+What is not linear makes multiples of a frequency: |cos θ/2|, which a sum of rectified waves comes to, has
+waves at θ, 2θ, 3θ and 4θ in the ratio 1 : 1/5 : 3/35 : 1/21, so that the second and the third can be loud
+enough for a rule to mark them. That a marked frequency is twice or three times another says nothing yet: on a
+prime circle any frequency is a multiple of any other. It is called a harmonic where the network was asked:
+with the other frequency taken out of the embedding at most a tenth of its power is left in what is marked,
+and with its own waves taken out of the embedding at least nine tenths. Of two independent frequencies each
+goes with its own waves. Frequencies that are twice a key and that only the rules of the embedding mark are
+embedded and read out by nothing: no harmonic that is used.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ class Harmonic:
         order: 2 or 3: how many times the fundamental it is, on the circle and but for its sign.
         where: "logits", or "neurons" where no rule that looks behind these marks it.
         embedded: its share of the variance of the embedding.
-        without_fundamental: what is left of its power there, as a share, with the fundamental taken out of the embedding.
+        without_fundamental: what is left of its power there, as a share, with the fundamental taken out of
+            the embedding.
         without_own: the same with its own waves taken out of the embedding.
     """
 
@@ -61,12 +65,16 @@ class KeyFrequencies:
     """What the rules found.
 
     Attributes:
-        consensus: the frequencies that more than half of the rules agree on, of those that apply and tell frequencies apart.
+        consensus: the frequencies that more than half of the rules agree on, of those that apply and tell
+            frequencies apart.
         rules: for each rule that applies, what it found.
-        agreement: mean Jaccard index over pairs of rules, 1 where all found the same; two empty findings count as the same.
+        agreement: mean Jaccard index over pairs of rules, 1 where all found the same; two empty findings
+            count as the same.
         skipped: why a rule does not apply.
-        harmonics: the frequencies, among those that some rule marks, that the network makes of another that is embedded.
-        doubles: those that are twice a key of the consensus and that the rules of the embedding alone mark, with that key.
+        harmonics: the frequencies, among those that some rule marks, that the network makes of another that
+            is embedded.
+        doubles: those that are twice a key of the consensus and that the rules of the embedding alone mark,
+            with that key.
     """
 
     consensus: list[int]
@@ -80,17 +88,25 @@ class KeyFrequencies:
 
     @property
     def harmonics_in_words(self) -> str:
-        """What is known of the frequencies that are multiples of keys, in a sentence for each; "" where there are none."""
+        """What is known of the frequencies that are multiples of keys, in a sentence for each; "" where there
+        are none."""
         said = []
         for k, found in self.harmonics.items():
             of = f"key {found.of}" if found.of in self.consensus else f"{found.of}"
-            own = f"it has {percent(found.embedded)} of the embedding" if found.embedded else "it has no power in the embedding of its own"
-            said.append(
-                f"{k} is {_TIMES[found.order]} {of}, and a harmonic of it: {own}, and of its power in the {found.where} "
-                f"{percent(found.without_fundamental)} is left with {found.of} taken out of the embedding, "
-                f"{percent(found.without_own)} with {k} taken out."
+            own = (
+                f"it has {percent(found.embedded)} of the embedding"
+                if found.embedded
+                else "it has no power in the embedding of its own"
             )
-        said += [f"{k} is twice key {of}: embedded, and marked by no rule that looks further." for k, of in self.doubles.items()]
+            said.append(
+                f"{k} is {_TIMES[found.order]} {of}, and a harmonic of it: {own}, and of its power in the "
+                f"{found.where} {percent(found.without_fundamental)} is left with {found.of} taken out of "
+                f"the embedding, {percent(found.without_own)} with {k} taken out."
+            )
+        said += [
+            f"{k} is twice key {of}: embedded, and marked by no rule that looks further."
+            for k, of in self.doubles.items()
+        ]
         return " ".join(said)
 
     @property
@@ -98,19 +114,25 @@ class KeyFrequencies:
         """Why there is no consensus, where there is none."""
         undecided = [name for name, found in self.rules.items() if _indiscriminate(found, self.n)]
         if 2 * len(undecided) > len(self.rules):
-            return f"no frequency stands out: {', '.join(undecided)} mark more than half of all {self.n}; keys= or --keys asks for some"
+            return (
+                f"no frequency stands out: {', '.join(undecided)} mark more than half of all {self.n}; "
+                "keys= or --keys asks for some"
+            )
         return "the network has no key frequencies: none that more than half of the rules agree on"
 
 
 def key_frequencies(view: View) -> KeyFrequencies:
     """The key frequencies of a network by every rule. Nothing is found where nothing is periodic.
 
-    Where a marked frequency is a small multiple of a key, the network is run again without one and the other in its embedding.
+    Where a marked frequency is a small multiple of a key, the network is run again without one and the other
+    in its embedding.
 
     Raises:
         NotApplicable: no rule applies.
     """
-    return copy.deepcopy(_with_harmonics(view))  # a caller may change the lists; the kept ones must stay as they are
+    return copy.deepcopy(
+        _with_harmonics(view)
+    )  # a caller may change the lists; the kept ones must stay as they are
 
 
 @once_per_view
@@ -134,7 +156,8 @@ def _found(view: View) -> KeyFrequencies:
 
 _TIMES = {2: "twice", 3: "three times"}
 _GONE, _STAYS = 0.1, 0.9
-"""Shares of its power: a harmonic has at most the one without its fundamental, and at least the other without its own waves."""
+"""Shares of its power: a harmonic has at most the one without its fundamental, and at least the other without
+its own waves."""
 _OF_EMBEDDING = ("w_e_norm", "gap")
 
 
@@ -150,12 +173,17 @@ def _with_harmonics(view: View) -> KeyFrequencies:
     for k, of, order in _multiples(sorted(made), sorted(embedded | set(found.consensus)), view):
         if harmonic := _harmonic(view, k, of, order, "logits" if k in read else "neurons"):
             harmonics.setdefault(k, harmonic)
-    doubles = {k: key for k, key, order in _multiples(sorted(embedded - made), found.consensus, view) if order == 2}
+    doubles = {
+        k: key for k, key, order in _multiples(sorted(embedded - made), found.consensus, view) if order == 2
+    }
     return replace(found, harmonics=harmonics, doubles=doubles)
 
 
-def _multiples(frequencies: Sequence[int], fundamentals: Sequence[int], view: View) -> list[tuple[int, int, int]]:
-    """Of the frequencies those that are small multiples of fundamentals, on the circle and but for their sign; with these and the order."""
+def _multiples(
+    frequencies: Sequence[int], fundamentals: Sequence[int], view: View
+) -> list[tuple[int, int, int]]:
+    """Of the frequencies those that are small multiples of fundamentals, on the circle and but for their
+    sign; with these and the order."""
     if not view.circle.is_sum:
         return []
     return [
@@ -193,7 +221,8 @@ def _without(view: View, k: int) -> View:
 
 
 def _indiscriminate(found: list[int], n: int) -> bool:
-    """Whether a rule marks more than half of the frequencies: then it tells none from another, as on a random or memorising network.
+    """Whether a rule marks more than half of the frequencies: then it tells none from another, as on a random
+    or memorising network.
 
     A handful of frequencies can all be in use, so p < 10 is never judged so.
     """
@@ -228,7 +257,9 @@ def keys_of(view: View, keys: Sequence[int] | None) -> list[int]:
     """
     view.circle  # noqa: B018
     if not (wanted := chosen(view, keys)):
-        raise NotApplicable("no key frequencies were asked for" if keys is not None else _found(view).why_none)
+        raise NotApplicable(
+            "no key frequencies were asked for" if keys is not None else _found(view).why_none
+        )
     return wanted
 
 
@@ -237,7 +268,8 @@ def _jaccard(a: list[int], b: list[int]) -> float:
 
 
 LOUD = 1 / 4
-"""A component is loud with more than this share of the largest component's norm (TransformerLens Grokking_Demo)."""
+"""A component is loud with more than this share of the largest component's norm (TransformerLens
+Grokking_Demo)."""
 
 
 def _by_embedding(view: View) -> Bool[Tensor, "freq"]:
@@ -266,7 +298,9 @@ def _by_gap(view: View) -> Bool[Tensor, "freq"]:
     power = frequency_power(view.embedding)
     found = torch.zeros(len(power), dtype=torch.bool)
     share, order = (power / power.sum().clamp_min(torch.finfo(power.dtype).tiny)).sort(descending=True)
-    above = min(int((share >= 0.01).sum()), len(share) // 2)  # candidates: at least 1 % of the power, and in the upper half
+    above = min(
+        int((share >= 0.01).sum()), len(share) // 2
+    )  # candidates: at least 1 % of the power, and in the upper half
     if not above or above == len(share):
         return found
     falls = share[:above] / share[1 : above + 1].clamp_min(torch.finfo(power.dtype).tiny)
@@ -302,7 +336,8 @@ def _mask(view: View, rule: str) -> Any:
 
 @measure("key_share.W_E", unit="1", ref="here; chance is the share of frequencies that are keys")
 def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Value:
-    """Share of the variance of the embedding, over the elements, that lies in the components of the key frequencies.
+    """Share of the variance of the embedding, over the elements, that lies in the components of the key
+    frequencies.
 
     `keys` defaults to the consensus.
     """
@@ -313,34 +348,53 @@ def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Val
 
 @measure("key_frequencies.consensus", unit="1", ref="here; the rules are those of the other variants")
 def by_consensus(view: View) -> Value:
-    """Frequencies that more than half of the rules agree on, of those that apply and tell frequencies apart."""
+    """Frequencies that more than half of the rules agree on, of those that apply and tell frequencies
+    apart."""
     consensus = _found(view).consensus
     return per_frequency(torch.tensor([k in consensus for k in range(1, n_frequencies(view.m) + 1)]), view.m)
 
 
-@measure("key_frequencies.w_e_norm", unit="1", ref="TransformerLens Grokking_Demo; Nanda et al. 2023, section 4.1")
+@measure(
+    "key_frequencies.w_e_norm", unit="1", ref="TransformerLens Grokking_Demo; Nanda et al. 2023, section 4.1"
+)
 def by_embedding(view: View) -> Value:
     """Frequencies of which a cosine or sine component of W_E has more than a quarter of the largest norm."""
     return _mask(view, "w_e_norm")
 
 
-@measure("key_frequencies.gap", unit="1", ref="marshallchen99/grokking-mechinterp; that a gap is a fall by half is ours")
+@measure(
+    "key_frequencies.gap",
+    unit="1",
+    ref="marshallchen99/grokking-mechinterp; that a gap is a fall by half is ours",
+)
 def by_gap(view: View) -> Value:
-    """Frequencies above the largest gap in the sorted power of W_E: a ratio of at least 2, in the upper half, from 1 % of the power on."""
+    """Frequencies above the largest gap in the sorted power of W_E: a ratio of at least 2, in the upper half,
+    from 1 % of the power on."""
     return _mask(view, "gap")
 
 
-@measure("key_frequencies.w_l", unit="1", ref="Nanda et al. 2023, appendix C.2, which gives no threshold; that of w_e_norm is taken")
+@measure(
+    "key_frequencies.w_l",
+    unit="1",
+    ref="Nanda et al. 2023, appendix C.2, which gives no threshold; that of w_e_norm is taken",
+)
 def by_readout(view: View) -> Value:
-    """Frequencies of which a cosine or sine component of W_L, over the answers, has more than a quarter of the largest norm."""
+    """Frequencies of which a cosine or sine component of W_L, over the answers, has more than a quarter of
+    the largest norm."""
     return _mask(view, "w_l")
 
 
-@measure("key_frequencies.load_bearing", unit="1", ref="Nanda et al. 2023, footnote 3 and figure 15; the thresholds are ours")
+@measure(
+    "key_frequencies.load_bearing",
+    unit="1",
+    ref="Nanda et al. 2023, footnote 3 and figure 15; the thresholds are ours",
+)
 def by_load(view: View) -> Value:
-    """Frequencies without which the loss on all examples is more than ten times as large, or larger by half of the loss of chance.
+    """Frequencies without which the loss on all examples is more than ten times as large, or larger by half
+    of the loss of chance.
 
-    The paper looks at the training examples. There a network that has memorised them needs every frequency a little, so all are taken.
+    The paper looks at the training examples. There a network that has memorised them needs every frequency a
+    little, so all are taken.
     """
     return _mask(view, "load_bearing")
 
@@ -351,7 +405,11 @@ def by_neurons(view: View) -> Value:
     return _mask(view, "neurons")
 
 
-@measure("key_frequencies.logits", unit="1", ref="Chughtai et al. 2023 (arXiv 2302.03025), section 4, for cyclic groups")
+@measure(
+    "key_frequencies.logits",
+    unit="1",
+    ref="Chughtai et al. 2023 (arXiv 2302.03025), section 4, for cyclic groups",
+)
 def by_logits(view: View) -> Value:
     """Frequencies for which the cosine similarity of the logits with cos w_k(c* − c) is above 0.05."""
     return _mask(view, "logits")

@@ -1,4 +1,5 @@
-"""The logits: how much of them is a sum of cos w_k(c* − c), c* the right answer; for addition cos w_k(a + b − c)."""
+"""The logits: how much of them is a sum of cos w_k(c* − c), c* the right answer; for addition cos w_k(a + b −
+c)."""
 
 from __future__ import annotations
 
@@ -19,22 +20,29 @@ from .projections import mean_logits, share_of_answer
 def logit_coefficients(view: View) -> Float64[Tensor, "freq"]:
     """⟨L, T_k⟩ for every frequency, T_k[n, c] = cos w_k(c*_n − c) / norm.
 
-    One 1-D transform of the mean logits by difference gives all coefficients: no cube of n x p numbers per frequency is ever made.
+    One 1-D transform of the mean logits by difference gives all coefficients: no cube of n x p numbers per
+    frequency is ever made.
     """
-    cosines = fourier.basis(view.m)[1::2] @ by_difference(view)  # each row has norm 1 over Z_m; T_k has norm 1 over the n m entries
+    cosines = fourier.basis(view.m)[1::2] @ by_difference(
+        view
+    )  # each row has norm 1 over Z_m; T_k has norm 1 over the n m entries
     return cosines * math.sqrt(len(view.answer_at))
 
 
 @once_per_view
 def by_difference(view: View) -> Float64[Tensor, "m"]:
-    """The mean of the logits at each difference c* − c, over all examples on the circle: every example has one answer at each."""
+    """The mean of the logits at each difference c* − c, over all examples on the circle: every example has
+    one answer at each."""
     sums = mean_logits(view)[:, view.circle.c] * share_of_answer(view)[:, None]
-    return torch.zeros(view.m, dtype=torch.float64).index_add_(0, _differences(view.m).flatten(), sums.flatten())
+    return torch.zeros(view.m, dtype=torch.float64).index_add_(
+        0, _differences(view.m).flatten(), sums.flatten()
+    )
 
 
 @once_per_view
 def power_of_difference(view: View) -> Float64[Tensor, "freq"]:
-    """Mean square, over examples and answers, of the part of the logits along cos w_k(c* − c) and sin w_k(c* − c)."""
+    """Mean square, over examples and answers, of the part of the logits along cos w_k(c* − c) and sin w_k(c*
+    − c)."""
     return fourier.by_frequency(fourier.transform(by_difference(view)).square()) / view.m
 
 
@@ -50,11 +58,14 @@ def logits_on_circle(view: View) -> Float64[Tensor, "rows m"]:
 
 
 def cosine_logits(view: View, keys: Sequence[int]) -> Float64[Tensor, "rows answers"]:
-    """Σ_k α_k cos w_k(c* − c) with the coefficients of the network's own logits; 0 for answers that stand off the circle."""
+    """Σ_k α_k cos w_k(c* − c) with the coefficients of the network's own logits; 0 for answers that stand off
+    the circle."""
     return cosines_of_answer(view, keys)[view.answer_at]
 
 
-def cosines_of_answer(view: View, keys: Sequence[int], elsewhere: float = 0.0) -> Float64[Tensor, "m answers"]:
+def cosines_of_answer(
+    view: View, keys: Sequence[int], elsewhere: float = 0.0
+) -> Float64[Tensor, "m answers"]:
     """`cosine_logits` at each right answer, with another value for answers that stand off the circle."""
     # One function of the difference c* − c on Z_m. The basis is normalised over Z_m.
     alphas = logit_coefficients(view)[[k - 1 for k in keys]] / math.sqrt(len(view.answer_at))
@@ -68,31 +79,47 @@ def cosines_of_answer(view: View, keys: Sequence[int], elsewhere: float = 0.0) -
 def logit_cosines(view: View) -> Float64[Tensor, "freq"]:
     """Cosine similarity of the centred logits with each T_k; 0 where the logits are constant."""
     size = (variance_of_logits(view) * logits_on_circle(view).numel()) ** 0.5
-    return logit_coefficients(view) / size if size > 0 else torch.zeros(fourier.n_frequencies(view.m), dtype=torch.float64)
+    return (
+        logit_coefficients(view) / size
+        if size > 0
+        else torch.zeros(fourier.n_frequencies(view.m), dtype=torch.float64)
+    )
 
 
 @once_per_view
 def variance_of_logits(view: View) -> float:
-    """Mean square, over examples and answers, of the logits centred over the answers, which softmax cannot see."""
+    """Mean square, over examples and answers, of the logits centred over the answers, which softmax cannot
+    see."""
     logits = logits_on_circle(view)
     squares = sum(float((some - some.mean(1, keepdim=True)).square_().sum()) for some in logits.split(1024))
     return squares / logits.numel()
 
 
-@measure("logit_cosine", unit="1", ref="Nanda et al. 2023, section 4.3; Chughtai et al. 2023 (arXiv 2302.03025), section 4")
+@measure(
+    "logit_cosine",
+    unit="1",
+    ref="Nanda et al. 2023, section 4.3; Chughtai et al. 2023 (arXiv 2302.03025), section 4",
+)
 def logit_cosine(view: View) -> Value:
-    """For each frequency k, cosine similarity of the logits (centred over c) with cos w_k(c* − c); for addition cos w_k(a + b − c)."""
+    """For each frequency k, cosine similarity of the logits (centred over c) with cos w_k(c* − c); for
+    addition cos w_k(a + b − c)."""
     return per_frequency(logit_cosines(view), view.m)
 
 
-@measure("logit_fve.centred", unit="1", ref="Nanda et al. 2023, section 4.3 (95 % in their run); Chughtai et al. 2023, section 4")
+@measure(
+    "logit_fve.centred",
+    unit="1",
+    ref="Nanda et al. 2023, section 4.3 (95 % in their run); Chughtai et al. 2023, section 4",
+)
 def logit_fve_centred(view: View) -> Value:
-    """Share of the variance of the logits, centred over c, that all cos w_k(c* − c) together explain. Softmax cannot see the centring."""
+    """Share of the variance of the logits, centred over c, that all cos w_k(c* − c) together explain. Softmax
+    cannot see the centring."""
     return float(logit_cosines(view).square().sum())
 
 
 @measure("logit_fve.raw", unit="1", ref="released notebook of Nanda et al. 2023", gauge=("shift",))
 def logit_fve_raw(view: View) -> Value:
-    """The same as a share of the raw logits: a constant added to all logits of an example lowers it, though it changes no probability."""
+    """The same as a share of the raw logits: a constant added to all logits of an example lowers it, though
+    it changes no probability."""
     size = logits_on_circle(view).norm()
     return float((logit_coefficients(view) / size).square().sum()) if size > 0 else 0.0

@@ -1,20 +1,28 @@
-"""Loss and accuracy, and what is left of them when the network is reduced to its key frequencies (restricted) or robbed of them (excluded).
+"""Loss and accuracy, and what is left of them when the network is reduced to its key frequencies (restricted)
+or robbed of them (excluded).
 
 Papers and notebooks call many things by these two names. Here each has a name of its own:
 
-| variant | what is projected | directions per key | beside it |
-|---|---|---|---|
-| `logit_dirs` | logits | cos w_k(c*), sin w_k(c*) | restricted: mean over examples of the rest |
-| `block3x3` | logits | the 8 products of {1, cos, sin} of a and of b | restricted: mean over examples |
-| `block2x2` | logits | the 4 products of {cos, sin} of a and of b | restricted: mean over examples |
-| `neuron_dirs` | neurons, through W_L | cos w_k(c*), sin w_k(c*) | restricted: mean over examples of the logits |
-| `w_l_directions` | neurons, in neuron space | the readout's own cos k and sin k columns | skip connection and biases |
-| `per_frequency` | logits | as logit_dirs, one frequency at a time | excluded: everything else |
-| `logit_cube` | logits over (a, b, c) | the one function cos w_k(c* − c) | excluded: everything else |
-| `neuron_no_skip` | neurons, through W_L | cos w_k(c*), sin w_k(c*) | excluded: nothing |
-| `neuron_with_skip` | the same | the same | excluded: skip connection and biases |
+    variant              what is projected       directions per key                 beside it
+    `logit_dirs`         logits                  cos w_k(c*), sin w_k(c*)           restricted: mean over
+                                                                                    examples of the rest
+    `block3x3`           logits                  the 8 products of {1, cos, sin}    restricted: mean over
+                                                 of a and of b                      examples
+    `block2x2`           logits                  the 4 products of {cos, sin} of    restricted: mean over
+                                                 a and of b                         examples
+    `neuron_dirs`        neurons, through W_L    cos w_k(c*), sin w_k(c*)           restricted: mean over
+                                                                                    examples of the logits
+    `w_l_directions`     neurons, in neuron      the readout's own cos k and sin    skip connection and biases
+                         space                   k columns
+    `per_frequency`      logits                  as logit_dirs, one frequency at    excluded: everything else
+                                                 a time
+    `logit_cube`         logits over (a, b, c)   the one function cos w_k(c* − c)   excluded: everything else
+    `neuron_no_skip`     neurons, through W_L    cos w_k(c*), sin w_k(c*)           excluded: nothing
+    `neuron_with_skip`   the same                the same                           excluded: skip connection
+                                                                                    and biases
 
-c* is the right answer of an example: for addition cos w_k(c*) is cos w_k(a + b). The variants of Chughtai et al. are in irreps.py.
+c* is the right answer of an example: for addition cos w_k(c*) is cos w_k(a + b). The variants of Chughtai et
+al. are in irreps.py.
 """
 
 from __future__ import annotations
@@ -54,8 +62,8 @@ Logits = Float64[Tensor, "rows answers"]
 def loss(view: View) -> Value:
     """Mean cross-entropy on the training, test and all examples, in float64.
 
-    Where labels are noisy it is of the labels as they are given, and the corrupted and the clean training examples are parts as well;
-    `clean_loss` is of the right answers.
+    Where labels are noisy it is of the labels as they are given, and the corrupted and the clean training
+    examples are parts as well; `clean_loss` is of the right answers.
     """
     return per_part(view, view.loss())
 
@@ -64,22 +72,27 @@ def loss(view: View) -> Value:
 def accuracy(view: View) -> Value:
     """Share of the training, test and all examples whose largest logit is the answer's.
 
-    Where labels are noisy it is of the labels as they are given, and the corrupted and the clean training examples are parts as well;
-    `clean_accuracy` is of the right answers.
+    Where labels are noisy it is of the labels as they are given, and the corrupted and the clean training
+    examples are parts as well; `clean_accuracy` is of the right answers.
     """
     return per_part(view, view.correct())
 
 
 @measure(
-    "accuracy.mirror", unit="1", ref="here: a memoriser that takes a, b for b, a is right on the mirror images of what it was trained on"
+    "accuracy.mirror",
+    unit="1",
+    ref="here: a memoriser that takes a, b for b, a is right on the mirror images of what it was trained on",
 )
 def mirrored(view: View) -> Value:
-    """Share of right answers among unseen examples whose mirror image (b, a) was trained on, and among those of which it was not.
+    """Share of right answers among unseen examples whose mirror image (b, a) was trained on, and among those
+    of which it was not.
 
-    Where an operation is commutative, only the second are new: on the first a network is right that memorises sums of two embeddings.
+    Where an operation is commutative, only the second are new: on the first a network is right that memorises
+    sums of two embeddings.
 
     Raises:
-        NotApplicable: the operation is not commutative, the split is not known, or there are not examples of both kinds.
+        NotApplicable: the operation is not commutative, the split is not known, or there are not examples of
+            both kinds.
     """
     if not torch.equal(view.task.table, view.task.table.T):
         raise NotApplicable("the operation is not commutative: no example is the mirror image of another")
@@ -88,24 +101,38 @@ def mirrored(view: View) -> Value:
     trained = torch.zeros_like(view.task.table, dtype=torch.bool).index_put_((a, b), view.rows("train"))
     groups = [unseen & trained[b, a], unseen & ~trained[b, a]]
     if not all(group.any() for group in groups):
-        raise NotApplicable("the mirror images of the unseen examples were all trained on, or none of them was")
-    return array(torch.stack([right[group].mean() for group in groups]), "mirror", mirror=["trained on", "unseen"])
+        raise NotApplicable(
+            "the mirror images of the unseen examples were all trained on, or none of them was"
+        )
+    return array(
+        torch.stack([right[group].mean() for group in groups]), "mirror", mirror=["trained on", "unseen"]
+    )
 
 
-@measure("loss.mse", unit="1", ref="Gromov 2023 (arXiv 2301.02679), section 2: the loss that his networks are trained on", gauge=("shift",))
+@measure(
+    "loss.mse",
+    unit="1",
+    ref="Gromov 2023 (arXiv 2301.02679), section 2: the loss that his networks are trained on",
+    gauge=("shift",),
+)
 def squared_error(view: View) -> Value:
-    """Mean squared distance of the logits from the one-hot label, over examples and classes: the loss of training with `loss = "mse"`."""
+    """Mean squared distance of the logits from the one-hot label, over examples and classes: the loss of
+    training with `loss = "mse"`."""
     return per_part(view, view.squared_error())
 
 
 Edit = Callable[[View, list[int]], Logits | OfAnswer]
 
 
-def edited(name: str, ref: str, gauge: tuple[str, ...] = ()) -> Callable[[Edit], Callable[[View, list[int]], Logits]]:
-    """Registers the loss and the accuracy of edited logits: `name` is "restricted.X" or "excluded.X", of measures X_loss and X_accuracy.
+def edited(
+    name: str, ref: str, gauge: tuple[str, ...] = ()
+) -> Callable[[Edit], Callable[[View, list[int]], Logits]]:
+    """Registers the loss and the accuracy of edited logits: `name` is "restricted.X" or "excluded.X", of
+    measures X_loss and X_accuracy.
 
-    The function gives the logits of the rows of `view.on_circle`, or what of them depends on the answer alone; its docstring says what they
-    are, beginning in the middle of a sentence. Under its name stands from then on what gives them row by row.
+    The function gives the logits of the rows of `view.on_circle`, or what of them depends on the answer
+    alone; its docstring says what they are, beginning in the middle of a sentence. Under its name stands from
+    then on what gives them row by row.
     """
     kind, _, variant = name.partition(".")
 
@@ -130,7 +157,8 @@ def edited(name: str, ref: str, gauge: tuple[str, ...] = ()) -> Callable[[Edit],
 
 
 def _of_edit(view: View, edit: Edit, keys: Sequence[int] | None, what: Literal["loss", "correct"]) -> Tensor:
-    """Loss or correctness of every example; of a whole table of logits both are kept with the view, as they are asked for together."""
+    """Loss or correctness of every example; of a whole table of logits both are kept with the view, as they
+    are asked for together."""
     wanted, rows = keys_of(view, keys), view.on_circle
     if view.kept.get(edit, (None,))[0] != wanted:
         logits = edit(view, wanted)
@@ -146,7 +174,8 @@ def _on_circle(view: View) -> Logits:
 
 @edited("restricted.logit_dirs", ref="Nanda et al. 2023, section 5.1 and released notebook (trig_loss)")
 def restricted_logit_dirs(view: View, keys: list[int]) -> OfAnswer:
-    """when of the logits only the directions of the keys are kept: Σ_k (C_k C_kᵀ + S_k S_kᵀ) L + mean over examples of the rest.
+    """when of the logits only the directions of the keys are kept: Σ_k (C_k C_kᵀ + S_k S_kᵀ) L + mean over
+    examples of the rest.
 
     C_k and S_k are cos w_k(c*) and sin w_k(c*) over the table, normalised.
     """
@@ -155,28 +184,37 @@ def restricted_logit_dirs(view: View, keys: list[int]) -> OfAnswer:
 
 @edited("restricted.block3x3", ref="Nanda et al. 2023, section 5.1 (40 components), as a sum of blocks")
 def restricted_block3x3(view: View, keys: list[int]) -> Logits:
-    """when of the logits only the 3 x 3 blocks of the keys are kept: for each the 8 products of {1, cos, sin} of a and b; and the mean."""
+    """when of the logits only the 3 x 3 blocks of the keys are kept: for each the 8 products of {1, cos, sin}
+    of a and b; and the mean."""
     return mean_kept(in_blocks(view, keys, view.logits, edges=True), _on_circle(view))
 
 
 @edited("restricted.block2x2", ref="Nanda et al. 2023, section 5.1 (20 terms, as the paper words it)")
 def restricted_block2x2(view: View, keys: list[int]) -> Logits:
-    """when of the logits only the 2 x 2 blocks of the keys are kept: for each key the 4 products of {cos, sin} of a and b, and the mean."""
+    """when of the logits only the 2 x 2 blocks of the keys are kept: for each key the 4 products of {cos,
+    sin} of a and b, and the mean."""
     return mean_kept(in_blocks(view, keys, view.logits, edges=False), _on_circle(view))
 
 
 @edited("restricted.neuron_dirs", ref="TransformerLens Grokking_Demo and ARENA (get_restricted_loss)")
 def restricted_neuron_dirs(view: View, keys: list[int]) -> OfAnswer:
-    """when the neurons keep only cos w_k(c*) and sin w_k(c*) of the keys and go through W_L, with the mean logits put back.
+    """when the neurons keep only cos w_k(c*) and sin w_k(c*) of the keys and go through W_L, with the mean
+    logits put back.
 
-    It differs from logit_dirs by what the skip connection has along these directions. The demo takes the test examples.
+    It differs from logit_dirs by what the skip connection has along these directions. The demo takes the test
+    examples.
     """
     return _with_mean_logits(view, _through_readout(view, keys))
 
 
-@edited("restricted.w_l_directions", ref="Nanda et al. 2023, section 4.3 and appendix C (ten directions: 1.19e-7)", gauge=("scale",))
+@edited(
+    "restricted.w_l_directions",
+    ref="Nanda et al. 2023, section 4.3 and appendix C (ten directions: 1.19e-7)",
+    gauge=("scale",),
+)
 def restricted_w_l_directions(view: View, keys: list[int]) -> Logits:
-    """when of the neurons only the directions that W_L reads at the keys are kept: the span of its cos k and sin k columns.
+    """when of the neurons only the directions that W_L reads at the keys are kept: the span of its cos k and
+    sin k columns.
 
     Skip connection and biases are as in the network; no mean is put back.
     """
@@ -187,7 +225,8 @@ def restricted_w_l_directions(view: View, keys: list[int]) -> Logits:
 
 @edited("excluded.logit_dirs", ref="Nanda et al. 2023, section 5.1 and figure 7")
 def excluded_logit_dirs(view: View, keys: list[int]) -> OfAnswer:
-    """when the directions of all key frequencies are taken out of the logits: L − Σ_k (C_k C_kᵀ + S_k S_kᵀ) L.
+    """when the directions of all key frequencies are taken out of the logits: L − Σ_k (C_k C_kᵀ + S_k S_kᵀ)
+    L.
 
     The paper reports it on the training examples.
     """
@@ -196,19 +235,25 @@ def excluded_logit_dirs(view: View, keys: list[int]) -> OfAnswer:
 
 @edited("excluded.logit_cube", ref="released notebook of Nanda et al. 2023 (the 3-D variant)")
 def excluded_logit_cube(view: View, keys: list[int]) -> OfAnswer:
-    """when of the logits over (a, b, c) the one function cos w_k(c* − c) of each key is taken out: L − Σ_k α_k T_k."""
+    """when of the logits over (a, b, c) the one function cos w_k(c* − c) of each key is taken out: L − Σ_k
+    α_k T_k."""
     return OfAnswer(cosines_of_answer(view, keys), lost=True)
 
 
 @edited("excluded.neuron_no_skip", ref="TransformerLens Grokking_Demo, cell 136 (6.5511 on its network)")
 def excluded_neuron_no_skip(view: View, keys: list[int]) -> Logits:
-    """when the neurons lose cos w_k(c*) and sin w_k(c*) of the keys, and alone make the logits: no skip connection, no biases."""
+    """when the neurons lose cos w_k(c*) and sin w_k(c*) of the keys, and alone make the logits: no skip
+    connection, no biases."""
     return view.neurons[view.on_circle] @ direct_readout(view) - _through_readout(view, keys)[view.answer_at]
 
 
-@edited("excluded.neuron_with_skip", ref="TransformerLens Grokking_Demo (get_excluded_loss, 4.7765 on its network)")
+@edited(
+    "excluded.neuron_with_skip",
+    ref="TransformerLens Grokking_Demo (get_excluded_loss, 4.7765 on its network)",
+)
 def excluded_neuron_with_skip(view: View, keys: list[int]) -> OfAnswer:
-    """when the neurons lose cos w_k(c*) and sin w_k(c*) of the keys; skip connection and biases are as in the network."""
+    """when the neurons lose cos w_k(c*) and sin w_k(c*) of the keys; skip connection and biases are as in the
+    network."""
     return OfAnswer(_through_readout(view, keys), lost=True)
 
 
@@ -218,7 +263,8 @@ def excluded_neuron_with_skip(view: View, keys: list[int]) -> OfAnswer:
     gauge=("scale",),
 )
 def excluded_w_l_directions(view: View, keys: list[int]) -> Logits:
-    """when the neurons lose the directions that W_L reads at the keys; skip connection and biases are as in the network."""
+    """when the neurons lose the directions that W_L reads at the keys; skip connection and biases are as in
+    the network."""
     neurons, readout = view.neurons[view.on_circle], direct_readout(view)
     axes = _readout_axes(view, keys)
     return _on_circle(view) - neurons @ axes @ (axes.T @ readout)
@@ -227,7 +273,9 @@ def excluded_w_l_directions(view: View, keys: list[int]) -> Logits:
 @measure("excluded_loss.per_frequency", unit="nats", ref="Nanda et al. 2023, figure 15 and footnote 3")
 def excluded_loss_per_frequency(view: View) -> Value:
     """For each frequency k of all, the loss when cos w_k(c*) and sin w_k(c*) are taken out of the logits."""
-    return per_part(view, losses_without(view)[0], view.on_circle, freq=list(range(1, n_frequencies(view.m) + 1)))
+    return per_part(
+        view, losses_without(view)[0], view.on_circle, freq=list(range(1, n_frequencies(view.m) + 1))
+    )
 
 
 def _through_readout(view: View, keys: list[int]) -> Float64[Tensor, "m answers"]:

@@ -1,4 +1,5 @@
-"""MLP neurons at the answer position: the frequency of each, how much of it that frequency explains, and which are on."""
+"""MLP neurons at the answer position: the frequency of each, how much of it that frequency explains, and
+which are on."""
 
 from __future__ import annotations
 
@@ -18,10 +19,11 @@ EXPLAINED = 0.85
 
 @once_per_view
 def block_variance(view: View) -> tuple[Float64[Tensor, "freq d_mlp"], Float64[Tensor, "d_mlp"]]:
-    """Variance of each neuron over the table in the 3 x 3 block of each frequency, and all of it; 0 for a neuron that never changes.
+    """Variance of each neuron over the table in the 3 x 3 block of each frequency, and all of it; 0 for a
+    neuron that never changes.
 
-    The square of a wave of a and one of b, both of frequency k, has waves of a alone and of b alone at 2k, a fifth of its variance in
-    Gromov's network: where neurons are squares these count as of k.
+    The square of a wave of a and one of b, both of frequency k, has waves of a alone and of b alone at 2k, a
+    fifth of its variance in Gromov's network: where neurons are squares these count as of k.
 
     Raises:
         NotApplicable: the network has no MLP, or the examples fill no grid of residues.
@@ -36,9 +38,12 @@ def block_variance(view: View) -> tuple[Float64[Tensor, "freq d_mlp"], Float64[T
 
 
 def _at_twice_the_frequency(lines: fourier.LineSums) -> Float64[Tensor, "freq d_mlp"]:
-    """For each k the variance in waves of a alone and of b alone at 2k; nothing where that is a constant, or k itself."""
+    """For each k the variance in waves of a alone and of b alone at 2k; nothing where that is a constant, or
+    k itself."""
     m = len(lines.of_a)
-    of_a, of_b = (fourier.by_frequency(fourier.transform(sums / m).square()) for sums in (lines.of_a, lines.of_b))
+    of_a, of_b = (
+        fourier.by_frequency(fourier.transform(sums / m).square()) for sums in (lines.of_a, lines.of_b)
+    )
     alone = (of_a + of_b) / m
     k = torch.arange(1, fourier.n_frequencies(m) + 1)
     double = torch.minimum(2 * k % m, -2 * k % m)
@@ -46,8 +51,8 @@ def _at_twice_the_frequency(lines: fourier.LineSums) -> Float64[Tensor, "freq d_
 
 
 def neuron_power(view: View) -> Float64[Tensor, "freq d_mlp"]:
-    """Share of each neuron's variance over the table in the 3 x 3 block of each frequency (of squares, with the waves at twice that);
-    0 for a neuron that never changes.
+    """Share of each neuron's variance over the table in the 3 x 3 block of each frequency (of squares, with
+    the waves at twice that); 0 for a neuron that never changes.
 
     Raises:
         NotApplicable: the network has no MLP, or the examples fill no grid of residues.
@@ -58,15 +63,18 @@ def neuron_power(view: View) -> Float64[Tensor, "freq d_mlp"]:
 
 @measure("neuron.frequency", unit="1", ref="Nanda et al. 2023, section 4.2")
 def neuron_frequency(view: View) -> Value:
-    """The frequency k whose 3 x 3 block {1, cos w_k a, sin w_k a} ⊗ {1, cos w_k b, sin w_k b} explains most of each neuron's variance."""
+    """The frequency k whose 3 x 3 block {1, cos w_k a, sin w_k a} ⊗ {1, cos w_k b, sin w_k b} explains most
+    of each neuron's variance."""
     return _per_neuron(neuron_power(view).max(0).indices + 1)
 
 
 @measure("neuron.explained_variance", unit="1", ref="Nanda et al. 2023, section 4.2")
 def neuron_explained_variance(view: View) -> Value:
-    """Share of each neuron's variance over the table that the 3 x 3 block of its frequency explains; a dead neuron has 0.
+    """Share of each neuron's variance over the table that the 3 x 3 block of its frequency explains; a dead
+    neuron has 0.
 
-    Where neurons are squares, waves of a alone and of b alone at twice the frequency belong to it too, as the square makes them.
+    Where neurons are squares, waves of a alone and of b alone at twice the frequency belong to it too, as the
+    square makes them.
     """
     return _per_neuron(neuron_power(view).max(0).values)
 
@@ -75,30 +83,46 @@ def neuron_explained_variance(view: View) -> Value:
 def neuron_clusters(view: View) -> Value:
     """For each frequency, the number of neurons of which it explains more than 85 % of the variance."""
     share, frequency = neuron_power(view).max(0)
-    return per_frequency(frequency[share > EXPLAINED].bincount(minlength=fourier.n_frequencies(view.m)), view.m)
+    return per_frequency(
+        frequency[share > EXPLAINED].bincount(minlength=fourier.n_frequencies(view.m)), view.m
+    )
 
 
-@measure("neuron.single_frequency_share", unit="1", ref="Nanda et al. 2023, section 4.2 (433 of 512 in their run)")
+@measure(
+    "neuron.single_frequency_share", unit="1", ref="Nanda et al. 2023, section 4.2 (433 of 512 in their run)"
+)
 def single_frequency_share(view: View) -> Value:
     """Share of the neurons of which one frequency explains more than 85 % of the variance."""
     return float((neuron_power(view).max(0).values > EXPLAINED).double().mean())
 
 
-@measure("neuron.sum_fraction", unit="1", ref="marshallchen99/grokking-mechinterp, split by trigonometric identity; here per neuron")
+@measure(
+    "neuron.sum_fraction",
+    unit="1",
+    ref="marshallchen99/grokking-mechinterp, split by trigonometric identity; here per neuron",
+)
 def neuron_sum_fraction(view: View) -> Value:
-    """Share, of what each neuron has of products of a wave of a and one of b of its frequency, that depends on a + b; the rest on a − b.
+    """Share, of what each neuron has of products of a wave of a and one of b of its frequency, that depends
+    on a + b; the rest on a − b.
 
-    A neuron alone cannot tell the two apart: relu(cos w a + cos w b) has ½, as has any function that is symmetric in a and even in it.
-    Only the readout does, by phases that cancel a − b over many neurons. A dead neuron has 0, the Nyquist frequency ½.
+    A neuron alone cannot tell the two apart: relu(cos w a + cos w b) has ½, as has any function that is
+    symmetric in a and even in it. Only the readout does, by phases that cancel a − b over many neurons. A
+    dead neuron has 0, the Nyquist frequency ½.
     """
     alike, apart = neuron_lines(view).sum_and_difference_power()
     own = neuron_power(view).max(0).indices[None]
     return _per_neuron(share(alike.gather(0, own)[0], apart.gather(0, own)[0]))
 
 
-@measure("sum_fraction.neurons", unit="1", ref="marshallchen99/grokking-mechinterp, split by trigonometric identity", gauge=("scale",))
+@measure(
+    "sum_fraction.neurons",
+    unit="1",
+    ref="marshallchen99/grokking-mechinterp, split by trigonometric identity",
+    gauge=("scale",),
+)
 def sum_fraction(view: View) -> Value:
-    """For each frequency, the share that depends on a + b of what all neurons have of products of a wave of a and one of b."""
+    """For each frequency, the share that depends on a + b of what all neurons have of products of a wave of a
+    and one of b."""
     alike, apart = neuron_lines(view).sum_and_difference_power()
     return per_frequency(share(alike.sum(1), apart.sum(1)), view.m)
 
@@ -112,7 +136,9 @@ def share(part: Float64[Tensor, "*shape"], rest: Float64[Tensor, "*shape"]) -> F
 def _on(view: View) -> Float64[Tensor, "n d_mlp"]:
     neurons = view.neurons
     if view.act_fn != "relu":
-        raise NotApplicable(f"a neuron is never off where the activation is {view.act_fn}, only where it is relu")
+        raise NotApplicable(
+            f"a neuron is never off where the activation is {view.act_fn}, only where it is relu"
+        )
     return (neurons > 0).double()
 
 
@@ -130,7 +156,8 @@ def dead_share(view: View) -> Value:
 
 @measure("neuron.always_on_share", unit="1", ref="here; a rectified neuron that is always on is a linear one")
 def always_on_share(view: View) -> Value:
-    """Share of the rectified neurons that are above 0 for every example, and so compute nothing that is not linear."""
+    """Share of the rectified neurons that are above 0 for every example, and so compute nothing that is not
+    linear."""
     return float((_on(view).sum(0) == len(view.neurons)).double().mean())
 
 
@@ -140,9 +167,11 @@ def _per_neuron(values: Tensor) -> Value:
 
 @once_per_view
 def by_contribution(view: View) -> Int[Tensor, "d_mlp"]:
-    """The neurons of the last layer, first those that move the logits most, as deviation over the table times norm of the readout.
+    """The neurons of the last layer, first those that move the logits most, as deviation over the table times
+    norm of the readout.
 
-    An order that depends neither on how they are numbered nor on their scale; to nine digits, then by number, as rounding must not choose.
+    An order that depends neither on how they are numbered nor on their scale; to nine digits, then by number,
+    as rounding must not choose.
     """
     readout = view.W_L - view.W_L.mean(1, keepdim=True)
     moved = view.neurons.std(0, unbiased=False) * readout.norm(dim=1)

@@ -1,6 +1,8 @@
-"""What a network makes of noisy labels: how it does against right answers, the noise that it has learned, and what nobody can do better.
+"""What a network makes of noisy labels: how it does against right answers, the noise that it has learned, and
+what nobody can do better.
 
-Losses and accuracies elsewhere are of the labels as they are given. Where nothing is noisy the two are the same.
+Losses and accuracies elsewhere are of the labels as they are given. Where nothing is noisy the two are the
+same.
 """
 
 from __future__ import annotations
@@ -38,10 +40,12 @@ def clean_loss(view: View) -> Value:
 
 @measure("noise.profile", unit="1", ref=_NOTEBOOK + ": the softmax at clean + k, averaged")
 def profile(view: View) -> Value:
-    """Probability that the network gives to the class k places after the right answer, k = −3 .. 3, as a mean over each part.
+    """Probability that the network gives to the class k places after the right answer, k = −3 .. 3, as a mean
+    over each part.
 
-    A network that has learned rule and noise gives the noise's own distribution, one that has memorised gives next to the same to every k
-    on test examples. Trained by squared error, logits are no logarithms: look at accuracies there.
+    A network that has learned rule and noise gives the noise's own distribution, one that has memorised gives
+    next to the same to every k on test examples. Trained by squared error, logits are no logarithms: look at
+    accuracies there.
     """
     _noise(view)
     order = ring(view.task)
@@ -53,16 +57,26 @@ def profile(view: View) -> Value:
     return per_part(view, view.probabilities.gather(1, classes), offset=offsets)
 
 
-@measure("noise.bayes_loss", unit="nats", ref="Shannon 1948, section 6: the entropy of the labels, given the right answers")
+@measure(
+    "noise.bayes_loss",
+    unit="nats",
+    ref="Shannon 1948, section 6: the entropy of the labels, given the right answers",
+)
 def bayes_loss(view: View) -> Value:
-    """The least cross-entropy for who knows the rule and how labels are drawn, but not what was drawn: the entropy of the noise."""
+    """The least cross-entropy for who knows the rule and how labels are drawn, but not what was drawn: the
+    entropy of the noise."""
     shifts = _shifts(view)
     return _where_noisy(view, noisy=float(torch.special.entr(shifts).sum()), clean=0.0)
 
 
-@measure("noise.bayes_accuracy", unit="1", ref="Doshi et al. 2024 (arXiv 2310.13061), section 3: 1 − ξ and what uniform labels hit")
+@measure(
+    "noise.bayes_accuracy",
+    unit="1",
+    ref="Doshi et al. 2024 (arXiv 2310.13061), section 3: 1 − ξ and what uniform labels hit",
+)
 def bayes_accuracy(view: View) -> Value:
-    """The best accuracy for who knows the rule and how labels are drawn, but not what was drawn: how likely the likeliest label is."""
+    """The best accuracy for who knows the rule and how labels are drawn, but not what was drawn: how likely
+    the likeliest label is."""
     return _where_noisy(view, noisy=float(_shifts(view).max()), clean=1.0)
 
 
@@ -78,19 +92,26 @@ def _shifts(view: View) -> Float64[torch.Tensor, "m"]:
 
 
 def _where_noisy(view: View, noisy: float, clean: float) -> Value:
-    """One value where labels are noisy and another where they are not, as means over training, test and all examples."""
+    """One value where labels are noisy and another where they are not, as means over training, test and all
+    examples."""
     values = torch.full((view.task.n_inputs,), noisy, dtype=torch.float64)
     if _noise(view).test == "clean":
         values[view.rows("test")] = clean
     parts = [part for part in view.parts if part in ("train", "test", "all")]
-    return array(torch.stack([values[view.rows(part)].mean() for part in parts]), "part", part=[str(part) for part in parts])
+    return array(
+        torch.stack([values[view.rows(part)].mean() for part in parts]),
+        "part",
+        part=[str(part) for part in parts],
+    )
 
 
 NoisePhase = Literal[
-    "not trained", "memorisation", "coexistence", "partial inversion", "full inversion", "forgetting", "in between",
+    "not trained", "memorisation", "coexistence", "partial inversion", "full inversion", "forgetting",
+    "in between",
 ]  # fmt: skip
 KNOWN = 0.9
-"""Accuracy from which a group of examples counts as known: for coexistence Doshi et al. print .978 (training labels) and .983 (test)."""
+"""Accuracy from which a group of examples counts as known: for coexistence Doshi et al. print .978 (training
+labels) and .983 (test)."""
 INVERTED = 0.95
 """Share of the corrupted examples answered rightly from which the inversion is full."""
 _HALF = 0.5
@@ -98,15 +119,18 @@ _NEAR_CHANCE = 0.05
 NEEDS: dict[NoisePhase, str] = {
     "memorisation": f"accuracy (train) and (corrupted) >= {KNOWN}, clean_accuracy (test) < {_HALF}",
     "coexistence": f"clean_accuracy (test) and accuracy (corrupted) >= {KNOWN}",
-    "partial inversion": f"clean_accuracy (test) >= {KNOWN}, accuracy (corrupted) < {KNOWN}, clean_accuracy (corrupted) < {INVERTED}",
+    "partial inversion": f"clean_accuracy (test) >= {KNOWN}, accuracy (corrupted) < {KNOWN}, clean_accuracy "
+    f"(corrupted) < {INVERTED}",
     "full inversion": f"clean_accuracy (test) >= {KNOWN}, clean_accuracy (corrupted) >= {INVERTED}",
-    "forgetting": f"accuracy (train) and clean_accuracy (test) within {_NEAR_CHANCE} of chance, where one was >= {_HALF} before",
+    "forgetting": f"accuracy (train) and clean_accuracy (test) within {_NEAR_CHANCE} of chance, where one "
+    f"was >= {_HALF} before",
 }
 """What decides each of the named phases, in words."""
 
 
 def noise_phase(
-    train: float, test: float, corrupted: float, inverted: float, chance: float, *, learned_before: bool = False
+    train: float, test: float, corrupted: float, inverted: float, chance: float, *,
+    learned_before: bool = False
 ) -> NoisePhase:  # fmt: skip
     """The phase of a network among those of Doshi et al. 2024, by its accuracies.
 

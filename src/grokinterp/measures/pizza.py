@@ -1,15 +1,18 @@
-"""Clock or pizza: whether a network multiplies what it knows of a and of b, or averages it (Zhong et al. 2023, arXiv 2306.17844).
+"""Clock or pizza: whether a network multiplies what it knows of a and of b, or averages it (Zhong et al.
+2023, arXiv 2306.17844).
 
     clock   logits = Σ_k α_k cos w_k(a + b − c)
-    pizza   logits = Σ_k α_k |cos w_k(a − b)/2| cos w_k(a + b − c)      weak where a and b are opposite on the circle of k
+    pizza   logits = Σ_k α_k |cos w_k(a − b)/2| cos w_k(a + b − c)      weak where a and b are opposite on the
+                                                                        circle of k
 
-What the two quantities of the paper say. Published: means over the paper's one-layer networks with circular embeddings, by their share
-alpha of real attention; DI there is of the largest wrong logit, which lies .01 to .1 above that of the right one.
+What the two quantities of the paper say. Published: means over the paper's one-layer networks with circular
+embeddings, by their share alpha of real attention; DI there is of the largest wrong logit, which lies .01 to
+.1 above that of the right one.
 
-| alpha                          | 0    | .2   | .4   | .6   | .8   | 1    | Model A (pizza) | Model B (clock) |
-|--------------------------------|------|------|------|------|------|------|-----------------|-----------------|
-| gradient_symmetricity          | .994 | .993 | .991 | .827 | .586 | .451 | .994            | .334            |
-| distance_irrelevance           | .289 | .292 | .302 | .520 | .732 | .820 | .172            | .848            |
+| alpha                          | 0    | .2   | .4   | .6   | .8   | 1    | A (pizza) | B (clock) |
+|--------------------------------|------|------|------|------|------|------|-----------|-----------|
+| gradient_symmetricity          | .994 | .993 | .991 | .827 | .586 | .451 | .994      | .334      |
+| distance_irrelevance           | .289 | .292 | .302 | .520 | .732 | .820 | .172      | .848      |
 
 | verdict | where                                                   |
 |---------|---------------------------------------------------------|
@@ -17,8 +20,9 @@ alpha of real attention; DI there is of the largest wrong logit, which lies .01 
 | clock   | gradient_symmetricity <= .7 and distance_irrelevance >= .6 |
 | neither | everything else, alpha = .6 for one: it is a mixture       |
 
-The limits stand in the widest gaps of the table. They say something of networks with a few key frequencies only: a look-up table's right
-logit depends on nothing, and a random network's on everything, so both have a distance irrelevance near 1.
+The limits stand in the widest gaps of the table. They say something of networks with a few key frequencies
+only: a look-up table's right logit depends on nothing, and a random network's on everything, so both have a
+distance irrelevance near 1.
 
 Both are about the whole network; measures/circles.py asks the same of one circle at a time.
 """
@@ -44,19 +48,29 @@ REF = "Zhong et al. 2023 (arXiv 2306.17844), "
 TRIPLES = 100
 
 
-@measure("gradient_symmetricity", unit="1", ref=REF + "section 4.2; the triples are those of the released code", gauge=("shift",))
+@measure(
+    "gradient_symmetricity",
+    unit="1",
+    ref=REF + "section 4.2; the triples are those of the released code",
+    gauge=("shift",),
+)
 def gradient_symmetricity(view: View) -> Value:
-    """Mean cosine between the gradients of logit c by the embedding of a and by that of b: 1 for a pizza, near 1/3 for a clock.
+    """Mean cosine between the gradients of logit c by the embedding of a and by that of b: 1 for a pizza,
+    near 1/3 for a clock.
 
-    Over 100 triples (a, b, c): the first of all, in lexicographic order, after `random.Random(42).shuffle`; pairs that are no example are
-    passed over. For more than 256 elements, of which there are too many triples to shuffle, `random.Random(42).sample` draws them.
-    The embedding is taken before positions are added to it. A triple of which a gradient is 0 counts as 0.
+    Over 100 triples (a, b, c): the first of all, in lexicographic order, after `random.Random(42).shuffle`;
+    pairs that are no example are passed over. For more than 256 elements, of which there are too many triples
+    to shuffle, `random.Random(42).sample` draws them. The embedding is taken before positions are added to
+    it. A triple of which a gradient is 0 counts as 0.
 
     Raises:
-        NotApplicable: a and b share no embedding, so that their gradients cannot be compared, or are equal by construction.
+        NotApplicable: a and b share no embedding, so that their gradients cannot be compared, or are equal by
+            construction.
     """
     if "embed.W_E" not in view.weights:
-        raise NotApplicable("a and b have no embedding in common, so the gradients by them cannot be compared")
+        raise NotApplicable(
+            "a and b have no embedding in common, so the gradients by them cannot be compared"
+        )
     row = view.row_of
     a, b, c = torch.tensor(_triples(view.task.p, view.task.n_answers)).T
     known = (row[a, b] >= 0).nonzero().flatten()[:TRIPLES]
@@ -67,17 +81,22 @@ def gradient_symmetricity(view: View) -> Value:
 
 @functools.lru_cache(maxsize=8)
 def _triples(p: int, n_answers: int) -> list[tuple[int, int, int]]:
-    """The first (a, b, c) of the shuffled list; more than are needed, as some may be no examples. A second of work for p = 113."""
+    """The first (a, b, c) of the shuffled list; more than are needed, as some may be no examples. A second of
+    work for p = 113."""
     wanted = 100 * TRIPLES
     if p <= 256:
-        numbers = packed("l", range(p**2 * n_answers))  # in lexicographic order; 8 bytes each where a list of tuples has 100
+        numbers = packed(
+            "l", range(p**2 * n_answers)
+        )  # in lexicographic order; 8 bytes each where a list of tuples has 100
         random.Random(42).shuffle(numbers)
     else:
         numbers = packed("l", random.Random(42).sample(range(p**2 * n_answers), wanted))
     return [(n // n_answers // p, n // n_answers % p, n % n_answers) for n in numbers[:wanted]]
 
 
-def _gradients(view: View, rows: Int[Tensor, "triple"], answers: Int[Tensor, "triple"]) -> Float64[Tensor, "2 triple d_model"]:
+def _gradients(
+    view: View, rows: Int[Tensor, "triple"], answers: Int[Tensor, "triple"]
+) -> Float64[Tensor, "2 triple d_model"]:
     """The gradient of one logit of each of these examples by the embedding of its a and of its b."""
     model, embedded = in_float64(view.model), []
 
@@ -94,12 +113,19 @@ def _gradients(view: View, rows: Int[Tensor, "triple"], answers: Int[Tensor, "tr
     return torch.stack(gradient[:, 0].chunk(2, dim=1)).cpu()  # a multilayer perceptron: a and b side by side
 
 
-@measure("distance_irrelevance.correct", unit="1", ref=REF + "section 4.2 and the released notebook of evaluation", gauge=("shift",))
+@measure(
+    "distance_irrelevance.correct",
+    unit="1",
+    ref=REF + "section 4.2 and the released notebook of evaluation",
+    gauge=("shift",),
+)
 def distance_irrelevance(view: View) -> Value:
-    """How little the right answer's logit depends on the distance a − b: mean over distances of its spread at one, over its spread at all.
+    """How little the right answer's logit depends on the distance a − b: mean over distances of its spread at
+    one, over its spread at all.
 
-    0: it depends on nothing else, 1: not at all. Near .17 for a pizza, .85 for a clock; 1 where the logit is the same for every pair. The
-    spread is the standard deviation over the pairs with this distance on the circle, which for odd m is the paper's M[a + b, a − b].
+    0: it depends on nothing else, 1: not at all. Near .17 for a pizza, .85 for a clock; 1 where the logit is
+    the same for every pair. The spread is the standard deviation over the pairs with this distance on the
+    circle, which for odd m is the paper's M[a + b, a − b].
     """
     logits = logits_on_circle(view)
     return _irrelevance(view, logits.gather(1, view.answer_at[:, None])[:, 0])
@@ -129,10 +155,13 @@ def _irrelevance(view: View, values: Float64[Tensor, "rows"]) -> float:
 
 @measure("circularity", unit="1", ref=REF + "section 5 and the released code")
 def circularity(view: View) -> Value:
-    """Mean over the first four principal components of the embedding of the share of each that its strongest frequency has.
+    """Mean over the first four principal components of the embedding of the share of each that its strongest
+    frequency has.
 
     Of components with any variance; 0 for an embedding that is the same for all elements.
     """
     u, s, _ = torch.linalg.svd(view.embedding - view.embedding.mean(0), full_matrices=False)
     u = u[:, s > 1e-9 * s[0]][:, :4] if s[0] > 0 else u[:, :0]
-    return float(fourier.by_frequency(fourier.transform(u).square()).max(0).values.mean()) if u.shape[1] else 0.0
+    return (
+        float(fourier.by_frequency(fourier.transform(u).square()).max(0).values.mean()) if u.shape[1] else 0.0
+    )

@@ -1,7 +1,7 @@
 """What is left of the network when its neurons are replaced by trigonometric polynomials of degree 2.
 
-Of a neuron of frequency k the constant stays, the waves of k of a and of b, and their products: the 3 x 3 block. What goes is
-all that the kink of a rectifier makes beyond it, overtones above all.
+Of a neuron of frequency k the constant stays, the waves of k of a and of b, and their products: the 3 x 3
+block. What goes is all that the kink of a rectifier makes beyond it, overtones above all.
 """
 
 from __future__ import annotations
@@ -19,13 +19,22 @@ from .base import Value, measure, per_part
 from .neurons import EXPLAINED, neuron_power
 
 
-@measure("polynomial_neurons_loss.single_frequency", unit="nats", ref="Nanda et al. 2023, section 4.2 (2.48e-7, +3 %, in their run)")
+@measure(
+    "polynomial_neurons_loss.single_frequency",
+    unit="nats",
+    ref="Nanda et al. 2023, section 4.2 (2.48e-7, +3 %, in their run)",
+)
 def loss_of_single_frequency(view: View) -> Value:
-    """Loss when every neuron of which one frequency explains more than 85 % of the variance is its 3 x 3 block alone."""
+    """Loss when every neuron of which one frequency explains more than 85 % of the variance is its 3 x 3
+    block alone."""
     return _loss(view, _single_frequency(view))
 
 
-@measure("polynomial_neurons_loss.all", unit="nats", ref="Nanda et al. 2023, section 4.2, for all neurons instead of 433")
+@measure(
+    "polynomial_neurons_loss.all",
+    unit="nats",
+    ref="Nanda et al. 2023, section 4.2, for all neurons instead of 433",
+)
 def loss_of_all(view: View) -> Value:
     """Loss when every neuron, single-frequency or not, is the 3 x 3 block of its own frequency alone."""
     return _loss(view, torch.ones(view.neurons.shape[1], dtype=torch.bool))
@@ -33,11 +42,16 @@ def loss_of_all(view: View) -> Value:
 
 @measure("polynomial_neurons_accuracy.single_frequency", unit="1", ref="Nanda et al. 2023, section 4.2")
 def accuracy_of_single_frequency(view: View) -> Value:
-    """Accuracy when every neuron of which one frequency explains more than 85 % of the variance is its 3 x 3 block alone."""
+    """Accuracy when every neuron of which one frequency explains more than 85 % of the variance is its 3 x 3
+    block alone."""
     return _accuracy(view, _single_frequency(view))
 
 
-@measure("polynomial_neurons_accuracy.all", unit="1", ref="Nanda et al. 2023, section 4.2, for all neurons instead of 433")
+@measure(
+    "polynomial_neurons_accuracy.all",
+    unit="1",
+    ref="Nanda et al. 2023, section 4.2, for all neurons instead of 433",
+)
 def accuracy_of_all(view: View) -> Value:
     """Accuracy when every neuron, single-frequency or not, is the 3 x 3 block of its own frequency alone."""
     return _accuracy(view, torch.ones(view.neurons.shape[1], dtype=torch.bool))
@@ -54,11 +68,14 @@ def _loss(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Value:
 
 def _accuracy(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Value:
     rows = view.on_circle
-    return per_part(view, view.correct(logits_with_neurons(view, polynomials(view, chosen))[rows], rows), rows)
+    return per_part(
+        view, view.correct(logits_with_neurons(view, polynomials(view, chosen))[rows], rows), rows
+    )
 
 
 def polynomials(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Float64[Tensor, "n d_mlp"]:
-    """The neurons, of which those that are chosen are reduced to the 3 x 3 block of their frequency; examples off the circle stay."""
+    """The neurons, of which those that are chosen are reduced to the 3 x 3 block of their frequency; examples
+    off the circle stay."""
     frequency = neuron_power(view).max(0).indices + 1
     row = view.grid_rows
     reduced = view.neurons.clone()

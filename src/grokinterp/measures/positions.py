@@ -1,4 +1,5 @@
-"""How alike the position embeddings of the two operands are, against chance: the entries of one of them permuted."""
+"""How alike the position embeddings of the two operands are, against chance: the entries of one of them
+permuted."""
 
 from __future__ import annotations
 
@@ -16,23 +17,34 @@ DRAWS = 1000
 """Permutations that the percentile is taken among."""
 
 
-@measure("position_similarity.cosine", unit="1", ref="here; .617 in an unpublished re-run of Nanda et al. 2023")
+@measure(
+    "position_similarity.cosine", unit="1", ref="here; .617 in an unpublished re-run of Nanda et al. 2023"
+)
 def cosine(view: View) -> Value:
     """Cosine of the position embeddings of a and b; 0 where one of them is 0."""
     return _cosine(*_positions(view))
 
 
-@measure("position_similarity.distance", unit="1", ref="here; .766 in an unpublished re-run of Nanda et al. 2023")
+@measure(
+    "position_similarity.distance", unit="1", ref="here; .766 in an unpublished re-run of Nanda et al. 2023"
+)
 def distance(view: View) -> Value:
-    """Squared distance of the position embeddings of a and b, over the product of their norms; 0 where one of them is 0."""
+    """Squared distance of the position embeddings of a and b, over the product of their norms; 0 where one of
+    them is 0."""
     a, b = _positions(view)
     size = float(a.norm() * b.norm())
     return float((a - b).square().sum()) / size if size > 0 else 0.0
 
 
-@measure("position_similarity.baseline", unit="1", ref="moments of a permuted scalar product: Hoeffding 1951", gauge=("rotation",))
+@measure(
+    "position_similarity.baseline",
+    unit="1",
+    ref="moments of a permuted scalar product: Hoeffding 1951",
+    gauge=("rotation",),
+)
 def baseline(view: View) -> Value:
-    """Mean and standard deviation, over all permutations of the entries of b's position embedding, of its cosine with a's."""
+    """Mean and standard deviation, over all permutations of the entries of b's position embedding, of its
+    cosine with a's."""
     return array(torch.tensor(_baseline(view), dtype=torch.float64), "statistic", statistic=["mean", "sd"])
 
 
@@ -43,14 +55,21 @@ def baseline(view: View) -> Value:
     gauge=("rotation",),
 )
 def z(view: View) -> Value:
-    """Distance of the cosine from the mean of the permuted ones in their standard deviations; 0 where these are all the same."""
+    """Distance of the cosine from the mean of the permuted ones in their standard deviations; 0 where these
+    are all the same."""
     mean, sd = _baseline(view)
     return (_cosine(*_positions(view)) - mean) / sd if sd > 0 else 0.0
 
 
-@measure("position_similarity.percentile", unit="1", ref="here: a permutation test with 1,000 draws", gauge=("rotation",))
+@measure(
+    "position_similarity.percentile",
+    unit="1",
+    ref="here: a permutation test with 1,000 draws",
+    gauge=("rotation",),
+)
 def percentile(view: View) -> Value:
-    """Share of 1,000 random permutations of the entries of b's position embedding that give a smaller cosine, ties counted half."""
+    """Share of 1,000 random permutations of the entries of b's position embedding that give a smaller cosine,
+    ties counted half."""
     a, b = _positions(view)
     order = torch.rand(DRAWS, len(b), generator=torch.Generator().manual_seed(0)).argsort(1)
     drawn, own = b[order] @ a, a @ b
@@ -58,9 +77,14 @@ def percentile(view: View) -> Value:
     return float(((drawn < own) & ~tied).double().mean() + tied.double().mean() / 2)
 
 
-@measure("position_similarity.z_rotated", unit="standard deviations", ref="here: random rotations, which no basis changes")
+@measure(
+    "position_similarity.z_rotated",
+    unit="standard deviations",
+    ref="here: random rotations, which no basis changes",
+)
 def z_rotated(view: View) -> Value:
-    """Distance of the cosine from 0 in units of 1/√d_model, its deviation where b's embedding is turned by random rotations.
+    """Distance of the cosine from 0 in units of 1/√d_model, its deviation where b's embedding is turned by
+    random rotations.
 
     The form of `position_similarity.z` that no basis of the residual stream changes.
     """

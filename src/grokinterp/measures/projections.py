@@ -1,10 +1,11 @@
 """What of the logits or the neurons lies along chosen frequencies, as functions of (a, b).
 
-What lies along the waves of the right answer c* is a function of c* alone, m rows in place of m²: it is made of the mean at each answer,
-and the losses of logits that gain or lose it need no second table of logits.
+What lies along the waves of the right answer c* is a function of c* alone, m rows in place of m²: it is made
+of the mean at each answer, and the losses of logits that gain or lose it need no second table of logits.
 
-All masks are sums over single frequencies: two directions for each, or one block of at most 3 x 3 products. A mask as an outer product
-of lists of components, which lets products of different frequencies through (289 of them for 8 keys, instead of 17), cannot be made here.
+All masks are sums over single frequencies: two directions for each, or one block of at most 3 x 3 products. A
+mask as an outer product of lists of components, which lets products of different frequencies through (289 of
+them for 8 keys, instead of 17), cannot be made here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ PerAnswer = Float64[Tensor, "m width"]
 
 
 def along_answers(view: View, keys: Sequence[int], x: Matrix) -> Matrix:
-    """The part of x, over the rows of `view.on_circle`, along the waves of the right answer c*: Σ_k (C_k C_kᵀ + S_k S_kᵀ) x.
+    """The part of x, over the rows of `view.on_circle`, along the waves of the right answer c*: Σ_k (C_k C_kᵀ
+    + S_k S_kᵀ) x.
 
     C_k and S_k are cos w_k(c*) and sin w_k(c*), normalised.
     """
@@ -35,7 +37,8 @@ def along_answers(view: View, keys: Sequence[int], x: Matrix) -> Matrix:
 
 
 def by_answer(view: View, x: Matrix) -> PerAnswer:
-    """The mean of x over the examples of each right answer, in the order of the circle; 0 for an answer that never occurs."""
+    """The mean of x over the examples of each right answer, in the order of the circle; 0 for an answer that
+    never occurs."""
     if _is_even(view):
         return fourier.sums_of_sum(taken(x, _place(view))) / view.m
     order, counts = _examples(view)
@@ -54,16 +57,21 @@ def of_each_frequency(view: View, means: PerAnswer) -> Float64[Tensor, "freq m w
     """`of_answer` of every frequency alone."""
     if not _is_even(view):
         return torch.stack([of_answer(view, [k], means) for k in range(1, fourier.n_frequencies(view.m) + 1)])
-    waves = F.pad(fourier.basis(view.m)[1:], (0, 0, 0, (view.m - 1) % 2)).unflatten(0, (-1, 2))  # the Nyquist frequency has no sine
+    waves = F.pad(fourier.basis(view.m)[1:], (0, 0, 0, (view.m - 1) % 2)).unflatten(
+        0, (-1, 2)
+    )  # the Nyquist frequency has no sine
     return waves.mT @ (waves @ means)
 
 
 def fitted(view: View, functions: Float64[Tensor, "function m"], means: PerAnswer) -> PerAnswer:
-    """The least-squares fit over the examples of any functions of the right answer, at each answer, from the means there.
+    """The least-squares fit over the examples of any functions of the right answer, at each answer, from the
+    means there.
 
-    It is a fit to the means, weighted by how frequent each answer is: m rows instead of m². 0 for an answer that never occurs.
+    It is a fit to the means, weighted by how frequent each answer is: m rows instead of m². 0 for an answer
+    that never occurs.
     """
-    # By SVD, because they need not be independent: answers that never occur make some of them multiples of others.
+    # By SVD, because they need not be independent: answers that never occur make some of them multiples of
+    # others.
     weight = share_of_answer(view).sqrt()[:, None]
     u, s, _ = torch.linalg.svd(functions.T * weight, full_matrices=False)
     onto = u[:, s > 1e-9 * s[0]]
@@ -85,7 +93,8 @@ def _place(view: View) -> Int[Tensor, "m m"]:
 
 @once_per_view
 def _examples(view: View) -> tuple[Int[Tensor, "rows"], Int[Tensor, "m"]]:
-    """The examples on the circle by their right answers, as rows of `view.on_circle`, and how many each answer has."""
+    """The examples on the circle by their right answers, as rows of `view.on_circle`, and how many each
+    answer has."""
     return view.answer_at.argsort(stable=True), view.answer_at.bincount(minlength=view.m)
 
 
@@ -121,9 +130,11 @@ def neuron_lines(view: View) -> fourier.LineSums:
 
 
 def in_blocks(view: View, keys: Sequence[int], x: Float64[Tensor, "n width"], edges: bool) -> Matrix:
-    """The part of x in the blocks {cos w_k a, sin w_k a} ⊗ {cos w_k b, sin w_k b} of the keys; with `edges` 1 joins both factors.
+    """The part of x in the blocks {cos w_k a, sin w_k a} ⊗ {cos w_k b, sin w_k b} of the keys; with `edges` 1
+    joins both factors.
 
-    The product 1 ⊗ 1 itself is left out. Given over the whole table, returned over the rows of `view.on_circle`.
+    The product 1 ⊗ 1 itself is left out. Given over the whole table, returned over the rows of
+    `view.on_circle`.
 
     Raises:
         NotApplicable: the examples fill no grid.
@@ -134,7 +145,9 @@ def in_blocks(view: View, keys: Sequence[int], x: Float64[Tensor, "n width"], ed
         axis = fourier.directions(view.m, k)
         if edges:
             axis = torch.cat([fourier.basis(view.m)[:1], axis])
-        coefficients = torch.tensordot(axis, torch.tensordot(axis, grid, ([1], [0])), ([1], [1]))  # [j, i, width]
+        coefficients = torch.tensordot(
+            axis, torch.tensordot(axis, grid, ([1], [0])), ([1], [1])
+        )  # [j, i, width]
         if edges:
             coefficients[0, 0] = 0
         inside += torch.tensordot(axis, torch.tensordot(axis, coefficients, ([0], [0])), ([0], [1]))
@@ -164,13 +177,16 @@ def direct_readout(view: View) -> Float64[Tensor, "d_mlp answers"]:
         NotApplicable: they are not, because of a normalisation, or there is no MLP.
     """
     if view.is_normalised:
-        raise NotApplicable("the network normalises what it unembeds, so its logits are not linear in the neurons")
+        raise NotApplicable(
+            "the network normalises what it unembeds, so its logits are not linear in the neurons"
+        )
     return view.W_L
 
 
 @dataclass(frozen=True)
 class OfAnswer:
-    """Edited logits that depend on the right answer of an example alone, or are the network's without such a part.
+    """Edited logits that depend on the right answer of an example alone, or are the network's without such a
+    part.
 
     Attributes:
         values: at each right answer, in the order of the circle.
@@ -187,14 +203,21 @@ class OfAnswer:
 
     def loss(self, view: View) -> Float64[Tensor, "rows"]:
         """Of every example on the circle."""
-        return losses_less(view, self.values[None])[:, 0] if self.lost else self._of_each_answer(view, view.loss)
+        return (
+            losses_less(view, self.values[None])[:, 0] if self.lost else self._of_each_answer(view, view.loss)
+        )
 
     def correct(self, view: View) -> Bool[Tensor, "rows"]:
         """Whether the largest logit of every example on the circle is the label's."""
-        return view.correct(self.logits(view), view.on_circle) if self.lost else self._of_each_answer(view, view.correct)
+        return (
+            view.correct(self.logits(view), view.on_circle)
+            if self.lost
+            else self._of_each_answer(view, view.correct)
+        )
 
     def _of_each_answer(self, view: View, judged: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Examples of one answer have the same logits, so the first of them is looked at; all where their labels may differ."""
+        """Examples of one answer have the same logits, so the first of them is looked at; all where their
+        labels may differ."""
         if view.task.noise is not None:
             return judged(self.logits(view), view.on_circle)
         order, counts = _examples(view)
@@ -205,7 +228,8 @@ class OfAnswer:
 
 @once_per_view
 def losses_without(view: View) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
-    """The loss of every example without each frequency in turn, and without nothing; of the answers alone, where there are other logits."""
+    """The loss of every example without each frequency in turn, and without nothing; of the answers alone,
+    where there are other logits."""
     return _without(view, "labels")
 
 
@@ -217,19 +241,26 @@ def losses_of_answers_without(view: View) -> tuple[Float64[Tensor, "rows freq"],
 
 def _without(view: View, against: Classes) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
     means = mean_logits(view)
-    losses = losses_less(view, torch.cat([of_each_frequency(view, means), torch.zeros_like(means)[None]]), against)
+    losses = losses_less(
+        view, torch.cat([of_each_frequency(view, means), torch.zeros_like(means)[None]]), against
+    )
     return losses[:, :-1], losses[:, -1]
 
 
 _ANSWERS = 16
-"""Right answers of which the examples are looked at together: what that needs stays in the processor's cache."""
+"""Right answers of which the examples are looked at together: what that needs stays in the processor's
+cache."""
 
 
-def losses_less(view: View, taken: Float64[Tensor, "each m answers"], against: Classes = "labels") -> Float64[Tensor, "rows each"]:
-    """The loss of every example with logits L − D, for several D that depend on its right answer alone: given at each of these.
+def losses_less(
+    view: View, taken: Float64[Tensor, "each m answers"], against: Classes = "labels"
+) -> Float64[Tensor, "rows each"]:
+    """The loss of every example with logits L − D, for several D that depend on its right answer alone: given
+    at each of these.
 
-    Σ_c exp(L_c − D_c) is a product of exp(L), a row for each example, with exp(−D), a column for each D: so there is one exponential for
-    each logit, however many D there are. As in `View.loss`, the sum is over the wrong answers, relative to the right one.
+    Σ_c exp(L_c − D_c) is a product of exp(L), a row for each example, with exp(−D), a column for each D: so
+    there is one exponential for each logit, however many D there are. As in `View.loss`, the sum is over the
+    wrong answers, relative to the right one.
     """
     order, counts = _examples(view)
     logits = view.of_circle(view.logits)
@@ -237,7 +268,8 @@ def losses_less(view: View, taken: Float64[Tensor, "each m answers"], against: C
     losses = taken.new_empty(len(order), len(taken))
     start = 0
     for at in torch.arange(view.m).split(_ANSWERS):
-        # [answer, example]; answers with fewer examples than the most frequent one have another's at the end, for nothing
+        # [answer, example]; answers with fewer examples than the most frequent one have another's at the end,
+        # for nothing
         place = torch.arange(int(counts[at].max()))
         there = place < counts[at, None]
         first = start + counts[at].cumsum(0) - counts[at]
@@ -253,17 +285,23 @@ def losses_less(view: View, taken: Float64[Tensor, "each m answers"], against: C
     return losses
 
 
-def _against(x: Float64[Tensor, "answer n classes"], right: Int[Tensor, "answer"]) -> Float64[Tensor, "answer n wrong"]:
-    """Of the wrong classes, relative to the right one, which the first class takes the place of: in x itself."""
+def _against(
+    x: Float64[Tensor, "answer n classes"], right: Int[Tensor, "answer"]
+) -> Float64[Tensor, "answer n wrong"]:
+    """Of the wrong classes, relative to the right one, which the first class takes the place of: in x
+    itself."""
     at = right[:, None, None].expand(-1, x.shape[1], 1)
     own = x.gather(2, at)
     return x.scatter_(2, at, x[..., :1].clone())[..., 1:].sub_(own)
 
 
 def _losses_against(
-    one: Float64[Tensor, "answer n classes"], other: Float64[Tensor, "answer each classes"], labels: Int[Tensor, "answer n"]
+    one: Float64[Tensor, "answer n classes"],
+    other: Float64[Tensor, "answer each classes"],
+    labels: Int[Tensor, "answer n"],
 ) -> Float64[Tensor, "answer n each"]:
-    """log(1 + Σ_c exp(one_c + other_c)) over the classes c that are not an example's own label, relative to it."""
+    """log(1 + Σ_c exp(one_c + other_c)) over the classes c that are not an example's own label, relative to
+    it."""
     at = labels[..., None]
     own = other.transpose(1, 2).gather(1, at.expand(-1, -1, other.shape[1]))
     return _losses(one - one.gather(2, at), other, at, own)
@@ -275,8 +313,12 @@ def _losses(
     without: Int[Tensor, "answer n 1"] | None = None,
     less: Float64[Tensor, "answer n each"] | None = None,
 ) -> Float64[Tensor, "answer n each"]:
-    """log(1 + Σ_c exp(one_c + other_c − less)), over all classes or all but one of each row of `one`. Changes both."""
-    largest = sum(max(-float(least), float(most)) for least, most in map(torch.aminmax, (one, other, *([] if less is None else [less]))))
+    """log(1 + Σ_c exp(one_c + other_c − less)), over all classes or all but one of each row of `one`. Changes
+    both."""
+    largest = sum(
+        max(-float(least), float(most))
+        for least, most in map(torch.aminmax, (one, other, *([] if less is None else [less])))
+    )
     if without is not None:
         one.scatter_(2, without, -torch.inf)
     if largest > LARGEST_EXPONENT:  # terms could vanish, or their sum overflow

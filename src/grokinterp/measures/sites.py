@@ -1,4 +1,5 @@
-"""Where the parts of a network are: by which name a user asks for one, at which hooks it is, and which entries of them."""
+"""Where the parts of a network are: by which name a user asks for one, at which hooks it is, and which
+entries of them."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def sites(view: View, what: str, at: Any) -> list[Site]:
         heads = int(view.model.cfg.n_heads)
         layer, head = numbers(what, at, max(view.n_layers, heads), count=2)
         if layer > last or head >= heads:
-            raise UsageError(f"at: there is no head {head} in layer {layer}: there are {view.n_layers} layers of {heads} heads")
+            raise UsageError(
+                f"at: there is no head {head} in layer {layer}: there are {view.n_layers} layers of {heads} "
+                "heads"
+            )
         hook = f"blocks.{layer}.attn.hook_z"
         return [(hook, ((hook, 1),), marked([head], heads)[:, None])]
     if what in ("mlp", "attention"):

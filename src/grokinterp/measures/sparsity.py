@@ -12,7 +12,11 @@ from .base import Value, array, measure, once_per_view
 from .embedding import frequency_power, gini
 
 
-@measure("gini.W_E.power", unit="1", ref="Hurley and Rickard 2009; on power, so larger than gini.W_E (Nanda et al. 2023, table 5)")
+@measure(
+    "gini.W_E.power",
+    unit="1",
+    ref="Hurley and Rickard 2009; on power, so larger than gini.W_E (Nanda et al. 2023, table 5)",
+)
 def embedding_power_gini(view: View) -> Value:
     """Gini coefficient of the power of W_E at each frequency."""
     return gini(frequency_power(view.embedding))
@@ -30,7 +34,8 @@ def readout_power_gini(view: View) -> Value:
 
 
 def effective_rank(matrix: Float64[Tensor, "rows columns"]) -> float:
-    """exp of the entropy of the singular values, normalised to sum 1 (Roy and Vetterli 2007); 0 for a matrix of zeros."""
+    """exp of the entropy of the singular values, normalised to sum 1 (Roy and Vetterli 2007); 0 for a matrix
+    of zeros."""
     s = torch.linalg.svdvals(matrix)
     total = s.sum()
     return float(torch.special.entr(s / total).sum().exp()) if total > 0 else 0.0
@@ -48,29 +53,52 @@ def embedding_effective_rank(view: View) -> Value:
     return effective_rank(view.W_E)
 
 
-@measure("effective_rank.W_L", unit="1", ref="Roy and Vetterli 2007 (EUSIPCO), definition 1", gauge=("scale", "shift"))
+@measure(
+    "effective_rank.W_L",
+    unit="1",
+    ref="Roy and Vetterli 2007 (EUSIPCO), definition 1",
+    gauge=("scale", "shift"),
+)
 def readout_effective_rank(view: View) -> Value:
     """exp of the entropy of the normalised singular values of W_L: n for n equal ones."""
     return effective_rank(view.W_L)
 
 
-@measure("participation_ratio.W_E", unit="1", ref="Gao et al. 2017 (bioRxiv 214262), on squared singular values; W_E not centred")
+@measure(
+    "participation_ratio.W_E",
+    unit="1",
+    ref="Gao et al. 2017 (bioRxiv 214262), on squared singular values; W_E not centred",
+)
 def embedding_participation_ratio(view: View) -> Value:
-    """(Σ s²)² / Σ s⁴ over the singular values of W_E: n for n equal ones; small ones count less than in the effective rank."""
+    """(Σ s²)² / Σ s⁴ over the singular values of W_E: n for n equal ones; small ones count less than in the
+    effective rank."""
     return participation_ratio(view.W_E)
 
 
-@measure("participation_ratio.W_L", unit="1", ref="Gao et al. 2017 (bioRxiv 214262), on squared singular values", gauge=("scale", "shift"))
+@measure(
+    "participation_ratio.W_L",
+    unit="1",
+    ref="Gao et al. 2017 (bioRxiv 214262), on squared singular values",
+    gauge=("scale", "shift"),
+)
 def readout_participation_ratio(view: View) -> Value:
-    """(Σ s²)² / Σ s⁴ over the singular values of W_L: n for n equal ones; small ones count less than in the effective rank."""
+    """(Σ s²)² / Σ s⁴ over the singular values of W_L: n for n equal ones; small ones count less than in the
+    effective rank."""
     return participation_ratio(view.W_L)
 
 
-@measure("ipr.complex", unit="1", ref="Doshi et al. 2024 (arXiv 2310.13061), section 3; Gromov 2023 (arXiv 2301.02679)", gauge=("shift",))
+@measure(
+    "ipr.complex",
+    unit="1",
+    ref="Doshi et al. 2024 (arXiv 2310.13061), section 3; Gromov 2023 (arXiv 2301.02679)",
+    gauge=("shift",),
+)
 def ipr_complex(view: View) -> Value:
-    """Inverse participation ratio (‖ũ‖₄ / ‖ũ‖₂)⁴ of the complex spectrum ũ of what the neurons read of a and b and write, mean over all.
+    """Inverse participation ratio (‖ũ‖₄ / ‖ũ‖₂)⁴ of the complex spectrum ũ of what the neurons read of a and
+    b and write, mean over all.
 
-    ½ where every neuron has one frequency, as a real wave has two equal complex coefficients; about 2 / m is chance.
+    ½ where every neuron has one frequency, as a real wave has two equal complex coefficients; about 2 / m is
+    chance.
     """
     return float(_per_neuron_complex(view).mean())
 
@@ -82,17 +110,25 @@ def ipr_complex(view: View) -> Value:
     gauge=("shift",),
 )
 def ipr_of_neurons(view: View) -> Value:
-    """Inverse participation ratio of each neuron: mean of those of the complex spectra of what it reads of a, of b, and writes."""
+    """Inverse participation ratio of each neuron: mean of those of the complex spectra of what it reads of a,
+    of b, and writes."""
     values = _per_neuron_complex(view)
     return array(values, "neuron", neuron=list(range(len(values))))
 
 
-@measure("ipr.half_spectrum", unit="1", ref="released code of Doshi et al. 2024 (arXiv 2310.13061): rfft, r = 2", gauge=("shift",))
+@measure(
+    "ipr.half_spectrum",
+    unit="1",
+    ref="released code of Doshi et al. 2024 (arXiv 2310.13061): rfft, r = 2",
+    gauge=("shift",),
+)
 def ipr_of_half_spectrum(view: View) -> Value:
-    """Inverse participation ratio of each neuron as the released code takes it: over the constant and the waves k = 1 .. m / 2.
+    """Inverse participation ratio of each neuron as the released code takes it: over the constant and the
+    waves k = 1 .. m / 2.
 
-    A wave is one coefficient of this half of the spectrum, and the constant another: 1 for a neuron of one frequency, and for a constant
-    one too. Mean over what a neuron reads of a, of b, and writes; about 4 / m is chance.
+    A wave is one coefficient of this half of the spectrum, and the constant another: 1 for a neuron of one
+    frequency, and for a constant one too. Mean over what a neuron reads of a, of b, and writes; about 4 / m
+    is chance.
     """
     values = half_spectrum_participation(view)
     return array(values, "neuron", neuron=list(range(len(values))))
@@ -100,7 +136,8 @@ def ipr_of_half_spectrum(view: View) -> Value:
 
 @measure("ipr.real", unit="1", ref="arXiv 2602.16849: Σ A⁴ / (Σ A²)², A_k² = c_k² + s_k²")
 def ipr_real(view: View) -> Value:
-    """Inverse participation ratio of the amplitudes of the frequencies, without the constant: 1 where every neuron has one frequency.
+    """Inverse participation ratio of the amplitudes of the frequencies, without the constant: 1 where every
+    neuron has one frequency.
 
     Mean over the neurons and over what each reads of a and b and writes; about 4 / m is chance.
     """
@@ -128,7 +165,8 @@ def _participation(power: Float64[Tensor, "freq *rest"]) -> Float64[Tensor, "*re
 
 
 def _neuron_weights(view: View) -> Float64[Tensor, "m 3 d_mlp"]:
-    """What every neuron of the last layer reads of a and of b, and writes into the logits, as functions on the circle."""
+    """What every neuron of the last layer reads of a and of b, and writes into the logits, as functions on
+    the circle."""
     readout = view.readout
     of_a, of_b = input_weights(view)
     return torch.stack([of_a[view.circle.a], of_b[view.circle.b], readout], dim=1)
@@ -137,9 +175,10 @@ def _neuron_weights(view: View) -> Float64[Tensor, "m 3 d_mlp"]:
 def input_weights(view: View) -> Float64[Tensor, "2 p d_mlp"]:
     """What each element adds, as a and as b, to the pre-activation of every neuron of the last layer.
 
-    Exact for a multilayer perceptron. For a transformer it is the direct path from the embedding through the heads of the last layer, each
-    with its mean attention over the examples on the circle: W_E (Σ_h ā_h W_V^h W_O^h) W_in, and W_E W_in more where the operand itself
-    stands at the answer position. Other layers, and normalisation, are passed by.
+    Exact for a multilayer perceptron. For a transformer it is the direct path from the embedding through the
+    heads of the last layer, each with its mean attention over the examples on the circle: W_E (Σ_h ā_h W_V^h
+    W_O^h) W_in, and W_E W_in more where the operand itself stands at the answer position. Other layers, and
+    normalisation, are passed by.
     """
     w, layer = view.weights, view.n_layers - 1
     w_in = w[f"blocks.{layer}.mlp.W_in"].cpu()
@@ -151,11 +190,14 @@ def input_weights(view: View) -> Float64[Tensor, "2 p d_mlp"]:
         tables = [w["embed_a.W_E"].cpu(), w["embed_b.W_E"].cpu()]
     else:
         return torch.stack([half[view.task.operand_tokens] for half in w_in.chunk(2)])
-    return torch.stack([table[view.task.operand_tokens] @ half for table, half in zip(tables, w_in.chunk(2), strict=True)])
+    return torch.stack(
+        [table[view.task.operand_tokens] @ half for table, half in zip(tables, w_in.chunk(2), strict=True)]
+    )
 
 
 def _path_from(view: View, word: str) -> Float64[Tensor, "d_model d_model"]:
-    """From what is embedded at an operand's position to the residual stream at the answer position, before the last MLP."""
+    """From what is embedded at an operand's position to the residual stream at the answer position, before
+    the last MLP."""
     w, at = view.weights, f"blocks.{view.n_layers - 1}.attn."
     position = view.task.tokens.words.index(word)
     through = w[at + "W_V"] @ w[at + "W_O"]

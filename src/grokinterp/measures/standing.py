@@ -8,9 +8,10 @@
 | generalises | better than chance, at least 99 % right (Power et al. 2022) | any |
 | not known | there are none, or nobody knows which they are | |
 
-Chance is the share of the commonest answer: what is right for whoever always gives it. A share is better than chance where the whole
-interval that its number of examples allows lies above (Wilson 1927, at 99 %). Of noisy labels, training examples are held against the
-labels that the network was given and all others against right answers, of which 90 % count as generalised (`noise.KNOWN`).
+Chance is the share of the commonest answer: what is right for whoever always gives it. A share is better than
+chance where the whole interval that its number of examples allows lies above (Wilson 1927, at 99 %). Of noisy
+labels, training examples are held against the labels that the network was given and all others against right
+answers, of which 90 % count as generalised (`noise.KNOWN`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _Z = 2.5758293035489004
 
 
 def wilson(share: float, n: int, z: float = _Z) -> tuple[float, float]:
-    """The interval of the shares that would not be surprised by `share` of `n` examples (Wilson 1927, JASA 22, p. 209).
+    """The interval of the shares that would not be surprised by `share` of `n` examples (Wilson 1927, JASA
+    22, p. 209).
 
     Args:
         share: 0 to 1.
@@ -76,12 +78,16 @@ class Share:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share in per cent with so many digits, or as many as it takes to lie on its own side of every threshold that decides anything."""
+    """A share in per cent with so many digits, or as many as it takes to lie on its own side of every
+    threshold that decides anything."""
     if share in (0, 1):
         return f"{100 * share:.0f} %"
     while digits < 12:
         seen = round(100 * share, digits)
-        if all((seen < limit, seen > limit) == (100 * share < limit, 100 * share > limit) for limit in _THRESHOLDS):
+        if all(
+            (seen < limit, seen > limit) == (100 * share < limit, 100 * share > limit)
+            for limit in _THRESHOLDS
+        ):
             break
         digits += 1
     return f"{100 * share:.{digits}f} %"
@@ -120,13 +126,18 @@ class Examples:
         return {"examples": json.dumps(asdict(self))}
 
     def standing(self, train: float | None, test: float | None, whole: float | None = None) -> Standing:
-        """How far a network has come that is right on these shares of its training examples, of the others, and of all.
+        """How far a network has come that is right on these shares of its training examples, of the others,
+        and of all.
 
         What is None or NaN is not known.
         """
         shares = {
             name: Share.of(float(right), n)
-            for name, right, n in (("train", train, self.train), ("test", test, self.test), ("all", whole, self.all))
+            for name, right, n in (
+                ("train", train, self.train),
+                ("test", test, self.test),
+                ("all", whole, self.all),
+            )
             if right is not None and not math.isnan(right) and n > 0
         }
         return Standing(shares, self.chance, KNOWN if self.noisy else GENERALISED)
@@ -137,7 +148,8 @@ class Standing:
     """How far a network has learned its task.
 
     Attributes:
-        shares: the right answers among training ("train"), unseen ("test") and "all" examples, as far as they are known.
+        shares: the right answers among training ("train"), unseen ("test") and "all" examples, as far as they
+            are known.
         chance: the share of the commonest answer.
         level: the share of unseen examples from which it is said to generalise.
     """
@@ -169,30 +181,48 @@ class Standing:
 
     @property
     def words(self) -> str:
-        """The state in a few words with its numbers: "97.2 % of unseen examples are right, 48 times chance"."""
+        """The state in a few words with its numbers: "97.2 % of unseen examples are right, 48 times
+        chance"."""
         at = f"chance is {percent(self.chance)}"
         if self.state == "generalises":
             return f"{self.shares['test']} of unseen examples are right ({at})"
         if self.state == "learning":
             also = f"; of its training examples {self.shares['train']}" if "train" in self.shares else ""
-            return f"{self.shares['test']} of unseen examples are right, {self.times_chance:.3g} times chance{also}"
+            return (
+                f"{self.shares['test']} of unseen examples are right, {self.times_chance:.3g} times "
+                f"chance{also}"
+            )
         if self.state == "memorises":
             right, unseen = self.shares["train"], self.shares["test"]
-            return f"{right} of its training examples are right, and of unseen ones {unseen}: {self._no_better(unseen.n)}"
+            return (
+                f"{right} of its training examples are right, and of unseen ones {unseen}: "
+                f"{self._no_better(unseen.n)}"
+            )
         if self.state == "at chance":
             known = {"train": "training", "test": "unseen"} if "test" in self.shares else {"all": "all"}
-            shares = " and ".join(f"{self.shares[part]} of {word}" for part, word in known.items() if part in self.shares)
+            shares = " and ".join(
+                f"{self.shares[part]} of {word}" for part, word in known.items() if part in self.shares
+            )
             each = ", each as far as it has examples" if len(known) > 1 else ""
             return f"{shares} examples are right: no better than chance ({percent(self.chance)}){each}"
         if "test" in self.shares:
             unseen = self.shares["test"]
-            return f"{unseen} of unseen examples are right: {self._no_better(unseen.n)}; of training examples it is not known"
+            return (
+                f"{unseen} of unseen examples are right: {self._no_better(unseen.n)}; of training examples "
+                "it is not known"
+            )
         if "all" in self.shares:
-            return f"{self.shares['all']} of all examples are right; which of them it was trained on is not known"
+            return (
+                f"{self.shares['all']} of all examples are right; which of them it was trained on is not "
+                "known"
+            )
         return "its history does not say how many examples are right"
 
     def _no_better(self, n: int) -> str:
-        return f"no better than chance ({percent(self.chance)}), as far as {n:,} example{' tells' if n == 1 else 's tell'}"
+        return (
+            f"no better than chance ({percent(self.chance)}), as far as {n:,} "
+            f"example{' tells' if n == 1 else 's tell'}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -206,17 +236,23 @@ class Standing:
 
 
 def standing(view: View, rows: Int[Tensor, "rows"] | None = None) -> Standing:
-    """How far the network of a view has learned its task; or those examples of it (row numbers of the table)."""
+    """How far the network of a view has learned its task; or those examples of it (row numbers of the
+    table)."""
     chosen = torch.ones(view.task.n_inputs, dtype=torch.bool)
     if rows is not None:
         chosen = torch.zeros_like(chosen).index_fill_(0, rows, True)
     right = view.correct(against="answers")
     answered = {"all": right[chosen]}
     if view.split is not None:
-        answered |= {"train": view.correct()[view.rows("train") & chosen], "test": right[view.rows("test") & chosen]}
+        answered |= {
+            "train": view.correct()[view.rows("train") & chosen],
+            "test": right[view.rows("test") & chosen],
+        }
     known = {part: marks for part, marks in answered.items() if len(marks)}
     n_train, n_test, n_all = (len(known.get(part, ())) for part in ("train", "test", "all"))
     chance = view.task.chance if rows is None else float(view.task.targets[rows].bincount().max()) / len(rows)
     examples = Examples(chance, n_train, n_test, n_all, view.task.noise is not None)
-    train, test, whole = (float(known[part].double().mean()) if part in known else None for part in ("train", "test", "all"))
+    train, test, whole = (
+        float(known[part].double().mean()) if part in known else None for part in ("train", "test", "all")
+    )
     return examples.standing(train, test, whole)

@@ -1,8 +1,9 @@
 """The smallest sets of key frequencies that are enough, and those without which nothing is left.
 
-Both act on the logits, in the directions cos w_k(c*) and sin w_k(c*) over the table, c* the right answer, as `restricted_loss.logit_dirs`
-and `excluded_loss.logit_dirs` do. All sets of one size are tried before any larger one, so no smaller set is overlooked.
-Losses and accuracies are of the right answers, whatever labels the network was given: the keys are those of the rule.
+Both act on the logits, in the directions cos w_k(c*) and sin w_k(c*) over the table, c* the right answer, as
+`restricted_loss.logit_dirs` and `excluded_loss.logit_dirs` do. All sets of one size are tried before any
+larger one, so no smaller set is overlooked. Losses and accuracies are of the right answers, whatever labels
+the network was given: the keys are those of the rule.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ ENOUGH_ACCURACY = 0.99
 ENOUGH_LOSS = 2.0
 """A sufficient set keeps this accuracy, and the loss at most so many times the network's."""
 BROKEN_ACCURACY = 0.5
-"""A necessary set brings the accuracy below this, or the loss above half of ln(answers), which is the loss of knowing nothing."""
+"""A necessary set brings the accuracy below this, or the loss above half of ln(answers), which is the loss of
+knowing nothing."""
 MOST_KEYS = 12
 """All sets of more keys are too many."""
 SAMPLED = 1024
@@ -40,7 +42,8 @@ class SmallestSets:
 
     Attributes:
         sufficient: with these alone in the logits, accuracy >= .99 and loss <= 2 x the network's.
-        necessary: without these, accuracy < ½ or loss > ln(answers) / 2; empty where the network is as bad as that itself.
+        necessary: without these, accuracy < ½ or loss > ln(answers) / 2; empty where the network is as bad as
+            that itself.
     """
 
     sufficient: list[int] | None
@@ -50,7 +53,8 @@ class SmallestSets:
 def smallest_sets(view: View, keys: Sequence[int] | None = None) -> SmallestSets:
     """The smallest sufficient and the smallest necessary set of the keys (by default the consensus).
 
-    Of several sets of one size, the one that leaves least loss is the sufficient one, and the one that leaves most the necessary one.
+    Of several sets of one size, the one that leaves least loss is the sufficient one, and the one that leaves
+    most the necessary one.
 
     Raises:
         NotApplicable: there are no key frequencies, or more than 12.
@@ -59,27 +63,39 @@ def smallest_sets(view: View, keys: Sequence[int] | None = None) -> SmallestSets
     return SmallestSets(_first(keys, _sufficiency(view)), _first(keys, _necessity(view, len(keys))))
 
 
-@measure("smallest_sufficient", unit="1", ref="here; faithfulness and minimality as in Wang et al. 2023 (arXiv 2211.00593), section 4")
+@measure(
+    "smallest_sufficient",
+    unit="1",
+    ref="here; faithfulness and minimality as in Wang et al. 2023 (arXiv 2211.00593), section 4",
+)
 def smallest_sufficient(view: View, keys: Sequence[int] | None = None) -> Value:
-    """Frequencies of the smallest set of keys that keeps accuracy >= .99 and loss <= 2 x the network's when the logits have no other.
+    """Frequencies of the smallest set of keys that keeps accuracy >= .99 and loss <= 2 x the network's when
+    the logits have no other.
 
     None is marked where not even all keys do. `keys` defaults to the consensus.
     """
     return _marks(view, _first(_candidates(view, keys), _sufficiency(view)))
 
 
-@measure("smallest_necessary", unit="1", ref="here; completeness as in Wang et al. 2023 (arXiv 2211.00593), section 4")
+@measure(
+    "smallest_necessary",
+    unit="1",
+    ref="here; completeness as in Wang et al. 2023 (arXiv 2211.00593), section 4",
+)
 def smallest_necessary(view: View, keys: Sequence[int] | None = None) -> Value:
-    """Frequencies of the smallest set of keys without which the accuracy is below ½, or the loss above half of ln(answers).
+    """Frequencies of the smallest set of keys without which the accuracy is below ½, or the loss above half
+    of ln(answers).
 
-    None is marked where the network survives without all keys, or is as bad with them. `keys` defaults to the consensus.
+    None is marked where the network survives without all keys, or is as bad with them. `keys` defaults to the
+    consensus.
     """
     keys = _candidates(view, keys)
     return _marks(view, _first(keys, _necessity(view, len(keys))))
 
 
 def fitted_to_answers(view: View, waves: Float64[Tensor, "wave m"]) -> Float64[Tensor, "m answers"]:
-    """The part of the logits along functions of the right answer, at every position of it: a least-squares fit over the examples.
+    """The part of the logits along functions of the right answer, at every position of it: a least-squares
+    fit over the examples.
 
     Functions need not be independent; answers that never occur have 0.
     """
@@ -89,7 +105,9 @@ def fitted_to_answers(view: View, waves: Float64[Tensor, "wave m"]) -> Float64[T
 def _candidates(view: View, keys: Sequence[int] | None) -> list[int]:
     keys = keys_of(view, keys)
     if len(keys) > MOST_KEYS:
-        raise NotApplicable(f"{len(keys)} key frequencies have 2^{len(keys)} sets: give the {MOST_KEYS} that matter as `keys`")
+        raise NotApplicable(
+            f"{len(keys)} key frequencies have 2^{len(keys)} sets: give the {MOST_KEYS} that matter as `keys`"
+        )
     return keys
 
 
@@ -139,7 +157,9 @@ def _necessity(view: View, n_keys: int) -> _Judge:
     def judge(keys: list[int]) -> tuple[bool, float]:
         left = logits - fitted_to_answers(view, _waves(view, keys))[answers] if keys else logits
         loss = float(view.loss(left, rows, "answers").mean())
-        return float(view.correct(left, rows, "answers").double().mean()) < BROKEN_ACCURACY or loss > limit, -loss
+        return float(
+            view.correct(left, rows, "answers").double().mean()
+        ) < BROKEN_ACCURACY or loss > limit, -loss
 
     return judge
 

@@ -8,7 +8,12 @@ from ..view import View
 from .base import Value, array, measure
 
 
-@measure("sum_of_squares", unit="weight²", ref="Nanda et al. 2023, section 5.1 and figure 7", gauge=("heads", "scale", "shift"))
+@measure(
+    "sum_of_squares",
+    unit="weight²",
+    ref="Nanda et al. 2023, section 5.1 and figure 7",
+    gauge=("heads", "scale", "shift"),
+)
 def sum_of_squares(view: View) -> Value:
     """Sum of the squared entries of every parameter; `total` is over all of them."""
     sums = {name: float(weight.square().sum()) for name, weight in view.weights.items()}

@@ -1,6 +1,8 @@
-"""What a network without hooks computes at the answer position of every example: logits, patterns and neurons. No autograd.
+"""What a network without hooks computes at the answer position of every example: logits, patterns and
+neurons. No autograd.
 
-What the hooked network gives, by a shorter way: through the folded tables where a transformer can be folded, else by the plain forward.
+What the hooked network gives, by a shorter way: through the folded tables where a transformer can be folded,
+else by the plain forward.
 """
 
 from __future__ import annotations
@@ -21,9 +23,12 @@ _TOGETHER = 256
 """Examples that are computed at a time: what they need stays in the processor's cache."""
 
 
-def at_answer(weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkConfig) -> dict[str, Float[Tensor, "n ..."]]:
-    """What a network without a user's hooks computes at the last position: `logits`, and under the names of their hooks the patterns
-    (with that position as query) and the activations of the neurons of every layer. The tokens are those that `read_by` gives."""
+def at_answer(
+    weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkConfig
+) -> dict[str, Float[Tensor, "n ..."]]:
+    """What a network without a user's hooks computes at the last position: `logits`, and under the names of
+    their hooks the patterns (with that position as query) and the activations of the neurons of every layer.
+    The tokens are those that `read_by` gives."""
     with torch.no_grad():
         if isinstance(config, ModelConfig) and Folding.takes(tokens, config):
             d_vocab, n_classes = len(weights["embed.W_E"]), weights["unembed.W_U"].shape[1]
@@ -31,7 +36,9 @@ def at_answer(weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkCon
         return _plain(weights, tokens, config)
 
 
-def _plain(weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkConfig) -> dict[str, Float[Tensor, "n ..."]]:
+def _plain(
+    weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkConfig
+) -> dict[str, Float[Tensor, "n ..."]]:
     found: dict[str, list[Tensor]] = {}
     for some in tokens.split(_TOGETHER):
         seen: dict[str, Tensor] = {}
@@ -42,14 +49,17 @@ def _plain(weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkConfig
 
 
 def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..."]]:
-    """Examples that begin alike, as those of one first operand do, are a group. What is the same within one is a matrix product, and so is
-    what is at one place in all of them, as where a second operand takes all values in turn; the rest is summed row by row."""
+    """Examples that begin alike, as those of one first operand do, are a group. What is the same within one
+    is a matrix product, and so is what is at one place in all of them, as where a second operand takes all
+    values in turn; the rest is summed row by row."""
     tables, rows, d_mlp = Folded(folding, weights).tables, folding.rows, folding.config.d_mlp
     pattern = folding.pattern(tables, rows)
     # Apart, so that who holds the logits alone does not hold the neurons.
     neurons, logits = (room(len(rows), width, pattern.dtype) for width in (d_mlp, tables.readout.shape[1]))
     groups = _by_group(rows)
-    weight, bags, neurons_of, logits_of = (x.unflatten(0, groups) for x in (pattern.flatten(1), folding.bags(rows), neurons, logits))
+    weight, bags, neurons_of, logits_of = (
+        x.unflatten(0, groups) for x in (pattern.flatten(1), folding.bags(rows), neurons, logits)
+    )
     same = (bags == bags[:, :1]).flatten(0, 1).all(0)
     # What every example has comes last, as one more row with the weight 1.
     table_rows = torch.cat([tables.rows, tables.constant[None]])
@@ -65,7 +75,11 @@ def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..
             sums = (other_weight[at].transpose(0, 1) @ in_turn[at[1]]).transpose(0, 1).baddbmm_(by, table)
         else:
             of, per = other_bags[at].flatten(0, 1), other_weight[at].flatten(0, 1)
-            sums = F.embedding_bag(of, tables.rows, per_sample_weights=per, mode="sum").unflatten(0, by.shape[:2]).baddbmm_(by, table)
+            sums = (
+                F.embedding_bag(of, tables.rows, per_sample_weights=per, mode="sum")
+                .unflatten(0, by.shape[:2])
+                .baddbmm_(by, table)
+            )
         on = torch.clamp_min(sums[..., :d_mlp], 0, out=neurons_of[at]).view(-1, d_mlp)
         logits_of[at].copy_(sums[..., d_mlp:]).view(len(on), -1).addmm_(on, tables.readout)
     return {
@@ -76,7 +90,8 @@ def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..
 
 
 def _by_group(rows: Int[Tensor, "n pos"]) -> tuple[int, int]:
-    """How many groups of examples that begin alike follow each other, and how many are in each; one of all, where that differs."""
+    """How many groups of examples that begin alike follow each other, and how many are in each; one of all,
+    where that differs."""
     lengths = rows[:, 0].unique_consecutive(return_counts=True)[1]
     return (len(lengths), int(lengths[0])) if (lengths == lengths[0]).all() else (1, len(rows))
 

@@ -1,13 +1,15 @@
-"""A one-layer network without normalisation, seen from the answer position: a weighted sum of few rows of one table.
+"""A one-layer network without normalisation, seen from the answer position: a weighted sum of few rows of one
+table.
 
 Each position holds a token, and what it adds, through one head, to what comes after the attention is a row of
 
     T[position, token, head] = (x W_V + b_V) W_O [W_in | W_U],     x = W_E[token] + W_pos[position]
 
-weighted by the attention, which is a softmax of scores that depend on (position, token, head) alone too, because the last token is the
-same in every example. The tables are folded from the weights once; what is left for each example is a sum of rows, the nonlinearity and one
-product with W_L = W_out W_U. For finite weights it is exact: nothing is approximated, only associativity is used. The way back, from the
-gradient of the tables to that of the weights, is written out: autograd takes several times longer over networks this small.
+weighted by the attention, which is a softmax of scores that depend on (position, token, head) alone too,
+because the last token is the same in every example. The tables are folded from the weights once; what is left
+for each example is a sum of rows, the nonlinearity and one product with W_L = W_out W_U. For finite weights
+it is exact: nothing is approximated, only associativity is used. The way back, from the gradient of the
+tables to that of the weights, is written out: autograd takes several times longer over networks this small.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ Jobs = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 """Does jobs, in whatever order, and returns their results in the order of the jobs."""
 
 _VECTOR = 64
-"""Bytes to a multiple of which the classes are filled up with zeros: matrix products of whole vectors are faster."""
+"""Bytes to a multiple of which the classes are filled up with zeros: matrix products of whole vectors are
+faster."""
 
 _WORTH_SHARING = 2**18
 """Numbers in T from which folding is shared among threads: to wake one takes longer than what is below."""
@@ -41,7 +44,8 @@ class Tables:
 
     Attributes:
         scores: of every used (position, token), before the softmax.
-        rows: T, all (position, token) of a head one after the other; the columns are the neurons, then the classes, then zeros.
+        rows: T, all (position, token) of a head one after the other; the columns are the neurons, then the
+            classes, then zeros.
         constant: what every example has in the same columns: biases, and the stream of the last position.
         readout: W_out W_U, and zeros.
     """
@@ -62,20 +66,33 @@ class Folding:
         shares: the heads that are folded together.
     """
 
-    def __init__(self, tokens: Int[Tensor, "n pos"], d_vocab: int, n_classes: int, config: ModelConfig) -> None:
+    def __init__(
+        self, tokens: Int[Tensor, "n pos"], d_vocab: int, n_classes: int, config: ModelConfig
+    ) -> None:
         self.config, self.n_classes = config, n_classes
         at = tokens + torch.arange(0, tokens.shape[1] * d_vocab, d_vocab)
         self.used, rows = at.unique(return_inverse=True)
         self.rows: Int[Tensor, "n pos"] = rows
         self.n_rows = config.n_heads * len(self.used)
         self.last_token = int(tokens[0, -1])
-        heads = (config.n_heads + 1) // 2 if self.n_rows * (config.d_mlp + n_classes) > _WORTH_SHARING else config.n_heads
-        self.shares = [slice(first, min(first + heads, config.n_heads)) for first in range(0, config.n_heads, heads)]
+        heads = (
+            (config.n_heads + 1) // 2
+            if self.n_rows * (config.d_mlp + n_classes) > _WORTH_SHARING
+            else config.n_heads
+        )
+        self.shares = [
+            slice(first, min(first + heads, config.n_heads)) for first in range(0, config.n_heads, heads)
+        ]
 
     @staticmethod
     def takes(tokens: Int[Tensor, "n pos"], config: ModelConfig) -> bool:
         """Whether a configuration can be folded on these examples."""
-        one_layer = config.n_layers == 1 and config.normalization == "none" and config.d_mlp > 0 and config.act_fn == "relu"
+        one_layer = (
+            config.n_layers == 1
+            and config.normalization == "none"
+            and config.d_mlp > 0
+            and config.act_fn == "relu"
+        )
         return one_layer and bool((tokens[:, -1] == tokens[0, -1]).all())
 
     def bags(self, rows: Int[Tensor, "n pos"]) -> Int[Tensor, "n pos_head"]:
@@ -92,9 +109,12 @@ class Folding:
     def forward(
         self, tables: Tables, rows: Int[Tensor, "n pos"], bags: Int[Tensor, "n pos_head"]
     ) -> tuple[Float[Tensor, "n pos head"], Float[Tensor, "n d_mlp"], Float[Tensor, "n classes"]]:
-        """Pattern, activations of the neurons and logits of some examples at the answer position. No autograd."""
+        """Pattern, activations of the neurons and logits of some examples at the answer position. No
+        autograd."""
         pattern = self.pattern(tables, rows)
-        sums = F.embedding_bag(bags, tables.rows, per_sample_weights=pattern.flatten(1), mode="sum").add_(tables.constant)
+        sums = F.embedding_bag(bags, tables.rows, per_sample_weights=pattern.flatten(1), mode="sum").add_(
+            tables.constant
+        )
         neurons, direct = sums[:, : self.config.d_mlp].relu_(), sums[:, self.config.d_mlp :]
         return pattern, neurons, torch.addmm(direct, neurons, tables.readout)[:, : self.n_classes]
 
@@ -137,16 +157,23 @@ class Folded:
         fill = -w["unembed.W_U"].shape[1] % (_VECTOR // w["unembed.W_U"].element_size())
         self._unembed = F.pad(w["unembed.W_U"], (0, fill))
         self._onward = torch.cat([w["mlp.W_in"], self._unembed], dim=1)
-        biases = torch.cat([w["mlp.b_in"], F.pad(w["unembed.b_U"], (0, fill)).addmv_(self._unembed.T, w["mlp.b_out"])])
+        biases = torch.cat(
+            [w["mlp.b_in"], F.pad(w["unembed.b_U"], (0, fill)).addmv_(self._unembed.T, w["mlp.b_out"])]
+        )
         constant = biases.addmv_(self._onward.T, self._answer + w["attn.b_O"])
         *self._heads, readout = self._run(
-            [*(partial(self._fold, share) for share in folding.shares), lambda: w["mlp.W_out"] @ self._unembed],
+            [*(partial(self._fold, share) for share in folding.shares),
+            lambda: w["mlp.W_out"] @ self._unembed],
         )  # fmt: skip
         scores = torch.cat([share.scores for share in self._heads], dim=1)
-        self.tables = Tables(scores, torch.cat([share.rows.flatten(0, 1) for share in self._heads]), constant, readout)
+        self.tables = Tables(
+            scores, torch.cat([share.rows.flatten(0, 1) for share in self._heads]), constant, readout
+        )
 
     def _fold(self, share: slice) -> _Heads:
-        W_Q, W_K, W_V, W_O, b_Q, b_K, b_V = (self._w[f"attn.{name}"][share] for name in ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V"))
+        W_Q, W_K, W_V, W_O, b_Q, b_K, b_V = (
+            self._w[f"attn.{name}"][share] for name in ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V")
+        )
         query = self._answer @ W_Q + b_Q
         # q·k of all rows at once: W_K q is one vector for each head.
         seen = (W_K @ query[..., None]).squeeze(2).T
@@ -169,7 +196,11 @@ class Folded:
                 lambda: (by.readout @ self._unembed.T, w["mlp.W_out"].T @ by.readout),
             ]
         )
-        found = {f"blocks.0.attn.{name}": torch.cat([one[name] for one in heads]) for name in heads[0] if name[:2] in ("W_", "b_")}
+        found = {
+            f"blocks.0.attn.{name}": torch.cat([one[name] for one in heads])
+            for name in heads[0]
+            if name[:2] in ("W_", "b_")
+        }
         by_x, by_answer, by_onward = (sum(one[name] for one in heads) for name in ("x", "answer", "onward"))
         by_b_O = self._onward @ by.constant
         by_onward.addr_(self._answer + w["attn.b_O"], by.constant)
@@ -191,8 +222,11 @@ class Folded:
         return found | {"embed.W_E": by_position.sum(0), "pos_embed.W_pos": by_position.sum(1)}
 
     def _back(self, share: slice, known: _Heads, by_scores: Tensor, by_rows: Tensor) -> dict[str, Tensor]:
-        """The gradients of some heads' weights, and those of the stream of every row, of the last position's and of [W_in | W_U]."""
-        W_Q, W_K, W_V, W_O, b_K = (self._w[f"attn.{name}"][share] for name in ("W_Q", "W_K", "W_V", "W_O", "b_K"))
+        """The gradients of some heads' weights, and those of the stream of every row, of the last position's
+        and of [W_in | W_U]."""
+        W_Q, W_K, W_V, W_O, b_K = (
+            self._w[f"attn.{name}"][share] for name in ("W_Q", "W_K", "W_V", "W_O", "b_K")
+        )
         by_scores = by_scores * self._scale
         by_seen, by_all = self._x.T @ by_scores, by_scores.sum(0)[:, None]
         by_query = (by_seen.T[:, None] @ W_K).squeeze(1) + b_K * by_all
@@ -206,7 +240,11 @@ class Folded:
             "b_Q": by_query,
             "b_K": known.query * by_all,
             "b_V": by_values.sum(1),
-            "x": torch.addmm(by_scores @ known.seen.T, by_values.transpose(0, 1).flatten(1), W_V.transpose(1, 2).flatten(0, 1)),
+            "x": torch.addmm(
+                by_scores @ known.seen.T,
+                by_values.transpose(0, 1).flatten(1),
+                W_V.transpose(1, 2).flatten(0, 1),
+            ),
             "answer": (W_Q @ by_query[..., None]).sum((0, 2)),
             "onward": W_O.flatten(0, 1).T @ by_onward.flatten(0, 1),
         }

@@ -1,9 +1,11 @@
-"""The logits at the answer position, exactly those of HookedTransformer, without the work that cannot reach them.
+"""The logits at the answer position, exactly those of HookedTransformer, without the work that cannot reach
+them.
 
-Only the last position is read, so in the last layer queries, attention output and MLP are computed there alone; and in
-the first layer keys, values and queries depend on (token, position) only, so each is computed once per distinct pair.
-Embedding look-ups go through `torch.nn.functional.embedding`, whose backward pass adds in a fixed order at any number of
-threads (that of `W_E[tokens]` does not). Knows nothing of hooks: analysis uses the HookedTransformer itself.
+Only the last position is read, so in the last layer queries, attention output and MLP are computed there
+alone; and in the first layer keys, values and queries depend on (token, position) only, so each is computed
+once per distinct pair. Embedding look-ups go through `torch.nn.functional.embedding`, whose backward pass
+adds in a fixed order at any number of threads (that of `W_E[tokens]` does not). Knows nothing of hooks:
+analysis uses the HookedTransformer itself.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ def transformer_logits(
 ) -> Float[Tensor, "n classes"]:
     """Logits at the last position of each example, differentiable in `weights`.
 
-    What is computed there on the way, patterns (with the last position as query) and activations of the neurons, is put into `seen` under
-    the names of its hooks.
+    What is computed there on the way, patterns (with the last position as query) and activations of the
+    neurons, is put into `seen` under the names of its hooks.
     """
     n, n_ctx = tokens.shape
     d_vocab = weights["embed.W_E"].shape[0]
@@ -44,14 +46,23 @@ def transformer_logits(
             stream = F.embedding(rows[:, queries], table)
         else:
             normed = _norm(residual, weights, f"{at}.ln1", config)
-            q, k, v = (_heads(x, weights, at, letter) for x, letter in ((normed[:, queries], "Q"), (normed, "K"), (normed, "V")))
+            q, k, v = (
+                _heads(x, weights, at, letter)
+                for x, letter in ((normed[:, queries], "Q"), (normed, "K"), (normed, "V"))
+            )
             stream = residual[:, queries]
         pattern = _pattern(q, k, config)
-        z = (pattern[..., None] * v.unflatten(-1, (config.n_heads, config.d_head))[:, None]).sum(2).flatten(-2)
+        z = (
+            (pattern[..., None] * v.unflatten(-1, (config.n_heads, config.d_head))[:, None])
+            .sum(2)
+            .flatten(-2)
+        )
         stream = stream + z @ weights[f"{at}.attn.W_O"].flatten(0, 1) + weights[f"{at}.attn.b_O"]
         if config.d_mlp:
             normed = _norm(stream, weights, f"{at}.ln2", config)
-            hidden = ACTIVATIONS[config.act_fn](normed @ weights[f"{at}.mlp.W_in"] + weights[f"{at}.mlp.b_in"])
+            hidden = ACTIVATIONS[config.act_fn](
+                normed @ weights[f"{at}.mlp.W_in"] + weights[f"{at}.mlp.b_in"]
+            )
             stream = stream + hidden @ weights[f"{at}.mlp.W_out"] + weights[f"{at}.mlp.b_out"]
         if seen is not None:
             seen[f"{at}.attn.hook_pattern"] = pattern[:, -1].transpose(1, 2)
@@ -67,10 +78,17 @@ def _gelu_new(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "gelu_new": _gelu_new, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": _gelu_new,
+    "silu": F.silu,
+}
 
 
-def _norm(x: Float[Tensor, "... d_model"], weights: Weights, at: str, config: ModelConfig) -> Float[Tensor, "... d_model"]:
+def _norm(
+    x: Float[Tensor, "... d_model"], weights: Weights, at: str, config: ModelConfig
+) -> Float[Tensor, "... d_model"]:
     if config.normalization == "none":
         return x
     if config.normalization.startswith("LN"):
@@ -81,7 +99,9 @@ def _norm(x: Float[Tensor, "... d_model"], weights: Weights, at: str, config: Mo
     return x * weights[f"{at}.w"] if config.normalization == "RMS" else x
 
 
-def _heads(x: Float[Tensor, "... d_model"], weights: Weights, at: str, letter: str) -> Float[Tensor, "... head_width"]:
+def _heads(
+    x: Float[Tensor, "... d_model"], weights: Weights, at: str, letter: str
+) -> Float[Tensor, "... head_width"]:
     """x W + b for all heads side by side."""
     matrix = weights[f"{at}.attn.W_{letter}"]
     return x @ matrix.transpose(0, 1).flatten(1) + weights[f"{at}.attn.b_{letter}"].flatten()
@@ -91,7 +111,8 @@ def _pattern(
     q: Float[Tensor, "n query head_width"], k: Float[Tensor, "n key head_width"], config: ModelConfig
 ) -> Float[Tensor, "n query key head"]:
     q, k = (x.unflatten(-1, (config.n_heads, config.d_head)) for x in (q, k))
-    # Sums over head dimensions and over the few positions are written out: as matrix products they would be thousands of tiny ones.
+    # Sums over head dimensions and over the few positions are written out: as matrix products they would be
+    # thousands of tiny ones.
     scores = (q[:, :, None] * k[:, None]).sum(-1) / math.sqrt(config.d_head)
     allowed = torch.ones(scores.shape[1:3], dtype=torch.bool, device=q.device)
     if config.attention_dir == "causal":
@@ -99,5 +120,7 @@ def _pattern(
         scores = scores.masked_fill(~allowed[..., None], -torch.inf)
     pattern = scores.softmax(2)
     if config.attention_mixing != 1:
-        pattern = config.attention_mixing * pattern + (1 - config.attention_mixing) * allowed[..., None].to(pattern.dtype)
+        pattern = config.attention_mixing * pattern + (1 - config.attention_mixing) * allowed[..., None].to(
+            pattern.dtype
+        )
     return pattern

@@ -1,14 +1,20 @@
 """Multilayer perceptrons over two operands, hooked like a transformer.
 
-    Chughtai et al. 2023 (arXiv 2302.03025)   an embedding for each operand, no W_out:  logits = relu([x W_x ; y W_y] W_in) W_U
-    Gromov 2023 (arXiv 2301.02679)            one-hot operands, squared activation:     logits = (W_in[:p][a] + W_in[p:][b])² W_U
-    seiferfl/neural-circuit-lab (SimpleMLP)   one embedding, W_out and no skip:         logits = relu([x W_E ; y W_E] W_in + b_in) W_out W_U
+    Chughtai et al. 2023 (arXiv 2302.03025)   an embedding for each operand, no W_out:  logits = relu([x W_x ;
+                                                                                        y W_y] W_in) W_U
+    Gromov 2023 (arXiv 2301.02679)            one-hot operands, squared activation:     logits = (W_in[:p][a]
+                                                                                        + W_in[p:][b])² W_U
+    seiferfl/neural-circuit-lab (SimpleMLP)   one embedding, W_out and no skip:         logits = relu([x W_E ;
+                                                                                        y W_E] W_in + b_in)
+                                                                                        W_out W_U
 
-Weights and hooks carry the names that TransformerLens gives to their counterparts, and activations have a position axis of size 1
-where a transformer has one per token, so that everything which looks at `blocks.0.mlp.hook_post` looks at these too.
+Weights and hooks carry the names that TransformerLens gives to their counterparts, and activations have a
+position axis of size 1 where a transformer has one per token, so that everything which looks at
+`blocks.0.mlp.hook_post` looks at these too.
 
-What comes before the nonlinearity is a sum of what the two operands add, each a row of its table: `mlp_logits` folds these tables from
-the weights and gathers, which is exact and takes no product of all examples with W_in.
+What comes before the nonlinearity is a sum of what the two operands add, each a row of its table:
+`mlp_logits` folds these tables from the weights and gathers, which is exact and takes no product of all
+examples with W_in.
 """
 
 from __future__ import annotations
@@ -44,7 +50,8 @@ class MLPConfig(Frozen):
 
     kind: Literal["mlp"] = "mlp"
     embedding: Embedding = "separate"
-    """`separate`: one table for each operand; `shared`: one for both; `one_hot`: none, W_in reads the operands themselves."""
+    """`separate`: one table for each operand; `shared`: one for both; `one_hot`: none, W_in reads the
+    operands themselves."""
     d_model: Width = 128
     """The width of an operand's embedding; without meaning for one_hot."""
     d_mlp: Width = 512
@@ -54,8 +61,9 @@ class MLPConfig(Frozen):
     biases: Annotated[Literal["none", "in", "all"], BeforeValidator(_biases)] = "none"
     """Which biases there are, all of them trained; `in`: that of the neurons alone."""
     init: Literal["fan_in", "nanda", "gromov"] = "fan_in"
-    """`fan_in`: N(0, 1 / rows) for every matrix, W_E N(0, 1 / d_model) (Chughtai et al. 2023); `nanda`: the same, but W_out N(0, 1 / d_out)
-    and W_U N(0, 1 / number of logits), as Nanda et al. 2023 draw their transformers; `gromov`: standard deviation ½ (2 d_mlp)^(-1/3)."""
+    """`fan_in`: N(0, 1 / rows) for every matrix, W_E N(0, 1 / d_model) (Chughtai et al. 2023); `nanda`: the
+    same, but W_out N(0, 1 / d_out) and W_U N(0, 1 / number of logits), as Nanda et al. 2023 draw their
+    transformers; `gromov`: standard deviation ½ (2 d_mlp)^(-1/3)."""
     init_scale: float = Field(1.0, gt=0, le=1e6)
     """Every initial weight is multiplied by this."""
     d_vocab_out: Width | None = None
@@ -98,14 +106,16 @@ def mlp_shapes(config: MLPConfig, task: Task) -> dict[str, tuple[int, ...]]:
 def initial_mlp_weights(config: MLPConfig, task: Task, seed: int) -> Weights:
     """Fresh float32 weights on the CPU, from a generator of their own; biases are 0.
 
-    They are drawn in the order and the orientation of the code that each recipe is from (for `nanda` that of SimpleMLP), so that a seed
-    gives the very weights that it gives there after `torch.manual_seed(seed)`.
+    They are drawn in the order and the orientation of the code that each recipe is from (for `nanda` that of
+    SimpleMLP), so that a seed gives the very weights that it gives there after `torch.manual_seed(seed)`.
     """
     generator = torch.Generator().manual_seed(seed)
     shapes = mlp_shapes(config, task)
     if config.init == "gromov":
         # torch.nn.Linear draws weights of its own first, all of which are drawn anew.
-        torch.empty(sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2)).uniform_(generator=generator)
+        torch.empty(sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2)).uniform_(
+            generator=generator
+        )
     weights: Weights = {}
     for name, shape in shapes.items():
         last = name.rsplit(".", 1)[-1]
@@ -113,13 +123,17 @@ def initial_mlp_weights(config: MLPConfig, task: Task, seed: int) -> Weights:
             weights[name] = torch.zeros(shape)
             continue
         if config.init == "gromov":
-            drawn = torch.randn(shape[::-1], generator=generator, dtype=torch.float32).T * (0.5 / (2 * config.d_mlp) ** (1 / 3))
+            drawn = torch.randn(shape[::-1], generator=generator, dtype=torch.float32).T * (
+                0.5 / (2 * config.d_mlp) ** (1 / 3)
+            )
         elif config.init == "nanda":
             across = last in ("W_E", "W_in", "W_out")
             drawn = torch.randn(shape[::-1] if across else shape, generator=generator, dtype=torch.float32)
             drawn = (drawn.T if across else drawn) / math.sqrt(shape[0] if last == "W_in" else shape[1])
         else:
-            drawn = torch.randn(shape, generator=generator, dtype=torch.float32) / math.sqrt(shape[1] if last == "W_E" else shape[0])
+            drawn = torch.randn(shape, generator=generator, dtype=torch.float32) / math.sqrt(
+                shape[1] if last == "W_E" else shape[0]
+            )
         weights[name] = (drawn * config.init_scale if config.init_scale != 1 else drawn).contiguous()
     return weights
 
@@ -156,9 +170,11 @@ def mlp_logits(
     return logits + weights["unembed.b_U"] if config.biases == "all" else logits
 
 
-def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedRootModule:
-    """The network in evaluation mode, every hook point live: hook_embed [n, 1, 2 d_model] (none for one_hot), blocks.0.mlp.hook_pre and
-    hook_post, blocks.0.hook_mlp_out, hook_logits.
+def hooked_mlp(
+    config: MLPConfig, task: Task, weights: Weights, dtype: torch.dtype = torch.float32
+) -> HookedRootModule:
+    """The network in evaluation mode, every hook point live: hook_embed [n, 1, 2 d_model] (none for one_hot),
+    blocks.0.mlp.hook_pre and hook_post, blocks.0.hook_mlp_out, hook_logits.
 
     Called with tokens [n, pos] it gives logits [n, 1, answers].
     """
@@ -213,8 +229,14 @@ def hooked_mlp(config: MLPConfig, task: Task, weights: Weights, dtype: torch.dty
                 w_a, w_b = mlp.W_in.chunk(2)
                 before = (F.embedding(a, w_a) + F.embedding(b, w_b))[:, None]
             else:
-                tables = [self.embed.W_E] * 2 if config.embedding == "shared" else [self.embed_a.W_E, self.embed_b.W_E]
-                embedded = torch.cat([F.embedding(x, table) for x, table in zip((a, b), tables, strict=True)], dim=1)
+                tables = (
+                    [self.embed.W_E] * 2
+                    if config.embedding == "shared"
+                    else [self.embed_a.W_E, self.embed_b.W_E]
+                )
+                embedded = torch.cat(
+                    [F.embedding(x, table) for x, table in zip((a, b), tables, strict=True)], dim=1
+                )
                 before = self.hook_embed(embedded[:, None]) @ mlp.W_in
             if config.biases != "none":
                 before = before + mlp.b_in

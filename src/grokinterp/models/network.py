@@ -81,27 +81,37 @@ def trained(config: NetworkConfig, name: str) -> bool:
 
 
 def read_by(config: NetworkConfig, task: Task) -> Int[Tensor, "n pos"]:
-    """What `answer_logits` takes of every example, in table order: all tokens, or for a multilayer perceptron those of a and b."""
+    """What `answer_logits` takes of every example, in table order: all tokens, or for a multilayer perceptron
+    those of a and b."""
     return operands(task) if isinstance(config, MLPConfig) else task.inputs
 
 
 def answer_logits(
-    weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkConfig, seen: dict[str, Tensor] | None = None
+    weights: Weights,
+    tokens: Int[Tensor, "n pos"],
+    config: NetworkConfig,
+    seen: dict[str, Tensor] | None = None,
 ) -> Float[Tensor, "n classes"]:
     """Logits at the answer position, exactly those of the hooked network and differentiable in `weights`.
 
-    The tokens are those that `read_by` gives. What is computed there on the way, patterns and activations of the neurons, is put into
-    `seen` under the names of its hooks.
+    The tokens are those that `read_by` gives. What is computed there on the way, patterns and activations of
+    the neurons, is put into `seen` under the names of its hooks.
     """
     if isinstance(config, MLPConfig):
         return mlp_logits(weights, tokens, config, seen)
     return transformer_logits(weights, tokens, config, seen)
 
 
-def network(config: NetworkConfig, task: Task, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedRootModule:
+def network(
+    config: NetworkConfig, task: Task, weights: Weights, dtype: torch.dtype = torch.float32
+) -> HookedRootModule:
     """The network in evaluation mode, every hook point live.
 
     Raises:
         UsageError: the weights do not have the names and shapes that the configuration asks for.
     """
-    return hooked_mlp(config, task, weights, dtype) if isinstance(config, MLPConfig) else hooked_transformer(config, task, weights, dtype)
+    return (
+        hooked_mlp(config, task, weights, dtype)
+        if isinstance(config, MLPConfig)
+        else hooked_transformer(config, task, weights, dtype)
+    )

@@ -1,13 +1,15 @@
-"""Several runs side by side: what differs between their configurations, when each learned, and what can be said of those that belong
-together. Plain values; no figure and no file is made here.
+"""Several runs side by side: what differs between their configurations, when each learned, and what can be
+said of those that belong together. Plain values; no figure and no file is made here.
 
-| | |
-|---|---|
-| a group | runs of one configuration but for their seeds (`seed`, `training.split_seed`) |
-| | where they started from a snapshot: from runs of one task, and from the last snapshot or the same step of each |
-| a pair | a run that started from a snapshot, and the run from scratch with the same task, network, seeds and training |
 
-How long and how closely a run was watched (steps, stop_when, evaluate_every, snapshots, monitor) and on what machine makes it no other run.
+    a group   runs of one configuration but for their seeds (`seed`, `training.split_seed`)
+              where they started from a snapshot: from runs of one task, and from the last snapshot or the
+              same step of each
+    a pair    a run that started from a snapshot, and the run from scratch with the same task, network, seeds
+              and training
+
+How long and how closely a run was watched (steps, stop_when, evaluate_every, snapshots, monitor) and on what
+machine makes it no other run.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 _SEEDS = ("seed", "training.split_seed")
 _WATCHING = (
-    "threads", "device", "snapshots", "monitor", "monitor_every", "training.steps", "training.stop_when", "training.evaluate_every",
+    "threads", "device", "snapshots", "monitor", "monitor_every", "training.steps", "training.stop_when",
+    "training.evaluate_every",
 )  # fmt: skip
 _OWN_COLUMNS = ("task.name", "task.p", "training.fraction")
 _FEWEST = 3
@@ -49,7 +52,8 @@ class Compared:
         delay: the grokking delay; None where there is none.
         final: accuracies and losses at its last evaluation; NaN where not known.
         standing: how far it had come by then.
-        spikes: how many leaps of the loss or of the gradient `spikes` finds; None where there are too few evaluations for one.
+        spikes: how many leaps of the loss or of the gradient `spikes` finds; None where there are too few
+            evaluations for one.
         slingshots: how many `slingshots` finds; None likewise.
         transfer: where it started from a snapshot, whether that helped; None otherwise.
     """
@@ -80,7 +84,11 @@ class Compared:
     @property
     def start(self) -> str | None:
         """What it started from, in words; None where its weights were drawn."""
-        return None if self.run.config.start is None else f"{self.run.config.start.run}@{self.run.config.start.step}"
+        return (
+            None
+            if self.run.config.start is None
+            else f"{self.run.config.start.run}@{self.run.config.start.step}"
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,8 @@ class RunsCompared:
 
     Attributes:
         runs: what is known of each, in the order given.
-        differing: the dotted keys of the configurations that are not the same everywhere, those with columns of their own aside.
+        differing: the dotted keys of the configurations that are not the same everywhere, those with columns
+            of their own aside.
         groups: those of more than one run.
     """
 
@@ -118,15 +127,25 @@ class RunsCompared:
         for name, run, history, key in zip(_names(runs), runs, histories, alike, strict=True):
             verdict = None
             if run.config.start is not None:
-                scratch = [j for j, other in enumerate(runs) if alike[j] == key and other.config.start is None and not other.imported]
+                scratch = [
+                    j
+                    for j, other in enumerate(runs)
+                    if alike[j] == key and other.config.start is None and not other.imported
+                ]
                 longest = max(scratch, key=lambda j: histories[j]["step"].max(), default=None)
-                verdict = None if longest is None else transfer(history, histories[longest], run.ended is not None)
-                verdict = verdict or Transfer("not known", "not known: the same run from scratch is not among these")
+                verdict = (
+                    None if longest is None else transfer(history, histories[longest], run.ended is not None)
+                )
+                verdict = verdict or Transfer(
+                    "not known", "not known: the same run from scratch is not among these"
+                )
             train, test = reached(history, "train"), reached(history, "test")
             watched = history["train_loss"].count() >= _FEWEST
             leaps = (len(spikes(history)), len(slingshots(history))) if watched else (None, None)
             final, now = _final(run.history), _standing(run)
-            self.runs.append(Compared(name, run, train, test, delay(train, test), final, now, leaps[0], leaps[1], verdict))
+            self.runs.append(
+                Compared(name, run, train, test, delay(train, test), final, now, leaps[0], leaps[1], verdict)
+            )
         self.differing = _differing([each.settings for each in self.runs])
         self.groups = self._groups()
 
@@ -152,9 +171,10 @@ class RunsCompared:
     def table(self) -> pd.DataFrame:
         """One row for each run. What is not known is missing.
 
-        `train_steps` and `test_steps` are the steps to 99 %, or where `..._censored` the last step at which it was not yet, where
-        `..._left_censored` the first that was looked at; `..._after` is the evaluation before. `state` is how the run ended, `standing` how
-        far the network had come at its last evaluation. What differs between the configurations comes last.
+        `train_steps` and `test_steps` are the steps to 99 %, or where `..._censored` the last step at which
+        it was not yet, where `..._left_censored` the first that was looked at; `..._after` is the evaluation
+        before. `state` is how the run ended, `standing` how far the network had come at its last evaluation.
+        What differs between the configurations comes last.
         """
         import pandas as pd
 
@@ -177,13 +197,29 @@ class RunsCompared:
         columns["delay_censored"] = [each.delay is not None and each.delay.censored for each in self.runs]
         for name in _FINAL:
             columns[name] = [each.final[name] for each in self.runs]
-        columns |= {name: [getattr(each, name) for each in self.runs] for name in ("spikes", "slingshots", "start")}
+        columns |= {
+            name: [getattr(each, name) for each in self.runs] for name in ("spikes", "slingshots", "start")
+        }
         columns["transfer"] = [each.transfer and each.transfer.verdict for each in self.runs]
         columns["transfer_steps"] = [each.transfer and each.transfer.steps for each in self.runs]
         for key in self.differing:
             columns[key] = [_plain(each.settings.get(key)) for each in self.runs]
-        whole = ("spikes", "slingshots", "seed", "train_steps", "train_after", "test_steps", "test_after", "transfer_steps")
-        return pd.DataFrame({name: pd.Series(values, dtype="Int64" if name in whole else None) for name, values in columns.items()})
+        whole = (
+            "spikes",
+            "slingshots",
+            "seed",
+            "train_steps",
+            "train_after",
+            "test_steps",
+            "test_after",
+            "transfer_steps",
+        )
+        return pd.DataFrame(
+            {
+                name: pd.Series(values, dtype="Int64" if name in whole else None)
+                for name, values in columns.items()
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, with None for what is not known."""
@@ -201,7 +237,9 @@ class RunsCompared:
                     "standing": each.standing.to_dict(),
                     "steps_to_99": {"train": asdict(each.train), "test": asdict(each.test)},
                     "grokking_delay": each.delay and asdict(each.delay),
-                    "final": {name: value if math.isfinite(value) else None for name, value in each.final.items()},
+                    "final": {
+                        name: value if math.isfinite(value) else None for name, value in each.final.items()
+                    },
                     "spikes": each.spikes,
                     "slingshots": each.slingshots,
                     "start": each.run.config.start and each.run.config.start.model_dump(mode="json"),
@@ -228,7 +266,9 @@ def _standing(run: Run) -> Standing:
     history = run.history
     test = judged_by(history, "test")
     known = history.dropna(subset=["train_accuracy", test], how="all")
-    train_now, test_now = (float(known[name].iloc[-1]) if len(known) else None for name in ("train_accuracy", test))
+    train_now, test_now = (
+        float(known[name].iloc[-1]) if len(known) else None for name in ("train_accuracy", test)
+    )
     return Examples.of(run.task, run.split).standing(train_now, test_now)
 
 
@@ -246,12 +286,17 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Its configuration by dotted keys, as deep as sections go, without the start; of an imported run only what is known."""
+    """Its configuration by dotted keys, as deep as sections go, without the start; of an imported run only
+    what is known."""
     told = run.imported["training"] if run.imported else None
     found: dict[str, Any] = {}
     for section, value in run.config.model_dump(mode="json", exclude={"start"}).items():
         if section in ("task", "model", "training"):
-            found |= {f"{section}.{key}": item for key, item in value.items() if told is None or section != "training" or key in told}
+            found |= {
+                f"{section}.{key}": item
+                for key, item in value.items()
+                if told is None or section != "training" or key in told
+            }
         elif told is None:
             found[section] = value
     return found
@@ -266,7 +311,11 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys whose values differ among the runs that have them, in the order of the configuration."""
     keys = dict.fromkeys(key for each in settings for key in each if key not in _OWN_COLUMNS)
     told = [key for key in keys if "." in key]  # what is no part of a section changes no result
-    return [key for key in told if len({json.dumps(each[key], sort_keys=True) for each in settings if key in each}) > 1]
+    return [
+        key
+        for key in told
+        if len({json.dumps(each[key], sort_keys=True) for each in settings if key in each}) > 1
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,5 @@
-"""How a network went through the phases of Doshi et al. 2024 while it was trained on noisy labels: from accuracies alone."""
+"""How a network went through the phases of Doshi et al. 2024 while it was trained on noisy labels: from
+accuracies alone."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _COLUMNS = ["train_accuracy", "test_clean_accuracy", "corrupted_accuracy", "corr
 
 @dataclass(frozen=True)
 class NoiseSpan:
-    """A stretch of evaluations in one phase: from the first of them to the first of the next span, or to the last."""
+    """A stretch of evaluations in one phase: from the first of them to the first of the next span, or to the
+    last."""
 
     phase: NoisePhase
     start: int
@@ -29,17 +31,22 @@ class NoiseSpan:
 
 
 def noise_spans(history: pd.DataFrame, n_answers: int) -> list[NoiseSpan]:
-    """The phases over the evaluations of a run, in order, without gaps; `measures.noise_phase` says what each is.
+    """The phases over the evaluations of a run, in order, without gaps; `measures.noise_phase` says what each
+    is.
 
     Raises:
         NotApplicable: no evaluation tells corrupted examples from others.
     """
     if not set(_COLUMNS) <= set(history.columns) or not len(known := history.dropna(subset=_COLUMNS)):
-        raise NotApplicable("no evaluation tells corrupted examples from others: labels are not noisy, or none came out wrong")
+        raise NotApplicable(
+            "no evaluation tells corrupted examples from others: labels are not noisy, or none came out wrong"
+        )
     found: list[tuple[int, NoisePhase]] = []
     before = False
     for step, train, test, corrupted, inverted in known[["step", *_COLUMNS]].itertuples(index=False):
-        found.append((int(step), noise_phase(train, test, corrupted, inverted, 1 / n_answers, learned_before=before)))
+        found.append(
+            (int(step), noise_phase(train, test, corrupted, inverted, 1 / n_answers, learned_before=before))
+        )
         before = before or learned(train, test)
     runs = [list(run) for _, run in itertools.groupby(found, key=lambda one: one[1])]
     ends = [run[0][0] for run in runs[1:]] + [found[-1][0]]

@@ -1,9 +1,10 @@
 """How measures change over training: every snapshot of a run measured, as one labelled Dataset.
 
-What was measured of each snapshot is kept with the run (`kept.py`): a second call reads it, a replay that was interrupted goes on where it
-stopped, and one of a longer run computes only what is new. As many snapshots are measured at a time as torch has threads, up to four, each
-by one thread. Not as one batch: a forward pass of 16 networks with stacked weights (torch.func.vmap) took longer for each on a CPU of 2
-threads, 1.4 in place of 1.3 ms for p = 23, 41 in place of 10 for p = 53, 510 in place of 270 for p = 113.
+What was measured of each snapshot is kept with the run (`kept.py`): a second call reads it, a replay that was
+interrupted goes on where it stopped, and one of a longer run computes only what is new. As many snapshots are
+measured at a time as torch has threads, up to four, each by one thread. Not as one batch: a forward pass of
+16 networks with stacked weights (torch.func.vmap) took longer for each on a CPU of 2 threads, 1.4 in place of
+1.3 ms for p = 23, 41 in place of 10 for p = 53, 510 in place of 270 for p = 113.
 """
 
 from __future__ import annotations
@@ -36,19 +37,23 @@ _AT_ONCE = 4
 """Snapshots that are in memory together, however many threads there are."""
 
 FINAL = "@final_keys"
-"""Behind the name of a measure that uses key frequencies: those of the run's last snapshot, at every step, as the papers do."""
+"""Behind the name of a measure that uses key frequencies: those of the run's last snapshot, at every step, as
+the papers do."""
 
 PROGRESS = (
     "loss", "accuracy", "sum_of_squares",
     "restricted_loss.logit_dirs", "excluded_loss.logit_dirs", "excluded_loss.per_frequency", "trig_loss",
-    "gini.W_E", "gini.W_L", "fourier_norms.W_E", "fourier_norms.W_L", "key_share.W_E", "circle.angle", "circle.radius_spread",
-    "key_frequencies.consensus", "key_frequencies.w_e_norm", "key_frequencies.gap", "key_frequencies.neurons", "key_frequencies.w_l",
+    "gini.W_E", "gini.W_L", "fourier_norms.W_E", "fourier_norms.W_L", "key_share.W_E", "circle.angle",
+    "circle.radius_spread",
+    "key_frequencies.consensus", "key_frequencies.w_e_norm", "key_frequencies.gap",
+    "key_frequencies.neurons", "key_frequencies.w_l",
     "key_frequencies.load_bearing", "key_frequencies.logits",
     "neuron.frequency", "neuron.explained_variance", "neuron.clusters", "neuron.single_frequency_share",
     "power.W_E", "power.W_L", "power.neurons", "power.logits", "variance.neurons", "variance.logits",
     "logit_cosine", "logit_fve.centred", "attention.mean", "attention.variance",
 )  # fmt: skip
-"""What is replayed unless other measures are named: the progress measures of Nanda et al. 2023 and what is cheap beside them."""
+"""What is replayed unless other measures are named: the progress measures of Nanda et al. 2023 and what is
+cheap beside them."""
 OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile")
 """What comes on top where labels are noisy."""
 
@@ -59,20 +64,26 @@ def progress_of(run: Run) -> tuple[str, ...]:
 
 
 def replay(
-    run: Run, measures: Sequence[str] | None = None, steps: Sequence[int] | None = None, *, progress: bool | None = None
+    run: Run,
+    measures: Sequence[str] | None = None,
+    steps: Sequence[int] | None = None,
+    *,
+    progress: bool | None = None,
 ) -> xr.Dataset:
-    """Measures at every snapshot: dimension `step` first, then each measure's own, with unit and source in the attributes.
+    """Measures at every snapshot: dimension `step` first, then each measure's own, with unit and source in
+    the attributes.
 
-    A measure that uses key frequencies appears twice: under its name with the keys of each snapshot, as `gi.measure` takes them, and
-    with `@final_keys` behind its name with those of the run's last snapshot; asked for by that longer name, it appears with those alone,
-    and no keys need to be found in the snapshots before. Pictures (`picture.circles`, `picture.neurons` and others) always do. Where a
-    measure does not apply at a step its values there are NaN; where it applies at none it is left out, and the reason is in the attribute
-    `skipped`, as JSON.
+    A measure that uses key frequencies appears twice: under its name with the keys of each snapshot, as
+    `gi.measure` takes them, and with `@final_keys` behind its name with those of the run's last snapshot;
+    asked for by that longer name, it appears with those alone, and no keys need to be found in the snapshots
+    before. Pictures (`picture.circles`, `picture.neurons` and others) always do. Where a measure does not
+    apply at a step its values there are NaN; where it applies at none it is left out, and the reason is in
+    the attribute `skipped`, as JSON.
 
     Args:
         run: a run directory, finished or still being written.
-        measures: names of measures, with `@final_keys` or without, or of pictures; by default those of `grokinterp.replay.PROGRESS`, and
-            where labels are noisy a few more.
+        measures: names of measures, with `@final_keys` or without, or of pictures; by default those of
+            `grokinterp.replay.PROGRESS`, and where labels are noisy a few more.
         steps: committed steps, negative ones counted from the end; by default all.
         progress: whether to show a progress bar on stderr; by default where that is a terminal.
 
@@ -124,17 +135,25 @@ def _variables(names: Sequence[str]) -> dict[str, Measure]:
 
 
 def _of_snapshot(
-    snapshot: Measured, wanted: Mapping[str, Measure], final: Future[dict[str, list[int]]], tell: Callable[[WriteFailed], None]
+    snapshot: Measured,
+    wanted: Mapping[str, Measure],
+    final: Future[dict[str, list[int]]],
+    tell: Callable[[WriteFailed], None],
 ) -> dict[str, Entry]:
-    """All that is wanted of one snapshot, under the names of the variables. What needs no final keys goes first, while these are found."""
+    """All that is wanted of one snapshot, under the names of the variables. What needs no final keys goes
+    first, while these are found."""
     own = {name: snapshot.entry(known) for name, known in wanted.items() if not name.endswith(FINAL)}
-    found = {name: own[name] if name in own else _with_final(snapshot, known, final.result()) for name, known in wanted.items()}
+    found = {
+        name: own[name] if name in own else _with_final(snapshot, known, final.result())
+        for name, known in wanted.items()
+    }
     _save(snapshot, tell)
     return found
 
 
 def _share_labels(first: Mapping[str, Entry], entries: dict[str, Entry]) -> None:
-    """Lets the entries have the labels of the first snapshot where they are the same: over hundreds of snapshots they would add up."""
+    """Lets the entries have the labels of the first snapshot where they are the same: over hundreds of
+    snapshots they would add up."""
     for name, entry in entries.items():
         if entry.coords == first[name].coords:
             entries[name] = replace(entry, coords=first[name].coords)
@@ -149,14 +168,23 @@ def _with_final(snapshot: Measured, known: Measure, final: Mapping[str, list[int
     if all(final[option] for option in final if option in known.options):
         return snapshot.entry(known, final)
     own = snapshot.entry(MEASURES["key_frequencies.consensus"])
-    missing = "the final network has no key frequencies" if not final["keys"] else "no neuron of the final network has one frequency"
+    missing = (
+        "the final network has no key frequencies"
+        if not final["keys"]
+        else "no neuron of the final network has one frequency"
+    )
     return Entry(None, [], {}, own.reason or missing)
 
 
 def _final(last: Measured, tell: Callable[[WriteFailed], None]) -> dict[str, list[int]]:
-    """The key frequencies of the last snapshot, and the neuron that each explains best; what else is known of them is kept."""
+    """The key frequencies of the last snapshot, and the neuron that each explains best; what else is known of
+    them is kept."""
     consensus = last.entry(MEASURES["key_frequencies.consensus"])
-    keys = [] if consensus.values is None else [consensus.coords["freq"][int(i)] for i in consensus.values.nonzero().flatten()]
+    keys = (
+        []
+        if consensus.values is None
+        else [consensus.coords["freq"][int(i)] for i in consensus.values.nonzero().flatten()]
+    )
 
     def examples() -> Any:
         import xarray as xr
@@ -170,13 +198,16 @@ def _final(last: Measured, tell: Callable[[WriteFailed], None]) -> dict[str, lis
 
 
 def _multiples(last: Measured) -> dict[str, dict[int, list[int]]]:
-    """The harmonics of the last snapshot, each with its fundamental and its order, and the doubles of keys, each with its key."""
+    """The harmonics of the last snapshot, each with its fundamental and its order, and the doubles of keys,
+    each with its key."""
 
     def found() -> Any:
         import xarray as xr
 
         keys = key_frequencies(last.view)
-        rows = [[k, each.of, each.order] for k, each in keys.harmonics.items()] + [[k, of, 0] for k, of in keys.doubles.items()]
+        rows = [[k, each.of, each.order] for k, each in keys.harmonics.items()] + [
+            [k, of, 0] for k, of in keys.doubles.items()
+        ]
         return xr.DataArray(np.array(rows, dtype="int64").reshape(-1, 3), dims=["multiple", "of"])
 
     entry = last.kept("multiples", found)
@@ -201,7 +232,9 @@ def _told_once() -> Iterator[Callable[[WriteFailed], None]]:
     yield failures.append
     if failures:
         why = str(failures[0]).partition(";")[0]
-        warnings.warn(f"what was measured is not kept, so the next replay computes it again: {why}", stacklevel=4)
+        warnings.warn(
+            f"what was measured is not kept, so the next replay computes it again: {why}", stacklevel=4
+        )
 
 
 def _dataset(
@@ -220,8 +253,12 @@ def _dataset(
         if all(entry.values is None for entry in entries):
             skipped[name] = entries[-1].reason
         else:
-            variables[name] = _stacked(entries, list(found)).assign_attrs(unit=wanted[name].unit, ref=wanted[name].ref)
-    aligned = xr.align(*variables.values(), join="outer", copy=False)  # some measures have the key frequencies alone
+            variables[name] = _stacked(entries, list(found)).assign_attrs(
+                unit=wanted[name].unit, ref=wanted[name].ref
+            )
+    aligned = xr.align(
+        *variables.values(), join="outer", copy=False
+    )  # some measures have the key frequencies alone
     return xr.Dataset(
         dict(zip(variables, aligned, strict=True)),
         attrs={
@@ -238,7 +275,8 @@ def _dataset(
 
 
 def _stacked(entries: Sequence[Entry], steps: list[int]) -> xr.DataArray:
-    """One array over the steps; NaN where the measure does not apply, or has other labels (such as other keys) than at other steps."""
+    """One array over the steps; NaN where the measure does not apply, or has other labels (such as other
+    keys) than at other steps."""
     import xarray as xr
 
     some = next(entry for entry in entries if entry.values is not None)
@@ -247,10 +285,14 @@ def _stacked(entries: Sequence[Entry], steps: list[int]) -> xr.DataArray:
         missing = any(entry.values is None for entry in entries)
         dtype = torch.get_default_dtype() if some.values.dtype == torch.float32 else torch.float64
         nothing = torch.full(some.values.shape, math.nan, dtype=dtype)
-        values = torch.stack([nothing if e.values is None else e.values.to(dtype) if missing else e.values for e in entries])
+        values = torch.stack(
+            [nothing if e.values is None else e.values.to(dtype) if missing else e.values for e in entries]
+        )
         return xr.DataArray(values.numpy(), dims=["step", *some.dims], coords={"step": steps, **some.coords})
     arrays = [
-        xr.DataArray(e.values.double().numpy(), dims=e.dims, coords=e.coords) if e.values is not None else xr.DataArray(math.nan)
+        xr.DataArray(e.values.double().numpy(), dims=e.dims, coords=e.coords)
+        if e.values is not None
+        else xr.DataArray(math.nan)
         for e in entries
     ]
     return xr.concat(arrays, xr.Variable("step", steps), join="outer").transpose("step", ...)
@@ -258,7 +300,8 @@ def _stacked(entries: Sequence[Entry], steps: list[int]) -> xr.DataArray:
 
 @contextmanager
 def _workers() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch has, each computing on one alone: sums are then made in the same order however many there are."""
+    """As many threads as torch has, each computing on one alone: sums are then made in the same order however
+    many there are."""
     keep_memory()
     threads = torch.get_num_threads()
     try:

@@ -35,7 +35,10 @@ def check_format(path: Path) -> None:
         UsageError: the name ends in neither .nc nor .parquet.
     """
     if path.suffix not in (".nc", ".parquet"):
-        raise UsageError(f"{path}: data are written as .nc (netCDF, everything) or .parquet (a table of the numbers): end the name so")
+        raise UsageError(
+            f"{path}: data are written as .nc (netCDF, everything) or .parquet (a table of the numbers): "
+            "end the name so"
+        )
 
 
 def _netcdf(data: xr.Dataset) -> bytes:
@@ -52,7 +55,8 @@ def _parquet(data: xr.Dataset) -> bytes:
 
 
 def table(data: xr.Dataset) -> pd.DataFrame:
-    """One row per step; a column per number, named `loss[train]` or `attention.mean[0, 2, 1: b]`. Units are in `attrs["units"]`.
+    """One row per step; a column per number, named `loss[train]` or `attention.mean[0, 2, 1: b]`. Units are
+    in `attrs["units"]`.
 
     Pictures and what there is of every neuron are left out: they are in the Dataset.
     """

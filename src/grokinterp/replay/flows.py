@@ -1,4 +1,5 @@
-"""Which frequency each neuron has at every snapshot, and how many neurons go from one to another between two snapshots."""
+"""Which frequency each neuron has at every snapshot, and how many neurons go from one to another between two
+snapshots."""
 
 from __future__ import annotations
 
@@ -24,9 +25,12 @@ class NeuronFlows:
     """The clusters of neurons over training.
 
     Attributes:
-        cluster: [step, neuron], the frequency that explains more than 0.85 of the neuron's variance; 0 where none does.
-        counts: [step, cluster], how many neurons are in each; a row sums to d_mlp. Clusters that are always empty are left out, but for 0.
-        settled: [step, freq] for every cluster of the last snapshot, the share of its members that are in it from this step to the end.
+        cluster: [step, neuron], the frequency that explains more than 0.85 of the neuron's variance; 0 where
+            none does.
+        counts: [step, cluster], how many neurons are in each; a row sums to d_mlp. Clusters that are always
+            empty are left out, but for 0.
+        settled: [step, freq] for every cluster of the last snapshot, the share of its members that are in it
+            from this step to the end.
     """
 
     cluster: xr.DataArray
@@ -35,7 +39,8 @@ class NeuronFlows:
 
     @property
     def flows(self) -> pd.DataFrame:
-        """How many neurons went from `from_freq` at `step_from` to `to_freq` at `step_to`, those that stayed included.
+        """How many neurons went from `from_freq` at `step_from` to `to_freq` at `step_to`, those that stayed
+        included.
 
         For every pair of consecutive snapshots the neurons sum to d_mlp; flows of no neuron are left out.
         """
@@ -44,7 +49,10 @@ class NeuronFlows:
         steps, rows = self.cluster.step.values.tolist(), []
         for i in range(1, len(steps)):
             pairs, neurons = np.unique(self.cluster.values[i - 1 : i + 1], axis=1, return_counts=True)
-            rows += [(steps[i - 1], steps[i], int(a), int(b), int(n)) for a, b, n in zip(*pairs, neurons, strict=True)]
+            rows += [
+                (steps[i - 1], steps[i], int(a), int(b), int(n))
+                for a, b, n in zip(*pairs, neurons, strict=True)
+            ]
         return pd.DataFrame(rows, columns=["step_from", "step_to", "from_freq", "to_freq", "neurons"])
 
     @property
@@ -69,15 +77,21 @@ class NeuronFlows:
     @property
     def sentence(self) -> str:
         """The whole in a few plain words."""
-        sizes = {int(k): int(n) for k, n in zip(self.counts.cluster.values, self.counts.values[-1], strict=True) if k != NO_FREQUENCY and n}
+        sizes = {
+            int(k): int(n)
+            for k, n in zip(self.counts.cluster.values, self.counts.values[-1], strict=True)
+            if k != NO_FREQUENCY and n
+        }
         listed = ", ".join(f"{k}: {n}" for k, n in sizes.items()) or "none"
         return (
-            f"Of {self.cluster.sizes['neuron']} neurons {self.joined} had a frequency at some time; {self.changed} of them went on to "
-            f"another and {self.left} have none at the end. Neurons of each frequency at the end: {listed}."
+            f"Of {self.cluster.sizes['neuron']} neurons {self.joined} had a frequency at some time; "
+            f"{self.changed} of them went on to another and {self.left} have none at the end. Neurons of "
+            f"each frequency at the end: {listed}."
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: counts, the flows between different clusters, and since when final members have been where they are."""
+        """Plain JSON: counts, the flows between different clusters, and since when final members have been
+        where they are."""
         moves = self.flows.query("from_freq != to_freq")
         return {
             "steps": self.cluster.step.values.tolist(),
@@ -87,13 +101,16 @@ class NeuronFlows:
             "joined": self.joined,
             "changed": self.changed,
             "left": self.left,
-            "settled": {str(k): self.settled.sel(freq=k).values.tolist() for k in self.settled.freq.values.tolist()},
+            "settled": {
+                str(k): self.settled.sel(freq=k).values.tolist() for k in self.settled.freq.values.tolist()
+            },
             "sentence": self.sentence,
         }
 
 
 def neuron_flows(data: xr.Dataset) -> NeuronFlows:
-    """Each neuron's frequency over training, from a replay of `neuron.frequency` and `neuron.explained_variance`.
+    """Each neuron's frequency over training, from a replay of `neuron.frequency` and
+    `neuron.explained_variance`.
 
     Snapshots at which these do not apply are left out.
 
@@ -108,7 +125,9 @@ def neuron_flows(data: xr.Dataset) -> NeuronFlows:
     counts = np.stack([(cluster.values == k).sum(1) for k in labels.tolist()], axis=1)
     steps = cluster.step.values
     return NeuronFlows(
-        cluster=cluster.rename("cluster").assign_attrs(unit="1", ref=data["neuron.explained_variance"].attrs.get("ref", "")),
+        cluster=cluster.rename("cluster").assign_attrs(
+            unit="1", ref=data["neuron.explained_variance"].attrs.get("ref", "")
+        ),
         counts=_array(counts, "cluster", steps, labels),
         settled=_settled(cluster.values, steps),
     )
@@ -122,7 +141,9 @@ def _settled(cluster: np.ndarray, steps: Sequence[int] | np.ndarray) -> xr.DataA
     return _array(np.stack(shares, axis=1) if shares else np.zeros((len(cluster), 0)), "freq", steps, keys)
 
 
-def _array(values: np.ndarray, dim: str, steps: Sequence[int] | np.ndarray, labels: Sequence[int] | np.ndarray) -> xr.DataArray:
+def _array(
+    values: np.ndarray, dim: str, steps: Sequence[int] | np.ndarray, labels: Sequence[int] | np.ndarray
+) -> xr.DataArray:
     import xarray as xr
 
     return xr.DataArray(values, dims=["step", dim], coords={"step": steps, dim: labels})

@@ -1,7 +1,8 @@
 """What was measured of a snapshot, kept in the run directory so that it is computed once.
 
-`replay/step_00000100.safetensors` is one sealed file per snapshot, written whole or not at all. An entry counts while the snapshot's hash,
-the code of the measures and torch are those that it was computed with; a file that is damaged, as by a power cut, is made again.
+`replay/step_00000100.safetensors` is one sealed file per snapshot, written whole or not at all. An entry
+counts while the snapshot's hash, the code of the measures and torch are those that it was computed with; a
+file that is damaged, as by a power cut, is made again.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Entry:
 
 
 class Measured:
-    """What is known of one snapshot, and what has to be computed; the network is built only when something has."""
+    """What is known of one snapshot, and what has to be computed; the network is built only when something
+    has."""
 
     def __init__(self, run: Run, step: int) -> None:
         self._run, self._step = run, step
@@ -77,7 +79,11 @@ class Measured:
     def _read(self) -> dict[str, Entry]:
         try:
             data = read_sealed(self._path)
-        except (FileNotFoundError, NotADirectoryError, GrokinterpError):  # nothing yet, or damaged: it is made again
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+            GrokinterpError,
+        ):  # nothing yet, or damaged: it is made again
             return {}
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         account = json.loads(header.get("__metadata__", {}).get("grokinterp", "{}"))
@@ -87,17 +93,26 @@ class Measured:
         return {name: Entry(tensors.get(name), **described) for name, described in account["entries"].items()}
 
     def save(self) -> None:
-        """Keeps what was computed. Of several processes that do so at once the last one wins; none spoils what another wrote.
+        """Keeps what was computed. Of several processes that do so at once the last one wins; none spoils
+        what another wrote.
 
         Raises:
             WriteFailed: the run directory cannot be written.
         """
         if not self._changed:
             return
-        entries = {name: {"dims": e.dims, "coords": e.coords, "reason": e.reason} for name, e in self._entries.items()}
+        entries = {
+            name: {"dims": e.dims, "coords": e.coords, "reason": e.reason}
+            for name, e in self._entries.items()
+        }
         account = json.dumps({"seal": UNSEALED, **self._made_from, "entries": entries}, allow_nan=False)
         tensors = {name: e.values.contiguous() for name, e in self._entries.items() if e.values is not None}
-        replace(self._path, sealed(safetensors.torch.save(tensors, {"grokinterp": account})), make_folder=True, durable=False)
+        replace(
+            self._path,
+            sealed(safetensors.torch.save(tensors, {"grokinterp": account})),
+            make_folder=True,
+            durable=False,
+        )
         self._changed = False
 
 
@@ -109,7 +124,8 @@ def _packed(value: Any) -> Entry:
 
 
 def sweep(run: Run) -> None:
-    """Removes what killed processes left half-written; a file that is being written is younger than an hour."""
+    """Removes what killed processes left half-written; a file that is being written is younger than an
+    hour."""
     for leftover in (run.path / "replay").glob(f"*{TEMPORARY}"):
         with suppress(OSError):
             if time.time() - leftover.stat().st_mtime > _HOUR:
@@ -118,7 +134,8 @@ def sweep(run: Run) -> None:
 
 @cache
 def code_hash() -> str:
-    """The sha256 of the source of everything that measures depend on: with other code, nothing that was kept counts."""
+    """The sha256 of the source of everything that measures depend on: with other code, nothing that was kept
+    counts."""
     digest = hashlib.sha256()
     for name in _CODE:
         entry = Path(str(resources.files(package) / name))

@@ -1,4 +1,5 @@
-"""Key frequencies over training: those of each snapshot beside those of the final network, and where measures notice the difference."""
+"""Key frequencies over training: those of each snapshot beside those of the final network, and where measures
+notice the difference."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ SAME = 1e-6
 def keys_over_time(data: xr.Dataset) -> pd.DataFrame:
     """The consensus of the rules at every snapshot.
 
-    Columns: `step`; `keys`; `gained` and `lost` against the snapshot before (the first gains all of its own); `jaccard`, the index of
-    `keys` and the keys of the run's last snapshot, 1 where both are none. Snapshots at which no rule applies are left out.
+    Columns: `step`; `keys`; `gained` and `lost` against the snapshot before (the first gains all of its own);
+    `jaccard`, the index of `keys` and the keys of the run's last snapshot, 1 where both are none. Snapshots
+    at which no rule applies are left out.
 
     Raises:
         NotApplicable: no rule applies at any snapshot.
@@ -41,12 +43,14 @@ def keys_over_time(data: xr.Dataset) -> pd.DataFrame:
 
 
 def where_keys_differ(data: xr.Dataset) -> pd.DataFrame:
-    """For every measure that was replayed with the keys of each snapshot and with the final keys: where the two values differ.
+    """For every measure that was replayed with the keys of each snapshot and with the final keys: where the
+    two values differ.
 
-    Columns: `measure`; `compared`, the number of steps at which both have a value; `steps`, those of them at which some value differs by
-    more than a millionth of the larger; `only_final`, the steps at which there is a value with the final keys alone (a snapshot has no keys
-    yet); `ratio`, the largest ratio of the larger to the smaller of two values that differ, have one sign and are not 0, and `ratio_step`,
-    the first step at which it is that; 1 and missing where there are none.
+    Columns: `measure`; `compared`, the number of steps at which both have a value; `steps`, those of them at
+    which some value differs by more than a millionth of the larger; `only_final`, the steps at which there is
+    a value with the final keys alone (a snapshot has no keys yet); `ratio`, the largest ratio of the larger
+    to the smaller of two values that differ, have one sign and are not 0, and `ratio_step`, the first step at
+    which it is that; 1 and missing where there are none.
 
     Raises:
         UsageError: no measure was replayed both ways.
@@ -55,7 +59,10 @@ def where_keys_differ(data: xr.Dataset) -> pd.DataFrame:
 
     names = [str(name) for name in data.data_vars if f"{name}{FINAL}" in data]
     if not names:
-        raise UsageError(f"no measure was replayed both with the keys of each snapshot and with {FINAL}: replay one that takes keys")
+        raise UsageError(
+            f"no measure was replayed both with the keys of each snapshot and with {FINAL}: replay one that "
+            "takes keys"
+        )
     rows = []
     for name in names:
         steps, own, final = _both(data, name)
@@ -84,5 +91,8 @@ def _both(data: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
     import xarray as xr
 
     own, final = xr.align(data[name], data[name + FINAL], join="outer")
-    flat = [x.transpose("step", *own.dims[1:]).values.astype(float).reshape(own.sizes["step"], -1) for x in (own, final)]
+    flat = [
+        x.transpose("step", *own.dims[1:]).values.astype(float).reshape(own.sizes["step"], -1)
+        for x in (own, final)
+    ]
     return own.step.values, flat[0], flat[1]

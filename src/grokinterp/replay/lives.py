@@ -1,14 +1,18 @@
-"""The lives of frequencies: when each stands out in the embedding, the neurons, the readout and the logits, and whether that lasts.
+"""The lives of frequencies: when each stands out in the embedding, the neurons, the readout and the logits,
+and whether that lasts.
 
-A frequency is born in a place when its share of the power there reaches 3 / (n + 2), n the number of frequencies: three times the odds of
-an even share. It dies when its share falls below 1.5 / (n + 0.5), half of those odds. Between the two nothing changes, so a share that
-trembles about one threshold is one life. The shares are of all that varies in the place, so the thresholds know no unit and no scale, and
-what no single frequency explains counts against all of them. Both thresholds are ours; every life is also given with lower and higher ones.
-A share is of power, not of neurons: many quiet neurons of one frequency may be no life in "neurons", and are a cluster in `neuron_flows`.
+A frequency is born in a place when its share of the power there reaches 3 / (n + 2), n the number of
+frequencies: three times the odds of an even share. It dies when its share falls below 1.5 / (n + 0.5), half
+of those odds. Between the two nothing changes, so a share that trembles about one threshold is one life. The
+shares are of all that varies in the place, so the thresholds know no unit and no scale, and what no single
+frequency explains counts against all of them. Both thresholds are ours; every life is also given with lower
+and higher ones. A share is of power, not of neurons: many quiet neurons of one frequency may be no life in
+"neurons", and are a cluster in `neuron_flows`.
 
-How loud noise is depends on the widths. Of 12 random networks with p = 53 and d_model = 64 the loudest frequency anywhere had 1.9 times the
-odds of an even share; with p = 97, d_model = 32 and 64 neurons 3.7 times, in the neurons; and with p = 7 one of three frequencies, 8 times.
-`Lives.loudest_at_first` says what it is in the run at hand: where it is above 3 at step 0, a life there is noise.
+How loud noise is depends on the widths. Of 12 random networks with p = 53 and d_model = 64 the loudest
+frequency anywhere had 1.9 times the odds of an even share; with p = 97, d_model = 32 and 64 neurons 3.7
+times, in the neurons; and with p = 7 one of three frequencies, 8 times. `Lives.loudest_at_first` says what it
+is in the run at hand: where it is above 3 at step 0, a life there is noise.
 """
 
 from __future__ import annotations
@@ -32,9 +36,11 @@ PLACES = {
     "W_L": ("power.W_L", None),
     "logits": ("power.logits", "variance.logits"),
 }
-"""The measure of each place, and what it is a share of: its own sum where that is None. In the order in which the network computes."""
+"""The measure of each place, and what it is a share of: its own sum where that is None. In the order in which
+the network computes."""
 BORN, DIES = 3.0, 1.5
-"""Odds of the share of a frequency, over the odds of an even share, from which it is alive and below which it is dead."""
+"""Odds of the share of a frequency, over the odds of an even share, from which it is alive and below which it
+is dead."""
 VARIED = 1.5
 """Every life is judged again with both thresholds divided and multiplied by this."""
 
@@ -52,8 +58,10 @@ class Life:
         born_by: the snapshot at which it is alive; None where it never is.
         died_after: the last snapshot at which it is alive; None where it has not died.
         died_by: the snapshot at which it is dead.
-        lives: how often it was born. Where that is more than once, birth and death are those of the last life.
-        fate: "committed" where it is alive at the last snapshot, "transient" where it was alive and is not, else "never".
+        lives: how often it was born. Where that is more than once, birth and death are those of the last
+            life.
+        fate: "committed" where it is alive at the last snapshot, "transient" where it was alive and is not,
+            else "never".
         final_key: whether it is a key frequency of the final network.
         peak_share: its largest share of the power.
         peak_step: the step of that.
@@ -83,14 +91,17 @@ class Lives:
     """What became of every frequency in every place.
 
     Attributes:
-        share: [place, step, freq], the share of each frequency in what varies in the place; NaN at steps at which that is not known.
+        share: [place, step, freq], the share of each frequency in what varies in the place; NaN at steps at
+            which that is not known.
         lives: every frequency in every place that was measured.
         final_keys: the key frequencies of the final network.
-        harmonics: the frequencies that the final network makes of others, each with its fundamental and how many times that it is.
+        harmonics: the frequencies that the final network makes of others, each with its fundamental and how
+            many times that it is.
         doubles: those that are twice a final key and that the final network embeds alone, each with that key.
         born: the share with which a frequency is born.
         dies: the share below which it dies.
-        loudest_at_first: for each place the largest odds at its first snapshot, over those of an even share: noise, where that is step 0.
+        loudest_at_first: for each place the largest odds at its first snapshot, over those of an even share:
+            noise, where that is step 0.
         skipped: why a place is missing.
     """
 
@@ -105,7 +116,8 @@ class Lives:
     doubles: dict[int, int] = field(default_factory=dict)
 
     def table(self) -> pd.DataFrame:
-        """One row for each frequency and place, with the columns of `Life`; steps that do not exist are missing values."""
+        """One row for each frequency and place, with the columns of `Life`; steps that do not exist are
+        missing values."""
         import pandas as pd
 
         steps = ["born_after", "born_by", "died_after", "died_by", "born_by_lower", "born_by_higher"]
@@ -128,35 +140,63 @@ class Lives:
 
     @property
     def sentence(self) -> str:
-        """The whole in a few plain words: how many lived, which last, and where each final key shows first."""
+        """The whole in a few plain words: how many lived, which last, and where each final key shows
+        first."""
         places = _listed(self.share.place.values.tolist())
         if not self.ever:
             return f"Of {self.share.sizes['freq']} frequencies none ever stands out in {places}."
         stand = "stands" if len(self.ever) == 1 else "stand"
-        said = [f"Of {self.share.sizes['freq']} frequencies {len(self.ever)} {stand} out at some time in {places}"]
+        said = [
+            f"Of {self.share.sizes['freq']} frequencies {len(self.ever)} {stand} out at some time in {places}"
+        ]
         said.append(f"k = {_listed(self.committed)} to the end" if self.committed else "none to the end")
-        said.append(f"k = {_listed(self.transient)} for a while" if self.transient else "none only for a while")
+        said.append(
+            f"k = {_listed(self.transient)} for a while" if self.transient else "none only for a while"
+        )
         return f"{said[0]}: {said[1]}, {said[2]}." + self._multiples() + self._first_places() + self._noise()
 
     def _multiples(self) -> str:
         """Which of them are no frequencies of their own."""
         times = {2: "twice", 3: "three times"}
-        told = [f"k = {k} is a harmonic of {of}, {times[n]} that" for k, (of, n) in self.harmonics.items() if k in self.ever]
-        told += [f"k = {k} is twice key {of}, at the end embedded alone" for k, of in self.doubles.items() if k in self.ever]
+        told = [
+            f"k = {k} is a harmonic of {of}, {times[n]} that"
+            for k, (of, n) in self.harmonics.items()
+            if k in self.ever
+        ]
+        told += [
+            f"k = {k} is twice key {of}, at the end embedded alone"
+            for k, of in self.doubles.items()
+            if k in self.ever
+        ]
         return f" Of the final network: {'; '.join(told)}." if told else ""
 
     def _noise(self) -> str:
-        """A warning where a frequency is alive at the first snapshot already: before training that is noise."""
-        loud = [place for place in self.loudest_at_first if float(self.share.sel(place=place).dropna("step")[0].max()) >= self.born]
-        return f" At the first snapshot one is alive already in {_listed(loud)}: if that is before training, it is noise." if loud else ""
+        """A warning where a frequency is alive at the first snapshot already: before training that is
+        noise."""
+        loud = [
+            place
+            for place in self.loudest_at_first
+            if float(self.share.sel(place=place).dropna("step")[0].max()) >= self.born
+        ]
+        return (
+            f" At the first snapshot one is alive already in {_listed(loud)}: if that is before training, "
+            "it is noise."
+            if loud
+            else ""
+        )
 
     def _first_places(self) -> str:
         found = []
         for k in self.final_keys:
-            births = {life.place: life.born_by for life in self.lives if life.freq == k and life.born_by is not None}
+            births = {
+                life.place: life.born_by for life in self.lives if life.freq == k and life.born_by is not None
+            }
             if births:
                 first = min(births.values())
-                found.append(f"k = {k} in {_listed(place for place, step in births.items() if step == first)} by step {first:,}")
+                found.append(
+                    f"k = {k} in {_listed(place for place, step in births.items() if step == first)} by "
+                    f"step {first:,}"
+                )
         return f" The final keys show first: {'; '.join(found)}." if found else ""
 
     @property
@@ -164,19 +204,29 @@ class Lives:
         """How far the thresholds decide, in a few plain words."""
         lived = [life for life in self.lives if life.fate != "never" or not life.same_fate]
         other = sum(not life.same_fate for life in lived)
-        text = f"With both thresholds divided or multiplied by {VARIED}, {other} of {len(lived)} fates are others"
+        text = (
+            f"With both thresholds divided or multiplied by {VARIED}, {other} of {len(lived)} fates are "
+            "others"
+        )
         moved = [
             (max(steps) - min(steps), life)
             for life in lived
-            if life.same_fate and len(steps := [s for s in (life.born_by_lower, life.born_by, life.born_by_higher) if s is not None]) == 3
+            if life.same_fate
+            and len(
+                steps := [s for s in (life.born_by_lower, life.born_by, life.born_by_higher) if s is not None]
+            )
+            == 3
         ]
         if not moved:
             return text + "."
         most, life = max(moved, key=lambda pair: pair[0])
-        return f"{text}; the births of the rest lie at most {most:,} steps apart ({life.freq} in {life.place})."
+        return (
+            f"{text}; the births of the rest lie at most {most:,} steps apart ({life.freq} in {life.place})."
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: thresholds, sentences, and the lives of the frequencies that were ever alive or are final keys."""
+        """Plain JSON: thresholds, sentences, and the lives of the frequencies that were ever alive or are
+        final keys."""
         told = set(self.ever) | set(self.final_keys)
         return {
             "born": self.born,
@@ -195,9 +245,11 @@ class Lives:
 
 
 def lives(data: xr.Dataset, born: float = BORN, dies: float = DIES) -> Lives:
-    """When every frequency was born, whether it died, and its share of the power, from a replay with the default measures.
+    """When every frequency was born, whether it died, and its share of the power, from a replay with the
+    default measures.
 
-    A snapshot at which a measure does not apply is passed over: the intervals are between those at which it does.
+    A snapshot at which a measure does not apply is passed over: the intervals are between those at which it
+    does.
 
     Args:
         data: what `gi.replay` gives; it needs those measures of `PLACES` whose places are of interest.
@@ -222,13 +274,17 @@ def lives(data: xr.Dataset, born: float = BORN, dies: float = DIES) -> Lives:
     final = final_keys(data)
     return Lives(
         share=_stacked(shares, data.step.values.tolist()),
-        lives=tuple(life for place, share in shares.items() for life in _lives_in(place, share, final, (born, dies))),
+        lives=tuple(
+            life for place, share in shares.items() for life in _lives_in(place, share, final, (born, dies))
+        ),
         final_keys=final,
         born=_needed(born, next(iter(shares.values())).sizes["freq"]),
         dies=_needed(dies, next(iter(shares.values())).sizes["freq"]),
         loudest_at_first={place: _odds(share.values[0]) for place, share in shares.items()},
         skipped={place: str(reason) for place, reason in skipped.items()},
-        harmonics={int(k): (of, order) for k, (of, order) in json.loads(data.attrs.get("harmonics", "{}")).items()},
+        harmonics={
+            int(k): (of, order) for k, (of, order) in json.loads(data.attrs.get("harmonics", "{}")).items()
+        },
         doubles={int(k): of for k, (of,) in json.loads(data.attrs.get("doubles", "{}")).items()},
     )
 
@@ -248,7 +304,9 @@ def _stacked(shares: dict[str, xr.DataArray], steps: list[int]) -> xr.DataArray:
 
     rows = [share.reindex(step=steps) for share in shares.values()]
     stacked = xr.concat(rows, xr.Variable("place", list(shares)), coords="minimal", compat="override")
-    return stacked.rename("share").assign_attrs(unit="1", ref="here: power of a frequency over all that varies in the place")
+    return stacked.rename("share").assign_attrs(
+        unit="1", ref="here: power of a frequency over all that varies in the place"
+    )
 
 
 def _needed(odds: float, n: int) -> float:
@@ -305,7 +363,10 @@ def _last_life(alive: np.ndarray, steps: Sequence[int]) -> dict[str, Any]:
         at |= {"born_after": steps[births[-1] - 1] if births[-1] else None, "born_by": steps[births[-1]]}
     if births and not alive[-1]:
         at |= {"died_after": steps[deaths[-1] - 1], "died_by": steps[deaths[-1]]}
-    return at | {"lives": len(births), "fate": "committed" if alive[-1] else "transient" if births else "never"}
+    return at | {
+        "lives": len(births),
+        "fate": "committed" if alive[-1] else "transient" if births else "never",
+    }
 
 
 def at_known_steps(data: xr.Dataset, name: str) -> xr.DataArray:
@@ -318,7 +379,10 @@ def at_known_steps(data: xr.Dataset, name: str) -> xr.DataArray:
     if (reason := skipped(data).get(name)) is not None:
         raise NotApplicable(reason)
     if name not in data:
-        raise UsageError(f"{name} was not replayed: give it to gi.replay among the measures, or leave those out for the default ones")
+        raise UsageError(
+            f"{name} was not replayed: give it to gi.replay among the measures, or leave those out for the "
+            "default ones"
+        )
     known = data[name].dropna("step", how="all")
     if not known.sizes["step"]:
         raise NotApplicable(f"{name} has no value at any of the steps")

@@ -1,53 +1,64 @@
-"""What kind of run it was, and where one phase of its training ended and the next began: found from progress measures, not typed.
+"""What kind of run it was, and where one phase of its training ended and the next began: found from progress
+measures, not typed.
 
-The kind is decided by accuracies alone, and by how far the network has come at its last evaluation (`measures.standing`: at chance,
-memorises, learning, generalises; that asks for chance and for the numbers of examples, and so does any kind of a run that never
-generalised):
+The kind is decided by accuracies alone, and by how far the network has come at its last evaluation
+(`measures.standing`: at chance, memorises, learning, generalises; that asks for chance and for the numbers of
+examples, and so does any kind of a run that never generalised):
 
-| kind | last evaluation | before |
-|---|---|---|
-| groks | generalises; or less, and above 90 % (median of five) | test accuracy reached 50 % after twice the steps that training took |
-| generalises at once | the same | it reached 50 % within twice those steps |
-| generalises | the same | evaluations are too far apart, or begin too late, to tell which of the two; or step 0 has it all |
-| forgets again | not told from chance, or below 90 % (median of five) | generalised, or was ten points above chance |
-| learns in part | learning | never generalised |
-| memorises only | memorises | unseen examples never ten points above chance |
-| learns nothing | at chance | no examples ever ten points above chance |
-| not known | | was evaluated less than twice; or never generalised, and chance is not known |
+    kind                  last evaluation                   before
+    groks                 generalises; or less, and above   test accuracy reached 50 % after twice the steps
+                          90 % (median of five)             that training took
+    generalises at once   the same                          it reached 50 % within twice those steps
+    generalises           the same                          evaluations are too far apart, or begin too late,
+                                                            to tell which of the two; or step 0 has it all
+    forgets again         not told from chance, or below    generalised, or was ten points above chance
+                          90 % (median of five)
+    learns in part        learning                          never generalised
+    memorises only        memorises                         unseen examples never ten points above chance
+    learns nothing        at chance                         no examples ever ten points above chance
+    not known                                               was evaluated less than twice; or never
+                                                            generalised, and chance is not known
 
-To generalise is to be right on 99 % of unseen examples (Power et al. 2022); training took the steps until 99 % of its examples were
-learned; that twice these steps part grokking from generalising at once (Nanda et al. 2023, section 5.3) is ours. Of a run that begins
-with what was learned before, nobody knows these steps: it groks where it begins with memorising alone. No share of unseen examples counts
-that is not told from chance, as far as there are examples.
+To generalise is to be right on 99 % of unseen examples (Power et al. 2022); training took the steps until
+99 % of its examples were learned; that twice these steps part grokking from generalising at once (Nanda et
+al. 2023, section 5.3) is ours. Of a run that begins with what was learned before, nobody knows these steps:
+it groks where it begins with memorising alone. No share of unseen examples counts that is not told from
+chance, as far as there are examples.
 
-Where labels are noisy, training accuracy is of the labels as they are given and test accuracy of the right answers, 90 % of them are to
-generalise, and 81 % stand for 90.
+Where labels are noisy, training accuracy is of the labels as they are given and test accuracy of the right
+answers, 90 % of them are to generalise, and 81 % stand for 90.
 
-A boundary is the interval between two snapshots, or two evaluations, within which its rule came true; it says which of the two it is from,
-and from how many. It lies after the whole interval of the boundary before, or else it is not said. The first rule that applies counts:
+A boundary is the interval between two snapshots, or two evaluations, within which its rule came true; it says
+which of the two it is from, and from how many. It lies after the whole interval of the boundary before, or
+else it is not said. The first rule that applies counts:
 
-| boundary | by progress measures | thresholds tried | source |
-|---|---|---|---|
-| memorised | excluded loss is at its lowest, before it rises | last within 1.25 to 2 times that | Nanda et al. 2023, section 5.2 |
-| circuit formed | restricted loss <= 1 %, excluded loss >= 50 % of chance | 0.2 to 5 %; 25 to 75 % | their measures, our numbers |
-| cleaned up | since then 90 % of the fall of the weights is done, and it generalises | 80 to 95 % | their measure, our numbers |
+    boundary    by progress measures                  thresholds tried         source
+    memorised   excluded loss is at its lowest,       last within 1.25 to 2    Nanda et al. 2023, section
+                before it rises                       times that               5.2
+    circuit     restricted loss <= 1 %, excluded      0.2 to 5 %; 25 to 75 %   their measures, our numbers
+    formed      loss >= 50 % of chance
+    cleaned     since then 90 % of the fall of the    80 to 95 %               their measure, our numbers
+    up          weights is done, and it generalises
 
-| boundary | by accuracy alone | thresholds tried | source |
-|---|---|---|---|
-| training examples learned | training accuracy reaches 99 % | 95 to 99.9 % | ours |
-| half of the unseen examples right | test accuracy reaches 50 % | 25 to 75 % | ours |
-| unseen examples learned | it generalises | 95 to 99.9 % | Power et al. 2022 |
-| generalised | the same, where a run is not known to have memorised before | 95 to 99.9 % | Power et al. 2022 |
-| forgotten | test accuracy falls below 90 % for good | 50 to 95 % | ours |
+    boundary                            by accuracy alone                thresholds tried   source
+    training examples learned           training accuracy reaches 99 %   95 to 99.9 %       ours
+    half of the unseen examples right   test accuracy reaches 50 %       25 to 75 %         ours
+    unseen examples learned             it generalises                   95 to 99.9 %       Power et al. 2022
+    generalised                         the same, where a run is not     95 to 99.9 %       Power et al. 2022
+                                        known to have memorised before
+    forgotten                           test accuracy falls below 90 %   50 to 95 %         ours
+                                        for good
 
-Accuracy alone says nothing of a circuit: what lies between its boundaries is called memorisation, delay and generalisation.
+Accuracy alone says nothing of a circuit: what lies between its boundaries is called memorisation, delay and
+generalisation.
 
-The fall of the weights is that of their summed squares. It is done when what is left of it goes at most half as fast; while it has not come
-to that, or excluded loss has not begun to rise, the boundary is still to come, and no accuracy decides.
-Excluded loss is that of the training examples, restricted loss that of all, both with the final keys (`logit_dirs`); chance is ln of the
-number of answers. So the circuit is formed when the key frequencies alone do the task and, without them, what was memorised no longer
-carries the training examples. Nanda et al. set their boundaries (1,400, 9,400 and 14,000 epochs) by hand. Where the whole
-interval lies before the training examples are learned, the boundary says so.
+The fall of the weights is that of their summed squares. It is done when what is left of it goes at most half
+as fast; while it has not come to that, or excluded loss has not begun to rise, the boundary is still to come,
+and no accuracy decides. Excluded loss is that of the training examples, restricted loss that of all, both
+with the final keys (`logit_dirs`); chance is ln of the number of answers. So the circuit is formed when the
+key frequencies alone do the task and, without them, what was memorised no longer carries the training
+examples. Nanda et al. set their boundaries (1,400, 9,400 and 14,000 epochs) by hand. Where the whole interval
+lies before the training examples are learned, the boundary says so.
 """
 
 from __future__ import annotations
@@ -71,9 +82,12 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Kind = Literal[
-    "groks", "generalises at once", "generalises", "forgets again", "learns in part", "memorises only", "learns nothing", "not known",
+    "groks", "generalises at once", "generalises", "forgets again", "learns in part", "memorises only",
+    "learns nothing", "not known",
 ]  # fmt: skip
-Name = Literal["memorisation", "circuit formation", "cleanup", "delay", "generalisation", "after", "forgetting"]
+Name = Literal[
+    "memorisation", "circuit formation", "cleanup", "delay", "generalisation", "after", "forgetting"
+]
 Basis = Literal["progress measures", "accuracy alone"]
 _HALF = 0.5
 _FORGOTTEN = 0.09
@@ -82,7 +96,8 @@ _AT_ONCE = 2.0
 _RISE = 0.1
 _SLOWER = 0.5
 _LEFT, _CARRIED = 0.01, 0.5
-"""Shares of the loss of chance: what the key frequencies leave of it at most, and what is there without them at least."""
+"""Shares of the loss of chance: what the key frequencies leave of it at most, and what is there without them
+at least."""
 _FALLEN = 0.9
 """The share of the fall of the weights after which they have shrunk."""
 _RECENT = 5
@@ -98,9 +113,11 @@ class Boundary:
     """The interval between two snapshots, or evaluations, within which something happened.
 
     Attributes:
-        name: "memorised", "circuit formed", "cleaned up" by progress measures; "training examples learned", "half of the unseen examples
-            right", "unseen examples learned", "generalised", "forgotten" by accuracy alone.
-        after, by: it had not happened at step `after`, and had at step `by`; equal where it had at the first step that is known.
+        name: "memorised", "circuit formed", "cleaned up" by progress measures; "training examples learned",
+            "half of the unseen examples right", "unseen examples learned", "generalised", "forgotten" by
+            accuracy alone.
+        after, by: it had not happened at step `after`, and had at step `by`; equal where it had at the first
+            step that is known.
         note: how far the interval moves with other thresholds, with a snapshot left out, and by other rules.
         rule: what decided, in words.
         basis: whether that was of progress measures, or of accuracy alone.
@@ -121,8 +138,13 @@ class Boundary:
 
     @property
     def when(self) -> str:
-        """Name, interval, keys and what is odd about it: "circuit formed between steps 700 and 1,500 (final keys 9, 21)"."""
-        where = f"between steps {self.after:,} and {self.by:,}" if self.after < self.by else f"at or before step {self.by:,}"
+        """Name, interval, keys and what is odd about it: "circuit formed between steps 700 and 1,500 (final
+        keys 9, 21)"."""
+        where = (
+            f"between steps {self.after:,} and {self.by:,}"
+            if self.after < self.by
+            else f"at or before step {self.by:,}"
+        )
         also = "; ".join(filter(None, [_named(self.keys) if self.keys else "", self.flag]))
         return f"{self.name} {where}" + (f" ({also})" if also else "")
 
@@ -152,8 +174,8 @@ class Phase:
 class Lead:
     """How long before the jump of test accuracy a measure made its own.
 
-    Both are taken where half of the way between the lowest and the highest value is done, on the way from the one that comes first to the
-    other.
+    Both are taken where half of the way between the lowest and the highest value is done, on the way from the
+    one that comes first to the other.
 
     Attributes:
         measure: the name of the measure.
@@ -179,11 +201,14 @@ class Phases:
     Attributes:
         kind: see the table at the head of this module.
         sentence: kind and boundaries in one or two sentences, with what they are from.
-        spans: the phases in order, without gaps; none where nothing is known or learned, or phases are not told apart.
+        spans: the phases in order, without gaps; none where nothing is known or learned, or phases are not
+            told apart.
         boundaries: those that were found, in order.
         leads: of every progress measure that is one number a step, the earliest first.
-        skipped: why the kind, a boundary by progress measures or the one that stands for it, or the leads could not be found.
-        standing: how far the network had come at its last evaluation; None where that was not evaluated, or chance is not known.
+        skipped: why the kind, a boundary by progress measures or the one that stands for it, or the leads
+            could not be found.
+        standing: how far the network had come at its last evaluation; None where that was not evaluated, or
+            chance is not known.
     """
 
     kind: Kind
@@ -195,7 +220,8 @@ class Phases:
     standing: Standing | None = None
 
     def at(self, step: int) -> str:
-        """The name of the phase at a step; "" where there is none. A phase begins with its first step; the last one has both its ends."""
+        """The name of the phase at a step; "" where there is none. A phase begins with its first step; the
+        last one has both its ends."""
         for phase in reversed(self.spans):
             if phase.start <= step and (step <= phase.end if phase is self.spans[-1] else step < phase.end):
                 return phase.name
@@ -214,16 +240,20 @@ def phases(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None = 
     """The kind of a run, its phases, and which measures lead the jump of test accuracy.
 
     Args:
-        data: measures over `step`, as `replay` gives them by default; what is missing there is done without, and `skipped` says why.
-            Without `restricted_loss.logit_dirs` and `excluded_loss.logit_dirs` accuracies decide, and nothing is said of a circuit.
-        history: evaluations, as `run.history` gives them. Where it has fewer accuracies than `data`, those of the snapshots count.
-        examples: chance and the numbers of examples; by default those that `replay` wrote into the Dataset. Where nobody knows them, no
-            kind is told that needs them.
+        data: measures over `step`, as `replay` gives them by default; what is missing there is done without,
+            and `skipped` says why. Without `restricted_loss.logit_dirs` and `excluded_loss.logit_dirs`
+            accuracies decide, and nothing is said of a circuit.
+        history: evaluations, as `run.history` gives them. Where it has fewer accuracies than `data`, those of
+            the snapshots count.
+        examples: chance and the numbers of examples; by default those that `replay` wrote into the Dataset.
+            Where nobody knows them, no kind is told that needs them.
     """
     curves = _curves(data, history, examples if examples is not None else Examples.from_attrs(data.attrs))
     kind = _kind(curves)
     if kind == "not known":
-        return Phases(kind, _unknown(curves), skipped={"kind": _why_unknown(curves)}, standing=curves.standing)
+        return Phases(
+            kind, _unknown(curves), skipped={"kind": _why_unknown(curves)}, standing=curves.standing
+        )
     found = _boundaries(curves, kind)
     leads: list[Lead] = []
     try:
@@ -231,7 +261,9 @@ def phases(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None = 
     except NotApplicable as reason:
         found.skipped["leads"] = str(reason)
     sentence, spans = _sentence(kind, found, curves), _spans(kind, found, curves)
-    return Phases(kind, sentence, spans, list(found.boundaries.values()), leads, found.skipped, curves.standing)
+    return Phases(
+        kind, sentence, spans, list(found.boundaries.values()), leads, found.skipped, curves.standing
+    )
 
 
 @dataclass(frozen=True)
@@ -270,7 +302,8 @@ class _Curves:
         return round(self.level - _FORGOTTEN, 2)
 
     def reaches(self, part: Literal["train", "test"], share: float) -> pd.Series[bool]:
-        """At which evaluations an accuracy is at least a share; of unseen examples only where it is better than chance."""
+        """At which evaluations an accuracy is at least a share; of unseen examples only where it is better
+        than chance."""
         return self.train >= share if part == "train" else (self.test >= share) & self.told
 
     @property
@@ -286,7 +319,11 @@ class _Curves:
     @property
     def standing(self) -> Standing | None:
         """How far the network has come at its last evaluation."""
-        return self.examples.standing(self.train.iloc[-1], self.test.iloc[-1]) if self.examples and len(self.test) else None
+        return (
+            self.examples.standing(self.train.iloc[-1], self.test.iloc[-1])
+            if self.examples and len(self.test)
+            else None
+        )
 
     @property
     def generalised_from_the_start(self) -> bool:
@@ -295,13 +332,14 @@ class _Curves:
 
     @property
     def learned_before(self) -> bool:
-        """Whether its training examples were right before any update of this run, so that nobody knows how many steps they took."""
+        """Whether its training examples were right before any update of this run, so that nobody knows how
+        many steps they took."""
         return _reached(self.reaches("train", LEARNED))[1] == 0
 
     @property
     def at_once(self) -> bool | None:
-        """Whether half of the unseen examples came to be right not long after the training examples were learned; None where that cannot
-        be told."""
+        """Whether half of the unseen examples came to be right not long after the training examples were
+        learned; None where that cannot be told."""
         half, learned = _reached(self.reaches("test", _HALF)), _reached(self.reaches("train", LEARNED))
         if half[1] == math.inf:
             return False
@@ -326,13 +364,20 @@ class _Curves:
 
     def steps(self, after: int, by: int) -> list[int]:
         """The steps of an interval at which anything is known."""
-        known = {step for curve in (self.train, self.test, self.restricted, self.squares) for step in curve.loc[after:by].index}
+        known = {
+            step
+            for curve in (self.train, self.test, self.restricted, self.squares)
+            for step in curve.loc[after:by].index
+        }
         return sorted(int(step) for step in known)
 
 
 def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) -> _Curves:
     # On noisy labels: whether the training labels were learned as they are, and whether the rule was.
-    tested, measured = judged_by(history, "test"), "clean_accuracy" if "clean_accuracy" in data else "accuracy"
+    tested, measured = (
+        judged_by(history, "test"),
+        "clean_accuracy" if "clean_accuracy" in data else "accuracy",
+    )
     known = history.dropna(subset=["train_accuracy", tested])
     evaluated = series(known["step"], known["train_accuracy"]), series(known["step"], known[tested])
     train, test = _of(data, "accuracy", part="train"), _of(data, measured, part="test")
@@ -353,7 +398,8 @@ def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) 
 
 
 def _told(test: pd.Series[float], examples: Examples | None) -> pd.Series[bool]:
-    """Where test accuracy is better than chance; everywhere, where neither chance nor the number of examples is known."""
+    """Where test accuracy is better than chance; everywhere, where neither chance nor the number of examples
+    is known."""
     if examples is None or not examples.test:
         return test.notna()
     told = {right: examples.standing(None, right).better_than_chance("test") for right in test.unique()}
@@ -368,9 +414,11 @@ def _of(data: xr.Dataset, name: str, **at: str) -> pd.Series[float]:
 
 
 def _reached(holds: pd.Series[bool]) -> tuple[float, float]:
-    """The last step at which something did not yet hold, as far as is known, and the first at which it did, or infinity.
+    """The last step at which something did not yet hold, as far as is known, and the first at which it did,
+    or infinity.
 
-    Before the first evaluation it may have been anything, so that step 0 is the last of which it is known, unless step 0 was evaluated.
+    Before the first evaluation it may have been anything, so that step 0 is the last of which it is known,
+    unless step 0 was evaluated.
     """
     at = holds.to_numpy().nonzero()[0]
     if not len(at):
@@ -387,7 +435,9 @@ def _kind(curves: _Curves) -> Kind:
     if curves.generalised.any():
         if not curves.generalised.iloc[-1] and (state in ("at chance", "memorises") or recent < curves.kept):
             return "forgets again"
-        return "generalises" if curves.at_once is None else "generalises at once" if curves.at_once else "groks"
+        return (
+            "generalises" if curves.at_once is None else "generalises at once" if curves.at_once else "groks"
+        )
     if curves.examples is None or state not in ("learning", "memorises", "at chance"):
         return "not known"
     if state == "learning":
@@ -398,7 +448,8 @@ def _kind(curves: _Curves) -> Kind:
 
 
 def _rose(curves: _Curves, part: Literal["train", "test"]) -> bool:
-    """Whether an accuracy ever was far above chance: by so much, and by more than its number of examples allows."""
+    """Whether an accuracy ever was far above chance: by so much, and by more than its number of examples
+    allows."""
     assert curves.examples is not None
     best = float(getattr(curves, part).max())
     standing = curves.examples.standing(*(best if part == name else None for name in ("train", "test")))
@@ -423,7 +474,10 @@ def _last(curves: _Curves) -> str:
 
 
 def _best(curves: _Curves) -> str:
-    return f"training accuracy is at most {percent(curves.train.max())}, {curves.test_words} {percent(curves.test.max())}"
+    return (
+        f"training accuracy is at most {percent(curves.train.max())}, {curves.test_words} "
+        f"{percent(curves.test.max())}"
+    )
 
 
 class _NotYet(NotApplicable):
@@ -432,7 +486,8 @@ class _NotYet(NotApplicable):
 
 @dataclass(frozen=True)
 class _Rule:
-    """How a boundary is found: its name, in words, as a function of the curves and its thresholds, and what else they could be.
+    """How a boundary is found: its name, in words, as a function of the curves and its thresholds, and what
+    else they could be.
 
     Attributes:
         curve: the name of the curve of which the snapshots, or evaluations, are counted.
@@ -455,7 +510,9 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _reaches(name: str, part: Literal["train", "test"], level: float, tried: Sequence[float], words: str) -> _Rule:
+def _reaches(
+    name: str, part: Literal["train", "test"], level: float, tried: Sequence[float], words: str
+) -> _Rule:
     return _Rule(
         name,
         f"{words} reaches {_share(level)}",
@@ -466,35 +523,50 @@ def _reaches(name: str, part: Literal["train", "test"], level: float, tried: Seq
 
 
 def _needs_circuit(curves: _Curves) -> None:
-    losses = {"restricted loss of all examples": curves.restricted, "excluded loss of the training examples": curves.excluded}
+    losses = {
+        "restricted loss of all examples": curves.restricted,
+        "excluded loss of the training examples": curves.excluded,
+    }
     if missing := [f"no {name}" for name, curve in losses.items() if not len(curve)]:
         raise NotApplicable(f"the data hold {' and '.join(missing)} with the final keys")
     if math.isnan(curves.chance_loss):
         raise NotApplicable(
-            'how many answers there are, and with it the loss of chance, is not known (the data have no attribute "answers")'
+            "how many answers there are, and with it the loss of chance, is not known (the data have no "
+            'attribute "answers")'
         )
     if not curves.has_circuit:
-        where = f"at none of {_counted(len(curves.restricted), 'snapshot')}, up to step {int(curves.restricted.index[-1]):,},"
+        where = (
+            f"at none of {_counted(len(curves.restricted), 'snapshot')}, up to step "
+            f"{int(curves.restricted.index[-1]):,},"
+        )
         do = "does" if len(curves.keys) == 1 else "do"
-        raise NotApplicable(f"{where} {do} the {_named(curves.keys)} alone bring the loss under {_share(_HALF)} of chance")
+        raise NotApplicable(
+            f"{where} {do} the {_named(curves.keys)} alone bring the loss under {_share(_HALF)} of chance"
+        )
 
 
 def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
-    """The neighbours of the snapshot with the lowest excluded loss; or where it last is within `factor` of that."""
+    """The neighbours of the snapshot with the lowest excluded loss; or where it last is within `factor` of
+    that."""
     _needs_circuit(curves)
     if not curves.train.max() >= LEARNED:
         raise NotApplicable(f"training accuracy never reaches {_share(LEARNED)}")
     excluded = _excluded_before_half(curves)
     if len(excluded) < _FEWEST:
         raise NotApplicable(
-            f"until {_share(_HALF)} of the unseen examples were right there is no lowest value of {_counted(len(excluded), 'snapshot')}"
+            f"until {_share(_HALF)} of the unseen examples were right there is no lowest value of "
+            f"{_counted(len(excluded), 'snapshot')}"
         )
     steps, at = excluded.index, int(excluded.to_numpy().argmin())
     if at == 0:
-        raise NotApplicable("excluded loss is at its lowest at the first snapshot, so when it began to rise is not known")
+        raise NotApplicable(
+            "excluded loss is at its lowest at the first snapshot, so when it began to rise is not known"
+        )
     if at + 1 == len(steps):
         if curves.reaches("test", _HALF).any():
-            raise NotApplicable(f"excluded loss does not rise before {_share(_HALF)} of the unseen examples are right")
+            raise NotApplicable(
+                f"excluded loss does not rise before {_share(_HALF)} of the unseen examples are right"
+            )
         raise _NotYet("excluded loss has not begun to rise")
     if factor == 1:
         return int(steps[at - 1]), int(steps[at + 1])
@@ -502,33 +574,48 @@ def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
 
 
 def _excluded_before_half(curves: _Curves) -> pd.Series[float]:
-    """Excluded loss until half of the unseen examples were right: after that it may fall again, as the weights do."""
+    """Excluded loss until half of the unseen examples were right: after that it may fall again, as the
+    weights do."""
     return curves.excluded.loc[: _reached(curves.reaches("test", _HALF))[1]]
 
 
 def _not_learned_by_then(curves: _Curves, by: int) -> str:
-    """That memorisation, as excluded loss tells it, ended by a step at which the training examples were not yet learned; "" where it is
-    not known to have."""
+    """That memorisation, as excluded loss tells it, ended by a step at which the training examples were not
+    yet learned; "" where it is not known to have."""
     excluded = _excluded_before_half(curves)
     step = int(excluded.index[int(excluded.to_numpy().argmin())])
     not_yet, learned = _reached(curves.reaches("train", LEARNED))
     if not_yet < by:
         return ""
     until = curves.train.loc[:step]
-    right = f"{percent(until.max())} of them at most were right until then, {_share(LEARNED)} " if len(until) else "that was "
-    return f"before the training examples were learned: excluded loss is lowest at step {step:,}, {right}by step {learned:,.0f}"
+    right = (
+        f"{percent(until.max())} of them at most were right until then, {_share(LEARNED)} "
+        if len(until)
+        else "that was "
+    )
+    return (
+        f"before the training examples were learned: excluded loss is lowest at step {step:,}, {right}by "
+        f"step {learned:,.0f}"
+    )
 
 
 def _sufficient_and_necessary(curves: _Curves, left: float = _LEFT, carried: float = _CARRIED) -> Interval:
-    """Where the keys alone leave `left` of the loss of chance, and training examples without them have `carried` of it."""
+    """Where the keys alone leave `left` of the loss of chance, and training examples without them have
+    `carried` of it."""
     _needs_circuit(curves)
     both = curves.restricted.index.intersection(curves.excluded.index)
     if len(both) < _FEWEST:
-        raise NotApplicable(f"restricted and excluded loss were measured at {_counted(len(both), 'snapshot')}, and {_FEWEST} are needed")
-    enough = (curves.restricted[both] <= left * curves.chance_loss) & (curves.excluded[both] >= carried * curves.chance_loss)
+        raise NotApplicable(
+            f"restricted and excluded loss were measured at {_counted(len(both), 'snapshot')}, and "
+            f"{_FEWEST} are needed"
+        )
+    enough = (curves.restricted[both] <= left * curves.chance_loss) & (
+        curves.excluded[both] >= carried * curves.chance_loss
+    )
     if not enough.any():
         raise NotApplicable(
-            f"at no snapshot is restricted loss at most {_share(left)} and excluded loss at least {_share(carried)} of chance"
+            f"at no snapshot is restricted loss at most {_share(left)} and excluded loss at least "
+            f"{_share(carried)} of chance"
         )
     return first_interval(enough)
 
@@ -538,7 +625,8 @@ def _norm_has_fallen(curves: _Curves, since: int, share: float = _FALLEN) -> Int
     squares = curves.squares.loc[since:]
     if len(squares) < _FEWEST:
         raise NotApplicable(
-            f"the weights were measured at {_counted(len(squares), 'snapshot')} since the circuit formed, and {_FEWEST} are needed"
+            f"the weights were measured at {_counted(len(squares), 'snapshot')} since the circuit formed, "
+            f"and {_FEWEST} are needed"
         )
     if squares.iloc[0] - squares.min() < _RISE * squares.iloc[0]:
         raise NotApplicable(f"the weights have not shrunk by {_share(_RISE)} since the circuit formed")
@@ -568,9 +656,14 @@ _MEMORISED = _Rule(
 )
 _FORMED = _Rule(
     "circuit formed",
-    f"restricted loss is at most {_share(_LEFT)}, and excluded loss at least {_share(_CARRIED)}, of the loss of chance",
+    f"restricted loss is at most {_share(_LEFT)}, and excluded loss at least {_share(_CARRIED)}, of the "
+    "loss of chance",
     _sufficient_and_necessary,
-    [{"left": left, "carried": carried} for left in (0.002, 0.005, 0.01, 0.02, 0.05) for carried in (0.25, 0.5, 0.75)],
+    [
+        {"left": left, "carried": carried}
+        for left in (0.002, 0.005, 0.01, 0.02, 0.05)
+        for carried in (0.25, 0.5, 0.75)
+    ],
     curve="restricted",
     basis="progress measures",
 )
@@ -579,7 +672,8 @@ _FORMED = _Rule(
 def _shrunk(since: int, level: float, words: str) -> _Rule:
     return _Rule(
         "cleaned up",
-        f"{_share(_FALLEN)} of the fall of the summed squares of the weights is done, and {words} has reached {_share(level)}",
+        f"{_share(_FALLEN)} of the fall of the summed squares of the weights is done, and {words} has "
+        f"reached {_share(level)}",
         lambda curves, share=_FALLEN: _norm_has_fallen(curves, since, share),
         [{"share": share} for share in (0.8, 0.85, 0.95)],
         curve="squares",
@@ -601,7 +695,9 @@ class _Found:
     def seek(self, curves: _Curves, *rules: _Rule) -> None:
         """Adds the boundary that the first of these rules gives that applies."""
         try:
-            boundary = _boundary(rules, curves, max((earlier.by for earlier in self.boundaries.values()), default=0))
+            boundary = _boundary(
+                rules, curves, max((earlier.by for earlier in self.boundaries.values()), default=0)
+            )
             self.boundaries[boundary.name] = boundary
             if boundary.name != rules[0].name:
                 self.skipped[rules[0].name] = _why_not(rules[0], curves, boundary)
@@ -621,15 +717,21 @@ def _why_not(rule: _Rule, curves: _Curves, instead: Boundary) -> str:
 
 
 def _boundaries(curves: _Curves, kind: Kind) -> _Found:
-    def reaches(name: str, part: Literal["train", "test"], level: float, tried: Sequence[float] = (0.95, 0.999)) -> _Rule:
-        return _reaches(name, part, level, tried, "training accuracy" if part == "train" else curves.test_words)
+    def reaches(
+        name: str, part: Literal["train", "test"], level: float, tried: Sequence[float] = (0.95, 0.999)
+    ) -> _Rule:
+        return _reaches(
+            name, part, level, tried, "training accuracy" if part == "train" else curves.test_words
+        )
 
     found = _Found()
     if kind == "learns nothing" or (kind == "forgets again" and not curves.generalised.any()):
         found.skipped |= dict.fromkeys(_BY_MEASURES, "not looked for: too little was ever learned")
         return found
     if curves.at_once is not False:
-        found.skipped |= dict.fromkeys(_BY_MEASURES, "not looked for: the run is not known to have memorised before it generalised")
+        found.skipped |= dict.fromkeys(
+            _BY_MEASURES, "not looked for: the run is not known to have memorised before it generalised"
+        )
         found.seek(curves, reaches("generalised", "test", curves.level))
     else:
         found.seek(curves, _MEMORISED, reaches("training examples learned", "train", LEARNED))
@@ -648,8 +750,8 @@ def _boundaries(curves: _Curves, kind: Kind) -> _Found:
 
 
 def _boundary(rules: Sequence[_Rule], curves: _Curves, earliest: int) -> Boundary:
-    """By the first rule that applies, of those that do not put it before the boundary that precedes it. Progress measures have to put all
-    of its interval after that; accuracies cannot but rise in their order.
+    """By the first rule that applies, of those that do not put it before the boundary that precedes it.
+    Progress measures have to put all of its interval after that; accuracies cannot but rise in their order.
 
     Raises:
         NotApplicable: none does.
@@ -671,20 +773,38 @@ def _boundary(rules: Sequence[_Rule], curves: _Curves, earliest: int) -> Boundar
         raise NotApplicable("; ".join(reasons))
     (rule, interval), *others = places
     notes = [
-        _spread([partial(rule.find, curves, **thresholds) for thresholds in ({}, *rule.tried)], "over all thresholds tried"),
-        _spread([partial(rule.find, curves.without(step)) for step in curves.steps(*interval)], "with any one step around it left out"),
+        _spread(
+            [partial(rule.find, curves, **thresholds) for thresholds in ({}, *rule.tried)],
+            "over all thresholds tried",
+        ),
+        _spread(
+            [partial(rule.find, curves.without(step)) for step in curves.steps(*interval)],
+            "with any one step around it left out",
+        ),
         *(f"{other.words}: {_written(place)}" for other, place in others),
         *reasons,
         *([_nats(curves)] if rule is _FORMED else []),
     ]
     flag = _not_learned_by_then(curves, interval[1]) if rule is _MEMORISED else ""
     keys = curves.keys if rule is _FORMED else []
-    return Boundary(rule.name, *interval, "; ".join(notes), rule.words, rule.basis, len(getattr(curves, rule.curve)), flag, keys)
+    return Boundary(
+        rule.name,
+        *interval,
+        "; ".join(notes),
+        rule.words,
+        rule.basis,
+        len(getattr(curves, rule.curve)),
+        flag,
+        keys,
+    )
 
 
 def _nats(curves: _Curves) -> str:
     """The thresholds of the circuit in the unit of the losses."""
-    left, carried = (f"{_share(share)} of the loss of chance is {share * curves.chance_loss:.3g} nats" for share in (_LEFT, _CARRIED))
+    left, carried = (
+        f"{_share(share)} of the loss of chance is {share * curves.chance_loss:.3g} nats"
+        for share in (_LEFT, _CARRIED)
+    )
     return f"{left}, {carried}"
 
 
@@ -699,7 +819,9 @@ def _spread(variants: Sequence[Callable[[], Interval]], words: str) -> str:
     if not places:
         return f"not found {words}"
     hull = min(after for after, _ in places), max(by for _, by in places)
-    return f"{_written(hull)} {words}" + (f" (not found with {missing} of {len(variants)})" if missing else "")
+    return f"{_written(hull)} {words}" + (
+        f" (not found with {missing} of {len(variants)})" if missing else ""
+    )
 
 
 def _written(interval: Interval) -> str:
@@ -720,11 +842,16 @@ _ENDS: dict[str, Name] = {
 
 
 def _spans(kind: Kind, found: _Found, curves: _Curves) -> list[Phase]:
-    """The phases between the boundaries, and the one after the last; none where the end of the first is not known."""
+    """The phases between the boundaries, and the one after the last; none where the end of the first is not
+    known."""
     first, last = (int(end([*curves.test.index, *curves.squares.index])) for end in (min, max))
     ends: list[tuple[Name, int]] = [(_ENDS[name], boundary.by) for name, boundary in found.boundaries.items()]
     following = _following(kind, found, curves)
-    if following is None or curves.at_once is None or (ends and ends[0][0] not in ("memorisation", "generalisation")):
+    if (
+        following is None
+        or curves.at_once is None
+        or (ends and ends[0][0] not in ("memorisation", "generalisation"))
+    ):
         return []
     spans = []
     for name, end in [*ends, (following, last)]:
@@ -740,19 +867,33 @@ def _following(kind: Kind, found: _Found, curves: _Curves) -> Name | None:
     if kind == "forgets again" and latest != "forgotten":
         return None
     if not latest:
-        return "memorisation" if kind == "memorises only" or "memorised" in found.to_come else "generalisation" if curves.at_once else None
+        return (
+            "memorisation"
+            if kind == "memorises only" or "memorised" in found.to_come
+            else "generalisation"
+            if curves.at_once
+            else None
+        )
     if latest in ("memorised", "training examples learned"):
         return "circuit formation" if curves.has_circuit else "after"
     if latest == _FORMED.name:
         return "cleanup" if "cleaned up" in found.to_come or not curves.generalised.any() else "after"
-    return {"half of the unseen examples right": "generalisation", "forgotten": "forgetting"}.get(latest, "after")  # type: ignore[return-value]
+    return {"half of the unseen examples right": "generalisation", "forgotten": "forgetting"}.get(
+        latest, "after"
+    )  # type: ignore[return-value]
 
 
 def _sentence(kind: Kind, found: _Found, curves: _Curves) -> str:
     said = [_kind_in_words(kind, curves)]
-    for source, boundaries in itertools.groupby(found.boundaries.values(), key=lambda boundary: boundary.source):
+    for source, boundaries in itertools.groupby(
+        found.boundaries.values(), key=lambda boundary: boundary.source
+    ):
         said.append(f"by {source}, {', '.join(boundary.when for boundary in boundaries)}")
-    circuit = f" When a circuit formed is not known: {why}." if kind == "groks" and (why := _why_no_circuit(found, curves)) else ""
+    circuit = (
+        f" When a circuit formed is not known: {why}."
+        if kind == "groks" and (why := _why_no_circuit(found, curves))
+        else ""
+    )
     return "; ".join(said) + "." + circuit
 
 
@@ -764,7 +905,10 @@ def _why_no_circuit(found: _Found, curves: _Curves) -> str:
         interval = _FORMED.find(curves)
     except NotApplicable as reason:
         return str(reason)
-    return f"at {_counted(len(curves.restricted), 'snapshot')} it is {_written(interval)}, which does not tell it from what came before"
+    return (
+        f"at {_counted(len(curves.restricted), 'snapshot')} it is {_written(interval)}, which does not tell "
+        "it from what came before"
+    )
 
 
 def _kind_in_words(kind: Kind, curves: _Curves) -> str:
@@ -781,26 +925,44 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
 
     steps = [reaches("train", LEARNED), reaches("test", _HALF), reaches("test", curves.level)]
     if kind == "forgets again" and curves.generalised.any():
-        return f"It generalises and forgets again: {steps[2]}, and is {percent(curves.test.iloc[-1])} at the last evaluation ({last})"
+        return (
+            f"It generalises and forgets again: {steps[2]}, and is {percent(curves.test.iloc[-1])} at the "
+            f"last evaluation ({last})"
+        )
     if kind in ("groks", "generalises at once", "generalises"):
         told = [steps[0], steps[2]] if kind == "groks" else steps
         said = f"It {kind}: {', '.join(filter(None, told))}"
         if curves.generalised_from_the_start:
-            first = [f"{words[part]} is {percent(getattr(curves, part).iloc[0])}" for part in ("train", "test")]
+            first = [
+                f"{words[part]} is {percent(getattr(curves, part).iloc[0])}" for part in ("train", "test")
+            ]
             said = f"It generalises from the start: at step 0, before any update, {' and '.join(first)}"
         elif kind == "generalises":
             too_few = "evaluations are too far apart or begin too late"
             why = "its training examples were right at step 0" if curves.learned_before else too_few
             said += f"; whether it grokked is not known, as {why}"
         if (now := curves.test.iloc[-1]) < curves.level:
-            said += f"; {words['test']} is {percent(now)} at the last evaluation ({last}), below {_share(curves.level)}"
+            said += (
+                f"; {words['test']} is {percent(now)} at the last evaluation ({last}), below "
+                f"{_share(curves.level)}"
+            )
         return said
     assert standing is not None
     if kind == "forgets again":
         part: Literal["train", "test"] = "test" if _rose(curves, "test") else "train"
-        return f"It learns and forgets again: {at_most(part)}; at the last evaluation ({last}) {standing.words}"
-    before = f"; {at_most('test')}" if kind == "learns in part" and curves.test.iloc[-1] < curves.test.max() else ""
-    verb = {"learns in part": "It learns in part", "memorises only": "It only memorises", "learns nothing": "It learns nothing"}[kind]
+        return (
+            f"It learns and forgets again: {at_most(part)}; at the last evaluation ({last}) {standing.words}"
+        )
+    before = (
+        f"; {at_most('test')}"
+        if kind == "learns in part" and curves.test.iloc[-1] < curves.test.max()
+        else ""
+    )
+    verb = {
+        "learns in part": "It learns in part",
+        "memorises only": "It only memorises",
+        "learns nothing": "It learns nothing",
+    }[kind]
     least = standing.chance + _RISE
     if kind == "memorises only" and curves.test.max() >= least:
         verb = "It memorises, and whether it does more is not known"
@@ -810,7 +972,8 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
 
 
 def _leads(data: xr.Dataset, history: pd.DataFrame, test: pd.Series[float]) -> list[Lead]:
-    """Of every variable that is one number a step, or is by part: excluded loss of the training examples, the rest of all.
+    """Of every variable that is one number a step, or is by part: excluded loss of the training examples, the
+    rest of all.
 
     Raises:
         NotApplicable: test accuracy makes no jump, or there are too few snapshots.
@@ -823,7 +986,10 @@ def _leads(data: xr.Dataset, history: pd.DataFrame, test: pd.Series[float]) -> l
     if not curves:
         raise NotApplicable("the data hold no measure that is one number a step")
     if all(len(curve) < _TELLING for *_, curve in curves):
-        raise NotApplicable(f"{_counted(data.sizes['step'], 'snapshot')} cannot tell when a measure was half-way: {_TELLING} are needed")
+        raise NotApplicable(
+            f"{_counted(data.sizes['step'], 'snapshot')} cannot tell when a measure was half-way: "
+            f"{_TELLING} are needed"
+        )
     for name, part, curve in curves:
         if len(curve) >= _TELLING and curve.max() > curve.min():
             after, by, at = _half_way(curve)
@@ -847,7 +1013,8 @@ def _scalars(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, str
 
 
 def _half_way(curve: pd.Series[float]) -> tuple[int, int, float]:
-    """Between which steps a curve passes half of its range, on the way from one extreme to the other, and where on a straight line."""
+    """Between which steps a curve passes half of its range, on the way from one extreme to the other, and
+    where on a straight line."""
     ends = sorted((int(curve.to_numpy().argmin()), int(curve.to_numpy().argmax())))
     way = curve.iloc[ends[0] : ends[1] + 1]
     level = (curve.min() + curve.max()) / 2

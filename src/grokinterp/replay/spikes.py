@@ -1,21 +1,25 @@
-"""Spikes of training: where the loss or the gradient leaps up and comes down again (slingshots: Thilak et al. 2022, arXiv 2206.04817).
+"""Spikes of training: where the loss or the gradient leaps up and comes down again (slingshots: Thilak et al.
+2022, arXiv 2206.04817).
 
 A peak of the logarithm of the training loss, or of the norm of the gradient, is a spike by three rules:
 
-| | rule | why |
-|---|---|---|
-| height | three times the lowest value on either side, as far as the next higher peak | a fall has none before it, a step none after it |
-| noise | eight deviations, from the differences of neighbours among the fifty evaluations on either side | noise has peaks too |
-| length | above half its height, at most a quarter of the steps before it | what lasts as long as all before is a phase of training |
+             rule                                                   why
+    height   three times the lowest value on either side, as far    a fall has none before it, a step none
+             as the next higher peak                                after it
+    noise    eight deviations, from the differences of neighbours   noise has peaks too
+             among the fifty evaluations on either side
+    length   above half its height, at most a quarter of the        what lasts as long as all before is a
+             steps before it                                        phase of training
 
-The third leaves out the hump that the gradient has while the training examples are learned.
-Peaks of both signals that overlap are one spike. The height is the topographic prominence of a peak; the three numbers are ours. Test loss
-is not looked at: it rises and falls on its own when a network groks.
+The third leaves out the hump that the gradient has while the training examples are learned. Peaks of both
+signals that overlap are one spike. The height is the topographic prominence of a peak; the three numbers are
+ours. Test loss is not looked at: it rises and falls on its own when a network groks.
 
-`slingshots` counts by another rule, which asks for harm: the training loss is more than ten times the median of the fifty evaluations
-before, and training accuracy falls. A spike may be no slingshot, as where all training examples stay right; a slingshot no spike, as where
-the loss does not come down again. The rounding of the loss brings them about (compare `training.loss` "log_softmax" with "cross_entropy" on
-one seed), and so does a learning rate or weight decay that the network does not bear.
+`slingshots` counts by another rule, which asks for harm: the training loss is more than ten times the median
+of the fifty evaluations before, and training accuracy falls. A spike may be no slingshot, as where all
+training examples stay right; a slingshot no spike, as where the loss does not come down again. The rounding
+of the loss brings them about (compare `training.loss` "log_softmax" with "cross_entropy" on one seed), and so
+does a learning rate or weight decay that the network does not bear.
 """
 
 from __future__ import annotations
@@ -53,11 +57,14 @@ class Spike:
     """One leap of the loss or of the gradient, and what it changed.
 
     Attributes:
-        first, peak, last: steps of the evaluations at which it began, was highest (in the signal that leapt most) and ended.
-        signals: the columns of the history that leapt, with the factor by which each stands above the lowest value on either side.
+        first, peak, last: steps of the evaluations at which it began, was highest (in the signal that leapt
+            most) and ended.
+        signals: the columns of the history that leapt, with the factor by which each stands above the lowest
+            value on either side.
         train_accuracy, test_accuracy: at the last evaluation before `first` and the first after `last`.
         lowest_train_accuracy, lowest_test_accuracy: between `first` and `last`.
-        snapshots: the last one before `first` and the first after `last`; None where the replay has none there, as for all that follows.
+        snapshots: the last one before `first` and the first after `last`; None where the replay has none
+            there, as for all that follows.
         squares: the summed squares of the weights at these.
         gained, lost: key frequencies (the consensus) of the later but not of the earlier, and the reverse.
     """
@@ -90,7 +97,8 @@ def spikes(history: pd.DataFrame, data: xr.Dataset | None = None) -> list[Spike]
 
     Args:
         history: evaluations, as `run.history` gives them; a spike between two of them is not seen.
-        data: measures over `step`, as `replay` gives them: then it is said what changed between the snapshots around a spike.
+        data: measures over `step`, as `replay` gives them: then it is said what changed between the snapshots
+            around a spike.
     """
     history = history.drop_duplicates("step", keep="last").sort_values("step")
     peaks = [peak for signal in SIGNALS for peak in _peaks(history, signal)]
@@ -103,19 +111,28 @@ def spikes_in_words(found: Sequence[Spike]) -> str:
         return "No spike of the loss or of the gradient was found."
     highest = max(found, key=lambda spike: spike.height)
     count = f"{len(found)} spikes" if len(found) > 1 else "One spike"
-    return f"{count} of the loss or of the gradient, the highest at step {highest.peak:,} by a factor of {highest.height:.3g}."
+    return (
+        f"{count} of the loss or of the gradient, the highest at step {highest.peak:,} by a factor of "
+        f"{highest.height:.3g}."
+    )
 
 
 _TIMES_THE_MEDIAN = 10.0
 
 
 def slingshots(history: pd.DataFrame) -> list[int]:
-    """The steps at which a stretch of evaluations, in which the training loss is more than ten times the median of the fifty before each,
-    first brought training accuracy down; one for each stretch. With the first evaluations the median is over as many as there are.
+    """The steps at which a stretch of evaluations, in which the training loss is more than ten times the
+    median of the fifty before each, first brought training accuracy down; one for each stretch. With the
+    first evaluations the median is over as many as there are.
 
-    Meant for runs that are evaluated at every step, or nearly: what comes and goes between two evaluations is not seen.
+    Meant for runs that are evaluated at every step, or nearly: what comes and goes between two evaluations is
+    not seen.
     """
-    known = history.drop_duplicates("step", keep="last").sort_values("step").dropna(subset=["train_loss", "train_accuracy"])
+    known = (
+        history.drop_duplicates("step", keep="last")
+        .sort_values("step")
+        .dropna(subset=["train_loss", "train_accuracy"])
+    )
     before = known["train_loss"].rolling(_AROUND, min_periods=1).median().shift(1)
     high = (known["train_loss"] > _TIMES_THE_MEDIAN * before).to_numpy()
     fell = (known["train_accuracy"].diff() < 0).to_numpy()
@@ -129,11 +146,17 @@ def slingshots(history: pd.DataFrame) -> list[int]:
 
 
 def slingshots_in_words(found: Sequence[int], loss: str) -> str:
-    """How many there are, where the first are, and with which loss (`training.loss`) the network was trained."""
-    count = "No slingshot" if not found else "One slingshot" if len(found) == 1 else f"{len(found)} slingshots"
+    """How many there are, where the first are, and with which loss (`training.loss`) the network was
+    trained."""
+    count = (
+        "No slingshot" if not found else "One slingshot" if len(found) == 1 else f"{len(found)} slingshots"
+    )
     at = ", ".join(f"{step:,}" for step in found[:_NAMED]) + (" and on" if len(found) > _NAMED else "")
     where = f" at step{'s' if len(found) > 1 else ''} {at}" if found else ""
-    return f"{count}{where} (loss above {_TIMES_THE_MEDIAN:g} times its running median, and training accuracy falls); trained with {loss}."
+    return (
+        f"{count}{where} (loss above {_TIMES_THE_MEDIAN:g} times its running median, and training accuracy "
+        f"falls); trained with {loss}."
+    )
 
 
 _NAMED = 8
@@ -168,12 +191,15 @@ def _peaks(history: pd.DataFrame, signal: str) -> list[_Peak]:
         last = at + int(np.argmin(above[at - left :])) - 1
         begun, over = (steps[first - 1] + steps[first]) / 2, (steps[last] + steps[last + 1]) / 2
         if over - begun <= _LONGEST * (begun - steps[0]):
-            found.append(_Peak(int(steps[first]), int(steps[at]), int(steps[last]), signal, math.exp(prominence)))
+            found.append(
+                _Peak(int(steps[first]), int(steps[at]), int(steps[last]), signal, math.exp(prominence))
+            )
     return found
 
 
 def _summits(x: NDArray[np.float64]) -> list[int]:
-    """Where a series is higher than its neighbours; the first of equal ones; not at its ends, which may go on higher."""
+    """Where a series is higher than its neighbours; the first of equal ones; not at its ends, which may go on
+    higher."""
     summits, rose = [], -1
     for i in range(1, len(x)):
         if x[i] > x[i - 1]:
@@ -186,7 +212,8 @@ def _summits(x: NDArray[np.float64]) -> list[int]:
 
 
 def _prominence(x: NDArray[np.float64], at: int) -> tuple[float, int, int]:
-    """By how much a summit stands above the lowest value on either side, as far as it is the highest; and where these two values are."""
+    """By how much a summit stands above the lowest value on either side, as far as it is the highest; and
+    where these two values are."""
     import numpy as np
 
     higher = np.flatnonzero(x > x[at])
@@ -211,7 +238,11 @@ def _overlapping(peaks: list[_Peak]) -> list[list[_Peak]]:
 def _spike(group: list[_Peak], history: pd.DataFrame, data: xr.Dataset | None) -> Spike:
     highest = max(group, key=lambda peak: peak.factor)
     first, last = min(peak.first for peak in group), max(peak.last for peak in group)
-    signals = {name: max(factors) for name in SIGNALS if (factors := [peak.factor for peak in group if peak.signal == name])}
+    signals = {
+        name: max(factors)
+        for name in SIGNALS
+        if (factors := [peak.factor for peak in group if peak.signal == name])
+    }
     before, after = history[history["step"] < first], history[history["step"] > last]
     during = history[history["step"].between(first, last)]
     return Spike(
@@ -228,7 +259,8 @@ def _spike(group: list[_Peak], history: pd.DataFrame, data: xr.Dataset | None) -
 
 
 def _across(before: pd.Series[float], after: pd.Series[float]) -> Change:
-    """The last of what was before, and the first of what came after. A peak has an evaluation on either side."""
+    """The last of what was before, and the first of what came after. A peak has an evaluation on either
+    side."""
     return Change(float(before.iloc[-1]), float(after.iloc[0]))
 
 
@@ -243,9 +275,13 @@ def _between_snapshots(first: int, last: int, data: xr.Dataset | None) -> dict[s
     around = (int(earlier[-1]), int(later[0]))
     changed: dict[str, Any] = {"snapshots": around}
     if "sum_of_squares" in data:
-        changed["squares"] = Change(*(float(data["sum_of_squares"].sel(step=step, parameter="total")) for step in around))
+        changed["squares"] = Change(
+            *(float(data["sum_of_squares"].sel(step=step, parameter="total")) for step in around)
+        )
     if (name := "key_frequencies.consensus") in data:
-        old, new = ({int(k) for k in data["freq"].values[data[name].sel(step=step).values == 1]} for step in around)
+        old, new = (
+            {int(k) for k in data["freq"].values[data[name].sel(step=step).values == 1]} for step in around
+        )
         changed |= {"gained": sorted(new - old), "lost": sorted(old - new)}
     return changed
 

@@ -40,7 +40,8 @@ class Report(Page):
 
     @property
     def stem(self) -> str:
-        """What its files are called beside their endings: "report", or "report-step-100" and the like where not all was asked for."""
+        """What its files are called beside their endings: "report", or "report-step-100" and the like where
+        not all was asked for."""
         return self.analysis.stem
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,9 +66,10 @@ def analyze(
 ) -> Report:
     """Measures a run at one step (negative: from the end) with all measures, or those named.
 
-    Measures that use key frequencies take `keys`, by default the consensus of the rules. With it comes what `gi.replay` says of up to 60
-    snapshots: phases, spikes and the lives of frequencies; without `with_replay` phases are told by accuracies alone. `progress` says
-    whether that shows a progress bar on stderr, by default where it is a terminal.
+    Measures that use key frequencies take `keys`, by default the consensus of the rules. With it comes what
+    `gi.replay` says of up to 60 snapshots: phases, spikes and the lives of frequencies; without `with_replay`
+    phases are told by accuracies alone. `progress` says whether that shows a progress bar on stderr, by
+    default where it is a terminal.
 
     Raises:
         NoSuchSnapshot: the run has no snapshot at that step; the nearest are named.
@@ -78,7 +80,8 @@ def analyze(
 
 
 def save_table(task: Task, path: str | Path) -> None:
-    """Writes the table of a task as a page of its own, with its image and value counts: what is known before any network is trained.
+    """Writes the table of a task as a page of its own, with its image and value counts: what is known before
+    any network is trained.
 
     In a directory it is called table.html.
 

@@ -1,4 +1,5 @@
-"""A run at one step -> everything that the report says, as plain values. No figure and no file is made here."""
+"""A run at one step -> everything that the report says, as plain values. No figure and no file is made
+here."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ _OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile", "noise.bayes_loss"
 _LONGEST_NAME = 80
 """Characters of measures' names in the name of a file."""
 _MOST_SNAPSHOTS = 60
-"""Snapshots that the training part of a report looks at, evenly chosen where there are more; a replay looks at all."""
+"""Snapshots that the training part of a report looks at, evenly chosen where there are more; a replay looks
+at all."""
 
 
 class Analysis:
@@ -64,7 +66,8 @@ class Analysis:
         skipped: why each other one does not.
         keys: the key frequencies that the rules found, or None where no rule applies.
         keys_used: those that the measures were given: the consensus, unless the caller chose others.
-        asked_measures, asked_keys: what the caller asked for; None where it is all measures, and the consensus.
+        asked_measures, asked_keys: what the caller asked for; None where it is all measures, and the
+            consensus.
         replayed: the progress measures at the run's snapshots; may be empty.
         not_replayed: why it is.
     """
@@ -82,13 +85,17 @@ class Analysis:
         self.view: View = run.view(step)
         self.values: dict[str, Any] = {}
         self.skipped: dict[str, str] = {}
-        self.asked_measures = None if measures is None else list(dict.fromkeys(MEASURES[name].name for name in measures))
+        self.asked_measures = (
+            None if measures is None else list(dict.fromkeys(MEASURES[name].name for name in measures))
+        )
         wanted = list(MEASURES) if self.asked_measures is None else self.asked_measures
         try:
             self.keys: KeyFrequencies | None = key_frequencies(self.view)
         except NotApplicable:
             self.keys = None
-        self.keys_used: list[int] = chosen(self.view, keys) if keys is not None else self.keys.consensus if self.keys else []
+        self.keys_used: list[int] = (
+            chosen(self.view, keys) if keys is not None else self.keys.consensus if self.keys else []
+        )
         self.asked_keys = None if keys is None else self.keys_used
         given = {} if keys is None else {"keys": self.keys_used}
         for name in dict.fromkeys([*wanted, "loss", "accuracy", *(_OF_NOISE if run.task.noise else ())]):
@@ -101,7 +108,9 @@ class Analysis:
                 self.values[name] = value
             else:
                 self.skipped[name] = "the value is not finite"
-        self.replayed, self.not_replayed = _replayed(run, progress) if with_replay else (_nothing(), "nobody asked for it")
+        self.replayed, self.not_replayed = (
+            _replayed(run, progress) if with_replay else (_nothing(), "nobody asked for it")
+        )
 
     @property
     def name(self) -> str:
@@ -136,12 +145,14 @@ class Analysis:
 
     @cached_property
     def standing(self) -> Standing:
-        """How far the network has learned its task at the analysed step: what the verdict, the claims and report.json go by."""
+        """How far the network has learned its task at the analysed step: what the verdict, the claims and
+        report.json go by."""
         return standing(self.view)
 
     @property
     def generalised(self) -> bool:
-        """Whether test accuracy at the analysed step is at least 0.99; on noisy labels, that of the right answers at least 0.9."""
+        """Whether test accuracy at the analysed step is at least 0.99; on noisy labels, that of the right
+        answers at least 0.9."""
         return self.standing.state == "generalises"
 
     @cached_property
@@ -160,13 +171,24 @@ class Analysis:
             return None
         given, right = (_labelled(self.values[name], "part") for name in ("accuracy", "clean_accuracy"))
         earlier = self.history[self.history["step"] < self.step]
-        before = any(learned(*pair) for pair in earlier[["train_accuracy", "test_clean_accuracy"]].itertuples(index=False))
+        before = any(
+            learned(*pair)
+            for pair in earlier[["train_accuracy", "test_clean_accuracy"]].itertuples(index=False)
+        )
         chance = 1 / self.run.task.n_answers
-        return noise_phase(given["train"], right["test"], given["corrupted"], right["corrupted"], chance, learned_before=before)
+        return noise_phase(
+            given["train"],
+            right["test"],
+            given["corrupted"],
+            right["corrupted"],
+            chance,
+            learned_before=before,
+        )
 
     @property
     def _on_circle(self) -> tuple[Standing, dict[str, float]]:
-        """How far it has learned the examples that stand on the circle, and the loss there by part; all examples where there is none."""
+        """How far it has learned the examples that stand on the circle, and the loss there by part; all
+        examples where there is none."""
         view = self.view
         rows = view.on_circle if self.run.task.circle else torch.arange(self.run.task.n_inputs)
         return standing(view, rows), _labelled(per_part(view, view.loss()[rows], rows), "part")
@@ -188,7 +210,8 @@ class Analysis:
 
     @cached_property
     def phases(self) -> Phases:
-        """What kind of run it was, and its phases: by the progress measures, or by accuracies alone where nothing was replayed."""
+        """What kind of run it was, and its phases: by the progress measures, or by accuracies alone where
+        nothing was replayed."""
         return phases(self.replayed, self.history, Examples.of(self.run.task, self.run.split))
 
     @property
@@ -219,12 +242,25 @@ class Analysis:
         """Every claim with its verdict."""
         sizes = self.run.task.n_answers, self.n_frequencies
         learned_so_far = self.standing, *self._on_circle
-        return claims(Evidence(self.values, self.skipped, self.keys_used, *learned_so_far, *sizes, self.noisy, self.noise_phase))
+        return claims(
+            Evidence(
+                self.values,
+                self.skipped,
+                self.keys_used,
+                *learned_so_far,
+                *sizes,
+                self.noisy,
+                self.noise_phase,
+            )
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of report.json. No NaN or infinity is in it: a measure that does not apply is under `skipped`, with its reason."""
+        """The content of report.json. No NaN or infinity is in it: a measure that does not apply is under
+        `skipped`, with its reason."""
         run, keys = self.run, self.keys
-        by_part = {name: _labelled(self.values[name], "part") for name in ("loss", "accuracy") if name in self.values}
+        by_part = {
+            name: _labelled(self.values[name], "part") for name in ("loss", "accuracy") if name in self.values
+        }
         return {
             "schema": SCHEMA,
             "run": {
@@ -253,7 +289,9 @@ class Analysis:
                 "consensus": keys.consensus if keys else [],
                 "rules": keys.rules if keys else {},
                 "agreement": keys.agreement if keys else 0.0,
-                "harmonics": {str(k): asdict(harmonic) for k, harmonic in keys.harmonics.items()} if keys else {},
+                "harmonics": {str(k): asdict(harmonic) for k, harmonic in keys.harmonics.items()}
+                if keys
+                else {},
                 "doubles": {str(k): of for k, of in keys.doubles.items()} if keys else {},
                 "used": self.keys_used,
             },
@@ -266,12 +304,17 @@ class Analysis:
         }
 
     def _noise(self) -> dict[str, Any]:
-        """The phase on noisy labels, accuracies and losses against right answers, and the best that can be done of the labels."""
+        """The phase on noisy labels, accuracies and losses against right answers, and the best that can be
+        done of the labels."""
         names = ("clean_accuracy", "clean_loss", "noise.bayes_accuracy", "noise.bayes_loss")
         return {
             "phase": self.noise_phase,
             "spans": [span.to_dict() for span in self.noise_spans],
-            **{name.removeprefix("noise."): _labelled(self.values[name], "part") for name in names if name in self.values},
+            **{
+                name.removeprefix("noise."): _labelled(self.values[name], "part")
+                for name in names
+                if name in self.values
+            },
             "chance_loss": math.log(self.run.task.n_answers),
         }
 
@@ -279,10 +322,15 @@ class Analysis:
     def loss(self) -> str | None:
         """The loss that the network was trained with, and its precision; None where that is not known."""
         training, imported = self.run.config.training, self.run.imported
-        return None if imported and "loss" not in imported["training"] else f"{training.loss} in {training.dtype}"
+        return (
+            None
+            if imported and "loss" not in imported["training"]
+            else f"{training.loss} in {training.dtype}"
+        )
 
     def _training(self) -> dict[str, Any]:
-        """What training looked like as a whole: kind, boundaries, leads, spikes, and where something was replayed what it says."""
+        """What training looked like as a whole: kind, boundaries, leads, spikes, and where something was
+        replayed what it says."""
         told = {key: value for key, value in self.phases.to_dict().items() if key != "spans"}
         told["sentence"] = self.how_it_went
         told["spikes"] = [spike.to_dict() for spike in self.spikes]
@@ -312,8 +360,11 @@ class Analysis:
         return described
 
 
-def report_stem(run: Run, step: int = -1, measures: Sequence[str] | None = None, keys: Sequence[int] | None = None) -> str:
-    """What the files of a report are called: of their own for each question, so that none takes the place of another's answer.
+def report_stem(
+    run: Run, step: int = -1, measures: Sequence[str] | None = None, keys: Sequence[int] | None = None
+) -> str:
+    """What the files of a report are called: of their own for each question, so that none takes the place of
+    another's answer.
 
     Raises:
         NoSuchSnapshot: the run has no snapshot at that step.
@@ -333,11 +384,16 @@ def report_stem(run: Run, step: int = -1, measures: Sequence[str] | None = None,
 
 
 def _replayed(run: Run, progress: bool | None) -> tuple[xr.Dataset, str]:
-    """The replay of a run, or none and why: one snapshot shows no training, and a damaged one must not keep another from being analysed."""
+    """The replay of a run, or none and why: one snapshot shows no training, and a damaged one must not keep
+    another from being analysed."""
     dated = [step for step in run.steps if run.step_known(step)]
     count = len(dated)
     if count < 2:
-        some = "one snapshot" if len(run.steps) == 1 else f"{len(run.steps)} snapshots, and it is not known at which steps they were taken"
+        some = (
+            "one snapshot"
+            if len(run.steps) == 1
+            else f"{len(run.steps)} snapshots, and it is not known at which steps they were taken"
+        )
         return _nothing(), f"the run has {some}"
     at = {round(i * (count - 1) / (_MOST_SNAPSHOTS - 1)) for i in range(_MOST_SNAPSHOTS)}
     try:

@@ -1,31 +1,42 @@
 """Claims about how a network works, each with the measures and the thresholds that decide it.
 
-| claim | supported where | source of the threshold |
-|---|---|---|
-| it generalises | test accuracy >= 0.99 (`measures.standing`) | Power et al. 2022 |
-| it has only memorised | training examples better than chance, test examples not (`measures.standing`) | ours |
-| the embedding is sparse in the Fourier basis | at most half of the frequencies are keys, holding >= 0.75 of W_E | ours |
-| neurons are single-frequency | one frequency explains > 0.85 of >= 0.75 of the neurons | Nanda et al. 2023: 0.846 of theirs |
-| logits are sums of cos w(c* − c) | logit_fve.centred >= 0.9 | Nanda et al. 2023: 0.95 |
-| the keys are sufficient | restricted loss <= 2 x loss, on all examples | Nanda et al. 2023: it falls |
-| the keys are necessary | excluded loss - loss >= half of ln p on the training examples | ours; ln p is chance |
-| attention is uniform | every head gives a and b the same to 0.1 on average, and varies over inputs by < 0.05 (std) | ours |
-| attention depends on the input | some head varies over inputs by >= 0.1 (std) | ours; a mean without its variance is no mechanism |
-| waves fitted to every part do what it does | the fitted circuit gives the network's answer to >= 0.99 of all pairs | ours |
-| it is a clock | gradient symmetricity <= 0.7, distance irrelevance (correct) >= 0.6 | Zhong et al. 2023: 0.33 and 0.85 |
-| it is a pizza | gradient symmetricity >= 0.9, distance irrelevance (correct) <= 0.4 | Zhong et al. 2023: 0.99 and 0.17 |
+    claim                     supported where                                      source of the threshold
+    it generalises            test accuracy >= 0.99 (`measures.standing`)          Power et al. 2022
+    it has only memorised     training examples better than chance, test           ours
+                              examples not (`measures.standing`)
+    the embedding is sparse   at most half of the frequencies are keys, holding    ours
+    in the Fourier basis      >= 0.75 of W_E
+    neurons are single-       one frequency explains > 0.85 of >= 0.75 of the      Nanda et al. 2023: 0.846 of
+    frequency                 neurons                                              theirs
+    logits are sums of cos    logit_fve.centred >= 0.9                             Nanda et al. 2023: 0.95
+    w(c* − c)
+    the keys are sufficient   restricted loss <= 2 x loss, on all examples         Nanda et al. 2023: it falls
+    the keys are necessary    excluded loss - loss >= half of ln p on the          ours; ln p is chance
+                              training examples
+    attention is uniform      every head gives a and b the same to 0.1 on          ours
+                              average, and varies over inputs by < 0.05 (std)
+    attention depends on      some head varies over inputs by >= 0.1 (std)         ours; a mean without its
+    the input                                                                      variance is no mechanism
+    waves fitted to every     the fitted circuit gives the network's answer to     ours
+    part do what it does      >= 0.99 of all pairs
+    it is a clock             gradient symmetricity <= 0.7, distance irrelevance   Zhong et al. 2023: 0.33 and
+                              (correct) >= 0.6                                     0.85
+    it is a pizza             gradient symmetricity >= 0.9, distance irrelevance   Zhong et al. 2023: 0.99 and
+                              (correct) <= 0.4                                     0.17
 
-Where labels are noisy, the test accuracies of the first two claims are of the right answers, a network generalises from 0.9 (Doshi et al.
-2024 print 0.983 for one that has memorised wrong labels as well), and a claim for each of their phases comes on top: `measures.noise_phase`
-says which numbers decide them.
+Where labels are noisy, the test accuracies of the first two claims are of the right answers, a network
+generalises from 0.9 (Doshi et al. 2024 print 0.983 for one that has memorised wrong labels as well), and a
+claim for each of their phases comes on top: `measures.noise_phase` says which numbers decide them.
 
-Between clock and pizza lie networks that are neither: over the fleet of Zhong et al. gradient symmetricity falls from 0.99 with constant
-attention to 0.45 with full attention, and distance irrelevance (of the top wrong logit) rises from 0.29 to 0.82.
+Between clock and pizza lie networks that are neither: over the fleet of Zhong et al. gradient symmetricity
+falls from 0.99 with constant attention to 0.45 with full attention, and distance irrelevance (of the top
+wrong logit) rises from 0.29 to 0.82.
 
-Sufficient, necessary, fitted waves, clock and pizza are asked wherever there is something to ask: of networks that do better than chance
-on unseen examples, and of those that do not generalise yet where the rules agree on key frequencies; the evidence then says which share
-is right. The first two are asked only where at most half of the frequencies are keys, as a projection that leaves out little tells nothing.
-Where it is not known which examples were trained on, all of them stand for the training and for the test examples.
+Sufficient, necessary, fitted waves, clock and pizza are asked wherever there is something to ask: of networks
+that do better than chance on unseen examples, and of those that do not generalise yet where the rules agree
+on key frequencies; the evidence then says which share is right. The first two are asked only where at most
+half of the frequencies are keys, as a projection that leaves out little tells nothing. Where it is not known
+which examples were trained on, all of them stand for the training and for the test examples.
 
 A claim whose measures do not apply is "not tested", with the reason.
 """
@@ -45,7 +56,8 @@ Verdict = Literal["supported", "refuted", "not tested"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims may look at: measured values by name, why others are missing, the keys in use, how much is right, two sizes."""
+    """What the claims may look at: measured values by name, why others are missing, the keys in use, how much
+    is right, two sizes."""
 
     values: Mapping[str, Any]
     skipped: Mapping[str, str]
@@ -75,7 +87,11 @@ class Evidence:
         value = self.values[name]
         if at and not all(label in value.coords[dim].values for dim, label in at.items()):
             known = "train" in value.coords["part"].values if "part" in at else False
-            raise _Missing("there are no such examples" if known else "it is not known which examples the network was trained on")
+            raise _Missing(
+                "there are no such examples"
+                if known
+                else "it is not known which examples the network was trained on"
+            )
         return float(value.sel(**at) if at else value)
 
     def part(self, wanted: str) -> str:
@@ -101,9 +117,14 @@ class Claim:
 
 
 def claims(evidence: Evidence) -> list[Claim]:
-    """Every claim of the Fourier story with its verdict. Where labels are noisy, those of the phases take the place of "only memorised"."""
+    """Every claim of the Fourier story with its verdict. Where labels are noisy, those of the phases take the
+    place of "only memorised"."""
     decided = []
-    asked = {sentence: test for sentence, test in _CLAIMS.items() if test is not _memorised} | _OF_NOISE if evidence.noisy else _CLAIMS
+    asked = (
+        {sentence: test for sentence, test in _CLAIMS.items() if test is not _memorised} | _OF_NOISE
+        if evidence.noisy
+        else _CLAIMS
+    )
     for sentence, test in asked.items():
         try:
             holds, because = test(evidence)
@@ -113,8 +134,11 @@ def claims(evidence: Evidence) -> list[Claim]:
     return decided
 
 
-def needs(name: str, value: float, sign: Literal["<=", "<", ">=", ">"], limit: float, spec: str = ".3f") -> tuple[bool, str]:
-    """Whether a number holds its limit, and the two in words, with as many digits as show on which side it is."""
+def needs(
+    name: str, value: float, sign: Literal["<=", "<", ">=", ">"], limit: float, spec: str = ".3f"
+) -> tuple[bool, str]:
+    """Whether a number holds its limit, and the two in words, with as many digits as show on which side it
+    is."""
     holds = {"<=": value <= limit, "<": value < limit, ">=": value >= limit, ">": value > limit}[sign]
     digits, kind = int(spec[1:-1]), spec[-1]
     while digits < 17 and (float(f"{value:.{digits}{kind}}") < limit) != (value < limit):
@@ -155,7 +179,13 @@ def _sufficient(e: Evidence) -> tuple[bool, list[str]]:
     _has_few_keys(e)
     restricted, loss = e.number("restricted_loss.logit_dirs", part="all"), e.loss["all"]
     return _all(
-        needs("restricted_loss.logit_dirs / loss (all)", restricted / loss if loss else math.inf, "<=", 2.0, ".3g"),
+        needs(
+            "restricted_loss.logit_dirs / loss (all)",
+            restricted / loss if loss else math.inf,
+            "<=",
+            2.0,
+            ".3g",
+        ),
         also=[f"restricted_loss.logit_dirs (all) = {restricted:.3g} nats, loss = {loss:.3g} nats", *asked],
     )
 
@@ -167,16 +197,24 @@ def _necessary(e: Evidence) -> tuple[bool, list[str]]:
     rise = e.number("excluded_loss.logit_dirs", part=part) - e.loss[part]
     chance = math.log(e.n_answers)
     return _all(
-        needs(f"(excluded_loss.logit_dirs − loss) / ln {e.n_answers} ({part})", rise / chance, ">=", 0.5, ".3g"),
-        also=[f"excluded_loss.logit_dirs − loss ({part}) = {rise:.3g} nats, ln {e.n_answers} = {chance:.3g} nats is chance", *asked],
+        needs(
+            f"(excluded_loss.logit_dirs − loss) / ln {e.n_answers} ({part})", rise / chance, ">=", 0.5, ".3g"
+        ),
+        also=[
+            f"excluded_loss.logit_dirs − loss ({part}) = {rise:.3g} nats, ln {e.n_answers} = {chance:.3g} "
+            "nats is chance",
+            *asked,
+        ],
     )
 
 
 def _asked_of(e: Evidence) -> list[str]:
-    """Of which share of the examples it is asked how they are computed; nothing where the network generalises.
+    """Of which share of the examples it is asked how they are computed; nothing where the network
+    generalises.
 
     Raises:
-        _Missing: the network does no better than chance on unseen examples, or stands on no frequencies: there is nothing to ask.
+        _Missing: the network does no better than chance on unseen examples, or stands on no frequencies:
+            there is nothing to ask.
     """
     part = e.part("test")
     whole = e.on_circle.shares["all"].n == e.standing.shares["all"].n
@@ -185,16 +223,27 @@ def _asked_of(e: Evidence) -> list[str]:
         raise _Missing(f"there is no algorithm to ask this of: {of}{e.on_circle.words}")
     if not e.keys and e.on_circle.state != "generalises":
         raise _Missing(
-            f"there is no algorithm to ask this of: {e.skipped.get('restricted_loss.logit_dirs', 'there are no key frequencies')}"
+            "there is no algorithm to ask this of: "
+            f"{e.skipped.get('restricted_loss.logit_dirs', 'there are no key frequencies')}"
         )
     right = e.on_circle.shares[part]
-    which = f"{'unseen' if part == 'test' else 'all'} {'examples' if whole else 'pairs that the frequencies are about'}"
-    return [] if right.right >= e.on_circle.level else [f"asked of a network that is right on {right} of {which}"]
+    which = (
+        f"{'unseen' if part == 'test' else 'all'} "
+        f"{'examples' if whole else 'pairs that the frequencies are about'}"
+    )
+    return (
+        []
+        if right.right >= e.on_circle.level
+        else [f"asked of a network that is right on {right} of {which}"]
+    )
 
 
 def _has_few_keys(e: Evidence) -> None:
     if 2 * len(e.keys) > e.n_frequencies:
-        raise _Missing(f"{len(e.keys)} of {e.n_frequencies} frequencies are keys: with so many left in, a projection tells nothing")
+        raise _Missing(
+            f"{len(e.keys)} of {e.n_frequencies} frequencies are keys: with so many left in, a projection "
+            "tells nothing"
+        )
 
 
 def _memorised(e: Evidence) -> tuple[bool, list[str]]:
@@ -218,11 +267,14 @@ def _uniform_attention(e: Evidence) -> tuple[bool, list[str]]:
 
 
 def _attention_by_input(e: Evidence) -> tuple[bool, list[str]]:
-    return _all(needs("largest standard deviation over inputs, of any head", _attention(e)[1], ">=", 0.1), also=[])
+    return _all(
+        needs("largest standard deviation over inputs, of any head", _attention(e)[1], ">=", 0.1), also=[]
+    )
 
 
 def _attention(e: Evidence) -> tuple[float, float]:
-    """How far attention to a and to b differ on average, and how much it varies over inputs, at most, over all heads."""
+    """How far attention to a and to b differ on average, and how much it varies over inputs, at most, over
+    all heads."""
     for name in ("attention.mean", "attention.variance"):
         if name not in e.values:
             raise _Missing(e.skipped.get(name, f"{name} was not measured"))
@@ -234,7 +286,10 @@ def _attention(e: Evidence) -> tuple[float, float]:
 
 def _fitted_circuit(e: Evidence) -> tuple[bool, list[str]]:
     asked = _asked_of(e)
-    agreement, loss = e.number("circuit.whole.agreement", part="all"), e.number("circuit.whole.loss", part="all")
+    agreement, loss = (
+        e.number("circuit.whole.agreement", part="all"),
+        e.number("circuit.whole.loss", part="all"),
+    )
     return _all(
         needs("circuit.whole.agreement (all)", agreement, ">=", 0.99, ".4f"),
         also=[f"circuit.whole.loss (all) = {loss:.3g} nats", *asked],
@@ -261,7 +316,12 @@ def _pizza(e: Evidence) -> tuple[bool, list[str]]:
 
 def _phase(wanted: NoisePhase) -> Callable[[Evidence], tuple[bool, list[str]]]:
     def test(e: Evidence) -> tuple[bool, list[str]]:
-        found = [("accuracy", "train"), ("clean_accuracy", "test"), ("accuracy", "corrupted"), ("clean_accuracy", "corrupted")]
+        found = [
+            ("accuracy", "train"),
+            ("clean_accuracy", "test"),
+            ("accuracy", "corrupted"),
+            ("clean_accuracy", "corrupted"),
+        ]
         numbers = [f"{name} ({part}) = {e.number(name, part=part):.4f}" for name, part in found]
         return e.noise_phase == wanted, [*numbers, f"needs {NEEDS[wanted]}; its phase is {e.noise_phase}"]
 
@@ -271,8 +331,12 @@ def _phase(wanted: NoisePhase) -> Callable[[Evidence], tuple[bool, list[str]]]:
 _OF_NOISE: dict[str, Callable[[Evidence], tuple[bool, list[str]]]] = {
     "It has memorised the noise and not generalised (memorisation)": _phase("memorisation"),
     "It has memorised the wrong labels and generalises (coexistence)": _phase("coexistence"),
-    "It generalises, and has inverted some of the wrong labels (partial inversion)": _phase("partial inversion"),
-    "It generalises, and gives the right answer to every wrong label (full inversion)": _phase("full inversion"),
+    "It generalises, and has inverted some of the wrong labels (partial inversion)": _phase(
+        "partial inversion"
+    ),
+    "It generalises, and gives the right answer to every wrong label (full inversion)": _phase(
+        "full inversion"
+    ),
     "It has forgotten what it had learned (forgetting)": _phase("forgetting"),
 }
 

@@ -27,7 +27,8 @@ _MOST_POINTS = 800
 
 
 class Comparison(Page):
-    """Several runs side by side: as a table, as a figure, as a page, as plain values, and shown in a notebook.
+    """Several runs side by side: as a table, as a figure, as a page, as plain values, and shown in a
+    notebook.
 
     Attributes:
         compared: what is known of each run and of those that belong together.
@@ -42,7 +43,8 @@ class Comparison(Page):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row for each run: what differs, steps to 99 % with their censoring, final values, spikes, whether its start helped."""
+        """One row for each run: what differs, steps to 99 % with their censoring, final values, spikes,
+        whether its start helped."""
         return self.compared.table
 
     @cached_property
@@ -51,7 +53,8 @@ class Comparison(Page):
         return _curves(self.compared.runs, self._log_x)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of compare.json: plain numbers, strings, lists and dicts; None for what is not known."""
+        """The content of compare.json: plain numbers, strings, lists and dicts; None for what is not
+        known."""
         return self.compared.to_dict()
 
     def to_html(self) -> str:
@@ -63,8 +66,8 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool 
     """Runs of different tasks, fractions, seeds or starts in one table and one figure.
 
     Args:
-        runs: runs, or their directories; a directory that holds several (as `train --seeds` and `train_many` make it), or
-            several such directories, means all of them.
+        runs: runs, or their directories; a directory that holds several (as `train --seeds` and `train_many`
+            make it), or several such directories, means all of them.
         log_x: whether steps are drawn on a log axis at first; the page has a switch.
 
     Raises:
@@ -76,7 +79,8 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool 
 
 
 def opened(given: Sequence[Run | str | Path]) -> Iterator[Run]:
-    """Every run once, in the order given; those of one directory in the order of the numbers in their names."""
+    """Every run once, in the order given; those of one directory in the order of the numbers in their
+    names."""
     seen: set[Path] = set()
     for one in given:
         if not isinstance(one, Run | str | Path):
@@ -91,10 +95,19 @@ def _directories(path: Path) -> list[Path]:
     if (path / "run.json").exists() or not path.is_dir():
         return [path]
     # By either file, so that a run that has lost one of them is not passed over.
-    inside = {found.parent for depth in ("*", "*/*") for file in ("run.json", "manifest.jsonl") for found in path.glob(f"{depth}/{file}")}
-    inside = {folder for folder in inside if not folder.name.startswith(".")}  # an import that is not finished
+    inside = {
+        found.parent
+        for depth in ("*", "*/*")
+        for file in ("run.json", "manifest.jsonl")
+        for found in path.glob(f"{depth}/{file}")
+    }
+    inside = {
+        folder for folder in inside if not folder.name.startswith(".")
+    }  # an import that is not finished
     if not inside:
-        raise NotARun(f"{path} holds no run, nor directories that do; give what `grokinterp train --out` made")
+        raise NotARun(
+            f"{path} holds no run, nor directories that do; give what `grokinterp train --out` made"
+        )
 
     def natural(folder: Path) -> list[tuple[int, str]]:
         name = str(folder.relative_to(path))
@@ -109,8 +122,15 @@ def _directories(path: Path) -> list[Path]:
 def _verdict(compared: RunsCompared) -> str:
     """How many runs there are, and how many of them learned their test examples."""
     count, learned = len(compared.runs), sum(each.test.seen for each in compared.runs)
-    runs, were = (f"{count} runs, of which {learned}", "was" if learned == 1 else "were") if count > 1 else ("One run, which", "was")
-    return f"{runs} {were} {'not ' if count == 1 and not learned else ''}seen to learn the test examples to 99\N{NO-BREAK SPACE}%"
+    runs, were = (
+        (f"{count} runs, of which {learned}", "was" if learned == 1 else "were")
+        if count > 1
+        else ("One run, which", "was")
+    )
+    return (
+        f"{runs} {were} {'not ' if count == 1 and not learned else ''}seen to learn the test examples to "
+        f"99\N{NO-BREAK SPACE}%"
+    )
 
 
 def shared(compared: RunsCompared) -> list[tuple[str, str]]:
@@ -123,10 +143,13 @@ def shared(compared: RunsCompared) -> list[tuple[str, str]]:
 
 
 def rows(compared: RunsCompared, brief: bool = False) -> tuple[list[str], list[list[str]]]:
-    """The table in words: its header, and a row for each run; without what is the same everywhere. The brief one leaves out losses."""
+    """The table in words: its header, and a row for each run; without what is the same everywhere. The brief
+    one leaves out losses."""
     same = {name for name, _ in shared(compared)}
     columns = [(name, values) for name, values in _columns(compared, brief) if name not in same]
-    return [name for name, _ in columns], [list(row) for row in zip(*(values for _, values in columns), strict=True)]
+    return [name for name, _ in columns], [
+        list(row) for row in zip(*(values for _, values in columns), strict=True)
+    ]
 
 
 def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[str]]]:
@@ -146,7 +169,13 @@ def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[st
     for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss"):
         if not brief or name == "test_accuracy":
             spec = ".4f" if "accuracy" in name else ".3g"
-            yield name.replace("_", " "), ["–" if each.final[name] != each.final[name] else format(each.final[name], spec) for each in runs]
+            yield (
+                name.replace("_", " "),
+                [
+                    "–" if each.final[name] != each.final[name] else format(each.final[name], spec)
+                    for each in runs
+                ],
+            )
     yield "spikes", [_written(each.spikes) for each in runs]
     yield "slingshots", [_written(each.slingshots) for each in runs]
     short = [key.rpartition(".")[2] for key in compared.differing]
@@ -177,7 +206,14 @@ def groups(compared: RunsCompared) -> list[list[str]]:
     for group in compared.groups:
         of = len(group.names)
         medians = ["–" if median is None else f"{median:,.0f}" for median in (group.train, group.test)]
-        found.append([", ".join(group.names), f"{group.learned_train} of {of}", f"{group.learned_test} of {of}", *medians])
+        found.append(
+            [
+                ", ".join(group.names),
+                f"{group.learned_train} of {of}",
+                f"{group.learned_test} of {of}",
+                *medians,
+            ]
+        )
     return found
 
 
@@ -214,7 +250,11 @@ def _labels(runs: Sequence[Compared]) -> list[str]:
     full = [each.name for each in runs]
     short = [name if len(name) <= 32 else f"{name[:15]}…{name[-16:]}" for name in full]
     short = short if len(set(short)) == len(full) else full
-    return short if len(set(tasks)) == 1 else [f"{name}: {task}" for name, task in zip(short, tasks, strict=True)]
+    return (
+        short
+        if len(set(tasks)) == 1
+        else [f"{name}: {task}" for name, task in zip(short, tasks, strict=True)]
+    )
 
 
 def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
@@ -222,9 +262,17 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
 
     figure = go.Figure()
     for words, style in (("train", {"dash": "dash"}), ("test", {"dash": "solid"})):
-        figure.add_scatter(x=[None], y=[None], name=words, mode="lines", line={"color": PLAIN, "width": 2, **style})
+        figure.add_scatter(
+            x=[None], y=[None], name=words, mode="lines", line={"color": PLAIN, "width": 2, **style}
+        )
     for words, symbol in (("test reaches 99 %", "circle"), ("ended before that", "triangle-right-open")):
-        figure.add_scatter(x=[None], y=[None], name=words, mode="markers", marker={"color": PLAIN, "size": 9, "symbol": symbol})
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            name=words,
+            mode="markers",
+            marker={"color": PLAIN, "size": 9, "symbol": symbol},
+        )
     for each, label, colour in zip(runs, _labels(runs), _palette(len(runs)), strict=True):
         history, first = each.run.dated_history, True
         for part, dash in (("test", "solid"), ("train", "dash")):
@@ -235,7 +283,8 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
                 figure.add_scatter(
                     x=x, y=y, yaxis=axis, name=label, legendgroup=label, showlegend=first, mode="lines",
                     line={"color": colour, "width": 1.6, "dash": dash}, opacity=1 if part == "test" else 0.75,
-                    hovertemplate=f"{html.escape(each.name)}, {part} {metric}: %{{y:.4g}} at step %{{x:,}}<extra></extra>",
+                    hovertemplate=f"{html.escape(each.name)}, {part} {metric}: %{{y:.4g}} at step "
+                    "%{x:,}<extra></extra>",
                 )  # fmt: skip
                 first = False
         if each.test.state != "not known":
@@ -243,18 +292,29 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
             height = history.loc[history["step"] == at, judged_by(history, "test")].iloc[-1]
             symbol = "triangle-right-open" if each.test.by is None else "circle"
             figure.add_scatter(
-                x=[at], y=[height], name=label, legendgroup=label, showlegend=False, mode="markers", hoverinfo="skip",
-                marker={"color": colour, "size": 11, "symbol": symbol, "line": {"width": 2, "color": colour}}, cliponaxis=False,
+                x=[at], y=[height], name=label, legendgroup=label, showlegend=False, mode="markers",
+                hoverinfo="skip",
+                marker={"color": colour, "size": 11, "symbol": symbol, "line": {"width": 2,
+                "color": colour}}, cliponaxis=False,
             )  # fmt: skip
     losses = {each.settings.get("training.loss") == "mse" for each in runs}
-    unit = "loss (nats)" if losses == {False} else "mean squared error" if losses == {True} else "loss (nats, or squared error)"
+    unit = (
+        "loss (nats)"
+        if losses == {False}
+        else "mean squared error"
+        if losses == {True}
+        else "loss (nats, or squared error)"
+    )
     width = 45 + 7 * max(16, *(len(label) for label in _labels(runs)))
     below = 70 + 21 * -(-(4 + len(runs)) // max(1, 1050 // width))
     return figure.update_layout(
         template=None, height=620 + below, margin={"l": 70, "r": 16, "t": 40, "b": below},
-        xaxis={"title": {"text": "step (optimiser updates)", "standoff": 8}, "anchor": "y2", "type": "log" if log_x else "linear"},
-        yaxis={"title": {"text": "accuracy (share right)", "standoff": 12}, "domain": [0.54, 1], "range": [-0.03, 1.05]},
-        yaxis2={"title": {"text": unit, "standoff": 12}, "domain": [0, 0.48], "type": "log", "exponentformat": "power"},
+        xaxis={"title": {"text": "step (optimiser updates)", "standoff": 8}, "anchor": "y2",
+        "type": "log" if log_x else "linear"},
+        yaxis={"title": {"text": "accuracy (share right)", "standoff": 12}, "domain": [0.54, 1],
+        "range": [-0.03, 1.05]},
+        yaxis2={"title": {"text": unit, "standoff": 12}, "domain": [0, 0.48], "type": "log",
+        "exponentformat": "power"},
         legend={"orientation": "h", "x": 0, "y": -70 / 580, "yanchor": "top", "entrywidth": width - 40},
         updatemenus=[_switch(log_x)],
     )  # fmt: skip
@@ -263,7 +323,12 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
 def _switch(log_x: bool) -> dict[str, Any]:
     """A button that puts the steps on a log axis and back on a linear one."""
     to = [{"xaxis.type": kind, "xaxis.autorange": True} for kind in ("linear", "log")]
-    button = {"label": "steps: linear ⇄ log", "method": "relayout", "args": [to[not log_x]], "args2": [to[log_x]]}
+    button = {
+        "label": "steps: linear ⇄ log",
+        "method": "relayout",
+        "args": [to[not log_x]],
+        "args2": [to[log_x]],
+    }
     place = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "pad": {"b": 4, "t": 0}}
     colours = {"bgcolor": "#e8ebef", "bordercolor": PLAIN, "font": {"color": "#1b1f24", "size": 11}}
     return {"type": "buttons", "buttons": [button], "showactive": False, "active": -1, **place, **colours}
@@ -279,8 +344,11 @@ def _milestones(runs: Sequence[Compared]) -> go.Figure:
         ends = [t.after if t.by is None else t.by for t in (each.train, each.test) if t.state != "not known"]
         if len(ends) == 2:
             line = {"color": PLAIN, "width": 1.5, "dash": "dot" if each.test.by is None else "solid"}
-            figure.add_scatter(x=ends, y=[name] * 2, mode="lines", line=line, showlegend=False, hoverinfo="skip")
-    # Where both are censored they are at one step: the open arrow of the training examples lies around the filled one.
+            figure.add_scatter(
+                x=ends, y=[name] * 2, mode="lines", line=line, showlegend=False, hoverinfo="skip"
+            )
+    # Where both are censored they are at one step: the open arrow of the training examples lies around the
+    # filled one.
     kinds: list[tuple[str, list[Reached], str, str, int]] = [
         ("train", [each.train for each in runs], "circle-open", "triangle-right-open", 17),
         ("test", [each.test for each in runs], "circle", "triangle-right", 10),
@@ -289,19 +357,27 @@ def _milestones(runs: Sequence[Compared]) -> go.Figure:
         dated = list(zip(names, times, strict=True))
         learned = [(name, time) for name, time in dated if time.by is not None]
         censored = [(name, time) for name, time in dated if time.state == "censored"]
-        for words, mark, some in ((f"{part} reaches 99 %", symbol, learned), (f"{part} had not when it ended", arrow, censored)):
+        for words, mark, some in (
+            (f"{part} reaches 99 %", symbol, learned),
+            (f"{part} had not when it ended", arrow, censored),
+        ):
             if some:
                 before = [t.by - (t.after or 0) if t.by is not None else 0 for _, t in some]
                 figure.add_scatter(
-                    x=[t.after if t.by is None else t.by for _, t in some], y=[n for n, _ in some], name=words, mode="markers",
-                    marker={"symbol": mark, "size": size if mark == arrow else 10, "color": colour, "line": {"width": 2, "color": colour}},
-                    error_x={"type": "data", "array": [0] * len(some), "arrayminus": before, "thickness": 1.5, "width": 3},
-                    text=[t.interval for _, t in some], hovertemplate="%{y}: " + part + " %{text}<extra></extra>",
+                    x=[t.after if t.by is None else t.by for _, t in some], y=[n for n, _ in some],
+                    name=words, mode="markers",
+                    marker={"symbol": mark, "size": size if mark == arrow else 10, "color": colour,
+                    "line": {"width": 2, "color": colour}},
+                    error_x={"type": "data", "array": [0] * len(some), "arrayminus": before,
+                    "thickness": 1.5, "width": 3},
+                    text=[t.interval for _, t in some],
+                    hovertemplate="%{y}: " + part + " %{text}<extra></extra>",
                 )  # fmt: skip
     figure.update_layout(
         template=None, height=130 + 24 * len(runs), margin={"l": 40, "r": 16, "t": 40, "b": 50},
         xaxis={"title": {"text": "step (optimiser updates)"}, "rangemode": "tozero"},
-        yaxis={"automargin": True, "categoryorder": "array", "categoryarray": names[::-1], "range": [-0.6, len(runs) - 0.4]},
+        yaxis={"automargin": True, "categoryorder": "array", "categoryarray": names[::-1], "range": [-0.6,
+        len(runs) - 0.4]},
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
     )  # fmt: skip
     return figure
@@ -316,13 +392,18 @@ def _page(comparison: Comparison) -> str:
     panels = [
         (
             "Steps to 99 %",
-            "Open: training examples, filled: test examples; arrow: it ended before that; bar: since the evaluation before.",
+            "Open: training examples, filled: test examples; arrow: it ended before that; bar: since the "
+            "evaluation before.",
             _milestones(compared.runs),
         ),
         (
             "Accuracy and loss",
             "Train dashed, test solid; a click on a run in the legend hides it."
-            + (" Long curves are drawn by the lowest and the highest value of each stretch." if thinned else ""),
+            + (
+                " Long curves are drawn by the lowest and the highest value of each stretch."
+                if thinned
+                else ""
+            ),
             comparison.figure,
         ),
     ]
@@ -336,9 +417,14 @@ def _page(comparison: Comparison) -> str:
         header=header,
         rows=cells,
         groups=groups(compared),
-        transfers=[(each.name, each.start, each.transfer.sentence) for each in compared.runs if each.transfer],
-        lead="A step is one update of the weights. Spikes: the loss or the gradient leaps up and comes down again. Slingshots: the "
-        "training loss is above ten times its running median and training accuracy falls. What comes and "
-        "goes between two evaluations is not seen.",
-        panels=[(i, title, caption, embedded(figure.to_json())) for i, (title, caption, figure) in enumerate(panels)],
+        transfers=[
+            (each.name, each.start, each.transfer.sentence) for each in compared.runs if each.transfer
+        ],
+        lead="A step is one update of the weights. Spikes: the loss or the gradient leaps up and comes down "
+        "again. Slingshots: the training loss is above ten times its running median and training accuracy "
+        "falls. What comes and goes between two evaluations is not seen.",
+        panels=[
+            (i, title, caption, embedded(figure.to_json()))
+            for i, (title, caption, figure) in enumerate(panels)
+        ],
     )

@@ -1,6 +1,8 @@
-"""One function per figure: an analysis -> a plotly figure. Colours of text and grid are the page's; data colours are here.
+"""One function per figure: an analysis -> a plotly figure. Colours of text and grid are the page's; data
+colours are here.
 
-Every axis carries its name and its unit. Heatmaps are int8 with their scale beside them, a tenth of the size of float64.
+Every axis carries its name and its unit. Heatmaps are int8 with their scale beside them, a tenth of the size
+of float64.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from .analysis import Analysis
 TRAIN, TEST, KEY, PLAIN = "#3b7dd8", "#e07b39", "#d1495b", "#8d99ae"
 CORRUPTED, CLEAN = "#8a63d2", "#b08900"
 _MOST_NAMED = 512
-"""Elements up to which the answer of every pair of them is named: of 2,003 the names would take 30 MB of a page."""
+"""Elements up to which the answer of every pair of them is named: of 2,003 the names would take 30 MB of a
+page."""
 _DIVERGING = [[0, "#2b6cb0"], [0.5, "#f7f7f7"], [1, "#c53030"]]
 _SEQUENTIAL = "Viridis"
 PHASE_COLOURS = {
@@ -46,7 +49,12 @@ COLOURS = (TRAIN, TEST, "#2a9d8f", KEY, "#8e5bc7", "#b8860b", "#7a4b2a", "#e58bb
 def _figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
     margin = {"l": 62, "r": 14, "t": 12, "b": 48}
     figure = go.Figure(
-        layout={"height": height, "margin": margin, "xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y, "standoff": 12}}}
+        layout={
+            "height": height,
+            "margin": margin,
+            "xaxis": {"title": {"text": x}},
+            "yaxis": {"title": {"text": y, "standoff": 12}},
+        }
     )
     return figure.update_layout(template=None, **layout)
 
@@ -58,12 +66,21 @@ def losses(a: Analysis) -> go.Figure:
     if "noise.bayes_loss" in a.values and not squared:
         best = max(float(x) for x in a.values["noise.bayes_loss"])
         figure.add_hline(y=best, line={"color": PLAIN, "width": 1, "dash": "dash"})
-        figure.add_annotation(x=0, xref="paper", xanchor="left", y=float(np.log10(best)), yanchor="bottom", text="Bayes", showarrow=False)
+        figure.add_annotation(
+            x=0,
+            xref="paper",
+            xanchor="left",
+            y=float(np.log10(best)),
+            yanchor="bottom",
+            text="Bayes",
+            showarrow=False,
+        )
     return _log_losses(figure, a.history[["train_loss", "test_loss"]].to_numpy())
 
 
 def accuracies(a: Analysis) -> go.Figure:
-    """Train and test accuracy over training, snapshots marked; on noisy labels also of right answers and of corrupted examples."""
+    """Train and test accuracy over training, snapshots marked; on noisy labels also of right answers and of
+    corrupted examples."""
     figure = _curves(a, "accuracy", "accuracy (share right)").update_yaxes(range=[-0.03, 1.06])
     of_noise = [
         ("train_clean_accuracy", "train: right answer", TRAIN, "dash"),
@@ -74,7 +91,13 @@ def accuracies(a: Analysis) -> go.Figure:
     for column, label, colour, dash in of_noise:
         if column in a.history:
             known = a.history.dropna(subset=[column])
-            figure.add_scatter(x=known["step"], y=known[column], name=label, mode="lines", line={"color": colour, "width": 2, "dash": dash})
+            figure.add_scatter(
+                x=known["step"],
+                y=known[column],
+                name=label,
+                mode="lines",
+                line={"color": colour, "width": 2, "dash": dash},
+            )
     return figure
 
 
@@ -86,7 +109,12 @@ def noise_profile(a: Analysis) -> go.Figure:
     colours = {"train": TRAIN, "test": TEST, "corrupted": CORRUPTED, "clean": CLEAN}
     for part, colour in colours.items():
         if part in values.coords["part"].values:
-            figure.add_bar(x=offsets, y=values.sel(part=part).values, name=part, marker={"color": colour, "line": {"width": 0}})
+            figure.add_bar(
+                x=offsets,
+                y=values.sel(part=part).values,
+                name=part,
+                marker={"color": colour, "line": {"width": 0}},
+            )
     noise = a.run.task.noise
     assert noise is not None
     drawn = noise.shifts(len(ring(a.run.task)))
@@ -94,7 +122,9 @@ def noise_profile(a: Analysis) -> go.Figure:
         x=offsets, y=[float(drawn[k]) for k in offsets], name="labels as drawn", mode="markers",
         marker={"symbol": "line-ew-open", "size": 34, "color": KEY, "line": {"width": 3}},
     )  # fmt: skip
-    return figure.update_yaxes(rangemode="tozero").update_layout(legend={"orientation": "h", "y": 1.18, "x": 0})
+    return figure.update_yaxes(rangemode="tozero").update_layout(
+        legend={"orientation": "h", "y": 1.18, "x": 0}
+    )
 
 
 def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
@@ -102,7 +132,13 @@ def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
     figure = _figure("step (optimiser updates)", label, 320)
     for part, colour in (("train", TRAIN), ("test", TEST)):
         known = history.dropna(subset=[f"{part}_{metric}"])
-        figure.add_scatter(x=known["step"], y=known[f"{part}_{metric}"], name=part, mode="lines", line={"color": colour, "width": 2})
+        figure.add_scatter(
+            x=known["step"],
+            y=known[f"{part}_{metric}"],
+            name=part,
+            mode="lines",
+            line={"color": colour, "width": 2},
+        )
     snapshots = history[history["step"].isin(a.run.steps)].dropna(subset=[f"test_{metric}"])
     figure.add_scatter(
         x=snapshots["step"], y=snapshots[f"test_{metric}"], name="snapshots", mode="markers",
@@ -114,7 +150,14 @@ def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
 def _over_training(a: Analysis, figure: go.Figure) -> go.Figure:
     """Shades for the phases, a line at the analysed step, and the legend above."""
     for phase in a.phases.spans:
-        figure.add_vrect(x0=phase.start, x1=phase.end, fillcolor=PHASE_COLOURS[phase.name], opacity=0.12, line_width=0, layer="below")
+        figure.add_vrect(
+            x0=phase.start,
+            x1=phase.end,
+            fillcolor=PHASE_COLOURS[phase.name],
+            opacity=0.12,
+            line_width=0,
+            layer="below",
+        )
     figure.add_vline(x=a.step, line={"color": KEY, "width": 1, "dash": "dot"})
     return figure.update_layout(legend={"orientation": "h", "y": 1.14, "x": 0})
 
@@ -123,11 +166,14 @@ def _log_losses(figure: go.Figure, values: Any) -> go.Figure:
     """A log axis with one label a decade; plotly's own choice where there are too few of them."""
     values = values[np.isfinite(values) & (values > 0)]
     decades = np.log10(values.max() / values.min()) if len(values) else 0
-    return figure.update_yaxes(type="log", exponentformat="power", dtick=max(1, round(decades / 8)) if decades >= 2 else None)
+    return figure.update_yaxes(
+        type="log", exponentformat="power", dtick=max(1, round(decades / 8)) if decades >= 2 else None
+    )
 
 
 def _losses_at_snapshots(a: Analysis, y: str, curves: Iterable[tuple[str, str, str, str]]) -> go.Figure:
-    """Lines through a loss at the snapshots, each given by measure, part, label and colour, on a log axis; those that are known."""
+    """Lines through a loss at the snapshots, each given by measure, part, label and colour, on a log axis;
+    those that are known."""
     figure = _figure("step (optimiser updates)", y, 340)
     drawn = []
     for name, part, label, colour in curves:
@@ -157,7 +203,8 @@ def progress_measures(a: Analysis) -> go.Figure:
 
 
 def lives(a: Analysis, place: str) -> go.Figure:
-    """The share of every frequency that ever stood out in the power of a place; final keys in colour, others grey."""
+    """The share of every frequency that ever stood out in the power of a place; final keys in colour, others
+    grey."""
     assert a.lives is not None
     share = a.lives.share.sel(place=place).dropna("step", how="all")
     figure = _figure("step (optimiser updates)", "share of what varies", 320)
@@ -189,7 +236,12 @@ def _spectrum(values: Any, keys: Sequence[int], y: str) -> go.Figure:
     figure = _figure("frequency k", y, barmode="group", bargap=0.1)
     for name, rows, opacity in (("cos", slice(1, None, 2), 1.0), ("sin", slice(2, None, 2), 0.55)):
         colours = [KEY if k in keys else PLAIN for k in frequency[rows]]
-        figure.add_bar(x=frequency[rows], y=norms[rows], name=name, marker={"color": colours, "opacity": opacity, "line": {"width": 0}})
+        figure.add_bar(
+            x=frequency[rows],
+            y=norms[rows],
+            name=name,
+            marker={"color": colours, "opacity": opacity, "line": {"width": 0}},
+        )
     return figure.update_layout(showlegend=False)
 
 
@@ -216,11 +268,16 @@ def neuron_clusters(a: Analysis) -> go.Figure:
 def _per_frequency(a: Analysis, values: Any, y: str) -> go.Figure:
     k = values.coords["freq"].values
     figure = _figure("frequency k", y)
-    return figure.add_bar(x=k, y=values.values, marker={"color": [KEY if i in a.keys_used else PLAIN for i in k], "line": {"width": 0}})
+    return figure.add_bar(
+        x=k,
+        y=values.values,
+        marker={"color": [KEY if i in a.keys_used else PLAIN for i in k], "line": {"width": 0}},
+    )
 
 
 def excluded_by_frequency(a: Analysis) -> go.Figure:
-    """The loss on all examples without each frequency in turn, log axis; the loss of the whole network as a line."""
+    """The loss on all examples without each frequency in turn, log axis; the loss of the whole network as a
+    line."""
     values = a.values["excluded_loss.per_frequency"].sel(part="all")
     k = values.coords["freq"].values
     colours = [KEY if i in a.keys_used else PLAIN for i in k]
@@ -232,32 +289,45 @@ def excluded_by_frequency(a: Analysis) -> go.Figure:
 
 
 def losses_by_variant(a: Analysis) -> go.Figure:
-    """Restricted and excluded losses on all examples by variant, log axis; the loss of the whole network and that of chance as lines."""
+    """Restricted and excluded losses on all examples by variant, log axis; the loss of the whole network and
+    that of chance as lines."""
     found = {
         name: float(value.sel(part="all"))
         for name, value in a.values.items()
         if "_loss." in name and getattr(value, "dims", 0) == ("part",)
     }
     variants = {
-        kind: {name.partition(".")[2]: loss for name, loss in found.items() if name.startswith(f"{kind}_loss.")}
+        kind: {
+            name.partition(".")[2]: loss for name, loss in found.items() if name.startswith(f"{kind}_loss.")
+        }
         for kind in ("restricted", "excluded")
     }
     if not any(variants.values()):
-        raise NotApplicable(a.skipped.get("restricted_loss.logit_dirs", "no restricted or excluded loss was measured"))
+        raise NotApplicable(
+            a.skipped.get("restricted_loss.logit_dirs", "no restricted or excluded loss was measured")
+        )
     figure = _figure("loss on all examples (nats)", "variant", 420)
     for (kind, mine), colour in zip(variants.items(), (TRAIN, KEY), strict=True):
         if not mine:
             continue
         figure.add_scatter(
-            x=_positive(list(mine.values())), y=list(mine), name=kind, mode="markers", marker={"color": colour, "size": 9},
+            x=_positive(list(mine.values())), y=list(mine), name=kind, mode="markers",
+            marker={"color": colour, "size": 9},
             hovertemplate="%{y}: %{x:.3g} nats<extra>" + kind + "</extra>",
         )  # fmt: skip
-    for x, words in ((float(a.values["loss"].sel(part="all")), "network"), (float(np.log(a.run.task.n_answers)), "chance")):
+    for x, words in (
+        (float(a.values["loss"].sel(part="all")), "network"),
+        (float(np.log(a.run.task.n_answers)), "chance"),
+    ):
         at = _positive([x])[0]
         figure.add_vline(x=at, line={"color": PLAIN, "width": 1, "dash": "dot"})
         # On a log axis plotly takes the logarithm for annotations, and the value for lines.
-        figure.add_annotation(x=float(np.log10(at)), y=1, yref="paper", yanchor="bottom", text=words, showarrow=False)
-    figure.update_xaxes(type="log", exponentformat="power").update_yaxes(autorange="reversed", automargin=True)
+        figure.add_annotation(
+            x=float(np.log10(at)), y=1, yref="paper", yanchor="bottom", text=words, showarrow=False
+        )
+    figure.update_xaxes(type="log", exponentformat="power").update_yaxes(
+        autorange="reversed", automargin=True
+    )
     return figure.update_layout(legend={"orientation": "h", "y": 1.18, "x": 0}, margin={"t": 40})
 
 
@@ -271,27 +341,43 @@ def neuron_explained_variance(a: Analysis) -> go.Figure:
     figure = _figure("share of variance explained", "neurons (count)")
     values = a.values["neuron.explained_variance"].values
     figure.add_histogram(x=values, xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker={"color": PLAIN})
-    return figure.add_vline(x=EXPLAINED, line={"color": KEY, "width": 1, "dash": "dot"}).update_xaxes(range=[0, 1])
+    return figure.add_vline(x=EXPLAINED, line={"color": KEY, "width": 1, "dash": "dot"}).update_xaxes(
+        range=[0, 1]
+    )
 
 
 def pruning(a: Analysis) -> go.Figure:
-    """Accuracy as neurons are removed: those of lowest IPR first, of highest first, and at random. Training examples are drawn as corrupted
-    and clean ones where labels are noisy."""
+    """Accuracy as neurons are removed: those of lowest IPR first, of highest first, and at random. Training
+    examples are drawn as corrupted and clean ones where labels are noisy."""
     figure = _figure("neurons removed", "accuracy (share right)", 360)
     parts = [str(part) for part in a.values["pruning.lowest_ipr"].coords["part"].values]
     implied = {"all", "train"} if {"corrupted", "clean"} <= set(parts) else {"all"}
     colours = {"train": TRAIN, "test": TEST, "all": PLAIN, "corrupted": CORRUPTED, "clean": CLEAN}
-    orders = {"lowest_ipr": ("lowest IPR first", "solid"), "random": ("random", "dot"), "highest_ipr": ("highest IPR first", "dash")}
+    orders = {
+        "lowest_ipr": ("lowest IPR first", "solid"),
+        "random": ("random", "dot"),
+        "highest_ipr": ("highest IPR first", "dash"),
+    }
     for part in [part for part in parts if part not in implied] or parts:
         for name, (words, dash) in orders.items():
             curve = a.values[f"pruning.{name}"].sel(part=part)
             figure.add_scatter(
-                x=curve.removed.values, y=curve.values, name=part, mode="lines", showlegend=dash == "solid", hovertext=f"{part}, {words}",
+                x=curve.removed.values, y=curve.values, name=part, mode="lines", showlegend=dash == "solid",
+                hovertext=f"{part}, {words}",
                 line={"color": colours.get(part, PLAIN), "width": 2, "dash": dash},
             )  # fmt: skip
     for words, dash in orders.values():  # what the dashes mean: lines of one point, which none sees
-        figure.add_scatter(x=[0], y=[0], name=words, mode="lines", line={"color": PLAIN, "width": 2, "dash": dash}, hoverinfo="skip")
-    return figure.update_yaxes(range=[-0.03, 1.06]).update_layout(legend={"orientation": "h", "y": 1.16, "x": 0})
+        figure.add_scatter(
+            x=[0],
+            y=[0],
+            name=words,
+            mode="lines",
+            line={"color": PLAIN, "width": 2, "dash": dash},
+            hoverinfo="skip",
+        )
+    return figure.update_yaxes(range=[-0.03, 1.06]).update_layout(
+        legend={"orientation": "h", "y": 1.16, "x": 0}
+    )
 
 
 def pca_plane(a: Analysis) -> go.Figure:
@@ -305,10 +391,19 @@ def pca_plane(a: Analysis) -> go.Figure:
 
 def circle(a: Analysis, k: int) -> go.Figure:
     """The elements in the plane of the embedding's components cos k and sin k."""
-    return _points(a, plane(a.view, k), a.view.circle.a.tolist(), f"W_E along cos {k} / sin {k}, axis 1 (weight)", "axis 2 (weight)", k)
+    return _points(
+        a,
+        plane(a.view, k),
+        a.view.circle.a.tolist(),
+        f"W_E along cos {k} / sin {k}, axis 1 (weight)",
+        "axis 2 (weight)",
+        k,
+    )
 
 
-def _points(a: Analysis, points: Float[Tensor, "m 2"], elements: list[int], x: str, y: str, k: int) -> go.Figure:
+def _points(
+    a: Analysis, points: Float[Tensor, "m 2"], elements: list[int], x: str, y: str, k: int
+) -> go.Figure:
     """The elements as points, coloured by how far round they are when the circle is walked round k times."""
     p = len(points)
     names = [a.run.task.operand_names[element] for element in elements]
@@ -324,17 +419,26 @@ def _points(a: Analysis, points: Float[Tensor, "m 2"], elements: list[int], x: s
 
 
 def example_neuron(a: Analysis, k: int) -> tuple[go.Figure, int, float] | None:
-    """The best explained neuron of a frequency, as a function of (a, b): figure, number, share explained; None where it has no neuron."""
+    """The best explained neuron of a frequency, as a function of (a, b): figure, number, share explained;
+    None where it has no neuron."""
     if not (best := example_neurons(a.view, [k])):
         return None
     share = float(neuron_power(a.view)[k - 1, best[0]])
-    return heatmap(a.view.grid(a.view.neurons[:, best[0]]), *_axes(a), "activation", names=_names_on_circle(a)), best[0], share
+    return (
+        heatmap(a.view.grid(a.view.neurons[:, best[0]]), *_axes(a), "activation", names=_names_on_circle(a)),
+        best[0],
+        share,
+    )
 
 
 def _axes(a: Analysis) -> tuple[str, str]:
     """What stands on the axes of a grid over the positions of b and a."""
     order = a.view.circle.order
-    return ("b", "a") if order.startswith("residues") and "−" not in order else (f"b ({order})", f"a ({order.split(',')[0]})")
+    return (
+        ("b", "a")
+        if order.startswith("residues") and "−" not in order
+        else (f"b ({order})", f"a ({order.split(',')[0]})")
+    )
 
 
 def _names_on_circle(a: Analysis) -> tuple[list[str], list[str]]:
@@ -353,7 +457,14 @@ def logit_spectrum(a: Analysis) -> go.Figure:
 
 
 def _spectrum_2d(shares: Float[Tensor, "component component"]) -> go.Figure:
-    return heatmap(shares, "component of b (1, cos 1, sin 1, …)", "component of a", "log₁₀ of share of power", _SEQUENTIAL, (-6.0, 0.0))
+    return heatmap(
+        shares,
+        "component of b (1, cos 1, sin 1, …)",
+        "component of a",
+        "log₁₀ of share of power",
+        _SEQUENTIAL,
+        (-6.0, 0.0),
+    )
 
 
 def attention_to_first(a: Analysis, layer: int, head: int) -> go.Figure:
@@ -363,10 +474,12 @@ def attention_to_first(a: Analysis, layer: int, head: int) -> go.Figure:
 
 
 def heatmap(
-    values: Float[Tensor, "y x"], x: str, y: str, unit: str, colours: Any = None, limits: tuple[float, float] | None = None,
+    values: Float[Tensor, "y x"], x: str, y: str, unit: str, colours: Any = None, limits: tuple[float,
+    float] | None = None,
     names: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> go.Figure:  # fmt: skip
-    """A heatmap in int8: 255 levels between `limits`, or symmetrically around 0 where none are given; `names` of the columns and rows."""
+    """A heatmap in int8: 255 levels between `limits`, or symmetrically around 0 where none are given; `names`
+    of the columns and rows."""
     if limits is None:
         largest = max(float(values.abs().max()), 1e-12)
         limits = (-largest, largest)
@@ -377,7 +490,8 @@ def heatmap(
     figure.add_heatmap(
         z=levels, zmin=-127, zmax=127, colorscale=colours or _DIVERGING,
         colorbar={
-            "title": {"text": unit, "side": "right"}, "thickness": 10, "len": 1, "tickvals": np.linspace(-127, 127, 5).tolist(),
+            "title": {"text": unit, "side": "right"}, "thickness": 10, "len": 1,
+            "tickvals": np.linspace(-127, 127, 5).tolist(),
             "ticktext": [f"{tick:.3g}" for tick in ticks],
         },
         hovertemplate=f"{y} %{{y}}, {x} %{{x}}<extra></extra>",
@@ -397,7 +511,9 @@ def _named(figure: go.Figure, names: tuple[Sequence[str], Sequence[str]] | None)
 def value_counts(task: Task) -> go.Figure:
     """How many pairs have each answer."""
     figure = _figure("answer", "pairs (count)", 330)
-    figure.add_bar(x=list(task.answer_names), y=list(task.facts.counts), marker={"color": PLAIN, "line": {"width": 0}})
+    figure.add_bar(
+        x=list(task.answer_names), y=list(task.facts.counts), marker={"color": PLAIN, "line": {"width": 0}}
+    )
     return figure.update_xaxes(type="category")
 
 
@@ -406,19 +522,27 @@ def table(task: Task, circle: Circle | None = None) -> go.Figure:
     a, b = (circle.a, circle.b) if circle else (torch.arange(task.p),) * 2
     classes = task.table[a][:, b]
     if circle:  # colours go round once with the positions of the answers
-        numbers = torch.zeros(task.n_answers, dtype=torch.float64).index_put_((circle.c,), torch.arange(circle.m).double())
+        numbers = torch.zeros(task.n_answers, dtype=torch.float64).index_put_(
+            (circle.c,), torch.arange(circle.m).double()
+        )
     else:
         numbers = answer_numbers(task.symbols)
-    whole = bool((classes >= 0).all()) and torch.equal(numbers, numbers.short().double())  # two bytes for each, where that holds all
+    whole = bool((classes >= 0).all()) and torch.equal(
+        numbers, numbers.short().double()
+    )  # two bytes for each, where that holds all
     z = numbers[classes].short() if whole else torch.where(classes >= 0, numbers[classes], torch.nan).float()
     where = " (order of the group)" if circle else ""
     figure = _figure(f"b{where}", f"a{where}", 330)
     figure.add_heatmap(
-        z=z.numpy(), colorscale="Phase" if circle else _SEQUENTIAL, hovertemplate="a %{y}, b %{x}: %{z}<extra></extra>",
-        colorbar={"title": {"text": "position of the answer" if circle else "answer", "side": "right"}, "thickness": 10, "len": 1},
+        z=z.numpy(), colorscale="Phase" if circle else _SEQUENTIAL,
+        hovertemplate="a %{y}, b %{x}: %{z}<extra></extra>",
+        colorbar={"title": {"text": "position of the answer" if circle else "answer", "side": "right"},
+        "thickness": 10, "len": 1},
     )  # fmt: skip
     names = task.answer_names
-    if (circle or not whole or numbers.tolist() != list(task.symbols.answers)) and len(classes) <= _MOST_NAMED:
+    if (circle or not whole or numbers.tolist() != list(task.symbols.answers)) and len(
+        classes
+    ) <= _MOST_NAMED:
         said = [[names[c] if c >= 0 else "none" for c in row] for row in classes.tolist()]
         figure.update_traces(customdata=said, hovertemplate="a %{y}, b %{x}: %{customdata}<extra></extra>")
     elif circle:
@@ -427,4 +551,7 @@ def table(task: Task, circle: Circle | None = None) -> go.Figure:
         shown = range(0, len(names), max(1, -(-len(names) // 10)))
         figure.update_traces(colorbar={"tickvals": list(shown), "ticktext": [names[c] for c in shown]})
     operands = task.operand_names
-    return _named(figure.update_yaxes(autorange="reversed"), ([operands[i] for i in b.tolist()], [operands[i] for i in a.tolist()]))
+    return _named(
+        figure.update_yaxes(autorange="reversed"),
+        ([operands[i] for i in b.tolist()], [operands[i] for i in a.tolist()]),
+    )

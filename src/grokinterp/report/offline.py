@@ -1,4 +1,5 @@
-"""What the pages share: one HTML file that needs no network and runs no script but its own, by a content security policy."""
+"""What the pages share: one HTML file that needs no network and runs no script but its own, by a content
+security policy."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from ..runs import Run
 from ..runs.files import file_named, folder_named, refuse_unwritable, replace
 
 PAGE_ROOM = 4_800_000
-"""Bytes that a page with plotly.js has at least: what a disk must have room for before it is worth while to compute one."""
+"""Bytes that a page with plotly.js has at least: what a disk must have room for before it is worth while to
+compute one."""
 
 
 class Page(ABC):
@@ -55,7 +57,8 @@ class Page(ABC):
 
     @staticmethod
     def places(folder: str | Path, stem: str, runs: Sequence[Run]) -> tuple[Path, Path]:
-        """STEM.html and STEM.json in a directory, where page and values of these runs will go; asked before they are computed.
+        """STEM.html and STEM.json in a directory, where page and values of these runs will go; asked before
+        they are computed.
 
         Raises:
             UsageError: the directory cannot be one, or a file would replace one of a run's own.
@@ -70,7 +73,10 @@ class Page(ABC):
         return page, values
 
     def _repr_html_(self) -> str:
-        return f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: 0"></iframe>'
+        return (
+            f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: '
+            '0"></iframe>'
+        )
 
 
 def asset(name: str) -> str:
@@ -79,14 +85,22 @@ def asset(name: str) -> str:
 
 
 def offline_page(template: str, styles: list[str], scripts: list[str], **content: Any) -> str:
-    """A template filled in: `style` and `scripts` are inlined, and `script_hashes` are what its policy allows to run."""
+    """A template filled in: `style` and `scripts` are inlined, and `script_hashes` are what its policy allows
+    to run."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template(template).render(
         style=Markup("".join(styles)),
         scripts=[Markup(text) for text in scripts],
-        script_hashes=" ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts),
+        script_hashes=" ".join(
+            f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+            for text in scripts
+        ),
         **content,
     )
 

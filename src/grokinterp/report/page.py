@@ -1,4 +1,5 @@
-"""An analysis -> one HTML page that needs no network: plotly.js inlined once, a content security policy, constant ids."""
+"""An analysis -> one HTML page that needs no network: plotly.js inlined once, a content security policy,
+constant ids."""
 
 from __future__ import annotations
 
@@ -61,7 +62,10 @@ def render(a: Analysis) -> str:
         verdict=verdict(a),
         facts=facts(a),
         training=training(a),
-        sections=[(s, [(next(numbered), panel, embedded(panel.figure.to_json())) for panel in s.panels]) for s in sections],
+        sections=[
+            (s, [(next(numbered), panel, embedded(panel.figure.to_json())) for panel in s.panels])
+            for s in sections
+        ],
         boundaries=_boundaries(a),
         leads=_leads(a),
         rows=list(_rows(a)),
@@ -99,18 +103,33 @@ def verdict(a: Analysis) -> str:
     """The sentence that the page opens with."""
     answer = _ANSWERS[a.standing.state]
     if a.noise_phase is not None:
-        rest = " and not generalised" if a.noise_phase == "memorisation" and a.standing.state != "learning" else ""
+        rest = (
+            " and not generalised"
+            if a.noise_phase == "memorisation" and a.standing.state != "learning"
+            else ""
+        )
         return f"{answer}: {_ON_NOISE[a.noise_phase]}{rest}. {a.standing.words}."
-    said = {"generalises": "it generalises. ", "memorises": "it memorises. ", "at chance": "it is at chance. "}.get(a.standing.state, "")
+    said = {
+        "generalises": "it generalises. ",
+        "memorises": "it memorises. ",
+        "at chance": "it is at chance. ",
+    }.get(a.standing.state, "")
     return f"{answer}: {said}{a.standing.words}." if answer else f"{a.standing.words}."
 
 
-_ANSWERS: dict[State, str] = {"generalises": "Yes", "learning": "In part", "memorises": "No", "at chance": "No", "not known": ""}
+_ANSWERS: dict[State, str] = {
+    "generalises": "Yes",
+    "learning": "In part",
+    "memorises": "No",
+    "at chance": "No",
+    "not known": "",
+}
 _ON_NOISE: dict[NoisePhase, str] = {
     "not trained": "it is within 0.05 of chance",
     "memorisation": "it has memorised the noise",
     "coexistence": "it generalises, and has memorised the wrong labels as well (coexistence)",
-    "partial inversion": "it generalises, and answers some of the examples with wrong labels rightly (partial inversion)",
+    "partial inversion": "it generalises, and answers some of the examples with wrong labels rightly "
+    "(partial inversion)",
     "full inversion": "it generalises, and answers the examples with wrong labels rightly (full inversion)",
     "forgetting": "it is within 0.05 of chance again (forgetting)",
     "in between": "it is in none of the phases that have a name",
@@ -118,7 +137,8 @@ _ON_NOISE: dict[NoisePhase, str] = {
 
 
 def noise(a: Analysis) -> list[tuple[str, str]]:
-    """What the labels are, how the network does against right answers, and what nobody could do better; empty where nothing is noisy."""
+    """What the labels are, how the network does against right answers, and what nobody could do better; empty
+    where nothing is noisy."""
     noise = a.run.task.noise
     if noise is None:
         return []
@@ -128,17 +148,33 @@ def noise(a: Analysis) -> list[tuple[str, str]]:
         if isinstance(noise, Binomial)
         else f"{100 * noise.share:g} % of the training labels uniform"
     )
-    found = [("Labels", f"{drawn}, seed {noise.seed}; {test}. Accuracy and loss above are of the labels as they are given")]
-    found.append(("Right answers", f"accuracy {_by_part(a, 'clean_accuracy')}; loss {_by_part(a, 'clean_loss')} nats"))
+    found = [
+        (
+            "Labels",
+            f"{drawn}, seed {noise.seed}; {test}. Accuracy and loss above are of the labels as they are "
+            "given",
+        )
+    ]
+    found.append(
+        ("Right answers", f"accuracy {_by_part(a, 'clean_accuracy')}; loss {_by_part(a, 'clean_loss')} nats")
+    )
     best = ("noise.bayes_accuracy", "noise.bayes_loss")
     if all(name in a.values for name in best):
         parts = [part for part in ("train", "test") if part in a.values[best[0]].coords["part"].values]
         accuracy, loss = (
-            ", ".join(f"{part} {float(a.values[name].sel(part=part)) * scale:.{digits}f}{unit}" for part in parts)
+            ", ".join(
+                f"{part} {float(a.values[name].sel(part=part)) * scale:.{digits}f}{unit}" for part in parts
+            )
             for name, scale, digits, unit in zip(best, (100, 1), (2, 4), (" %", ""), strict=True)
         )
         chance = f"{math.log(a.run.task.n_answers):.4f}"
-        found.append(("Bayes", f"who knows the rule and not the draws: accuracy {accuracy}; loss {loss} nats. Chance: {chance} nats"))
+        found.append(
+            (
+                "Bayes",
+                f"who knows the rule and not the draws: accuracy {accuracy}; loss {loss} nats. Chance: "
+                f"{chance} nats",
+            )
+        )
     if a.noise_spans:
         found.append(("Noise", noise_in_words(a.noise_spans)))
     return found
@@ -163,7 +199,9 @@ def training(a: Analysis) -> str:
     }
     if imported is None:
         start = a.run.config.start
-        return ", ".join([*told.values(), f"weights from {start}" if start else f"weights from seed {a.run.config.seed}"])
+        return ", ".join(
+            [*told.values(), f"weights from {start}" if start else f"weights from seed {a.run.config.seed}"]
+        )
     return ", ".join(text for key, text in told.items() if key in imported["training"]) or "not known"
 
 
@@ -186,14 +224,28 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         found.append(("Key frequencies", "none: " + next(iter(a.skipped.values()), "no rule applies")))
     else:
         keys = a.keys.consensus
-        found.append(("Key frequencies", f"{', '.join(map(str, keys))} (of 1 to {a.n_frequencies})" if keys else a.keys.why_none))
+        found.append(
+            (
+                "Key frequencies",
+                f"{', '.join(map(str, keys))} (of 1 to {a.n_frequencies})" if keys else a.keys.why_none,
+            )
+        )
         if said := a.keys.harmonics_in_words:
             found.append(("Multiples", said))
         if a.keys_used != keys:
-            found.append(("Keys in use", f"{_several(a.keys_used)}, as asked for; measures and claims below are about these"))
+            found.append(
+                (
+                    "Keys in use",
+                    f"{_several(a.keys_used)}, as asked for; measures and claims below are about these",
+                )
+            )
         rules = "; ".join(f"{rule}: {_several(found_k)}" for rule, found_k in a.keys.rules.items())
         found.append(
-            ("How sure", f"{len(a.keys.rules)} rules agree to {a.keys.agreement:.2f} (mean Jaccard index, 1 is full agreement). {rules}")
+            (
+                "How sure",
+                f"{len(a.keys.rules)} rules agree to {a.keys.agreement:.2f} (mean Jaccard index, 1 is full "
+                f"agreement). {rules}",
+            )
         )
     if a.replayed:
         found.append(("Training", _how_it_went(a)))
@@ -204,8 +256,13 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
 
 def _mirrored(a: Analysis) -> str:
     """How much of what is right was known from the mirror image of an example."""
-    trained, unseen = (percent(float(a.values["accuracy.mirror"].sel(mirror=m))) for m in ("trained on", "unseen"))
-    return f"of unseen examples whose mirror image (b, a) was trained on {trained} are right, of those that are new both ways {unseen}"
+    trained, unseen = (
+        percent(float(a.values["accuracy.mirror"].sel(mirror=m))) for m in ("trained on", "unseen")
+    )
+    return (
+        f"of unseen examples whose mirror image (b, a) was trained on {trained} are right, of those that "
+        f"are new both ways {unseen}"
+    )
 
 
 def _when(a: Analysis) -> str:
@@ -217,7 +274,9 @@ def _when(a: Analysis) -> str:
         f"test accuracy{' of right answers' if a.noisy else ''} {test.in_words}",
         *([f"grokking delay {factor}"] if factor else []),
     ]
-    return ("" if a.is_last else f"in the whole run, up to {a.run.step_text(a.run.steps[-1])}: ") + "; ".join(said)
+    return ("" if a.is_last else f"in the whole run, up to {a.run.step_text(a.run.steps[-1])}: ") + "; ".join(
+        said
+    )
 
 
 def _several(chosen: Sequence[int | str], of: str = "freq") -> str:
@@ -236,13 +295,18 @@ def _sections(a: Analysis) -> Iterator[Section]:
         squared = a.run.config.training.loss == "mse"
         yield _section(
             "Label noise",
-            "Losses and accuracies are of the labels as they are given. Corrupted are the training examples whose labels are wrong, clean "
-            "the others.",
+            "Losses and accuracies are of the labels as they are given. Corrupted are the training examples "
+            "whose labels are wrong, clean the others.",
             lambda: [
                 Panel(
                     "What it has learned of the noise",
-                    "Mean probability of the class k places after the right answer. Red: how labels are drawn."
-                    + (" Trained by squared error, logits are no logarithms: accuracies tell more." if squared else ""),
+                    "Mean probability of the class k places after the right answer. Red: how labels are "
+                    "drawn."
+                    + (
+                        " Trained by squared error, logits are no logarithms: accuracies tell more."
+                        if squared
+                        else ""
+                    ),
                     figures.noise_profile(a),
                     wide=True,
                 )
@@ -251,25 +315,42 @@ def _sections(a: Analysis) -> Iterator[Section]:
     yield _formation(a)
     yield _section(
         "Embedding",
-        "If the network works with frequencies, few components of W_E are long, and the elements lie on circles in their planes." + more,
+        "If the network works with frequencies, few components of W_E are long, and the elements lie on "
+        "circles in their planes." + more,
         lambda: [
-            Panel("Spectrum of W_E", "Left bar cosine, right bar sine; key frequencies are red.", figures.embedding_spectrum(a), wide=True),
-            Panel("Principal components", "Elements on the first two, coloured in their order.", figures.pca_plane(a)),
+            Panel(
+                "Spectrum of W_E",
+                "Left bar cosine, right bar sine; key frequencies are red.",
+                figures.embedding_spectrum(a),
+                wide=True,
+            ),
+            Panel(
+                "Principal components",
+                "Elements on the first two, coloured in their order.",
+                figures.pca_plane(a),
+            ),
             *(Panel(f"Circle of k = {k}", _circle_caption(a, k), figures.circle(a, k)) for k in shown),
         ],
     )
     yield _section(
         "Neurons",
-        "A neuron of one frequency is a function of a and b with that period. Activations after the nonlinearity, at the answer position.",
+        "A neuron of one frequency is a function of a and b with that period. Activations after the "
+        "nonlinearity, at the answer position.",
         lambda: [
             Panel(
                 "Clusters",
                 f"Neurons of which one frequency explains > {EXPLAINED:.0%} of the variance.",
                 figures.neuron_clusters(a),
             ),
-            Panel("Explained variance", f"Right of the line ({EXPLAINED}) a neuron counts.", figures.neuron_explained_variance(a)),
             Panel(
-                "2-D spectrum of all neurons", "Bright points off the axes are products of waves in a and b.", figures.neuron_spectrum(a)
+                "Explained variance",
+                f"Right of the line ({EXPLAINED}) a neuron counts.",
+                figures.neuron_explained_variance(a),
+            ),
+            Panel(
+                "2-D spectrum of all neurons",
+                "Bright points off the axes are products of waves in a and b.",
+                figures.neuron_spectrum(a),
             ),
             *_neuron_panels(a, shown),
             *_pruning(a),
@@ -279,16 +360,31 @@ def _sections(a: Analysis) -> Iterator[Section]:
         "Logits",
         "The logits of a network that adds by frequencies are sums of cos w(c* − c), c* the right answer.",
         lambda: [
-            Panel("Cosines in the logits", "Cosine similarity with cos w(c* − c) for each frequency.", figures.logit_cosines(a), wide=True),
-            Panel("2-D spectrum of the logits", "Summed over answers; bright blocks at the keys.", figures.logit_spectrum(a)),
+            Panel(
+                "Cosines in the logits",
+                "Cosine similarity with cos w(c* − c) for each frequency.",
+                figures.logit_cosines(a),
+                wide=True,
+            ),
+            Panel(
+                "2-D spectrum of the logits",
+                "Summed over answers; bright blocks at the keys.",
+                figures.logit_spectrum(a),
+            ),
         ],
     )
     yield _section(
         "Reduced to its keys, and robbed of them",
-        "Restricted: only the key frequencies are left. Excluded: everything but them. Each variant of either measure that papers and "
-        "notebooks use has its own name; the table at the end defines them. Dotted: the network as it is, and chance.",
+        "Restricted: only the key frequencies are left. Excluded: everything but them. Each variant of "
+        "either measure that papers and notebooks use has its own name; the table at the end defines them. "
+        "Dotted: the network as it is, and chance.",
         lambda: [
-            Panel("Restricted and excluded loss", "By variant, on all examples.", figures.losses_by_variant(a), wide=True),
+            Panel(
+                "Restricted and excluded loss",
+                "By variant, on all examples.",
+                figures.losses_by_variant(a),
+                wide=True,
+            ),
             Panel(
                 "Loss without one frequency",
                 "Where the network stands on a frequency, it fails without it; key frequencies are red.",
@@ -300,7 +396,14 @@ def _sections(a: Analysis) -> Iterator[Section]:
     yield _section(
         "Readout",
         "W_L = W_out W_U: what each neuron adds to each logit.",
-        lambda: [Panel("Spectrum of W_L", "Over the answers; key frequencies are red.", figures.readout_spectrum(a), wide=True)],
+        lambda: [
+            Panel(
+                "Spectrum of W_L",
+                "Over the answers; key frequencies are red.",
+                figures.readout_spectrum(a),
+                wide=True,
+            )
+        ],
     )
     yield _section("Attention", _attention_lead(a), lambda: list(_attention_panels(a)))
 
@@ -312,21 +415,30 @@ def table_section(task: Task) -> Section:
         Panel("Value counts", "How many pairs have each answer.", figures.value_counts(task)),
     ]
     if (circle := task.facts.circle) is not None:
-        caption = "Stripes along a + b: operands and answers stand on a circle, and the network may use its frequencies."
+        caption = (
+            "Stripes along a + b: operands and answers stand on a circle, and the network may use its "
+            "frequencies."
+        )
         panels.insert(1, Panel("In the order of the group", caption, figures.table(task, circle)))
     return Section("The table", " ".join(f"{sentence}." for sentence in in_words(task.facts)), panels)
 
 
 def in_words(facts: TableFacts) -> list[str]:
     """What a table shows, a sentence each."""
-    scores = {"T[b, a]": facts.symmetry, "−T[b, a]": facts.antisymmetry, "−T[b, a] mod p": facts.antisymmetry_mod}
-    known = [f"{100 * share:.2f} % have T[a, b] = {words}" for words, share in scores.items() if share is not None]
+    scores = {
+        "T[b, a]": facts.symmetry,
+        "−T[b, a]": facts.antisymmetry,
+        "−T[b, a] mod p": facts.antisymmetry_mod,
+    }
+    known = [
+        f"{100 * share:.2f} % have T[a, b] = {words}" for words, share in scores.items() if share is not None
+    ]
     return [
         f"It is {facts.structure}",
         f"{len(facts.counts)} answers to {facts.examples:,} pairs",
         *([f"Of the pairs a < b, {', '.join(known)}"] if known else []),
-        f"The value counts have {facts.entropy:.4f} of the entropy of equal ones, and always giving the commonest answer is right for "
-        f"{100 * facts.majority:.2f} %",
+        f"The value counts have {facts.entropy:.4f} of the entropy of equal ones, and always giving the "
+        f"commonest answer is right for {100 * facts.majority:.2f} %",
     ]
 
 
@@ -334,7 +446,9 @@ def _training(a: Analysis) -> Section:
     """Losses and accuracies over training, where there is more than one evaluation to draw."""
     if len(a.history) < 2:
         count = "one evaluation" if len(a.history) else "no evaluation of which the step is known"
-        return Section("Training", "", [], f"Not shown: this run has {count}, so there is no history to draw.")
+        return Section(
+            "Training", "", [], f"Not shown: this run has {count}, so there is no history to draw."
+        )
     panels = [
         Panel("Loss", "Mean over the examples, log axis.", figures.losses(a), wide=True),
         Panel("Accuracy", accuracy_caption(a.noisy), figures.accuracies(a), wide=True),
@@ -343,7 +457,8 @@ def _training(a: Analysis) -> Section:
         panels.append(
             Panel(
                 "Progress measures",
-                "At the snapshots. The circuit is formed where the key frequencies alone do the task, and what is left without them fails.",
+                "At the snapshots. The circuit is formed where the key frequencies alone do the task, and "
+                "what is left without them fails.",
                 figures.progress_measures(a),
                 wide=True,
             )
@@ -359,27 +474,45 @@ def _training(a: Analysis) -> Section:
 
 
 def _how_it_went(a: Analysis) -> str:
-    """Kind and boundaries of the training; of the whole run, where the page is about another step than its last."""
+    """Kind and boundaries of the training; of the whole run, where the page is about another step than its
+    last."""
     said = a.how_it_went
-    return said if a.is_last else f"Of the whole run, up to {a.run.step_text(a.run.steps[-1])}: {said[0].lower()}{said[1:]}"
+    return (
+        said
+        if a.is_last
+        else f"Of the whole run, up to {a.run.step_text(a.run.steps[-1])}: {said[0].lower()}{said[1:]}"
+    )
 
 
 def _looked_at(a: Analysis) -> str:
     """That a replay would see more, where it would."""
     seen, there = a.replayed.sizes.get("step", 0), len(a.run.steps)
-    return f" The report looked at {seen} of {there} snapshots; grokinterp replay looks at all of them." if 0 < seen < there else ""
+    return (
+        f" The report looked at {seen} of {there} snapshots; grokinterp replay looks at all of them."
+        if 0 < seen < there
+        else ""
+    )
 
 
 def _boundaries(a: Analysis) -> list[tuple[str, str, str, str]]:
     """Each boundary between phases: name, interval, what decided it and from what, and how far it moves."""
     return [
-        (b.name, f"{b.after:,}–{b.by:,}", f"{b.rule} ({b.source})" + (f"; {b.flag}" if b.flag else ""), b.note) for b in a.phases.boundaries
+        (
+            b.name,
+            f"{b.after:,}–{b.by:,}",
+            f"{b.rule} ({b.source})" + (f"; {b.flag}" if b.flag else ""),
+            b.note,
+        )
+        for b in a.phases.boundaries
     ]
 
 
 def _leads(a: Analysis) -> list[tuple[str, str, str]]:
     """What made its jump before test accuracy did, and what after it: measure, steps, range."""
-    return [(f"{lead.measure} {lead.part}".strip(), f"{lead.steps:+,}", f"{lead.low:+,} to {lead.high:+,}") for lead in a.phases.leads]
+    return [
+        (f"{lead.measure} {lead.part}".strip(), f"{lead.steps:+,}", f"{lead.low:+,} to {lead.high:+,}")
+        for lead in a.phases.leads
+    ]
 
 
 def _formation(a: Analysis) -> Section:
@@ -387,14 +520,27 @@ def _formation(a: Analysis) -> Section:
     title = "Frequencies over training"
     if a.lives is None:
         return Section(title, "", [], f"Not shown: {a.not_replayed or 'there are no frequencies'}.")
-    places = {"W_E": "the embedding", "neurons": "the neurons", "W_L": "the readout W_L", "logits": "the logits"}
+    places = {
+        "W_E": "the embedding",
+        "neurons": "the neurons",
+        "W_L": "the readout W_L",
+        "logits": "the logits",
+    }
     panels = [
-        Panel(f"In {words}", "Share of the power; grey: not a key in the end; dotted line: born.", figures.lives(a, place))
+        Panel(
+            f"In {words}",
+            "Share of the power; grey: not a key in the end; dotted line: born.",
+            figures.lives(a, place),
+        )
         for place, words in places.items()
-        if place in a.lives.share.place.values and any(life.place == place and life.fate != "never" for life in a.lives.lives)
+        if place in a.lives.share.place.values
+        and any(life.place == place and life.fate != "never" for life in a.lives.lives)
     ]
     if "restricted_loss.logit_dirs" in a.replayed:
-        caption = "The same measure with the keys that each snapshot shows; where it has none yet there is no point."
+        caption = (
+            "The same measure with the keys that each snapshot shows; where it has none yet there is no "
+            "point."
+        )
         panels.append(Panel("Does it matter whose keys?", caption, figures.keys_differ(a), wide=True))
     return Section(title, f"{a.lives.sentence} {a.lives.sensitivity}", panels)
 
@@ -411,22 +557,30 @@ def _section(title: str, lead: str, panels: Callable[[], list[Panel]]) -> Sectio
 
 def _circle_caption(a: Analysis, k: int) -> str:
     angle, spread = (float(a.values[name].sel(freq=k)) for name in ("circle.angle", "circle.radius_spread"))
-    return f"Angle follows {k}·a to {angle:.3f} (1 is exact), radius spread {spread:.2f} (0 is a perfect circle)."
+    return (
+        f"Angle follows {k}·a to {angle:.3f} (1 is exact), radius spread {spread:.2f} (0 is a perfect "
+        "circle)."
+    )
 
 
 def _neuron_panels(a: Analysis, keys: list[int]) -> Iterator[Panel]:
     for k in keys:
         if (example := figures.example_neuron(a, k)) is not None:
             figure, neuron, share = example
-            yield Panel(f"Neuron {neuron}, k = {k}", f"Its frequency explains {100 * share:.1f} % of its variance.", figure)
+            yield Panel(
+                f"Neuron {neuron}, k = {k}",
+                f"Its frequency explains {100 * share:.1f} % of its variance.",
+                figure,
+            )
 
 
 def _pruning(a: Analysis) -> Iterator[Panel]:
     if all(f"pruning.{order}" in a.values for order in ("lowest_ipr", "highest_ipr", "random")):
         yield Panel(
             "Pruned",
-            "Neurons removed in the order of their inverse participation ratio (IPR), or at random: those of low IPR are waves of no one "
-            "frequency, and hold what a network has memorised beside its sums.",
+            "Neurons removed in the order of their inverse participation ratio (IPR), or at random: those "
+            "of low IPR are waves of no one frequency, and hold what a network has memorised beside its "
+            "sums.",
             figures.pruning(a),
             wide=True,
         )
@@ -440,12 +594,17 @@ def _attention_lead(a: Analysis) -> str:
     heads = [
         f"layer {layer} head {head}: "
         + ", ".join(
-            f"{word} {float(mean[layer, head, i]):.2f} ± {float(variance[layer, head, i]) ** 0.5:.2f}" for i, word in enumerate(words)
+            f"{word} {float(mean[layer, head, i]):.2f} ± {float(variance[layer, head, i]) ** 0.5:.2f}"
+            for i, word in enumerate(words)
         )
         for layer in range(mean.sizes["layer"])
         for head in range(mean.sizes["head"])
     ]
-    return "How much the answer position attends to each token, mean ± standard deviation over all inputs. " + "; ".join(heads[:16]) + "."
+    return (
+        "How much the answer position attends to each token, mean ± standard deviation over all inputs. "
+        + "; ".join(heads[:16])
+        + "."
+    )
 
 
 def _attention_panels(a: Analysis) -> Iterator[Panel]:
@@ -453,14 +612,22 @@ def _attention_panels(a: Analysis) -> Iterator[Panel]:
     for layer in range(layers):
         for head in range(min(heads, 8)):
             yield Panel(
-                f"Layer {layer}, head {head}", "Attention from the answer position to a.", figures.attention_to_first(a, layer, head)
+                f"Layer {layer}, head {head}",
+                "Attention from the answer position to a.",
+                figures.attention_to_first(a, layer, head),
             )
 
 
 def _rows(a: Analysis) -> Iterator[tuple[str, str, str, str, str]]:
     """Every measure: name, value in short, unit, source, definition."""
     for name, value in a.values.items():
-        yield name, summary(value), MEASURES[name].unit, MEASURES[name].ref, MEASURES[name].doc.split("\n\n")[0]
+        yield (
+            name,
+            summary(value),
+            MEASURES[name].unit,
+            MEASURES[name].ref,
+            MEASURES[name].doc.split("\n\n")[0],
+        )
 
 
 def summary(value: Any) -> str:

@@ -1,8 +1,9 @@
 """A replay -> one HTML page that needs no network, of which a slider moves every panel together.
 
-Everything that moves is in the page for all steps: numbers as float32, heatmaps as 255 levels between limits that hold for all steps, so
-that colours compare between moments. Each array is compressed; levels as their differences from step to step. The page's own script draws
-on canvas: a few hundred lines in place of 4.8 MB of plotly.js. What is measured is not decided here; a panel shows what the Dataset holds.
+Everything that moves is in the page for all steps: numbers as float32, heatmaps as 255 levels between limits
+that hold for all steps, so that colours compare between moments. Each array is compressed; levels as their
+differences from step to step. The page's own script draws on canvas: a few hundred lines in place of 4.8 MB
+of plotly.js. What is measured is not decided here; a panel shows what the Dataset holds.
 """
 
 from __future__ import annotations
@@ -51,7 +52,11 @@ _COLOURS = [_TRAIN, _TEST, _OTHER, _KEY, "#8a63d2", "#b08900"]
 _CORRUPTED, _CLEAN = "#8a63d2", "#b08900"
 _OF_PART = {"train": _TRAIN, "test": _TEST, "all": _ALL, "corrupted": _CORRUPTED, "clean": _CLEAN}
 _IN_WORDS = {"corrupted": "corrupted (label wrong)", "clean": "clean (label right)"}
-_LIMITS = {"picture.attention": (0.0, 1.0), "picture.logit_spectrum": (-6.0, 0.0), "picture.neuron_spectrum": (-6.0, 0.0)}
+_LIMITS = {
+    "picture.attention": (0.0, 1.0),
+    "picture.logit_spectrum": (-6.0, 0.0),
+    "picture.neuron_spectrum": (-6.0, 0.0),
+}
 _LEVELS = 254
 """Steps between the 255 levels −127 .. 127 of a heatmap; −128 is no value."""
 
@@ -102,7 +107,8 @@ def save_replay(
         reload: see `replay_page`.
 
     Raises:
-        UsageError: no measure has one of the names, the run has no snapshot, or a file would replace one of its own.
+        UsageError: no measure has one of the names, the run has no snapshot, or a file would replace one of
+            its own.
         NoSuchSnapshot: the run has no snapshot at one of the steps.
         DamagedFile: a snapshot does not match its recorded hash.
         WriteFailed: the disk is full or read-only.
@@ -110,7 +116,9 @@ def save_replay(
     files = replay_files(run, path, data)
     found = replay(run, [*progress_of(run), *PICTURES, *measures], steps)
     unknown = [step for step in run.steps if not run.step_known(step)]
-    told = None if unknown else phases(found, run.history)  # between steps that nobody knows there is no phase
+    told = (
+        None if unknown else phases(found, run.history)
+    )  # between steps that nobody knows there is no phase
     page = replay_page(found, run.history, told, chosen=measures, reload=reload, unknown=unknown)
     replace(files[0], page.encode(), make_folder=True)
     if data is not None:
@@ -119,7 +127,8 @@ def save_replay(
 
 
 def replay_files(run: Run, path: str | Path, data: str | Path | None = None) -> list[Path]:
-    """The page and, where they are wanted, the numbers: where they will be written, asked before anything is computed for them.
+    """The page and, where they are wanted, the numbers: where they will be written, asked before anything is
+    computed for them.
 
     Raises:
         UsageError: they cannot be files, data are of no known format, or one would replace a file of the run.
@@ -142,15 +151,18 @@ def replay_page(
 ) -> str:  # fmt: skip
     """The page as HTML: self-contained, 3.6 MB for the 37 snapshots of the run that ships (p = 113).
 
-    Panels of which the Dataset has no variable are left out, and the page says why. Other variables than those of PROGRESS and PICTURES
-    become curves where they are numbers (or numbers per part), and bars where they are numbers per frequency.
+    Panels of which the Dataset has no variable are left out, and the page says why. Other variables than
+    those of PROGRESS and PICTURES become curves where they are numbers (or numbers per part), and bars where
+    they are numbers per frequency.
 
     Args:
         data: what `gi.replay` gave.
-        history: the evaluations of the run, `run.history`; drawn between the snapshots where they are of the same quantity.
+        history: the evaluations of the run, `run.history`; drawn between the snapshots where they are of the
+            same quantity.
         told: the phases of training; None where they are not known.
         chosen: names of measures whose panels are open even if they are of PROGRESS.
-        reload: seconds after which the page loads itself again, for a run that is still being written; 0 for never.
+        reload: seconds after which the page loads itself again, for a run that is still being written; 0 for
+            never.
         unknown: steps that are only numbers, as of an imported file that does not say them.
     """
     panels: list[_Panel] = []
@@ -167,11 +179,17 @@ def replay_page(
         "task": data.attrs["task"],
         "steps": steps,
         "moments": moments,
-        "axis": "step; some are not known, and only number the snapshots" if {*unknown} & {*steps} else "step (optimiser updates)",
+        "axis": "step; some are not known, and only number the snapshots"
+        if {*unknown} & {*steps}
+        else "step (optimiser updates)",
         "reload": reload,
         "phases": [told.at(step) for step in steps] if told else [],
-        "spans": [{"name": s.name, "start": float(s.start), "end": float(s.end)} for s in told.spans] if told else [],
-        "panels": [{"id": p.id, "kind": p.kind, "title": p.title, "shown": p.shown, **p.body} for p in panels],
+        "spans": [{"name": s.name, "start": float(s.start), "end": float(s.end)} for s in told.spans]
+        if told
+        else [],
+        "panels": [
+            {"id": p.id, "kind": p.kind, "title": p.title, "shown": p.shown, **p.body} for p in panels
+        ],
     }
     return offline_page(
         "replay.html",
@@ -204,12 +222,28 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
     """The panels that every page has, if it can, in their order."""
     parts = _parts(data, "loss")
 
-    losses = [_Curve(_IN_WORDS.get(part, part), "loss", _OF_PART[part], {"part": part}, column=f"{part}_loss") for part in parts]
-    accuracies = [_Curve(part, "accuracy", _OF_PART[part], {"part": part}, column=f"{part}_accuracy") for part in parts]
+    losses = [
+        _Curve(_IN_WORDS.get(part, part), "loss", _OF_PART[part], {"part": part}, column=f"{part}_loss")
+        for part in parts
+    ]
+    accuracies = [
+        _Curve(part, "accuracy", _OF_PART[part], {"part": part}, column=f"{part}_accuracy") for part in parts
+    ]
     if noisy := "clean_accuracy" in data and "accuracy" in data:
-        differs = [part for part in parts if not data["clean_accuracy"].sel(part=part).equals(data["accuracy"].sel(part=part))]
+        differs = [
+            part
+            for part in parts
+            if not data["clean_accuracy"].sel(part=part).equals(data["accuracy"].sel(part=part))
+        ]
         accuracies += [
-            _Curve(f"{part}: right answer", "clean_accuracy", _OF_PART[part], {"part": part}, dashed=True, column=f"{part}_clean_accuracy")
+            _Curve(
+                f"{part}: right answer",
+                "clean_accuracy",
+                _OF_PART[part],
+                {"part": part},
+                dashed=True,
+                column=f"{part}_clean_accuracy",
+            )
             for part in differs
         ]
     ablated = [
@@ -234,8 +268,8 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
 
     yield curves(
         "Loss",
-        "Of the network, of what its final key frequencies alone give, and of what is left without them. A falling restricted loss and a "
-        "rising excluded loss are the circuit forming. Click to go to a step.",
+        "Of the network, of what its final key frequencies alone give, and of what is left without them. A "
+        "falling restricted loss and a rising excluded loss are the circuit forming. Click to go to a step.",
         "loss (nats)",
         [*losses, *ablated],
         log=True,
@@ -249,19 +283,40 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
         [_Curve("all parameters", "sum_of_squares", _TRAIN, {"parameter": "total"})],
         floor=0.0,
     )
-    yield curves("Sparsity", "A Gini coefficient of 1 is a single frequency, 0 all frequencies alike.", "share", shares, size="wide")
+    yield curves(
+        "Sparsity",
+        "A Gini coefficient of 1 is a single frequency, 0 all frequencies alike.",
+        "share",
+        shares,
+        size="wide",
+    )
     yield bars(
         "Spectrum of W_E",
-        "Left bar cosine, right bar sine; the final key frequencies are red. Dots under the axis: the keys of this snapshot.",
+        "Left bar cosine, right bar sine; the final key frequencies are red. Dots under the axis: the keys "
+        "of this snapshot.",
         "fourier_norms.W_E",
         "norm (weight)",
         size="wide",
     )
-    yield bars("Neurons by frequency", "How many neurons one frequency explains.", "neuron.clusters", "neurons (count)")
     yield bars(
-        "Spectrum of W_L", "W_L = W_out W_U: what each neuron adds to each logit.", "fourier_norms.W_L", "norm (weight)", size="wide"
+        "Neurons by frequency",
+        "How many neurons one frequency explains.",
+        "neuron.clusters",
+        "neurons (count)",
     )
-    yield bars("Cosines in the logits", "Cosine similarity of the logits with cos w(c* − c).", "logit_cosine", "cosine similarity")
+    yield bars(
+        "Spectrum of W_L",
+        "W_L = W_out W_U: what each neuron adds to each logit.",
+        "fourier_norms.W_L",
+        "norm (weight)",
+        size="wide",
+    )
+    yield bars(
+        "Cosines in the logits",
+        "Cosine similarity of the logits with cos w(c* − c).",
+        "logit_cosine",
+        "cosine similarity",
+    )
     yield "Circles of the key frequencies", lambda: _circles(data)
     yield maps(
         "Neurons",
@@ -275,33 +330,49 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
         "picture.attention",
         size="full",
     )
-    yield maps("Logit of one answer", "Of the answer at position 0 on the circle (0 for addition), less its mean.", "picture.logits")
-    yield maps("2-D spectrum of the logits", "Power of all logits on products of a wave in a and one in b.", "picture.logit_spectrum")
+    yield maps(
+        "Logit of one answer",
+        "Of the answer at position 0 on the circle (0 for addition), less its mean.",
+        "picture.logits",
+    )
+    yield maps(
+        "2-D spectrum of the logits",
+        "Power of all logits on products of a wave in a and one in b.",
+        "picture.logit_spectrum",
+    )
     yield maps("2-D spectrum of the neurons", "The same of all neurons.", "picture.neuron_spectrum")
 
 
 def accuracy_caption(noisy: bool) -> str:
-    """How to read accuracies: where labels are noisy, whether they are of the labels or of the right answers."""
+    """How to read accuracies: where labels are noisy, whether they are of the labels or of the right
+    answers."""
     if not noisy:
         return "Share of examples whose largest logit is right."
     return (
-        "Share of examples whose largest logit is the label's; dashed: the right answer's. Corrupted are the training examples whose "
-        "labels are wrong, clean the others."
+        "Share of examples whose largest logit is the label's; dashed: the right answer's. Corrupted are "
+        "the training examples whose labels are wrong, clean the others."
     )
 
 
 _SHOWN = {
-    "loss", "accuracy", "sum_of_squares", "gini.W_E", "gini.W_L", "neuron.single_frequency_share", "logit_fve.centred", "fourier_norms.W_E",
+    "loss", "accuracy", "sum_of_squares", "gini.W_E", "gini.W_L", "neuron.single_frequency_share",
+    "logit_fve.centred", "fourier_norms.W_E",
     "fourier_norms.W_L", "neuron.clusters", "logit_cosine",
 }  # fmt: skip
-"""Measures with a panel among the standard ones. The two losses without and with the keys get another, of all their variants."""
+"""Measures with a panel among the standard ones. The two losses without and with the keys get another, of all
+their variants."""
 
 
 def _others(data: xr.Dataset, chosen: Sequence[str]) -> Iterator[tuple[str, Callable[[], _Panel]]]:
-    """Every other measure: open where it was chosen; of PROGRESS those that can be drawn, to be opened by the reader."""
+    """Every other measure: open where it was chosen; of PROGRESS those that can be drawn, to be opened by the
+    reader."""
     chosen, missing = ([name.removesuffix(FINAL) for name in names] for names in (chosen, skipped(data)))
     names = {str(name).removesuffix(FINAL) for name in data} | (set(chosen) & set(missing))
-    for name in [known for known in [*PROGRESS, *sorted(names - set(PROGRESS))] if known in names and known not in _SHOWN]:
+    for name in [
+        known
+        for known in [*PROGRESS, *sorted(names - set(PROGRESS))]
+        if known in names and known not in _SHOWN
+    ]:
         extra = name in chosen or name not in PROGRESS
         if name not in PICTURES and (extra or _drawn_as(data, name)):
             yield name, _other(data, name, shown=extra)
@@ -315,12 +386,20 @@ def _other(data: xr.Dataset, name: str, shown: bool) -> Callable[[], _Panel]:
         if kind != "curves":
             if (known := _either(data, name)) is None:
                 raise _missing(data, name)
-            raise NotApplicable(f"an array over {', '.join(map(str, known.dims[1:]))}; `--data` writes it to a file")
+            raise NotApplicable(
+                f"an array over {', '.join(map(str, known.dims[1:]))}; `--data` writes it to a file"
+            )
         both = name in data and name + FINAL in data
         curves = [
             _Curve(
                 ", ".join(
-                    filter(None, ["" if not both else "final keys" if variant.endswith(FINAL) else "own keys", _IN_WORDS.get(part, part)])
+                    filter(
+                        None,
+                        [
+                            "" if not both else "final keys" if variant.endswith(FINAL) else "own keys",
+                            _IN_WORDS.get(part, part),
+                        ],
+                    )
                 )
                 or "value",
                 variant,
@@ -334,8 +413,19 @@ def _other(data: xr.Dataset, name: str, shown: bool) -> Callable[[], _Panel]:
         ]
         some = _either(data, name)
         assert some is not None
-        caption = "With the key frequencies of each snapshot (dashed), and with the final ones." if both else ""
-        return _curves(data, None, name, caption, _with_unit(name, some), curves, log=some.attrs["unit"] == "nats", shown=shown)
+        caption = (
+            "With the key frequencies of each snapshot (dashed), and with the final ones." if both else ""
+        )
+        return _curves(
+            data,
+            None,
+            name,
+            caption,
+            _with_unit(name, some),
+            curves,
+            log=some.attrs["unit"] == "nats",
+            shown=shown,
+        )
 
     return make
 
@@ -348,7 +438,9 @@ def _drawn_as(data: xr.Dataset, name: str) -> str:
     known = _either(data, name)
     if known is None or known.dtype == bool:
         return ""
-    return {(): "curves", ("part",): "curves", ("freq",): "bars"}.get(tuple(str(dim) for dim in known.dims[1:]), "")
+    return {(): "curves", ("part",): "curves", ("freq",): "bars"}.get(
+        tuple(str(dim) for dim in known.dims[1:]), ""
+    )
 
 
 def _parts(data: xr.Dataset, name: str) -> list[str]:
@@ -358,7 +450,9 @@ def _parts(data: xr.Dataset, name: str) -> list[str]:
 
 
 def _missing(data: xr.Dataset, name: str) -> NotApplicable:
-    return NotApplicable(skipped(data).get(name) or skipped(data).get(name + FINAL) or f"{name} was not measured")
+    return NotApplicable(
+        skipped(data).get(name) or skipped(data).get(name + FINAL) or f"{name} was not measured"
+    )
 
 
 def _with_unit(words: str, values: xr.DataArray) -> str:
@@ -367,13 +461,17 @@ def _with_unit(words: str, values: xr.DataArray) -> str:
 
 
 def _curves(
-    data: xr.Dataset, history: pd.DataFrame | None, title: str, caption: str, y: str, wanted: Sequence[_Curve],
-    *, log: bool = False, limits: tuple[float, float] | None = None, floor: float | None = None, size: str = "", shown: bool = True,
+    data: xr.Dataset, history: pd.DataFrame | None, title: str, caption: str, y: str,
+    wanted: Sequence[_Curve],
+    *, log: bool = False, limits: tuple[float, float] | None = None, floor: float | None = None,
+    size: str = "", shown: bool = True,
 ) -> _Panel:  # fmt: skip
     drawn: list[dict[str, Any]] = []
     reasons: dict[str, list[str]] = {}
     for curve in wanted:
-        if curve.name not in data or any(label not in data[curve.name][dim].values for dim, label in curve.at.items()):
+        if curve.name not in data or any(
+            label not in data[curve.name][dim].values for dim, label in curve.at.items()
+        ):
             reasons.setdefault(str(_missing(data, curve.name)), []).append(curve.label)
             continue
         values = data[curve.name].sel(curve.at)
@@ -384,7 +482,9 @@ def _curves(
                 "colour": curve.colour,
                 "dashed": curve.dashed,
                 "values": _floats(values.values),
-                "line": None if history is None else _between(data["step"].values, values.values, history, curve.column),
+                "line": None
+                if history is None
+                else _between(data["step"].values, values.values, history, curve.column),
             }
         )
     if not drawn:
@@ -394,33 +494,52 @@ def _curves(
     return _Panel(_id(title), "curves", title, caption + absent, body, size, shown)
 
 
-def _between(steps: np.ndarray, values: np.ndarray, history: pd.DataFrame, column: str) -> dict[str, Any] | None:
-    """A column of the history, if at the snapshots it is what was measured there: a run may be trained on another loss."""
+def _between(
+    steps: np.ndarray, values: np.ndarray, history: pd.DataFrame, column: str
+) -> dict[str, Any] | None:
+    """A column of the history, if at the snapshots it is what was measured there: a run may be trained on
+    another loss."""
     if column not in history:
         return None
     known = history[["step", column]].dropna()
     at = {int(step): float(value) for step, value in zip(steps, values, strict=True)}
-    same = np.array([(at[int(s)], float(v)) for s, v in known.itertuples(index=False) if int(s) in at and np.isfinite(at[int(s)])])
+    same = np.array(
+        [
+            (at[int(s)], float(v))
+            for s, v in known.itertuples(index=False)
+            if int(s) in at and np.isfinite(at[int(s)])
+        ]
+    )
     if not len(same) or not np.allclose(same[:, 0], same[:, 1], rtol=0.05, atol=1e-6):
         return None
     return {"x": _floats(known["step"].to_numpy()), "y": _floats(known[column].to_numpy())}
 
 
-def _bars(data: xr.Dataset, title: str, caption: str, name: str, y: str = "", *, size: str = "", shown: bool = True) -> _Panel:
+def _bars(
+    data: xr.Dataset, title: str, caption: str, name: str, y: str = "", *, size: str = "", shown: bool = True
+) -> _Panel:
     """Bars over the frequencies; of components, cosine and sine side by side."""
     if name not in data:
         raise _missing(data, name)
     values = data[name]
     if "component" in values.dims:
         count = values.sizes["component"] // 2
-        waves = [values.reindex(component=[f"{wave} {k}" for k in range(1, count + 1)]).values for wave in ("cos", "sin")]
-        groups = [{"label": wave, "values": _floats(found)} for wave, found in zip(("cos", "sin"), waves, strict=True)]
+        waves = [
+            values.reindex(component=[f"{wave} {k}" for k in range(1, count + 1)]).values
+            for wave in ("cos", "sin")
+        ]
+        groups = [
+            {"label": wave, "values": _floats(found)}
+            for wave, found in zip(("cos", "sin"), waves, strict=True)
+        ]
         frequencies = list(range(1, count + 1))
     else:
         groups = [{"label": "", "values": _floats(values.values)}]
         frequencies = [int(k) for k in values["freq"].values]
     own = _either(data, "key_frequencies.consensus")
-    low, high = _finite_range(values.isel(component=slice(1, None)).values if "component" in values.dims else values.values)
+    low, high = _finite_range(
+        values.isel(component=slice(1, None)).values if "component" in values.dims else values.values
+    )
     body = {
         "y": y or _with_unit(name, values),
         "unit": "" if values.attrs["unit"] in ("1", "neurons") else values.attrs["unit"],
@@ -447,13 +566,16 @@ def _circles(data: xr.Dataset) -> _Panel:
         "values": _floats(values.values),
     }
     caption = (
-        "The elements in the plane of the embedding's components cos k and sin k. Colour goes round with k·a; axes hold for all steps."
+        "The elements in the plane of the embedding's components cos k and sin k. Colour goes round with "
+        "k·a; axes hold for all steps."
     )
     caption += f" {left_out} more keys are not drawn." if left_out else ""
     return _Panel("circles", "circles", "Circles of the key frequencies", caption, body, "full")
 
 
-def _heatmaps(data: xr.Dataset, title: str, caption: str, name: str, *, size: str = "", shown: bool = True) -> _Panel:
+def _heatmaps(
+    data: xr.Dataset, title: str, caption: str, name: str, *, size: str = "", shown: bool = True
+) -> _Panel:
     if name not in data:
         raise _missing(data, name)
     values = data[name]
@@ -466,7 +588,9 @@ def _heatmaps(data: xr.Dataset, title: str, caption: str, name: str, *, size: st
         "x": "frequency in b" if spectrum else "b (in the order of the circle)",
         "y": "frequency in a" if spectrum else "a (in the order of the circle)",
         "names": [str(label) for label in values["component_a"].values] if spectrum else None,
-        "elements": None if spectrum else [[str(label) for label in values[dim].values] for dim in ("i", "j")],
+        "elements": None
+        if spectrum
+        else [[str(label) for label in values[dim].values] for dim in ("i", "j")],
         "unit": "share" if values.attrs["unit"] == "1" else values.attrs["unit"],
         "diverging": limits[0][0] == -limits[0][1],
         "values": _levels(maps, limits),
@@ -483,7 +607,8 @@ def _title(data: xr.Dataset, dim: str, label: int) -> str:
 
 
 def _colour_limits(maps: np.ndarray) -> list[tuple[float, float]]:
-    """For each map from 0 to its largest value at any step; symmetrically around 0 where some value is negative."""
+    """For each map from 0 to its largest value at any step; symmetrically around 0 where some value is
+    negative."""
     lowest = -1.0 if _finite_range(maps)[0] < 0 else 0.0
     largest = [max(map(abs, _finite_range(maps[:, i]))) or 1.0 for i in range(maps.shape[1])]
     return [(lowest * high, high) for high in largest]
@@ -500,7 +625,8 @@ def _floats(values: np.ndarray) -> dict[str, Any]:
 
 
 def _levels(maps: np.ndarray, limits: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Maps (step, each, rows, columns) in 255 levels, as differences (mod 256) from step to step: within half a level of their values."""
+    """Maps (step, each, rows, columns) in 255 levels, as differences (mod 256) from step to step: within half
+    a level of their values."""
     low, high = np.array(limits).T[:, :, None, None]
     scaled = ((maps - low) / (high - low) * _LEVELS - _LEVELS / 2).round().clip(-127, 127)
     levels = np.where(np.isnan(scaled), -128, scaled).astype(np.int8)

@@ -1,11 +1,12 @@
-"""Files that are either whole or not there, and that say so when a byte of them changes; and where they may go.
+"""Files that are either whole or not there, and that say so when a byte of them changes; and where they may
+go.
 
-Whoever writes asks `folder_named` or `file_named` what a path means and `refuse_unwritable` whether anything can be written there: the same
-answer for every command, before the work and not after.
+Whoever writes asks `folder_named` or `file_named` what a path means and `refuse_unwritable` whether anything
+can be written there: the same answer for every command, before the work and not after.
 
-Three kinds of files: *sealed* files, which carry a sha256 of themselves; *logs*, of which every line ends in a checksum of all that the
-log holds up to there, and only an unfinished last line may be dropped; and plain files whose sha256 stands in a log. Knows
-nothing of what is inside.
+Three kinds of files: *sealed* files, which carry a sha256 of themselves; *logs*, of which every line ends in
+a checksum of all that the log holds up to there, and only an unfinished last line may be dropped; and plain
+files whose sha256 stands in a log. Knows nothing of what is inside.
 """
 
 from __future__ import annotations
@@ -38,23 +39,32 @@ AGAIN_OR_ELSEWHERE = f"{AGAIN}, or choose another place with --out"
 
 
 @contextmanager
-def writing(path: Path | str, safe: str = "everything committed before is safe", remedy: str = AGAIN) -> Iterator[None]:
-    """Turns a failing write into one line that says which file, why, what is safe (of a run, all that was committed), and what to do."""
+def writing(
+    path: Path | str, safe: str = "everything committed before is safe", remedy: str = AGAIN
+) -> Iterator[None]:
+    """Turns a failing write into one line that says which file, why, what is safe (of a run, all that was
+    committed), and what to do."""
     try:
         yield
     except OSError as error:
-        reason = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "the disk is read-only"}
+        reason = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EROFS: "the disk is read-only",
+        }
         why = reason.get(error.errno or 0, error.strerror or str(error))
         raise WriteFailed(f"cannot write {path}: {why}; {safe}: {remedy}") from None
 
 
 def folder_named(path: str | Path, option: str = "--out") -> Path:
-    """The directory that a path means to whoever writes into it: "." the one where one stands, a link the directory that it leads to.
+    """The directory that a path means to whoever writes into it: "." the one where one stands, a link the
+    directory that it leads to.
 
     It need not be there, nor those above it. Nothing is written.
 
     Raises:
-        NotARun: the name is empty; or a link that leads nowhere or something other than a directory is in the way.
+        NotARun: the name is empty; or a link that leads nowhere or something other than a directory is in the
+            way.
         WriteFailed: no disk can hold the name, or one may not look there.
     """
     folder = _path_of(path, option)
@@ -71,11 +81,13 @@ def folder_named(path: str | Path, option: str = "--out") -> Path:
 
 
 def file_named(path: str | Path, name: str = "", option: str = "--out") -> Path:
-    """The file that a path means to whoever writes it: of a directory (or what ends in a slash) the file `name` in it.
+    """The file that a path means to whoever writes it: of a directory (or what ends in a slash) the file
+    `name` in it.
 
     Raises:
         NotARun: as for `folder_named`.
-        UsageError: it is a directory and no `name` is given, or something that cannot be replaced, such as a device.
+        UsageError: it is a directory and no `name` is given, or something that cannot be replaced, such as a
+            device.
     """
     file = _path_of(path, option)
     folder_named(file.parent, option)
@@ -92,7 +104,8 @@ def file_named(path: str | Path, name: str = "", option: str = "--out") -> Path:
 
 
 def refuse_unwritable(folder: Path, room: int = 0, option: str = "--out") -> None:
-    """Tries whether `room` bytes can be written into a directory, or into what it will be made in; nothing of it stays.
+    """Tries whether `room` bytes can be written into a directory, or into what it will be made in; nothing of
+    it stays.
 
     Raises:
         WriteFailed: the disk is full or read-only, or it is not allowed.
@@ -100,7 +113,9 @@ def refuse_unwritable(folder: Path, room: int = 0, option: str = "--out") -> Non
     what = f"{room:,} bytes into {folder}" if room else folder
     with (
         writing(what, "nothing was begun", f"{AGAIN}, or choose another place with {option}"),
-        tempfile.TemporaryFile(dir=_first_there(folder), buffering=0) as file,  # has no name where the system can do that
+        tempfile.TemporaryFile(
+            dir=_first_there(folder), buffering=0
+        ) as file,  # has no name where the system can do that
     ):
         if file.write(bytes(room)) < room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -108,7 +123,10 @@ def refuse_unwritable(folder: Path, room: int = 0, option: str = "--out") -> Non
 
 def _path_of(path: str | Path, option: str) -> Path:
     if not str(path).strip() or "\0" in str(path):
-        raise NotARun(f"{str(path)!r} is no name of a file or directory: give one with {option}, or . for the directory where you are")
+        raise NotARun(
+            f"{str(path)!r} is no name of a file or directory: give one with {option}, or . for the "
+            "directory where you are"
+        )
     return Path(path)
 
 
@@ -119,33 +137,46 @@ def _first_there(path: Path) -> Path:
 
 def _refuse_link_to_nowhere(path: Path, option: str) -> None:
     if path.is_symlink() and not path.exists():
-        raise NotARun(f"{path} is a link to {os.readlink(path)}, and nothing is there: make that, or choose another place with {option}")
+        raise NotARun(
+            f"{path} is a link to {os.readlink(path)}, and nothing is there: make that, or choose another "
+            f"place with {option}"
+        )
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns a failing read into one line; a file that is not there stays a FileNotFoundError, for the caller to understand."""
+    """Turns a failing read into one line; a file that is not there stays a FileNotFoundError, for the caller
+    to understand."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
         raise
     except IsADirectoryError:
-        raise DamagedFile(f"{path} is damaged: it is a directory where a file was written; restore it from a copy") from None
+        raise DamagedFile(
+            f"{path} is damaged: it is a directory where a file was written; restore it from a copy"
+        ) from None
     except OSError as error:
         raise GrokinterpError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def replace(path: Path, data: bytes, make_folder: bool = False, durable: bool = True) -> None:
-    """Writes a file so that it is either the old or the new one, whole, whatever happens: temporary file, fsync, rename, fsync.
+    """Writes a file so that it is either the old or the new one, whole, whatever happens: temporary file,
+    fsync, rename, fsync.
 
-    With `make_folder` it need not be a file of a locked run: its folder is made, several processes may write it at once, and a link stays
-    one to the file that is written. Without `durable` a power cut may leave it damaged, as nobody waits for the disk: for what is sealed
-    and can be made again.
+    With `make_folder` it need not be a file of a locked run: its folder is made, several processes may write
+    it at once, and a link stays one to the file that is written. Without `durable` a power cut may leave it
+    damaged, as nobody waits for the disk: for what is sealed and can be made again.
     """
     if make_folder:
         path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}" if make_folder else path.name + TEMPORARY)
-    with writing(path, "nothing was changed there", f"{AGAIN}, or choose another place for it") if make_folder else writing(path):
+    temporary = path.with_name(
+        f"{path.name}.{os.getpid()}{TEMPORARY}" if make_folder else path.name + TEMPORARY
+    )
+    with (
+        writing(path, "nothing was changed there", f"{AGAIN}, or choose another place for it")
+        if make_folder
+        else writing(path)
+    ):
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -196,8 +227,14 @@ def read_sealed(path: Path) -> bytes:
     with reading(path):
         data = path.read_bytes()
     seal = _SEAL.search(data)
-    if seal is None or hashlib.sha256(data[: seal.start()] + UNSEALED.encode() + data[seal.end() :]).hexdigest().encode() != seal[1]:
-        raise DamagedFile(f"{path} is damaged: it does not match the sha256 that it carries; restore it from a copy")
+    if (
+        seal is None
+        or hashlib.sha256(data[: seal.start()] + UNSEALED.encode() + data[seal.end() :]).hexdigest().encode()
+        != seal[1]
+    ):
+        raise DamagedFile(
+            f"{path} is damaged: it does not match the sha256 that it carries; restore it from a copy"
+        )
     return data
 
 
@@ -211,24 +248,29 @@ def read_hashed(path: Path, sha256: str, what: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise DamagedFile(
-            f"{path} ({what}) cannot be read: {error.strerror}; it is recorded as committed: restore it from a copy"
+            f"{path} ({what}) cannot be read: {error.strerror}; it is recorded as committed: restore it "
+            "from a copy"
         ) from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedFile(f"{path} ({what}) is damaged: its sha256 is not the recorded one; restore it from a copy")
+        raise DamagedFile(
+            f"{path} ({what}) is damaged: its sha256 is not the recorded one; restore it from a copy"
+        )
     return data
 
 
 def log_line(record: Mapping[str, Any], before: int = 0) -> bytes:
     """One line of a log: compact JSON whose last entry is the CRC-32 of everything before it.
 
-    The CRC goes on from that of the line `before` (0 for the first line), so a line that is removed, repeated or moved is found out.
+    The CRC goes on from that of the line `before` (0 for the first line), so a line that is removed, repeated
+    or moved is found out.
     """
     body = json.dumps(record, separators=(",", ":"), allow_nan=False)[:-1].encode()
     return body + f',"crc":"{zlib.crc32(body, before):08x}"}}\n'.encode()
 
 
 def read_log(path: Path, whole: bool) -> tuple[list[dict[str, Any]], int]:
-    """The records of a log, and how many bytes they fill. Unless the log must be `whole`, an unfinished last line is left out.
+    """The records of a log, and how many bytes they fill. Unless the log must be `whole`, an unfinished last
+    line is left out.
 
     Raises:
         DamagedFile: a line does not match its checksum, or the log must be whole and is not.
@@ -245,12 +287,18 @@ def read_log(path: Path, whole: bool) -> tuple[list[dict[str, Any]], int]:
     for number, line in enumerate(lines, 1):
         parsed = _parsed(line, crc)
         if parsed is None:
-            raise DamagedFile(f"{path} is damaged in line {number}: the line does not match its checksum; restore it from a copy")
+            raise DamagedFile(
+                f"{path} is damaged in line {number}: the line does not match its checksum; restore it from "
+                "a copy"
+            )
         records.append(parsed)
         crc = _checksum(line + b"\n")
     # A writer that died leaves the beginning of a line. A whole line and something else after it is damage.
     if tail and (whole or _parsed(tail[:-1], crc) is not None):
-        raise DamagedFile(f"{path} is damaged in line {len(lines) + 1}: the line does not end as it was written; restore it from a copy")
+        raise DamagedFile(
+            f"{path} is damaged in line {len(lines) + 1}: the line does not end as it was written; restore "
+            "it from a copy"
+        )
     return records, len(data) - len(tail)
 
 

@@ -9,7 +9,16 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, Diverged, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, nearest
+from ..errors import (
+    ConfigError,
+    Diverged,
+    GrokinterpError,
+    Interrupted,
+    NotARun,
+    SomeFailed,
+    UsageError,
+    nearest,
+)
 from ..models import Weights
 from ..tasks import TASKS
 from ..training import BatchedTrainer, Snapshot, State, TrainConfig, Trainer, kind, resolve_device
@@ -32,26 +41,32 @@ def train_many(
     resume: bool = True,
     progress: bool | None = None,
 ) -> list[Run]:
-    """Trains every configuration into a directory of its own inside `out`; goes on where an earlier call stopped.
+    """Trains every configuration into a directory of its own inside `out`; goes on where an earlier call
+    stopped.
 
-    Each becomes the ordinary run that `train` makes of it, and either goes on with what the other began. On a CPU the runs are trained by
-    processes of one thread each, in the order given, and come out byte for byte as they would alone; their `threads` has no say in how many
-    train at once. On a CUDA device those that differ in their seeds alone are one program over stacked weights, and come out as they would
-    alone up to rounding (`training.batched`); that was tested on CPUs, and has not run on a GPU yet.
+    Each becomes the ordinary run that `train` makes of it, and either goes on with what the other began. On a
+    CPU the runs are trained by processes of one thread each, in the order given, and come out byte for byte
+    as they would alone; their `threads` has no say in how many train at once. On a CUDA device those that
+    differ in their seeds alone are one program over stacked weights, and come out as they would alone up to
+    rounding (`training.batched`); that was tested on CPUs, and has not run on a GPU yet.
 
     Args:
-        configs: by the names of their directories; or a sequence, of which that with seed 3 gets the directory `seed_3`.
+        configs: by the names of their directories; or a sequence, of which that with seed 3 gets the
+            directory `seed_3`.
         out: the directory that holds those of the runs; made if it is not there. Others may lie beside them.
-        start: what all runs start from, as for `train`; or what each starts from, by the names of their directories.
+        start: what all runs start from, as for `train`; or what each starts from, by the names of their
+            directories.
         workers: how many train at once on a CPU; by default as many as the cores that this process may use.
-        resume: whether runs that are already there may be continued; if not, they are refused and nothing is trained.
+        resume: whether runs that are already there may be continued; if not, they are refused and nothing is
+            trained.
         progress: whether to show how far they are on stderr; by default where that is a terminal.
 
     Returns:
         The runs, in the order of the configurations.
 
     Raises:
-        UsageError: no configurations, two for one directory, or (NotARun, ConfigError) a directory that holds something else.
+        UsageError: no configurations, two for one directory, or (NotARun, ConfigError) a directory that holds
+            something else.
         SomeFailed: some failed or their processes died; the others were trained all the same.
         Interrupted: by SIGINT or SIGTERM; what was trained is saved, and the same call goes on from there.
     """
@@ -60,7 +75,9 @@ def train_many(
     if workers is not None and not (isinstance(workers, int) and workers >= 1):
         raise UsageError(f"workers={workers!r}: needs a whole number from 1")
     _refuse_what_cannot_be(members, out, sources)
-    waiting = {name: config for name, config in members.items() if not is_finished(config, out / name, resume)}
+    waiting = {
+        name: config for name, config in members.items() if not is_finished(config, out / name, resume)
+    }
     if waiting:
         refuse_unwritable(out)
     asked = _Asked()
@@ -90,7 +107,9 @@ def train_many(
     if failures:
         failures = {name: failures[name] for name in members if name in failures}
         others = ", the others are finished" if len(failures) < len(members) else ""
-        raise SomeFailed(f"{len(failures)} of {len(members)} runs failed{others}{_and_failed(failures)}", failures)
+        raise SomeFailed(
+            f"{len(failures)} of {len(members)} runs failed{others}{_and_failed(failures)}", failures
+        )
     return [Run(out / name) for name in members]
 
 
@@ -99,7 +118,8 @@ def _device_type(config: TrainConfig) -> str:
 
 
 Sources = Mapping[str, Source | None]
-"""Where the weights are that each run starts from; None where it starts from none, or has begun and they are gone."""
+"""Where the weights are that each run starts from; None where it starts from none, or has begun and they are
+gone."""
 Ends = Generator[tuple[str, GrokinterpError | None], None, None]
 """The names of runs as they end, with the error of those that failed."""
 
@@ -128,11 +148,14 @@ class _Asked:
 
 
 def _in_processes(
-    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display, sources: Sources, workers: int
+    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display,
+    sources: Sources, workers: int
 ) -> Ends:  # fmt: skip
     """Trains in worker processes, one run in each at a time."""
     names = list(configs)
-    jobs = [pool.job(config, out / name, resume, display.shown, sources[name]) for name, config in configs.items()]
+    jobs = [
+        pool.job(config, out / name, resume, display.shown, sources[name]) for name, config in configs.items()
+    ]
     with closing(pool.answers(jobs, workers, lambda: asked.stopped)) as answers:
         for number, answer in answers:
             if "warning" in answer:
@@ -148,7 +171,8 @@ _MOST_TOGETHER = 128
 
 
 def _one_by_one(
-    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display, sources: Sources
+    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display,
+    sources: Sources
 ) -> Ends:  # fmt: skip
     """Trains in this process, one run after the other."""
     for name, config in configs.items():
@@ -163,13 +187,17 @@ def _one_by_one(
 
 
 def _stacked(
-    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display, sources: Sources
+    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display,
+    sources: Sources
 ) -> Ends:  # fmt: skip
-    """Trains in this process: together those that differ in their seeds alone, up to `_MOST_TOGETHER` at a time."""
+    """Trains in this process: together those that differ in their seeds alone, up to `_MOST_TOGETHER` at a
+    time."""
     groups: dict[str | None, list[str]] = {}
     for name, config in configs.items():
         groups.setdefault(kind(config), []).append(name)
-    yield from _one_by_one({name: configs[name] for name in groups.pop(None, [])}, out, resume, asked, display, sources)
+    yield from _one_by_one(
+        {name: configs[name] for name in groups.pop(None, [])}, out, resume, asked, display, sources
+    )
     for names in groups.values():
         for first in range(0, len(names), _MOST_TOGETHER):
             some = {name: configs[name] for name in names[first : first + _MOST_TOGETHER]}
@@ -177,7 +205,8 @@ def _stacked(
 
 
 def _together(
-    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display, sources: Sources
+    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display,
+    sources: Sources
 ) -> Ends:  # fmt: skip
     """Trains one stack; where its members were left at different steps, one for each of these."""
     with ExitStack() as written:
@@ -200,7 +229,9 @@ def _together(
             if asked.stopped:
                 return
             names = list(states)
-            batch = BatchedTrainer([configs[name] for name in names], list(states.values()), [weights[name] for name in names])
+            batch = BatchedTrainer(
+                [configs[name] for name in names], list(states.values()), [weights[name] for name in names]
+            )
             asked.watch(batch.members)
             for number, found in batch:
                 name = names[number]
@@ -224,18 +255,23 @@ def _and_failed(failures: Mapping[str, GrokinterpError]) -> str:
 
 def cores() -> int:
     """How many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS knows no affinity
+    return (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )  # macOS knows no affinity
 
 
 def directory_of(seed: int) -> str:
-    """The name of the directory of a run among those that differ in their seed; the same however many they are."""
+    """The name of the directory of a run among those that differ in their seed; the same however many they
+    are."""
     return f"seed_{seed}"
 
 
 def _members(configs: Sequence[TrainConfig] | Mapping[str, TrainConfig]) -> dict[str, TrainConfig]:
     """The configurations by the names of their directories."""
     if not isinstance(configs, (Sequence, Mapping)):
-        raise UsageError(f"configs is a {type(configs).__name__}: needs a list of TrainConfig, or names and TrainConfigs")
+        raise UsageError(
+            f"configs is a {type(configs).__name__}: needs a list of TrainConfig, or names and TrainConfigs"
+        )
     if not configs:
         raise UsageError("nothing to train: there are no configurations")
     for config in configs.values() if isinstance(configs, Mapping) else configs:
@@ -245,12 +281,20 @@ def _members(configs: Sequence[TrainConfig] | Mapping[str, TrainConfig]) -> dict
         named: dict[str, TrainConfig] = {}
         for config in configs:
             if (name := directory_of(config.seed)) in named:
-                raise UsageError(f"two configurations have seed {config.seed}: give them names, as {{'name': configuration}}")
+                raise UsageError(
+                    f"two configurations have seed {config.seed}: give them names, as {{'name': "
+                    "configuration}"
+                )
             named[name] = config
         return named
     for name in configs:
         # "a/b" and "a" could be one inside the other, "a/" and "a" the same.
-        if not isinstance(name, str) or Path(name).name != name or name in ("", "..") or not name.isprintable():
+        if (
+            not isinstance(name, str)
+            or Path(name).name != name
+            or name in ("", "..")
+            or not name.isprintable()
+        ):
             raise UsageError(f"{name!r} is no name for the directory of a run: needs one without '/'")
     return dict(configs)
 
@@ -261,9 +305,13 @@ def _started(
     """The configurations with what they start from filled in, and where its weights are."""
     each = start if isinstance(start, Mapping) else {} if start is None else dict.fromkeys(members, start)
     if unknown := [name for name in each if name not in members]:
-        raise UsageError(f"start has {unknown[0]!r}, and no configuration is named so{nearest(str(unknown[0]), members)}")
+        raise UsageError(
+            f"start has {unknown[0]!r}, and no configuration is named so{nearest(str(unknown[0]), members)}"
+        )
     found = {name: started(config, out / name, each.get(name)) for name, config in members.items()}
-    return {name: config for name, (config, _) in found.items()}, {name: source for name, (_, source) in found.items()}
+    return {name: config for name, (config, _) in found.items()}, {
+        name: source for name, (_, source) in found.items()
+    }
 
 
 def _refuse_what_cannot_be(members: Mapping[str, TrainConfig], out: Path, sources: Sources) -> None:
@@ -273,16 +321,21 @@ def _refuse_what_cannot_be(members: Mapping[str, TrainConfig], out: Path, source
     kinds = {_device_type(config): name for name, config in members.items()}
     if len(kinds) > 1:
         both = " and ".join(f"{name} on {kind}" for kind, name in sorted(kinds.items()))
-        raise ConfigError(f"device: runs that are trained at once need the same kind of device, and here are {both}")
+        raise ConfigError(
+            f"device: runs that are trained at once need the same kind of device, and here are {both}"
+        )
     for name, config in members.items():
         if TASKS[config.task["name"]].__module__ == "__main__":
             raise ConfigError(
-                f"task.name: {config.task['name']!r} ({name}) is defined in the script itself, where other processes cannot find it: "
-                f"move it to a module that the script imports"
+                f"task.name: {config.task['name']!r} ({name}) is defined in the script itself, where other "
+                "processes cannot find it: move it to a module that the script imports"
             )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the training itself warns
-        alike = {config.model_copy(update={"seed": 0, "start": None}).model_dump_json(): name for name, config in members.items()}
+        alike = {
+            config.model_copy(update={"seed": 0, "start": None}).model_dump_json(): name
+            for name, config in members.items()
+        }
         for name in alike.values():
             source = sources[name]
             if source is not None:
@@ -303,7 +356,9 @@ class _Display:
     def show(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
         if self._bar:
             if name not in self._tasks:
-                self._tasks[name] = self._bar.add_task("", total=self._members[name].training.steps, what="step")
+                self._tasks[name] = self._bar.add_task(
+                    "", total=self._members[name].training.steps, what="step"
+                )
             self._bar.update(self._tasks[name], completed=step, description=f"{name}  {in_words(metrics)}")
 
     def showing(self, name: str) -> Showing:

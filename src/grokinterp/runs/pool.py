@@ -1,12 +1,14 @@
 """Worker processes that train runs, one run at a time each, with one thread each.
 
-A worker is a fresh Python, started with a command of its own: what runs the sweep may be a script without a main guard or a notebook, and
-nothing of it is imported again. Jobs go in through its stdin, answers come out of its stdout, one line of JSON each. The end of its stdin
-means that it shall save what it trains and leave; so does the death of the process that started it, however sudden, because the system
-closes the pipe. Signals of the terminal are left to that process.
+A worker is a fresh Python, started with a command of its own: what runs the sweep may be a script without a
+main guard or a notebook, and nothing of it is imported again. Jobs go in through its stdin, answers come out
+of its stdout, one line of JSON each. The end of its stdin means that it shall save what it trains and leave;
+so does the death of the process that started it, however sudden, because the system closes the pipe. Signals
+of the terminal are left to that process.
 
-Answers: {"ready"}; while training {"step", "metrics"}; {"warning"}; and at the end of a job {"ended": None}, or {"ended": class, "message"}
-of an error. A worker that ends without one has died: `answers` says {"ended": "GrokinterpError", "message": how it died}.
+Answers: {"ready"}; while training {"step", "metrics"}; {"warning"}; and at the end of a job {"ended": None},
+or {"ended": class, "message"} of an error. A worker that ends without one has died: `answers` says {"ended":
+"GrokinterpError", "message": how it died}.
 """
 
 from __future__ import annotations
@@ -47,17 +49,29 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 # What starts them
 
 
-def job(config: TrainConfig, path: Path, resume: bool, watched: bool, source: Source | None = None) -> dict[str, Any]:
+def job(
+    config: TrainConfig, path: Path, resume: bool, watched: bool, source: Source | None = None
+) -> dict[str, Any]:
     """What a worker needs to know; with `watched` it says every now and then how far it is."""
-    home = TASKS[config.task["name"]].__module__  # a task that is not of this package is registered when its module is imported
+    home = TASKS[
+        config.task["name"]
+    ].__module__  # a task that is not of this package is registered when its module is imported
     start = source and {"path": str(source.path), "step": source.step, "sha256": source.sha256}
-    return {"config": config.model_dump(mode="json"), "path": str(path), "resume": resume, "watched": watched, "home": home, "start": start}
+    return {
+        "config": config.model_dump(mode="json"),
+        "path": str(path),
+        "resume": resume,
+        "watched": watched,
+        "home": home,
+        "start": start,
+    }
 
 
 def answers(
     jobs: Sequence[Mapping[str, Any]], workers: int, asked_to_stop: Callable[[], bool]
 ) -> Generator[tuple[int, Answer], None, None]:
-    """What workers say about the jobs, each with the number of the job, until all have ended; or, once asked to stop, those begun.
+    """What workers say about the jobs, each with the number of the job, until all have ended; or, once asked
+    to stop, those begun.
 
     Raises:
         GrokinterpError: a worker cannot even start.
@@ -147,10 +161,17 @@ class _Worker:
 
     def last_words(self) -> Answer:
         assert self.status is not None
-        how = f"was killed by signal {-self.status}" if self.status < 0 else f"ended with exit status {self.status}"
+        how = (
+            f"was killed by signal {-self.status}"
+            if self.status < 0
+            else f"ended with exit status {self.status}"
+        )
         if not self._ready and self.status >= 0:  # the next would fare no better
             raise GrokinterpError(f"a worker process {how} before it could train: see above")
-        return {"ended": "GrokinterpError", "message": f"its process {how}; what it saved is safe: run the same command again to go on"}
+        return {
+            "ended": "GrokinterpError",
+            "message": f"its process {how}; what it saved is safe: run the same command again to go on",
+        }
 
 
 def error_of(answer: Answer) -> GrokinterpError | None:
@@ -192,7 +213,9 @@ def serve() -> None:
             showing = _saying(say) if asked["watched"] else lambda: nullcontext(lambda snapshot: None)
             start = asked["start"]
             source = start and Source(Path(start["path"]), start["step"], start["sha256"])
-            train_in(Path(asked["path"]), config, asked["resume"], stop.watching, showing, threads=1, source=source)
+            train_in(
+                Path(asked["path"]), config, asked["resume"], stop.watching, showing, threads=1, source=source
+            )
             say(ended=None)
         except GrokinterpError as error:
             say(ended=type(error).__name__, message=str(error))

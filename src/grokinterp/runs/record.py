@@ -1,4 +1,5 @@
-"""What every run directory says of itself in run.json, and how a snapshot is written: for runs that are trained and for those imported."""
+"""What every run directory says of itself in run.json, and how a snapshot is written: for runs that are
+trained and for those imported."""
 
 from __future__ import annotations
 
@@ -33,10 +34,13 @@ def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any
             "sha256": task_hash(task),
         },
         **({"labels": {"sha256": rows_hash(labels(task, split))}} if task.noise else {}),
-        "split": split and {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},
+        "split": split
+        and {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("grokinterp", "torch", "transformer-lens")},
+            **{
+                name: importlib.metadata.version(name) for name in ("grokinterp", "torch", "transformer-lens")
+            },
         },
         "finished": None,
         **more,

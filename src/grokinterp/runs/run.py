@@ -41,17 +41,28 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SLOTS = ("a", "b")
-_OWN = {"run.json", "manifest.jsonl", "metrics.jsonl", "lock", "split.safetensors", "snapshots", "resume", "replay"}
+_OWN = {
+    "run.json",
+    "manifest.jsonl",
+    "metrics.jsonl",
+    "lock",
+    "split.safetensors",
+    "snapshots",
+    "resume",
+    "replay",
+}
 
 
 class Run:
-    """The training run in a directory; `gi.load_run` makes it. What was committed when it was opened is what it shows.
+    """The training run in a directory; `gi.load_run` makes it. What was committed when it was opened is what
+    it shows.
 
     Attributes:
         path: the directory.
         config: the frozen configuration.
         finished: how the run ended (`step`, `reason`), or None while it has not, or where it diverged.
-        diverged: at which `step` `what` became NaN or infinite, so that the run ended; None where nothing did.
+        diverged: at which `step` `what` became NaN or infinite, so that the run ended; None where nothing
+            did.
         steps: the committed steps, in order.
     """
 
@@ -100,13 +111,15 @@ class Run:
         """The task that the run learns.
 
         Raises:
-            DamagedFile: under its name and parameters there is another table now, or there are other symbols or tokens.
+            DamagedFile: under its name and parameters there is another table now, or there are other symbols
+                or tokens.
         """
         task = self.config.make_task()
         if (known := self.record["task"].get("sha256")) and task_hash(task) != known:
             raise DamagedFile(
-                f"{self.path}: {task.name} gives other examples here than those that the run was trained on: its function has changed, "
-                f"or is not the same each time it is called (as with operands from a set, or with a random generator of no seed)"
+                f"{self.path}: {task.name} gives other examples here than those that the run was trained "
+                "on: its function has changed, or is not the same each time it is called (as with operands "
+                "from a set, or with a random generator of no seed)"
             )
         return task
 
@@ -117,13 +130,13 @@ class Run:
         return found
 
     def step_known(self, step: int) -> bool:
-        """Whether a committed step is the number of updates done; False where a file that was imported does not say it, and the number
-        only keeps its networks apart."""
+        """Whether a committed step is the number of updates done; False where a file that was imported does
+        not say it, and the number only keeps its networks apart."""
         return self.imported is None or step not in self.imported.get("unknown_steps", ())
 
     def step_text(self, step: int) -> str:
-        """A committed step as it is to be printed: "step 1,200"; where it is not known "step unknown", of several snapshots "snapshot 2 of
-        3, step unknown"."""
+        """A committed step as it is to be printed: "step 1,200"; where it is not known "step unknown", of
+        several snapshots "snapshot 2 of 3, step unknown"."""
         if self.step_known(step):
             return f"step {step:,}"
         if len(self.steps) < 2:
@@ -131,18 +144,20 @@ class Run:
         return f"snapshot {1 + bisect.bisect_left(self.steps, step)} of {len(self.steps)}, step unknown"
 
     def steps_text(self, steps: Sequence[int]) -> str:
-        """How many snapshots these are and of which steps: "3 snapshots, steps 0 to 200", "one snapshot, step unknown"."""
+        """How many snapshots these are and of which steps: "3 snapshots, steps 0 to 200", "one snapshot, step
+        unknown"."""
         return steps_in_words(steps, [step for step in steps if not self.step_known(step)])
 
     @cached_property
     def split(self) -> Split | None:
-        """The training and test rows of the task's table: made again from the recipe, or read where they were stored; both are checked, and
-        with them the noisy labels that are drawn for them.
+        """The training and test rows of the task's table: made again from the recipe, or read where they were
+        stored; both are checked, and with them the noisy labels that are drawn for them.
 
         None where it is not known which examples an imported network was trained on.
 
         Raises:
-            DamagedFile: this machine's recipe gives other rows than the run was trained on, or the stored rows are damaged.
+            DamagedFile: this machine's recipe gives other rows than the run was trained on, or the stored
+                rows are damaged.
         """
         record = self.record["split"]
         if record is None:
@@ -151,42 +166,59 @@ class Run:
             return self._stored_split(record)
         split = self.config.make_split(self.task)
         if (drawn := self.record.get("labels")) and rows_hash(labels(self.task, split)) != drawn["sha256"]:
-            raise DamagedFile(f"{self.path}: this machine draws other noisy labels than those that the run was trained on")
+            raise DamagedFile(
+                f"{self.path}: this machine draws other noisy labels than those that the run was trained on"
+            )
         if rows_hash(split.train) != record["sha256"]:
             raise DamagedFile(
-                f"{self.path}: the split recipe {self.config.training.split} gives other rows here than those that the run was trained on"
+                f"{self.path}: the split recipe {self.config.training.split} gives other rows here than "
+                "those that the run was trained on"
             )
         return split
 
     def _stored_split(self, record: dict[str, Any]) -> Split:
-        rows = safetensors.torch.load(read_hashed(self.path / record["file"], record["file_sha256"], "the split"))
+        rows = safetensors.torch.load(
+            read_hashed(self.path / record["file"], record["file_sha256"], "the split")
+        )
         return Split(rows["train"], rows["test"])
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row per evaluation: step, losses (nats, or squared error), accuracies (shares), norm of the last gradient, and one column
-        for each number that the measures under `monitor` gave; NaN where one did not apply or was not taken. On noisy labels these are of
-        the labels as they are given, and `training.schedule.NOISE_METRICS` come on top.
+        """One row per evaluation: step, losses (nats, or squared error), accuracies (shares), norm of the
+        last gradient, and one column for each number that the measures under `monitor` gave; NaN where one
+        did not apply or was not taken. On noisy labels these are of the labels as they are given, and
+        `training.schedule.NOISE_METRICS` come on top.
 
         Of an imported run, what its file holds and what could be measured; the rest is NaN.
         """
         import pandas as pd
 
         columns = ["step", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "grad_norm"]
-        columns = list(dict.fromkeys([*columns, *(column for record in self._evaluated for column in record)]))
-        return pd.DataFrame(self._evaluated, columns=columns).astype({name: "int64" if name == "step" else "float64" for name in columns})
+        columns = list(
+            dict.fromkeys([*columns, *(column for record in self._evaluated for column in record)])
+        )
+        return pd.DataFrame(self._evaluated, columns=columns).astype(
+            {name: "int64" if name == "step" else "float64" for name in columns}
+        )
 
     @property
     def dated_history(self) -> pd.DataFrame:
-        """The rows of `history` whose step is the number of updates done: all of them, unless a file that was imported does not say it."""
+        """The rows of `history` whose step is the number of updates done: all of them, unless a file that was
+        imported does not say it."""
         import numpy as np
 
-        return self.history.loc[np.array([self.step_known(int(step)) for step in self.history["step"]], dtype=bool)]
+        return self.history.loc[
+            np.array([self.step_known(int(step)) for step in self.history["step"]], dtype=bool)
+        ]
 
     @property
     def last_evaluation(self) -> dict[str, int | float]:
         """The last row of `history`, without what did not apply; empty before the first evaluation."""
-        return {name: value for name, value in (self._evaluated[-1] if self._evaluated else {}).items() if value is not None}
+        return {
+            name: value
+            for name, value in (self._evaluated[-1] if self._evaluated else {}).items()
+            if value is not None
+        }
 
     def resolve(self, step: int) -> int:
         """The committed step that `step` means: itself, or counted from the end where it is negative.
@@ -196,11 +228,18 @@ class Run:
         """
         if not self.steps:
             if self.diverged:
-                raise NoSuchSnapshot(f"{self.path} has no snapshot: it {self.ended}, {self.diverged['what']}; train it otherwise")
-            raise NoSuchSnapshot(f"{self.path} has no complete snapshot yet: start or resume its training first")
+                raise NoSuchSnapshot(
+                    f"{self.path} has no snapshot: it {self.ended}, {self.diverged['what']}; train it "
+                    "otherwise"
+                )
+            raise NoSuchSnapshot(
+                f"{self.path} has no complete snapshot yet: start or resume its training first"
+            )
         if step < 0:
             if -step > len(self.steps):
-                raise NoSuchSnapshot(f"{self.path} has {len(self.steps)} snapshots, so there is no number {step} from the end")
+                raise NoSuchSnapshot(
+                    f"{self.path} has {len(self.steps)} snapshots, so there is no number {step} from the end"
+                )
             return self.steps[step]
         if step not in self._records:
             at = bisect.bisect(self.steps, step)
@@ -236,10 +275,11 @@ class Run:
         return {name: weights[name] for name in weight_shapes(self.config.model, self.task)}
 
     def model(self, step: int, dtype: torch.dtype = torch.float64) -> HookedRootModule:
-        """The network at a committed step, in evaluation mode: a `HookedTransformer` where the configuration names a transformer.
+        """The network at a committed step, in evaluation mode: a `HookedTransformer` where the configuration
+        names a transformer.
 
-        Any hook works. In float64 unless another dtype is asked for: in float32 a loss of 1e-7 has no digits left.
-        Its logits are then `view.logits`.
+        Any hook works. In float64 unless another dtype is asked for: in float32 a loss of 1e-7 has no digits
+        left. Its logits are then `view.logits`.
         """
         return network(self.config.model, self.task, self.state_dict(step), dtype)
 
@@ -249,17 +289,33 @@ class Run:
         return View.of_weights(self.task, self.config.model, self.state_dict(step), step, self.split)
 
     def verify(self) -> Iterator[tuple[str, str | None]]:
-        """Every file of the run with what is wrong with it, or None. Files that belong to no commit are not part of the run.
+        """Every file of the run with what is wrong with it, or None. Files that belong to no commit are not
+        part of the run.
 
         run.json and both logs were checked when the run was opened.
         """
-        yield from ((name, None) for name in ("run.json", "manifest.jsonl", "metrics.jsonl") if (self.path / name).exists())
+        yield from (
+            (name, None)
+            for name in ("run.json", "manifest.jsonl", "metrics.jsonl")
+            if (self.path / name).exists()
+        )
         if (split := self.record["split"]) and "file" in split:
             yield split["file"], _problem(self.path / split["file"], split["file_sha256"], "the split")
         for record in self._committed:
-            yield record["file"], _problem(self.path / record["file"], record["sha256"], f"step {record['step']}")
-        if not self.ended and self._evaluated and not any(resume_file(self.path, slot).exists() for slot in SLOTS):
-            yield "resume", f"{self.path / 'resume'} holds no state, so this run cannot be continued; its snapshots can be analysed"
+            yield (
+                record["file"],
+                _problem(self.path / record["file"], record["sha256"], f"step {record['step']}"),
+            )
+        if (
+            not self.ended
+            and self._evaluated
+            and not any(resume_file(self.path, slot).exists() for slot in SLOTS)
+        ):
+            yield (
+                "resume",
+                f"{self.path / 'resume'} holds no state, so this run cannot be continued; its snapshots can "
+                "be analysed",
+            )
         for slot in SLOTS:
             path = resume_file(self.path, slot)
             try:
@@ -273,10 +329,13 @@ class Run:
     def _log(self, name: str, expected: int | None) -> list[dict[str, Any]]:
         records, _ = read_log(self.path / name, whole=self.ended is not None)
         if any(("sha256" in record) != (name == "manifest.jsonl") for record in records):
-            raise DamagedFile(f"{self.path / name} is damaged: its lines are not those of a {name}; restore it from a copy")
+            raise DamagedFile(
+                f"{self.path / name} is damaged: its lines are not those of a {name}; restore it from a copy"
+            )
         if expected is not None and (len(records) < expected or (self.ended and len(records) != expected)):
             raise DamagedFile(
-                f"{self.path / name} is damaged: it has {len(records)} lines and {expected} were written; restore it from a copy"
+                f"{self.path / name} is damaged: it has {len(records)} lines and {expected} were written; "
+                "restore it from a copy"
             )
         return records
 
@@ -293,13 +352,20 @@ def _problem(file: Path, sha256: str, what: str) -> str | None:
 def steps_in_words(steps: Sequence[int], unknown: Collection[int] = ()) -> str:
     """How many snapshots there are and of which steps, given those of them that are only numbers."""
     known = [f"{step:,}" for step in steps if step not in unknown]
-    span = "steps unknown" if not known else f"step {known[0]}" if len(known) == 1 else f"steps {known[0]} to {known[-1]}"
+    span = (
+        "steps unknown"
+        if not known
+        else f"step {known[0]}"
+        if len(known) == 1
+        else f"steps {known[0]} to {known[-1]}"
+    )
     if len(steps) == 1:
         return f"one snapshot, {span if known else 'step unknown'}"
     if not known or len(known) == len(steps):
         return f"{len(steps)} snapshots, {span}"
     return (
-        f"{len(steps)} snapshots, {len(steps) - len(known)} of unknown steps, {'the other' if len(known) == 1 else 'the others'} of {span}"
+        f"{len(steps)} snapshots, {len(steps) - len(known)} of unknown steps, "
+        f"{'the other' if len(known) == 1 else 'the others'} of {span}"
     )
 
 
@@ -316,7 +382,8 @@ def load_run(path: str | Path) -> Run:
 def follow(path: str | Path, pause: float = 0.25) -> Iterator[Run]:
     """The run in a directory as it is now, and again whenever a snapshot was committed, until it has ended.
 
-    Snapshots that are committed while the caller works come together. Looking reads no file: a `stat` of two, every `pause` seconds.
+    Snapshots that are committed while the caller works come together. Looking reads no file: a `stat` of two,
+    every `pause` seconds.
 
     Raises:
         NotARun: there is none.
@@ -344,11 +411,22 @@ def read_run_json(path: Path) -> dict[str, Any]:
     try:
         data = read_sealed(path / "run.json")
     except (FileNotFoundError, NotADirectoryError):
-        what = "does not exist" if not path.exists() else "is no directory" if not path.is_dir() else "has no run.json"
-        raise NotARun(f"{path} holds no run: it {what}; give the directory that `grokinterp train --out` made") from None
+        what = (
+            "does not exist"
+            if not path.exists()
+            else "is no directory"
+            if not path.is_dir()
+            else "has no run.json"
+        )
+        raise NotARun(
+            f"{path} holds no run: it {what}; give the directory that `grokinterp train --out` made"
+        ) from None
     record: dict[str, Any] = json.loads(data)
     if record["format"] != FORMAT:
-        raise GrokinterpError(f"{path} is of run format {record['format']}, and this grokinterp reads format {FORMAT}: install a newer one")
+        raise GrokinterpError(
+            f"{path} is of run format {record['format']}, and this grokinterp reads format {FORMAT}: "
+            "install a newer one"
+        )
     return record
 
 
@@ -372,7 +450,8 @@ def read_resume(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def task_hash(task: Task) -> str:
-    """The sha256 of the examples of a task: tokens, answers and their logits, in table order, and the names of all symbols."""
+    """The sha256 of the examples of a task: tokens, answers and their logits, in table order, and the names
+    of all symbols."""
     names = json.dumps([task.operand_names, task.answer_names, task.token_names])
     parts = (task.inputs.flatten(), task.targets, task.columns)
     return hashlib.sha256("".join([names, *map(rows_hash, parts)]).encode()).hexdigest()
@@ -384,7 +463,8 @@ def rows_hash(rows: Int[Tensor, "n"]) -> str:
 
 
 def _newest_account(path: Path) -> dict[str, Any]:
-    """How many snapshots and evaluations the newest readable resume state counted; empty where there is none."""
+    """How many snapshots and evaluations the newest readable resume state counted; empty where there is
+    none."""
     accounts: list[dict[str, Any]] = []
     for slot in SLOTS:
         try:

@@ -1,7 +1,9 @@
-"""Training into a run directory: what the trainer yields is committed, and a killed run goes on to the same bytes.
+"""Training into a run directory: what the trainer yields is committed, and a killed run goes on to the same
+bytes.
 
-Order at every recorded step: the resume state (a state from before this step's evaluation), then the line of metrics, then
-the snapshot. So whatever was lost by a kill is made again, from a state that is never behind a commit.
+Order at every recorded step: the resume state (a state from before this step's evaluation), then the line of
+metrics, then the snapshot. So whatever was lost by a kill is made again, from a state that is never behind a
+commit.
 """
 
 from __future__ import annotations
@@ -24,10 +26,32 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 
-from ..errors import ConfigError, DamagedFile, Diverged, GrokinterpError, Interrupted, NotARun, RunLocked, UsageError, WriteFailed
+from ..errors import (
+    ConfigError,
+    DamagedFile,
+    Diverged,
+    GrokinterpError,
+    Interrupted,
+    NotARun,
+    RunLocked,
+    UsageError,
+    WriteFailed,
+)
 from ..models import Weights
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
-from .files import AGAIN_OR_ELSEWHERE, TEMPORARY, UNSEALED, Log, folder_named, reading, refuse_unwritable, remove, replace, sealed, writing
+from .files import (
+    AGAIN_OR_ELSEWHERE,
+    TEMPORARY,
+    UNSEALED,
+    Log,
+    folder_named,
+    reading,
+    refuse_unwritable,
+    remove,
+    replace,
+    sealed,
+    writing,
+)
 from .record import new_record, packed_snapshot, write_record
 from .run import SLOTS, Run, read_resume, read_run_json, resume_file
 from .start import Source, Start, started
@@ -39,31 +63,37 @@ _SECONDS_BETWEEN_RESUME_STATES = 5.0
 
 
 def train(
-    config: TrainConfig, out: str | Path, *, start: Start | None = None, resume: bool = True, progress: bool | None = None
+    config: TrainConfig, out: str | Path, *, start: Start | None = None, resume: bool = True,
+    progress: bool | None = None
 ) -> Run:  # fmt: skip
-    """Trains until the configuration's end and returns the run; goes on where an earlier call with this configuration stopped.
+    """Trains until the configuration's end and returns the run; goes on where an earlier call with this
+    configuration stopped.
 
     Args:
         config: what to train.
         out: the run directory; made if it is not there.
-        start: a run, (run, step) or "RUN@step", whose weights the network starts from in place of those drawn from the seed; without a step
-            the last snapshot. The optimiser is fresh and steps count from 0. Recorded as `start` in the run's configuration; the source is
-            not needed again once a resume state is written.
+        start: a run, (run, step) or "RUN@step", whose weights the network starts from in place of those drawn
+            from the seed; without a step the last snapshot. The optimiser is fresh and steps count from 0.
+            Recorded as `start` in the run's configuration; the source is not needed again once a resume state
+            is written.
         resume: whether a run that is already there may be continued; if not, it is refused and left alone.
         progress: whether to show a progress bar on stderr; by default where that is a terminal.
 
     Raises:
-        ConfigError: the directory holds a run of another configuration or from another start; what differs is named. Or the start has other
-            tokens, answers or shapes of weights than the configuration.
+        ConfigError: the directory holds a run of another configuration or from another start; what differs is
+            named. Or the start has other tokens, answers or shapes of weights than the configuration.
         RunLocked: another process trains in this directory.
-        Diverged: the loss became NaN or infinite, now or in an earlier call; the last good snapshot is kept, and `run.diverged` knows it.
+        Diverged: the loss became NaN or infinite, now or in an earlier call; the last good snapshot is kept,
+            and `run.diverged` knows it.
         NotARun: the directory cannot be one, or holds something else.
         Interrupted: by SIGINT or SIGTERM; the same call goes on from there.
         WriteFailed: the disk is full or read-only; the same call goes on from there.
     """
     path = folder_named(out)
     config, source = started(config, path, start)
-    return train_in(path, config, resume, _asked_to_stop, lambda: _progress_bar(config, progress), source=source)
+    return train_in(
+        path, config, resume, _asked_to_stop, lambda: _progress_bar(config, progress), source=source
+    )
 
 
 Stopping = Callable[[Trainer], AbstractContextManager[None]]
@@ -73,14 +103,17 @@ Showing = Callable[[], AbstractContextManager[Callable[[Snapshot], None]]]
 
 
 def train_in(
-    path: Path, config: TrainConfig, resume: bool, stopping: Stopping, showing: Showing, threads: int | None = None,
+    path: Path, config: TrainConfig, resume: bool, stopping: Stopping, showing: Showing,
+    threads: int | None = None,
     source: Source | None = None,
 ) -> Run:  # fmt: skip
-    """What `train` does, whoever asks it to stop and looks on; with other than the configuration's threads where these are given."""
+    """What `train` does, whoever asks it to stop and looks on; with other than the configuration's threads
+    where these are given."""
     if is_finished(config, path, resume):
         return Run(path)
     refuse_unwritable(folder_named(path))
-    # A configuration that cannot be trained leaves no directory behind. Where a run has begun, what it started from may be gone.
+    # A configuration that cannot be trained leaves no directory behind. Where a run has begun, what it
+    # started from may be gone.
     begun = source is None and config.start is not None and (path / "run.json").exists()
     trainer = None if begun else Trainer(config, weights=source.weights() if source else None)
     with Writer(path, config, resume) as writer:
@@ -95,14 +128,18 @@ def train_in(
                     show(snapshot)
                     if trainer.paused and not snapshot.last:
                         writer.save_resume_state(trainer)
-                        raise Interrupted(f"interrupted at step {snapshot.step}; nothing is lost: run the same command again to go on")
+                        raise Interrupted(
+                            f"interrupted at step {snapshot.step}; nothing is lost: run the same command "
+                            "again to go on"
+                        )
             except Diverged as error:
                 raise writer.diverged(error) from None
     return Run(path)
 
 
 def is_finished(config: TrainConfig, path: Path, resume: bool) -> bool:
-    """Whether the run of this configuration is there and finished; False where there is something left to train. Writes nothing.
+    """Whether the run of this configuration is there and finished; False where there is something left to
+    train. Writes nothing.
 
     Raises:
         UsageError: there is a run and it may not be resumed.
@@ -113,7 +150,8 @@ def is_finished(config: TrainConfig, path: Path, resume: bool) -> bool:
 
 
 def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
-    """Whether there is a run of this configuration to go on with; False where a new one may begin. Writes nothing.
+    """Whether there is a run of this configuration to go on with; False where a new one may begin. Writes
+    nothing.
 
     Raises:
         UsageError: there is a run and it may not be resumed.
@@ -122,19 +160,29 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
     """
     with reading(path):
         # Looked at before run.json, which another trainer may be about to write, followed by all the rest.
-        entries = [entry for folder in (path, path / "snapshots", path / "resume") if folder.is_dir() for entry in folder.iterdir()]
+        entries = [
+            entry
+            for folder in (path, path / "snapshots", path / "resume")
+            if folder.is_dir()
+            for entry in folder.iterdir()
+        ]
         if (path / "run.json").exists():
             if not resume:
-                raise UsageError(f"{path} already holds a run, and resuming was not wanted: choose another directory")
+                raise UsageError(
+                    f"{path} already holds a run, and resuming was not wanted: choose another directory"
+                )
             record = read_run_json(path)
             if "imported" in record:
                 source = record["imported"]["file"]
-                raise ConfigError(f"{path} was imported from {source} and cannot be trained on: choose another directory")
+                raise ConfigError(
+                    f"{path} was imported from {source} and cannot be trained on: choose another directory"
+                )
             found = TrainConfig.make(record["config"])
             if differ := differences(found, config):
                 raise ConfigError(
-                    f"{path} holds a run of another configuration: {'; '.join(_both_values(key, found, config) for key in differ)}; "
-                    f"choose another directory, or the same configuration"
+                    f"{path} holds a run of another configuration: "
+                    f"{'; '.join(_both_values(key, found, config) for key in differ)}; choose another "
+                    "directory, or the same configuration"
                 )
             return True
         if folder_named(path).exists():
@@ -142,7 +190,10 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
             ours = {path / "lock", path / "snapshots", path / "resume", path / ("run.json" + TEMPORARY)}
             foreign = sorted(str(entry.relative_to(path)) for entry in entries if entry not in ours)
             if foreign:
-                raise NotARun(f"{path} is not empty and holds no run ({foreign[0]} is there): choose a new or an empty directory")
+                raise NotARun(
+                    f"{path} is not empty and holds no run ({foreign[0]} is there): choose a new or an "
+                    "empty directory"
+                )
     return False
 
 
@@ -191,11 +242,14 @@ class Writer:
         self._saved_at = time.monotonic()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._close.close()
 
     def _locked(self) -> int:
-        """Takes the lock; the handle that holds it. The file stays for good: if it were removed, two processes could lock two files."""
+        """Takes the lock; the handle that holds it. The file stays for good: if it were removed, two
+        processes could lock two files."""
         file = self.path / "lock"
         with writing(file, remedy=AGAIN_OR_ELSEWHERE):
             handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
@@ -206,30 +260,39 @@ class Writer:
             except BlockingIOError:
                 holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
                 os.close(handle)
-                raise RunLocked(f"{self.path} is locked by {holder}: wait for it, stop it, or choose another directory") from None
+                raise RunLocked(
+                    f"{self.path} is locked by {holder}: wait for it, stop it, or choose another directory"
+                ) from None
             except OSError:
                 os.close(handle)
                 raise
         return handle
 
     def _refuse_another_directory(self) -> None:
-        """The lock is of a file; when that is no longer the one in the directory, another process may be training there."""
+        """The lock is of a file; when that is no longer the one in the directory, another process may be
+        training there."""
         with writing(self.path / "lock"):
             if not os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock)):
-                raise WriteFailed(f"cannot write {self.path}: it was removed and made anew since this training began in it")
+                raise WriteFailed(
+                    f"cannot write {self.path}: it was removed and made anew since this training began in it"
+                )
 
     def _refuse_what_diverged(self) -> None:
         if (known := self.record.get("diverged")) is not None:
             step, what = known["step"], known["what"]
             raise Diverged(
-                f"{self.path} diverged at step {step}: {what}; it is not trained on: choose another configuration, such as a smaller "
-                f"training.lr, and another directory; {self.last_good_snapshot}",
+                f"{self.path} diverged at step {step}: {what}; it is not trained on: choose another "
+                "configuration, such as a smaller training.lr, and another directory; "
+                f"{self.last_good_snapshot}",
                 step, what,
             )  # fmt: skip
 
     def _sweep_temporary_files(self) -> None:
         ours = [self.path / "run.json", *(resume_file(self.path, slot) for slot in SLOTS)]
-        for leftover in (*(file.with_name(file.name + TEMPORARY) for file in ours), *self._snapshot_files(TEMPORARY)):
+        for leftover in (
+            *(file.with_name(file.name + TEMPORARY) for file in ours),
+            *self._snapshot_files(TEMPORARY),
+        ):
             if leftover.exists():
                 remove(leftover)
 
@@ -275,7 +338,10 @@ class Writer:
         if not states:
             if damaged or self._manifest.records:
                 what = damaged[0] if damaged else f"{self.path} has snapshots but no resume state"
-                raise DamagedFile(f"{what}; the snapshots can be analysed, but this run cannot be continued: train into another directory")
+                raise DamagedFile(
+                    f"{what}; the snapshots can be analysed, but this run cannot be continued: train into "
+                    "another directory"
+                )
             return None
         if damaged:
             warnings.warn(f"{damaged[0]}; going on from the other resume state", stacklevel=3)
@@ -295,7 +361,8 @@ class Writer:
         self._saved_at = time.monotonic()
 
     def commit(self, snapshot: Snapshot, trainer: Trainer) -> None:
-        """Records what the trainer yielded: resume state (where due), metrics, snapshot, and the end of the run."""
+        """Records what the trainer yielded: resume state (where due), metrics, snapshot, and the end of the
+        run."""
         self._refuse_another_directory()
         if snapshot.keep or time.monotonic() - self._saved_at > _SECONDS_BETWEEN_RESUME_STATES:
             self.save_resume_state(trainer)
@@ -309,11 +376,13 @@ class Writer:
     def _commit_weights(self, step: int, weights: Weights) -> None:
         data, record = packed_snapshot(step, weights)
         if step <= _last_step(self._manifest):
-            # Only after falling back to the older resume state: these weights were committed before the newer one was damaged.
+            # Only after falling back to the older resume state: these weights were committed before the newer
+            # one was damaged.
             if record not in self._manifest.records:
                 raise GrokinterpError(
-                    f"{self.path}: training again from an older resume state gave other weights at step {step} than those committed; "
-                    f"torch or the machine has changed: train into another directory"
+                    f"{self.path}: training again from an older resume state gave other weights at step "
+                    f"{step} than those committed; torch or the machine has changed: train into another "
+                    "directory"
                 )
             return
         replace(self.path / record["file"], data)
@@ -324,7 +393,11 @@ class Writer:
         self._slot = 0
         self.save_resume_state(trainer)
         remove(resume_file(self.path, SLOTS[1]))
-        reason = "all steps done" if snapshot.step == self.config.training.steps else f"{self.config.training.stop_when} was reached"
+        reason = (
+            "all steps done"
+            if snapshot.step == self.config.training.steps
+            else f"{self.config.training.stop_when} was reached"
+        )
         self.record["finished"] = {"step": snapshot.step, "reason": reason, **self._account}
         write_record(self.path, self.record)
 
@@ -333,7 +406,10 @@ class Writer:
         self._refuse_another_directory()
         with suppress(WriteFailed):  # then the next call finds it out once more
             self._metrics.sync()
-            write_record(self.path, self.record | {"diverged": {"step": error.step, "what": error.what, **self._account}})
+            write_record(
+                self.path,
+                self.record | {"diverged": {"step": error.step, "what": error.what, **self._account}},
+            )
         return Diverged(f"{error}; {self.last_good_snapshot}", error.step, error.what)
 
     @property
@@ -358,11 +434,15 @@ def _asked_to_stop(trainer: Trainer) -> AbstractContextManager[None]:
 
 @contextmanager
 def on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `stop`, so that the current step ends and is not torn apart. Outside the main thread nothing changes."""
+    """SIGINT and SIGTERM call `stop`, so that the current step ends and is not torn apart. Outside the main
+    thread nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda number, frame: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, lambda number, frame: stop())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
@@ -393,7 +473,8 @@ def bars(wanted: bool | None) -> Iterator[Progress | None]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.fields[what]} {task.completed:,.0f} of {task.total:,.0f}"), BarColumn(), TextColumn("{task.description}"),
+        TextColumn("{task.fields[what]} {task.completed:,.0f} of "
+        "{task.total:,.0f}"), BarColumn(), TextColumn("{task.description}"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -1,7 +1,7 @@
 """A task: a binary operation on a finite set, as its whole table, and the tokens in which a network sees it.
 
-A new task is one function that returns a `Task`, under one `@task` line; its parameters are the function's, and those that every task
-takes (`Common`):
+A new task is one function that returns a `Task`, under one `@task` line; its parameters are the function's,
+and those that every task takes (`Common`):
 
     @gi.task
     def distance(p: int = 31, layout: str = "a b =") -> gi.Task:
@@ -41,27 +41,34 @@ Modulus = Annotated[int, Field(ge=2, le=2**31)]
 
 @dataclass(frozen=True)
 class Task:
-    """A binary operation `c = a ∘ b` on the operand values 0..p-1, with answers in the classes 0..n_answers-1.
+    """A binary operation `c = a ∘ b` on the operand values 0..p-1, with answers in the classes
+    0..n_answers-1.
 
     Args:
         name: the name under which the task is registered.
         params: the parameters that it was made with; `make_task(name, **params)` makes it again.
         p: the number of operand values; the modulus for modular arithmetic, the order for a group.
-        operation: maps all a (shape [p, 1]) and all b (shape [1, p]) to the table of answer classes (shape [p, p]), with -1 for
-            the pairs at which the operation is undefined. Called once, when the table is first needed.
+        operation: maps all a (shape [p, 1]) and all b (shape [1, p]) to the table of answer classes (shape
+            [p, p]), with -1 for the pairs at which the operation is undefined. Called once, when the table is
+            first needed.
         symbol: the operation as a formula in a and b, for titles.
-        layout: the tokens of an example (tasks/layout.py). Element i has token i, the signs those after them, unless the task is opaque.
-        find_symbols: gives what operands and answers are (tasks/encoding.py); by default the numbers 0..p-1, all of them answers.
-        find_circle: gives where the elements stand on a cyclic group Z_m, or None where they stand on none; by default, and where the
-            task is opaque, it is looked for in the table.
+        layout: the tokens of an example (tasks/layout.py). Element i has token i, the signs those after them,
+            unless the task is opaque.
+        find_symbols: gives what operands and answers are (tasks/encoding.py); by default the numbers 0..p-1,
+            all of them answers.
+        find_circle: gives where the elements stand on a cyclic group Z_m, or None where they stand on none;
+            by default, and where the task is opaque, it is looked for in the table.
         opaque: the seed by which the tokens are permuted, or None where they are in order.
-        noise: what makes the labels that a network is given differ from the right answers; `labels` draws them.
+        noise: what makes the labels that a network is given differ from the right answers; `labels` draws
+            them.
     """
 
     name: str
     params: Mapping[str, Any]
     p: int
-    operation: Callable[[Int[Tensor, "p 1"], Int[Tensor, "1 p"]], Int[Tensor, "p p"]] = field(repr=False, compare=False)
+    operation: Callable[[Int[Tensor, "p 1"], Int[Tensor, "1 p"]], Int[Tensor, "p p"]] = field(
+        repr=False, compare=False
+    )
     symbol: str
     layout: str = "a b ="
     find_symbols: Callable[[], Symbols] | None = field(default=None, repr=False, compare=False)
@@ -75,8 +82,8 @@ class Task:
         free = free_memory()
         if needed > free / 2:
             raise ConfigError(
-                f"{self.name} with {self.p:.4g} elements has {self.p**2:.4g} pairs: its table alone needs about {needed / 1e9:.3g} GB, "
-                f"and {free / 1e9:.1f} GB are free: choose fewer elements"
+                f"{self.name} with {self.p:.4g} elements has {self.p**2:.4g} pairs: its table alone needs "
+                f"about {needed / 1e9:.3g} GB, and {free / 1e9:.1f} GB are free: choose fewer elements"
             )
 
     @cached_property
@@ -98,10 +105,12 @@ class Task:
         opaque: int | None = None,
         noise: Mapping[str, Any] | Noise | None = None,
     ) -> Task:
-        """The task of any Python function of two values: `Task.of_function(lambda a, b: (a * a + b) % 31, 31)`.
+        """The task of any Python function of two values: `Task.of_function(lambda a, b: (a * a + b) % 31,
+        31)`.
 
         Args:
-            function: called with every pair of operands; gives any hashable value, or None where it is undefined.
+            function: called with every pair of operands; gives any hashable value, or None where it is
+                undefined.
             p: makes the operands the numbers 0..p-1.
             operands: other operands, in their order: any different hashable values, such as strings.
             name: of the task; by default that of the function.
@@ -110,13 +119,14 @@ class Task:
             opaque: the seed by which the tokens are permuted.
             noise: what makes labels differ from the answers, such as {"kind": "uniform", "share": 0.35}.
 
-        The answer classes are the values that occur: in the order of the operands where all are operands, else in ascending order where
-        they have one. Where the elements stand on a circle is looked for in the table; a function of the numbers 0..p-1 that takes all
-        of them and hides no circle stands at its residues, as `x2_plus_y2` does.
+        The answer classes are the values that occur: in the order of the operands where all are operands,
+        else in ascending order where they have one. Where the elements stand on a circle is looked for in the
+        table; a function of the numbers 0..p-1 that takes all of them and hides no circle stands at its
+        residues, as `x2_plus_y2` does.
 
         Raises:
-            ConfigError: the function raised an exception, or gave what is no answer; no operands, too many of them, or too many ways to
-                say them; a bad value of `opaque` or `noise`.
+            ConfigError: the function raised an exception, or gave what is no answer; no operands, too many of
+                them, or too many ways to say them; a bad value of `opaque` or `noise`.
         """
         common = checked(Common, {"opaque": opaque, "noise": noise}, at="task")
         known = tabulated(function, p, operands)
@@ -129,7 +139,8 @@ class Task:
         own = getattr(function, "__name__", "")
         called = name or (own if own.isidentifier() else "function")
         return cls(
-            called, {}, len(table), lambda a, b: table, symbol or f"{called}(a, b)", layout, lambda: symbols, find_circle,
+            called, {}, len(table), lambda a, b: table, symbol or f"{called}(a, b)", layout, lambda: symbols,
+            find_circle,
             common.opaque, common.noise,
         )  # fmt: skip
 
@@ -173,7 +184,8 @@ class Task:
 
     @cached_property
     def columns(self) -> Int[Tensor, "n"]:
-        """The logit of the answer to every example, in table order: `targets`, unless answers share the tokens of a vocabulary."""
+        """The logit of the answer to every example, in table order: `targets`, unless answers share the
+        tokens of a vocabulary."""
         return self.answer_tokens[self.targets]
 
     @property
@@ -228,7 +240,8 @@ class Task:
 
     @property
     def n_logits(self) -> int:
-        """The number of logits that a network needs: one for each answer, or one for each token where answers have tokens."""
+        """The number of logits that a network needs: one for each answer, or one for each token where answers
+        have tokens."""
         return self.encoding.n_logits
 
     @cached_property
@@ -248,10 +261,12 @@ class Task:
 
     @property
     def vocabulary(self) -> dict[str, tuple[str, ...]]:
-        """What a network's inputs and outputs mean: the name of every token, the word at every position, the name of every logit.
+        """What a network's inputs and outputs mean: the name of every token, the word at every position, the
+        name of every logit.
 
-        A network that learned one task can go on with another only where these are the same. Where answers have tokens the tasks need not
-        have the same answers: a - b has 2p - 1 of them in Julia and a + b has p, and both have a logit for every token.
+        A network that learned one task can go on with another only where these are the same. Where answers
+        have tokens the tasks need not have the same answers: a - b has 2p - 1 of them in Julia and a + b has
+        p, and both have a logit for every token.
         """
         return {
             "token": self.token_names,
@@ -271,8 +286,8 @@ class Common(Frozen):
     """The parameters that every task takes beside its own; they are fields of `Task`."""
 
     opaque: Seed | None = None
-    """Permutes the tokens of operands, answers and signs by this seed. The task is then not told where its elements stand on a circle:
-    that is looked for in the table."""
+    """Permutes the tokens of operands, answers and signs by this seed. The task is then not told where its
+    elements stand on a circle: that is looked for in the table."""
     noise: Annotated[Noise | None, BeforeValidator(of_its_kind)] = None
     """Gives the network other labels than the right answers."""
 
@@ -281,7 +296,8 @@ TASKS: dict[str, Callable[..., Task]] = _Registry()
 
 
 def task(make: Callable[..., Task]) -> Callable[..., Task]:
-    """Registers a function that makes a Task. Its keyword parameters become the keys of [task], checked by their annotations.
+    """Registers a function that makes a Task. Its keyword parameters become the keys of [task], checked by
+    their annotations.
 
     Every task also takes the parameters of `Common`.
 
@@ -298,7 +314,8 @@ def task(make: Callable[..., Task]) -> Callable[..., Task]:
 
 
 def task_parameters(name: str) -> type[BaseModel]:
-    """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that makes it, and `Common`."""
+    """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that
+    makes it, and `Common`."""
     return _parameters_of(TASKS[name])
 
 

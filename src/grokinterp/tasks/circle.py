@@ -2,11 +2,12 @@
 
 addition         a, b and c stand at themselves on Z_p
 subtraction      the same, with b at -b: then a ∘ b stands at i + j
-multiplication   the units mod p stand at their discrete logarithms, on Z_m with m units; those that are none (0) stand apart
+multiplication   the units mod p stand at their discrete logarithms, on Z_m with m units; those that are none
+                 (0) stand apart
 division         the same, with b at minus its logarithm
 
-Of any other operation, and of one in an opaque vocabulary, the group is looked for in the table (`table.cyclic`), which gives the same
-positions for these four.
+Of any other operation, and of one in an opaque vocabulary, the group is looked for in the table
+(`table.cyclic`), which gives the same positions for these four.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Circle:
         a: the element at each position, as the first operand.
         b: as the second.
         c: as the answer.
-        is_sum: whether a ∘ b is the element at i + j, wherever a stands at i and b at j. Where not, the positions are the residues
-            themselves, as for a² + b², and the operation mixes frequencies.
+        is_sum: whether a ∘ b is the element at i + j, wherever a stands at i and b at j. Where not, the
+            positions are the residues themselves, as for a² + b², and the operation mixes frequencies.
         order: what the positions are, in words.
     """
 
@@ -69,13 +70,19 @@ def logarithms(p: int, divided: bool = False) -> Circle | None:
         powers.append(following)
     units = torch.tensor(powers)
     b = units[-torch.arange(len(units)) % len(units)] if divided else units
-    return Circle(units, b, units, True, f"powers of {root} mod {p}" + (", b at minus its logarithm" if divided else ""))
+    return Circle(
+        units, b, units, True, f"powers of {root} mod {p}" + (", b at minus its logarithm" if divided else "")
+    )
 
 
 def primitive_root(p: int) -> int | None:
     """The smallest number whose powers are all units mod p, or None where there is none."""
     n_units = sum(math.gcd(x, p) == 1 for x in range(1, p + 1))
-    prime_factors = [q for q in range(2, n_units + 1) if n_units % q == 0 and all(q % r for r in range(2, math.isqrt(q) + 1))]
+    prime_factors = [
+        q
+        for q in range(2, n_units + 1)
+        if n_units % q == 0 and all(q % r for r in range(2, math.isqrt(q) + 1))
+    ]
     for root in range(1, p):
         if math.gcd(root, p) == 1 and all(pow(root, n_units // q, p) != 1 for q in prime_factors):
             return root

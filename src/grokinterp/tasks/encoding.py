@@ -1,14 +1,19 @@
 """The symbols of a task, and the tokens under which a network sees them.
 
-A symbol is a value: a number, the name of a permutation, any hashable thing. The same value as operand and as answer is the same symbol.
+A symbol is a value: a number, the name of a permutation, any hashable thing. The same value as operand and as
+answer is the same symbol.
 
-    plain      the operands' symbols have the tokens 0 .. p-1, in their order; class i of the answers is logit i
-    written    where a task says which symbols can be written (a convention may have more than it uses), these have the tokens
-               0, 1, 2, ... in their order, and there is a logit for every token: that of its symbol
-    opaque     all tokens, the signs' among them, are permuted by a seed. Where every answer is a symbol that has a token, there is a logit
-               for every token, so that a symbol is embedded and unembedded under one number; else the logits are permuted on their own
+    plain      the operands' symbols have the tokens 0 .. p-1, in their order; class i of the answers is logit
+               i
+    written    where a task says which symbols can be written (a convention may have more than it uses), these
+               have the tokens 0, 1, 2, ... in their order, and there is a logit for every token: that of its
+               symbol
+    opaque     all tokens, the signs' among them, are permuted by a seed. Where every answer is a symbol that
+               has a token, there is a logit for every token, so that a symbol is embedded and unembedded
+               under one number; else the logits are permuted on their own
 
-Everything outside the network speaks of operand values and answer classes in the order of their symbols, whatever the tokens.
+Everything outside the network speaks of operand values and answer classes in the order of their symbols,
+whatever the tokens.
 """
 
 from __future__ import annotations
@@ -35,7 +40,8 @@ class Symbols:
     Attributes:
         operands: the symbol of each operand value.
         answers: the symbol of each answer class.
-        written: every symbol that has a token, in the order of the tokens; None: the operands alone, and a logit for each answer.
+        written: every symbol that has a token, in the order of the tokens; None: the operands alone, and a
+            logit for each answer.
     """
 
     operands: tuple[Hashable, ...]
@@ -52,7 +58,8 @@ class Encoding:
         answers: the logit of each answer class.
         layout: the words of an example, the tokens of its signs, and the number of tokens.
         names: what each token is.
-        logits: what each logit is: the token of its number where answers have tokens, used or not, else an answer.
+        logits: what each logit is: the token of its number where answers have tokens, used or not, else an
+            answer.
     """
 
     operands: Int[Tensor, "p"]
@@ -68,7 +75,8 @@ class Encoding:
 
 
 def encoded(symbols: Symbols, layout: str, opaque: int | None = None) -> Encoding:
-    """The tokens of these symbols and of the signs of a layout, permuted by the seed `opaque` where there is one.
+    """The tokens of these symbols and of the signs of a layout, permuted by the seed `opaque` where there is
+    one.
 
     Raises:
         ConfigError: the layout gives a sign the token of a symbol.
@@ -82,8 +90,14 @@ def encoded(symbols: Symbols, layout: str, opaque: int | None = None) -> Encodin
         if token is not None:
             names[token] = "∘" if word == "op" else word
     operands = torch.tensor([token_of[symbol] for symbol in symbols.operands])
-    one_number = symbols.written is not None or (opaque is not None and token_of.keys() >= set(symbols.answers))
-    answers = torch.tensor([token_of[symbol] for symbol in symbols.answers]) if one_number else torch.arange(len(symbols.answers))
+    one_number = symbols.written is not None or (
+        opaque is not None and token_of.keys() >= set(symbols.answers)
+    )
+    answers = (
+        torch.tensor([token_of[symbol] for symbol in symbols.answers])
+        if one_number
+        else torch.arange(len(symbols.answers))
+    )
     logits = tuple(names) if one_number else named(symbols.answers)
     if opaque is None:
         return Encoding(operands, answers, words, tuple(names), logits)
@@ -101,6 +115,7 @@ def encoded(symbols: Symbols, layout: str, opaque: int | None = None) -> Encodin
 
 
 def named(symbols: tuple[Hashable, ...]) -> tuple[str, ...]:
-    """What stands on axis labels for each symbol; as Python writes it where several look the same, as 1 and "1" do."""
+    """What stands on axis labels for each symbol; as Python writes it where several look the same, as 1 and
+    "1" do."""
     names = tuple(map(str, symbols))
     return names if len(set(names)) == len(names) else tuple(map(repr, symbols))

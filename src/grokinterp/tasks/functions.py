@@ -26,7 +26,9 @@ class Tabulated(NamedTuple):
     symbols: Symbols
 
 
-def tabulated(function: Callable[[Any, Any], Any], p: SupportsIndex | None, operands: Collection[Any] | None) -> Tabulated:
+def tabulated(
+    function: Callable[[Any, Any], Any], p: SupportsIndex | None, operands: Collection[Any] | None
+) -> Tabulated:
     """The table of a function; `Task.of_function` says how.
 
     Raises:
@@ -36,7 +38,10 @@ def tabulated(function: Callable[[Any, Any], Any], p: SupportsIndex | None, oper
     answers = [[_answer(function, a, b) for b in known] for a in known]
     occurring = {answer: None for row in answers for answer in row if answer is not None}
     if len(occurring) < 2:
-        raise ConfigError(f"the function gives {len(occurring) or 'no'} answer{'s' * (not occurring)}: a task needs two or more")
+        raise ConfigError(
+            f"the function gives {len(occurring) or 'no'} answer{'s' * (not occurring)}: a task needs two "
+            "or more"
+        )
     classes = _ordered(list(occurring), known)
     number: dict[Hashable, int] = {answer: i for i, answer in enumerate(classes)}
     table = torch.tensor([[-1 if answer is None else number[answer] for answer in row] for row in answers])
@@ -54,16 +59,20 @@ def _operands(p: SupportsIndex | None, operands: Collection[Any] | None) -> tupl
     known = range(number) if operands is None else tuple(map(_plain, operands))
     if len(known) > _MOST:
         raise ConfigError(
-            f"a function of {len(known):,} operands would be called {len(known) ** 2:,} times: give at most {_MOST:,}, "
-            f"or write a task whose operation takes tensors"
+            f"a function of {len(known):,} operands would be called {len(known) ** 2:,} times: give at most "
+            f"{_MOST:,}, or write a task whose operation takes tensors"
         )
     known = tuple(known)
     try:
         different = len(set(known))
     except TypeError as error:
-        raise ConfigError(f"operands: {error}; give values such as numbers, strings or tuples of them") from None
+        raise ConfigError(
+            f"operands: {error}; give values such as numbers, strings or tuples of them"
+        ) from None
     if different < max(2, len(known)):
-        raise ConfigError(f"operands: needs two or more different values, got {len(known)} of which {different} differ")
+        raise ConfigError(
+            f"operands: needs two or more different values, got {len(known)} of which {different} differ"
+        )
     return known
 
 
@@ -73,31 +82,38 @@ def _answer(function: Callable[[Any, Any], Any], a: Hashable, b: Hashable) -> Ha
     except Exception as error:  # whatever a user's function may raise
         words = " ".join(str(error).split())
         raise ConfigError(
-            f"the function failed at a = {a!r}, b = {b!r}: {type(error).__name__}: {words}; return None where it is undefined"
+            f"the function failed at a = {a!r}, b = {b!r}: {type(error).__name__}: {words}; return None "
+            "where it is undefined"
         ) from error
     answer = _plain(answer)
     try:
         hash(answer)
     except TypeError as error:
         raise ConfigError(
-            f"the function gave no single value at a = {a!r}, b = {b!r}: {error}; return a number, a string or a tuple"
+            f"the function gave no single value at a = {a!r}, b = {b!r}: {error}; return a number, a string "
+            "or a tuple"
         ) from None
     if isinstance(answer, torch.Tensor) or answer != answer:
-        raise ConfigError(f"the function gave {answer!r} at a = {a!r}, b = {b!r}: return None where it is undefined")
+        raise ConfigError(
+            f"the function gave {answer!r} at a = {a!r}, b = {b!r}: return None where it is undefined"
+        )
     if isinstance(answer, int) and answer.bit_length() > _MOST_BITS:
         raise ConfigError(
-            f"the function gave a number of {answer.bit_length():,} bits at a = {a!r}, b = {b!r}: at most {_MOST_BITS:,} can be named"
+            f"the function gave a number of {answer.bit_length():,} bits at a = {a!r}, b = {b!r}: at most "
+            f"{_MOST_BITS:,} can be named"
         )
     return answer
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy's or torch's as one of Python's: theirs are compared and hashed in ways of their own."""
+    """A number of numpy's or torch's as one of Python's: theirs are compared and hashed in ways of their
+    own."""
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
 def _ordered(answers: list[Any], operands: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
-    """In the order of the operands where all are operands; else ascending where they can be compared; else as they first occur."""
+    """In the order of the operands where all are operands; else ascending where they can be compared; else as
+    they first occur."""
     place: dict[Hashable, int] = {operand: i for i, operand in enumerate(operands)}
     if all(answer in place for answer in answers):
         return tuple(sorted(answers, key=place.__getitem__))

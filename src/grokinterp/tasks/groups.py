@@ -1,4 +1,5 @@
-"""Finite groups: composition, conjugation a b a⁻¹ and a b a (Power et al. 2022; Chughtai et al. 2023, arXiv 2302.03025).
+"""Finite groups: composition, conjugation a b a⁻¹ and a b a (Power et al. 2022; Chughtai et al. 2023, arXiv
+2302.03025).
 
 Order of the elements, which is also the order of their tokens:
 
@@ -46,14 +47,28 @@ def order(group: str) -> int:
     kind, n = group[0], int(group[1:])
     if kind in "SA" and n > 12:
         return 2**63  # larger than any memory; the factorial itself need not be computed
-    return {"C": lambda: n, "D": lambda: 2 * n, "S": lambda: math.factorial(n), "A": lambda: math.factorial(n) // 2}[kind]()
+    return {
+        "C": lambda: n,
+        "D": lambda: 2 * n,
+        "S": lambda: math.factorial(n),
+        "A": lambda: math.factorial(n) // 2,
+    }[kind]()
 
 
 def of_order(n: int) -> list[str]:
     """The groups that have n elements: of 6, C6, D3 and S3."""
     dihedral = [f"D{n // 2}"] if n % 2 == 0 and n >= 6 else []
     smallest = {"S": 2, "A": 3}
-    return [f"C{n}", *dihedral, *(f"{kind}{k}" for kind, least in smallest.items() for k in range(least, 13) if order(f"{kind}{k}") == n)]
+    return [
+        f"C{n}",
+        *dihedral,
+        *(
+            f"{kind}{k}"
+            for kind, least in smallest.items()
+            for k in range(least, 13)
+            if order(f"{kind}{k}") == n
+        ),
+    ]
 
 
 def permutations(group: str) -> Int[Tensor, "order n"]:
@@ -61,7 +76,10 @@ def permutations(group: str) -> Int[Tensor, "order n"]:
     everyone = torch.tensor(list(itertools.permutations(range(int(group[1:])))))
     if group[0] == "S":
         return everyone
-    inversions = sum((everyone[:, i] > everyone[:, j]).long() for i, j in itertools.combinations(range(everyone.shape[1]), 2))
+    inversions = sum(
+        (everyone[:, i] > everyone[:, j]).long()
+        for i, j in itertools.combinations(range(everyone.shape[1]), 2)
+    )
     return everyone[torch.as_tensor(inversions) % 2 == 0]
 
 
@@ -90,7 +108,9 @@ def element_names(group: str) -> tuple[str, ...]:
         return tuple(f"r{i}" for i in range(n))
     if kind == "D":
         return tuple(f"r{i}" for i in range(n)) + tuple(f"sr{i}" for i in range(n))
-    return tuple("".join(map(str, row)) if n <= 10 else "-".join(map(str, row)) for row in permutations(group).tolist())
+    return tuple(
+        "".join(map(str, row)) if n <= 10 else "-".join(map(str, row)) for row in permutations(group).tolist()
+    )
 
 
 def _group_task(name: str, symbol: str, group: str, layout: str, word: str) -> Task:

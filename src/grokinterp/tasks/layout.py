@@ -1,9 +1,11 @@
-"""How an example is written as tokens: `"a b ="`, `"a op b ="`, or a foreign network's own order and token numbers.
+"""How an example is written as tokens: `"a b ="`, `"a op b ="`, or a foreign network's own order and token
+numbers.
 
-Words are separated by spaces. `a` and `b` stand for the operands, each once; any other word is a token that is the same in every example.
-The operands' elements have the tokens 0 .. p-1. The other tokens are numbered from p on, in the order of the words, unless a word
-carries its number after `@`; `of N` at the end gives the size of the vocabulary where that is larger. So `"a *@115 b =@116 of 117"`
-is a network with 113 elements that knows four signs and sees two of them here.
+Words are separated by spaces. `a` and `b` stand for the operands, each once; any other word is a token that
+is the same in every example. The operands' elements have the tokens 0 .. p-1. The other tokens are numbered
+from p on, in the order of the words, unless a word carries its number after `@`; `of N` at the end gives the
+size of the vocabulary where that is larger. So `"a *@115 b =@116 of 117"` is a network with 113 elements that
+knows four signs and sees two of them here.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def parse(text: str, p: int) -> Layout:
     """The layout that a text describes, for p elements.
 
     Raises:
-        ConfigError: the text is no layout, or a token has the number of an element or of another token, or lies outside the vocabulary.
+        ConfigError: the text is no layout, or a token has the number of an element or of another token, or
+            lies outside the vocabulary.
     """
     words, numbers, size = _read(text)
     free = p
@@ -53,8 +56,8 @@ def parse(text: str, p: int) -> Layout:
     d_vocab = max([p, *(token + 1 for token in own)]) if size is None else size
     if len(set(own)) < len(own) or not all(p <= token < d_vocab for token in own) or d_vocab < p:
         raise ConfigError(
-            f"task.layout: in {text!r} every sign needs a token of its own from {p} on (those before are the {p} elements), "
-            f"inside the vocabulary of {d_vocab}"
+            f"task.layout: in {text!r} every sign needs a token of its own from {p} on (those before are "
+            f"the {p} elements), inside the vocabulary of {d_vocab}"
         )
     return Layout(words, tuple(tokens), d_vocab)
 
@@ -66,8 +69,14 @@ def _read(text: str) -> tuple[tuple[str, ...], tuple[int | None, ...], int | Non
     words = tuple(match[1] for match in matches if match)
     numbers = tuple(int(match[2]) if match[2] else None for match in matches if match)
     operands = [(word, number) for word, number in zip(words, numbers, strict=True) if word in ("a", "b")]
-    if len(words) < len(matches) or sorted(operands, key=str) != [("a", None), ("b", None)] or len(words) > 16:
-        raise ConfigError("task.layout: needs a and b once each and signs such as = between them, for example 'a op b ='")
+    if (
+        len(words) < len(matches)
+        or sorted(operands, key=str) != [("a", None), ("b", None)]
+        or len(words) > 16
+    ):
+        raise ConfigError(
+            "task.layout: needs a and b once each and signs such as = between them, for example 'a op b ='"
+        )
     return words, numbers, size
 
 

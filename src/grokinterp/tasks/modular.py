@@ -1,14 +1,16 @@
-"""Arithmetic modulo p: the operations of Power et al. 2022 (arXiv 2201.02177, appendix A.1.1) for any p >= 2, prime or not.
+"""Arithmetic modulo p: the operations of Power et al. 2022 (arXiv 2201.02177, appendix A.1.1) for any p >= 2,
+prime or not.
 
 Each is there in two conventions:
 
-    paper   operands 0 .. p-1, answers mod p in 0 .. p-1, all of them classes. Division is multiplication by the modular inverse, so pairs
-            whose b has none are left out of the table.
-    julia   what `(a ∘ b) % p` is in Julia, of the whole numbers a and b in 1 .. p: `%` is the remainder with the sign of the dividend
-            (rem) and `÷` integer division, truncated, which takes the place of `/`. So a - b is -(p-1) .. p-1, without any wrap, and for
-            odd b > a "a / b" is 0. Classes are the values that occur. As in the code that this follows (domluna.com/blog/grokking), the
-            symbols -p .. p have the first 2p + 1 tokens, used or not, and there is a logit for every token: with the layout "a op b ="
-            197 for p = 97.
+    paper   operands 0 .. p-1, answers mod p in 0 .. p-1, all of them classes. Division is multiplication by
+            the modular inverse, so pairs whose b has none are left out of the table.
+    julia   what `(a ∘ b) % p` is in Julia, of the whole numbers a and b in 1 .. p: `%` is the remainder with
+            the sign of the dividend (rem) and `÷` integer division, truncated, which takes the place of `/`.
+            So a - b is -(p-1) .. p-1, without any wrap, and for odd b > a "a / b" is 0. Classes are the
+            values that occur. As in the code that this follows (domluna.com/blog/grokking), the symbols -p ..
+            p have the first 2p + 1 tokens, used or not, and there is a logit for every token: with the layout
+            "a op b =" 197 for p = 97.
 
 Values stay below 2p³ + p, which int64 holds for every p whose table fits into a memory.
 """
@@ -46,14 +48,22 @@ def _modular(
     *,
     truncating: Operation | None = None,
 ) -> Task:
-    """The task of an operation on whole numbers, -1 where it has no value mod p; or, in Julia, of the one with `÷` in place of `/`."""
+    """The task of an operation on whole numbers, -1 where it has no value mod p; or, in Julia, of the one
+    with `÷` in place of `/`."""
     params = {"p": p, "layout": layout, "convention": convention}
     if convention == "julia":
         results = functools.cache(lambda: torch.fmod((truncating or operation)(*_one_to(p)), p).expand(p, p))
         symbols = functools.cache(lambda: _julia_symbols(results(), p))
         written = f"({symbol.replace(' / ', ' ÷ ')}) % {p} in Julia"
         return Task(
-            name, params, p, lambda a, b: _classes(results()), written, layout, symbols, lambda: _julia_circle(results(), symbols())
+            name,
+            params,
+            p,
+            lambda a, b: _classes(results()),
+            written,
+            layout,
+            symbols,
+            lambda: _julia_circle(results(), symbols()),
         )
 
     def table(a: Int[Tensor, "p 1"], b: Int[Tensor, "1 p"]) -> Int[Tensor, "p p"]:
@@ -80,7 +90,8 @@ def _julia_symbols(results: Int[Tensor, "p p"], p: int) -> Symbols:
 
 
 def _julia_circle(results: Int[Tensor, "p p"], symbols: Symbols) -> Circle | None:
-    """What the table hides; else the residues, p standing at 0, where all of them are answers and nothing else is."""
+    """What the table hides; else the residues, p standing at 0, where all of them are answers and nothing
+    else is."""
     p = len(results)
     if (found := cyclic(_classes(results), symbols)) is not None or symbols.answers != tuple(range(p)):
         return found
@@ -99,31 +110,47 @@ def _divide(a: Tensor, b: Tensor, p: int) -> Tensor:
 
 
 @task
-def modular_addition(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
+def modular_addition(
+    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
+) -> Task:
     """a + b mod p."""
-    return _modular("modular_addition", "a + b", p, layout, convention, lambda a, b: a + b, lambda: residues(p))
+    return _modular(
+        "modular_addition", "a + b", p, layout, convention, lambda a, b: a + b, lambda: residues(p)
+    )
 
 
 @task
-def modular_subtraction(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
+def modular_subtraction(
+    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
+) -> Task:
     """a - b mod p, answers in 0..p-1; in the julia convention a - b as it is."""
-    return _modular("modular_subtraction", "a − b", p, layout, convention, lambda a, b: a - b, lambda: differences(p))
+    return _modular(
+        "modular_subtraction", "a − b", p, layout, convention, lambda a, b: a - b, lambda: differences(p)
+    )
 
 
 @task
-def modular_multiplication(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
+def modular_multiplication(
+    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
+) -> Task:
     """a b mod p."""
-    return _modular("modular_multiplication", "a · b", p, layout, convention, lambda a, b: a * b, lambda: logarithms(p))
+    return _modular(
+        "modular_multiplication", "a · b", p, layout, convention, lambda a, b: a * b, lambda: logarithms(p)
+    )
 
 
 @task
-def modular_division(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
-    """a / b mod p: the c with c b = a. Pairs whose b has no inverse mod p (b = 0; for composite p others too) are left out.
+def modular_division(
+    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
+) -> Task:
+    """a / b mod p: the c with c b = a. Pairs whose b has no inverse mod p (b = 0; for composite p others too)
+    are left out.
 
     In the julia convention the integer quotient of all pairs.
     """
     return _modular(
-        "modular_division", "a / b", p, layout, convention, lambda a, b: _divide(a, b, p), lambda: logarithms(p, divided=True),
+        "modular_division", "a / b", p, layout, convention, lambda a, b: _divide(a, b, p),
+        lambda: logarithms(p, divided=True),
         truncating=lambda a, b: a // b,
     )  # fmt: skip
 
@@ -135,15 +162,28 @@ def x2_plus_y2(p: Modulus = 113, layout: LayoutText = "a b =", convention: Conve
 
 
 @task
-def x2_plus_xy_plus_y2(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
+def x2_plus_xy_plus_y2(
+    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
+) -> Task:
     """a² + a b + b² mod p."""
-    return _modular("x2_plus_xy_plus_y2", "a² + ab + b²", p, layout, convention, lambda a, b: a**2 + a * b + b**2)
+    return _modular(
+        "x2_plus_xy_plus_y2", "a² + ab + b²", p, layout, convention, lambda a, b: a**2 + a * b + b**2
+    )
 
 
 @task
-def x2_plus_xy_plus_y2_plus_x(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
+def x2_plus_xy_plus_y2_plus_x(
+    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
+) -> Task:
     """a² + a b + b² + a mod p."""
-    return _modular("x2_plus_xy_plus_y2_plus_x", "a² + ab + b² + a", p, layout, convention, lambda a, b: a**2 + a * b + b**2 + a)
+    return _modular(
+        "x2_plus_xy_plus_y2_plus_x",
+        "a² + ab + b² + a",
+        p,
+        layout,
+        convention,
+        lambda a, b: a**2 + a * b + b**2 + a,
+    )
 
 
 @task
@@ -153,14 +193,21 @@ def x3_plus_xy(p: Modulus = 113, layout: LayoutText = "a b =", convention: Conve
 
 
 @task
-def x3_plus_xy2_plus_y(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
+def x3_plus_xy2_plus_y(
+    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
+) -> Task:
     """a³ + a b² + b mod p: the one that does not generalise in Power et al."""
-    return _modular("x3_plus_xy2_plus_y", "a³ + ab² + b", p, layout, convention, lambda a, b: a**3 + a * b**2 + b)
+    return _modular(
+        "x3_plus_xy2_plus_y", "a³ + ab² + b", p, layout, convention, lambda a, b: a**3 + a * b**2 + b
+    )
 
 
 @task
-def divide_if_odd_else_subtract(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
-    """a / b mod p where b is odd, else a - b mod p. Pairs whose b is odd and has no inverse mod p (composite p only) are left out.
+def divide_if_odd_else_subtract(
+    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
+) -> Task:
+    """a / b mod p where b is odd, else a - b mod p. Pairs whose b is odd and has no inverse mod p (composite
+    p only) are left out.
 
     As in the paper. The authors' released code divides integers (`//`) instead, as the julia convention does.
     """
@@ -172,7 +219,9 @@ def divide_if_odd_else_subtract(p: Modulus = 113, layout: LayoutText = "a b =", 
 
 
 @task
-def add_if_even_else_multiply(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
+def add_if_even_else_multiply(
+    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
+) -> Task:
     """a + b mod p where a is even, else a b mod p: `+*` of the released code of Power et al."""
     return _modular(
         "add_if_even_else_multiply", "a + b if a even else a · b", p, layout, convention,
@@ -181,7 +230,9 @@ def add_if_even_else_multiply(p: Modulus = 113, layout: LayoutText = "a b =", co
 
 
 @task
-def add_if_even_else_subtract(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
+def add_if_even_else_subtract(
+    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
+) -> Task:
     """a + b mod p where a is even, else a - b mod p: `+-` of the released code of Power et al."""
     return _modular(
         "add_if_even_else_subtract", "a + b if a even else a − b", p, layout, convention,
@@ -191,10 +242,19 @@ def add_if_even_else_subtract(p: Modulus = 113, layout: LayoutText = "a b =", co
 
 @task
 def random_table(p: Modulus = 113, table_seed: Seed = 0, layout: LayoutText = "a b =") -> Task:
-    """An answer drawn uniformly for every pair: nothing to generalise, so a network can only memorise. The negative control."""
+    """An answer drawn uniformly for every pair: nothing to generalise, so a network can only memorise. The
+    negative control."""
 
     def table(a: Int[Tensor, "p 1"], b: Int[Tensor, "1 p"]) -> Int[Tensor, "p p"]:
         return torch.randint(p, (p, p), generator=torch.Generator().manual_seed(table_seed))
 
     params = {"p": p, "table_seed": table_seed, "layout": layout}
-    return Task("random_table", params, p, table, f"random table of {p} × {p}", layout, find_circle=lambda: residues(p, is_sum=False))
+    return Task(
+        "random_table",
+        params,
+        p,
+        table,
+        f"random table of {p} × {p}",
+        layout,
+        find_circle=lambda: residues(p, is_sum=False),
+    )

@@ -3,12 +3,14 @@
     noise = {kind = "binomial", n = 4, p = 0.5, seed = 0, test = "noisy"}
     noise = {kind = "uniform", share = 0.35, seed = 0, test = "clean"}
 
-Binomial noise moves the answer of every pair by k places, k = Binomial(n, p) less its likeliest value, so that the right answer is the
-likeliest label: for n = 4, p = 1/2 by Binomial − 2. Uniform noise replaces the labels of the first examples of the training set, in the
-order of the split, by classes drawn uniformly, which may be the right ones (Doshi et al. 2024, arXiv 2310.13061). With seed 0 and the split
-"python_shuffle" these are the labels of their released code.
+Binomial noise moves the answer of every pair by k places, k = Binomial(n, p) less its likeliest value, so
+that the right answer is the likeliest label: for n = 4, p = 1/2 by Binomial − 2. Uniform noise replaces the
+labels of the first examples of the training set, in the order of the split, by classes drawn uniformly, which
+may be the right ones (Doshi et al. 2024, arXiv 2310.13061). With seed 0 and the split "python_shuffle" these
+are the labels of their released code.
 
-Labels are drawn once and stay. They depend on the task, the split and the noise alone: each drawing has a generator of its own.
+Labels are drawn once and stay. They depend on the task, the split and the noise alone: each drawing has a
+generator of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Binomial(Frozen):
-    """The answer of every pair is moved along the ring of the answers by Binomial(n, p), less its likeliest value."""
+    """The answer of every pair is moved along the ring of the answers by Binomial(n, p), less its likeliest
+    value."""
 
     kind: Literal["binomial"] = "binomial"
     n: int = Field(4, ge=1, le=1000)
@@ -53,20 +56,28 @@ class Binomial(Frozen):
         generator = torch.Generator().manual_seed(self.seed)
         place = torch.empty_like(ring)
         place[ring] = torch.arange(len(ring))
-        # As n coins, of which each is exact, where a drawn binomial depends on how the library approximates it.
-        heads = sum((torch.rand(len(answers), generator=generator, dtype=torch.float64) < self.p).long() for _ in range(self.n))
+        # As n coins, of which each is exact, where a drawn binomial depends on how the library approximates
+        # it.
+        heads = sum(
+            (torch.rand(len(answers), generator=generator, dtype=torch.float64) < self.p).long()
+            for _ in range(self.n)
+        )
         return ring[(place[answers] + heads - self.centre) % len(ring)]
 
     def shifts(self, m: int) -> Float64[Tensor, "m"]:
-        """The probability that the label of a noisy example is k places after the answer, on a ring of m, for k = 0 .. m−1."""
+        """The probability that the label of a noisy example is k places after the answer, on a ring of m, for
+        k = 0 .. m−1."""
         shifts = torch.zeros(m, dtype=torch.float64)
         for heads in range(self.n + 1):
-            shifts[(heads - self.centre) % m] += math.comb(self.n, heads) * self.p**heads * (1 - self.p) ** (self.n - heads)
+            shifts[(heads - self.centre) % m] += (
+                math.comb(self.n, heads) * self.p**heads * (1 - self.p) ** (self.n - heads)
+            )
         return shifts
 
 
 class Uniform(Frozen):
-    """The first int(share · n) of the n training examples, in the order of the split, have labels drawn uniformly."""
+    """The first int(share · n) of the n training examples, in the order of the split, have labels drawn
+    uniformly."""
 
     kind: Literal["uniform"] = "uniform"
     share: Share = 0.35
@@ -84,7 +95,8 @@ class Uniform(Frozen):
         return labels
 
     def shifts(self, m: int) -> Float64[Tensor, "m"]:
-        """The probability that the label of an example is k places after the answer, on a ring of m, for k = 0 .. m−1."""
+        """The probability that the label of an example is k places after the answer, on a ring of m, for
+        k = 0 .. m−1."""
         shifts = torch.full((m,), self.share / m, dtype=torch.float64)
         shifts[0] += 1 - self.share
         return shifts
@@ -101,9 +113,14 @@ def of_its_kind(value: object) -> object:
     if value == "none":
         return None
     if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
-        raise ValueError("needs a kind, such as {kind = 'binomial', n = 4, p = 0.5} or {kind = 'uniform', share = 0.35}, or none")
+        raise ValueError(
+            "needs a kind, such as {kind = 'binomial', n = 4, p = 0.5} or {kind = 'uniform', share = 0.35}, "
+            "or none"
+        )
     if value["kind"] not in _KINDS:
-        raise ConfigError(f"task.noise.kind: unknown kind of noise {value['kind']!r}{nearest(value['kind'], _KINDS)}")
+        raise ConfigError(
+            f"task.noise.kind: unknown kind of noise {value['kind']!r}{nearest(value['kind'], _KINDS)}"
+        )
     return checked(_KINDS[value["kind"]], value, at="task.noise")
 
 
@@ -114,8 +131,9 @@ def for_kind(noise: Mapping[str, Any], kind: object) -> dict[str, Any]:
 
 
 def ring(task: Task) -> Int[Tensor, "m"]:
-    """The classes of answers in the order in which binomial noise moves along them: that of their numbers where they are numbers; else that
-    of the task's circle where every class stands on it; else that of the classes. The first follows the last."""
+    """The classes of answers in the order in which binomial noise moves along them: that of their numbers
+    where they are numbers; else that of the task's circle where every class stands on it; else that of the
+    classes. The first follows the last."""
     classes = torch.arange(task.n_answers)
     numbers = all(isinstance(answer, int) for answer in task.symbols.answers)
     if not numbers and task.circle is not None and torch.equal(task.circle.c.sort().values, classes):
@@ -124,7 +142,8 @@ def ring(task: Task) -> Int[Tensor, "m"]:
 
 
 def labels(task: Task, split: Split | None) -> Int[Tensor, "n"]:
-    """The class that a network is given for every example, in table order: the right answer where the task has no noise.
+    """The class that a network is given for every example, in table order: the right answer where the task
+    has no noise.
 
     Raises:
         NotApplicable: they depend on the split, and that is not known.
@@ -135,7 +154,10 @@ def labels(task: Task, split: Split | None) -> Int[Tensor, "n"]:
     if isinstance(noise, Binomial) and noise.test == "noisy":
         return noise.drawn(task.targets, ring(task))
     if split is None:
-        raise NotApplicable("which labels are noisy depends on the split into training and test examples, and that is not known")
+        raise NotApplicable(
+            "which labels are noisy depends on the split into training and test examples, and that is not "
+            "known"
+        )
     given = task.targets, ring(task)
     drawn = noise.drawn(*given) if isinstance(noise, Binomial) else noise.drawn(*given, split)
     if noise.test == "clean":

@@ -1,4 +1,5 @@
-"""Which examples a network is trained on: the two recipes that published runs use, reproduced index for index.
+"""Which examples a network is trained on: the two recipes that published runs use, reproduced index for
+index.
 
 Both use generators of their own, so nothing else that draws random numbers can shift them.
 """
@@ -29,8 +30,8 @@ class Split:
 def split(n: int, fraction: float, recipe: SplitRecipe = "python_shuffle", seed: int = 0) -> Split:
     """The first int(fraction * n) of the shuffled row numbers 0..n-1, and the rest.
 
-    `python_shuffle` is Nanda et al. 2023 (`random.seed(seed); random.shuffle(pairs)`), `torch_randperm` the TransformerLens
-    Grokking_Demo (`torch.manual_seed(seed); torch.randperm(n)`).
+    `python_shuffle` is Nanda et al. 2023 (`random.seed(seed); random.shuffle(pairs)`), `torch_randperm` the
+    TransformerLens Grokking_Demo (`torch.manual_seed(seed); torch.randperm(n)`).
 
     Raises:
         ConfigError: one of the two parts would be empty.
@@ -38,7 +39,10 @@ def split(n: int, fraction: float, recipe: SplitRecipe = "python_shuffle", seed:
     rows = order(n, recipe, seed)
     n_train = int(fraction * n)
     if not 0 < n_train < n:
-        raise ConfigError(f"training.fraction: {fraction} of {n} examples leaves {n_train} to train on and {n - n_train} to test on")
+        raise ConfigError(
+            f"training.fraction: {fraction} of {n} examples leaves {n_train} to train on and {n - n_train} "
+            "to test on"
+        )
     return Split(rows[:n_train], rows[n_train:])
 
 

@@ -1,11 +1,14 @@
-"""What can be said of an operation by its table alone, before any network is trained: how its answers are spread, and what it hides.
+"""What can be said of an operation by its table alone, before any network is trained: how its answers are
+spread, and what it hides.
 
-A table is [p, p], by operands a and b, of answer classes, -1 where there is no answer. Symbols (tasks/encoding.py) say which class is
-which operand, and which numbers the answers are; the structure is that of the classes, whatever they are called.
+A table is [p, p], by operands a and b, of answer classes, -1 where there is no answer. Symbols
+(tasks/encoding.py) say which class is which operand, and which numbers the answers are; the structure is that
+of the classes, whatever they are called.
 
     Latin square   every answer is once in each row and in each column
     group          a Latin square with an identity, and associative
-    isotopic       a group under other names of a, of b and of the answers, three permutations, as a - b is to a + b mod p
+    isotopic       a group under other names of a, of b and of the answers, three permutations, as a - b is to
+                   a + b mod p
 """
 
 from __future__ import annotations
@@ -36,12 +39,15 @@ class TableFacts:
         symmetry: the share of the pairs a < b with T[a, b] = T[b, a]; None where no pair has both answers.
         antisymmetry: the share with T[a, b] = -T[b, a], as numbers; None where the answers are no numbers.
         antisymmetry_mod: the same mod p; None where the answers are not the numbers 0 .. p-1.
-        entropy: that of the counts over the logarithm of the number of answers that occur: 1 where all are alike, 0 where there is one.
+        entropy: that of the counts over the logarithm of the number of answers that occur: 1 where all are
+            alike, 0 where there is one.
         majority: the accuracy of whoever always gives the commonest answer.
         latin_square: whether it is one.
-        group: whether it is the table of a group; None where answers are other symbols than operands, so that nothing can be composed.
+        group: whether it is the table of a group; None where answers are other symbols than operands, so that
+            nothing can be composed.
         abelian: whether this group commutes; None where there is none.
-        circle: where operands and answers stand on a cyclic group Z_m, found from the table; None where they stand on none.
+        circle: where operands and answers stand on a cyclic group Z_m, found from the table; None where they
+            stand on none.
         identity: the number of the operand that is the group's identity.
     """
 
@@ -65,11 +71,16 @@ class TableFacts:
 
     @property
     def isomorphism(self) -> dict[str, list[str]] | None:
-        """The names of what stands at the positions 0 .. m-1 of Z_m, as a, as b and as answer; None where there is no such group."""
+        """The names of what stands at the positions 0 .. m-1 of Z_m, as a, as b and as answer; None where
+        there is no such group."""
         if self.circle is None:
             return None
         operands, answers = named(self.symbols.operands), named(self.symbols.answers)
-        places = (("a", operands, self.circle.a), ("b", operands, self.circle.b), ("answer", answers, self.circle.c))
+        places = (
+            ("a", operands, self.circle.a),
+            ("b", operands, self.circle.b),
+            ("answer", answers, self.circle.c),
+        )
         return {place: [names[i] for i in at.tolist()] for place, names, at in places}
 
     @property
@@ -77,12 +88,21 @@ class TableFacts:
         """What the table is, in a few words."""
         if self.isomorphism is not None:
             m, p = len(self.isomorphism["a"]), len(self.symbols.operands)
-            names = "" if self.isomorphism["a"] == self.isomorphism["b"] == self.isomorphism["answer"] else " under other names"
+            names = (
+                ""
+                if self.isomorphism["a"] == self.isomorphism["b"] == self.isomorphism["answer"]
+                else " under other names"
+            )
             apart = "" if m == p else f", beside {p - m} of {p} operands that are no part of it"
             return f"the cyclic group of order {m}{names}{apart}"
         if self.group:
-            return f"{'an abelian' if self.abelian else 'a non-abelian'} group of order {len(self.symbols.operands)}, not cyclic"
-        return "a Latin square, not that of a cyclic group" if self.latin_square else "no Latin square, no group"
+            return (
+                f"{'an abelian' if self.abelian else 'a non-abelian'} group of order "
+                f"{len(self.symbols.operands)}, not cyclic"
+            )
+        return (
+            "a Latin square, not that of a cyclic group" if self.latin_square else "no Latin square, no group"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -138,7 +158,9 @@ def _mirrored(table: Table) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]
     return there[both], back[both]
 
 
-def _antisymmetry(there: Tensor, back: Tensor, answers: Sequence[object], p: int | None = None) -> float | None:
+def _antisymmetry(
+    there: Tensor, back: Tensor, answers: Sequence[object], p: int | None = None
+) -> float | None:
     if not all(isinstance(answer, Number) and not isinstance(answer, complex | bool) for answer in answers):
         return None
     if p is None:
@@ -170,9 +192,11 @@ def is_latin_square(table: Int[Tensor, "rows columns"]) -> bool:
 
 
 def group_identity(table: Table) -> int | None:
-    """The number of the identity, or None where the table, of which the answers are numbers of operands, is that of no group.
+    """The number of the identity, or None where the table, of which the answers are numbers of operands, is
+    that of no group.
 
-    Exact, and fast for thousands of elements: associativity is shown for generators, of which there are at most log2 of the order.
+    Exact, and fast for thousands of elements: associativity is shown for generators, of which there are at
+    most log2 of the order.
     """
     own = torch.arange(len(table))
     if not is_latin_square(table) or int(table.max()) >= len(table):
@@ -180,7 +204,8 @@ def group_identity(table: Table) -> int | None:
     units = ((table == own).all(1) & (own == table.T).all(1)).nonzero().flatten()
     if len(units) != 1:
         return None
-    # Light's test: (x g) y = x (g y) for generators g is enough, as the elements for which it holds are closed under products.
+    # Light's test: (x g) y = x (g y) for generators g is enough, as the elements for which it holds are
+    # closed under products.
     if not all(torch.equal(table[table[:, g]], table[:, table[g]]) for g in _generators(table, int(units))):
         return None
     return int(units)
@@ -199,12 +224,14 @@ def _generators(table: Table, identity: int) -> list[int]:
 
 
 def cyclic(table: Table, symbols: Symbols) -> Circle | None:
-    """Where operands and answers stand on a cyclic group Z_m, so that T[a_i, b_j] = c_{i+j} for all i and j; None where on none.
+    """Where operands and answers stand on a cyclic group Z_m, so that T[a_i, b_j] = c_{i+j} for all i and j;
+    None where on none.
 
-    From the table alone, up to the names of a, of b and of the answers: a - b mod p has such a circle too. Operands whose row (or column)
-    is no permutation, as that of 0 in a product, stand apart. Position 0 is the identity, or what comes nearest to one, and 1 the first
-    operand that generates the group. With L_a the permutation b -> T[a, b], all L_a0⁻¹ L_a of a cyclic group are powers of one m-cycle g:
-    b goes along its cycle, a_i has L_a0 gⁱ. Whether the whole table is so is then looked at, so what is found is exact.
+    From the table alone, up to the names of a, of b and of the answers: a - b mod p has such a circle too.
+    Operands whose row (or column) is no permutation, as that of 0 in a product, stand apart. Position 0 is
+    the identity, or what comes nearest to one, and 1 the first operand that generates the group. With L_a the
+    permutation b -> T[a, b], all L_a0⁻¹ L_a of a cyclic group are powers of one m-cycle g: b goes along its
+    cycle, a_i has L_a0 gⁱ. Whether the whole table is so is then looked at, so what is found is exact.
     """
     rows, columns = _permutations(table)
     core = table[rows][:, columns]
@@ -214,7 +241,9 @@ def cyclic(table: Table, symbols: Symbols) -> Circle | None:
     classes = core.unique()
     core = torch.searchsorted(classes, core)
     a0, b0 = _nearest_to_identity(table, symbols, rows, columns)
-    column_of = torch.empty_like(core).scatter_(1, core, torch.arange(m).expand(m, m))  # [a, c] -> the b with a ∘ b = c
+    column_of = torch.empty_like(core).scatter_(
+        1, core, torch.arange(m).expand(m, m)
+    )  # [a, c] -> the b with a ∘ b = c
     steps = column_of[a0][core]  # [a, b] -> L_a0⁻¹ L_a
     a1 = _first_cycle(steps, b0)
     if a1 is None:
@@ -232,13 +261,15 @@ def cyclic(table: Table, symbols: Symbols) -> Circle | None:
 
 
 def _permutations(table: Table) -> tuple[Int[Tensor, "rows"], Int[Tensor, "columns"]]:
-    """The rows and the columns in which no answer is twice, and none is missing but where a whole row or column is."""
+    """The rows and the columns in which no answer is twice, and none is missing but where a whole row or
+    column is."""
     some = table >= 0
     rows, columns = some.any(1), some.any(0)
     known = table[rows][:, columns]
     rows = rows.nonzero().flatten()[_distinct(known)]
     columns = columns.nonzero().flatten()[_distinct(known.T)]
-    # A quotient has the same columns for other sets of rows, as 2 / b and 4 / b mod 6 beside 1 / b and 5 / b: one set is looked at.
+    # A quotient has the same columns for other sets of rows, as 2 / b and 4 / b mod 6 beside 1 / b and 5 / b:
+    # one set is looked at.
     if len(rows) > len(columns) > 0:
         rows = rows[_alike(table[rows][:, columns])]
     elif len(columns) > len(rows) > 0:
@@ -247,7 +278,8 @@ def _permutations(table: Table) -> tuple[Int[Tensor, "rows"], Int[Tensor, "colum
 
 
 def _alike(table: Int[Tensor, "rows columns"]) -> Bool[Tensor, "rows"]:
-    """The rows of the first set of as many rows as there are columns that have the same answers; none where there is no such set."""
+    """The rows of the first set of as many rows as there are columns that have the same answers; none where
+    there is no such set."""
     _, of, counts = table.sort(1).values.unique(dim=0, return_inverse=True, return_counts=True)
     right = counts[of] == table.shape[1]
     return right & (of == of[right.long().argmax()])
@@ -258,7 +290,9 @@ def _distinct(table: Int[Tensor, "rows columns"]) -> Bool[Tensor, "rows"]:
     return (ordered[:, 1:] != ordered[:, :-1]).all(1) & (ordered[:, 0] >= 0)
 
 
-def _nearest_to_identity(table: Table, symbols: Symbols, rows: Int[Tensor, "m"], columns: Int[Tensor, "m"]) -> tuple[int, int]:
+def _nearest_to_identity(
+    table: Table, symbols: Symbols, rows: Int[Tensor, "m"], columns: Int[Tensor, "m"]
+) -> tuple[int, int]:
     """Of the rows and of the columns, the first that leaves most operands as they are."""
     number = {symbol: i for i, symbol in enumerate(symbols.answers)}
     own = torch.tensor([number.get(symbol, -2) for symbol in symbols.operands])
@@ -278,7 +312,8 @@ def _first_cycle(steps: Int[Tensor, "m m"], start: int) -> int | None:
 
 
 def answer_numbers(symbols: Symbols) -> Float64[Tensor, "answers"]:
-    """What each class is on a scale: its value where all answers are numbers, else its number among the classes."""
+    """What each class is on a scale: its value where all answers are numbers, else its number among the
+    classes."""
     if all(isinstance(answer, int | float) and abs(answer) < 1e15 for answer in symbols.answers):
         return torch.tensor(symbols.answers, dtype=torch.float64)
     return torch.arange(len(symbols.answers)).double()

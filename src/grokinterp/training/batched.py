@@ -1,14 +1,15 @@
-"""Runs that differ in nothing but their seeds, as one program over stacked weights [member, ...]: for a GPU, which one small network
-leaves idle.
+"""Runs that differ in nothing but their seeds, as one program over stacked weights [member, ...]: for a GPU,
+which one small network leaves idle.
 
-Every member is an ordinary `Trainer` as far as decisions go: what it records, when it stops, its batches, its `state`. Only what is
-computed is computed for all at once: logits by `torch.vmap` of the forward pass, losses of each example, gradients of the stack, the
-optimiser elementwise, norms and clipping for each member.
+Every member is an ordinary `Trainer` as far as decisions go: what it records, when it stops, its batches, its
+`state`. Only what is computed is computed for all at once: logits by `torch.vmap` of the forward pass, losses
+of each example, gradients of the stack, the optimiser elementwise, norms and clipping for each member.
 
-The numbers are those of the run trained alone up to rounding, because sums run in another order. In float64, metrics agree to 1e-9 over
-120 steps, and weights to 1e-8 but for those that the loss does not depend on (b_K, which a softmax ignores: Adam makes steps of full size
-out of their rounding). In float32 rounding grows as training amplifies it, as it does from machine to machine: losses agree to 1e-4 over
-20 steps, and a test loss at lr 1e-2 was .025 nats apart after 200.
+The numbers are those of the run trained alone up to rounding, because sums run in another order. In float64,
+metrics agree to 1e-9 over 120 steps, and weights to 1e-8 but for those that the loss does not depend on (b_K,
+which a softmax ignores: Adam makes steps of full size out of their rounding). In float32 rounding grows as
+training amplifies it, as it does from machine to machine: losses agree to 1e-4 over 20 steps, and a test loss
+at lr 1e-2 was .025 nats apart after 200.
 """
 
 from __future__ import annotations
@@ -32,39 +33,56 @@ _AT_ONCE = 2**18
 
 
 def kind(config: TrainConfig) -> str | None:
-    """The same text for configurations that can be trained together, each from weights of its own; None where none can: Muon takes single
-    matrices."""
+    """The same text for configurations that can be trained together, each from weights of its own; None where
+    none can: Muon takes single matrices."""
     if config.training.optimizer == "muon":
         return None
     alike = config.training.model_copy(update={"split_seed": 0})
-    return config.model_copy(update={"seed": 0, "threads": 1, "training": alike, "start": None}).model_dump_json()
+    return config.model_copy(
+        update={"seed": 0, "threads": 1, "training": alike, "start": None}
+    ).model_dump_json()
 
 
 class BatchedTrainer:
-    """Iterates over what is worth recording of each member, in the order of the steps: (number of the member, Snapshot).
+    """Iterates over what is worth recording of each member, in the order of the steps: (number of the member,
+    Snapshot).
 
-    A member that diverges is given as (number, Diverged), and the others go on without it, as they do without those that have ended.
+    A member that diverges is given as (number, Diverged), and the others go on without it, as they do without
+    those that have ended.
 
     Attributes:
-        members: a Trainer for each configuration, to ask for its `state` while handling its snapshot, and to set `paused` of.
+        members: a Trainer for each configuration, to ask for its `state` while handling its snapshot, and to
+            set `paused` of.
 
     Raises:
-        ConfigError: the configurations differ in more than seeds and threads, or the states are of different steps.
+        ConfigError: the configurations differ in more than seeds and threads, or the states are of different
+            steps.
     """
 
     def __init__(
-        self, configs: Sequence[TrainConfig], states: Sequence[State | None] | None = None, weights: Sequence[Weights | None] | None = None
+        self,
+        configs: Sequence[TrainConfig],
+        states: Sequence[State | None] | None = None,
+        weights: Sequence[Weights | None] | None = None,
     ) -> None:
         if len(kinds := {kind(config) for config in configs}) != 1 or None in kinds:
-            raise ConfigError("only configurations that differ in nothing but seeds and threads, without muon, can be trained together")
+            raise ConfigError(
+                "only configurations that differ in nothing but seeds and threads, without muon, can be "
+                "trained together"
+            )
         given = zip(configs, states or [None] * len(configs), weights or [None] * len(configs), strict=True)
         self._running = [_Member(self, n, *each) for n, each in enumerate(given)]
         self.members: list[Trainer] = [*self._running]
         if len(steps := {member.step for member in self._running}) != 1:
-            raise ConfigError(f"only runs at the same step can be trained together; these are at {sorted(steps)}")
+            raise ConfigError(
+                f"only runs at the same step can be trained together; these are at {sorted(steps)}"
+            )
         first = self._running[0]
         self._model, self._training = first._model, first.config.training
-        self._loss, self._loss_and_gradient = LOSSES[self._training.loss], LOSSES_AND_GRADIENTS[self._training.loss]
+        self._loss, self._loss_and_gradient = (
+            LOSSES[self._training.loss],
+            LOSSES_AND_GRADIENTS[self._training.loss],
+        )
         self._inputs = read_by(first._model, first.task).to(first.device)
         self._found: Evaluation | None = None
         self._moments: dict[str, Tensor] | None = None
@@ -100,19 +118,32 @@ class BatchedTrainer:
                 self._stack()
 
     def _stack(self) -> None:
-        """Lays the weights and moments of the running members into one tensor each, of which each member has its row."""
+        """Lays the weights and moments of the running members into one tensor each, of which each member has
+        its row."""
         device = self._running[0].device
         self._weights = {
-            name: torch.stack([member.weights[name].detach() for member in self._running]) for name in self._running[0].weights
+            name: torch.stack([member.weights[name].detach() for member in self._running])
+            for name in self._running[0].weights
         }
-        self._learning = {name: weight.requires_grad_() for name, weight in self._weights.items() if trained(self._model, name)}
+        self._learning = {
+            name: weight.requires_grad_()
+            for name, weight in self._weights.items()
+            if trained(self._model, name)
+        }
         self._optimiser = Optimiser(self._learning, self._training, stacked=True)
         states = [member._moments() for member in self._running]
         # A count of updates is one number, the same for all.
-        self._optimiser.load({key: torch.stack([s[key] for s in states]) if one.ndim else one for key, one in states[0].items()})
+        self._optimiser.load(
+            {
+                key: torch.stack([s[key] for s in states]) if one.ndim else one
+                for key, one in states[0].items()
+            }
+        )
         self._train_rows, self._test_rows = (
             torch.stack([rows.sort().values for rows in parts]).to(device)
-            for parts in zip(*((member.split.train, member.split.test) for member in self._running), strict=True)
+            for parts in zip(
+                *((member.split.train, member.split.test) for member in self._running), strict=True
+            )
         )
         self._labels = torch.stack([member.labels for member in self._running]).to(device)
         for row, member in enumerate(self._running):
@@ -125,7 +156,8 @@ class BatchedTrainer:
         return {key: value[row].clone() if value.ndim else value for key, value in self._moments.items()}
 
     def evaluation(self, row: int) -> Evaluation:
-        """What a member's weights say of its examples; it is computed for all, with the gradients that are the stack's, when one asks."""
+        """What a member's weights say of its examples; it is computed for all, with the gradients that are
+        the stack's, when one asks."""
         if self._found is None:
             if self._running[0]._full_batch and self._running[0].step < self._training.steps:
                 train, gradients = self._learned(self._train_rows)
@@ -141,7 +173,9 @@ class BatchedTrainer:
             batches = [batch for member in self._running if (batch := member._next_batch()) is not None]
             gradients = self._learned(torch.stack(batches) if batches else self._train_rows)[1]
         self._found = self._moments = None
-        for member, norm in zip(self._running, self._optimiser.update(self._running[0].step + 1, gradients).tolist(), strict=True):
+        for member, norm in zip(
+            self._running, self._optimiser.update(self._running[0].step + 1, gradients).tolist(), strict=True
+        ):
             try:
                 member._updated(norm)
             except Diverged as error:
@@ -150,7 +184,8 @@ class BatchedTrainer:
         self._go_on_with_the_rest()
 
     def _logits(self, rows: Int[Tensor, "member m"]) -> Float[Tensor, "all classes"]:
-        """The logits of the examples in these rows of the table, of each member, one member after the other."""
+        """The logits of the examples in these rows of the table, of each member, one member after the
+        other."""
 
         def of_one(weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
             return answer_logits(weights, tokens, self._model)
@@ -167,8 +202,11 @@ class BatchedTrainer:
                 found.append([x.view_as(some) for x in (self._loss(logits, labels), logits.argmax(1))])
         return Values(*(torch.cat(pieces, 1) for pieces in zip(*found, strict=True)))
 
-    def _learned(self, rows: Int[Tensor, "member m"]) -> tuple[Values, dict[str, Float[Tensor, "member ..."]]]:
-        """What `_seen` gives, and the gradient of each member's mean loss with respect to its learning weights."""
+    def _learned(
+        self, rows: Int[Tensor, "member m"]
+    ) -> tuple[Values, dict[str, Float[Tensor, "member ..."]]]:
+        """What `_seen` gives, and the gradient of each member's mean loss with respect to its learning
+        weights."""
         found, total = [], {name: torch.zeros_like(weight) for name, weight in self._learning.items()}
         for some in self._pieces(rows):
             labels = self._labels.gather(1, some).flatten()
@@ -177,7 +215,9 @@ class BatchedTrainer:
             known = logits.detach()
             losses, by_logit = self._loss_and_gradient(known, labels, 1 / rows.shape[1])
             learning = list(self._learning.values())
-            gradients = torch.autograd.grad(logits, learning, by_logit, allow_unused=True, materialize_grads=True)
+            gradients = torch.autograd.grad(
+                logits, learning, by_logit, allow_unused=True, materialize_grads=True
+            )
             for sum_, gradient in zip(total.values(), gradients, strict=True):
                 sum_ += gradient
             found.append([x.view_as(some) for x in (losses, known.argmax(1))])
@@ -188,9 +228,17 @@ class BatchedTrainer:
 
 
 class _Member(Trainer):
-    """A run that decides for itself what is recorded, and has what it needs computed by the stack that it has a row of."""
+    """A run that decides for itself what is recorded, and has what it needs computed by the stack that it has
+    a row of."""
 
-    def __init__(self, batch: BatchedTrainer, number: int, config: TrainConfig, state: State | None, weights: Weights | None) -> None:
+    def __init__(
+        self,
+        batch: BatchedTrainer,
+        number: int,
+        config: TrainConfig,
+        state: State | None,
+        weights: Weights | None,
+    ) -> None:
         super().__init__(config, state, weights)
         self.number = number
         self.ended = False
@@ -204,7 +252,10 @@ class _Member(Trainer):
 
     def detach(self) -> None:
         """Takes along what is its own, so that the stack can go."""
-        self._own, self.weights = self._moments(), {name: weight.clone() for name, weight in self.weights.items()}
+        self._own, self.weights = (
+            self._moments(),
+            {name: weight.clone() for name, weight in self.weights.items()},
+        )
         self._row = None
 
     def _moments(self) -> dict[str, Tensor]:

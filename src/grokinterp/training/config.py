@@ -56,21 +56,24 @@ class TrainingConfig(Frozen):
     steps: int = Field(20_000, ge=1, le=10**9)
     """The largest number of optimiser updates."""
     batch_size: int | None = Field(None, ge=1)
-    """Absent: full batch. Otherwise each epoch is a fresh permutation of the training set, its last batch the remainder."""
+    """Absent: full batch. Otherwise each epoch is a fresh permutation of the training set, its last batch the
+    remainder."""
     loss: Loss = "cross_entropy"
-    """Mean over examples; mse is also the mean over classes, against the one-hot answer. log_softmax is cross_entropy as people compute it,
-    to which rounding does what `training.loss` describes."""
+    """Mean over examples; mse is also the mean over classes, against the one-hot answer. log_softmax is
+    cross_entropy as people compute it, to which rounding does what `training.loss` describes."""
     clip: float | None = Field(None, gt=0)
     """Gradients are scaled down to this global norm."""
     evaluate_every: int = Field(10, ge=1)
     """Losses and accuracies on all examples every so many steps, and at every snapshot."""
     stop_when: ConditionText | None = None
-    """Ends the run early, for example "test_accuracy >= 0.999 for 200". Columns of monitored measures can stand here too."""
+    """Ends the run early, for example "test_accuracy >= 0.999 for 200". Columns of monitored measures can
+    stand here too."""
     dtype: Literal["float32", "float64"] = "float32"
 
 
 class StartConfig(Frozen):
-    """The snapshot of another run that the initial weights are; `grokinterp train --from` and `gi.train(start=)` fill it in."""
+    """The snapshot of another run that the initial weights are; `grokinterp train --from` and
+    `gi.train(start=)` fill it in."""
 
     run: str
     """The name of that run's directory. Another name of the same weights is the same start."""
@@ -104,13 +107,15 @@ class TrainConfig(Frozen):
     training: TrainingConfig = TrainingConfig()
     snapshots: SnapshotConfig = SnapshotConfig()
     start: StartConfig | None = None
-    """Absent: initial weights are drawn from the seed. Otherwise they are those of a snapshot, with a fresh optimiser, and steps count from
-    0; the seed is then of the batches alone."""
+    """Absent: initial weights are drawn from the seed. Otherwise they are those of a snapshot, with a fresh
+    optimiser, and steps count from 0; the seed is then of the batches alone."""
     monitor: Annotated[tuple[str, ...], BeforeValidator(_one_or_several), AfterValidator(known)] = ()
-    """Names of measures that are taken at every evaluation, in float64, as columns beside the losses (`training.monitor` says how these
-    are named). A measure that uses key frequencies takes the consensus at that step."""
+    """Names of measures that are taken at every evaluation, in float64, as columns beside the losses
+    (`training.monitor` says how these are named). A measure that uses key frequencies takes the consensus at
+    that step."""
     monitor_every: int | None = Field(None, ge=1)
-    """Takes them at multiples of so many steps alone, which are evaluations: at p = 113 a restricted loss costs more than ten steps."""
+    """Takes them at multiples of so many steps alone, which are evaluations: at p = 113 a restricted loss
+    costs more than ten steps."""
 
     @field_validator("task")
     @classmethod
@@ -118,7 +123,10 @@ class TrainConfig(Frozen):
         if not isinstance(value.get("name"), str):
             raise ValueError("needs the name of a task, such as name = 'modular_addition'")
         own = {key: item for key, item in value.items() if key != "name"}
-        return {"name": value["name"], **checked(task_parameters(value["name"]), own, at="task").model_dump(exclude_none=True)}
+        return {
+            "name": value["name"],
+            **checked(task_parameters(value["name"]), own, at="task").model_dump(exclude_none=True),
+        }
 
     @field_validator("model", mode="before")
     @classmethod
@@ -133,14 +141,17 @@ class TrainConfig(Frozen):
     def _a_bearable_number_of_snapshots(self) -> TrainConfig:
         if (every := self.snapshots.every) and (count := self.training.steps // every) > _MOST_SNAPSHOTS:
             raise ValueError(
-                f"snapshots.every={every} over {self.training.steps:,} steps makes {count:,} snapshots; at most {_MOST_SNAPSHOTS:,} may be"
+                f"snapshots.every={every} over {self.training.steps:,} steps makes {count:,} snapshots; at "
+                f"most {_MOST_SNAPSHOTS:,} may be"
             )
         return self
 
     @model_validator(mode="after")
     def _measures_at_evaluations(self) -> TrainConfig:
         if self.monitor_every and self.monitor_every % (every := self.training.evaluate_every):
-            raise ValueError(f"monitor_every={self.monitor_every} is no multiple of training.evaluate_every={every}")
+            raise ValueError(
+                f"monitor_every={self.monitor_every} is no multiple of training.evaluate_every={every}"
+            )
         refuse_unknown(self.conditions, self.monitor, self.metrics)
         return self
 
@@ -152,12 +163,16 @@ class TrainConfig(Frozen):
     @property
     def conditions(self) -> list[tuple[str, Condition]]:
         """The key and the meaning of every condition: when the run ends, and which events are saved."""
-        texts = [("training.stop_when", self.training.stop_when), *(("snapshots.events", text) for text in self.snapshots.events)]
+        texts = [
+            ("training.stop_when", self.training.stop_when),
+            *(("snapshots.events", text) for text in self.snapshots.events),
+        ]
         return [(key, Condition.parse(text)) for key, text in texts if text]
 
     @classmethod
     def make(cls, values: Mapping[str, Any] | None = None, /, **overrides: Any) -> TrainConfig:
-        """A configuration from nested `values`, with dotted keys such as `{"training.lr": 3e-3}` laid over them.
+        """A configuration from nested `values`, with dotted keys such as `{"training.lr": 3e-3}` laid over
+        them.
 
         Raises:
             ConfigError: an unknown key (the nearest is named) or a bad value, in one line.
@@ -166,24 +181,26 @@ class TrainConfig(Frozen):
 
     @classmethod
     def preset(cls, name: str, /, **overrides: Any) -> TrainConfig:
-        """A known recipe, changed by `overrides`: `TrainConfig.preset("quick", seed=3, **{"training.lr": 1e-3})`.
+        """A known recipe, changed by `overrides`: `TrainConfig.preset("quick", seed=3, **{"training.lr":
+        1e-3})`.
 
-        Overriding `task.name` keeps those parameters of the recipe's task that the other task has too, and overriding `model.kind` those
-        of its network.
+        Overriding `task.name` keeps those parameters of the recipe's task that the other task has too, and
+        overriding `model.kind` those of its network.
         """
         return cls.make(_for_overrides(_preset(name), overrides), **overrides)
 
     @classmethod
     def of_task(cls, name: str, /, **overrides: Any) -> TrainConfig:
-        """The recipe that `grokinterp train NAME` takes where none is asked for (`presets.DEFAULTS`), changed by `overrides`."""
+        """The recipe that `grokinterp train NAME` takes where none is asked for (`presets.DEFAULTS`), changed
+        by `overrides`."""
         default = DEFAULTS.get(name, UNTUNED)
         own = {"task.name": name, **default.changes}
         values = _overlaid(_for_overrides(_preset(default.preset), own), own)
         return cls.make(_for_overrides(values, overrides), **overrides)
 
     def changed(self, /, **overrides: Any) -> TrainConfig:
-        """This configuration with other values. It starts from no snapshot; another `task.name` keeps those parameters of the task that the
-        other one has too, another `model.kind` those of the network."""
+        """This configuration with other values. It starts from no snapshot; another `task.name` keeps those
+        parameters of the task that the other one has too, another `model.kind` those of the network."""
         return self.make(_for_overrides(self.model_dump(exclude={"start"}), overrides), **overrides)
 
     @classmethod
@@ -216,14 +233,17 @@ def _preset(name: str) -> dict[str, Any]:
 
 
 def _for_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without those parameters of task, noise and network that the task and the kinds among the overrides do not have."""
+    """The values without those parameters of task, noise and network that the task and the kinds among the
+    overrides do not have."""
     result = dict(values)
     if (other := overrides.get("task.name")) is not None:
         known = task_parameters(str(other)).model_fields
         result["task"] = {key: item for key, item in values["task"].items() if key in known}
     if "task.noise.kind" in overrides and isinstance(noise := result["task"].get("noise"), Mapping):
         result["task"] = {**result["task"], "noise": noise_for_kind(noise, overrides["task.noise.kind"])}
-    if (kind := overrides.get("model.kind")) is not None and kind != values["model"].get("kind", "transformer"):
+    if (kind := overrides.get("model.kind")) is not None and kind != values["model"].get(
+        "kind", "transformer"
+    ):
         result["model"] = for_kind(values["model"], kind)
     return result
 
@@ -231,13 +251,15 @@ def _for_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
 def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with each dotted key of `overrides` set; neither argument is changed.
 
-    A whole section goes over the one that is there key by key, except that another task, or another kind of network, comes with its own
-    parameters alone.
+    A whole section goes over the one that is there key by key, except that another task, or another kind of
+    network, comes with its own parameters alone.
     """
     result = _copied(values)
     for dotted, item in overrides.items():
         inner, last = result, str(dotted)
-        while "." in last and (inner is result or last.startswith("noise.")):  # the one section inside another is task.noise
+        while "." in last and (
+            inner is result or last.startswith("noise.")
+        ):  # the one section inside another is task.noise
             section, last = last.split(".", 1)
             inner = inner.setdefault(section, {})
             if not isinstance(inner, dict):
@@ -251,23 +273,31 @@ def _copied(section: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _over(there: Any, item: Any) -> Any:
-    """An item in the place of what is there; of a section what it does not name stays, unless it is another task or another kind."""
+    """An item in the place of what is there; of a section what it does not name stays, unless it is another
+    task or another kind."""
     if not isinstance(item, Mapping):
         return item
-    own = {"name": there.get("name"), "kind": there.get("kind", "transformer")} if isinstance(there, dict) else {}
+    own = (
+        {"name": there.get("name"), "kind": there.get("kind", "transformer")}
+        if isinstance(there, dict)
+        else {}
+    )
     if not own or any(item.get(key, value) != value for key, value in own.items()):
         return _copied(item)
     return {**there, **{key: _over(there.get(key), value) for key, value in item.items()}}
 
 
 def doubt_of_default(config: TrainConfig) -> str | None:
-    """Why a task may not be learned with its default recipe, as this configuration has it; None where it was seen to be."""
+    """Why a task may not be learned with its default recipe, as this configuration has it; None where it was
+    seen to be."""
     name = config.task["name"]
     default = DEFAULTS.get(name)
     if default is None:
         return f"{name} may not be learned: no recipe was tuned for it, so this is {UNTUNED}"
     if default.unlearned is not None:
-        return f"{name} will not be learned to 99 % of the unseen examples: {default.unlearned} (docs/tasks.md)"
+        return (
+            f"{name} will not be learned to 99 % of the unseen examples: {default.unlearned} (docs/tasks.md)"
+        )
     asked, tuned = (
         {f"task.{key}": value for key, value in each.task.items()} | {"model.kind": each.model.kind}
         for each in (config, TrainConfig.of_task(name))
@@ -275,20 +305,27 @@ def doubt_of_default(config: TrainConfig) -> str | None:
     other = [key for key in asked if key != "task.layout" and asked[key] != tuned.get(key)]
     if not other:
         return None
-    there, here = (", ".join(f"{key}={settings.get(key, 'none')}" for key in other) for settings in (tuned, asked))
+    there, here = (
+        ", ".join(f"{key}={settings.get(key, 'none')}" for key in other) for settings in (tuned, asked)
+    )
     return f"{name} may not be learned: its recipe was tuned with {there}, not with {here} (docs/tasks.md)"
 
 
 def toml_value(text: str) -> Any:
-    """What a text means on the right of "=" in TOML; a text that means nothing there is itself, so strings need no quotes."""
+    """What a text means on the right of "=" in TOML; a text that means nothing there is itself, so strings
+    need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):  # TOMLDecodeError is a ValueError; so is a number of five thousand digits
+    except (
+        ValueError,
+        RecursionError,
+    ):  # TOMLDecodeError is a ValueError; so is a number of five thousand digits
         return text
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """The dotted keys in which two configurations differ, `threads` aside: it changes no result. `start` is one key: its weights count."""
+    """The dotted keys in which two configurations differ, `threads` aside: it changes no result. `start` is
+    one key: its weights count."""
     a, b = (_flat(config.model_dump(exclude={"threads", "start"})) for config in (old, new))
     started = [] if _weights_of(old.start) == _weights_of(new.start) else ["start"]
     return sorted([key for key in a.keys() | b.keys() if a.get(key) != b.get(key)] + started)

@@ -1,7 +1,9 @@
-"""Losses, guesses and gradients on the examples of a task: what a training step and an evaluation need of the weights.
+"""Losses, guesses and gradients on the examples of a task: what a training step and an evaluation need of the
+weights.
 
-Matrix products give other last digits on other numbers of threads, so each is computed by one thread, on pieces of the examples (or of the
-result) that do not depend on their number, and what pieces have in common is added in their order.
+Matrix products give other last digits on other numbers of threads, so each is computed by one thread, on
+pieces of the examples (or of the result) that do not depend on their number, and what pieces have in common
+is added in their order.
 """
 
 from __future__ import annotations
@@ -20,12 +22,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..memory import keep_memory
-from ..models import Folded, Folding, Jobs, ModelConfig, NetworkConfig, Tables, Weights, answer_logits, one_after_the_other, read_by
+from ..models import (
+    Folded,
+    Folding,
+    Jobs,
+    ModelConfig,
+    NetworkConfig,
+    Tables,
+    Weights,
+    answer_logits,
+    one_after_the_other,
+    read_by,
+)
 from ..tasks import Task
 from .loss import LOSSES, LOSSES_AND_GRADIENTS
 
 PIECE = 960
-"""Examples that one thread computes at a time, roughly: few enough for what they need to stay in its cache."""
+"""Examples that one thread computes at a time, roughly: few enough for what they need to stay in its
+cache."""
 
 Group = tuple[Tensor, ...]
 """What is known of some examples: tensors of as many rows."""
@@ -44,7 +58,8 @@ class Evaluation(NamedTuple):
     Attributes:
         train: of the training examples, in the order of their rows.
         test: of the test examples.
-        gradients: of the mean training loss with respect to every learning weight; None where they were not asked for.
+        gradients: of the mean training loss with respect to every learning weight; None where they were not
+            asked for.
     """
 
     train: Values
@@ -53,24 +68,30 @@ class Evaluation(NamedTuple):
 
 
 class Examples:
-    """The training and test examples of a task, and a network that learns them: the right answers, or the labels (logits) that are given.
+    """The training and test examples of a task, and a network that learns them: the right answers, or the
+    labels (logits) that are given.
 
     Attributes:
         run: what does the jobs; `workers` makes one.
     """
 
     def __init__(
-        self, weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task, train: Int[Tensor, "n_train"],
+        self, weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task,
+        train: Int[Tensor, "n_train"],
         test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
     ) -> None:  # fmt: skip
         self.run: Jobs = torch.no_grad()(one_after_the_other)
         self._weights, self._learning, self._config = weights, learning, config
         self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
-        self._inputs, self._targets = read_by(config, task).to(train.device), (task.columns if labels is None else labels).to(train.device)
+        self._inputs, self._targets = (
+            read_by(config, task).to(train.device),
+            (task.columns if labels is None else labels).to(train.device),
+        )
         self._train, self._test = self._group(train), self._group(test)
 
     def evaluation(self, *, gradients: bool) -> Evaluation:
-        """Losses and guesses of all examples; with `gradients`, what an update on all training examples needs as well."""
+        """Losses and guesses of all examples; with `gradients`, what an update on all training examples needs
+        as well."""
         if not gradients:
             train, test = self._seen(self._train, self._test)
             return Evaluation(train, test, None)
@@ -78,7 +99,8 @@ class Examples:
         return Evaluation(train, test, found)
 
     def gradients(self, rows: Int[Tensor, "m"] | None) -> dict[str, Tensor]:
-        """The gradient of the mean loss with respect to every learning weight, on these rows of the table, or on all training examples."""
+        """The gradient of the mean loss with respect to every learning weight, on these rows of the table, or
+        on all training examples."""
         return self._learned(self._train if rows is None else self._group(rows))[1]
 
     def _group(self, rows: Int[Tensor, "m"]) -> Group:
@@ -89,7 +111,8 @@ class Examples:
         return [_joined(found) for found in self._in_pieces(*((self._see, group) for group in groups))]
 
     def _learned(self, group: Group, *others: Group) -> tuple[list[Values], dict[str, Tensor]]:
-        """The gradient of the mean loss of a group of examples; and, where there are others, losses and guesses of all groups."""
+        """The gradient of the mean loss of a group of examples; and, where there are others, losses and
+        guesses of all groups."""
         learned, *seen = self._in_pieces(
             (partial(self._learn, 1 / len(group[0]), bool(others)), group),
             *((self._see, other) for other in others),
@@ -97,10 +120,13 @@ class Examples:
         values, gradients = zip(*learned, strict=True)
         summed = dict(zip(self._learning, map(_sum, zip(*gradients, strict=True)), strict=True))
         # In the weight's own layout: the fused optimisers read memory as it lies, whatever the strides say.
-        return [_joined(found) for found in (values, *seen) if others], {name: each.contiguous() for name, each in summed.items()}
+        return [_joined(found) for found in (values, *seen) if others], {
+            name: each.contiguous() for name, each in summed.items()
+        }
 
     def _in_pieces(self, *work: tuple[Callable[..., Any], Group]) -> list[list[Any]]:
-        """What functions give for every piece of their groups of examples; all pieces are one heap of jobs."""
+        """What functions give for every piece of their groups of examples; all pieces are one heap of
+        jobs."""
         cut = [[partial(function, *piece) for piece in _pieces(group)] for function, group in work]
         done = iter(self.run(list(itertools.chain(*cut))))
         return [list(itertools.islice(done, len(jobs))) for jobs in cut]
@@ -128,12 +154,15 @@ class FoldedExamples(Examples):
     """
 
     def __init__(
-        self, weights: Weights, learning: Weights, config: ModelConfig, loss: str, task: Task, train: Int[Tensor, "n_train"],
+        self, weights: Weights, learning: Weights, config: ModelConfig, loss: str, task: Task,
+        train: Int[Tensor, "n_train"],
         test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
     ) -> None:  # fmt: skip
         self._folding = Folding(task.inputs, task.d_vocab, config.n_logits(task), config)
         super().__init__(weights, learning, config, loss, task, train, test, labels)
-        with warnings.catch_warnings():  # torch says once that sparse tensors of this kind are new; that is this once
+        with (
+            warnings.catch_warnings()
+        ):  # torch says once that sparse tensors of this kind are new; that is this once
             warnings.simplefilter("ignore")
             torch.sparse_csr_tensor([0, 1], [0], [1.0], (1, 1), check_invariants=False)
         self._users_of_train = _Users(self._train[1], self._folding.n_rows)
@@ -141,7 +170,9 @@ class FoldedExamples(Examples):
     @staticmethod
     def takes(config: ModelConfig, task: Task, device: torch.device) -> bool:
         """Whether a network can be trained so on these examples, on this machine."""
-        return device.type == "cpu" and torch.backends.mkl.is_available() and Folding.takes(task.inputs, config)
+        return (
+            device.type == "cpu" and torch.backends.mkl.is_available() and Folding.takes(task.inputs, config)
+        )
 
     def _group(self, rows: Int[Tensor, "m"]) -> Group:
         known = self._folding.rows[rows]
@@ -149,13 +180,17 @@ class FoldedExamples(Examples):
 
     def _seen(self, *groups: Group) -> list[Values]:
         tables = Folded(self._folding, self._weights, self.run).tables
-        return [_joined(found) for found in self._in_pieces(*((partial(self._see_folded, tables), group) for group in groups))]
+        return [
+            _joined(found)
+            for found in self._in_pieces(*((partial(self._see_folded, tables), group) for group in groups))
+        ]
 
     def _learned(self, group: Group, *others: Group) -> tuple[list[Values], dict[str, Tensor]]:
         network = Folded(self._folding, self._weights, self.run)
         tables = network.tables
         n, width = len(group[0]), tables.rows.shape[1]
-        # The gradient of what is summed in each example: of the neurons before the nonlinearity, and of the logits.
+        # The gradient of what is summed in each example: of the neurons before the nonlinearity, and of the
+        # logits.
         sums = tables.rows.new_empty(n, width)
         learned, *seen = self._in_pieces(
             (partial(self._learn_folded, tables, 1 / n, bool(others)), (*group, sums)),
@@ -166,17 +201,27 @@ class FoldedExamples(Examples):
         by_rows = torch.cat(self.run(users.weighted_sums(torch.cat(attention), sums)))
         by_filled = F.pad(_sum(by_readout).T, (0, tables.readout.shape[1] - by_readout[0].shape[0]))
         gradients = network.gradients(Tables(_sum(by_scores), by_rows, _sum(by_constant), by_filled))
-        return [_joined(found) for found in (values, *seen) if others], {name: gradients[name].contiguous() for name in self._learning}
+        return [_joined(found) for found in (values, *seen) if others], {
+            name: gradients[name].contiguous() for name in self._learning
+        }
 
-    def _see_folded(self, tables: Tables, rows: Int[Tensor, "n pos"], bags: Int[Tensor, "n pos_head"], targets: Int[Tensor, "n"]) -> Values:
+    def _see_folded(
+        self,
+        tables: Tables,
+        rows: Int[Tensor, "n pos"],
+        bags: Int[Tensor, "n pos_head"],
+        targets: Int[Tensor, "n"],
+    ) -> Values:
         logits = self._folding.forward(tables, rows, bags)[2]
         return Values(self._loss(logits, targets), logits.argmax(1))
 
     def _learn_folded(
-        self, tables: Tables, weight: float, evaluated: bool, rows: Int[Tensor, "n pos"], bags: Int[Tensor, "n pos_head"],
+        self, tables: Tables, weight: float, evaluated: bool, rows: Int[Tensor, "n pos"], bags: Int[Tensor,
+        "n pos_head"],
         targets: Int[Tensor, "n"], sums: Float[Tensor, "n width"],
     ) -> tuple[Values | None, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        """Values, attention, and the gradients of the scores, of the readout (transposed) and of the constant; fills `sums`."""
+        """Values, attention, and the gradients of the scores, of the readout (transposed) and of the
+        constant; fills `sums`."""
         pattern, neurons, logits = self._folding.forward(tables, rows, bags)
         losses, by_logit = self._loss_and_gradient(logits, targets, weight)
         d_mlp, width = neurons.shape[1], neurons.shape[1] + logits.shape[1]
@@ -185,7 +230,11 @@ class FoldedExamples(Examples):
         torch.ops.aten.threshold_backward.grad_input(by_neuron, neurons, 0, grad_input=sums[:, :d_mlp])
         starts = torch.arange(0, bags.numel() + 1, bags.shape[1], dtype=torch.int32)
         uses = torch.sparse_csr_tensor(
-            starts, bags.flatten(), torch.zeros_like(pattern).flatten(), (len(bags), len(tables.rows)), check_invariants=False
+            starts,
+            bags.flatten(),
+            torch.zeros_like(pattern).flatten(),
+            (len(bags), len(tables.rows)),
+            check_invariants=False,
         )
         by_attention = torch.sparse.sampled_addmm(uses, sums, tables.rows.T, beta=0).values().view_as(pattern)
         alpha = self._folding.config.attention_mixing
@@ -208,22 +257,31 @@ class _Users:
         edges = torch.searchsorted(self._starts, torch.arange(1, blocks) * (bags.numel() / blocks)).tolist()
         self._blocks = [(start, end) for start, end in itertools.pairwise([0, *edges, n_rows]) if end > start]
 
-    def weighted_sums(self, weights: Float[Tensor, "n pos head"], values: Float[Tensor, "n width"]) -> list[Callable[[], Tensor]]:
-        """Jobs that give, block of rows by block, the sum of the values of those who use each row, times the weights of the uses."""
+    def weighted_sums(
+        self, weights: Float[Tensor, "n pos head"], values: Float[Tensor, "n width"]
+    ) -> list[Callable[[], Tensor]]:
+        """Jobs that give, block of rows by block, the sum of the values of those who use each row, times the
+        weights of the uses."""
         by_row = weights.flatten()[self._order]
 
         def block(first: int, end: int) -> Tensor:
             starts = self._starts[first : end + 1]
             mine = slice(int(starts[0]), int(starts[-1]))
             return F.embedding_bag(
-                self._users[mine], values, starts - starts[0], per_sample_weights=by_row[mine], mode="sum", include_last_offset=True
+                self._users[mine],
+                values,
+                starts - starts[0],
+                per_sample_weights=by_row[mine],
+                mode="sum",
+                include_last_offset=True,
             )
 
         return [partial(block, *edges) for edges in self._blocks]
 
 
 def examples(
-    weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task, train: Int[Tensor, "n_train"],
+    weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task, train: Int[Tensor,
+    "n_train"],
     test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
 ) -> Examples:  # fmt: skip
     """The fastest way that there is to learn these examples."""

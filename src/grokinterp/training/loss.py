@@ -1,16 +1,17 @@
 """Losses at float32 cost with float64 accuracy.
 
-`log_softmax` of float32 logits cannot give a loss between 0 and 6e-8: log(sum) - l_correct cancels, and everything comes out as a
-multiple of 1.2e-7 (Nanda et al. 2023 and Prieto et al. 2025, arXiv 2501.04697, meet this as "slingshots" and "softmax
-collapse"). Written as
+`log_softmax` of float32 logits cannot give a loss between 0 and 6e-8: log(sum) - l_correct cancels, and
+everything comes out as a multiple of 1.2e-7 (Nanda et al. 2023 and Prieto et al. 2025, arXiv 2501.04697, meet
+this as "slingshots" and "softmax collapse"). Written as
 
     softplus(logsumexp over the wrong classes j of (l_j - l_correct))
 
 nothing cancels, in the value or in the gradient, and float32 keeps its seven digits down to losses of 1e-38.
 
-The plain formula is here as well, as `log_softmax`, to show what it does. Its gradient for the right class is p - 1, and where the loss is
-under 6e-8, float32 rounds p to 1 and this to 0, while the wrong classes are still pushed down by their p: the gradient of the logits no
-longer sums to nothing. Adam divides by how large gradients were of late, so that even these make updates of full size.
+The plain formula is here as well, as `log_softmax`, to show what it does. Its gradient for the right class is
+p - 1, and where the loss is under 6e-8, float32 rounds p to 1 and this to 0, while the wrong classes are
+still pushed down by their p: the gradient of the logits no longer sums to nothing. Adam divides by how large
+gradients were of late, so that even these make updates of full size.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def cross_entropy(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """The cross-entropy of each example in nats, exact to the last digits of the working precision however small it is.
+    """The cross-entropy of each example in nats, exact to the last digits of the working precision however
+    small it is.
 
     Needs at least two classes.
     """
@@ -88,8 +90,9 @@ def squared_error(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"])
 
 
 def log_softmax_loss(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """The cross-entropy of each example in nats as -log_softmax in the working precision, with autograd's own gradient: what
-    `torch.nn.functional.cross_entropy` computes. In float32 a multiple of 1.2e-7, 0 for what is under half of that.
+    """The cross-entropy of each example in nats as -log_softmax in the working precision, with autograd's own
+    gradient: what `torch.nn.functional.cross_entropy` computes. In float32 a multiple of 1.2e-7, 0 for what
+    is under half of that.
     """
     return F.cross_entropy(logits, targets, reduction="none")
 

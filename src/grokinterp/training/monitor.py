@@ -1,9 +1,11 @@
-"""Measures that are taken while a network trains: their numbers stand beside the losses of an evaluation, one column each.
+"""Measures that are taken while a network trains: their numbers stand beside the losses of an evaluation, one
+column each.
 
-A measure that is one number has its name as its column; one of a few labelled numbers has a column for each, the labels behind the
-name: `restricted_loss.logit_dirs.test`, `attention.self.mean.layer0.head3`, `sum_of_squares.blocks.0.mlp.W_in`. A label that is or
-begins with a digit has its dimension before it; in others, what is no letter, digit, dot or underscore is one underscore
-(`ablation.mlp.zero.control_mean`); a negative number has "minus" for its sign (`noise.profile.minus1.test`).
+A measure that is one number has its name as its column; one of a few labelled numbers has a column for each,
+the labels behind the name: `restricted_loss.logit_dirs.test`, `attention.self.mean.layer0.head3`,
+`sum_of_squares.blocks.0.mlp.W_in`. A label that is or begins with a digit has its dimension before it; in
+others, what is no letter, digit, dot or underscore is one underscore (`ablation.mlp.zero.control_mean`); a
+negative number has "minus" for its sign (`noise.profile.minus1.test`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from .schedule import METRICS, NOISE_METRICS, Condition
 MOST = 32
 """Columns that one measure may have. The sums of squares of a network of two layers are 29."""
 _FINE = ("freq", "component", "irrep", "neuron", "pc")
-"""Dimensions that are no columns, however short: by key frequency, they would have other labels at every evaluation."""
+"""Dimensions that are no columns, however short: by key frequency, they would have other labels at every
+evaluation."""
 
 
 def known(names: Sequence[str]) -> tuple[str, ...]:
@@ -43,7 +46,9 @@ def belongs(column: str, name: str) -> bool:
     return column == name or column.startswith(f"{name}.")
 
 
-def refuse_unknown(conditions: Iterable[tuple[str, Condition]], names: Sequence[str], metrics: Sequence[str] = METRICS) -> None:
+def refuse_unknown(
+    conditions: Iterable[tuple[str, Condition]], names: Sequence[str], metrics: Sequence[str] = METRICS
+) -> None:
     """Refuses a condition on what no evaluation will hold, as far as names tell: `check` knows the columns.
 
     Args:
@@ -58,17 +63,27 @@ def refuse_unknown(conditions: Iterable[tuple[str, Condition]], names: Sequence[
             continue
         if measures := [name for name in MEASURES if belongs(metric, name)]:
             name = max(measures, key=len)
-            raise ValueError(f"{key}: {metric!r} is not monitored: add {name!r} to monitor{nearest(metric, [*metrics, *names])}")
+            raise ValueError(
+                f"{key}: {metric!r} is not monitored: add {name!r} to "
+                f"monitor{nearest(metric, [*metrics, *names])}"
+            )
         if metric in NOISE_METRICS:
             raise ValueError(f"{key}: {metric!r} is of noisy labels, and task.noise gives none")
         raise ValueError(f"{key}: unknown metric {metric!r}{nearest(metric, [*metrics, *names])}")
 
 
-def check(conditions: Iterable[tuple[str, Condition]], names: Sequence[str], untrained: View, metrics: Sequence[str] = METRICS) -> None:
-    """Looks, at a network that is yet to be trained, whether the measures make columns and the conditions speak of these.
+def check(
+    conditions: Iterable[tuple[str, Condition]],
+    names: Sequence[str],
+    untrained: View,
+    metrics: Sequence[str] = METRICS,
+) -> None:
+    """Looks, at a network that is yet to be trained, whether the measures make columns and the conditions
+    speak of these.
 
-    Measures of key frequencies, which it has none of, are tried with one. Of a measure that does not apply even so, a warning says
-    why: some never will (there is no MLP), some may later (the logits are made of no representation yet).
+    Measures of key frequencies, which it has none of, are tried with one. Of a measure that does not apply
+    even so, a warning says why: some never will (there is no MLP), some may later (the logits are made of no
+    representation yet).
 
     Raises:
         ConfigError: a measure gives too many numbers, or a condition speaks of no column.
@@ -77,12 +92,14 @@ def check(conditions: Iterable[tuple[str, Condition]], names: Sequence[str], unt
     later = []
     for name in names:
         try:
-            columns += _columns(name, MEASURES[name](untrained, **({"keys": [1]} if MEASURES[name].takes_keys else {})))
+            columns += _columns(
+                name, MEASURES[name](untrained, **({"keys": [1]} if MEASURES[name].takes_keys else {}))
+            )
         except NotApplicable as reason:
             later.append(name)
             warnings.warn(
-                f"monitor: {name} does not apply before training ({reason}): its columns are absent, and no condition on them holds, "
-                f"until it does",
+                f"monitor: {name} does not apply before training ({reason}): its columns are absent, and no "
+                "condition on them holds, until it does",
                 stacklevel=4,
             )
     for key, condition in conditions:
@@ -92,7 +109,8 @@ def check(conditions: Iterable[tuple[str, Condition]], names: Sequence[str], unt
 
 
 def monitored(names: Sequence[str], view: View) -> dict[str, float]:
-    """The columns of those measures that apply to this network, with the consensus of its own key frequencies; all are finite.
+    """The columns of those measures that apply to this network, with the consensus of its own key
+    frequencies; all are finite.
 
     Raises:
         ConfigError: a measure gives too many numbers.
@@ -112,13 +130,20 @@ def _columns(name: str, value: Value) -> Mapping[str, float]:
     dims = [str(dim) for dim in value.dims]
     if value.size > MOST or any(dim in _FINE for dim in dims):
         raise ConfigError(
-            f"monitor: {name} gives {value.size} numbers, by {' and '.join(dims)}; what can be monitored is one number, or up to {MOST} by "
-            f"part, layer, head and the like: replay measures the others at every snapshot"
+            f"monitor: {name} gives {value.size} numbers, by {' and '.join(dims)}; what can be monitored is "
+            f"one number, or up to {MOST} by part, layer, head and the like: replay measures the others at "
+            "every snapshot"
         )
-    labels = itertools.product(*([_label(dim, label) for label in value.coords[dim].values.tolist()] for dim in dims))
-    return {".".join([name, *each]): float(number) for each, number in zip(labels, value.values.flat, strict=True)}
+    labels = itertools.product(
+        *([_label(dim, label) for label in value.coords[dim].values.tolist()] for dim in dims)
+    )
+    return {
+        ".".join([name, *each]): float(number) for each, number in zip(labels, value.values.flat, strict=True)
+    }
 
 
 def _label(dim: str, label: object) -> str:
-    text = re.sub(r"[^\w.]+", "_", str(label).replace("-", "minus") if isinstance(label, int) else str(label)).strip("_")
+    text = re.sub(
+        r"[^\w.]+", "_", str(label).replace("-", "minus") if isinstance(label, int) else str(label)
+    ).strip("_")
     return f"{dim}{text}" if text[:1].isdigit() else text

@@ -1,7 +1,8 @@
-"""torch's optimisers over named weights, with a state that is flat tensors: no pickle is needed to save or restore it.
+"""torch's optimisers over named weights, with a state that is flat tensors: no pickle is needed to save or
+restore it.
 
-Adam, AdamW and SGD are called as torch's functions: its classes take a second and a half to import their compiler, and for networks this
-small longer to find out what to do than to do it.
+Adam, AdamW and SGD are called as torch's functions: its classes take a second and a half to import their
+compiler, and for networks this small longer to find out what to do than to do it.
 """
 
 from __future__ import annotations
@@ -55,8 +56,18 @@ class _Adam:
         }
 
     def step(self, gradients: Mapping[str, Tensor], lr: float) -> None:
-        first, second, counts = ([self.state[name][key] for name in self._weights] for key in ("exp_avg", "exp_avg_sq", "step"))
-        self._step(list(self._weights.values()), [gradients[name] for name in self._weights], first, second, [], counts, lr=lr)
+        first, second, counts = (
+            [self.state[name][key] for name in self._weights] for key in ("exp_avg", "exp_avg_sq", "step")
+        )
+        self._step(
+            list(self._weights.values()),
+            [gradients[name] for name in self._weights],
+            first,
+            second,
+            [],
+            counts,
+            lr=lr,
+        )
 
 
 class _SGD:
@@ -69,12 +80,15 @@ class _SGD:
         momentum = self._config.betas[0]
         wanted = [gradients[name] for name in self._weights]
         sgd(
-            list(self._weights.values()), wanted, buffers, foreach=False, weight_decay=self._config.weight_decay, momentum=momentum, lr=lr,
+            list(self._weights.values()), wanted, buffers, foreach=False,
+            weight_decay=self._config.weight_decay, momentum=momentum, lr=lr,
             dampening=0, nesterov=False, maximize=False,
         )  # fmt: skip
         if momentum:
             self.state = {
-                name: {"momentum_buffer": buffer} for name, buffer in zip(self._weights, buffers, strict=True) if buffer is not None
+                name: {"momentum_buffer": buffer}
+                for name, buffer in zip(self._weights, buffers, strict=True)
+                if buffer is not None
             }
 
 
@@ -83,13 +97,22 @@ class _Muon:
 
     def __init__(self, weights: Mapping[str, Tensor], config: TrainingConfig) -> None:
         if not hasattr(torch.optim, "Muon"):
-            raise ConfigError(f"training.optimizer: muon needs torch 2.9 or newer, this is {torch.__version__}: choose adamw")
+            raise ConfigError(
+                f"training.optimizer: muon needs torch 2.9 or newer, this is {torch.__version__}: choose "
+                "adamw"
+            )
         self._weights = weights
-        self._optimizer = torch.optim.Muon(list(weights.values()), config.lr, weight_decay=config.weight_decay, momentum=config.betas[0])
+        self._optimizer = torch.optim.Muon(
+            list(weights.values()), config.lr, weight_decay=config.weight_decay, momentum=config.betas[0]
+        )
 
     @property
     def state(self) -> dict[str, dict[str, Tensor]]:
-        return {name: self._optimizer.state[weight] for name, weight in self._weights.items() if weight in self._optimizer.state}
+        return {
+            name: self._optimizer.state[weight]
+            for name, weight in self._weights.items()
+            if weight in self._optimizer.state
+        }
 
     @state.setter
     def state(self, state: dict[str, dict[str, Tensor]]) -> None:
@@ -108,10 +131,13 @@ class _Muon:
 class Optimiser:
     """One or two optimisers that together update every named weight.
 
-    With `stacked`, weights have the networks that they belong to as their first axis: what is not elementwise is done for each.
+    With `stacked`, weights have the networks that they belong to as their first axis: what is not elementwise
+    is done for each.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], config: TrainingConfig, *, stacked: bool = False) -> None:
+    def __init__(
+        self, weights: Mapping[str, Tensor], config: TrainingConfig, *, stacked: bool = False
+    ) -> None:
         self._stacked = stacked
         self._devices = {name: weight.device for name, weight in weights.items()}
         self._warmup = config.warmup
@@ -129,12 +155,16 @@ class Optimiser:
 
     @torch.no_grad()
     def update(self, step: int, gradients: Mapping[str, Tensor]) -> Float[Tensor, "..."]:
-        """Applies update number `step` (from 1) with the gradient of every weight; returns their global norm before clipping, of each
-        network."""
+        """Applies update number `step` (from 1) with the gradient of every weight; returns their global norm
+        before clipping, of each network."""
         if self._stacked:
-            norm = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients.values()]).norm(dim=0)
+            norm = torch.stack(
+                [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients.values()]
+            ).norm(dim=0)
         else:
-            norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients.values()]))
+            norm = torch.linalg.vector_norm(
+                torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients.values()])
+            )
         if self._clip is not None:
             scale = (self._clip / (norm + 1e-6)).clamp(max=1.0)
             for gradient in gradients.values():
@@ -162,5 +192,10 @@ class Optimiser:
 
     def _of(self, name: str, known: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a state holds of one weight, where it belongs."""
-        found = {key.rpartition("/")[2]: value for key, value in state.items() if key.rpartition("/")[0] == name}
-        return {key: value.clone().to(known[key].device if key in known else self._devices[name]) for key, value in found.items()}
+        found = {
+            key.rpartition("/")[2]: value for key, value in state.items() if key.rpartition("/")[0] == name
+        }
+        return {
+            key: value.clone().to(known[key].device if key in known else self._devices[name])
+            for key, value in found.items()
+        }

@@ -1,6 +1,7 @@
 """When a run saves, and when it stops: snapshot steps, events, and conditions on a metric.
 
-Everything here is decided from the configuration and the metrics alone, so an interrupted run decides the same again.
+Everything here is decided from the configuration and the metrics alone, so an interrupted run decides the
+same again.
 """
 
 from __future__ import annotations
@@ -17,10 +18,17 @@ from pydantic import AfterValidator, Field
 from ..frozen import Frozen
 
 METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
-"""What every evaluation measures: mean losses in nats (or squared error), accuracies as shares in 0..1. Monitored measures come on top."""
-NOISE_METRICS = ("train_clean_accuracy", "test_clean_accuracy", "corrupted_accuracy", "corrupted_clean_accuracy")
-"""What it measures as well where labels are noisy, METRICS being of the labels as they are given: accuracies against the right answers; and
-of the training examples whose labels are wrong how many give the label, and how many the right answer."""
+"""What every evaluation measures: mean losses in nats (or squared error), accuracies as shares in 0..1.
+Monitored measures come on top."""
+NOISE_METRICS = (
+    "train_clean_accuracy",
+    "test_clean_accuracy",
+    "corrupted_accuracy",
+    "corrupted_clean_accuracy",
+)
+"""What it measures as well where labels are noisy, METRICS being of the labels as they are given: accuracies
+against the right answers; and of the training examples whose labels are wrong how many give the label, and
+how many the right answer."""
 
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*(?:for\s+(\d+)\s*)?")
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -52,7 +60,8 @@ class Condition:
         return cls(match[1], match[2], threshold, int(match[4] or 0))
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
-        """Whether the comparison is true of these metrics, patience aside; of a metric that is not among them it is not."""
+        """Whether the comparison is true of these metrics, patience aside; of a metric that is not among them
+        it is not."""
         return bool(_OPERATORS[self.op](metrics.get(self.metric, math.nan), self.threshold))
 
 
@@ -65,7 +74,8 @@ ConditionText = Annotated[str, AfterValidator(_parses)]
 Step = Annotated[int, Field(ge=0)]
 
 DEFAULT_EVENTS = (
-    "train_accuracy > 0.99", "test_accuracy > 0.5", "test_accuracy > 0.9", "test_accuracy > 0.99", "test_accuracy > 0.999",
+    "train_accuracy > 0.99", "test_accuracy > 0.5", "test_accuracy > 0.9", "test_accuracy > 0.99",
+    "test_accuracy > 0.999",
 )  # fmt: skip
 
 
@@ -75,7 +85,8 @@ class SnapshotConfig(Frozen):
     every: int | None = Field(None, ge=1)
     """Linear: every so many steps."""
     log: int | None = Field(None, ge=2, le=100_000)
-    """Logarithmic: so many steps, evenly spread on a log axis from 1 to the last step; fewer where they coincide."""
+    """Logarithmic: so many steps, evenly spread on a log axis from 1 to the last step; fewer where they
+    coincide."""
     at: tuple[Step, ...] = ()
     """Explicit steps."""
     events: tuple[ConditionText, ...] = DEFAULT_EVENTS
@@ -103,10 +114,13 @@ class Progress:
         self.happened.update(new)
         return new
 
-    def should_stop(self, stop_when: str | None, step: int, metrics: Mapping[str, float], monitored: bool = True) -> bool:
+    def should_stop(
+        self, stop_when: str | None, step: int, metrics: Mapping[str, float], monitored: bool = True
+    ) -> bool:
         """Whether the stop condition has now held for its patience.
 
-        Where the measures of the run were not `monitored` at this step, a condition on one of them is neither broken nor met.
+        Where the measures of the run were not `monitored` at this step, a condition on one of them is neither
+        broken nor met.
         """
         condition = Condition.parse(stop_when) if stop_when else None
         if condition is not None and condition.metric not in (*METRICS, *NOISE_METRICS) and not monitored:

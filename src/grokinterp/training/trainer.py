@@ -2,7 +2,8 @@
 
     for snapshot in Trainer(config): ...
 
-`Trainer.state()` is everything that the rest of the run depends on; `Trainer(config, state)` goes on from it to the same bytes.
+`Trainer.state()` is everything that the rest of the run depends on; `Trainer(config, state)` goes on from it
+to the same bytes.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ class Snapshot:
 
     Attributes:
         step: optimiser updates done.
-        metrics: losses (nats or squared error) and accuracies (shares) against the labels that are given, against right answers as well
-            where these are others, the norm of the last gradient, and the monitored measures that apply; None where nothing was evaluated.
+        metrics: losses (nats or squared error) and accuracies (shares) against the labels that are given,
+            against right answers as well where these are others, the norm of the last gradient, and the
+            monitored measures that apply; None where nothing was evaluated.
         keep: whether the schedule, an event or the end of the run asks for these weights to be saved.
         weights: the live weights; copy what must survive the next step.
         last: whether the run ends here.
@@ -51,7 +53,8 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class State:
-    """All that the rest of a run depends on, at a step whose evaluation is still to come: flat tensors and plain JSON."""
+    """All that the rest of a run depends on, at a step whose evaluation is still to come: flat tensors and
+    plain JSON."""
 
     tensors: dict[str, Tensor]
     data: dict[str, Any]
@@ -63,13 +66,16 @@ class Trainer:
     Args:
         config: what to train.
         state: what an earlier trainer left; it goes on from there.
-        weights: to begin with, in place of those drawn from the seed; needed where the configuration has a `start` and there is no state.
+        weights: to begin with, in place of those drawn from the seed; needed where the configuration has a
+            `start` and there is no state.
 
     Raises (while iterating):
         Diverged: the loss or the gradient became NaN or infinite.
     """
 
-    def __init__(self, config: TrainConfig, state: State | None = None, weights: Weights | None = None) -> None:
+    def __init__(
+        self, config: TrainConfig, state: State | None = None, weights: Weights | None = None
+    ) -> None:
         self.config = config
         self._model = config.model
         self.device = resolve_device(config.device)
@@ -80,9 +86,11 @@ class Trainer:
         self._refuse_what_does_not_fit()
         self.step = 0
         self.paused = False
-        """Set from outside (a signal handler, say) to be handed a snapshot at the next step, whatever the schedule says."""
+        """Set from outside (a signal handler, say) to be handed a snapshot at the next step, whatever the
+        schedule says."""
         self.threads = config.threads
-        """How many CPU threads compute; set from outside to take other than those of the configuration. The numbers are the same."""
+        """How many CPU threads compute; set from outside to take other than those of the configuration. The
+        numbers are the same."""
         self._grad_norm: float | None = None
         self._progress = Progress()
         self._before = self._progress.to_json()
@@ -98,22 +106,40 @@ class Trainer:
         elif weights is None and config.start is None:
             weights = initial_weights(self._model, self.task, config.seed)
         elif weights is None:
-            raise ConfigError(f"start: the weights of {config.start} are needed here: give that run again (start=, or --from)")
+            raise ConfigError(
+                f"start: the weights of {config.start} are needed here: give that run again (start=, or "
+                "--from)"
+            )
         fits(weights, shapes)
         self.weights: Weights = {name: weights[name].to(self.device, dtype, copy=True) for name in shapes}
-        self._learning = {name: weight.requires_grad_() for name, weight in self.weights.items() if trained(self._model, name)}
+        self._learning = {
+            name: weight.requires_grad_()
+            for name, weight in self.weights.items()
+            if trained(self._model, name)
+        }
         self._optimiser = Optimiser(self._learning, config.training)
         if state is not None:
             self._restore(state)
 
-        # Sorted: the order of a sum over a full batch must not matter to the user, and sorted rows are gathered faster.
-        self._train_rows, self._test_rows = (rows.sort().values.to(self.device) for rows in (self.split.train, self.split.test))
+        # Sorted: the order of a sum over a full batch must not matter to the user, and sorted rows are
+        # gathered faster.
+        self._train_rows, self._test_rows = (
+            rows.sort().values.to(self.device) for rows in (self.split.train, self.split.test)
+        )
         self._examples = examples(
-            self.weights, self._learning, self._model, config.training.loss, self.task, self._train_rows, self._test_rows, self.labels
+            self.weights,
+            self._learning,
+            self._model,
+            config.training.loss,
+            self.task,
+            self._train_rows,
+            self._test_rows,
+            self.labels,
         )
         rows = {"train": self._train_rows, "test": self._test_rows}
         self._given, self._right = (
-            {part: classes.to(self.device)[at] for part, at in rows.items()} for classes in (self.labels, self.task.columns)
+            {part: classes.to(self.device)[at] for part, at in rows.items()}
+            for classes in (self.labels, self.task.columns)
         )
         self._gradients: dict[str, Tensor] | None = None
         """What the update of this step needs, where its evaluation has computed it."""
@@ -122,8 +148,9 @@ class Trainer:
 
     @property
     def folded(self) -> bool:
-        """Whether it trains through tables (one layer without normalisation, ReLU, an MLP; on a CPU, with MKL); else, several times slower,
-        through the forward pass at the answer position that takes every configuration."""
+        """Whether it trains through tables (one layer without normalisation, ReLU, an MLP; on a CPU, with
+        MKL); else, several times slower, through the forward pass at the answer position that takes every
+        configuration."""
         return isinstance(self._examples, FoldedExamples)
 
     def __iter__(self) -> Iterator[Snapshot]:
@@ -159,11 +186,17 @@ class Trainer:
         return None
 
     def state(self) -> State:
-        """What the rest of the run depends on, this step's evaluation included. Call it while handling a snapshot."""
+        """What the rest of the run depends on, this step's evaluation included. Call it while handling a
+        snapshot."""
         tensors = {f"weights/{name}": weight.detach().clone() for name, weight in self.weights.items()}
         tensors |= {f"optimiser/{name}": value for name, value in self._moments().items()}
         tensors |= {"batches/generator": self._batches.get_state(), "batches/order": self._order}
-        data = {"step": self.step, "grad_norm": self._grad_norm, "batch_position": self._position, "progress": self._before}
+        data = {
+            "step": self.step,
+            "grad_norm": self._grad_norm,
+            "batch_position": self._position,
+            "progress": self._before,
+        }
         return State({name: tensor.cpu() for name, tensor in tensors.items()}, data)
 
     def _moments(self) -> dict[str, Tensor]:
@@ -171,7 +204,11 @@ class Trainer:
 
     def _restore(self, state: State) -> None:
         self._optimiser.load(
-            {name.removeprefix("optimiser/"): value for name, value in state.tensors.items() if name.startswith("optimiser/")}
+            {
+                name.removeprefix("optimiser/"): value
+                for name, value in state.tensors.items()
+                if name.startswith("optimiser/")
+            }
         )
         self._batches.set_state(state.tensors["batches/generator"])
         self._order = state.tensors["batches/order"]
@@ -211,17 +248,25 @@ class Trainer:
         return self._train_rows[batch]
 
     def _evaluation(self) -> Evaluation:
-        """Losses and guesses of all examples, and the gradient where an update on all training examples follows."""
-        return self._examples.evaluation(gradients=self._full_batch and self.step < self.config.training.steps)
+        """Losses and guesses of all examples, and the gradient where an update on all training examples
+        follows."""
+        return self._examples.evaluation(
+            gradients=self._full_batch and self.step < self.config.training.steps
+        )
 
     def _evaluate(self) -> dict[str, float]:
         found = self._evaluation()
         self._gradients = found.gradients
         measured = {"train": found.train, "test": found.test}
         metrics = {f"{part}_loss": _mean(values.losses) for part, values in measured.items()}
-        metrics |= {f"{part}_accuracy": _mean(values.guesses == self._given[part]) for part, values in measured.items()}
+        metrics |= {
+            f"{part}_accuracy": _mean(values.guesses == self._given[part])
+            for part, values in measured.items()
+        }
         if self.task.noise is not None:
-            metrics |= self._against_right_answers({part: values.guesses for part, values in measured.items()})
+            metrics |= self._against_right_answers(
+                {part: values.guesses for part, values in measured.items()}
+            )
         if not math.isfinite(metrics["train_loss"]) or not math.isfinite(metrics["test_loss"]):
             raise self._diverged("the loss became NaN or infinite")
         if self._grad_norm is not None:
@@ -230,10 +275,15 @@ class Trainer:
 
     def _against_right_answers(self, guesses: Mapping[str, Int[Tensor, "m"]]) -> dict[str, float]:
         """NOISE_METRICS; without those of the corrupted examples where there are none."""
-        metrics = {f"{part}_clean_accuracy": _mean(given == self._right[part]) for part, given in guesses.items()}
+        metrics = {
+            f"{part}_clean_accuracy": _mean(given == self._right[part]) for part, given in guesses.items()
+        }
         corrupted = self._given["train"] != self._right["train"]
         if corrupted.any():
-            for name, classes in (("corrupted_accuracy", self._given), ("corrupted_clean_accuracy", self._right)):
+            for name, classes in (
+                ("corrupted_accuracy", self._given),
+                ("corrupted_clean_accuracy", self._right),
+            ):
                 metrics[name] = _mean((guesses["train"] == classes["train"])[corrupted])
         return metrics
 
@@ -255,18 +305,26 @@ class Trainer:
 
     def _refuse_what_does_not_fit(self) -> None:
         model, training = self._model, self.config.training
-        batch = max(min(training.batch_size or len(self.split.train), len(self.split.train)), min(PIECE, self.task.n_inputs))
+        batch = max(
+            min(training.batch_size or len(self.split.train), len(self.split.train)),
+            min(PIECE, self.task.n_inputs),
+        )
         width = 4 * model.d_mlp + 6 * model.d_model
         if isinstance(model, ModelConfig):
             width += 6 * model.n_heads * model.d_head * self.task.n_ctx
-        floats = batch * (model.n_layers * width + 4 * model.n_logits(self.task)) * (4 if training.dtype == "float32" else 8)
+        floats = (
+            batch
+            * (model.n_layers * width + 4 * model.n_logits(self.task))
+            * (4 if training.dtype == "float32" else 8)
+        )
         # Weights, gradients and two moments.
         kept = 4 * 4 * sum(math.prod(shape) for shape in weight_shapes(model, self.task).values())
         free = free_memory()
         if self.device.type == "cpu" and floats + kept > 0.8 * free:
             raise ConfigError(
-                f"training needs about {kept / 1e9:.3g} GB for the network and {floats / 1e9:.3g} GB for {batch:,} examples at once, "
-                f"and {free / 1e9:.1f} GB are free: choose a smaller network, set training.batch_size, or choose fewer elements"
+                f"training needs about {kept / 1e9:.3g} GB for the network and {floats / 1e9:.3g} GB for "
+                f"{batch:,} examples at once, and {free / 1e9:.1f} GB are free: choose a smaller network, "
+                "set training.batch_size, or choose fewer elements"
             )
 
 
@@ -277,7 +335,9 @@ def _mean(values: Tensor) -> float:
 
 def folds(config: TrainConfig, task: Task) -> bool:
     """Whether a run is trained through tables here, as `Trainer.folded` says of one that has begun."""
-    return isinstance(config.model, ModelConfig) and FoldedExamples.takes(config.model, task, resolve_device(config.device))
+    return isinstance(config.model, ModelConfig) and FoldedExamples.takes(
+        config.model, task, resolve_device(config.device)
+    )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -289,11 +349,15 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: cuda was asked for and torch finds no CUDA device: use device = 'cpu' or 'auto'")
+        raise ConfigError(
+            "device: cuda was asked for and torch finds no CUDA device: use device = 'cpu' or 'auto'"
+        )
     if name == "mps":
         if not torch.backends.mps.is_available():
             raise ConfigError("device: mps was asked for and torch finds none: use device = 'cpu' or 'auto'")
         x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
         if not torch.allclose((x.to("mps") @ x.to("mps")).softmax(1).cpu(), (x @ x).softmax(1), atol=1e-4):
-            raise ConfigError("device: mps gives other numbers than the CPU on this machine: use device = 'cpu'")
+            raise ConfigError(
+                "device: mps gives other numbers than the CPU on this machine: use device = 'cpu'"
+            )
     return torch.device(name)
