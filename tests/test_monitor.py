@@ -150,7 +150,9 @@ def test_history_has_a_typed_column_for_each_number_with_nan_where_the_measure_d
 
 
 def test_the_report_of_a_monitored_run_is_made(stopped):
-    assert gi.analyze(stopped, measures=["gini.W_E"]).to_dict()["phases"]
+    report = gi.analyze(stopped, measures=["gini.W_E"]).to_dict()
+    assert report["measures"]["gini.W_E"]["value"] == gi.measure("gini.W_E", stopped.view(-1))
+    assert report["training"]["sentence"]
 
 
 def test_a_condition_that_is_never_met_stops_nothing(tmp_path):

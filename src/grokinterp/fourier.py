@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float64, Int
@@ -72,6 +73,20 @@ def by_frequency(x: Float64[Tensor, "component *rest"]) -> Float64[Tensor, "freq
     p = x.shape[0]
     total = x.new_zeros((n_frequencies(p) + 1, *x.shape[1:]))
     return total.index_add_(0, component_frequencies(p), x)[1:]
+
+
+class Strongest(NamedTuple):
+    """The largest value of each column, and which frequency has it (0 is k = 1)."""
+
+    share: Float64[Tensor, "*rest"]
+    index: Int[Tensor, "*rest"]
+
+
+def strongest(of_frequency: Float64[Tensor, "freq *rest"]) -> Strongest:
+    """The frequency with the largest value: the lowest of those that are as large to 1e-9, so that no rounding
+    chooses. A neuron that one pair alone turns on has all frequencies alike."""
+    largest = of_frequency.amax(0)
+    return Strongest(largest, (of_frequency >= largest * (1 - 1e-9)).double().argmax(0))
 
 
 def block_power(x: Float64[Tensor, "p p *rest"]) -> Float64[Tensor, "freq *rest"]:

@@ -22,7 +22,7 @@ def _turns(view: View) -> Complex128[Tensor, "d_mlp"]:
     """R_a R_b R_c e^{i(φ_a + φ_b − ψ)} for every neuron at its own frequency, the R being the amplitudes of
     the three waves."""
     activations = view.grid(view.neurons)
-    k = neuron_power(view).max(0).indices + 1
+    k = fourier.strongest(neuron_power(view)).index + 1
     a, b = _wave(activations.mean(1), k), _wave(activations.mean(0), k)
     return a * b * _wave(view.readout, k).conj()
 
@@ -85,4 +85,4 @@ def phase_alignment(view: View) -> Value:
 
 
 def _with_phase(view: View) -> Complex128[Tensor, "some"]:
-    return _turns(view)[2 * (neuron_power(view).max(0).indices + 1) != view.m]
+    return _turns(view)[2 * (fourier.strongest(neuron_power(view)).index + 1) != view.m]

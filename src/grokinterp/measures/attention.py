@@ -78,7 +78,7 @@ def head_power(view: View) -> Float64[Tensor, "freq layer head"]:
 def head_frequency(view: View) -> Value:
     """The frequency whose 3 x 3 block explains most of the variance of each head's attention to a; 0 where
     the attention is constant."""
-    share, frequency = head_power(view).max(0)
+    share, frequency = fourier.strongest(head_power(view))
     return _per_head(torch.where(share > 0, frequency + 1, 0))
 
 

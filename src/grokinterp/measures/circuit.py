@@ -236,10 +236,7 @@ def _on_blocks(
         power = coefficients.square()
         power[0, 0] = 0
         explained = torch.einsum("kij,ijr->kr", blocks.double(), power)
-        # The first of those as good: a neuron that one pair alone turns on has all frequencies alike, up to
-        # rounding.
-        best = (explained >= explained.amax(0) * (1 - 1e-9)).double().argmax(0)
-        kept = blocks[best].movedim(0, -1)
+        kept = blocks[fourier.strongest(explained).index].movedim(0, -1)
     else:
         kept = blocks.any(0)[..., None]
     i, j = view.operands_at.unbind(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ..fourier import n_frequencies
+from ..fourier import n_frequencies, strongest
 from ..view import View
 from .ablation import ablate
 from .base import Value, array, measure, once_per_view, per_frequency
@@ -101,7 +101,7 @@ def random_neurons(view: View) -> Value:
 def _by_cluster(view: View) -> torch.Tensor:
     """For each frequency: the loss without its neurons, and mean and deviation of that without as many random
     ones."""
-    share, frequency = neuron_power(view).max(0)
+    share, frequency = strongest(neuron_power(view))
     rows = torch.tensor(
         [float(view.loss().mean()), float(view.loss().mean()), 0.0], dtype=torch.float64
     ).repeat(n_frequencies(view.m), 1)

@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ..errors import NotApplicable, UsageError
-from ..fourier import directions, n_frequencies
+from ..fourier import directions, n_frequencies, strongest
 from ..view import View
 from .base import Value, measure, once_per_view, per_frequency
 from .embedding import component_norms, frequency_power
@@ -288,7 +288,7 @@ def _loud(norms: Float64[Tensor, "component"]) -> Bool[Tensor, "freq"]:
 
 
 def _by_neurons(view: View) -> Bool[Tensor, "freq"]:
-    share, frequency = neuron_power(view).max(0)
+    share, frequency = strongest(neuron_power(view))
     found = frequency[share > EXPLAINED].bincount(minlength=view.m // 2)
     # One stray neuron makes no frequency; the smallest cluster of the paper holds 44 of 512.
     return found > 0.01 * len(share)

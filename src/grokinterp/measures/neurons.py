@@ -64,8 +64,8 @@ def neuron_power(view: View) -> Float64[Tensor, "freq d_mlp"]:
 @measure("neuron.frequency", unit="1", ref="Nanda et al. 2023, section 4.2")
 def neuron_frequency(view: View) -> Value:
     """The frequency k whose 3 x 3 block {1, cos w_k a, sin w_k a} ⊗ {1, cos w_k b, sin w_k b} explains most
-    of each neuron's variance."""
-    return _per_neuron(neuron_power(view).max(0).indices + 1)
+    of each neuron's variance; the lowest of several that explain as much (to 1e-9)."""
+    return _per_neuron(fourier.strongest(neuron_power(view)).index + 1)
 
 
 @measure("neuron.explained_variance", unit="1", ref="Nanda et al. 2023, section 4.2")
@@ -76,13 +76,13 @@ def neuron_explained_variance(view: View) -> Value:
     Where neurons are squares, waves of a alone and of b alone at twice the frequency belong to it too, as the
     square makes them.
     """
-    return _per_neuron(neuron_power(view).max(0).values)
+    return _per_neuron(fourier.strongest(neuron_power(view)).share)
 
 
 @measure("neuron.clusters", unit="neurons", ref="Nanda et al. 2023, section 4.2 (threshold 0.85)")
 def neuron_clusters(view: View) -> Value:
     """For each frequency, the number of neurons of which it explains more than 85 % of the variance."""
-    share, frequency = neuron_power(view).max(0)
+    share, frequency = fourier.strongest(neuron_power(view))
     return per_frequency(
         frequency[share > EXPLAINED].bincount(minlength=fourier.n_frequencies(view.m)), view.m
     )
@@ -93,7 +93,7 @@ def neuron_clusters(view: View) -> Value:
 )
 def single_frequency_share(view: View) -> Value:
     """Share of the neurons of which one frequency explains more than 85 % of the variance."""
-    return float((neuron_power(view).max(0).values > EXPLAINED).double().mean())
+    return float((fourier.strongest(neuron_power(view)).share > EXPLAINED).double().mean())
 
 
 @measure(
@@ -110,7 +110,7 @@ def neuron_sum_fraction(view: View) -> Value:
     dead neuron has 0, the Nyquist frequency ½.
     """
     alike, apart = neuron_lines(view).sum_and_difference_power()
-    own = neuron_power(view).max(0).indices[None]
+    own = fourier.strongest(neuron_power(view)).index[None]
     return _per_neuron(share(alike.gather(0, own)[0], apart.gather(0, own)[0]))
 
 

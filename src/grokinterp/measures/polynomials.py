@@ -58,7 +58,7 @@ def accuracy_of_all(view: View) -> Value:
 
 
 def _single_frequency(view: View) -> Bool[Tensor, "d_mlp"]:
-    return neuron_power(view).max(0).values > EXPLAINED
+    return fourier.strongest(neuron_power(view)).share > EXPLAINED
 
 
 def _loss(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Value:
@@ -76,7 +76,7 @@ def _accuracy(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Value:
 def polynomials(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Float64[Tensor, "n d_mlp"]:
     """The neurons, of which those that are chosen are reduced to the 3 x 3 block of their frequency; examples
     off the circle stay."""
-    frequency = neuron_power(view).max(0).indices + 1
+    frequency = fourier.strongest(neuron_power(view)).index + 1
     row = view.grid_rows
     reduced = view.neurons.clone()
     for k in frequency[chosen].unique().tolist():

@@ -141,9 +141,14 @@ def needs(
     is."""
     holds = {"<=": value <= limit, "<": value < limit, ">=": value >= limit, ">": value > limit}[sign]
     digits, kind = int(spec[1:-1]), spec[-1]
-    while digits < 17 and (float(f"{value:.{digits}{kind}}") < limit) != (value < limit):
+    while digits < 17 and _side(float(f"{value:.{digits}{kind}}"), limit) != _side(value, limit):
         digits += 1
     return holds, f"{name} = {value:.{digits}{kind}}, needs {sign} {limit:g}"
+
+
+def _side(value: float, limit: float) -> int:
+    """-1 below, 1 above, 0 at the limit."""
+    return (value > limit) - (value < limit)
 
 
 def _generalises(e: Evidence) -> tuple[bool, list[str]]:
