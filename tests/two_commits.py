@@ -4,9 +4,9 @@ replays of runs that are there.
     python tests/two_commits.py COMMIT            # against the working tree
     python tests/two_commits.py COMMIT --steps 50 --only training
 
-Each side computes in a process of its own, from a checkout of its own. Weights are compared by their bytes, at
-1, 2 and 4 threads, trained in one go and resumed half way; values of reports and replays are compared as JSON
-with sorted keys, white space in text aside. What differs is listed, path by path. Bytes are those of one
+Each side computes in a process of its own, from a checkout of its own. Weights are compared by their bytes,
+at 1, 2 and 4 threads, trained in one go and resumed half way; values of reports and replays are compared as
+JSON with sorted keys, white space in text aside. What differs is listed, path by path. Bytes are those of one
 machine: nothing is recorded.
 """
 

@@ -83,8 +83,8 @@ class Strongest(NamedTuple):
 
 
 def strongest(of_frequency: Float64[Tensor, "freq *rest"]) -> Strongest:
-    """The frequency with the largest value: the lowest of those that are as large to 1e-9, so that no rounding
-    chooses. A neuron that one pair alone turns on has all frequencies alike."""
+    """The frequency with the largest value: the lowest of those that are as large to 1e-9, so that no
+    rounding chooses. A neuron that one pair alone turns on has all frequencies alike."""
     largest = of_frequency.amax(0)
     return Strongest(largest, (of_frequency >= largest * (1 - 1e-9)).double().argmax(0))
 

@@ -55,12 +55,13 @@ _CLEARLY = 0.1
 _CHUNK = 1024
 _SAMPLE = 2048
 """Pairs on which readings are tried out."""
-_LESS_AT_REST = 1 / 1.08
-"""A reading whose rest is lower than that of another by this factor is the worse one. Of seven published ReLU
-networks with unknown training sets a wrong activation had up to 1.02 times the rest of the right one."""
-_AT_REST = 0.1
+_LESS_AT_REST = 1 / 1.75
+"""A reading whose rest is lower than that of another by this factor is the worse one. In 318 small networks
+(p from 7 to 31; relu, gelu and silu; 300 to 2,500 steps), as far as some reading had a rest of .3, a wrong
+activation had up to 1.63 times the rest of the right one."""
+_AT_REST = 0.3
 """Where no reading has so much rest, as in the middle of training or in weights made by hand, it tells
-nothing."""
+nothing: there a wrong activation had many times the rest of the right one."""
 _MORE = 0.03
 """A network is at chance that is right on no more of the pairs than this above what one answer to all would
 be: logits of an untrained one follow its operands a little, and with p = 199 one such was right on .008 more
@@ -368,10 +369,14 @@ def most_at_rest(found: Found, rows: Int[Tensor, "n"] | None) -> LikeliestWay:
         chosen = usual if of[usual].rest >= _LESS_AT_REST * of[best].rest else best
         alike = [way for way in of if way is not chosen and of[way].rest >= _LESS_AT_REST * of[chosen].rest]
         after = max((way for way in of if way is not chosen), key=lambda way: of[way].rest)
+        said = (
+            "its training had most come to rest in this one"
+            if chosen is best
+            else "it is the usual one, and its training had not clearly more come to rest in another"
+        )
         why = (
-            f"its training had come to rest in this one: the gradient of its loss {where} lies along its "
-            f"weights by {of[chosen].rest:.3f} (cosine), with {after.differs_from(chosen)} by "
-            f"{of[after].rest:.3f}"
+            f"{said}: the gradient of its loss {where} lies along its weights by {of[chosen].rest:.3f} "
+            f"(cosine), with {after.differs_from(chosen)} by {of[after].rest:.3f}"
         )
     else:
         best = max(of, key=lambda way: int(of[way].right.sum()))
