@@ -88,7 +88,7 @@ def test_every_measure_is_documented(name):
     assert known.name == name
     assert known.unit
     assert len(known.ref) > 10
-    assert known.doc.split("\n")[0].endswith(".")
+    assert known.doc.split("\n\n")[0].endswith(".")
     assert next(iter(inspect.signature(known.function).parameters)) == "view"
 
 

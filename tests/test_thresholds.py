@@ -39,20 +39,19 @@ def module(named: object) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (module(of_phases), f"restricted loss <= {in_per_cent(of_phases._LEFT)}, excluded loss"),
-        (module(of_phases), f"excluded loss >= {in_per_cent(of_phases._CARRIED)} of chance"),
-        (module(of_phases), f"since then {in_per_cent(of_phases._FALLEN)} of the fall of "
-        "the weights is done"),
+        (module(of_phases), f"restricted loss <= {in_per_cent(of_phases._LEFT)}, excluded"),
+        (module(of_phases), f"loss >= {in_per_cent(of_phases._CARRIED)} of chance"),
+        (module(of_phases), f"since then {in_per_cent(of_phases._FALLEN)} of the fall"),
         (module(of_phases), f"training accuracy reaches {in_per_cent(learned.LEARNED)}"),
         (module(of_phases), f"right on {in_per_cent(standing.GENERALISED)} of unseen examples"),
         (module(of_phases), f"{in_per_cent(noise.KNOWN)} of them are to generalise"),
         (module(of_phases), f"and {KEPT_OF_NOISE:.0f} % stand for {KEPT:.0f}"),
-        (module(of_phases), f"test accuracy falls below {KEPT:.0f} % for good"),
+        (module(of_phases), f"test accuracy falls below {KEPT:.0f} %"),
         (module(of_phases), f"reached {in_per_cent(of_phases._HALF)} after {in_words(of_phases._AT_ONCE)} "
         "the steps"),
         (module(spikes), f"{in_words(spikes.LEAST)} times the lowest value on either side"),
         (module(spikes), f"{in_words(spikes._DEVIATIONS)} deviations, from the differences"),
-        (module(spikes), f"at most {in_words(spikes._LONGEST)} of the steps before it"),
+        (module(spikes), f"at most {in_words(spikes._LONGEST)} of the"),
         (module(spikes), f"more than {in_words(spikes._TIMES_THE_MEDIAN)} times the median of the "
         f"{in_words(spikes._AROUND)} evaluations"),
         (spikes.slingshots_in_words([], "mse"), f"above {spikes._TIMES_THE_MEDIAN:g} times its running "

@@ -742,7 +742,7 @@ def list_known(
             {
                 "task": name,
                 "parameters": ", ".join(task_parameters(name).model_fields),
-                "learns": _first_line(make.__doc__),
+                "learns": _in_short(make.__doc__),
                 "recipe": str(DEFAULTS.get(name, UNTUNED)),
             }
             for name, make in TASKS.items()
@@ -758,7 +758,7 @@ def list_known(
             {
                 "measure": m.name,
                 "unit": "; ".join(filter(None, (m.unit, m.in_gauge))),
-                "is": _first_line(m.doc),
+                "is": _in_short(m.doc),
                 "source": m.ref,
             }
             for m in MEASURES.values()
@@ -780,8 +780,9 @@ def list_known(
         _print_table(list(rows[0]), [tuple(row.values()) for row in rows])
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().split("\n")[0]
+def _in_short(text: str | None) -> str:
+    """The first paragraph of a docstring, as one line."""
+    return " ".join((text or "").strip().split("\n\n")[0].split())
 
 
 @app.command()
