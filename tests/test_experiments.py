@@ -16,7 +16,6 @@ import pytest
 import torch
 
 import grokinterp as gi
-from grokinterp.tasks import labels
 from grokinterp.training import Trainer
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -112,7 +111,7 @@ def test_from_their_own_initial_weights_the_networks_of_doshi_end_where_their_no
         first, second = torch.nn.Linear(194, 500, bias=False), torch.nn.Linear(500, 97, bias=False)
         for layer in (first, second):
             torch.nn.init.normal_(layer.weight, mean=0.0, std=0.25**0.5 / np.power(1000, 1 / 3))
-    assert torch.equal(labels(task, split)[split.train[: len(drawn)]], drawn)
+    assert torch.equal(task.labels(split)[split.train[: len(drawn)]], drawn)
     weights = {
         "blocks.0.mlp.W_in": first.weight.detach().T.contiguous(),
         "unembed.W_U": second.weight.detach().T.contiguous(),

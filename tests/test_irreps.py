@@ -16,7 +16,7 @@ from grokinterp import controls, fourier
 from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures.irreps import group_of, irreps_of
 from grokinterp.models import MLPConfig, network
-from grokinterp.tasks import Task, make_task, split
+from grokinterp.tasks import Operation, make_task, split
 from grokinterp.tasks.groups import cayley_table
 from test_foreign import of_chughtai, stored
 
@@ -152,7 +152,7 @@ def test_the_general_way_gives_the_frequencies_of_a_cyclic_group(m):
 
 
 def of_table(table: torch.Tensor) -> gi.View:
-    task = Task("a table", {}, len(table), lambda a, b: table[a, b], "a b in a table")
+    task = Operation(len(table), lambda a, b: table[a, b], symbol="a b in a table")
     return gi.view(controls.random_network(len(table)).model, task)
 
 

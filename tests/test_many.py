@@ -90,7 +90,7 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
     """The others learn a task that is registered by a module of the user's."""
     (tmp_path / "my_tasks.py").write_text(
         "import grokinterp as gi\nfrom grokinterp.tasks import task\n\n@task\ndef shifted(p: int = 5) -> "
-        "gi.Task:\n    return gi.Task('shifted', {'p': p}, p, lambda a, b: (a + b + 1) % p, 'a + b + 1')\n"
+        "gi.Task:\n    return gi.Operation(p, lambda a, b: (a + b + 1) % p, symbol='a + b + 1')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("my_tasks")

@@ -25,7 +25,7 @@ from grokinterp.replay import NoiseSpan, noise_in_words, noise_spans
 from grokinterp.report import Report, figures
 from grokinterp.report.page import facts, verdict
 from grokinterp.runs import train
-from grokinterp.tasks import Split, Symbols, Task, labels, make_task, ring, split
+from grokinterp.tasks import Split, Symbols, Task, make_task, split
 from grokinterp.tasks import task as register
 from grokinterp.tasks.noise import Binomial, Uniform
 from grokinterp.training import BatchedTrainer, Trainer
@@ -49,7 +49,7 @@ def half(task: Task) -> Split:
 def test_without_noise_labels_are_the_right_answers():
     task = addition()
     assert task.noise is None
-    assert labels(task, None) is task.targets
+    assert task.labels(None) is task.targets
 
 
 def test_binomial_noise_is_what_coins_give_pair_by_pair():
@@ -64,12 +64,12 @@ def test_binomial_noise_is_what_coins_give_pair_by_pair():
     expected = [
         (a + b + int((coins[:, 11 * a + b] < 0.5).sum()) - 2) % 11 for a in range(11) for b in range(11)
     ]
-    assert labels(task, None).tolist() == expected
+    assert task.labels(None).tolist() == expected
 
 
 def test_the_shifts_come_as_often_as_they_should():
     task = addition(BINOMIAL)
-    shift = (labels(task, None) - task.targets + 48) % 97 - 48
+    shift = (task.labels(None) - task.targets + 48) % 97 - 48
     for k, share in {-2: 1 / 16, -1: 1 / 4, 0: 3 / 8, 1: 1 / 4, 2: 1 / 16}.items():
         assert float((shift == k).double().mean()) == pytest.approx(share, abs=4 * math.sqrt(share / 9409))
     assert int(shift.abs().max()) == 2
@@ -96,7 +96,7 @@ def test_uniform_noise_is_that_of_the_released_code_of_doshi_et_al(p):
     """Their `noisy_dataset`: global seed 0, the first int(ξ n_train) labels in the order of the shuffled
     pairs."""
     task = addition(UNIFORM, p)
-    found = labels(task, half(task))
+    found = task.labels(half(task))
     order = half(task).train
     torch.manual_seed(0)
     drawn = torch.randint(0, p, (int(0.35 * len(order)),))
@@ -110,7 +110,7 @@ def test_uniform_noise_is_that_of_the_released_code_of_doshi_et_al(p):
 def test_test_labels_are_noisy_or_clean_as_asked(noise):
     for test in ("noisy", "clean"):
         task = addition({**noise, "test": test})
-        wrong = labels(task, half(task)) != task.targets
+        wrong = task.labels(half(task)) != task.targets
         at = 0.625 if noise is BINOMIAL else 0.35 * 96 / 97
         assert float(wrong[half(task).train].double().mean()) == pytest.approx(at, abs=0.03)
         assert float(wrong[half(task).test].double().mean()) == pytest.approx(
@@ -120,22 +120,22 @@ def test_test_labels_are_noisy_or_clean_as_asked(noise):
 
 def test_nothing_but_task_split_and_noise_shifts_a_drawing():
     task = addition({**UNIFORM, "test": "noisy"}, p=23)
-    first = labels(task, half(task))
+    first = task.labels(half(task))
     threads = torch.get_num_threads()
     torch.manual_seed(99)
     torch.set_num_threads(3)
     try:
         assert torch.equal(
-            labels(make_task("modular_addition", p=23, noise={**UNIFORM, "test": "noisy"}), half(task)), first
+            make_task("modular_addition", p=23, noise={**UNIFORM, "test": "noisy"}).labels(half(task)), first
         )
     finally:
         torch.set_num_threads(threads)
     state = torch.get_rng_state()
-    labels(task, half(task))
+    task.labels(half(task))
     assert torch.equal(torch.get_rng_state(), state)
     other = dataclasses.replace(task, noise=Uniform(test="noisy", seed=1))
-    assert not torch.equal(labels(other, half(task)), first)
-    assert not torch.equal(labels(task, split(task.n_inputs, 0.5, seed=1)), first)
+    assert not torch.equal(other.labels(half(task)), first)
+    assert not torch.equal(task.labels(split(task.n_inputs, 0.5, seed=1)), first)
 
 
 @pytest.mark.parametrize(
@@ -143,27 +143,27 @@ def test_nothing_but_task_split_and_noise_shifts_a_drawing():
 )
 def test_labels_that_depend_on_the_split_need_it(noise):
     with pytest.raises(NotApplicable, match="depends on the split"):
-        labels(addition(noise), None)
+        addition(noise).labels(None)
     view = gi.view(controls.random_network(7).model, addition(noise, p=7))
     with pytest.raises(NotApplicable, match="depends on the split"):
         gi.measure("loss", view)
 
 
 def test_noise_goes_round_the_circle_of_the_answers_or_through_their_numbers():
-    assert ring(addition(p=5)).tolist() == [0, 1, 2, 3, 4]
-    assert ring(make_task("modular_multiplication", p=5)).tolist() == [0, 1, 2, 3, 4]  # 0 stands on no circle
-    assert ring(make_task("group_composition", group="S3")).tolist() == list(range(6))
+    assert addition(p=5).ring.tolist() == [0, 1, 2, 3, 4]
+    assert make_task("modular_multiplication", p=5).ring.tolist() == [0, 1, 2, 3, 4]  # 0 stands on no circle
+    assert make_task("group_composition", group="S3").ring.tolist() == list(range(6))
     names = Symbols(tuple("abcde"), tuple("abcde"))  # numbers would be in the order of their own
     turned = dataclasses.replace(
         addition(BINOMIAL, p=5), find_circle=lambda: turned_circle, find_symbols=lambda: names
     )
     own = torch.tensor([0, 2, 4, 1, 3])
     turned_circle = dataclasses.replace(addition(p=5).circle, a=own, b=own, c=own)
-    assert ring(turned) is turned_circle.c
-    step = (labels(turned, None) - turned.targets) % 5
+    assert turned.ring is turned_circle.c
+    step = (turned.labels(None) - turned.targets) % 5
     plain = addition(BINOMIAL, p=5)
     assert torch.equal(
-        step, 2 * (labels(plain, None) - plain.targets) % 5
+        step, 2 * (plain.labels(None) - plain.targets) % 5
     )  # one place further round is two further in number
 
 
@@ -267,7 +267,7 @@ def by_hand(run: gi.Run, step: int) -> dict[str, float]:
     """The columns of an evaluation, example by example."""
     view = run.view(step)
     given, right, guess = (
-        x.tolist() for x in (labels(run.task, run.split), run.task.targets, view.logits.argmax(1))
+        x.tolist() for x in (run.task.labels(run.split), run.task.targets, view.logits.argmax(1))
     )
     train, test = run.split.train.tolist(), run.split.test.tolist()
     wrong = [row for row in train if given[row] != right[row]]
@@ -315,7 +315,7 @@ def test_the_gradient_is_that_of_the_labels_and_not_of_the_right_answers():
     model = hooked_transformer(config.model, trainer.task, trainer.weights, torch.float64)
     rows = trainer.split.train
     torch.nn.functional.cross_entropy(
-        model(trainer.task.inputs[rows])[:, -1], labels(trainer.task, trainer.split)[rows]
+        model(trainer.task.inputs[rows])[:, -1], trainer.task.labels(trainer.split)[rows]
     ).backward()
     torch.testing.assert_close(found["embed.W_E"], model.embed.W_E.grad, rtol=1e-9, atol=1e-12)
 
@@ -389,7 +389,7 @@ def memorised(tmp_path_factory) -> gi.Run:
 
 def test_a_view_tells_corrupted_examples_from_clean_ones(memorised):
     view = memorised.view(-1)
-    assert torch.equal(view.labels, labels(memorised.task, memorised.split))
+    assert torch.equal(view.labels, memorised.task.labels(memorised.split))
     assert torch.equal(view.corrupted, view.labels != memorised.task.targets)
     assert view.parts == ["train", "test", "all", "corrupted", "clean"]
     train_rows = view.rows("train")

@@ -465,8 +465,8 @@ def test_the_estimate_is_of_tokens_answers_and_table_in_int64(monkeypatch):
         100,
         8 * 100**2 * (3 + 3),
     )  # tokens: 3 a pair; pairs' answers, the table, and one temporary
-    monkeypatch.setattr("grokinterp.tasks.base.free_memory", lambda: 2.0 * bytes_needed)
+    monkeypatch.setattr("grokinterp.tasks.operation.free_memory", lambda: 2.0 * bytes_needed)
     make_task("modular_addition", p=p)
-    monkeypatch.setattr("grokinterp.tasks.base.free_memory", lambda: 2.0 * bytes_needed - 1)
+    monkeypatch.setattr("grokinterp.tasks.operation.free_memory", lambda: 2.0 * bytes_needed - 1)
     with pytest.raises(ConfigError, match=f"about {bytes_needed / 1e9:.3g} GB"):
         make_task("modular_addition", p=p)

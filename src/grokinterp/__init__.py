@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .runs.many import train_many as train_many
     from .runs.train import train as train
     from .tasks import TASKS as TASKS
+    from .tasks import Operation as Operation
     from .tasks import Task as Task
     from .tasks import make_task as make_task
     from .tasks import task as task
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "GrokinterpError": "errors",
     "MEASURES": "measures",
+    "Operation": "tasks",
     "Report": "report",
     "Run": "runs",
     "TASKS": "tasks",

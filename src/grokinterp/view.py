@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .errors import NotApplicable, UsageError
 from .models import ModelConfig, at_answer, fits, in_float64, network, read_by, weight_shapes
-from .tasks import Circle, Split, Task, labels
+from .tasks import Circle, Split, Task
 
 if TYPE_CHECKING:
     from .models import ActivationCache, HookedRootModule, NetworkConfig, Weights
@@ -419,7 +419,7 @@ class View:
         Raises:
             NotApplicable: they depend on the split, and that is not known.
         """
-        return labels(self.task, self.split)
+        return self.task.labels(self.split)
 
     @lazy
     def corrupted(self) -> Bool[Tensor, "n"]:

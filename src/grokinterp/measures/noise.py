@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float64
 
 from ..errors import NotApplicable
-from ..tasks import ring
 from ..tasks.noise import Noise
 from ..view import View
 from .base import Value, array, measure, per_part
@@ -48,7 +47,7 @@ def profile(view: View) -> Value:
     accuracies there.
     """
     _noise(view)
-    order = ring(view.task)
+    order = view.task.ring
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order))
     farthest = min(_FARTHEST, (len(order) - 1) // 2)
@@ -88,7 +87,7 @@ def _noise(view: View) -> Noise:
 
 def _shifts(view: View) -> Float64[torch.Tensor, "m"]:
     """How likely a noisy label is k places after the right answer."""
-    return _noise(view).shifts(len(ring(view.task)))
+    return _noise(view).shifts(len(view.task.ring))
 
 
 def _where_noisy(view: View, noisy: float, clean: float) -> Value:

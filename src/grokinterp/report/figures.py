@@ -22,7 +22,7 @@ from ..measures.embedding import plane, principal_components
 from ..measures.neurons import EXPLAINED, neuron_power
 from ..replay import FINAL
 from ..replay.pictures import example_neurons, spectrum_2d
-from ..tasks import Circle, Task, ring
+from ..tasks import Circle, Task
 from ..tasks.table import answer_numbers
 from .analysis import Analysis
 
@@ -117,7 +117,7 @@ def noise_profile(a: Analysis) -> go.Figure:
             )
     noise = a.run.task.noise
     assert noise is not None
-    drawn = noise.shifts(len(ring(a.run.task)))
+    drawn = noise.shifts(len(a.run.task.ring))
     figure.add_scatter(
         x=offsets, y=[float(drawn[k]) for k in offsets], name="labels as drawn", mode="markers",
         marker={"symbol": "line-ew-open", "size": 34, "color": KEY, "line": {"width": 3}},

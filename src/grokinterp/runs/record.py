@@ -13,7 +13,7 @@ from typing import Any
 import safetensors.torch
 
 from ..models import Weights
-from ..tasks import Split, Task, labels
+from ..tasks import Split, Task
 from ..training import TrainConfig
 from .files import UNSEALED, replace, sealed
 from .run import FORMAT, rows_hash, task_hash
@@ -33,7 +33,7 @@ def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any
             "tokens": task.d_vocab,
             "sha256": task_hash(task),
         },
-        **({"labels": {"sha256": rows_hash(labels(task, split))}} if task.noise else {}),
+        **({"labels": {"sha256": rows_hash(task.labels(split))}} if task.noise else {}),
         "split": split
         and {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},
         "versions": {

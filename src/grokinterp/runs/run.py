@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun, UsageError
 from ..models import Weights, network, weight_shapes
-from ..tasks import Split, Task, labels
+from ..tasks import Split, Task
 from ..training import TrainConfig
 from ..view import View
 from .files import read_hashed, read_log, read_sealed
@@ -165,7 +165,7 @@ class Run:
         if "file" in record:
             return self._stored_split(record)
         split = self.config.make_split(self.task)
-        if (drawn := self.record.get("labels")) and rows_hash(labels(self.task, split)) != drawn["sha256"]:
+        if (drawn := self.record.get("labels")) and rows_hash(self.task.labels(split)) != drawn["sha256"]:
             raise DamagedFile(
                 f"{self.path}: this machine draws other noisy labels than those that the run was trained on"
             )

@@ -1,11 +1,13 @@
 """What a network is asked to learn. `make_task(name, **parameters)` makes one; `TASKS` lists them."""
 
 from . import groups, modular
-from .base import TASKS, Task, make_task, task, task_parameters
+from .base import Factor, Sample, Task
 from .circle import Circle
 from .encoding import Encoding, Symbols
 from .layout import parse
-from .noise import Noise, labels, ring
+from .noise import Noise
+from .operation import Operation
+from .registry import TASKS, make_task, task, task_parameters
 from .split import Split, SplitRecipe, order, split
 from .table import TableFacts
 
@@ -13,19 +15,20 @@ __all__ = [
     "TASKS",
     "Circle",
     "Encoding",
+    "Factor",
     "Noise",
+    "Operation",
+    "Sample",
     "Split",
     "SplitRecipe",
     "Symbols",
     "TableFacts",
     "Task",
     "groups",
-    "labels",
     "make_task",
     "modular",
     "order",
     "parse",
-    "ring",
     "split",
     "task",
     "task_parameters",

@@ -1,342 +1,162 @@
-"""A task: a binary operation on a finite set, as its whole table, and the tokens in which a network sees it.
+"""What a network is asked to learn: a fixed evaluation sample, its answers, and what is known of every
+example.
 
-A new task is one function that returns a `Task`, under one `@task` line; its parameters are the function's,
-and those that every task takes (`Common`):
-
-    @gi.task
-    def distance(p: int = 31, layout: str = "a b =") -> gi.Task:
-        \"\"\"How far a and b are apart on a ring.\"\"\"
-        return gi.Task.of_function(lambda a, b: min((a - b) % p, (b - a) % p), p, layout=layout)
-
-    run = gi.train(gi.TrainConfig.preset("quick", **{"task.name": "distance"}), out="runs/distance")
-
-Knows nothing of networks, training or disks.
+A family of tasks is one class in a file of its own; this file knows none of them, nor networks, training or
+disks.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from typing import Annotated, Any, SupportsIndex, get_type_hints
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int
-from pydantic import BaseModel, BeforeValidator, Field, create_model
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import ConfigError, nearest
-from ..frozen import Frozen, checked
-from ..memory import free_memory
-from .circle import Circle, residues
-from .encoding import Encoding, Seed, Symbols, encoded, named
-from .functions import tabulated
-from .layout import Layout, parse
-from .noise import Noise, of_its_kind
-from .table import TableFacts, cyclic, table_facts
-
-Modulus = Annotated[int, Field(ge=2, le=2**31)]
+from ..errors import ConfigError, NotApplicable
+from ..frozen import Frozen
+from .split import Split
 
 
 @dataclass(frozen=True)
-class Task:
-    """A binary operation `c = a ∘ b` on the operand values 0..p-1, with answers in the classes
-    0..n_answers-1.
+class Sample:
+    """Examples, and what is asked of them.
 
-    Args:
-        name: the name under which the task is registered.
-        params: the parameters that it was made with; `make_task(name, **params)` makes it again.
-        p: the number of operand values; the modulus for modular arithmetic, the order for a group.
-        operation: maps all a (shape [p, 1]) and all b (shape [1, p]) to the table of answer classes (shape
-            [p, p]), with -1 for the pairs at which the operation is undefined. Called once, when the table is
-            first needed.
-        symbol: the operation as a formula in a and b, for titles.
-        layout: the tokens of an example (tasks/layout.py). Element i has token i, the signs those after them,
-            unless the task is opaque.
-        find_symbols: gives what operands and answers are (tasks/encoding.py); by default the numbers 0..p-1,
-            all of them answers.
-        find_circle: gives where the elements stand on a cyclic group Z_m, or None where they stand on none;
-            by default, and where the task is opaque, it is looked for in the table.
-        opaque: the seed by which the tokens are permuted, or None where they are in order.
-        noise: what makes the labels that a network is given differ from the right answers; `labels` draws
-            them.
+    Attributes:
+        inputs: what a network reads of each: tokens, or numbers such as pixels.
+        answers: the class of each answer, -1 where it is not asked; or numbers, for regression.
+
+    Raises:
+        ConfigError: the two do not have as many rows, or there are none.
     """
 
-    name: str
-    params: Mapping[str, Any]
-    p: int
-    operation: Callable[[Int[Tensor, "p 1"], Int[Tensor, "1 p"]], Int[Tensor, "p p"]] = field(
-        repr=False, compare=False
-    )
-    symbol: str
-    layout: str = "a b ="
-    find_symbols: Callable[[], Symbols] | None = field(default=None, repr=False, compare=False)
-    find_circle: Callable[[], Circle | None] | None = field(default=None, repr=False, compare=False)
-    opaque: int | None = None
-    noise: Noise | None = None
+    inputs: Int[Tensor, "n pos"] | Float[Tensor, "n ..."]
+    answers: Int[Tensor, "n answer"] | Float[Tensor, "n answer"]
 
     def __post_init__(self) -> None:
-        # Before anything is built: int64 tokens, targets, the table itself and one temporary.
-        needed = self.p**2 * 8 * (len(parse(self.layout, self.p).words) + 3)
-        free = free_memory()
-        if needed > free / 2:
+        if self.answers.ndim != 2 or len(self.inputs) != len(self.answers) or not len(self.inputs):
             raise ConfigError(
-                f"{self.name} with {self.p:.4g} elements has {self.p**2:.4g} pairs: its table alone needs "
-                f"about {needed / 1e9:.3g} GB, and {free / 1e9:.1f} GB are free: choose fewer elements"
+                f"a sample needs examples [n, ...] and their answers [n, answer], got inputs of shape "
+                f"{list(self.inputs.shape)} and answers of shape {list(self.answers.shape)}"
             )
 
-    @cached_property
-    def table(self) -> Int[Tensor, "p p"]:
-        """The answer to every pair, -1 where there is none."""
-        elements = torch.arange(self.p)
-        return self.operation(elements[:, None], elements[None, :]).expand(self.p, self.p).contiguous()
+    def __len__(self) -> int:
+        return len(self.inputs)
 
-    @classmethod
-    def of_function(
-        cls,
-        function: Callable[[Any, Any], Any],
-        p: SupportsIndex | None = None,
-        *,
-        operands: Collection[Any] | None = None,
-        name: str | None = None,
-        symbol: str | None = None,
-        layout: str = "a b =",
-        opaque: int | None = None,
-        noise: Mapping[str, Any] | Noise | None = None,
-    ) -> Task:
-        """The task of any Python function of two values: `Task.of_function(lambda a, b: (a * a + b) % 31,
-        31)`.
 
-        Args:
-            function: called with every pair of operands; gives any hashable value, or None where it is
-                undefined.
-            p: makes the operands the numbers 0..p-1.
-            operands: other operands, in their order: any different hashable values, such as strings.
-            name: of the task; by default that of the function.
-            symbol: the operation as a formula, for titles.
-            layout: the tokens of an example.
-            opaque: the seed by which the tokens are permuted.
-            noise: what makes labels differ from the answers, such as {"kind": "uniform", "share": 0.35}.
+@dataclass(frozen=True)
+class Factor:
+    """One thing that is known of every example: an operand, a carry, a slope.
 
-        The answer classes are the values that occur: in the order of the operands where all are operands,
-        else in ascending order where they have one. Where the elements stand on a circle is looked for in the
-        table; a function of the numbers 0..p-1 that takes all of them and hides no circle stands at its
-        residues, as `x2_plus_y2` does.
+    Attributes:
+        values: the class of each example, or a number.
+        names: what stands on axis labels for each class; empty where values are numbers.
+
+    Raises:
+        ConfigError: a number is NaN, or a class has no name.
+    """
+
+    values: Int[Tensor, "n"] | Float[Tensor, "n"]
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.values.is_floating_point():
+            if self.values.isnan().any():
+                raise ConfigError(f"a factor is NaN at example {int(self.values.isnan().nonzero()[0])}")
+        elif self.names and not 0 <= int(self.values.min()) <= int(self.values.max()) < len(self.names):
+            raise ConfigError(
+                f"a factor has the classes {int(self.values.min())} to {int(self.values.max())}, and names "
+                f"for {len(self.names)}"
+            )
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """What a network is asked to learn.
+
+    Attributes:
+        name: the name under which it is registered.
+        params: the parameters that it was made with; `make_task(name, **params)` makes it again.
+        symbol: what is asked, as a formula or in a few words, for titles.
+    """
+
+    common: ClassVar[type[Frozen]] = Frozen
+    """Parameters that every task of the family takes beside its own; they are fields of its class."""
+    of_function: ClassVar[Callable[..., Task]]
+    """The task of any Python function of two values; `Operation.of_function`, which puts it here."""
+
+    name: str = field(default_factory=str, kw_only=True)
+    params: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    symbol: str = field(default_factory=str, kw_only=True)
+
+    @property
+    @abstractmethod
+    def sample(self) -> Sample:
+        """The examples on which a network is judged, always the same ones."""
+
+    @property
+    @abstractmethod
+    def n_answers(self) -> int:
+        """The number of answer classes."""
+
+    @property
+    def factors(self) -> Mapping[str, Factor]:
+        """What is known of every example of the sample, by name."""
+        return {}
+
+    def groups(self, split: Split | None) -> Mapping[str, Bool[Tensor, "n"]]:
+        """Groups of examples of the sample that are told apart beside training and test examples, by name."""
+        return {}
+
+    @property
+    def together(self) -> Int[Tensor, "n"] | None:
+        """The number of a bundle for every example: a split keeps bundles whole. None where every example may
+        go its own way."""
+        return None
+
+    def draw(self, n: int, generator: torch.Generator) -> Sample:
+        """Fresh examples.
 
         Raises:
-            ConfigError: the function raised an exception, or gave what is no answer; no operands, too many of
-                them, or too many ways to say them; a bad value of `opaque` or `noise`.
+            NotApplicable: the task has no other examples than its sample.
         """
-        common = checked(Common, {"opaque": opaque, "noise": noise}, at="task")
-        known = tabulated(function, p, operands)
-        table, symbols = known.table, known.symbols
-        plain = symbols.operands == symbols.answers == tuple(range(len(table)))
+        raise NotApplicable(f"{self.name} has no fresh examples: its sample is all that there is")
 
-        def find_circle() -> Circle | None:
-            return cyclic(table, symbols) or (residues(len(table), is_sum=False) if plain else None)
+    def right(self, given: Int[Tensor, "n answer"]) -> dict[str, Bool[Tensor, "n"]]:
+        """Which examples are answered rightly, by each criterion of the task; by default "exact": every
+        answer that is asked is the class of the sample."""
+        answers = self.sample.answers
+        return {"exact": ((given == answers) | (answers < 0)).all(1)}
 
-        own = getattr(function, "__name__", "")
-        called = name or (own if own.isidentifier() else "function")
-        return cls(
-            called, {}, len(table), lambda a, b: table, symbol or f"{called}(a, b)", layout, lambda: symbols,
-            find_circle,
-            common.opaque, common.noise,
-        )  # fmt: skip
+    def labels(self, split: Split | None) -> Int[Tensor, "n"]:
+        """The class that a network is given for every example: the right answer."""
+        return self.targets
 
-    @cached_property
-    def circle(self) -> Circle | None:
-        """Where the elements stand on a cyclic group Z_m; None where they stand on none."""
-        told = self.find_circle if self.opaque is None else None
-        return told() if told else cyclic(self.table, self.symbols)
-
-    @cached_property
-    def facts(self) -> TableFacts:
-        """What the table shows before any network is trained: value counts, symmetry, hidden structure."""
-        return table_facts(self.table, self.symbols, cyclic(self.table, self.symbols))
-
-    @cached_property
-    def symbols(self) -> Symbols:
-        """What operands and answers are."""
-        numbers = tuple(range(self.p))
-        return self.find_symbols() if self.find_symbols else Symbols(numbers, numbers)
-
-    @cached_property
-    def pairs(self) -> Int[Tensor, "n 2"]:
-        """(a, b) of every example, in table order: by a, then by b."""
-        return (self.table >= 0).nonzero()
-
-    @cached_property
-    def inputs(self) -> Int[Tensor, "n pos"]:
-        """The tokens of every example, in table order."""
-        a, b = self.operand_tokens[self.pairs].unbind(1)
-        operands = {"a": a, "b": b}
-        columns = [
-            operands[word] if token is None else torch.full_like(a, token)
-            for word, token in zip(self.tokens.words, self.tokens.tokens, strict=True)
-        ]
-        return torch.stack(columns, dim=1)
+    @property
+    def inputs(self) -> Int[Tensor, "n pos"] | Float[Tensor, "n ..."]:
+        """What a network reads of every example of the sample."""
+        return self.sample.inputs
 
     @cached_property
     def targets(self) -> Int[Tensor, "n"]:
-        """The class of the right answer to every example, in table order."""
-        return self.table[self.table >= 0]
-
-    @cached_property
-    def columns(self) -> Int[Tensor, "n"]:
-        """The logit of the answer to every example, in table order: `targets`, unless answers share the
-        tokens of a vocabulary."""
-        return self.answer_tokens[self.targets]
+        """The class of the right answer to every example; of the first answer where there are several."""
+        return self.sample.answers[:, 0].contiguous()
 
     @property
     def n_inputs(self) -> int:
-        """The number of examples: p*p, less the pairs at which the operation is undefined."""
-        return len(self.targets)
+        """The number of examples of the sample."""
+        return len(self.sample)
 
     @cached_property
     def chance(self) -> float:
         """The share of the commonest answer: what is right for whoever always gives it."""
         return float(self.targets.bincount().max()) / self.n_inputs
 
-    @property
-    def is_full_grid(self) -> bool:
-        """Whether every pair has an answer, so that examples can be laid out as [p, p]."""
-        return self.n_inputs == self.p**2
-
-    @cached_property
-    def encoding(self) -> Encoding:
-        """The tokens of operands, answers and signs."""
-        return encoded(self.symbols, self.layout, self.opaque)
-
-    @property
-    def tokens(self) -> Layout:
-        """The layout, read: the words, the token of each, and the size of the vocabulary."""
-        return self.encoding.layout
-
-    @property
-    def operand_tokens(self) -> Int[Tensor, "p"]:
-        """The token of each operand value."""
-        return self.encoding.operands
-
-    @property
-    def answer_tokens(self) -> Int[Tensor, "answers"]:
-        """The logit of each answer class."""
-        return self.encoding.answers
-
-    @property
-    def n_ctx(self) -> int:
-        """The number of tokens of an example; the answer is read at the last one."""
-        return len(self.tokens.words)
-
-    @property
-    def d_vocab(self) -> int:
-        """The number of tokens: the elements and the signs, and those that no example uses."""
-        return self.tokens.d_vocab
-
-    @property
-    def n_answers(self) -> int:
-        """The number of answer classes."""
-        return len(self.symbols.answers)
-
-    @property
-    def n_logits(self) -> int:
-        """The number of logits that a network needs: one for each answer, or one for each token where answers
-        have tokens."""
-        return self.encoding.n_logits
-
-    @cached_property
-    def operand_names(self) -> tuple[str, ...]:
-        """What stands on axis labels for each operand value."""
-        return named(self.symbols.operands)
-
-    @cached_property
-    def answer_names(self) -> tuple[str, ...]:
-        """What stands on axis labels for each answer class."""
-        return named(self.symbols.answers)
-
-    @property
-    def token_names(self) -> tuple[str, ...]:
-        """What token i is."""
-        return self.encoding.names
-
-    @property
-    def vocabulary(self) -> dict[str, tuple[str, ...]]:
-        """What a network's inputs and outputs mean: the name of every token, the word at every position, the
-        name of every logit.
-
-        A network that learned one task can go on with another only where these are the same. Where answers
-        have tokens the tasks need not have the same answers: a - b has 2p - 1 of them in Julia and a + b has
-        p, and both have a logit for every token.
-        """
-        return {
-            "token": self.token_names,
-            "position": self.tokens.words,
-            "logit": self.encoding.logits,
-        }
-
-
-class _Registry(dict[str, Callable[..., Task]]):
-    """The known tasks by name; an unknown name raises a ConfigError that names the nearest."""
-
-    def __missing__(self, name: str) -> Callable[..., Task]:
-        raise ConfigError(f"unknown task {name!r}{nearest(str(name), self)}")
-
-
-class Common(Frozen):
-    """The parameters that every task takes beside its own; they are fields of `Task`."""
-
-    opaque: Seed | None = None
-    """Permutes the tokens of operands, answers and signs by this seed. The task is then not told where its
-    elements stand on a circle: that is looked for in the table."""
-    noise: Annotated[Noise | None, BeforeValidator(of_its_kind)] = None
-    """Gives the network other labels than the right answers."""
-
-
-TASKS: dict[str, Callable[..., Task]] = _Registry()
-
-
-def task(make: Callable[..., Task]) -> Callable[..., Task]:
-    """Registers a function that makes a Task. Its keyword parameters become the keys of [task], checked by
-    their annotations.
-
-    Every task also takes the parameters of `Common`.
-
-    Raises:
-        ValueError: another task has this name, or a parameter has the name of one that every task takes.
-    """
-    name = make.__name__
-    if taken := sorted(Common.model_fields.keys() & inspect.signature(make).parameters.keys()):
-        raise ValueError(f"{name}: every task takes {taken[0]!r} already")
-    if name in TASKS:
-        raise ValueError(f"two tasks are named {name!r}")
-    TASKS[name] = make
-    return make
-
-
-def task_parameters(name: str) -> type[BaseModel]:
-    """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that
-    makes it, and `Common`."""
-    return _parameters_of(TASKS[name])
-
-
-@cache
-def _parameters_of(make: Callable[..., Task]) -> type[BaseModel]:
-    hints = get_type_hints(make, include_extras=True)
-    fields: dict[str, Any] = {
-        key: (hints[key], ... if p.default is inspect.Parameter.empty else p.default)
-        for key, p in inspect.signature(make).parameters.items()
-    }
-    fields |= {key: (known.rebuild_annotation(), known.default) for key, known in Common.model_fields.items()}
-    return create_model(make.__name__, __base__=Frozen, **fields)
-
-
-def make_task(name: str, **params: Any) -> Task:
-    """The task of that name. Its parameters are checked first.
-
-    Raises:
-        ConfigError: unknown name or parameter (the nearest is named), or a value out of range.
-    """
-    given = checked(task_parameters(name), params, at="task")
-    common = {key: getattr(given, key) for key in Common.model_fields}
-    made = TASKS[name](**given.model_dump(exclude=set(common)))
-    return replace(made, name=name, params=given.model_dump(exclude_none=True), **common)
+    def registered(self, name: str, params: Mapping[str, Any], **common: Any) -> Task:
+        """The same task under the name and with the parameters that it was asked for with."""
+        return dataclasses.replace(self, name=name, params=params, **common)

@@ -23,10 +23,11 @@ from jaxtyping import Int
 from pydantic import BeforeValidator
 from torch import Tensor
 
-from .base import Task, task
 from .circle import residues
 from .encoding import Symbols
 from .layout import LayoutText
+from .operation import Operation
+from .registry import task
 
 _PARSE = re.compile(r"([CDSA])(\d{1,6})")
 
@@ -113,7 +114,7 @@ def element_names(group: str) -> tuple[str, ...]:
     )
 
 
-def _group_task(name: str, symbol: str, group: str, layout: str, word: str) -> Task:
+def _group_task(name: str, symbol: str, group: str, layout: str, word: str) -> Operation:
     """The task whose answer is a `word` in a, b and A = a⁻¹."""
 
     def table(a: Int[Tensor, "p 1"], b: Int[Tensor, "1 p"]) -> Int[Tensor, "p p"]:
@@ -126,9 +127,9 @@ def _group_task(name: str, symbol: str, group: str, layout: str, word: str) -> T
         return answer
 
     p = order(group)
-    params = {"group": group, "layout": layout}
     find_circle = (lambda: residues(p, is_sum=word == "ab")) if group[0] == "C" else None
-    return Task(name, params, p, table, f"{symbol} in {group}", layout, lambda: _symbols(group), find_circle)
+    title = f"{symbol} in {group}"
+    return Operation(p, table, layout, lambda: _symbols(group), find_circle, name=name, symbol=title)
 
 
 def _symbols(group: str) -> Symbols:
@@ -141,18 +142,18 @@ def _identity(product: Int[Tensor, "order order"]) -> int:
 
 
 @task
-def group_composition(group: Group = "S5", layout: LayoutText = "a b =") -> Task:
+def group_composition(group: Group = "S5", layout: LayoutText = "a b =") -> Operation:
     """The product a b in a finite group."""
     return _group_task("group_composition", "a b", group, layout, "ab")
 
 
 @task
-def group_conjugation(group: Group = "S5", layout: LayoutText = "a b =") -> Task:
+def group_conjugation(group: Group = "S5", layout: LayoutText = "a b =") -> Operation:
     """The conjugate a b a⁻¹ in a finite group."""
     return _group_task("group_conjugation", "a b a⁻¹", group, layout, "abA")
 
 
 @task
-def group_aba(group: Group = "S5", layout: LayoutText = "a b =") -> Task:
+def group_aba(group: Group = "S5", layout: LayoutText = "a b =") -> Operation:
     """The product a b a in a finite group."""
     return _group_task("group_aba", "a b a", group, layout, "aba")

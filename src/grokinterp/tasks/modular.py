@@ -26,14 +26,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from .base import Modulus, Task, task
 from .circle import Circle, differences, logarithms, residues
 from .encoding import Seed, Symbols
 from .layout import LayoutText
+from .operation import Modulus, Operation
+from .registry import task
 from .table import cyclic
 
 Convention = Literal["paper", "julia"]
-Operation = Callable[[Tensor, Tensor], Tensor]
+Rule = Callable[[Tensor, Tensor], Tensor]
 Finder = Callable[[], Circle | None]
 
 
@@ -43,27 +44,25 @@ def _modular(
     p: int,
     layout: str,
     convention: Convention,
-    operation: Operation,
+    operation: Rule,
     find_circle: Finder | None = None,
     *,
-    truncating: Operation | None = None,
-) -> Task:
+    truncating: Rule | None = None,
+) -> Operation:
     """The task of an operation on whole numbers, -1 where it has no value mod p; or, in Julia, of the one
     with `÷` in place of `/`."""
-    params = {"p": p, "layout": layout, "convention": convention}
     if convention == "julia":
         results = functools.cache(lambda: torch.fmod((truncating or operation)(*_one_to(p)), p).expand(p, p))
         symbols = functools.cache(lambda: _julia_symbols(results(), p))
         written = f"({symbol.replace(' / ', ' ÷ ')}) % {p} in Julia"
-        return Task(
-            name,
-            params,
+        return Operation(
             p,
             lambda a, b: _classes(results()),
-            written,
             layout,
             symbols,
             lambda: _julia_circle(results(), symbols()),
+            name=name,
+            symbol=written,
         )
 
     def table(a: Int[Tensor, "p 1"], b: Int[Tensor, "1 p"]) -> Int[Tensor, "p p"]:
@@ -72,7 +71,7 @@ def _modular(
 
     comma = "," if " if " in symbol else ""
     found = find_circle or (lambda: residues(p, is_sum=False))
-    return Task(name, params, p, table, f"{symbol}{comma} mod {p}", layout, find_circle=found)
+    return Operation(p, table, layout, find_circle=found, name=name, symbol=f"{symbol}{comma} mod {p}")
 
 
 def _one_to(p: int) -> tuple[Int[Tensor, "p 1"], Int[Tensor, "1 p"]]:
@@ -112,7 +111,7 @@ def _divide(a: Tensor, b: Tensor, p: int) -> Tensor:
 @task
 def modular_addition(
     p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Task:
+) -> Operation:
     """a + b mod p."""
     return _modular(
         "modular_addition", "a + b", p, layout, convention, lambda a, b: a + b, lambda: residues(p)
@@ -122,7 +121,7 @@ def modular_addition(
 @task
 def modular_subtraction(
     p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Task:
+) -> Operation:
     """a - b mod p, answers in 0..p-1; in the julia convention a - b as it is."""
     return _modular(
         "modular_subtraction", "a − b", p, layout, convention, lambda a, b: a - b, lambda: differences(p)
@@ -132,7 +131,7 @@ def modular_subtraction(
 @task
 def modular_multiplication(
     p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Task:
+) -> Operation:
     """a b mod p."""
     return _modular(
         "modular_multiplication", "a · b", p, layout, convention, lambda a, b: a * b, lambda: logarithms(p)
@@ -142,7 +141,7 @@ def modular_multiplication(
 @task
 def modular_division(
     p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Task:
+) -> Operation:
     """a / b mod p: the c with c b = a. Pairs whose b has no inverse mod p (b = 0; for composite p others too)
     are left out.
 
@@ -156,7 +155,7 @@ def modular_division(
 
 
 @task
-def x2_plus_y2(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
+def x2_plus_y2(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Operation:
     """a² + b² mod p."""
     return _modular("x2_plus_y2", "a² + b²", p, layout, convention, lambda a, b: a**2 + b**2)
 
@@ -164,7 +163,7 @@ def x2_plus_y2(p: Modulus = 113, layout: LayoutText = "a b =", convention: Conve
 @task
 def x2_plus_xy_plus_y2(
     p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Task:
+) -> Operation:
     """a² + a b + b² mod p."""
     return _modular(
         "x2_plus_xy_plus_y2", "a² + ab + b²", p, layout, convention, lambda a, b: a**2 + a * b + b**2
@@ -174,7 +173,7 @@ def x2_plus_xy_plus_y2(
 @task
 def x2_plus_xy_plus_y2_plus_x(
     p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Task:
+) -> Operation:
     """a² + a b + b² + a mod p."""
     return _modular(
         "x2_plus_xy_plus_y2_plus_x",
@@ -187,7 +186,7 @@ def x2_plus_xy_plus_y2_plus_x(
 
 
 @task
-def x3_plus_xy(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Task:
+def x3_plus_xy(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Operation:
     """a³ + a b mod p."""
     return _modular("x3_plus_xy", "a³ + ab", p, layout, convention, lambda a, b: a**3 + a * b)
 
@@ -195,7 +194,7 @@ def x3_plus_xy(p: Modulus = 113, layout: LayoutText = "a b =", convention: Conve
 @task
 def x3_plus_xy2_plus_y(
     p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Task:
+) -> Operation:
     """a³ + a b² + b mod p: the one that does not generalise in Power et al."""
     return _modular(
         "x3_plus_xy2_plus_y", "a³ + ab² + b", p, layout, convention, lambda a, b: a**3 + a * b**2 + b
@@ -205,7 +204,7 @@ def x3_plus_xy2_plus_y(
 @task
 def divide_if_odd_else_subtract(
     p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Task:
+) -> Operation:
     """a / b mod p where b is odd, else a - b mod p. Pairs whose b is odd and has no inverse mod p (composite
     p only) are left out.
 
@@ -221,7 +220,7 @@ def divide_if_odd_else_subtract(
 @task
 def add_if_even_else_multiply(
     p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Task:
+) -> Operation:
     """a + b mod p where a is even, else a b mod p: `+*` of the released code of Power et al."""
     return _modular(
         "add_if_even_else_multiply", "a + b if a even else a · b", p, layout, convention,
@@ -232,7 +231,7 @@ def add_if_even_else_multiply(
 @task
 def add_if_even_else_subtract(
     p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Task:
+) -> Operation:
     """a + b mod p where a is even, else a - b mod p: `+-` of the released code of Power et al."""
     return _modular(
         "add_if_even_else_subtract", "a + b if a even else a − b", p, layout, convention,
@@ -241,20 +240,13 @@ def add_if_even_else_subtract(
 
 
 @task
-def random_table(p: Modulus = 113, table_seed: Seed = 0, layout: LayoutText = "a b =") -> Task:
+def random_table(p: Modulus = 113, table_seed: Seed = 0, layout: LayoutText = "a b =") -> Operation:
     """An answer drawn uniformly for every pair: nothing to generalise, so a network can only memorise. The
     negative control."""
 
     def table(a: Int[Tensor, "p 1"], b: Int[Tensor, "1 p"]) -> Int[Tensor, "p p"]:
         return torch.randint(p, (p, p), generator=torch.Generator().manual_seed(table_seed))
 
-    params = {"p": p, "table_seed": table_seed, "layout": layout}
-    return Task(
-        "random_table",
-        params,
-        p,
-        table,
-        f"random table of {p} × {p}",
-        layout,
-        find_circle=lambda: residues(p, is_sum=False),
-    )
+    circle = functools.partial(residues, p, is_sum=False)
+    title = f"random table of {p} × {p}"
+    return Operation(p, table, layout, find_circle=circle, name="random_table", symbol=title)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float64, Int
@@ -27,10 +27,7 @@ from torch import Tensor
 from ..errors import ConfigError, NotApplicable, nearest
 from ..frozen import Frozen, checked
 from .encoding import Seed
-
-if TYPE_CHECKING:
-    from .base import Task
-    from .split import Split
+from .split import Split
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -130,36 +127,25 @@ def for_kind(noise: Mapping[str, Any], kind: object) -> dict[str, Any]:
     return {key: item for key, item in noise.items() if key in known}
 
 
-def ring(task: Task) -> Int[Tensor, "m"]:
-    """The classes of answers in the order in which binomial noise moves along them: that of their numbers
-    where they are numbers; else that of the task's circle where every class stands on it; else that of the
-    classes. The first follows the last."""
-    classes = torch.arange(task.n_answers)
-    numbers = all(isinstance(answer, int) for answer in task.symbols.answers)
-    if not numbers and task.circle is not None and torch.equal(task.circle.c.sort().values, classes):
-        return task.circle.c
-    return classes
+def drawn(
+    noise: Noise, answers: Int[Tensor, "n"], ring: Int[Tensor, "m"], split: Split | None
+) -> Int[Tensor, "n"]:
+    """The class that a network is given for every example, these being the right ones.
 
-
-def labels(task: Task, split: Split | None) -> Int[Tensor, "n"]:
-    """The class that a network is given for every example, in table order: the right answer where the task
-    has no noise.
+    Args:
+        ring: the classes of answers in the order in which binomial noise moves along them.
 
     Raises:
         NotApplicable: they depend on the split, and that is not known.
     """
-    noise = task.noise
-    if noise is None:
-        return task.targets
     if isinstance(noise, Binomial) and noise.test == "noisy":
-        return noise.drawn(task.targets, ring(task))
+        return noise.drawn(answers, ring)
     if split is None:
         raise NotApplicable(
             "which labels are noisy depends on the split into training and test examples, and that is not "
             "known"
         )
-    given = task.targets, ring(task)
-    drawn = noise.drawn(*given) if isinstance(noise, Binomial) else noise.drawn(*given, split)
+    labels = noise.drawn(answers, ring) if isinstance(noise, Binomial) else noise.drawn(answers, ring, split)
     if noise.test == "clean":
-        drawn[split.test] = task.targets[split.test]
-    return drawn
+        labels[split.test] = answers[split.test]
+    return labels

@@ -27,8 +27,17 @@ class Split:
     test: Int[Tensor, "n_test"]
 
 
-def split(n: int, fraction: float, recipe: SplitRecipe = "python_shuffle", seed: int = 0) -> Split:
+def split(
+    n: int,
+    fraction: float,
+    recipe: SplitRecipe = "python_shuffle",
+    seed: int = 0,
+    together: Int[Tensor, "n"] | None = None,
+) -> Split:
     """The first int(fraction * n) of the shuffled row numbers 0..n-1, and the rest.
+
+    Where rows belong to bundles that are kept whole, it is the bundles that are shuffled: the rows of the
+    first int(fraction * number of bundles), and the rest.
 
     `python_shuffle` is Nanda et al. 2023 (`random.seed(seed); random.shuffle(pairs)`), `torch_randperm` the
     TransformerLens Grokking_Demo (`torch.manual_seed(seed); torch.randperm(n)`).
@@ -36,8 +45,14 @@ def split(n: int, fraction: float, recipe: SplitRecipe = "python_shuffle", seed:
     Raises:
         ConfigError: one of the two parts would be empty.
     """
-    rows = order(n, recipe, seed)
-    n_train = int(fraction * n)
+    if together is None:
+        rows = order(n, recipe, seed)
+        n_train = int(fraction * n)
+    else:
+        bundles, of_row = together.unique(return_inverse=True)
+        place = order(len(bundles), recipe, seed).argsort()[of_row]
+        rows = place.argsort(stable=True)
+        n_train = int((place < int(fraction * len(bundles))).sum())
     if not 0 < n_train < n:
         raise ConfigError(
             f"training.fraction: {fraction} of {n} examples leaves {n_train} to train on and {n - n_train} "

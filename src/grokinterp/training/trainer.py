@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import ConfigError, Diverged
 from ..memory import free_memory
 from ..models import ModelConfig, Weights, fits, initial_weights, trained, weight_shapes
-from ..tasks import Task, labels
+from ..tasks import Task
 from ..view import View
 from . import monitor
 from .config import TrainConfig
@@ -81,7 +81,7 @@ class Trainer:
         self.device = resolve_device(config.device)
         self.task = config.make_task()
         self.split = config.make_split(self.task)
-        self.labels = self.task.answer_tokens[labels(self.task, self.split)]
+        self.labels = self.task.answer_tokens[self.task.labels(self.split)]
         """The logit of the answer that is given for every example, in table order."""
         self._refuse_what_does_not_fit()
         self.step = 0

@@ -1,0 +1,103 @@
+"""The tasks that are known by name, and their parameters as keys of a section [task].
+
+A new task is one function that returns it, under one `@task` line; its parameters are the function's, and
+those that every task of its family takes:
+
+    @gi.task
+    def distance(p: int = 31, layout: str = "a b =") -> gi.Task:
+        \"\"\"How far a and b are apart on a ring.\"\"\"
+        return gi.Task.of_function(lambda a, b: min((a - b) % p, (b - a) % p), p, layout=layout)
+
+    run = gi.train(gi.TrainConfig.preset("quick", **{"task.name": "distance"}), out="runs/distance")
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, create_model
+
+from ..errors import ConfigError, nearest
+from ..frozen import Frozen, checked
+from .base import Task
+from .operation import Operation
+
+Make = TypeVar("Make", bound=Callable[..., Task])
+
+
+class _Registry(dict[str, Callable[..., Task]]):
+    """The known tasks by name; an unknown name raises a ConfigError that names the nearest."""
+
+    def __missing__(self, name: str) -> Callable[..., Task]:
+        raise ConfigError(f"unknown task {name!r}{nearest(str(name), self)}")
+
+
+TASKS: dict[str, Callable[..., Task]] = _Registry()
+
+
+def task(make: Make) -> Make:
+    """Registers a function that makes a Task. Its keyword parameters become the keys of [task], checked by
+    their annotations.
+
+    What it is annotated to return is its family, which adds the parameters in `common`; one that says only
+    `Task` makes operations, which also take `opaque` and `noise`.
+
+    Raises:
+        ValueError: another task has this name, or a parameter has the name of one that every task of the
+            family takes.
+    """
+    name = make.__name__
+    if taken := sorted(_family(make).common.model_fields.keys() & inspect.signature(make).parameters.keys()):
+        raise ValueError(f"{name}: every task takes {taken[0]!r} already")
+    if name in TASKS:
+        raise ValueError(f"two tasks are named {name!r}")
+    TASKS[name] = make
+    return make
+
+
+def _family(make: Callable[..., Task]) -> type[Task]:
+    try:
+        said = get_type_hints(make).get("return", Task)
+    except NameError:  # an annotation of names that are imported for type checkers alone
+        said = Task
+    return Operation if said is Task or not isinstance(said, type) else said
+
+
+def task_parameters(name: str) -> type[BaseModel]:
+    """The parameters of a task as a frozen model: annotations, bounds and defaults from the function that
+    makes it, and those of its family."""
+    return _parameters_of(TASKS[name])
+
+
+@cache
+def _parameters_of(make: Callable[..., Task]) -> type[BaseModel]:
+    hints = get_type_hints(make, include_extras=True)
+    fields: dict[str, Any] = {
+        key: (hints[key], ... if p.default is inspect.Parameter.empty else p.default)
+        for key, p in inspect.signature(make).parameters.items()
+    }
+    common = _family(make).common.model_fields
+    fields |= {key: (known.rebuild_annotation(), known.default) for key, known in common.items()}
+    return create_model(make.__name__, __base__=Frozen, **fields)
+
+
+def make_task(name: str, **params: Any) -> Task:
+    """The task of that name. Its parameters are checked first.
+
+    Raises:
+        ConfigError: unknown name or parameter (the nearest is named), a value out of range, or the function
+            makes no task of the family that it says.
+    """
+    given = checked(task_parameters(name), params, at="task")
+    family = _family(TASKS[name])
+    common = {key: getattr(given, key) for key in family.common.model_fields}
+    made = TASKS[name](**given.model_dump(exclude=set(common)))
+    if not isinstance(made, family):
+        raise ConfigError(
+            f"task {name}: its function returns {type(made).__name__} and is annotated to return "
+            f"{family.__name__}: annotate it with what it makes"
+        )
+    return made.registered(name, given.model_dump(exclude_none=True), **common)
