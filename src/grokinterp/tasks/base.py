@@ -28,15 +28,15 @@ class Sample:
     """Examples, and what is asked of them.
 
     Attributes:
-        inputs: what a network reads of each: tokens, or numbers such as pixels.
-        answers: the class of each answer, -1 where it is not asked; or numbers, for regression.
+        inputs: what a network reads of each: tokens [n, pos], or numbers such as pixels [n, ...].
+        answers: the class of each answer [n, answer], -1 where it is not asked; or numbers, for regression.
 
     Raises:
         ConfigError: the two do not have as many rows, or there are none.
     """
 
-    inputs: Int[Tensor, "n pos"] | Float[Tensor, "n ..."]
-    answers: Int[Tensor, "n answer"] | Float[Tensor, "n answer"]
+    inputs: Tensor
+    answers: Tensor
 
     def __post_init__(self) -> None:
         if self.answers.ndim != 2 or len(self.inputs) != len(self.answers) or not len(self.inputs):
