@@ -102,7 +102,7 @@ def test_the_public_names_are_few_and_all_there():
 def test_shape_checks_are_active_in_tests():
     import torch
 
-    from grokinterp.measures.embedding import gini
+    from grokinterp.measures.sparsity import gini
 
     with pytest.raises(Exception, match="Type-check error"):
         gini(torch.zeros(3, 3, dtype=torch.float64))

@@ -18,8 +18,9 @@ from conftest import tiny
 from expected_noise import BAYES_LOSS
 from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotApplicable
-from grokinterp.measures import losses, noise_phase
-from grokinterp.measures.projections import losses_less
+from grokinterp.measures import noise_phase
+from grokinterp.measures.waves import restricted
+from grokinterp.measures.waves.projections import losses_less
 from grokinterp.models import ModelConfig, hooked_transformer, initial_weights
 from grokinterp.replay import NoiseSpan, noise_in_words, noise_spans
 from grokinterp.report import Report, figures
@@ -430,7 +431,7 @@ def test_losses_without_a_frequency_are_of_the_labels_and_keys_of_the_right_answ
     found = gi.measure("excluded_loss.per_frequency", view)
     answers = gi.view(view.model, dataclasses.replace(view.task, noise=None), split=view.split)
     k = 4
-    edited = losses.excluded_logit_dirs(view, [k])
+    edited = restricted.excluded_logit_dirs(view, [k])
     assert float(found.sel(freq=k, part="corrupted")) == pytest.approx(
         float(view.loss(edited)[view.rows("corrupted")].mean()), rel=1e-9
     )

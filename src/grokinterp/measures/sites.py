@@ -4,7 +4,7 @@ entries of them."""
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,10 @@ from ..errors import NotApplicable, UsageError, nearest
 from ..view import View
 from .interventions import recorded
 
-PIECES = ("neurons", "head", "mlp", "attention", "skip.attention", "skip.into_mlp", "skip.mlp", "frequencies")
+PIECES = ("neurons", "head", "mlp", "attention", "skip.attention", "skip.into_mlp", "skip.mlp")
+AT_NO_HOOK: dict[str, Callable[..., Any]] = {}
+"""Parts that are no activation, such as frequencies of the logits, each with the function that makes an
+`Ablation` of a View, `at`, `how`, the number of random controls and their generator."""
 
 Site = tuple[str, tuple[tuple[str, int], ...], Bool[Tensor, "*entries"] | None]
 """The hook that is read, where the difference is added, and which entries are ablated."""
@@ -51,7 +54,8 @@ def sites(view: View, what: str, at: Any) -> list[Site]:
     if what in PIECES:
         return [_skip(view, what, last if at is None else numbers(what, at, view.n_layers, count=1)[0])]
     if what not in view.model.hook_dict:
-        raise UsageError(f"unknown part {what!r}{nearest(what, (*PIECES, *view.model.hook_dict))}")
+        parts = (*PIECES, *AT_NO_HOOK, *view.model.hook_dict)
+        raise UsageError(f"unknown part {what!r}{nearest(what, parts)}")
     size = recorded(view, what).shape[-1]
     return [(what, ((what, 1),), None if at is None else marked(numbers(what, at, size), size))]
 

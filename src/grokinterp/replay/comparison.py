@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..measures.standing import Examples, Standing
 from ..runs import Run
-from .learned import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer
 from .spikes import slingshots, spikes
+from .steps_to_learn import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..errors import GrokinterpError, NotApplicable, UsageError
+from ...errors import GrokinterpError, NotApplicable, UsageError
+from ..dataset import at_known_steps, final_keys
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -367,37 +368,6 @@ def _last_life(alive: np.ndarray, steps: Sequence[int]) -> dict[str, Any]:
         "lives": len(births),
         "fate": "committed" if alive[-1] else "transient" if births else "never",
     }
-
-
-def at_known_steps(data: xr.Dataset, name: str) -> xr.DataArray:
-    """A variable of a replay, at the steps at which it has values.
-
-    Raises:
-        NotApplicable: it applies at no step.
-        UsageError: it was not replayed.
-    """
-    if (reason := skipped(data).get(name)) is not None:
-        raise NotApplicable(reason)
-    if name not in data:
-        raise UsageError(
-            f"{name} was not replayed: give it to gi.replay among the measures, or leave those out for the "
-            "default ones"
-        )
-    known = data[name].dropna("step", how="all")
-    if not known.sizes["step"]:
-        raise NotApplicable(f"{name} has no value at any of the steps")
-    return known
-
-
-def skipped(data: xr.Dataset) -> dict[str, str]:
-    """The variables that a replay has not, as they apply at no step, with the reasons."""
-    reasons: dict[str, str] = json.loads(data.attrs.get("skipped", "{}"))
-    return reasons
-
-
-def final_keys(data: xr.Dataset) -> list[int]:
-    """The key frequencies of the run's last snapshot."""
-    return [int(k) for k in json.loads(data.attrs.get("final_keys", "[]"))]
 
 
 def _listed(words: Iterable[Any]) -> str:

@@ -5,7 +5,8 @@ span is found from the group's table alone, as an eigenspace of a sum over conju
 an orthonormal basis: the rotations of a cyclic group give two functions each, not four. (The published code
 orthogonalises four columns of rank two, which inflates its "MLP FVE" and "restricted loss" of cyclic groups:
 on C113_T_seed1 2.26e-2 is printed where the true value is 6.1e-7.) Pairs of complex conjugates count as one,
-real representation. For addition mod p, representation k is frequency k.
+real representation. For addition mod p, representation k is frequency k: of a cyclic group the elements are
+those on its circle, which is why this file, alone here, asks `waves.circular`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from ..errors import NotApplicable, UsageError, nearest
-from ..fourier import directions, n_frequencies
-from ..tasks.table import group_identity
-from ..view import View
-from .base import Value, array, measure, once_per_view, per_part
-from .projections import direct_readout
+from ...errors import NotApplicable, UsageError, nearest
+from ...fourier import directions, n_frequencies
+from ...tasks.table import group_identity
+from ...view import View
+from ..base import Value, array, measure, once_per_view, per_part
+from ..neurons import direct_readout
+from ..waves.circular import circular
 
 KEY_COSINE = 0.005
 """A representation is key where the cosine of the logits with its character is above this (Chughtai et al.
@@ -88,15 +90,13 @@ def group_of(view: View) -> Group:
     Raises:
         NotApplicable: its table is that of no group.
     """
-    circle = view.task.circle
-    if circle is not None:
-        if not circle.is_sum:
+    if view.task.circle is not None:
+        z = circular(view)
+        if not z.circle.is_sum:
             raise NotApplicable(f"{view.task.symbol} is the product of no group")
-        i, j = view.operands_at.unbind(1)
-        x = torch.arange(view.m)
-        return Group(
-            view.on_circle, i, j, view.answer_at, circle.c, (x[:, None] - x) % view.m, _of_cycle(view.m)
-        )
+        i, j = z.operands_at.unbind(1)
+        x = torch.arange(z.m)
+        return Group(z.on_circle, i, j, z.answer_at, z.circle.c, (x[:, None] - x) % z.m, _of_cycle(z.m))
     table = view.task.table
     identity = group_identity(table)
     if identity is None:

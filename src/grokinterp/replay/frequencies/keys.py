@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import UsageError
-from .dataset import FINAL
-from .lives import at_known_steps, final_keys
+from ...errors import UsageError
+from ..dataset import FINAL, at_known_steps, final_keys
 
 if TYPE_CHECKING:
     import pandas as pd
