@@ -81,12 +81,12 @@ class Measure:
         return "keys" in self.options
 
     def __call__(self, view: View, **options: Any) -> Value:
-        known = self.options
+        options_taken = self.options
         for option in options:
-            if option not in known:
+            if option not in options_taken:
                 raise UsageError(
                     f"{self.name} takes no option {option!r}"
-                    + (nearest(option, known) if known else "; it takes none")
+                    + (nearest(option, options_taken) if options_taken else "; it takes none")
                 )
         value = self.function(view, **options)
         if not isinstance(value, float):

@@ -89,14 +89,14 @@ def numbers(what: str, at: Any, below: int, count: int | None = None) -> list[in
         UsageError: they are none, or not as many as needed.
     """
     try:
-        found = [operator.index(number) for number in listed(at)]
+        whole = [operator.index(number) for number in listed(at)]
     except TypeError:
         raise UsageError(f"at: {what} needs whole numbers, got {at!r}") from None
-    if count is not None and len(found) != count:
+    if count is not None and len(whole) != count:
         raise UsageError(f"at: {what} needs {count} {'number' if count == 1 else 'numbers'}, got {at!r}")
-    if wrong := [number for number in found if not 0 <= number < below]:
+    if wrong := [number for number in whole if not 0 <= number < below]:
         raise UsageError(f"at: {what} has no {wrong[0]}: choose from 0 to {below - 1}")
-    return found
+    return whole
 
 
 def listed(at: Any) -> list[Any]:

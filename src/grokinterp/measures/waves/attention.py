@@ -29,7 +29,8 @@ def head_power(view: View) -> Float64[Tensor, "freq layer head"]:
     Raises:
         NotApplicable: the network has no attention, or the examples fill no grid.
     """
-    grid = circular(view).grid(view.attention[..., operands(view)[0]].permute(2, 0, 1))
+    to_a = view.attention[..., operands(view)[0]].permute(2, 0, 1)
+    grid = circular(view).grid(to_a)
     of_frequency, total = fourier.block_variance(grid)
     return torch.where((grid - grid.mean((0, 1))).abs().amax((0, 1)) > SAME, of_frequency / total, 0.0)
 

@@ -104,12 +104,12 @@ def _compared(view: View, on_circle: Float64[Tensor, "rows m"]) -> Faithfulness:
     rows = z.on_circle
     logits = on_circle.new_full((len(rows), view.task.n_answers), -torch.inf)
     logits[:, z.circle.c] = on_circle
-    own, theirs = logits_on_circle(view).log_softmax(1), on_circle.log_softmax(1)
+    network, theirs = logits_on_circle(view).log_softmax(1), on_circle.log_softmax(1)
     return Faithfulness(
         loss=view.loss(logits, rows),
         accuracy=_choice(logits, view.labels[rows]),
         agreement=_choice(logits, view.logits[rows].argmax(1)),
-        divergence=(own.exp() * (own - theirs)).sum(1).clamp_min(0),
+        divergence=(network.exp() * (network - theirs)).sum(1).clamp_min(0),
     )
 
 
@@ -141,11 +141,11 @@ def trig_loss(view: View, keys: Sequence[int] | None = None) -> Value:
 @circuit("pizza", ref="Zhong et al. 2023 (arXiv 2306.17844), section 3")
 def pizza(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
     """logits = Σ_k α_k |cos w_k(a − b)/2| cos w_k(c* − c), with one fitted α_k for each key."""
-    own = logits_on_circle(view)
-    logits = torch.zeros_like(own)
+    whole_logits = logits_on_circle(view)
+    logits = torch.zeros_like(whole_logits)
     for k in keys:
         wave = nearness(view, k)[:, None] * clock_wave(view, k)
-        logits += (own * wave).sum() / wave.square().sum() * wave
+        logits += (whole_logits * wave).sum() / wave.square().sum() * wave
     return logits
 
 
@@ -235,9 +235,9 @@ def _on_blocks(
         power = coefficients.square()
         power[0, 0] = 0
         explained = torch.einsum("kij,ijr->kr", blocks.double(), power)
-        kept = blocks[fourier.strongest(explained).index].movedim(0, -1)
+        blocks_left = blocks[fourier.strongest(explained).index].movedim(0, -1)
     else:
-        kept = blocks.any(0)[..., None]
+        blocks_left = blocks.any(0)[..., None]
     i, j = z.operands_at.unbind(1)
-    fit = torch.einsum("ia,ijr,jb->abr", basis, coefficients * kept, basis)
+    fit = torch.einsum("ia,ijr,jb->abr", basis, coefficients * blocks_left, basis)
     return fit[i, j].unflatten(1, x.shape[1:])

@@ -108,8 +108,8 @@ def neuron_sum_fraction(view: View) -> Value:
     dead neuron has 0, the Nyquist frequency ½.
     """
     alike, apart = neuron_lines(view).sum_and_difference_power()
-    own = fourier.strongest(neuron_power(view)).index[None]
-    return per_neuron(share(alike.gather(0, own)[0], apart.gather(0, own)[0]))
+    of_neuron = fourier.strongest(neuron_power(view)).index[None]
+    return per_neuron(share(alike.gather(0, of_neuron)[0], apart.gather(0, of_neuron)[0]))
 
 
 @measure(

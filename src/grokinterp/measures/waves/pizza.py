@@ -24,7 +24,7 @@ The limits stand in the widest gaps of the table. They say something of networks
 only: a look-up table's right logit depends on nothing, and a random network's on everything, so both have a
 distance irrelevance near 1.
 
-Both are about the whole network; measures/circles.py asks the same of one circle at a time.
+Both are about the whole network; circles.py asks the same of one circle at a time.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def gradient_symmetricity(view: View) -> Value:
         )
     row = row_of_pair(view)
     a, b, c = torch.tensor(_triples(view.task.p, view.task.n_answers)).T
-    known = (row[a, b] >= 0).nonzero().flatten()[:TRIPLES]
-    by_a, by_b = _gradients(view, row[a, b][known], view.task.answer_tokens[c[known]])
+    examples = (row[a, b] >= 0).nonzero().flatten()[:TRIPLES]
+    by_a, by_b = _gradients(view, row[a, b][examples], view.task.answer_tokens[c[examples]])
     sizes = by_a.norm(dim=1) * by_b.norm(dim=1)
     return float(torch.where(sizes > 0, (by_a * by_b).sum(1) / sizes, 0.0).mean())
 

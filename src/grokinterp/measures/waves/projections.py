@@ -257,16 +257,16 @@ def losses_less(
         # [answer, example]; answers with fewer examples than the most frequent one have another's at the end,
         # for nothing
         place = torch.arange(int(counts[at].max()))
-        there = place < counts[at, None]
+        occupied = place < counts[at, None]
         first = start + counts[at].cumsum(0) - counts[at]
         rows = order[(first[:, None] + place).clamp_max(len(order) - 1)]
         factors = F.embedding(rows, logits), -taken[:, at].transpose(0, 1)
         relative = (_against(x, z.circle.c[at]) for x in factors)
-        found = _losses(*relative) if labels is None else _losses_against(*factors, labels[rows])
-        if there.all():
-            losses[rows.flatten()] = found.flatten(0, 1)
+        each_loss = _losses(*relative) if labels is None else _losses_against(*factors, labels[rows])
+        if occupied.all():
+            losses[rows.flatten()] = each_loss.flatten(0, 1)
         else:
-            losses[rows[there]] = found[there]
+            losses[rows[occupied]] = each_loss[occupied]
         start += int(counts[at].sum())
     return losses
 
@@ -277,8 +277,8 @@ def _against(
     """Of the wrong classes, relative to the right one, which the first class takes the place of: in x
     itself."""
     at = right[:, None, None].expand(-1, x.shape[1], 1)
-    own = x.gather(2, at)
-    return x.scatter_(2, at, x[..., :1].clone())[..., 1:].sub_(own)
+    of_right = x.gather(2, at)
+    return x.scatter_(2, at, x[..., :1].clone())[..., 1:].sub_(of_right)
 
 
 def _losses_against(
@@ -289,8 +289,8 @@ def _losses_against(
     """log(1 + Σ_c exp(one_c + other_c)) over the classes c that are not an example's own label, relative to
     it."""
     at = labels[..., None]
-    own = other.transpose(1, 2).gather(1, at.expand(-1, -1, other.shape[1]))
-    return _losses(one - one.gather(2, at), other, at, own)
+    of_label = other.transpose(1, 2).gather(1, at.expand(-1, -1, other.shape[1]))
+    return _losses(one - one.gather(2, at), other, at, of_label)
 
 
 def _losses(

@@ -93,9 +93,9 @@ def readout_directions(view: View) -> Value:
     waves = _waves(view)
     total, size = read.square().sum(0), waves.square().sum(0)
     along = (read * waves).sum(0).square()
-    told = (total > 1e-20 * total.max()) & (size > 1e-20 * len(waves))
+    above_rounding = (total > 1e-20 * total.max()) & (size > 1e-20 * len(waves))
     return array(
-        torch.where(told, along / (total * size), 0.0),
+        torch.where(above_rounding, along / (total * size), 0.0),
         "component",
         component=fourier.component_names(z.m)[1:],
     )
