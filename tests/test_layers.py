@@ -20,8 +20,8 @@ LAYERS = [
 """A file may import from its own layer and from those before it."""
 
 FAMILIES = {"measures": ["waves", "groups"], "replay": ["frequencies"]}
-"""Folders of what is about one kind of task. What is flat beside them is general and imports none of them, nor
-does one family import another."""
+"""Folders of what is about one kind of task. What is flat beside them is general and imports none of them,
+nor does one family import another."""
 CROSSINGS = {
     # Of a cyclic group the elements are those on its circle, and representation k is frequency k.
     ("measures/groups/irreps.py", "measures.waves.circular"),

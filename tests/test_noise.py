@@ -419,7 +419,7 @@ def test_losses_are_of_the_labels_unless_the_right_answers_are_asked_for(memoris
 def test_edited_logits_that_depend_on_the_answer_alone_are_held_against_every_label(memorised, name, what):
     view, keys = memorised.view(-1), [2, 7]
     kind, _, variant = name.partition(".")
-    logits = getattr(losses, f"{kind}_{variant}")(view, keys)
+    logits = getattr(restricted, f"{kind}_{variant}")(view, keys)
     by_row = view.loss(logits) if what == "loss" else view.correct(logits).double()
     found = gi.measure(f"{kind}_{what}.{variant}", view, keys=keys)
     for part in view.parts:
