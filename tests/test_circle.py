@@ -7,6 +7,7 @@ import contextlib
 import copy
 import functools
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from expected_noise import OF_NOISE
 from grokinterp import controls
 from grokinterp.errors import ConfigError, NotApplicable
 from grokinterp.measures import circular
+from grokinterp.measures.base import once_per_view
 from grokinterp.models import ModelConfig, hooked_transformer, initial_weights, weight_shapes
 from grokinterp.tasks import make_task
 from grokinterp.tasks.circle import differences, logarithms, primitive_root, residues
@@ -503,3 +505,27 @@ def test_a_network_is_measured_in_any_layout():
         with contextlib.suppress(NotApplicable):
             assert np.isfinite(np.asarray(gi.measure(name, view, **options), dtype=float)).all()
     assert gi.measure("attention.mean", view).pos.values.tolist() == ["0: =", "1: b", "2: *", "3: a"]
+
+
+def test_what_a_circle_computes_is_kept_with_the_view_and_lets_it_go():
+    view = controls.random_network(5)
+    view = gi.view(view.model, view.task)
+    assert circular(view).on_circle is circular(view).on_circle
+    assert circular(view).embedding is circular(view).embedding
+    gone = weakref.ref(view)
+    del view
+    assert gone() is None  # at once: hundreds of snapshots must not wait for the collector
+
+
+def test_what_is_computed_once_is_computed_once_for_each_argument():
+    computed = []
+
+    @once_per_view
+    def power(view: gi.View, k: int) -> int:
+        computed.append(k)
+        return 2**k
+
+    shared = controls.random_network(5)
+    view, other = (gi.view(shared.model, shared.task) for _ in range(2))
+    assert [power(view, 3), power(view, 3), power(view, 4), power(other, 3)] == [8, 8, 16, 8]
+    assert computed == [3, 4, 3]
