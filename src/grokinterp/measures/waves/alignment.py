@@ -24,7 +24,7 @@ def _turns(view: View) -> Complex128[Tensor, "d_mlp"]:
     the three waves."""
     z = circular(view)
     activations = z.grid(view.neurons)
-    k = fourier.strongest(neuron_power(view)).index + 1
+    k = fourier.strongest(neuron_power(view)).which + 1
     a, b = _wave(activations.mean(1), k), _wave(activations.mean(0), k)
     return a * b * _wave(z.readout, k).conj()
 
@@ -87,4 +87,4 @@ def phase_alignment(view: View) -> Value:
 
 
 def _with_phase(view: View) -> Complex128[Tensor, "some"]:
-    return _turns(view)[2 * (fourier.strongest(neuron_power(view)).index + 1) != circular(view).m]
+    return _turns(view)[2 * (fourier.strongest(neuron_power(view)).which + 1) != circular(view).m]

@@ -235,7 +235,7 @@ def _on_blocks(
         power = coefficients.square()
         power[0, 0] = 0
         explained = torch.einsum("kij,ijr->kr", blocks.double(), power)
-        blocks_left = blocks[fourier.strongest(explained).index].movedim(0, -1)
+        blocks_left = blocks[fourier.strongest(explained).which].movedim(0, -1)
     else:
         blocks_left = blocks.any(0)[..., None]
     i, j = z.operands_at.unbind(1)

@@ -64,7 +64,7 @@ def neuron_power(view: View) -> Float64[Tensor, "freq d_mlp"]:
 def neuron_frequency(view: View) -> Value:
     """The frequency k whose 3 x 3 block {1, cos w_k a, sin w_k a} ⊗ {1, cos w_k b, sin w_k b} explains most
     of each neuron's variance; the lowest of several that explain as much (to 1e-9)."""
-    return per_neuron(fourier.strongest(neuron_power(view)).index + 1)
+    return per_neuron(fourier.strongest(neuron_power(view)).which + 1)
 
 
 @measure("neuron.explained_variance", unit="1", ref="Nanda et al. 2023, section 4.2")
@@ -108,7 +108,7 @@ def neuron_sum_fraction(view: View) -> Value:
     dead neuron has 0, the Nyquist frequency ½.
     """
     alike, apart = neuron_lines(view).sum_and_difference_power()
-    of_neuron = fourier.strongest(neuron_power(view)).index[None]
+    of_neuron = fourier.strongest(neuron_power(view)).which[None]
     return per_neuron(share(alike.gather(0, of_neuron)[0], apart.gather(0, of_neuron)[0]))
 
 

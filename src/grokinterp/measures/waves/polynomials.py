@@ -77,7 +77,7 @@ def _accuracy(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Value:
 def polynomials(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Float64[Tensor, "n d_mlp"]:
     """The neurons, of which those that are chosen are reduced to the 3 x 3 block of their frequency; examples
     off the circle stay."""
-    frequency = fourier.strongest(neuron_power(view)).index + 1
+    frequency = fourier.strongest(neuron_power(view)).which + 1
     row = circular(view).grid_rows
     reduced = view.neurons.clone()
     for k in frequency[chosen].unique().tolist():
