@@ -20,6 +20,7 @@ from conftest import STABLE, TINY, tiny
 from expected_noise import OF_NOISE
 from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotApplicable, UsageError
+from grokinterp.measures import circular
 from grokinterp.models import (
     MLPConfig,
     ModelConfig,
@@ -377,7 +378,7 @@ def test_training_and_view_agree_on_a_mapped_task(tmp_path):
     assert again.task == run.task
     assert again.config == config
     with pytest.raises(NotApplicable, match="stand on no cyclic group"):
-        view.circle  # noqa: B018
+        circular(view)
 
 
 @pytest.fixture(scope="module")
@@ -425,7 +426,7 @@ def found_in_table_and_embedding(run: gi.Run) -> None:
     raw = view.weights["embed.W_E"][made.operand_tokens.sort().values]
     found, there = (
         torch.fft.rfft(table - table.mean(0), dim=0).abs().square().sum(1).sort(descending=True).values
-        for table in (view.embedding, raw)
+        for table in (circular(view).embedding, raw)
     )
     n = len(keys.consensus)
     assert float(found[:n].sum() / found.sum()) > 0.7

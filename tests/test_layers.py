@@ -19,29 +19,81 @@ LAYERS = [
 ]  # fmt: skip
 """A file may import from its own layer and from those before it."""
 
+FAMILIES = {"measures": ["waves", "groups"], "replay": ["frequencies"]}
+"""Folders of what is about one kind of task. What is flat beside them is general and imports none of them,
+nor does one family import another."""
+CROSSINGS = {
+    # Of a cyclic group the elements are those on its circle, and representation k is frequency k.
+    ("measures/groups/irreps.py", "measures.waves.circular"),
+    # What a replay takes from the final network, and what it shows as pictures.
+    ("replay/dataset.py", "replay.frequencies.final"),
+    ("replay/dataset.py", "replay.frequencies.pictures"),
+    # Names for users.
+    *(("measures/__init__.py", f"measures.{name}") for name in ("waves", "groups")),
+    *(("measures/__init__.py", f"measures.waves.{name}") for name in ("circular", "keys", "sufficiency")),
+    *(
+        ("replay/__init__.py", f"replay.frequencies.{name}")
+        for name in ("flows", "keys", "lives", "pictures")
+    ),
+}
+READ_THE_ROOT = {"cli.py": "__version__", "importing/mapping.py": "__name__", "report/offline.py": "__name__"}
+"""A command line prints the version. The others read it no more than the rest need to, and are to go."""
+
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+MODULES = {".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in FILES}
 
 
 def layer_of(file: Path) -> str:
     return file.parts[0].removesuffix(".py")
 
 
-def imported_layers(file: Path) -> set[str]:
-    """The layers that a file imports from, wherever in the file the import stands."""
-    depth = len(file.parts)
-    found = set()
+def imported_by(file: Path) -> set[str]:
+    """What a file imports of the package, wherever in the file the import stands: modules, without the
+    package's name, and `.NAME` for what is no module but a name of the package root."""
+    modules = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == depth:
-            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            assert not node.module.startswith("grokinterp"), f"{file} imports the package by name"
-    return found & set(LAYERS)
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.split(".")[0] == "grokinterp" for alias in node.names), file
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert node.module is not None
+            assert node.module.split(".")[0] != "grokinterp", f"{file} imports the package by name"
+        elif isinstance(node, ast.ImportFrom):
+            folder = file.parts[: len(file.parts) - node.level]
+            base = ".".join([*folder, *([node.module] if node.module else [])])
+            names = {f"{base}.{alias.name}".removeprefix(".") for alias in node.names}
+            modules |= names & MODULES or {base or f".{node.names[0].name}"}
+    return modules
+
+
+def family_of(module: str) -> tuple[str, str] | None:
+    layer, _, rest = module.partition(".")
+    family = rest.split(".")[0]
+    return (layer, family) if family in FAMILIES.get(layer, []) else None
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.name != "__init__.py" or len(f.parts) > 1], ids=str)
 def test_imports_point_upwards_only(file):
     allowed = LAYERS[: LAYERS.index(layer_of(file)) + 1]
-    assert imported_layers(file) <= set(allowed)
+    layers = {module.split(".")[0] for module in imported_by(file) if not module.startswith(".")}
+    assert layers <= set(allowed)
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if layer_of(f) in FAMILIES], ids=str)
+def test_what_is_general_knows_no_family_and_no_family_another(file):
+    family = family_of(".".join(file.with_suffix("").parts))
+    others = {module for module in imported_by(file) if family_of(module) not in (None, family)}
+    others = {module for module in others if module.split(".")[0] == layer_of(file)}
+    assert {(file.as_posix(), module) for module in others} <= CROSSINGS
+
+
+def test_each_crossing_of_families_is_one():
+    assert all(module in imported_by(Path(file)) for file, module in CROSSINGS)
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if len(f.parts) > 1 or f.name != "__init__.py"], ids=str)
+def test_nothing_inside_imports_the_package_root(file):
+    names = {module for module in imported_by(file) if module.startswith(".")}
+    assert names <= {f".{READ_THE_ROOT.get(str(file))}"}
 
 
 def test_every_file_has_a_layer():
@@ -102,7 +154,7 @@ def test_the_public_names_are_few_and_all_there():
 def test_shape_checks_are_active_in_tests():
     import torch
 
-    from grokinterp.measures.embedding import gini
+    from grokinterp.measures.sparsity import gini
 
     with pytest.raises(Exception, match="Type-check error"):
         gini(torch.zeros(3, 3, dtype=torch.float64))

@@ -13,8 +13,10 @@ import torch
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import NotApplicable
-from grokinterp.measures.polynomials import logits_with_neurons, polynomials
-from grokinterp.measures.sparsity import effective_rank, input_weights, participation_ratio
+from grokinterp.measures import circular
+from grokinterp.measures.sparsity import effective_rank, participation_ratio
+from grokinterp.measures.waves.polynomials import logits_with_neurons, polynomials
+from grokinterp.measures.waves.sparsity import input_weights
 from grokinterp.models import (
     MLPConfig,
     ModelConfig,
@@ -338,7 +340,7 @@ HELD = {  # measured here; the loss of the network itself is in README.md beside
 def test_foreign_networks_read_the_sum_with_aligned_phases(name):
     view = MAKERS[name]()
     keys = gi.key_frequencies(view).consensus
-    with_phase = [k for k in keys if 2 * k != view.m]
+    with_phase = [k for k in keys if 2 * k != circular(view).m]
     # Published for another network: 93 to 98 % (Nanda et al. 2023, section 4.3), .9935 to .9986
     # (grokking-mechinterp).
     explained = gi.measure("w_l_directions.explained_variance", view)

@@ -18,8 +18,9 @@ from conftest import tiny
 from expected_noise import BAYES_LOSS
 from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotApplicable
-from grokinterp.measures import losses, noise_phase
-from grokinterp.measures.projections import losses_less
+from grokinterp.measures import noise_phase
+from grokinterp.measures.waves import restricted
+from grokinterp.measures.waves.projections import losses_less
 from grokinterp.models import ModelConfig, hooked_transformer, initial_weights
 from grokinterp.replay import NoiseSpan, noise_in_words, noise_spans
 from grokinterp.report import Report, figures
@@ -418,7 +419,7 @@ def test_losses_are_of_the_labels_unless_the_right_answers_are_asked_for(memoris
 def test_edited_logits_that_depend_on_the_answer_alone_are_held_against_every_label(memorised, name, what):
     view, keys = memorised.view(-1), [2, 7]
     kind, _, variant = name.partition(".")
-    logits = getattr(losses, f"{kind}_{variant}")(view, keys)
+    logits = getattr(restricted, f"{kind}_{variant}")(view, keys)
     by_row = view.loss(logits) if what == "loss" else view.correct(logits).double()
     found = gi.measure(f"{kind}_{what}.{variant}", view, keys=keys)
     for part in view.parts:
@@ -430,7 +431,7 @@ def test_losses_without_a_frequency_are_of_the_labels_and_keys_of_the_right_answ
     found = gi.measure("excluded_loss.per_frequency", view)
     answers = gi.view(view.model, dataclasses.replace(view.task, noise=None), split=view.split)
     k = 4
-    edited = losses.excluded_logit_dirs(view, [k])
+    edited = restricted.excluded_logit_dirs(view, [k])
     assert float(found.sel(freq=k, part="corrupted")) == pytest.approx(
         float(view.loss(edited)[view.rows("corrupted")].mean()), rel=1e-9
     )

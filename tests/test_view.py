@@ -286,9 +286,9 @@ def test_without_a_split_there_is_one_part():
         view.rows("train")
 
 
-def test_the_grid_is_by_a_then_by_b():
+def test_the_table_is_by_a_then_by_b():
     view = controls.random_network(5)
-    grid = view.on_grid(view.task.targets.double())
+    grid = view.task.targets.unflatten(0, (5, 5))
     a = np.arange(5)
     assert (grid.numpy() == (a[:, None] + a) % 5).all()
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .errors import NotApplicable, UsageError
 from .models import ModelConfig, at_answer, fits, in_float64, network, read_by, weight_shapes
-from .tasks import Circle, Split, Task, labels
+from .tasks import Split, Task, labels
 
 if TYPE_CHECKING:
     from .models import ActivationCache, HookedRootModule, NetworkConfig, Weights
@@ -70,12 +70,10 @@ class View:
     """A network's behaviour over the whole input table of a task.
 
     Operands and answers are in the order of the task's table, whatever their tokens are; the columns of
-    logits are the answer classes, then the tokens that are no answers. Where the elements stand on a cyclic
-    group Z_m (`circle`), everything that speaks of frequencies is in the order of that group: its positions i
-    and j stand for a and b, and i + j for the answer. For addition mod p these are the residues themselves.
+    logits are the answer classes, then the tokens that are no answers.
 
     Where labels are noisy, losses and what is correct are of the labels that the network is given, unless the
-    right answers are asked for; everything about circles and waves is of the right answers.
+    right answers are asked for.
 
     Attributes:
         task: the task; `n` below is its number of examples, in table order.
@@ -124,7 +122,7 @@ class View:
         self.task = task
         self.step = step
         self.split = split
-        self.kept: dict[Callable[..., Any], Any] = {}
+        self.kept: dict[Any, Any] = {}
         """What measures have computed of this network and others build on."""
 
     weights: dict[str, Float64[Tensor, "..."]]
@@ -324,94 +322,6 @@ class View:
             readout = w_out.cpu() @ readout
         return readout[:, : self.task.n_answers]
 
-    @property
-    def circle(self) -> Circle:
-        """Where the elements stand on Z_m.
-
-        Raises:
-            NotApplicable: they stand on no cyclic group, so they have no frequencies.
-        """
-        if self.task.circle is None:
-            raise NotApplicable(
-                f"the elements of {self.task.symbol} stand on no cyclic group, so frequencies mean nothing"
-            )
-        return self.task.circle
-
-    @property
-    def m(self) -> int:
-        """The order of the circle: p for addition mod p. Frequencies go from 1 to floor(m / 2)."""
-        return self.circle.m
-
-    @lazy
-    def embedding(self) -> Float64[Tensor, "m d_model"]:
-        """W_E in the order of the circle (as first operands)."""
-        return self.W_E[self.circle.a]
-
-    @lazy
-    def readout(self) -> Float64[Tensor, "m d_mlp"]:
-        """W_L transposed, in the order of the circle (as answers)."""
-        return self.W_L.T[self.circle.c]
-
-    @lazy
-    def on_circle(self) -> Int[Tensor, "rows"]:
-        """The rows of the table of which a, b and the answer stand on the circle: all of them, for
-        addition."""
-        on = [torch.zeros(n, dtype=torch.bool) for n in (self.task.p, self.task.p, self.task.n_answers)]
-        for place, elements in zip(on, (self.circle.a, self.circle.b, self.circle.c), strict=True):
-            place[elements] = True
-        a, b = self.task.pairs.unbind(1)
-        return (on[0][a] & on[1][b] & on[2][self.task.targets]).nonzero().flatten()
-
-    @lazy
-    def operands_at(self) -> Int[Tensor, "rows 2"]:
-        """The positions (i, j) of a and b of each row of `on_circle`."""
-        at = torch.empty(2, self.task.p, dtype=torch.long)
-        for place, elements in zip(at, (self.circle.a, self.circle.b), strict=True):
-            place[elements] = torch.arange(self.m)
-        a, b = self.task.pairs[self.on_circle].unbind(1)
-        return torch.stack([at[0][a], at[1][b]], dim=1)
-
-    @lazy
-    def answer_at(self) -> Int[Tensor, "rows"]:
-        """The position of the right answer of each row of `on_circle`: i + j where the operation is a sum."""
-        at = torch.empty(self.task.n_answers, dtype=torch.long)
-        at[self.circle.c] = torch.arange(self.m)
-        return at[self.task.targets[self.on_circle]]
-
-    @lazy
-    def row_of(self) -> Int[Tensor, "p p"]:
-        """The row of the table that each pair (a, b) of elements is; -1 where it is no example."""
-        row = torch.full((self.task.p, self.task.p), -1)
-        row[self.task.pairs[:, 0], self.task.pairs[:, 1]] = torch.arange(self.task.n_inputs)
-        return row
-
-    @lazy
-    def grid_rows(self) -> Int[Tensor, "m m"]:
-        """The row of the table at the positions (i, j) of a and b on the circle.
-
-        Raises:
-            NotApplicable: not every pair of positions is an example.
-        """
-        rows = self.row_of[self.circle.a[:, None], self.circle.b]
-        if (rows < 0).any():
-            raise NotApplicable(
-                f"{self.task.name} leaves out pairs, so its examples fill no {self.m} × {self.m} grid"
-            )
-        return rows
-
-    def grid(self, x: Float64[Tensor, "n *rest"]) -> Float64[Tensor, "m m *rest"]:
-        """x as a function of the positions (i, j) of a and b on the circle: a view of x where that is its
-        order, so not to be changed.
-
-        Raises:
-            NotApplicable: not every pair of positions is an example.
-        """
-        return taken(x, self.grid_rows)
-
-    def of_circle(self, x: Float64[Tensor, "n *rest"]) -> Float64[Tensor, "rows *rest"]:
-        """x at the rows of `on_circle`: x itself where these are all, so not to be changed."""
-        return taken(x, self.on_circle)
-
     @lazy
     def labels(self) -> Int[Tensor, "n"]:
         """The class that every example is said to be: the right answer where the task has no noise.
@@ -507,23 +417,6 @@ class View:
     def _logits_with_all_classes(self) -> Float64[Tensor, "n classes"]:
         """Logits as the training loss sees them: those of tokens that are no answers included."""
         return self._at_answer["logits"]
-
-    def on_grid(self, x: Float64[Tensor, "n *rest"]) -> Float64[Tensor, "p p *rest"]:
-        """x as a function of (a, b).
-
-        Raises:
-            NotApplicable: not every pair of elements is an example.
-        """
-        if not self.task.is_full_grid:
-            raise NotApplicable(f"{self.task.name} leaves out pairs, so its examples fill no p × p grid")
-        return x.unflatten(0, (self.task.p, self.task.p))
-
-
-def taken(x: Float64[Tensor, "n *rest"], rows: Int[Tensor, "*at"]) -> Float64[Tensor, "*at *rest"]:
-    """x[rows], without a copy where the rows are all of x in their order."""
-    if rows.numel() == len(x) and torch.equal(rows.flatten(), torch.arange(len(x))):
-        return x.unflatten(0, rows.shape)
-    return x[rows]
 
 
 def view(model: HookedRootModule, task: Task, step: int | None = None, split: Split | None = None) -> View:

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from .. import fourier
 from ..errors import NotApplicable
-from ..measures.embedding import plane, principal_components
-from ..measures.neurons import EXPLAINED, neuron_power
+from ..measures.embedding import principal_components
+from ..measures.waves.circular import circular
+from ..measures.waves.embedding import plane
+from ..measures.waves.neurons import EXPLAINED, neuron_power
 from ..replay import FINAL
-from ..replay.pictures import example_neurons, spectrum_2d
+from ..replay.frequencies.pictures import example_neurons, spectrum_2d
 from ..tasks import Circle, Task, ring
 from ..tasks.table import answer_numbers
 from .analysis import Analysis
@@ -394,7 +396,7 @@ def circle(a: Analysis, k: int) -> go.Figure:
     return _points(
         a,
         plane(a.view, k),
-        a.view.circle.a.tolist(),
+        circular(a.view).circle.a.tolist(),
         f"W_E along cos {k} / sin {k}, axis 1 (weight)",
         "axis 2 (weight)",
         k,
@@ -425,7 +427,12 @@ def example_neuron(a: Analysis, k: int) -> tuple[go.Figure, int, float] | None:
         return None
     share = float(neuron_power(a.view)[k - 1, best[0]])
     return (
-        heatmap(a.view.grid(a.view.neurons[:, best[0]]), *_axes(a), "activation", names=_names_on_circle(a)),
+        heatmap(
+            circular(a.view).grid(a.view.neurons[:, best[0]]),
+            *_axes(a),
+            "activation",
+            names=_names_on_circle(a),
+        ),
         best[0],
         share,
     )
@@ -433,7 +440,7 @@ def example_neuron(a: Analysis, k: int) -> tuple[go.Figure, int, float] | None:
 
 def _axes(a: Analysis) -> tuple[str, str]:
     """What stands on the axes of a grid over the positions of b and a."""
-    order = a.view.circle.order
+    order = circular(a.view).circle.order
     return (
         ("b", "a")
         if order.startswith("residues") and "−" not in order
@@ -442,7 +449,7 @@ def _axes(a: Analysis) -> tuple[str, str]:
 
 
 def _names_on_circle(a: Analysis) -> tuple[list[str], list[str]]:
-    names, circle = a.run.task.operand_names, a.view.circle
+    names, circle = a.run.task.operand_names, circular(a.view).circle
     return [names[b] for b in circle.b.tolist()], [names[i] for i in circle.a.tolist()]
 
 
@@ -469,7 +476,10 @@ def _spectrum_2d(shares: Float[Tensor, "component component"]) -> go.Figure:
 
 def attention_to_first(a: Analysis, layer: int, head: int) -> go.Figure:
     """How much the answer position attends to the first token, as a function of (a, b)."""
-    attention, names = a.view.on_grid(a.view.attention[layer, head, :, 0]), a.run.task.operand_names
+    task, names = a.run.task, a.run.task.operand_names
+    if not task.is_full_grid:
+        raise NotApplicable(f"{task.name} leaves out pairs, so its examples fill no p × p grid")
+    attention = a.view.attention[layer, head, :, 0].unflatten(0, (task.p, task.p))
     return heatmap(attention, "b", "a", "attention to a (share)", _SEQUENTIAL, (0.0, 1.0), (names, names))
 
 

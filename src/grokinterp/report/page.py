@@ -14,9 +14,9 @@ import plotly.offline
 
 from ..errors import NotApplicable
 from ..measures import MEASURES
-from ..measures.neurons import EXPLAINED
 from ..measures.noise import NoisePhase
 from ..measures.standing import State, percent
+from ..measures.waves.neurons import EXPLAINED
 from ..replay import FINAL, delay, noise_in_words, slingshots_in_words, spikes_in_words
 from ..tasks import TableFacts, Task
 from ..tasks.noise import Binomial

@@ -6,8 +6,9 @@ frequencies: there `variance.neurons` and `variance.logits` say what the power i
 
 from __future__ import annotations
 
-from ..view import View
-from .base import Value, measure, per_frequency
+from ...view import View
+from ..base import Value, measure
+from .circular import circular
 from .embedding import frequency_power
 from .logits import power_of_difference, variance_of_logits
 from .neurons import block_variance
@@ -21,7 +22,8 @@ from .neurons import block_variance
 def embedding_power(view: View) -> Value:
     """For each frequency k, ‖cos_k W_E‖² + ‖sin_k W_E‖², summed over d_model: the squares of
     `fourier_norms.W_E`."""
-    return per_frequency(frequency_power(view.embedding), view.m)
+    z = circular(view)
+    return z.per_frequency(frequency_power(z.embedding))
 
 
 @measure(
@@ -32,7 +34,8 @@ def embedding_power(view: View) -> Value:
 )
 def readout_power(view: View) -> Value:
     """For each frequency k, ‖u_k‖² + ‖v_k‖², summed over the neurons: the squares of `fourier_norms.W_L`."""
-    return per_frequency(frequency_power(view.readout), view.m)
+    z = circular(view)
+    return z.per_frequency(frequency_power(z.readout))
 
 
 @measure(
@@ -47,7 +50,7 @@ def logit_power(view: View) -> Value:
     Only what is a function of the difference c* − c counts. As a share of `variance.logits` it is the square
     of `logit_cosine`, with the sine, of which a clock has nothing, beside the cosine.
     """
-    return per_frequency(power_of_difference(view), view.m)
+    return circular(view).per_frequency(power_of_difference(view))
 
 
 @measure("variance.logits", unit="logit²", ref="here: what `power.logits` is a part of")
@@ -69,7 +72,7 @@ def power_of_neurons(view: View) -> Value:
 
     Loud neurons weigh more; `neuron.clusters` counts all that one frequency explains alike.
     """
-    return per_frequency(block_variance(view)[0].sum(1), view.m)
+    return circular(view).per_frequency(block_variance(view)[0].sum(1))
 
 
 @measure(

@@ -1,4 +1,4 @@
-"""What was measured of a snapshot, kept in the run directory so that it is computed once.
+"""A cache of what was measured of each snapshot, in the run directory, so that it is computed once.
 
 `replay/step_00000100.safetensors` is one sealed file per snapshot, written whole or not at all. An entry
 counts while the snapshot's hash, the code of the measures and torch are those that it was computed with; a
@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,16 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .. import __name__ as package
 from ..errors import GrokinterpError, NotApplicable
 from ..measures import Measure
 from ..runs import Run
 from ..runs.files import TEMPORARY, UNSEALED, read_sealed, replace, sealed
 from ..view import View
 
-_CODE = ("measures", "models", "tasks", "fourier.py", "view.py", "replay/pictures.py")
+_CODE = ("measures", "models", "tasks", "fourier.py", "view.py", "replay/frequencies/pictures.py")
 """What the value of a measure depends on, beside the weights and torch."""
 
+_PACKAGE = Path(__file__).parents[1]
 _HOUR = 3600.0
 
 
@@ -61,13 +60,14 @@ class Measured:
         """The network of the snapshot."""
         return self._run.view(self._step)
 
-    def entry(self, known: Measure, options: Mapping[str, list[int]] | None = None) -> Entry:
-        """A measure with these options, read or computed."""
-        given = {name: value for name, value in (options or {}).items() if name in known.options}
-        return self.kept(known.name + (json.dumps(given) if given else ""), lambda: known(self.view, **given))
+    def entry(self, measure: Measure, options: Mapping[str, list[int]] | None = None) -> Entry:
+        """A measure with those of these options that it takes, read or computed."""
+        taken = {name: value for name, value in (options or {}).items() if name in measure.options}
+        label = measure.name + (json.dumps(taken) if taken else "")
+        return self.of_label(label, lambda: measure(self.view, **taken))
 
-    def kept(self, label: str, compute: Callable[[], Any]) -> Entry:
-        """What was kept under a label, or else what `compute` gives, which is kept from now on."""
+    def of_label(self, label: str, compute: Callable[[], Any]) -> Entry:
+        """What the cache has under a label, or else what `compute` gives, which it has from now on."""
         if label not in self._entries:
             try:
                 self._entries[label] = _packed(compute())
@@ -134,11 +134,11 @@ def sweep(run: Run) -> None:
 
 @cache
 def code_hash() -> str:
-    """The sha256 of the source of everything that measures depend on: with other code, nothing that was kept
+    """The sha256 of the source of everything that measures depend on: with other code, nothing in the cache
     counts."""
     digest = hashlib.sha256()
     for name in _CODE:
-        entry = Path(str(resources.files(package) / name))
+        entry = _PACKAGE / name
         for file in sorted(entry.rglob("*.py")) if entry.is_dir() else [entry]:
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()

@@ -19,16 +19,18 @@ The path past the MLP and all biases of the output are left out. A new circuit i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from .. import fourier
-from ..view import View
-from .base import Value, measure, once_per_view, per_part
+from ... import fourier
+from ...view import View
+from ..base import Value, measure, once_per_view, per_part
+from ..sites import needs
 from .circles import at_frequencies, clock_wave, nearness, with_embedding
+from .circular import circular
 from .keys import keys_of
 from .logits import cosine_logits, cosines_of_answer, logits_on_circle
 from .projections import OfAnswer
@@ -83,36 +85,31 @@ def circuit(name: str, ref: str) -> Callable[[Fit], Fit]:
 
 def _measure_of(fit: Fit, quantity: str, sentence: str) -> Callable[..., Value]:
     def faithfulness(view: View, keys: Sequence[int] | None = None) -> Value:
-        return per_part(view, getattr(_run(view, fit, keys_of(view, keys)), quantity), view.on_circle)
+        outcome = _run(view, fit, tuple(keys_of(view, keys)))
+        return per_part(view, getattr(outcome, quantity), circular(view).on_circle)
 
     faithfulness.__doc__ = f"{sentence}\n\nThe circuit: {fit.__doc__} `keys` defaults to the consensus."
     return faithfulness
 
 
-def _run(view: View, fit: Fit, keys: list[int]) -> Faithfulness:
-    """What a circuit does; run once, as four measures ask."""
-    known, at = _known(view), (fit.__name__, *keys)
-    if at not in known:
-        known[at] = _compared(view, fit(view, keys))
-    return known[at]
-
-
 @once_per_view
-def _known(view: View) -> dict[tuple[Any, ...], Faithfulness]:
-    return {}
+def _run(view: View, fit: Fit, keys: tuple[int, ...]) -> Faithfulness:
+    """What a circuit does; run once, as four measures ask."""
+    return _compared(view, fit(view, list(keys)))
 
 
 def _compared(view: View, on_circle: Float64[Tensor, "rows m"]) -> Faithfulness:
     """Answers that do not stand on the circle are none of a circuit's, and are left out of the divergence."""
-    rows = view.on_circle
+    z = circular(view)
+    rows = z.on_circle
     logits = on_circle.new_full((len(rows), view.task.n_answers), -torch.inf)
-    logits[:, view.circle.c] = on_circle
-    own, theirs = logits_on_circle(view).log_softmax(1), on_circle.log_softmax(1)
+    logits[:, z.circle.c] = on_circle
+    network, theirs = logits_on_circle(view).log_softmax(1), on_circle.log_softmax(1)
     return Faithfulness(
         loss=view.loss(logits, rows),
         accuracy=_choice(logits, view.labels[rows]),
         agreement=_choice(logits, view.logits[rows].argmax(1)),
-        divergence=(own.exp() * (own - theirs)).sum(1).clamp_min(0),
+        divergence=(network.exp() * (network - theirs)).sum(1).clamp_min(0),
     )
 
 
@@ -127,7 +124,7 @@ def _choice(logits: Float64[Tensor, "rows answers"], answers: Int[Tensor, "rows"
 @circuit("clock", ref="Nanda et al. 2023, section 4.3; Zhong et al. 2023 (arXiv 2306.17844), section 2")
 def clock(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
     """logits = Σ_k α_k cos w_k(c* − c), for addition cos w_k(a + b − c), with one fitted α_k for each key."""
-    return cosine_logits(view, keys)[:, view.circle.c]
+    return cosine_logits(view, keys)[:, circular(view).circle.c]
 
 
 @measure("trig_loss", unit="nats", ref="Nanda et al. 2023, section 4.3: from 2.4e-7 to 4.7e-8")
@@ -138,17 +135,17 @@ def trig_loss(view: View, keys: Sequence[int] | None = None) -> Value:
     defaults to the consensus.
     """
     logits = OfAnswer(cosines_of_answer(view, keys_of(view, keys), elsewhere=-torch.inf))
-    return per_part(view, logits.loss(view), view.on_circle)
+    return per_part(view, logits.loss(view), circular(view).on_circle)
 
 
 @circuit("pizza", ref="Zhong et al. 2023 (arXiv 2306.17844), section 3")
 def pizza(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
     """logits = Σ_k α_k |cos w_k(a − b)/2| cos w_k(c* − c), with one fitted α_k for each key."""
-    own = logits_on_circle(view)
-    logits = torch.zeros_like(own)
+    whole_logits = logits_on_circle(view)
+    logits = torch.zeros_like(whole_logits)
     for k in keys:
         wave = nearness(view, k)[:, None] * clock_wave(view, k)
-        logits += (own * wave).sum() / wave.square().sum() * wave
+        logits += (whole_logits * wave).sum() / wave.square().sum() * wave
     return logits
 
 
@@ -168,11 +165,11 @@ def whole(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
 
     Attention is that of the answer position, in every layer. A network without attention has only the rest.
     """
-    view.neurons  # noqa: B018
+    needs(view, "mlp")
     if "blocks.0.attn.W_Q" not in view.weights:
         return _rerun(view, keys, [])
     attention = view.attention.movedim(2, 0).clone()
-    attention[view.on_circle] = _on_blocks(view, attention, keys)
+    attention[circular(view).on_circle] = _on_blocks(view, attention, keys)
     return _rerun(view, keys, list(attention.unbind(1)))
 
 
@@ -182,7 +179,7 @@ def whole(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
 )
 def constant_attention(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
     """as `whole`, with attention at its mean over the examples."""
-    view.neurons  # noqa: B018
+    needs(view, "mlp")
     return _rerun(view, keys, [layer.mean(1).expand(view.task.n_inputs, -1, -1) for layer in view.attention])
 
 
@@ -191,7 +188,7 @@ def _rerun(
 ) -> Float64[Tensor, "rows m"]:
     """The logits of the network's own nonlinearity on a fitted embedding, with this attention in each
     layer."""
-    cut = with_embedding(view, at_frequencies(view.embedding, keys))
+    cut = with_embedding(view, at_frequencies(circular(view).embedding, keys))
     edits = [
         (f"blocks.{layer}.attn.hook_pattern", _attending(pattern)) for layer, pattern in enumerate(attention)
     ]
@@ -216,8 +213,9 @@ def _attending(pattern: Float64[Tensor, "n head pos"]) -> Callable[..., Tensor]:
 
 def _read_out(view: View, neurons: Float64[Tensor, "n d_mlp"], keys: list[int]) -> Float64[Tensor, "rows m"]:
     """Logits of neurons that are each reduced to one key, through W_L reduced to the keys."""
-    at_keys = torch.cat([fourier.directions(view.m, k) for k in keys])
-    return _on_blocks(view, neurons, keys, one_each=True) @ (at_keys.T @ (at_keys @ view.readout)).T
+    z = circular(view)
+    at_keys = torch.cat([fourier.directions(z.m, k) for k in keys])
+    return _on_blocks(view, neurons, keys, one_each=True) @ (at_keys.T @ (at_keys @ z.readout)).T
 
 
 def _on_blocks(
@@ -225,10 +223,11 @@ def _on_blocks(
 ) -> Float64[Tensor, "rows *rest"]:
     """x, of the examples on the circle, projected on the 3 x 3 blocks of the keys; or each column on that
     which explains most of it."""
-    grid = view.grid(x).flatten(2)
-    of = fourier.component_frequencies(view.m)
+    z = circular(view)
+    grid = z.grid(x).flatten(2)
+    of = fourier.component_frequencies(z.m)
     wanted = torch.isin(of, torch.tensor([0, *keys]))
-    basis, of = fourier.basis(view.m)[wanted], of[wanted]
+    basis, of = fourier.basis(z.m)[wanted], of[wanted]
     inside = (of == torch.tensor(keys)[:, None]) | (of == 0)
     blocks = inside[:, :, None] & inside[:, None, :]
     coefficients = torch.einsum("ia,abr,jb->ijr", basis, grid, basis)
@@ -236,9 +235,9 @@ def _on_blocks(
         power = coefficients.square()
         power[0, 0] = 0
         explained = torch.einsum("kij,ijr->kr", blocks.double(), power)
-        kept = blocks[fourier.strongest(explained).index].movedim(0, -1)
+        blocks_left = blocks[fourier.strongest(explained).which].movedim(0, -1)
     else:
-        kept = blocks.any(0)[..., None]
-    i, j = view.operands_at.unbind(1)
-    fit = torch.einsum("ia,ijr,jb->abr", basis, coefficients * kept, basis)
+        blocks_left = blocks.any(0)[..., None]
+    i, j = z.operands_at.unbind(1)
+    fit = torch.einsum("ia,ijr,jb->abr", basis, coefficients * blocks_left, basis)
     return fit[i, j].unflatten(1, x.shape[1:])

@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from .. import fourier
-from ..fourier import component_names
-from ..measures import Measure
-from ..measures.base import Value, array
-from ..measures.embedding import plane
-from ..measures.keys import keys_of
-from ..measures.neurons import EXPLAINED, neuron_power
-from ..view import View
+from ... import fourier
+from ...measures import Measure
+from ...measures.base import Value, array
+from ...measures.waves.circular import circular
+from ...measures.waves.embedding import plane
+from ...measures.waves.keys import keys_of
+from ...measures.waves.neurons import EXPLAINED, neuron_power
+from ...view import View
 
 PICTURES: dict[str, Measure] = {}
 _MOST = 6
@@ -54,7 +54,7 @@ def circles(view: View, keys: Sequence[int] | None = None) -> Value:
     frequencies."""
     keys = keys_of(view, keys)[:_MOST]
     points = torch.stack([plane(view, k) for k in keys])
-    elements = [view.task.operand_names[element] for element in view.circle.a.tolist()]
+    elements = [view.task.operand_names[element] for element in circular(view).circle.a.tolist()]
     return array(points.float(), ["key", "element", "axis"], key=keys, element=elements, axis=["cos", "sin"])
 
 
@@ -63,7 +63,7 @@ def neurons(view: View, neurons: Sequence[int]) -> Value:
     """Activations of single neurons over the positions (i, j) of a and b, after the nonlinearity, at the
     answer position."""
     chosen = list(neurons)[:_MOST]
-    return _grids(view, view.grid(view.neurons[:, chosen]).movedim(2, 0), "example", chosen)
+    return _grids(view, circular(view).grid(view.neurons[:, chosen]).movedim(2, 0), "example", chosen)
 
 
 @_picture("picture.attention", unit="1", ref="Nanda et al. 2023, appendix C.1")
@@ -71,14 +71,15 @@ def attention(view: View) -> Value:
     """How much the answer position of the first layer attends to the first token, over the positions (i, j)
     of a and b, for each head."""
     of_heads = view.attention[0, :8, :, 0]
-    return _grids(view, view.grid(of_heads.T).movedim(2, 0), "head", list(range(len(of_heads))))
+    return _grids(view, circular(view).grid(of_heads.T).movedim(2, 0), "head", list(range(len(of_heads))))
 
 
 @_picture("picture.logits", unit="logit", ref="Nanda et al. 2023, appendix C.3")
 def logits(view: View) -> Value:
     """The logit of one answer, that at position 0 of the circle, over the positions (i, j) of a and b, less
     its mean."""
-    grid = view.grid(view.logits[:, int(view.circle.c[0])])
+    z = circular(view)
+    grid = z.grid(view.logits[:, int(z.circle.c[0])])
     return array((grid - grid.mean()).float(), ["i", "j"], **_positions(view))
 
 
@@ -96,7 +97,7 @@ def neuron_spectrum(view: View) -> Value:
 
 
 def _spectrum(view: View, values: Float64[Tensor, "n width"]) -> Value:
-    names = component_names(view.m)
+    names = fourier.component_names(circular(view).m)
     return array(
         spectrum_2d(view, values).float(),
         ["component_a", "component_b"],
@@ -108,7 +109,7 @@ def _spectrum(view: View, values: Float64[Tensor, "n width"]) -> Value:
 def spectrum_2d(view: View, values: Float64[Tensor, "n width"]) -> Float64[Tensor, "component component"]:
     """log10 of the share of power, over all columns, on each product of components of a and of b; at least
     −6."""
-    grid = view.grid(values)
+    grid = circular(view).grid(values)
     power = fourier.transform_2d(grid - grid.mean((0, 1))).square().sum(2)
     return (power / power.sum().clamp_min(1e-300)).clamp_min(1e-6).log10()
 
@@ -121,6 +122,7 @@ def _positions(view: View) -> dict[str, Sequence[int | str]]:
     """What stands at the positions of a and b: their numbers, or the names of the operands where these are
     others."""
     names = view.task.operand_names
-    numbers = list(range(view.m))
-    at = {"i": [names[a] for a in view.circle.a.tolist()], "j": [names[b] for b in view.circle.b.tolist()]}
+    z = circular(view)
+    numbers = list(range(z.m))
+    at = {"i": [names[a] for a in z.circle.a.tolist()], "j": [names[b] for b in z.circle.b.tolist()]}
     return {place: numbers if known == list(map(str, numbers)) else known for place, known in at.items()}

@@ -24,7 +24,7 @@ The limits stand in the widest gaps of the table. They say something of networks
 only: a look-up table's right logit depends on nothing, and a random network's on everything, so both have a
 distance irrelevance near 1.
 
-Both are about the whole network; measures/circles.py asks the same of one circle at a time.
+Both are about the whole network; circles.py asks the same of one circle at a time.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from .. import fourier
-from ..errors import NotApplicable
-from ..models import in_float64
-from ..view import View
-from .base import Value, measure
+from ... import fourier
+from ...errors import NotApplicable
+from ...models import in_float64
+from ...view import View
+from ..base import Value, measure
+from .circular import circular, row_of_pair
 from .logits import logits_on_circle
 
 REF = "Zhong et al. 2023 (arXiv 2306.17844), "
@@ -71,10 +72,10 @@ def gradient_symmetricity(view: View) -> Value:
         raise NotApplicable(
             "a and b have no embedding in common, so the gradients by them cannot be compared"
         )
-    row = view.row_of
+    row = row_of_pair(view)
     a, b, c = torch.tensor(_triples(view.task.p, view.task.n_answers)).T
-    known = (row[a, b] >= 0).nonzero().flatten()[:TRIPLES]
-    by_a, by_b = _gradients(view, row[a, b][known], view.task.answer_tokens[c[known]])
+    examples = (row[a, b] >= 0).nonzero().flatten()[:TRIPLES]
+    by_a, by_b = _gradients(view, row[a, b][examples], view.task.answer_tokens[c[examples]])
     sizes = by_a.norm(dim=1) * by_b.norm(dim=1)
     return float(torch.where(sizes > 0, (by_a * by_b).sum(1) / sizes, 0.0).mean())
 
@@ -128,7 +129,7 @@ def distance_irrelevance(view: View) -> Value:
     circle, which for odd m is the paper's M[a + b, a − b].
     """
     logits = logits_on_circle(view)
-    return _irrelevance(view, logits.gather(1, view.answer_at[:, None])[:, 0])
+    return _irrelevance(view, logits.gather(1, circular(view).answer_at[:, None])[:, 0])
 
 
 @measure(
@@ -140,16 +141,17 @@ def distance_irrelevance(view: View) -> Value:
 def distance_irrelevance_of_wrong(view: View) -> Value:
     """The same of the largest wrong logit."""
     logits = logits_on_circle(view)
-    return _irrelevance(view, logits.scatter(1, view.answer_at[:, None], -torch.inf).max(1).values)
+    return _irrelevance(view, logits.scatter(1, circular(view).answer_at[:, None], -torch.inf).max(1).values)
 
 
 def _irrelevance(view: View, values: Float64[Tensor, "rows"]) -> float:
-    i, j = view.operands_at.unbind(1)
+    z = circular(view)
+    i, j = z.operands_at.unbind(1)
     spread = values.std(unbiased=False)
     if spread <= 1e-9 * logits_on_circle(view).abs().max():  # the same for every pair, up to rounding
         return 1.0
-    distance = (i - j) % view.m
-    each = [values[distance == d].std(unbiased=False) for d in range(view.m) if (distance == d).any()]
+    distance = (i - j) % z.m
+    each = [values[distance == d].std(unbiased=False) for d in range(z.m) if (distance == d).any()]
     return float(torch.stack(each).mean() / spread)
 
 
@@ -160,7 +162,8 @@ def circularity(view: View) -> Value:
 
     Of components with any variance; 0 for an embedding that is the same for all elements.
     """
-    u, s, _ = torch.linalg.svd(view.embedding - view.embedding.mean(0), full_matrices=False)
+    z = circular(view)
+    u, s, _ = torch.linalg.svd(z.embedding - z.embedding.mean(0), full_matrices=False)
     u = u[:, s > 1e-9 * s[0]][:, :4] if s[0] > 0 else u[:, :0]
     return (
         float(fourier.by_frequency(fourier.transform(u).square()).max(0).values.mean()) if u.shape[1] else 0.0

@@ -19,10 +19,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from .. import fourier
-from ..models import in_float64
-from ..view import View
-from .base import Value, array, measure, once_per_view
+from ... import fourier
+from ...models import in_float64
+from ...view import View
+from ..base import Value, array, measure, once_per_view
+from .circular import circular
 from .keys import keys_of
 
 REF = "Zhong et al. 2023 (arXiv 2306.17844), table 1 and the released notebook: "
@@ -88,8 +89,9 @@ def _per_key(view: View, keys: Sequence[int] | None, value: Callable[[int], floa
 def _away(view: View, k: int) -> Float64[Tensor, "rows m"]:
     """w_k(c* − c), between 0 and 2πk; reduced as integers first, as k(c* − c) mod 2m, so that half of it is
     exact too."""
-    difference = view.answer_at[:, None] - torch.arange(view.m)
-    return (k * difference % (2 * view.m)).double() * (2 * torch.pi / view.m)
+    z = circular(view)
+    difference = z.answer_at[:, None] - torch.arange(z.m)
+    return (k * difference % (2 * z.m)).double() * (2 * torch.pi / z.m)
 
 
 def clock_wave(view: View, k: int) -> Float64[Tensor, "rows m"]:
@@ -100,8 +102,9 @@ def clock_wave(view: View, k: int) -> Float64[Tensor, "rows m"]:
 def nearness(view: View, k: int) -> Float64[Tensor, "rows"]:
     """|cos w_k(a − b)/2|: 1 where a and b are in the same place of the circle of k, 0 where they are
     opposite."""
-    i, j = view.operands_at.unbind(1)
-    return ((k * (i - j) % (2 * view.m)).double() * (torch.pi / view.m)).cos().abs()
+    z = circular(view)
+    i, j = z.operands_at.unbind(1)
+    return ((k * (i - j) % (2 * z.m)).double() * (torch.pi / z.m)).cos().abs()
 
 
 def _correlation(x: Float64[Tensor, "rows m"], y: Float64[Tensor, "rows m"]) -> float:
@@ -111,38 +114,28 @@ def _correlation(x: Float64[Tensor, "rows m"], y: Float64[Tensor, "rows m"]) -> 
     return float((x * y).sum() / size) if size > 1e-150 else 0.0
 
 
+@once_per_view
 def _fits_to_two_pcs(view: View, k: int) -> tuple[float, float]:
     """How far the logits of a circle of two principal components correlate with the clock's and with the
     pizza's formula."""
-    if ("pcs", k) not in (known := _fits(view)):
-        mean = view.embedding.mean(0)
-        u, s, vh = torch.linalg.svd(view.embedding - mean, full_matrices=False)
-        best = fourier.by_frequency(fourier.transform(u * s).square())[k - 1].topk(min(2, len(s))).indices
-        logits = _logits_with(view, (u * s)[:, best] @ vh[best] + mean)
-        half = _away(view, k) / 2
-        pizza = nearness(view, k)[:, None] * (half.cos().abs() - half.sin().abs())
-        known["pcs", k] = _correlation(logits, clock_wave(view, k)), _correlation(logits, pizza)
-    return known["pcs", k]
-
-
-def _fits_to_one_frequency(view: View, k: int) -> tuple[float, float]:
-    """The same of a circle of one frequency, and logits less their means."""
-    if ("fourier", k) not in (known := _fits(view)):
-        logits = _logits_with(view, at_frequencies(view.embedding, [k]))
-        logits = logits - logits.mean(0)
-        logits = logits - logits.mean(1, keepdim=True)
-        clock = clock_wave(view, k)
-        known["fourier", k] = (
-            _correlation(logits, clock),
-            _correlation(logits, nearness(view, k)[:, None] * clock),
-        )
-    return known["fourier", k]
+    embedding = circular(view).embedding
+    mean = embedding.mean(0)
+    u, s, vh = torch.linalg.svd(embedding - mean, full_matrices=False)
+    best = fourier.by_frequency(fourier.transform(u * s).square())[k - 1].topk(min(2, len(s))).indices
+    logits = _logits_with(view, (u * s)[:, best] @ vh[best] + mean)
+    half = _away(view, k) / 2
+    pizza = nearness(view, k)[:, None] * (half.cos().abs() - half.sin().abs())
+    return _correlation(logits, clock_wave(view, k)), _correlation(logits, pizza)
 
 
 @once_per_view
-def _fits(view: View) -> dict[tuple[str, int], tuple[float, float]]:
-    """What is known already: the clock's and the pizza's measure look at the same logits."""
-    return {}
+def _fits_to_one_frequency(view: View, k: int) -> tuple[float, float]:
+    """The same of a circle of one frequency, and logits less their means."""
+    logits = _logits_with(view, at_frequencies(circular(view).embedding, [k]))
+    logits = logits - logits.mean(0)
+    logits = logits - logits.mean(1, keepdim=True)
+    clock = clock_wave(view, k)
+    return _correlation(logits, clock), _correlation(logits, nearness(view, k)[:, None] * clock)
 
 
 def at_frequencies(x: Float64[Tensor, "m width"], keys: Sequence[int]) -> Float64[Tensor, "m width"]:
@@ -152,15 +145,16 @@ def at_frequencies(x: Float64[Tensor, "m width"], keys: Sequence[int]) -> Float6
 
 
 def _logits_with(view: View, embedding: Float64[Tensor, "m width"]) -> Float64[Tensor, "rows m"]:
-    return with_embedding(view, embedding).activations([], rows=view.on_circle)["logits"][:, view.circle.c]
+    z = circular(view)
+    return with_embedding(view, embedding).activations([], rows=z.on_circle)["logits"][:, z.circle.c]
 
 
 def with_embedding(view: View, embedding: Float64[Tensor, "m width"]) -> View:
     """A View of the same network with the elements on the circle embedded otherwise; `embedding` as
-    `view.embedding` has it."""
+    `Circular.embedding` has it."""
     tokens, model = view.task.operand_tokens, in_float64(view.model)
     table = view.W_E.clone()
-    table[view.circle.a] = embedding
+    table[circular(view).circle.a] = embedding
     weights = dict(model.named_parameters())
     if "embed.W_E" in weights:
         places = [weights["embed.W_E"]]

@@ -57,8 +57,8 @@ def series(steps: Any, values: Any) -> pd.Series[float]:
     import numpy as np
     import pandas as pd
 
-    found = pd.Series(np.asarray(values, dtype=float), index=np.asarray(steps, dtype=int)).dropna()
-    return found[~found.index.duplicated(keep="last")].sort_index()
+    values_at = pd.Series(np.asarray(values, dtype=float), index=np.asarray(steps, dtype=int)).dropna()
+    return values_at[~values_at.index.duplicated(keep="last")].sort_index()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..errors import GrokinterpError, NotApplicable, UsageError
+from ...errors import GrokinterpError, NotApplicable, UsageError
+from ..dataset import at_known_steps, final_keys
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,17 +159,17 @@ class Lives:
     def _multiples(self) -> str:
         """Which of them are no frequencies of their own."""
         times = {2: "twice", 3: "three times"}
-        told = [
+        clauses = [
             f"k = {k} is a harmonic of {of}, {times[n]} that"
             for k, (of, n) in self.harmonics.items()
             if k in self.ever
         ]
-        told += [
+        clauses += [
             f"k = {k} is twice key {of}, at the end embedded alone"
             for k, of in self.doubles.items()
             if k in self.ever
         ]
-        return f" Of the final network: {'; '.join(told)}." if told else ""
+        return f" Of the final network: {'; '.join(clauses)}." if clauses else ""
 
     def _noise(self) -> str:
         """A warning where a frequency is alive at the first snapshot already: before training that is
@@ -186,18 +187,18 @@ class Lives:
         )
 
     def _first_places(self) -> str:
-        found = []
+        clauses = []
         for k in self.final_keys:
             births = {
                 life.place: life.born_by for life in self.lives if life.freq == k and life.born_by is not None
             }
             if births:
                 first = min(births.values())
-                found.append(
+                clauses.append(
                     f"k = {k} in {_listed(place for place, step in births.items() if step == first)} by "
                     f"step {first:,}"
                 )
-        return f" The final keys show first: {'; '.join(found)}." if found else ""
+        return f" The final keys show first: {'; '.join(clauses)}." if clauses else ""
 
     @property
     def sensitivity(self) -> str:
@@ -227,7 +228,7 @@ class Lives:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: thresholds, sentences, and the lives of the frequencies that were ever alive or are
         final keys."""
-        told = set(self.ever) | set(self.final_keys)
+        shown = set(self.ever) | set(self.final_keys)
         return {
             "born": self.born,
             "dies": self.dies,
@@ -240,7 +241,7 @@ class Lives:
             "sentence": self.sentence,
             "sensitivity": self.sensitivity,
             "skipped": self.skipped,
-            "lives": [asdict(life) for life in self.lives if life.freq in told],
+            "lives": [asdict(life) for life in self.lives if life.freq in shown],
         }
 
 
@@ -335,11 +336,11 @@ def _lives_in(place: str, share: xr.DataArray, final: Sequence[int], odds: tuple
     for factor in (1, 1 / VARIED, VARIED):
         born, dies = (_needed(factor * threshold, len(frequencies)) for threshold in odds)
         judged.append(_alive(values, born, dies))
-    found = []
+    of_place = []
     for i, k in enumerate(frequencies):
         life, lower, higher = (_last_life(alive[:, i], steps) for alive in judged)
         peak = int(values[:, i].argmax())
-        found.append(
+        of_place.append(
             Life(
                 freq=k,
                 place=place,
@@ -352,7 +353,7 @@ def _lives_in(place: str, share: xr.DataArray, final: Sequence[int], odds: tuple
                 same_fate=life["fate"] == lower["fate"] == higher["fate"],
             )
         )
-    return found
+    return of_place
 
 
 def _last_life(alive: np.ndarray, steps: Sequence[int]) -> dict[str, Any]:
@@ -367,37 +368,6 @@ def _last_life(alive: np.ndarray, steps: Sequence[int]) -> dict[str, Any]:
         "lives": len(births),
         "fate": "committed" if alive[-1] else "transient" if births else "never",
     }
-
-
-def at_known_steps(data: xr.Dataset, name: str) -> xr.DataArray:
-    """A variable of a replay, at the steps at which it has values.
-
-    Raises:
-        NotApplicable: it applies at no step.
-        UsageError: it was not replayed.
-    """
-    if (reason := skipped(data).get(name)) is not None:
-        raise NotApplicable(reason)
-    if name not in data:
-        raise UsageError(
-            f"{name} was not replayed: give it to gi.replay among the measures, or leave those out for the "
-            "default ones"
-        )
-    known = data[name].dropna("step", how="all")
-    if not known.sizes["step"]:
-        raise NotApplicable(f"{name} has no value at any of the steps")
-    return known
-
-
-def skipped(data: xr.Dataset) -> dict[str, str]:
-    """The variables that a replay has not, as they apply at no step, with the reasons."""
-    reasons: dict[str, str] = json.loads(data.attrs.get("skipped", "{}"))
-    return reasons
-
-
-def final_keys(data: xr.Dataset) -> list[int]:
-    """The key frequencies of the run's last snapshot."""
-    return [int(k) for k in json.loads(data.attrs.get("final_keys", "[]"))]
 
 
 def _listed(words: Iterable[Any]) -> str:

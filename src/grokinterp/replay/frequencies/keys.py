@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import UsageError
-from .dataset import FINAL
-from .lives import at_known_steps, final_keys
+from ...errors import UsageError
+from ..dataset import FINAL, at_known_steps, final_keys
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,17 +64,17 @@ def where_keys_differ(data: xr.Dataset) -> pd.DataFrame:
         )
     rows = []
     for name in names:
-        steps, own, final = _both(data, name)
-        known = ~np.isnan(own) & ~np.isnan(final)
-        small, large = np.sort(np.abs([own, final]), axis=0)
-        differs = known & (np.abs(own - final) > SAME * large)
-        ratio = np.divide(large, small, out=np.ones_like(large), where=differs & (own * final > 0)).max(1)
-        only_final = np.isnan(own).all(1) & ~np.isnan(final).all(1)
+        steps, each, final = _both(data, name)
+        both_known = ~np.isnan(each) & ~np.isnan(final)
+        small, large = np.sort(np.abs([each, final]), axis=0)
+        differs = both_known & (np.abs(each - final) > SAME * large)
+        ratio = np.divide(large, small, out=np.ones_like(large), where=differs & (each * final > 0)).max(1)
+        only_final = np.isnan(each).all(1) & ~np.isnan(final).all(1)
         at = int(ratio.argmax())
         rows.append(
             (
                 name,
-                int(known.any(1).sum()),
+                int(both_known.any(1).sum()),
                 steps[differs.any(1)].tolist(),
                 steps[only_final].tolist(),
                 float(ratio[at]),
@@ -90,9 +89,9 @@ def _both(data: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
     """The steps, and both variants as [step, value]."""
     import xarray as xr
 
-    own, final = xr.align(data[name], data[name + FINAL], join="outer")
+    of_snapshot, final = xr.align(data[name], data[name + FINAL], join="outer")
     flat = [
-        x.transpose("step", *own.dims[1:]).values.astype(float).reshape(own.sizes["step"], -1)
-        for x in (own, final)
+        x.transpose("step", *of_snapshot.dims[1:]).values.astype(float).reshape(of_snapshot.sizes["step"], -1)
+        for x in (of_snapshot, final)
     ]
-    return own.step.values, flat[0], flat[1]
+    return of_snapshot.step.values, flat[0], flat[1]

@@ -18,36 +18,36 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import fourier
-from ..errors import NotApplicable
-from ..view import LARGEST_EXPONENT, Classes, View, taken
-from .base import once_per_view
+from ... import fourier
+from ...view import LARGEST_EXPONENT, Classes, View
+from ..base import once_per_view
+from .circular import circular, taken
 
 Matrix = Float64[Tensor, "rows width"]
 PerAnswer = Float64[Tensor, "m width"]
 
 
 def along_answers(view: View, keys: Sequence[int], x: Matrix) -> Matrix:
-    """The part of x, over the rows of `view.on_circle`, along the waves of the right answer c*: Σ_k (C_k C_kᵀ
+    """The part of x, over the rows of `on_circle`, along the waves of the right answer c*: Σ_k (C_k C_kᵀ
     + S_k S_kᵀ) x.
 
     C_k and S_k are cos w_k(c*) and sin w_k(c*), normalised.
     """
-    return of_answer(view, keys, by_answer(view, x))[view.answer_at]
+    return of_answer(view, keys, by_answer(view, x))[circular(view).answer_at]
 
 
 def by_answer(view: View, x: Matrix) -> PerAnswer:
     """The mean of x over the examples of each right answer, in the order of the circle; 0 for an answer that
     never occurs."""
     if _is_even(view):
-        return fourier.sums_of_sum(taken(x, _place(view))) / view.m
+        return fourier.sums_of_sum(taken(x, _place(view))) / circular(view).m
     order, counts = _examples(view)
     return F.embedding_bag(order, x, counts.cumsum(0) - counts, mode="mean")
 
 
 def of_answer(view: View, keys: Sequence[int], means: PerAnswer) -> PerAnswer:
     """`along_answers` at each answer, from the means there."""
-    waves = torch.cat([fourier.directions(view.m, k) for k in keys])
+    waves = torch.cat([fourier.directions(circular(view).m, k) for k in keys])
     if _is_even(view):  # every answer is as frequent as every other, so these are orthonormal already
         return waves.T @ (waves @ means)
     return fitted(view, waves, means)
@@ -55,9 +55,10 @@ def of_answer(view: View, keys: Sequence[int], means: PerAnswer) -> PerAnswer:
 
 def of_each_frequency(view: View, means: PerAnswer) -> Float64[Tensor, "freq m width"]:
     """`of_answer` of every frequency alone."""
+    z = circular(view)
     if not _is_even(view):
-        return torch.stack([of_answer(view, [k], means) for k in range(1, fourier.n_frequencies(view.m) + 1)])
-    waves = F.pad(fourier.basis(view.m)[1:], (0, 0, 0, (view.m - 1) % 2)).unflatten(
+        return torch.stack([of_answer(view, [k], means) for k in range(1, fourier.n_frequencies(z.m) + 1)])
+    waves = F.pad(fourier.basis(z.m)[1:], (0, 0, 0, (z.m - 1) % 2)).unflatten(
         0, (-1, 2)
     )  # the Nyquist frequency has no sine
     return waves.mT @ (waves @ means)
@@ -79,23 +80,26 @@ def fitted(view: View, functions: Float64[Tensor, "function m"], means: PerAnswe
 
 
 def _is_even(view: View) -> bool:
-    return view.circle.is_sum and len(view.answer_at) == view.m**2
+    z = circular(view)
+    return z.circle.is_sum and len(z.answer_at) == z.m**2
 
 
 @once_per_view
 def _place(view: View) -> Int[Tensor, "m m"]:
-    """Which row of `view.on_circle` is at the positions (i, j), where all of them are."""
-    i, j = view.operands_at.unbind(1)
-    place = torch.empty(view.m, view.m, dtype=torch.long)
+    """Which row of `on_circle` is at the positions (i, j), where all of them are."""
+    z = circular(view)
+    i, j = z.operands_at.unbind(1)
+    place = torch.empty(z.m, z.m, dtype=torch.long)
     place[i, j] = torch.arange(len(i))
     return place
 
 
 @once_per_view
 def _examples(view: View) -> tuple[Int[Tensor, "rows"], Int[Tensor, "m"]]:
-    """The examples on the circle by their right answers, as rows of `view.on_circle`, and how many each
+    """The examples on the circle by their right answers, as rows of `on_circle`, and how many each
     answer has."""
-    return view.answer_at.argsort(stable=True), view.answer_at.bincount(minlength=view.m)
+    z = circular(view)
+    return z.answer_at.argsort(stable=True), z.answer_at.bincount(minlength=z.m)
 
 
 def share_of_answer(view: View) -> Float64[Tensor, "m"]:
@@ -107,16 +111,17 @@ def share_of_answer(view: View) -> Float64[Tensor, "m"]:
 @once_per_view
 def mean_logits(view: View) -> PerAnswer:
     """The mean logits of the examples of each right answer."""
-    return by_answer(view, view.of_circle(view.logits))
+    return by_answer(view, circular(view).of_circle(view.logits))
 
 
 @once_per_view
 def mean_neurons(view: View) -> PerAnswer:
     """The mean neurons of the examples of each right answer."""
+    z = circular(view)
     if not _is_even(view):
-        return by_answer(view, view.of_circle(view.neurons))
+        return by_answer(view, z.of_circle(view.neurons))
     lines = neuron_lines(view)
-    return lines.of_sum / view.m + lines.origin
+    return lines.of_sum / z.m + lines.origin
 
 
 @once_per_view
@@ -126,7 +131,7 @@ def neuron_lines(view: View) -> fourier.LineSums:
     Raises:
         NotApplicable: the network has no MLP, or the examples fill no grid.
     """
-    return fourier.LineSums(view.grid(view.neurons))
+    return fourier.LineSums(circular(view).grid(view.neurons))
 
 
 def in_blocks(view: View, keys: Sequence[int], x: Float64[Tensor, "n width"], edges: bool) -> Matrix:
@@ -134,53 +139,31 @@ def in_blocks(view: View, keys: Sequence[int], x: Float64[Tensor, "n width"], ed
     joins both factors.
 
     The product 1 ⊗ 1 itself is left out. Given over the whole table, returned over the rows of
-    `view.on_circle`.
+    `on_circle`.
 
     Raises:
         NotApplicable: the examples fill no grid.
     """
-    grid = view.grid(x)
+    z = circular(view)
+    grid = z.grid(x)
     inside = torch.zeros_like(grid)
     for k in keys:
-        axis = fourier.directions(view.m, k)
+        axis = fourier.directions(z.m, k)
         if edges:
-            axis = torch.cat([fourier.basis(view.m)[:1], axis])
+            axis = torch.cat([fourier.basis(z.m)[:1], axis])
         coefficients = torch.tensordot(
             axis, torch.tensordot(axis, grid, ([1], [0])), ([1], [1])
         )  # [j, i, width]
         if edges:
             coefficients[0, 0] = 0
         inside += torch.tensordot(axis, torch.tensordot(axis, coefficients, ([0], [0])), ([0], [1]))
-    i, j = view.operands_at.unbind(1)
+    i, j = z.operands_at.unbind(1)
     return inside[i, j]
 
 
 def mean_kept(part: Matrix, whole: Matrix) -> Matrix:
     """The part, with the mean over examples of the whole."""
     return part + (whole - part).mean(0)
-
-
-@once_per_view
-def beside_the_neurons(view: View) -> Float64[Tensor, "n answers"]:
-    """What the logits are without the last MLP's neurons: the skip connection and the biases, unembedded.
-
-    Raises:
-        NotApplicable: there is no MLP, or what leaves it is normalised before it is unembedded.
-    """
-    return view.logits - view.neurons @ direct_readout(view)
-
-
-def direct_readout(view: View) -> Float64[Tensor, "d_mlp answers"]:
-    """W_L, where logits are linear in the neurons.
-
-    Raises:
-        NotApplicable: they are not, because of a normalisation, or there is no MLP.
-    """
-    if view.is_normalised:
-        raise NotApplicable(
-            "the network normalises what it unembeds, so its logits are not linear in the neurons"
-        )
-    return view.W_L
 
 
 @dataclass(frozen=True)
@@ -198,8 +181,9 @@ class OfAnswer:
 
     def logits(self, view: View) -> Matrix:
         """Of every example on the circle."""
-        values = self.values[view.answer_at]
-        return view.of_circle(view.logits) - values if self.lost else values
+        z = circular(view)
+        values = self.values[z.answer_at]
+        return z.of_circle(view.logits) - values if self.lost else values
 
     def loss(self, view: View) -> Float64[Tensor, "rows"]:
         """Of every example on the circle."""
@@ -210,7 +194,7 @@ class OfAnswer:
     def correct(self, view: View) -> Bool[Tensor, "rows"]:
         """Whether the largest logit of every example on the circle is the label's."""
         return (
-            view.correct(self.logits(view), view.on_circle)
+            view.correct(self.logits(view), circular(view).on_circle)
             if self.lost
             else self._of_each_answer(view, view.correct)
         )
@@ -218,12 +202,13 @@ class OfAnswer:
     def _of_each_answer(self, view: View, judged: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Examples of one answer have the same logits, so the first of them is looked at; all where their
         labels may differ."""
+        z = circular(view)
         if view.task.noise is not None:
-            return judged(self.logits(view), view.on_circle)
+            return judged(self.logits(view), z.on_circle)
         order, counts = _examples(view)
         occurs = counts > 0
         first = order[(counts.cumsum(0) - counts)[occurs]]
-        return judged(self.values[occurs], view.on_circle[first])[(occurs.cumsum(0) - 1)[view.answer_at]]
+        return judged(self.values[occurs], z.on_circle[first])[(occurs.cumsum(0) - 1)[z.answer_at]]
 
 
 @once_per_view
@@ -263,24 +248,25 @@ def losses_less(
     wrong answers, relative to the right one.
     """
     order, counts = _examples(view)
-    logits = view.of_circle(view.logits)
-    labels = view.labels[view.on_circle] if against == "labels" and view.task.noise is not None else None
+    z = circular(view)
+    logits = z.of_circle(view.logits)
+    labels = view.labels[z.on_circle] if against == "labels" and view.task.noise is not None else None
     losses = taken.new_empty(len(order), len(taken))
     start = 0
-    for at in torch.arange(view.m).split(_ANSWERS):
+    for at in torch.arange(z.m).split(_ANSWERS):
         # [answer, example]; answers with fewer examples than the most frequent one have another's at the end,
         # for nothing
         place = torch.arange(int(counts[at].max()))
-        there = place < counts[at, None]
+        occupied = place < counts[at, None]
         first = start + counts[at].cumsum(0) - counts[at]
         rows = order[(first[:, None] + place).clamp_max(len(order) - 1)]
         factors = F.embedding(rows, logits), -taken[:, at].transpose(0, 1)
-        relative = (_against(x, view.circle.c[at]) for x in factors)
-        found = _losses(*relative) if labels is None else _losses_against(*factors, labels[rows])
-        if there.all():
-            losses[rows.flatten()] = found.flatten(0, 1)
+        relative = (_against(x, z.circle.c[at]) for x in factors)
+        each_loss = _losses(*relative) if labels is None else _losses_against(*factors, labels[rows])
+        if occupied.all():
+            losses[rows.flatten()] = each_loss.flatten(0, 1)
         else:
-            losses[rows[there]] = found[there]
+            losses[rows[occupied]] = each_loss[occupied]
         start += int(counts[at].sum())
     return losses
 
@@ -291,8 +277,8 @@ def _against(
     """Of the wrong classes, relative to the right one, which the first class takes the place of: in x
     itself."""
     at = right[:, None, None].expand(-1, x.shape[1], 1)
-    own = x.gather(2, at)
-    return x.scatter_(2, at, x[..., :1].clone())[..., 1:].sub_(own)
+    of_right = x.gather(2, at)
+    return x.scatter_(2, at, x[..., :1].clone())[..., 1:].sub_(of_right)
 
 
 def _losses_against(
@@ -303,8 +289,8 @@ def _losses_against(
     """log(1 + Σ_c exp(one_c + other_c)) over the classes c that are not an example's own label, relative to
     it."""
     at = labels[..., None]
-    own = other.transpose(1, 2).gather(1, at.expand(-1, -1, other.shape[1]))
-    return _losses(one - one.gather(2, at), other, at, own)
+    of_label = other.transpose(1, 2).gather(1, at.expand(-1, -1, other.shape[1]))
+    return _losses(one - one.gather(2, at), other, at, of_label)
 
 
 def _losses(

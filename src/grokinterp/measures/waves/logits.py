@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from .. import fourier
-from ..view import View, taken
-from .base import Value, measure, once_per_view, per_frequency
+from ... import fourier
+from ...view import View
+from ..base import Value, measure, once_per_view
+from .circular import circular, taken
 from .projections import mean_logits, share_of_answer
 
 
@@ -23,27 +24,27 @@ def logit_coefficients(view: View) -> Float64[Tensor, "freq"]:
     One 1-D transform of the mean logits by difference gives all coefficients: no cube of n x p numbers per
     frequency is ever made.
     """
-    cosines = fourier.basis(view.m)[1::2] @ by_difference(
+    z = circular(view)
+    cosines = fourier.basis(z.m)[1::2] @ by_difference(
         view
     )  # each row has norm 1 over Z_m; T_k has norm 1 over the n m entries
-    return cosines * math.sqrt(len(view.answer_at))
+    return cosines * math.sqrt(len(z.answer_at))
 
 
 @once_per_view
 def by_difference(view: View) -> Float64[Tensor, "m"]:
     """The mean of the logits at each difference c* − c, over all examples on the circle: every example has
     one answer at each."""
-    sums = mean_logits(view)[:, view.circle.c] * share_of_answer(view)[:, None]
-    return torch.zeros(view.m, dtype=torch.float64).index_add_(
-        0, _differences(view.m).flatten(), sums.flatten()
-    )
+    z = circular(view)
+    sums = mean_logits(view)[:, z.circle.c] * share_of_answer(view)[:, None]
+    return torch.zeros(z.m, dtype=torch.float64).index_add_(0, _differences(z.m).flatten(), sums.flatten())
 
 
 @once_per_view
 def power_of_difference(view: View) -> Float64[Tensor, "freq"]:
     """Mean square, over examples and answers, of the part of the logits along cos w_k(c* − c) and sin w_k(c*
     − c)."""
-    return fourier.by_frequency(fourier.transform(by_difference(view)).square()) / view.m
+    return fourier.by_frequency(fourier.transform(by_difference(view)).square()) / circular(view).m
 
 
 def _differences(m: int) -> Int[Tensor, "m m"]:
@@ -54,13 +55,14 @@ def _differences(m: int) -> Int[Tensor, "m m"]:
 @once_per_view
 def logits_on_circle(view: View) -> Float64[Tensor, "rows m"]:
     """The logits of the examples on the circle, of the answers in its order. Not to be changed."""
-    return taken(view.of_circle(view.logits).T, view.circle.c).T
+    z = circular(view)
+    return taken(z.of_circle(view.logits).T, z.circle.c).T
 
 
 def cosine_logits(view: View, keys: Sequence[int]) -> Float64[Tensor, "rows answers"]:
     """Σ_k α_k cos w_k(c* − c) with the coefficients of the network's own logits; 0 for answers that stand off
     the circle."""
-    return cosines_of_answer(view, keys)[view.answer_at]
+    return cosines_of_answer(view, keys)[circular(view).answer_at]
 
 
 def cosines_of_answer(
@@ -68,10 +70,11 @@ def cosines_of_answer(
 ) -> Float64[Tensor, "m answers"]:
     """`cosine_logits` at each right answer, with another value for answers that stand off the circle."""
     # One function of the difference c* − c on Z_m. The basis is normalised over Z_m.
-    alphas = logit_coefficients(view)[[k - 1 for k in keys]] / math.sqrt(len(view.answer_at))
-    of_difference = alphas @ fourier.basis(view.m)[[2 * k - 1 for k in keys]]
-    logits = torch.full((view.m, view.task.n_answers), elsewhere, dtype=torch.float64)
-    logits[:, view.circle.c] = of_difference[_differences(view.m)]
+    z = circular(view)
+    alphas = logit_coefficients(view)[[k - 1 for k in keys]] / math.sqrt(len(z.answer_at))
+    of_difference = alphas @ fourier.basis(z.m)[[2 * k - 1 for k in keys]]
+    logits = torch.full((z.m, view.task.n_answers), elsewhere, dtype=torch.float64)
+    logits[:, z.circle.c] = of_difference[_differences(z.m)]
     return logits
 
 
@@ -82,7 +85,7 @@ def logit_cosines(view: View) -> Float64[Tensor, "freq"]:
     return (
         logit_coefficients(view) / size
         if size > 0
-        else torch.zeros(fourier.n_frequencies(view.m), dtype=torch.float64)
+        else torch.zeros(fourier.n_frequencies(circular(view).m), dtype=torch.float64)
     )
 
 
@@ -103,7 +106,7 @@ def variance_of_logits(view: View) -> float:
 def logit_cosine(view: View) -> Value:
     """For each frequency k, cosine similarity of the logits (centred over c) with cos w_k(c* − c); for
     addition cos w_k(a + b − c)."""
-    return per_frequency(logit_cosines(view), view.m)
+    return circular(view).per_frequency(logit_cosines(view))
 
 
 @measure(

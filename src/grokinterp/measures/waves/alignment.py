@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Complex128, Float64
 from torch import Tensor
 
-from .. import fourier
-from ..view import View
-from .base import Value, array, measure, once_per_view
+from ... import fourier
+from ...view import View
+from ..base import Value, array, measure, once_per_view
+from .circular import circular
 from .neurons import neuron_power
 
 
@@ -21,10 +22,11 @@ from .neurons import neuron_power
 def _turns(view: View) -> Complex128[Tensor, "d_mlp"]:
     """R_a R_b R_c e^{i(φ_a + φ_b − ψ)} for every neuron at its own frequency, the R being the amplitudes of
     the three waves."""
-    activations = view.grid(view.neurons)
-    k = fourier.strongest(neuron_power(view)).index + 1
+    z = circular(view)
+    activations = z.grid(view.neurons)
+    k = fourier.strongest(neuron_power(view)).which + 1
     a, b = _wave(activations.mean(1), k), _wave(activations.mean(0), k)
-    return a * b * _wave(view.readout, k).conj()
+    return a * b * _wave(z.readout, k).conj()
 
 
 def _wave(x: Float64[Tensor, "m d_mlp"], k: Tensor) -> Complex128[Tensor, "d_mlp"]:
@@ -85,4 +87,4 @@ def phase_alignment(view: View) -> Value:
 
 
 def _with_phase(view: View) -> Complex128[Tensor, "some"]:
-    return _turns(view)[2 * (fourier.strongest(neuron_power(view)).index + 1) != view.m]
+    return _turns(view)[2 * (fourier.strongest(neuron_power(view)).which + 1) != circular(view).m]

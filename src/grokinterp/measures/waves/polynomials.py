@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from .. import fourier
-from ..view import View
-from .base import Value, measure, per_part
+from ... import fourier
+from ...view import View
+from ..base import Value, measure, per_part
+from .circular import circular
 from .neurons import EXPLAINED, neuron_power
 
 
@@ -62,12 +63,12 @@ def _single_frequency(view: View) -> Bool[Tensor, "d_mlp"]:
 
 
 def _loss(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Value:
-    rows = view.on_circle
+    rows = circular(view).on_circle
     return per_part(view, view.loss(logits_with_neurons(view, polynomials(view, chosen))[rows], rows), rows)
 
 
 def _accuracy(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Value:
-    rows = view.on_circle
+    rows = circular(view).on_circle
     return per_part(
         view, view.correct(logits_with_neurons(view, polynomials(view, chosen))[rows], rows), rows
     )
@@ -76,8 +77,8 @@ def _accuracy(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Value:
 def polynomials(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Float64[Tensor, "n d_mlp"]:
     """The neurons, of which those that are chosen are reduced to the 3 x 3 block of their frequency; examples
     off the circle stay."""
-    frequency = fourier.strongest(neuron_power(view)).index + 1
-    row = view.grid_rows
+    frequency = fourier.strongest(neuron_power(view)).which + 1
+    row = circular(view).grid_rows
     reduced = view.neurons.clone()
     for k in frequency[chosen].unique().tolist():
         of_k = (chosen & (frequency == k)).nonzero().flatten()

@@ -5,7 +5,8 @@ span is found from the group's table alone, as an eigenspace of a sum over conju
 an orthonormal basis: the rotations of a cyclic group give two functions each, not four. (The published code
 orthogonalises four columns of rank two, which inflates its "MLP FVE" and "restricted loss" of cyclic groups:
 on C113_T_seed1 2.26e-2 is printed where the true value is 6.1e-7.) Pairs of complex conjugates count as one,
-real representation. For addition mod p, representation k is frequency k.
+real representation. For addition mod p, representation k is frequency k: of a cyclic group the elements are
+those on its circle, which is why this file, alone here, asks `waves.circular`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from ..errors import NotApplicable, UsageError, nearest
-from ..fourier import directions, n_frequencies
-from ..tasks.table import group_identity
-from ..view import View
-from .base import Value, array, measure, once_per_view, per_part
-from .projections import direct_readout
+from ...errors import NotApplicable, UsageError, nearest
+from ...fourier import directions, n_frequencies
+from ...tasks.table import group_identity
+from ...view import View
+from ..base import Value, array, measure, once_per_view, per_part
+from ..neurons import direct_readout
+from ..waves.circular import circular
 
 KEY_COSINE = 0.005
 """A representation is key where the cosine of the logits with its character is above this (Chughtai et al.
@@ -88,15 +90,13 @@ def group_of(view: View) -> Group:
     Raises:
         NotApplicable: its table is that of no group.
     """
-    circle = view.task.circle
-    if circle is not None:
-        if not circle.is_sum:
+    if view.task.circle is not None:
+        z = circular(view)
+        if not z.circle.is_sum:
             raise NotApplicable(f"{view.task.symbol} is the product of no group")
-        i, j = view.operands_at.unbind(1)
-        x = torch.arange(view.m)
-        return Group(
-            view.on_circle, i, j, view.answer_at, circle.c, (x[:, None] - x) % view.m, _of_cycle(view.m)
-        )
+        i, j = z.operands_at.unbind(1)
+        x = torch.arange(z.m)
+        return Group(z.on_circle, i, j, z.answer_at, z.circle.c, (x[:, None] - x) % z.m, _of_cycle(z.m))
     table = view.task.table
     identity = group_identity(table)
     if identity is None:
@@ -136,7 +136,7 @@ def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
     weight = torch.rand(order, dtype=torch.float64, generator=torch.Generator().manual_seed(0))[least]
     central = weight[table[inverse]]  # [x, y] -> weight of x⁻¹ y
     values, vectors = torch.linalg.eigh(central)
-    found: list[tuple[int, Tensor, Tensor]] = []
+    spans: list[tuple[int, Tensor, Tensor]] = []
     edges = [
         0,
         *(values.diff() > 1e-10 * float(values.abs().max())).nonzero().flatten().add(1).tolist(),
@@ -145,15 +145,15 @@ def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
     for start, end in itertools.pairwise(edges):
         functions = vectors[:, start:end].T.contiguous()
         # The kernel of the projection on the span is a multiple of the character of x⁻¹ y; here at y = 1.
-        found.append((end - start, functions.T @ functions[:, identity], functions))
-    found = [
-        item for item in found if float((item[1] - item[1][0]).abs().max()) > 1e-9
+        spans.append((end - start, functions.T @ functions[:, identity], functions))
+    spans = [
+        item for item in spans if float((item[1] - item[1][0]).abs().max()) > 1e-9
     ]  # the trivial one is constant
-    found.sort(key=lambda item: (item[0], [-round(float(x), 6) for x in item[1]]))
-    sizes = [_dimension(n) for n, *_ in found]
+    spans.sort(key=lambda item: (item[0], [-round(float(x), 6) for x in item[1]]))
+    sizes = [_dimension(n) for n, *_ in spans]
     seen: dict[str, int] = {}
     irreps = []
-    for size, (_, character, functions) in zip(sizes, found, strict=True):
+    for size, (_, character, functions) in zip(sizes, spans, strict=True):
         seen[size] = seen.get(size, -1) + 1
         letter = f" #{seen[size] + 1}" if sizes.count(size) > 1 else ""
         irreps.append(Irrep(size + letter, functions, character))
@@ -194,19 +194,19 @@ def found_irreps(view: View) -> list[int]:
     not trained on."""
     group = group_of(view)
     chance = (len(group.rows) * len(group.members)) ** -0.5
-    found = irrep_cosines(view) > max(KEY_COSINE, 2 * chance)
+    marks = irrep_cosines(view) > max(KEY_COSINE, 2 * chance)
     if "test" in view.parts and int((unseen := view.rows("test")[group.rows]).sum()) > 1:
         logits, at = _centred(view)[unseen], group.left[group.product[unseen]]
-        for i in found.nonzero().flatten().tolist():
+        for i in marks.nonzero().flatten().tolist():
             products = (group.irreps[i].character[at] * logits).sum(1)
-            found[i] = products.mean() > UNSEEN * products.std() / len(products) ** 0.5
-    return found.nonzero().flatten().tolist()
+            marks[i] = products.mean() > UNSEEN * products.std() / len(products) ** 0.5
+    return marks.nonzero().flatten().tolist()
 
 
 def _counted(view: View, irreps: list[int]) -> str:
     group = group_of(view)
-    kept = sum(len(group.irreps[i].functions) for i in irreps)
-    return f"{len(irreps)} of {len(group.irreps)} representations, {kept} of {len(group.members)} dimensions"
+    size, order = sum(len(group.irreps[i].functions) for i in irreps), len(group.members)
+    return f"{len(irreps)} of {len(group.irreps)} representations, {size} of {order} dimensions"
 
 
 def key_irreps(view: View, irreps: Sequence[str] | None = None) -> list[int]:
@@ -221,14 +221,14 @@ def key_irreps(view: View, irreps: Sequence[str] | None = None) -> list[int]:
         if not named:
             raise NotApplicable("no representations were asked for")
         return sorted(set(named))
-    if not (found := found_irreps(view)):
+    if not (of_logits := found_irreps(view)):
         raise NotApplicable("the logits are made of no representation")
-    if len(group_of(view).irreps) >= _FEW and 2 * len(found) > len(group_of(view).irreps):
+    if len(group_of(view).irreps) >= _FEW and 2 * len(of_logits) > len(group_of(view).irreps):
         raise NotApplicable(
-            f"{_counted(view, found)}, are keys: with so many left in a projection tells nothing; irreps= "
-            "asks for some"
+            f"{_counted(view, of_logits)}, are keys: with so many left in a projection tells nothing; "
+            "irreps= asks for some"
         )
-    return found
+    return of_logits
 
 
 def _numbered(view: View, name: str) -> int:
@@ -259,8 +259,8 @@ def by_cosine(view: View) -> Value:
     The mean product of the logits of unseen examples with the character must be above 0 by three of its
     standard errors.
     """
-    group, found = group_of(view), found_irreps(view)
-    mask = torch.tensor([i in found for i in range(len(group.irreps))])
+    group, keys = group_of(view), found_irreps(view)
+    mask = torch.tensor([i in keys for i in range(len(group.irreps))])
     return array(mask, "irrep", irrep=[irrep.name for irrep in group.irreps])
 
 
@@ -276,9 +276,9 @@ def kept_share(view: View) -> Value:
     A random subspace of as many dimensions holds, on average, the second share of any matrix over the
     elements, so `irrep_fve.W_E` and `irrep_fve.W_U` near it say nothing.
     """
-    group, found = group_of(view), found_irreps(view)
-    kept = sum(len(group.irreps[i].functions) for i in found)
-    shares = [len(found) / len(group.irreps), kept / len(group.members)]
+    group, keys = group_of(view), found_irreps(view)
+    dimensions = sum(len(group.irreps[i].functions) for i in keys)
+    shares = [len(keys) / len(group.irreps), dimensions / len(group.members)]
     return array(torch.tensor(shares, dtype=torch.float64), "of", of=["representations", "dimensions"])
 
 
@@ -397,12 +397,12 @@ def _restricted_logits(view: View, irreps: list[int]) -> Float64[Tensor, "rows a
 
 def _restricted_memoriser(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
     group = group_of(view)
-    known = torch.nn.functional.one_hot(group.product, len(group.members)).double()
-    known = known - known.mean(1, keepdim=True)
+    by_heart = torch.nn.functional.one_hot(group.product, len(group.members)).double()
+    by_heart = by_heart - by_heart.mean(1, keepdim=True)
     if "train" in view.parts:
-        known = known * view.rows("train")[group.rows][:, None]
-    size = known.norm()
-    return _as_characters(view, known * (_centred(view).norm() / size if size > 0 else 0.0), irreps)
+        by_heart = by_heart * view.rows("train")[group.rows][:, None]
+    size = by_heart.norm()
+    return _as_characters(view, by_heart * (_centred(view).norm() / size if size > 0 else 0.0), irreps)
 
 
 def _as_characters(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..measures.neurons import EXPLAINED
-from .lives import at_known_steps
+from ...measures.waves.neurons import EXPLAINED
+from ..dataset import at_known_steps
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -37,23 +37,23 @@ def noise_spans(history: pd.DataFrame, n_answers: int) -> list[NoiseSpan]:
     Raises:
         NotApplicable: no evaluation tells corrupted examples from others.
     """
-    if not set(_COLUMNS) <= set(history.columns) or not len(known := history.dropna(subset=_COLUMNS)):
+    if not set(_COLUMNS) <= set(history.columns) or not len(evaluations := history.dropna(subset=_COLUMNS)):
         raise NotApplicable(
             "no evaluation tells corrupted examples from others: labels are not noisy, or none came out wrong"
         )
-    found: list[tuple[int, NoisePhase]] = []
+    phase_at: list[tuple[int, NoisePhase]] = []
     before = False
-    for step, train, test, corrupted, inverted in known[["step", *_COLUMNS]].itertuples(index=False):
-        found.append(
+    for step, train, test, corrupted, inverted in evaluations[["step", *_COLUMNS]].itertuples(index=False):
+        phase_at.append(
             (int(step), noise_phase(train, test, corrupted, inverted, 1 / n_answers, learned_before=before))
         )
         before = before or learned(train, test)
-    runs = [list(run) for _, run in itertools.groupby(found, key=lambda one: one[1])]
-    ends = [run[0][0] for run in runs[1:]] + [found[-1][0]]
+    runs = [list(run) for _, run in itertools.groupby(phase_at, key=lambda one: one[1])]
+    ends = [run[0][0] for run in runs[1:]] + [phase_at[-1][0]]
     return [NoiseSpan(run[0][1], run[0][0], end) for run, end in zip(runs, ends, strict=True)]
 
 
 def noise_in_words(spans: list[NoiseSpan]) -> str:
     """The spans as one sentence."""
-    told = ", ".join(f"{span.phase} from step {span.start:,}" for span in spans[-8:])
-    return f"On noisy labels (phases of Doshi et al. 2024): {'..., ' if len(spans) > 8 else ''}{told}."
+    stretches = ", ".join(f"{span.phase} from step {span.start:,}" for span in spans[-8:])
+    return f"On noisy labels (phases of Doshi et al. 2024): {'..., ' if len(spans) > 8 else ''}{stretches}."

@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from .. import fourier
-from ..view import View
-from .base import Value, array, measure, per_component, per_frequency
-from .embedding import component_norms, gini
+from ... import fourier
+from ...view import View
+from ..base import Value, array, measure
+from ..sparsity import gini
+from .circular import circular
+from .embedding import component_norms
 from .keys import chosen
 from .neurons import share
 
@@ -24,7 +26,8 @@ from .neurons import share
 @measure("fourier_norms.W_L", unit="weight", ref="Nanda et al. 2023, section 4.3", gauge=("scale", "shift"))
 def readout_spectrum(view: View) -> Value:
     """Norm of each Fourier component, over the answers, of W_L = W_out W_U."""
-    return per_component(component_norms(view.readout), view.m)
+    z = circular(view)
+    return z.per_component(component_norms(z.readout))
 
 
 @measure(
@@ -35,7 +38,7 @@ def readout_spectrum(view: View) -> Value:
 )
 def readout_gini(view: View) -> Value:
     """Gini coefficient of the component norms of W_L without the constant."""
-    return gini(component_norms(view.readout)[1:])
+    return gini(component_norms(circular(view).readout)[1:])
 
 
 @measure(
@@ -49,7 +52,7 @@ def raw_residual(view: View, keys: Sequence[int] | None = None) -> Value:
 
     `keys` defaults to the consensus. A W_L of zeros has 0.
     """
-    return _residual(view, keys, component_norms(view.readout))
+    return _residual(view, keys, component_norms(circular(view).readout))
 
 
 @measure(
@@ -61,14 +64,14 @@ def raw_residual(view: View, keys: Sequence[int] | None = None) -> Value:
 def centred_residual(view: View, keys: Sequence[int] | None = None) -> Value:
     """The same of W_L centred over the answers: what a neuron adds to all logits alike changes no
     probability."""
-    norms = component_norms(view.readout)
+    norms = component_norms(circular(view).readout)
     norms[0] = 0
     return _residual(view, keys, norms)
 
 
 def _residual(view: View, keys: Sequence[int] | None, norms: Float64[Tensor, "component"]) -> float:
     of_keys = torch.isin(
-        fourier.component_frequencies(view.m), torch.tensor(chosen(view, keys), dtype=torch.long)
+        fourier.component_frequencies(circular(view).m), torch.tensor(chosen(view, keys), dtype=torch.long)
     )
     return float(norms[~of_keys].norm() / norms.norm()) if norms.any() else 0.0
 
@@ -85,15 +88,16 @@ def readout_directions(view: View) -> Value:
     For addition these are cos w_k(a + b) and sin w_k(a + b). u_k and v_k are the components "cos k" and "sin
     k" of W_L; where they read nothing but rounding the share is 0.
     """
-    read = _neurons(view) @ fourier.transform(view.readout)[1:].T
+    z = circular(view)
+    read = _neurons(view) @ fourier.transform(z.readout)[1:].T
     waves = _waves(view)
     total, size = read.square().sum(0), waves.square().sum(0)
     along = (read * waves).sum(0).square()
-    told = (total > 1e-20 * total.max()) & (size > 1e-20 * len(waves))
+    above_rounding = (total > 1e-20 * total.max()) & (size > 1e-20 * len(waves))
     return array(
-        torch.where(told, along / (total * size), 0.0),
+        torch.where(above_rounding, along / (total * size), 0.0),
         "component",
-        component=fourier.component_names(view.m)[1:],
+        component=fourier.component_names(z.m)[1:],
     )
 
 
@@ -111,17 +115,18 @@ def readout_fraction(view: View) -> Value:
     have nothing of k but rounding.
     """
     held = _waves(view).T @ _neurons(view)
-    vectors = fourier.transform(view.readout)[1:]
-    frequency = fourier.component_frequencies(view.m)[1:]
+    z = circular(view)
+    vectors = fourier.transform(z.readout)[1:]
+    frequency = fourier.component_frequencies(z.m)[1:]
     loud, quiet = 1e-9 * float(vectors.norm()), 1e-20 * float(held.square().sum(1).max())
     fractions = []
-    for k in range(1, view.m // 2 + 1):
+    for k in range(1, z.m // 2 + 1):
         _, s, axes = torch.linalg.svd(vectors[frequency == k], full_matrices=False)
         power, read = (
             float(x.square().sum()) for x in (held[frequency == k], held[frequency == k] @ axes[s > loud].T)
         )
         fractions.append(read / power if power > quiet else 0.0)
-    return per_frequency(torch.tensor(fractions, dtype=torch.float64), view.m)
+    return z.per_frequency(torch.tensor(fractions, dtype=torch.float64))
 
 
 @measure(
@@ -135,19 +140,21 @@ def logit_sum_fraction(view: View) -> Value:
 
     The rest depends on a − b. Chance is ½; 0 where the logits have nothing of that frequency but rounding.
     """
-    logits = view.grid(view.logits)[..., view.circle.c]
+    z = circular(view)
+    logits = z.grid(view.logits)[..., z.circle.c]
     alike, apart = fourier.sum_and_difference_power(logits - logits.mean(-1, keepdim=True))
-    return per_frequency(share(alike.sum(1), apart.sum(1)), view.m)
+    return z.per_frequency(share(alike.sum(1), apart.sum(1)))
 
 
 def _neurons(view: View) -> Float64[Tensor, "rows d_mlp"]:
     """The neurons of the examples on the circle, centred."""
-    neurons = view.neurons[view.on_circle]
+    neurons = view.neurons[circular(view).on_circle]
     return neurons - neurons.mean(0)
 
 
 def _waves(view: View) -> Float64[Tensor, "rows wave"]:
     """Every component but the constant as a function of the right answer, centred over the examples on the
     circle."""
-    waves = fourier.basis(view.m)[1:, view.answer_at].T
+    z = circular(view)
+    waves = fourier.basis(z.m)[1:, z.answer_at].T
     return waves - waves.mean(0)

@@ -16,26 +16,27 @@ embedded and read out by nothing: no harmonic that is used.
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from ..errors import NotApplicable, UsageError
-from ..fourier import directions, n_frequencies, strongest
-from ..view import View
-from .base import Value, measure, once_per_view, per_frequency
+from ...errors import NotApplicable, UsageError
+from ...fourier import directions, n_frequencies, strongest
+from ...view import View
+from ..base import Value, measure, once_per_view
+from ..standing import percent
+from .circular import circular
 from .embedding import component_norms, frequency_power
 from .logits import logit_cosines, power_of_difference
 from .neurons import EXPLAINED, block_variance, neuron_power
 from .projections import losses_of_answers_without
-from .standing import percent
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class KeyFrequencies:
     Attributes:
         consensus: the frequencies that more than half of the rules agree on, of those that apply and tell
             frequencies apart.
-        rules: for each rule that applies, what it found.
+        rules: for each rule that applies, the frequencies that it marks.
         agreement: mean Jaccard index over pairs of rules, 1 where all found the same; two empty findings
             count as the same.
         skipped: why a rule does not apply.
@@ -90,29 +91,29 @@ class KeyFrequencies:
     def harmonics_in_words(self) -> str:
         """What is known of the frequencies that are multiples of keys, in a sentence for each; "" where there
         are none."""
-        said = []
-        for k, found in self.harmonics.items():
-            of = f"key {found.of}" if found.of in self.consensus else f"{found.of}"
-            own = (
-                f"it has {percent(found.embedded)} of the embedding"
-                if found.embedded
+        sentences = []
+        for k, harmonic in self.harmonics.items():
+            of = f"key {harmonic.of}" if harmonic.of in self.consensus else f"{harmonic.of}"
+            embedded = (
+                f"it has {percent(harmonic.embedded)} of the embedding"
+                if harmonic.embedded
                 else "it has no power in the embedding of its own"
             )
-            said.append(
-                f"{k} is {_TIMES[found.order]} {of}, and a harmonic of it: {own}, and of its power in the "
-                f"{found.where} {percent(found.without_fundamental)} is left with {found.of} taken out of "
-                f"the embedding, {percent(found.without_own)} with {k} taken out."
+            sentences.append(
+                f"{k} is {_TIMES[harmonic.order]} {of}, and a harmonic of it: {embedded}, and of its power "
+                f"in the {harmonic.where} {percent(harmonic.without_fundamental)} is left with {harmonic.of} "
+                f"taken out of the embedding, {percent(harmonic.without_own)} with {k} taken out."
             )
-        said += [
+        sentences += [
             f"{k} is twice key {of}: embedded, and marked by no rule that looks further."
             for k, of in self.doubles.items()
         ]
-        return " ".join(said)
+        return " ".join(sentences)
 
     @property
     def why_none(self) -> str:
         """Why there is no consensus, where there is none."""
-        undecided = [name for name, found in self.rules.items() if _indiscriminate(found, self.n)]
+        undecided = [name for name, keys in self.rules.items() if _indiscriminate(keys, self.n)]
         if 2 * len(undecided) > len(self.rules):
             return (
                 f"no frequency stands out: {', '.join(undecided)} mark more than half of all {self.n}; "
@@ -136,19 +137,19 @@ def key_frequencies(view: View) -> KeyFrequencies:
 
 
 @once_per_view
-def _found(view: View) -> KeyFrequencies:
+def _of_rules(view: View) -> KeyFrequencies:
     rules: dict[str, list[int]] = {}
     skipped: dict[str, str] = {}
-    for name, rule in RULES.items():
+    for name, marked in RULES.items():
         try:
-            rules[name] = [int(k) + 1 for k in rule(view).nonzero().flatten()]
+            rules[name] = [int(k) + 1 for k in marked(view).nonzero().flatten()]
         except NotApplicable as error:
             skipped[name] = str(error)
     if not rules:
         raise NotApplicable(next(iter(skipped.values())))
-    n = n_frequencies(view.m)
-    telling = [found for found in rules.values() if not _indiscriminate(found, n)]
-    votes = [k for found in telling for k in found]
+    n = n_frequencies(circular(view).m)
+    telling = [keys for keys in rules.values() if not _indiscriminate(keys, n)]
+    votes = [k for keys in telling for k in keys]
     consensus = sorted(k for k in set(votes) if 2 * votes.count(k) > len(telling))
     pairs = [_jaccard(a, b) for a, b in itertools.combinations(rules.values(), 2)]
     return KeyFrequencies(consensus, rules, sum(pairs) / len(pairs) if pairs else 1.0, skipped, n)
@@ -163,20 +164,20 @@ _OF_EMBEDDING = ("w_e_norm", "gap")
 
 @once_per_view
 def _with_harmonics(view: View) -> KeyFrequencies:
-    found = _found(view)
-    rules = {name: marked for name, marked in found.rules.items() if not _indiscriminate(marked, found.n)}
+    keys = _of_rules(view)
+    rules = {name: marked for name, marked in keys.rules.items() if not _indiscriminate(marked, keys.n)}
     embedded = {k for name in _OF_EMBEDDING for k in rules.get(name, [])}
     behind = {name: marked for name, marked in rules.items() if name not in _OF_EMBEDDING}
     made = {k for marked in behind.values() for k in marked}
     read = {k for name, marked in behind.items() if name != "neurons" for k in marked}
     harmonics: dict[int, Harmonic] = {}
-    for k, of, order in _multiples(sorted(made), sorted(embedded | set(found.consensus)), view):
+    for k, of, order in _multiples(sorted(made), sorted(embedded | set(keys.consensus)), view):
         if harmonic := _harmonic(view, k, of, order, "logits" if k in read else "neurons"):
             harmonics.setdefault(k, harmonic)
     doubles = {
-        k: key for k, key, order in _multiples(sorted(embedded - made), found.consensus, view) if order == 2
+        k: key for k, key, order in _multiples(sorted(embedded - made), keys.consensus, view) if order == 2
     }
-    return replace(found, harmonics=harmonics, doubles=doubles)
+    return replace(keys, harmonics=harmonics, doubles=doubles)
 
 
 def _multiples(
@@ -184,12 +185,13 @@ def _multiples(
 ) -> list[tuple[int, int, int]]:
     """Of the frequencies those that are small multiples of fundamentals, on the circle and but for their
     sign; with these and the order."""
-    if not view.circle.is_sum:
+    z = circular(view)
+    if not z.circle.is_sum:
         return []
     return [
         (k, of, order)
         for k, of, order in itertools.product(frequencies, fundamentals, _TIMES)
-        if k != of and 0 in ((order * of - k) % view.m, (order * of + k) % view.m)
+        if k != of and 0 in ((order * of - k) % z.m, (order * of + k) % z.m)
     ]
 
 
@@ -200,7 +202,7 @@ def _harmonic(view: View, k: int, of: int, order: int, where: str) -> Harmonic |
     )
     if whole <= 0 or without_fundamental > _GONE * whole or without_own < _STAYS * whole:
         return None
-    power = frequency_power(view.embedding)
+    power = frequency_power(circular(view).embedding)
     shares = (float(power[k - 1] / power.sum()), without_fundamental / whole, without_own / whole)
     return Harmonic(of, order, where, *(round(share, 9) for share in shares))  # what is less is rounding
 
@@ -211,22 +213,23 @@ def _power_in(where: str, view: View) -> Float64[Tensor, "freq"]:
 
 def _without(view: View, k: int) -> View:
     """The same network with no wave of frequency k in its embedding of the elements."""
-    waves = directions(view.m, k)
+    z = circular(view)
+    waves = directions(z.m, k)
     changed: dict[str, Tensor] = {}
-    for (name, rows), elements in zip(view.embedding_rows, (view.circle.a, view.circle.b), strict=False):
+    for (name, rows), elements in zip(view.embedding_rows, (z.circle.a, z.circle.b), strict=False):
         table = changed.setdefault(name, view.weights[name].clone())
         at = rows[elements]
         table[at] -= (waves.T @ (waves @ table[at].double())).to(table)
     return view.with_weights(changed)
 
 
-def _indiscriminate(found: list[int], n: int) -> bool:
+def _indiscriminate(keys: list[int], n: int) -> bool:
     """Whether a rule marks more than half of the frequencies: then it tells none from another, as on a random
     or memorising network.
 
     A handful of frequencies can all be in use, so p < 10 is never judged so.
     """
-    return n >= 5 and 2 * len(found) > n
+    return n >= 5 and 2 * len(keys) > n
 
 
 def chosen(view: View, keys: Sequence[int] | None) -> list[int]:
@@ -236,8 +239,8 @@ def chosen(view: View, keys: Sequence[int] | None) -> list[int]:
         UsageError: one of them is no frequency of the task.
     """
     if keys is None:
-        return list(_found(view).consensus)
-    largest = n_frequencies(view.m)
+        return list(_of_rules(view).consensus)
+    largest = n_frequencies(circular(view).m)
     try:
         wanted = {operator.index(k) for k in keys}
     except TypeError:
@@ -255,10 +258,10 @@ def keys_of(view: View, keys: Sequence[int] | None) -> list[int]:
         UsageError: one of them is no frequency of the task.
         NotApplicable: the elements stand on no circle, or there are no key frequencies.
     """
-    view.circle  # noqa: B018
+    circular(view)
     if not (wanted := chosen(view, keys)):
         raise NotApplicable(
-            "no key frequencies were asked for" if keys is not None else _found(view).why_none
+            "no key frequencies were asked for" if keys is not None else _of_rules(view).why_none
         )
     return wanted
 
@@ -272,12 +275,84 @@ LOUD = 1 / 4
 Grokking_Demo)."""
 
 
-def _by_embedding(view: View) -> Bool[Tensor, "freq"]:
-    return _loud(component_norms(view.embedding))
+Rule = Callable[[View], Bool[Tensor, "freq"]]
+RULES: dict[str, Rule] = {}
+"""What marks the key frequencies of a network, each by its name."""
 
 
-def _by_readout(view: View) -> Bool[Tensor, "freq"]:
-    return _loud(component_norms(view.readout))
+def rule(name: str, *, ref: str) -> Callable[[Rule], Rule]:
+    """Registers a rule, and what it marks as the measure `key_frequencies.NAME`."""
+
+    def register(marked: Rule) -> Rule:
+        @functools.wraps(marked)
+        def as_measure(view: View) -> Value:
+            return circular(view).per_frequency(marked(view))
+
+        RULES[name] = marked
+        measure(f"key_frequencies.{name}", unit="1", ref=ref)(as_measure)
+        return marked
+
+    return register
+
+
+@rule("w_e_norm", ref="TransformerLens Grokking_Demo; Nanda et al. 2023, section 4.1")
+def by_embedding(view: View) -> Bool[Tensor, "freq"]:
+    """Frequencies of which a cosine or sine component of W_E has more than a quarter of the largest norm."""
+    return _loud(component_norms(circular(view).embedding))
+
+
+@rule("gap", ref="marshallchen99/grokking-mechinterp; that a gap is a fall by half is ours")
+def by_gap(view: View) -> Bool[Tensor, "freq"]:
+    """Frequencies above the largest gap in the sorted power of W_E: a ratio of at least 2, in the upper half,
+    from 1 % of the power on."""
+    power = frequency_power(circular(view).embedding)
+    marks = torch.zeros(len(power), dtype=torch.bool)
+    share, order = (power / power.sum().clamp_min(torch.finfo(power.dtype).tiny)).sort(descending=True)
+    above = min(
+        int((share >= 0.01).sum()), len(share) // 2
+    )  # candidates: at least 1 % of the power, and in the upper half
+    if not above or above == len(share):
+        return marks
+    falls = share[:above] / share[1 : above + 1].clamp_min(torch.finfo(power.dtype).tiny)
+    if falls.max() >= 2:
+        marks[order[: int(falls.argmax()) + 1]] = True
+    return marks
+
+
+@rule("neurons", ref="Nanda et al. 2023, section 4.2 and released notebook")
+def by_neurons(view: View) -> Bool[Tensor, "freq"]:
+    """Frequencies that explain more than 85 % of the variance of more than 1 % of the neurons."""
+    share, frequency = strongest(neuron_power(view))
+    members = frequency[share > EXPLAINED].bincount(minlength=n_frequencies(circular(view).m))
+    # One stray neuron makes no frequency; the smallest cluster of the paper holds 44 of 512.
+    return members > 0.01 * len(share)
+
+
+@rule("w_l", ref="Nanda et al. 2023, appendix C.2, which gives no threshold; that of w_e_norm is taken")
+def by_readout(view: View) -> Bool[Tensor, "freq"]:
+    """Frequencies of which a cosine or sine component of W_L, over the answers, has more than a quarter of
+    the largest norm."""
+    return _loud(component_norms(circular(view).readout))
+
+
+@rule("load_bearing", ref="Nanda et al. 2023, footnote 3 and figure 15; the thresholds are ours")
+def by_load(view: View) -> Bool[Tensor, "freq"]:
+    """Frequencies without which the loss on all examples is more than ten times as large, or larger by half
+    of the loss of chance.
+
+    The paper looks at the training examples. There a network that has memorised them needs every frequency a
+    little, so all are taken.
+    """
+    without, whole = losses_of_answers_without(view)
+    without, loss = without.mean(0), float(whole.mean())
+    # For a network that is nearly perfect a factor tells, for one that is not a difference.
+    return (without > 10 * loss) | (without - loss >= math.log(view.task.n_answers) / 2)
+
+
+@rule("logits", ref="Chughtai et al. 2023 (arXiv 2302.03025), section 4, for cyclic groups")
+def by_logits(view: View) -> Bool[Tensor, "freq"]:
+    """Frequencies for which the cosine similarity of the logits with cos w_k(c* − c) is above 0.05."""
+    return logit_cosines(view) > 0.05
 
 
 def _loud(norms: Float64[Tensor, "component"]) -> Bool[Tensor, "freq"]:
@@ -287,53 +362,6 @@ def _loud(norms: Float64[Tensor, "component"]) -> Bool[Tensor, "freq"]:
     return torch.zeros(int(frequency.max()), dtype=torch.bool).index_fill_(0, frequency[loud] - 1, True)
 
 
-def _by_neurons(view: View) -> Bool[Tensor, "freq"]:
-    share, frequency = strongest(neuron_power(view))
-    found = frequency[share > EXPLAINED].bincount(minlength=view.m // 2)
-    # One stray neuron makes no frequency; the smallest cluster of the paper holds 44 of 512.
-    return found > 0.01 * len(share)
-
-
-def _by_gap(view: View) -> Bool[Tensor, "freq"]:
-    power = frequency_power(view.embedding)
-    found = torch.zeros(len(power), dtype=torch.bool)
-    share, order = (power / power.sum().clamp_min(torch.finfo(power.dtype).tiny)).sort(descending=True)
-    above = min(
-        int((share >= 0.01).sum()), len(share) // 2
-    )  # candidates: at least 1 % of the power, and in the upper half
-    if not above or above == len(share):
-        return found
-    falls = share[:above] / share[1 : above + 1].clamp_min(torch.finfo(power.dtype).tiny)
-    if falls.max() >= 2:
-        found[order[: int(falls.argmax()) + 1]] = True
-    return found
-
-
-def _by_load(view: View) -> Bool[Tensor, "freq"]:
-    without, own = losses_of_answers_without(view)
-    without, loss = without.mean(0), float(own.mean())
-    # For a network that is nearly perfect a factor tells, for one that is not a difference.
-    return (without > 10 * loss) | (without - loss >= math.log(view.task.n_answers) / 2)
-
-
-def _by_logits(view: View) -> Bool[Tensor, "freq"]:
-    return logit_cosines(view) > 0.05
-
-
-RULES: dict[str, Callable[[View], Bool[Tensor, "freq"]]] = {
-    "w_e_norm": _by_embedding,
-    "gap": _by_gap,
-    "neurons": _by_neurons,
-    "w_l": _by_readout,
-    "load_bearing": _by_load,
-    "logits": _by_logits,
-}
-
-
-def _mask(view: View, rule: str) -> Any:
-    return per_frequency(RULES[rule](view), view.m)
-
-
 @measure("key_share.W_E", unit="1", ref="here; chance is the share of frequencies that are keys")
 def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Value:
     """Share of the variance of the embedding, over the elements, that lies in the components of the key
@@ -341,7 +369,7 @@ def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Val
 
     `keys` defaults to the consensus.
     """
-    power = frequency_power(view.embedding)
+    power = frequency_power(circular(view).embedding)
     total = float(power.sum())
     return float(power[[k - 1 for k in chosen(view, keys)]].sum()) / total if total > 0 else 0.0
 
@@ -350,66 +378,6 @@ def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Val
 def by_consensus(view: View) -> Value:
     """Frequencies that more than half of the rules agree on, of those that apply and tell frequencies
     apart."""
-    consensus = _found(view).consensus
-    return per_frequency(torch.tensor([k in consensus for k in range(1, n_frequencies(view.m) + 1)]), view.m)
-
-
-@measure(
-    "key_frequencies.w_e_norm", unit="1", ref="TransformerLens Grokking_Demo; Nanda et al. 2023, section 4.1"
-)
-def by_embedding(view: View) -> Value:
-    """Frequencies of which a cosine or sine component of W_E has more than a quarter of the largest norm."""
-    return _mask(view, "w_e_norm")
-
-
-@measure(
-    "key_frequencies.gap",
-    unit="1",
-    ref="marshallchen99/grokking-mechinterp; that a gap is a fall by half is ours",
-)
-def by_gap(view: View) -> Value:
-    """Frequencies above the largest gap in the sorted power of W_E: a ratio of at least 2, in the upper half,
-    from 1 % of the power on."""
-    return _mask(view, "gap")
-
-
-@measure(
-    "key_frequencies.w_l",
-    unit="1",
-    ref="Nanda et al. 2023, appendix C.2, which gives no threshold; that of w_e_norm is taken",
-)
-def by_readout(view: View) -> Value:
-    """Frequencies of which a cosine or sine component of W_L, over the answers, has more than a quarter of
-    the largest norm."""
-    return _mask(view, "w_l")
-
-
-@measure(
-    "key_frequencies.load_bearing",
-    unit="1",
-    ref="Nanda et al. 2023, footnote 3 and figure 15; the thresholds are ours",
-)
-def by_load(view: View) -> Value:
-    """Frequencies without which the loss on all examples is more than ten times as large, or larger by half
-    of the loss of chance.
-
-    The paper looks at the training examples. There a network that has memorised them needs every frequency a
-    little, so all are taken.
-    """
-    return _mask(view, "load_bearing")
-
-
-@measure("key_frequencies.neurons", unit="1", ref="Nanda et al. 2023, section 4.2 and released notebook")
-def by_neurons(view: View) -> Value:
-    """Frequencies that explain more than 85 % of the variance of more than 1 % of the neurons."""
-    return _mask(view, "neurons")
-
-
-@measure(
-    "key_frequencies.logits",
-    unit="1",
-    ref="Chughtai et al. 2023 (arXiv 2302.03025), section 4, for cyclic groups",
-)
-def by_logits(view: View) -> Value:
-    """Frequencies for which the cosine similarity of the logits with cos w_k(c* − c) is above 0.05."""
-    return _mask(view, "logits")
+    consensus = _of_rules(view).consensus
+    z = circular(view)
+    return z.per_frequency(torch.tensor([k in consensus for k in range(1, n_frequencies(z.m) + 1)]))

@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ..errors import NotApplicable
-from ..fourier import directions, n_frequencies
-from ..view import View
-from .base import Value, measure, per_frequency
+from ...errors import NotApplicable
+from ...fourier import directions, n_frequencies
+from ...view import View
+from ..base import Value, measure
+from .circular import circular
 from .keys import keys_of
 from .projections import fitted, mean_logits, share_of_answer
 
@@ -93,15 +94,6 @@ def smallest_necessary(view: View, keys: Sequence[int] | None = None) -> Value:
     return _marks(view, _first(keys, _necessity(view, len(keys))))
 
 
-def fitted_to_answers(view: View, waves: Float64[Tensor, "wave m"]) -> Float64[Tensor, "m answers"]:
-    """The part of the logits along functions of the right answer, at every position of it: a least-squares
-    fit over the examples.
-
-    Functions need not be independent; answers that never occur have 0.
-    """
-    return fitted(view, waves, mean_logits(view))
-
-
 def _candidates(view: View, keys: Sequence[int] | None) -> list[int]:
     keys = keys_of(view, keys)
     if len(keys) > MOST_KEYS:
@@ -124,19 +116,22 @@ def _first(keys: list[int], judge: _Judge) -> list[int] | None:
     return None
 
 
-def _waves(view: View, keys: Sequence[int]) -> Float64[Tensor, "wave m"]:
-    return torch.cat([directions(view.m, k) for k in keys])
+def _fit(view: View, keys: Sequence[int]) -> Float64[Tensor, "m answers"]:
+    """The part of the logits along the waves of these frequencies, at every right answer."""
+    m = circular(view).m
+    return fitted(view, torch.cat([directions(m, k) for k in keys]), mean_logits(view))
 
 
 def _sufficiency(view: View) -> _Judge:
-    rows, share, mean = view.on_circle, share_of_answer(view), mean_logits(view)
+    z = circular(view)
+    rows, share, mean = z.on_circle, share_of_answer(view), mean_logits(view)
     allowed = ENOUGH_LOSS * float(view.loss(view.logits[rows], rows, "answers").mean())
     occurs = share > 0
-    example = torch.zeros(view.m, dtype=torch.long).index_put_((view.answer_at,), rows)[occurs]
+    example = torch.zeros(z.m, dtype=torch.long).index_put_((z.answer_at,), rows)[occurs]
 
     def judge(keys: list[int]) -> tuple[bool, float]:
         # These logits depend on the answer alone: one example of each is as good as all.
-        inside = fitted_to_answers(view, _waves(view, keys)) if keys else torch.zeros_like(mean)
+        inside = _fit(view, keys) if keys else torch.zeros_like(mean)
         logits = (inside + share @ (mean - inside))[occurs]
         loss = float(share[occurs] @ view.loss(logits, example, "answers"))
         accuracy = float(share[occurs] @ view.correct(logits, example, "answers").double())
@@ -146,16 +141,17 @@ def _sufficiency(view: View) -> _Judge:
 
 
 def _necessity(view: View, n_keys: int) -> _Judge:
-    n = len(view.on_circle)
+    z = circular(view)
+    n = len(z.on_circle)
     sample = torch.arange(n)
     if n_keys > 6 and n > SAMPLED:
         sample = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:SAMPLED]
-    rows, answers = view.on_circle[sample], view.answer_at[sample]
+    rows, answers = z.on_circle[sample], z.answer_at[sample]
     logits = view.logits[rows]
     limit = math.log(view.task.n_answers) / 2
 
     def judge(keys: list[int]) -> tuple[bool, float]:
-        left = logits - fitted_to_answers(view, _waves(view, keys))[answers] if keys else logits
+        left = logits - _fit(view, keys)[answers] if keys else logits
         loss = float(view.loss(left, rows, "answers").mean())
         return float(
             view.correct(left, rows, "answers").double().mean()
@@ -165,6 +161,7 @@ def _necessity(view: View, n_keys: int) -> _Judge:
 
 
 def _marks(view: View, keys: list[int] | None) -> Value:
-    marked = torch.zeros(n_frequencies(view.m), dtype=torch.bool)
+    z = circular(view)
+    marked = torch.zeros(n_frequencies(z.m), dtype=torch.bool)
     marked[[k - 1 for k in keys or []]] = True
-    return per_frequency(marked, view.m)
+    return z.per_frequency(marked)
