@@ -24,7 +24,7 @@ import copy
 import re
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
@@ -94,6 +94,9 @@ class NetworkConfig(Frozen):
     """The number of logits; absent: one for each answer, or for each token where answers have tokens of their
     own or of operands (`Reads.n_logits`). Nanda et al. unembed to the whole vocabulary."""
 
+    axes: ClassVar[Mapping[str, str]] = {}
+    """The parameters that networks of the kind may have, with {layer} for the number of a layer, and the
+    names of their axes; `|` stands between alternatives. Foreign files of a kind without it are not read."""
     folds_where: ClassVar[str | None] = None
     """Which networks of the kind `folding` folds, as a sentence; None where it folds none."""
     reads_signs: ClassVar[bool] = True
@@ -175,6 +178,16 @@ class NetworkConfig(Frozen):
     def is_normalised(self) -> bool:
         """Whether what leaves the last layer is normalised before it is unembedded."""
         return False
+
+    @classmethod
+    def can_lack(cls, name: str) -> bool:
+        """Whether there are networks of the kind without this parameter of `axes`."""
+        return is_bias(name)
+
+    @classmethod
+    def shown(cls, names: Collection[str], sizes: Mapping[str, int]) -> dict[str, Any]:
+        """The keys of the configuration that weights of these names show, whose `axes` have these sizes."""
+        return {key: size for key, size in sizes.items() if key in cls.model_fields}
 
     def unseen(self) -> dict[str, Sequence[Any]]:
         """The keys of the configuration of which weights alone show nothing, or not all, each with the values

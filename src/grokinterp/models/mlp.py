@@ -20,9 +20,9 @@ examples with W_in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -32,7 +32,17 @@ from torch.nn import functional as F
 
 from ..errors import UsageError
 from ..tasks import Reads
-from .base import NetworkConfig, Shapes, Weights, Width, all_or_none, deprecation_silenced, fits, kind
+from .base import (
+    NetworkConfig,
+    Shapes,
+    Weights,
+    Width,
+    all_or_none,
+    deprecation_silenced,
+    fits,
+    is_bias,
+    kind,
+)
 
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookedRootModule
@@ -65,6 +75,17 @@ class MLPConfig(NetworkConfig):
     """Every initial weight is multiplied by this."""
 
     yes_or_no = frozenset({"biases"})
+    axes: ClassVar[Mapping[str, str]] = {
+        "embed.W_E": "vocab d_model",
+        "embed_a.W_E": "vocab d_model",
+        "embed_b.W_E": "vocab d_model",
+        "blocks.0.mlp.W_in": "(operand d_model) d_mlp | (operand vocab) d_mlp",
+        "blocks.0.mlp.b_in": "d_mlp",
+        "blocks.0.mlp.W_out": "d_mlp d_out",
+        "blocks.0.mlp.b_out": "d_out",
+        "unembed.W_U": "d_out out | d_mlp out",
+        "unembed.b_U": "out",
+    }
     reads_signs = False
 
     def __str__(self) -> str:
@@ -170,6 +191,13 @@ class MLPConfig(NetworkConfig):
         """About how many numbers training holds of one example at a time: the neurons, and what is
         embedded."""
         return super().numbers(reads) + 6 * self.d_model
+
+    @classmethod
+    def shown(cls, names: Collection[str], sizes: Mapping[str, int]) -> dict[str, Any]:
+        """The keys of the configuration that weights of these names show, whose `axes` have these sizes."""
+        biases = {name for name in names if is_bias(name)}
+        which = "none" if not biases else "in" if biases == {"blocks.0.mlp.b_in"} else "all"
+        return super().shown(names, sizes) | {"biases": which}
 
     def unseen(self) -> dict[str, Sequence[Any]]:
         """What weights do not show: the activation, with the values that it may have."""

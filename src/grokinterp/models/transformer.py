@@ -7,8 +7,9 @@ training starts at once; `ModelConfig.hooked` alone does import it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -62,6 +63,23 @@ class ModelConfig(NetworkConfig):
     """Every initial weight is multiplied by this."""
 
     yes_or_no = frozenset({"train_biases"})
+    axes: ClassVar[Mapping[str, str]] = {
+        "embed.W_E": "vocab d_model",
+        "pos_embed.W_pos": "pos d_model",
+        **{f"blocks.{{layer}}.{norm}.{key}": "d_model" for norm in ("ln1", "ln2") for key in "wb"},
+        **{f"blocks.{{layer}}.attn.W_{letter}": "head d_model d_head" for letter in "QKV"},
+        **{f"blocks.{{layer}}.attn.b_{letter}": "head d_head" for letter in "QKV"},
+        "blocks.{layer}.attn.W_O": "head d_head d_model",
+        "blocks.{layer}.attn.b_O": "d_model",
+        "blocks.{layer}.mlp.W_in": "d_model d_mlp",
+        "blocks.{layer}.mlp.b_in": "d_mlp",
+        "blocks.{layer}.mlp.W_out": "d_mlp d_model",
+        "blocks.{layer}.mlp.b_out": "d_model",
+        "ln_final.w": "d_model",
+        "ln_final.b": "d_model",
+        "unembed.W_U": "d_model out",
+        "unembed.b_U": "out",
+    }
     folds_where = "only one layer of ReLU neurons without normalisation folds into tables"
 
     @model_validator(mode="after")
@@ -184,6 +202,25 @@ class ModelConfig(NetworkConfig):
     def is_normalised(self) -> bool:
         """Whether there is a normalisation before every part of a layer, and before the unembedding."""
         return self.normalization != "none"
+
+    @classmethod
+    def can_lack(cls, name: str) -> bool:
+        """Whether there are transformers without this parameter: without biases, normalisation or MLPs."""
+        return super().can_lack(name) or re.search(r"\.(ln1|ln2|mlp)\.|^ln_final\.", name) is not None
+
+    @classmethod
+    def shown(cls, names: Collection[str], sizes: Mapping[str, int]) -> dict[str, Any]:
+        """The keys of the configuration that weights of these names show, whose `axes` have these sizes."""
+        layers = [int(name.split(".")[1]) for name in names if name.startswith("blocks.")]
+        biases = [name for name in names if is_bias(name)]
+        only_mlps = all(".mlp." in name for name in biases)
+        return super().shown(names, sizes) | {
+            "n_layers": 1 + max(layers, default=0),
+            "n_heads": sizes["head"],
+            "d_mlp": sizes.get("d_mlp", 0),
+            "train_biases": "none" if not biases else "mlp" if only_mlps else "all",
+            "normalization": "LN" if "ln_final.b" in names else "RMS" if "ln_final.w" in names else "none",
+        }
 
     def unseen(self) -> dict[str, Sequence[Any]]:
         """What weights do not show: activation, direction and kind of attention, and the normalisation as far
