@@ -16,7 +16,7 @@ from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures import ablate, interventions, smallest_sets
 from grokinterp.measures.ablation import HOWS
 from grokinterp.measures.sites import AT_NO_HOOK, PIECES
-from grokinterp.models import MLPConfig, network, weight_shapes
+from grokinterp.models import MLPConfig
 from grokinterp.tasks import make_task
 from test_foreign import MAKERS, PUBLISHED
 
@@ -199,9 +199,9 @@ def perceptron(p: int = 7):
     config = MLPConfig(d_model=8, d_mlp=16)
     generator = torch.Generator().manual_seed(0)
     weights = {
-        name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()
+        name: torch.randn(shape, generator=generator) for name, shape in config.shapes(task.reads).items()
     }
-    return gi.view(network(config, task, weights), task)
+    return gi.view(config.hooked(task.reads, weights), task)
 
 
 @pytest.mark.parametrize("d_out", [None, 6])
@@ -214,9 +214,9 @@ def test_the_shortcut_of_a_perceptron_gives_what_the_network_gives(what, act_fn,
     )
     generator = torch.Generator().manual_seed(0)
     weights = {
-        name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()
+        name: torch.randn(shape, generator=generator) for name, shape in config.shapes(task.reads).items()
     }
-    view = gi.view(network(config, task, weights), task)
+    view = gi.view(config.hooked(task.reads, weights), task)
     assert interventions._short(view) == {"blocks.0.mlp.hook_post", "blocks.0.hook_mlp_out"}
     largest = float(view.logits.abs().max())
     for how in HOWS:

@@ -19,7 +19,7 @@ from grokinterp import controls
 from grokinterp.errors import ConfigError, NotApplicable
 from grokinterp.measures import circular
 from grokinterp.measures.base import once_per_view
-from grokinterp.models import ModelConfig, hooked_transformer, initial_weights, weight_shapes
+from grokinterp.models import ModelConfig
 from grokinterp.tasks import make_task
 from grokinterp.tasks.circle import differences, logarithms, primitive_root, residues
 from grokinterp.tasks.layout import parse
@@ -184,7 +184,7 @@ def clock_of(name: str, p: int) -> gi.View:
         weights["blocks.0.attn.W_V"][1, :, 1::2] *= -1
     weights |= {"embed.W_E": w_e, "unembed.W_U": w_u, "unembed.b_U": b_u}
     config = ModelConfig(d_model=old.d_model, n_heads=2, d_head=old.d_head, d_mlp=old.d_mlp)
-    return gi.view(hooked_transformer(config, task, weights, torch.float64), task)
+    return gi.view(config.hooked(task.reads, weights, torch.float64), task)
 
 
 @functools.cache
@@ -318,10 +318,8 @@ def of_zaidanmir(name: str, sign: str) -> gi.View:
     found |= {f"blocks.0.mlp.{name}": weight for name, weight in mlp.items()}
     task = make_task(f"modular_{name}", p=113, layout=f"a {sign} b =@116 of 117")
     config = ModelConfig(d_model=128, n_heads=4, d_mlp=512, d_vocab_out=117)
-    weights = {
-        name: found.get(name, torch.zeros(shape)) for name, shape in weight_shapes(config, task).items()
-    }
-    return gi.view(hooked_transformer(config, task, weights), task)
+    weights = {name: found.get(name, torch.zeros(shape)) for name, shape in config.shapes(task.reads).items()}
+    return gi.view(config.hooked(task.reads, weights), task)
 
 
 def test_a_foreign_network_that_multiplies_is_a_clock_in_the_logarithm_and_nothing_at_the_residues():
@@ -499,7 +497,7 @@ def test_tokens_are_named_by_their_words_and_elements_by_their_own():
 def test_a_network_is_measured_in_any_layout():
     task = make_task("modular_addition", p=5, layout="= b *@8 a of 11")
     config = ModelConfig(d_model=16, n_heads=2, d_mlp=8)
-    view = gi.view(hooked_transformer(config, task, initial_weights(config, task, 0)), task)
+    view = gi.view(config.hooked(task.reads, config.initial_weights(task.reads, 0)), task)
     for name in gi.MEASURES:
         options = {"keys": [1]} if gi.MEASURES[name].takes_keys else {}
         with contextlib.suppress(NotApplicable):

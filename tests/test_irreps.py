@@ -16,7 +16,7 @@ from grokinterp import controls, fourier
 from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures import circular
 from grokinterp.measures.groups.irreps import group_of, irreps_of
-from grokinterp.models import MLPConfig, network
+from grokinterp.models import MLPConfig
 from grokinterp.tasks import Task, make_task, split
 from grokinterp.tasks.groups import cayley_table
 from test_foreign import of_chughtai, stored
@@ -246,7 +246,7 @@ def made_of(group: str, chosen: tuple[int, ...], scale: float = 1.0) -> gi.View:
         "unembed.b_U": torch.zeros(n, dtype=torch.float64),
     }
     config = MLPConfig(embedding="one_hot", d_mlp=pairs, biases=True)
-    return gi.view(network(config, task, weights, torch.float64), task)
+    return gi.view(config.hooked(task.reads, weights, torch.float64), task)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def of_chughtai_mlp() -> gi.View:
     names = {"embed_a.W_E": "W_x", "embed_b.W_E": "W_y", "blocks.0.mlp.W_in": "W", "unembed.W_U": "W_U"}
     weights = {ours: w[theirs] for ours, theirs in names.items()}
     task = make_task("modular_addition", p=113, layout="a b")
-    return gi.view(network(MLPConfig(d_model=256, d_mlp=128), task, weights), task)
+    return gi.view(MLPConfig(d_model=256, d_mlp=128).hooked(task.reads, weights), task)
 
 
 def found_in(view: gi.View) -> list[float]:
@@ -456,7 +456,9 @@ def by_heart(group: str, seed: int, knows: bool = False) -> gi.View:
         "unembed.W_U": 10.0 * torch.nn.functional.one_hot(answers, n).double(),
         "unembed.b_U": torch.zeros(n, dtype=torch.float64),
     }
-    model = network(MLPConfig(embedding="one_hot", d_mlp=pairs, biases=True), task, weights, torch.float64)
+    model = MLPConfig(embedding="one_hot", d_mlp=pairs, biases=True).hooked(
+        task.reads, weights, torch.float64
+    )
     return gi.view(model, task, split=known)
 
 

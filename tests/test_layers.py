@@ -106,6 +106,23 @@ def test_only_models_imports_transformer_lens(file):
     assert "from transformer_lens" not in text
 
 
+@pytest.mark.parametrize("file", [f for f in FILES if layer_of(f) != "models"], ids=str)
+def test_nothing_asks_which_kind_a_network_is(file):
+    """A question to its class takes the place of isinstance."""
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+            assert not {"ModelConfig", "MLPConfig"} & {
+                name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)
+            }
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if layer_of(f) == "models"], ids=str)
+def test_a_network_knows_what_it_reads_of_a_task_and_not_the_task(file):
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tasks"):
+            assert [alias.name for alias in node.names] == ["Reads"]
+
+
 @pytest.mark.parametrize(
     "file",
     [f for f in FILES if layer_of(f) not in ("runs", "importing", "foreign", "cli", "report")],

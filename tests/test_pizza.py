@@ -21,7 +21,7 @@ from grokinterp.errors import NotApplicable
 from grokinterp.measures import circular
 from grokinterp.measures.waves.circles import with_embedding
 from grokinterp.measures.waves.pizza import _triples
-from grokinterp.models import ModelConfig, hooked_transformer
+from grokinterp.models import ModelConfig
 from grokinterp.tasks import make_task
 from test_foreign import CHECKPOINTS, of_chughtai, stored
 
@@ -44,9 +44,7 @@ def of_zhong(name: str) -> gi.View:
     weights |= {at + "attn.b_O": torch.zeros(128), "unembed.b_U": torch.zeros(59)}
     task = make_task("modular_addition", p=59, layout="a b")
     return gi.view(
-        hooked_transformer(
-            ModelConfig(attention_dir="bidirectional", attention_mixing=float(alpha)), task, weights
-        ),
+        ModelConfig(attention_dir="bidirectional", attention_mixing=float(alpha)).hooked(task.reads, weights),
         task,
     )
 

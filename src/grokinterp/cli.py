@@ -251,16 +251,11 @@ def _place(path: Path) -> str:
 
 
 def _say_if_plain(run: Run) -> None:
-    """That a transformer was trained in the slower of the two ways, and which would be trained in the
-    other."""
-    from .models import ModelConfig
+    """That a network was trained in the slower of two ways, and which would be trained in the other."""
     from .training import folds
 
-    if isinstance(run.config.model, ModelConfig) and not folds(run.config, run.task):
-        print(
-            "  by the plain forward, which is slower: only one layer of ReLU neurons without normalisation "
-            "folds into tables"
-        )
+    if (which := run.config.model.folds_where) and not folds(run.config, run.task):
+        print(f"  by the plain forward, which is slower: {which}")
 
 
 def _without_gradient(evaluation: Mapping[str, int | float]) -> dict[str, int | float]:

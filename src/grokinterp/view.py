@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from .errors import NotApplicable, UsageError
-from .models import ModelConfig, at_answer, fits, in_float64, network, read_by, weight_shapes
+from .models import Block, at_answer, blocks_of, fits, in_float64
 from .tasks import Split, Task, labels
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class View:
         Raises:
             UsageError: the weights do not have the names and shapes that the configuration asks for.
         """
-        fits(weights, weight_shapes(config, task))
+        fits(weights, config.shapes(task.reads))
         view = cls.__new__(cls)
         view.weights = {name: _widened(weight) for name, weight in sorted(weights.items())}
         view._config = config
@@ -132,27 +132,23 @@ class View:
     def model(self) -> HookedRootModule:
         """The network: as it was given, or made of the weights, in float64."""
         assert self._config is not None
-        return network(self._config, self.task, self.weights, torch.float64)
+        return self._config.hooked(self.task.reads, self.weights, torch.float64)
 
     @lazy
     def _twin(self) -> HookedRootModule:
         """The network that is run: in float64, and out of a caller's reach."""
         assert self._config is not None
-        return network(self._config, self.task, self.weights, torch.float64)
+        return self._config.hooked(self.task.reads, self.weights, torch.float64)
 
     @lazy
     def _at_answer(self) -> dict[str, Float64[Tensor, "n ..."]]:
         """Logits, and what the last position attends to and computes in every layer, from one pass over the
         table."""
         if self._config is not None:
-            found = at_answer(self.weights, read_by(self._config, self.task), self._config)
-            return {**found, "logits": self._by_class(found["logits"])}
+            values = at_answer(self._config, self.task.reads, self.weights, self.task.inputs)
+            return {**values, "logits": self._by_class(values["logits"])}
         return self.activations(
-            [
-                f"blocks.{layer}.{hook}"
-                for layer in range(self.n_layers)
-                for hook in ("attn.hook_pattern", "mlp.hook_post")
-            ]
+            [block.name(hook) for block in self.blocks for hook in ("attn.hook_pattern", "mlp.hook_post")]
         )
 
     def activations(
@@ -219,7 +215,7 @@ class View:
     def is_normalised(self) -> bool:
         """Whether what leaves the last layer is normalised before it is unembedded."""
         if self._config is not None:
-            return isinstance(self._config, ModelConfig) and self._config.normalization != "none"
+            return self._config.is_normalised
         return getattr(self.model.cfg, "normalization_type", None) is not None
 
     @property
@@ -227,10 +223,17 @@ class View:
         """The nonlinearity of the neurons: "relu", "gelu", "square" and so on."""
         return str(self._config.act_fn if self._config is not None else self.model.cfg.act_fn)
 
+    @lazy
+    def blocks(self) -> tuple[Block, ...]:
+        """The layers, from the first to the last: the names of what is in them."""
+        if self._config is not None:
+            return self._config.blocks(self.task.reads)
+        return blocks_of({name: weight.shape for name, weight in self._twin.named_parameters()})
+
     @property
     def n_layers(self) -> int:
         """The number of layers; 1 for a multilayer perceptron."""
-        return self._config.n_layers if self._config is not None else int(self.model.cfg.n_layers)
+        return len(self.blocks)
 
     @lazy
     def logits(self) -> Float64[Tensor, "n answers"]:
@@ -248,7 +251,7 @@ class View:
 
     def neurons_of(self, layer: int) -> Float64[Tensor, "n d_mlp"]:
         """The same in any layer."""
-        name = f"blocks.{layer}.mlp.hook_post"
+        name = self.blocks[layer].name("mlp.hook_post")
         if name not in self._at_answer:
             raise NotApplicable("the network has no MLP")
         return self._at_answer[name]
@@ -260,13 +263,10 @@ class View:
         Raises:
             NotApplicable: the network has no attention.
         """
-        if "blocks.0.attn.W_Q" not in self.weights:
+        if not all(block.n_heads for block in self.blocks):
             raise NotApplicable("the network has no attention")
         return torch.stack(
-            [
-                self._at_answer[f"blocks.{layer}.attn.hook_pattern"].transpose(0, 1)
-                for layer in range(self.n_layers)
-            ]
+            [self._at_answer[block.name("attn.hook_pattern")].transpose(0, 1) for block in self.blocks]
         )
 
     @lazy
@@ -286,8 +286,8 @@ class View:
             return [("embed.W_E", tokens)]
         if "embed_a.W_E" in self.weights:
             return [("embed_a.W_E", tokens), ("embed_b.W_E", tokens)]
-        half = len(self.weights["blocks.0.mlp.W_in"]) // 2
-        return [("blocks.0.mlp.W_in", tokens), ("blocks.0.mlp.W_in", half + tokens)]
+        w_in = self.blocks[0].name("mlp.W_in")
+        return [(w_in, tokens), (w_in, len(self.weights[w_in]) // 2 + tokens)]
 
     def with_weights(self, changed: Weights) -> View:
         """The View of the same network with other values of some of its parameters, under their names. Hooks
@@ -315,10 +315,10 @@ class View:
         Raises:
             NotApplicable: the network has no MLP.
         """
-        readout = self.W_U
-        if self.weights.get(f"blocks.{self.n_layers - 1}.mlp.W_in") is None:
+        readout, last = self.W_U, self.blocks[-1]
+        if not last.d_mlp:
             raise NotApplicable("the network has no MLP")
-        if (w_out := self.weights.get(f"blocks.{self.n_layers - 1}.mlp.W_out")) is not None:
+        if (w_out := self.weights.get(last.name("mlp.W_out"))) is not None:
             readout = w_out.cpu() @ readout
         return readout[:, : self.task.n_answers]
 

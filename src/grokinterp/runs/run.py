@@ -28,7 +28,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import ConfigError, DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun, UsageError
-from ..models import Weights, network, weight_shapes
+from ..models import Weights
 from ..tasks import Split, Task, labels
 from ..training import TrainConfig
 from ..view import View
@@ -272,7 +272,7 @@ class Run:
         data = read_hashed(self.path / record["file"], record["sha256"], f"step {record['step']}")
         weights = safetensors.torch.load(data)
         # safetensors hands them over in no fixed order.
-        return {name: weights[name] for name in weight_shapes(self.config.model, self.task)}
+        return {name: weights[name] for name in self.config.model.shapes(self.task.reads)}
 
     def model(self, step: int, dtype: torch.dtype = torch.float64) -> HookedRootModule:
         """The network at a committed step, in evaluation mode: a `HookedTransformer` where the configuration
@@ -281,7 +281,7 @@ class Run:
         Any hook works. In float64 unless another dtype is asked for: in float32 a loss of 1e-7 has no digits
         left. Its logits are then `view.logits`.
         """
-        return network(self.config.model, self.task, self.state_dict(step), dtype)
+        return self.config.model.hooked(self.task.reads, self.state_dict(step), dtype)
 
     def view(self, step: int) -> View:
         """Everything that the measures need to know of a committed step."""

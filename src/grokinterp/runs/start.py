@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..errors import ConfigError, DamagedFile, NotARun, UsageError
-from ..models import Weights, weight_shapes
+from ..models import Weights
 from ..tasks import Task
 from ..training import StartConfig, TrainConfig
 from .run import Run, read_run_json
@@ -146,7 +146,10 @@ def _refuse_another_vocabulary(run: Run, task: Task) -> None:
 
 
 def _refuse_another_network(run: Run, config: TrainConfig) -> None:
-    mine, theirs = weight_shapes(config.model, config.make_task()), weight_shapes(run.config.model, run.task)
+    mine, theirs = (
+        model.shapes(task.reads)
+        for model, task in ((config.model, config.make_task()), (run.config.model, run.task))
+    )
     if mine != theirs:
         odd = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
         first = odd[0]

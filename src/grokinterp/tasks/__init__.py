@@ -6,6 +6,7 @@ from .circle import Circle
 from .encoding import Encoding, Symbols
 from .layout import parse
 from .noise import Noise, labels, ring
+from .reads import Reads
 from .split import Split, SplitRecipe, order, split
 from .table import TableFacts
 
@@ -14,6 +15,7 @@ __all__ = [
     "Circle",
     "Encoding",
     "Noise",
+    "Reads",
     "Split",
     "SplitRecipe",
     "Symbols",

@@ -34,6 +34,7 @@ from .encoding import Encoding, Seed, Symbols, encoded, named
 from .functions import tabulated
 from .layout import Layout, parse
 from .noise import Noise, of_its_kind
+from .reads import Reads
 from .table import TableFacts, cyclic, table_facts
 
 Modulus = Annotated[int, Field(ge=2, le=2**31)]
@@ -232,6 +233,21 @@ class Task:
     def d_vocab(self) -> int:
         """The number of tokens: the elements and the signs, and those that no example uses."""
         return self.tokens.d_vocab
+
+    @cached_property
+    def reads(self) -> Reads:
+        """What a network may know of the task."""
+        n_ctx = self.n_ctx
+        return Reads(
+            shape=(n_ctx,),
+            d_vocab=self.d_vocab,
+            words=self.tokens.words,
+            answers=("answer",),
+            positions=(n_ctx - 1,),
+            n_logits=self.n_logits,
+            n_classes=self.n_answers,
+            task=self.name,
+        )
 
     @property
     def n_answers(self) -> int:

@@ -1,8 +1,8 @@
-"""What a network without hooks computes at the answer position of every example: logits, patterns and
-neurons. No autograd.
+"""What a network without hooks computes for the answer of every example: logits, patterns and neurons. No
+autograd.
 
-What the hooked network gives, by a shorter way: through the folded tables where a transformer can be folded,
-else by the plain forward.
+What the hooked network gives, by a shorter way: through the folded tables where the network folds, else by
+the plain forward.
 """
 
 from __future__ import annotations
@@ -10,42 +10,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..memory import room
+from ..tasks import Reads
+from .base import NetworkConfig, Weights
 from .folded import Folded, Folding
-from .hooked_transformer import ModelConfig, Weights
-from .network import NetworkConfig, answer_logits
 
 _TOGETHER = 256
 """Examples that are computed at a time: what they need stays in the processor's cache."""
 
 
 def at_answer(
-    weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkConfig
+    config: NetworkConfig, reads: Reads, weights: Weights, inputs: Shaped[Tensor, "n *example"]
 ) -> dict[str, Float[Tensor, "n ..."]]:
-    """What a network without a user's hooks computes at the last position: `logits`, and under the names of
-    their hooks the patterns (with that position as query) and the activations of the neurons of every layer.
-    The tokens are those that `read_by` gives."""
+    """What a network without a user's hooks computes where the answer is read: `logits`, and under the names
+    of their hooks the patterns (with that position as query) and the activations of the neurons of every
+    layer."""
+    inputs = config.read(inputs, reads)
     with torch.no_grad():
-        if isinstance(config, ModelConfig) and Folding.takes(tokens, config):
-            d_vocab, n_classes = len(weights["embed.W_E"]), weights["unembed.W_U"].shape[1]
-            return _folded(weights, Folding(tokens, d_vocab, n_classes, config))
-        return _plain(weights, tokens, config)
+        folding = config.folding(inputs, reads)
+        return _plain(config, reads, weights, inputs) if folding is None else _folded(weights, folding)
 
 
 def _plain(
-    weights: Weights, tokens: Int[Tensor, "n pos"], config: NetworkConfig
+    config: NetworkConfig, reads: Reads, weights: Weights, inputs: Shaped[Tensor, "n *read"]
 ) -> dict[str, Float[Tensor, "n ..."]]:
-    found: dict[str, list[Tensor]] = {}
-    for some in tokens.split(_TOGETHER):
+    pieces: dict[str, list[Tensor]] = {}
+    for some in inputs.split(_TOGETHER):
         seen: dict[str, Tensor] = {}
-        seen["logits"] = answer_logits(weights, some, config, seen)
+        seen["logits"] = config.logits(weights, some, reads, seen)
         for name, values in seen.items():
-            found.setdefault(name, []).append(values)
-    return {name: torch.cat(values) for name, values in found.items()}
+            pieces.setdefault(name, []).append(values)
+    return {name: torch.cat(values) for name, values in pieces.items()}
 
 
 def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..."]]:
@@ -84,8 +83,8 @@ def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..
         logits_of[at].copy_(sums[..., d_mlp:]).view(len(on), -1).addmm_(on, tables.readout)
     return {
         "logits": logits[:, : folding.n_classes],
-        "blocks.0.attn.hook_pattern": pattern.transpose(1, 2),
-        "blocks.0.mlp.hook_post": neurons,
+        folding.block.name("attn.hook_pattern"): pattern.transpose(1, 2),
+        folding.block.name("mlp.hook_post"): neurons,
     }
 
 

@@ -1,0 +1,50 @@
+"""What a network may know of a task: what an example looks like, and what is asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Reads:
+    """All that a network may know of a task.
+
+    Attributes:
+        shape: of one example: (positions,) where it is tokens, or the axes of an array of numbers.
+        d_vocab: the number of tokens; 0 where an example is an array of numbers.
+        words: what stands at each position.
+        answers: the name of each answer.
+        positions: the position at which each answer is read.
+        n_logits: how many logits a network needs: one for each answer class, or one for each token where
+            answers have tokens.
+        n_classes: the number of answer classes.
+        task: its name, for messages.
+    """
+
+    shape: tuple[int, ...]
+    d_vocab: int
+    words: tuple[str, ...]
+    answers: tuple[str, ...]
+    positions: tuple[int, ...]
+    n_logits: int
+    n_classes: int
+    task: str
+
+    def __post_init__(self) -> None:
+        if len(self.answers) != len(self.positions) or not self.answers:
+            raise ConfigError(
+                f"{self.task} has the answers {', '.join(self.answers) or 'none'} and {len(self.positions)} "
+                "positions at which they are read: give one position for each answer"
+            )
+        if outside := [at for at in self.positions if not 0 <= at < self.n_ctx]:
+            raise ConfigError(
+                f"{self.task} reads an answer at position {outside[0]}, and its examples have the positions "
+                f"0 to {self.n_ctx - 1}"
+            )
+
+    @property
+    def n_ctx(self) -> int:
+        """The number of positions."""
+        return len(self.words)
