@@ -424,9 +424,9 @@ def test_a_long_curve_keeps_its_extremes():
 
 @pytest.mark.parametrize("n", [1, 8, 9, 20, 40])
 def test_colours_are_all_different(n):
-    from grokinterp.report.compare import _palette
+    from grokinterp.report.palette import lines
 
-    assert len(set(_palette(n))) == n
+    assert len(set(lines(n))) == n
 
 
 # The page and the command

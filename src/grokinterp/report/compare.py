@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import html
 import json
 import re
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NotARun, UsageError
 from ..replay import Compared, Reached, RunsCompared, judged_by
 from ..runs import Run
-from .figures import COLOURS, PLAIN, TEST, TRAIN
-from .offline import Page, asset, embedded, offline_page
+from . import palette
+from .offline import Page, asset, offline_page
+from .palette import PLAIN, TEST, TRAIN
+from .panels import Figure, Panel, Section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -220,17 +221,6 @@ def groups(compared: RunsCompared) -> list[list[str]]:
 # In pictures
 
 
-def _palette(n: int) -> list[str]:
-    """n colours that can be told apart, as far as that goes: beyond eight, hues in turn, dark and light."""
-    if n <= len(COLOURS):
-        return list(COLOURS[:n])
-    found = []
-    for i in range(n):
-        red, green, blue = colorsys.hls_to_rgb(i / n, 0.38 if i % 2 else 0.58, 0.7)
-        found.append("#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue)))
-    return found
-
-
 def _thinned(steps: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """A curve by fewer points that looks the same: of each stretch the lowest and the highest value."""
     import numpy as np
@@ -273,7 +263,7 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
             mode="markers",
             marker={"color": PLAIN, "size": 9, "symbol": symbol},
         )
-    for each, label, colour in zip(runs, _labels(runs), _palette(len(runs)), strict=True):
+    for each, label, colour in zip(runs, _labels(runs), palette.lines(len(runs)), strict=True):
         history, first = each.run.dated_history, True
         for part, dash in (("test", "solid"), ("train", "dash")):
             for metric, axis in (("accuracy", "y"), ("loss", "y2")):
@@ -330,7 +320,8 @@ def _switch(log_x: bool) -> dict[str, Any]:
         "args2": [to[log_x]],
     }
     place = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "pad": {"b": 4, "t": 0}}
-    colours = {"bgcolor": "#e8ebef", "bordercolor": PLAIN, "font": {"color": "#1b1f24", "size": 11}}
+    font = {"color": palette.BUTTON_TEXT, "size": 11}
+    colours = {"bgcolor": palette.BUTTON, "bordercolor": PLAIN, "font": font}
     return {"type": "buttons", "buttons": [button], "showactive": False, "active": -1, **place, **colours}
 
 
@@ -389,14 +380,15 @@ def _page(comparison: Comparison) -> str:
     compared = comparison.compared
     header, cells = rows(compared)
     thinned = any(len(each.run.history) > 2 * _MOST_POINTS for each in compared.runs)
-    panels = [
-        (
+    pictures = [
+        Panel(
             "Steps to 99 %",
             "Open: training examples, filled: test examples; arrow: it ended before that; bar: since the "
             "evaluation before.",
-            _milestones(compared.runs),
+            Figure(_milestones(compared.runs)),
+            size="wide",
         ),
-        (
+        Panel(
             "Accuracy and loss",
             "Train dashed, test solid; a click on a run in the legend hides it."
             + (
@@ -404,7 +396,8 @@ def _page(comparison: Comparison) -> str:
                 if thinned
                 else ""
             ),
-            comparison.figure,
+            Figure(comparison.figure),
+            size="wide",
         ),
     ]
     return offline_page(
@@ -420,11 +413,11 @@ def _page(comparison: Comparison) -> str:
         transfers=[
             (each.name, each.start, each.transfer.sentence) for each in compared.runs if each.transfer
         ],
-        lead="A step is one update of the weights. Spikes: the loss or the gradient leaps up and comes down "
-        "again. Slingshots: the training loss is above ten times its running median and training accuracy "
-        "falls. What comes and goes between two evaluations is not seen.",
-        panels=[
-            (i, title, caption, embedded(figure.to_json()))
-            for i, (title, caption, figure) in enumerate(panels)
-        ],
+        section=Section(
+            "Over training",
+            "A step is one update of the weights. Spikes: the loss or the gradient leaps up and comes down "
+            "again. Slingshots: the training loss is above ten times its running median and training "
+            "accuracy falls. What comes and goes between two evaluations is not seen.",
+            pictures,
+        ),
     )

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from .. import __name__ as package
 from ..runs import Run
 from ..runs.files import file_named, folder_named, refuse_unwritable, replace
+from .palette import STYLE
 
 PAGE_ROOM = 4_800_000
 """Bytes that a page with plotly.js has at least: what a disk must have room for before it is worth while to
@@ -95,7 +96,7 @@ def offline_page(template: str, styles: list[str], scripts: list[str], **content
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(
-        style=Markup("".join(styles)),
+        style=Markup("".join([STYLE, *styles])),
         scripts=[Markup(text) for text in scripts],
         script_hashes=" ".join(
             f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -22,7 +22,7 @@
   }
 
   function draw(node) {
-    var figure = JSON.parse(document.getElementById("data-" + node.id).textContent);
+    var figure = JSON.parse(node.nextElementSibling.textContent);
     return Plotly.react(node, figure.data, layout(figure.layout), { responsive: true, displaylogo: false, displayModeBar: false });
   }
 

@@ -42,15 +42,12 @@ from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable, replace
 from ..runs.run import steps_in_words
 from .offline import asset, embedded, offline_page
+from .palette import EXCLUDED, LINES, OF_PART, RESTRICTED
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-_TRAIN, _TEST, _ALL, _KEY, _OTHER = "#3b7dd8", "#e07b39", "#8d99ae", "#d1495b", "#2a9d8f"
-_COLOURS = [_TRAIN, _TEST, _OTHER, _KEY, "#8a63d2", "#b08900"]
-_CORRUPTED, _CLEAN = "#8a63d2", "#b08900"
-_OF_PART = {"train": _TRAIN, "test": _TEST, "all": _ALL, "corrupted": _CORRUPTED, "clean": _CLEAN}
 _IN_WORDS = {"corrupted": "corrupted (label wrong)", "clean": "clean (label right)"}
 _LIMITS = {
     "picture.attention": (0.0, 1.0),
@@ -223,11 +220,11 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
     parts = _parts(data, "loss")
 
     losses = [
-        _Curve(_IN_WORDS.get(part, part), "loss", _OF_PART[part], {"part": part}, column=f"{part}_loss")
+        _Curve(_IN_WORDS.get(part, part), "loss", OF_PART[part], {"part": part}, column=f"{part}_loss")
         for part in parts
     ]
     accuracies = [
-        _Curve(part, "accuracy", _OF_PART[part], {"part": part}, column=f"{part}_accuracy") for part in parts
+        _Curve(part, "accuracy", OF_PART[part], {"part": part}, column=f"{part}_accuracy") for part in parts
     ]
     if noisy := "clean_accuracy" in data and "accuracy" in data:
         differs = [
@@ -239,7 +236,7 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
             _Curve(
                 f"{part}: right answer",
                 "clean_accuracy",
-                _OF_PART[part],
+                OF_PART[part],
                 {"part": part},
                 dashed=True,
                 column=f"{part}_clean_accuracy",
@@ -247,14 +244,18 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
             for part in differs
         ]
     ablated = [
-        _Curve("restricted to the keys, all", "restricted_loss.logit_dirs" + FINAL, _OTHER, {"part": "all"}),
-        _Curve(f"without the keys, {parts[0]}", "excluded_loss.logit_dirs" + FINAL, _KEY, {"part": parts[0]}),
+        _Curve(
+            "restricted to the keys, all", "restricted_loss.logit_dirs" + FINAL, RESTRICTED, {"part": "all"}
+        ),
+        _Curve(
+            f"without the keys, {parts[0]}", "excluded_loss.logit_dirs" + FINAL, EXCLUDED, {"part": parts[0]}
+        ),
     ]
     shares = [
-        _Curve("Gini of W_E", "gini.W_E", _TRAIN),
-        _Curve("Gini of W_L", "gini.W_L", _TEST),
-        _Curve("neurons of one frequency", "neuron.single_frequency_share", _OTHER),
-        _Curve("logits explained by the keys", "logit_fve.centred", _KEY),
+        _Curve("Gini of W_E", "gini.W_E", LINES[0]),
+        _Curve("Gini of W_L", "gini.W_L", LINES[1]),
+        _Curve("neurons of one frequency", "neuron.single_frequency_share", LINES[2]),
+        _Curve("logits explained by the keys", "logit_fve.centred", LINES[3]),
     ]
 
     def curves(title: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[], _Panel]]:
@@ -280,7 +281,7 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
         "Weights",
         "What weight decay pulls at.",
         "sum of squares (weight²)",
-        [_Curve("all parameters", "sum_of_squares", _TRAIN, {"parameter": "total"})],
+        [_Curve("all parameters", "sum_of_squares", LINES[0], {"parameter": "total"})],
         floor=0.0,
     )
     yield curves(
@@ -403,7 +404,7 @@ def _other(data: xr.Dataset, name: str, shown: bool) -> Callable[[], _Panel]:
                 )
                 or "value",
                 variant,
-                _OF_PART.get(part, _TRAIN),
+                OF_PART.get(part, LINES[0]),
                 {"part": part} if part else {},
                 dashed=both and not variant.endswith(FINAL),
             )
