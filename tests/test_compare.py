@@ -455,7 +455,7 @@ def test_the_page_needs_no_network_and_draws_without_an_error(runs, browser, tmp
     assert page.locator("text=> 20").count() >= 4
     for kind in ("log", "linear", "log"):
         page.locator("text=linear ⇄ log").click()
-        assert page.evaluate("document.getElementById('plot1').layout.xaxis.type") == kind
+        assert page.evaluate("document.querySelectorAll('.plot')[1].layout.xaxis.type") == kind
     assert problems == []
     page.close()
 
