@@ -13,9 +13,8 @@ import grokinterp
 
 ROOT = Path(grokinterp.__file__).parent
 LAYERS = [
-    "errors", "memory", "frozen", "fourier", "tasks", "foreign", "models", "view", "controls", "measures",
-    "training", "runs",
-    "importing", "replay", "report", "cli",
+    "version", "errors", "registry", "memory", "progress", "frozen", "fourier", "tasks", "foreign", "models",
+    "view", "controls", "measures", "training", "runs", "importing", "replay", "report", "cli",
 ]  # fmt: skip
 """A file may import from its own layer and from those before it."""
 
@@ -26,16 +25,39 @@ def layer_of(file: Path) -> str:
     return file.parts[0].removesuffix(".py")
 
 
-def imported_layers(file: Path) -> set[str]:
-    """The layers that a file imports from, wherever in the file the import stands."""
+def imported_layers(file: Path, text: str | None = None) -> set[str]:
+    """The layers that a file imports from, wherever in the file the import stands; "the package root" where
+    it imports from there, or by the name of the package."""
     depth = len(file.parts)
-    found = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == depth:
-            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            assert not node.module.startswith("grokinterp"), f"{file} imports the package by name"
-    return found & set(LAYERS)
+    layers = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text() if text is None else text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "grokinterp"]
+        elif isinstance(node, ast.ImportFrom) and node.level == depth:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module] if node.module.split(".")[0] == "grokinterp" else []
+        else:
+            names = []
+        firsts = {name.split(".")[0] for name in names}
+        layers |= firsts & set(LAYERS) | ({"the package root"} if firsts - set(LAYERS) else set())
+    return layers
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"),
+    [
+        ("import grokinterp", {"the package root"}),
+        ("import grokinterp.errors as e", {"the package root"}),
+        ("def f():\n    from grokinterp import view", {"the package root"}),
+        ("from .. import __name__ as package", {"the package root"}),
+        ("from .. import fourier, view", {"fourier", "view"}),
+        ("from ..runs.files import replace", {"runs"}),
+        ("from .files import replace\nimport numpy", set()),
+    ],
+)
+def test_an_import_is_seen_whatever_its_form(text, layers):
+    assert imported_layers(Path("report/page.py"), text) == layers
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.name != "__init__.py" or len(f.parts) > 1], ids=str)

@@ -22,7 +22,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .. import __name__ as package
 from ..errors import GrokinterpError, NotApplicable
 from ..measures import Measure
 from ..runs import Run
@@ -138,7 +137,7 @@ def code_hash() -> str:
     counts."""
     digest = hashlib.sha256()
     for name in _CODE:
-        entry = Path(str(resources.files(package) / name))
+        entry = Path(str(resources.files(__package__.partition(".")[0]) / name))
         for file in sorted(entry.rglob("*.py")) if entry.is_dir() else [entry]:
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()

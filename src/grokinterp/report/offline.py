@@ -16,7 +16,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from .. import __name__ as package
 from ..runs import Run
 from ..runs.files import file_named, folder_named, refuse_unwritable, replace
 from .palette import STYLE
@@ -82,7 +81,7 @@ class Page(ABC):
 
 def asset(name: str) -> str:
     """The text of a file beside this one."""
-    return (resources.files(package) / "report" / name).read_text(encoding="utf-8")
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
 def offline_page(template: str, styles: list[str], scripts: list[str], **content: Any) -> str:

@@ -14,7 +14,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 import warnings
@@ -22,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 
@@ -38,6 +37,7 @@ from ..errors import (
     WriteFailed,
 )
 from ..models import Weights
+from ..progress import bars
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
 from .files import (
     AGAIN_OR_ELSEWHERE,
@@ -54,10 +54,7 @@ from .files import (
 )
 from .record import new_record, packed_snapshot, write_record
 from .run import SLOTS, Run, read_resume, read_run_json, resume_file
-from .start import Source, Start, started
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from .transfer import Source, Start, started
 
 _SECONDS_BETWEEN_RESUME_STATES = 5.0
 
@@ -228,7 +225,8 @@ class Writer:
             # Asked again, now that nobody else can change the answer.
             known = _holds_this_run(self.config, self.path, self._resume)
             if known:
-                Run(self.path).task  # noqa: B018 - nothing is swept from a run that is damaged, or goes on with another task
+                # Nothing is swept from a run that is damaged, or goes on with another task.
+                Run(self.path).refuse_other_examples(self.config.make_task())
             self._sweep_temporary_files()
             self.record = read_run_json(self.path) if known else self._new_record()
             self._manifest = Log(self.path / "manifest.jsonl")
@@ -461,24 +459,6 @@ def _progress_bar(config: TrainConfig, wanted: bool | None) -> Iterator[Callable
                 bar.update(task, completed=snapshot.step, description=in_words(snapshot.metrics))
 
         yield show
-
-
-@contextmanager
-def bars(wanted: bool | None) -> Iterator[Progress | None]:
-    """Where progress is shown: on stderr. None where it is not: by default where that is no terminal."""
-    if not (sys.stderr.isatty() if wanted is None else wanted):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.fields[what]} {task.completed:,.0f} of "
-        "{task.total:,.0f}"), BarColumn(), TextColumn("{task.description}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield bar
 
 
 def in_words(metrics: Mapping[str, float]) -> str:
