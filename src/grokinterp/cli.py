@@ -528,26 +528,26 @@ def replay(
     shown = load_run(run_dir)
     page, *numbers = replay_files(shown, run_dir / "replay.html" if out is None else out, data)
     if not watch:
-        found = saved(shown)
+        measured = saved(shown)
     else:
-        found = None
+        measured = None
         try:
             for run in follow(run_dir):
                 if not run.steps:
                     print(f"waiting for the first snapshot in {run_dir}", file=sys.stderr)
                     continue
-                found, shown = saved(run, reload=0 if run.ended else 5), run
+                measured, shown = saved(run, reload=0 if run.ended else 5), run
                 what = f"{len(run.steps)} snapshots up to {run.step_text(run.steps[-1])}, {_megabytes(page)}"
                 now = "the run is finished" if run.finished else run.ended or "watching, Ctrl-C ends it"
                 print(f"{page}: {what}; {now}", file=sys.stderr)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
-            if found is None:
+            if measured is None:
                 return
-            found = saved(shown)  # once more, as a page that does not load itself again
-    told = phases(found, shown.history) if all(map(shown.step_known, shown.steps)) else None
-    missing = skipped(found)
-    steps, keys = found["step"].values.tolist(), final_keys(found)
+            measured = saved(shown)  # once more, as a page that does not load itself again
+    training_phases = phases(measured, shown.history) if all(map(shown.step_known, shown.steps)) else None
+    missing = skipped(measured)
+    steps, keys = measured["step"].values.tolist(), final_keys(measured)
     if as_json:
         files = {"page": str(page), "bytes": page.stat().st_size, "data": None if data is None else str(data)}
         print(
@@ -556,16 +556,16 @@ def replay(
                     **files,
                     "steps": steps,
                     "final_keys": keys,
-                    "training": told and told.to_dict(),
+                    "training": training_phases and training_phases.to_dict(),
                     "skipped": missing,
                 }
             )
         )
         return
     told_in_words = (
-        f"{found.attrs['task']}: {shown.steps_text(steps)}.",
+        f"{measured.attrs['task']}: {shown.steps_text(steps)}.",
         shown.divergence,
-        told.sentence if told else "",
+        training_phases.sentence if training_phases else "",
     )
     print(" ".join(filter(None, told_in_words)))
     print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
@@ -614,21 +614,21 @@ def compare(
 
     runs = list(opened(run_dirs))
     files = None if out is None else Comparison.places(out, "compare", runs)
-    found = compare_runs(runs, log_x=log)
+    comparison = compare_runs(runs, log_x=log)
     if files is not None:
-        _save(found, files)
+        _save(comparison, files)
     if as_json:
-        print(json.dumps(found.to_dict(), allow_nan=False))
+        print(json.dumps(comparison.to_dict(), allow_nan=False))
         return
-    for name, text in shared(found.compared):
+    for name, text in shared(comparison.compared):
         print(f"all: {name} {text}")
-    _print_table(*rows(found.compared, brief=True), folded=False)
-    for names, train_count, test_count, train_median, test_median in groups(found.compared):
+    _print_table(*rows(comparison.compared, brief=True), folded=False)
+    for names, train_count, test_count, train_median, test_median in groups(comparison.compared):
         print(
             f"median steps of {names}: train {train_median} ({train_count} learned), test {test_median} "
             f"({test_count} learned)"
         )
-    for each in found.compared.runs:
+    for each in comparison.compared.runs:
         if each.transfer is not None:
             print(f"{each.name}, started from {each.start}: {each.transfer.sentence}")
     if files is not None:
@@ -675,8 +675,8 @@ def list_known(
         from .importing.mapping import built_in
 
         rows = [
-            {"layout": name, "tokens": " or ".join(known.tokens), "is": known.doc}
-            for name, known in built_in().items()
+            {"layout": name, "tokens": " or ".join(layout.tokens), "is": layout.doc}
+            for name, layout in built_in().items()
         ]
     else:
         raise UsageError(

@@ -75,15 +75,15 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool 
         UsageError: there are none, or (NotARun) a directory holds none.
         DamagedFile: a file does not match its recorded hash or count.
     """
-    given = [runs] if isinstance(runs, Run | str | Path) else runs
-    return Comparison(RunsCompared(list(opened(given))), log_x)
+    several = [runs] if isinstance(runs, Run | str | Path) else runs
+    return Comparison(RunsCompared(list(opened(several))), log_x)
 
 
-def opened(given: Sequence[Run | str | Path]) -> Iterator[Run]:
+def opened(several: Sequence[Run | str | Path]) -> Iterator[Run]:
     """Every run once, in the order given; those of one directory in the order of the numbers in their
     names."""
     seen: set[Path] = set()
-    for one in given:
+    for one in several:
         if not isinstance(one, Run | str | Path):
             raise UsageError(f"runs has a {type(one).__name__}: needs runs or their directories")
         for run in [one] if isinstance(one, Run) else map(Run, _directories(Path(one))):
@@ -97,10 +97,10 @@ def _directories(path: Path) -> list[Path]:
         return [path]
     # By either file, so that a run that has lost one of them is not passed over.
     inside = {
-        found.parent
+        file_inside.parent
         for depth in ("*", "*/*")
         for file in ("run.json", "manifest.jsonl")
-        for found in path.glob(f"{depth}/{file}")
+        for file_inside in path.glob(f"{depth}/{file}")
     }
     inside = {
         folder for folder in inside if not folder.name.startswith(".")
@@ -136,11 +136,11 @@ def _verdict(compared: RunsCompared) -> str:
 
 def shared(compared: RunsCompared) -> list[tuple[str, str]]:
     """What is the same for all runs, and so in no column of `rows`."""
-    found = []
+    same_everywhere = []
     for name, values in _columns(compared, brief=False):
         if name in ("task", "fraction", "seed") and len(set(values)) == 1:
-            found.append((name, values[0]))
-    return found
+            same_everywhere.append((name, values[0]))
+    return same_everywhere
 
 
 def rows(compared: RunsCompared, brief: bool = False) -> tuple[list[str], list[list[str]]]:
@@ -187,12 +187,12 @@ def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[st
 
 
 def _helped(each: Compared) -> str:
-    found = each.transfer
-    if found is None:
+    transfer = each.transfer
+    if transfer is None:
         return ""
-    if found.verdict != "faster":
-        return found.verdict
-    return f"faster by {'> ' if found.high is None else ''}{found.steps:,}"
+    if transfer.verdict != "faster":
+        return transfer.verdict
+    return f"faster by {'> ' if transfer.high is None else ''}{transfer.steps:,}"
 
 
 def _written(value: Any) -> str:
@@ -203,11 +203,11 @@ def _written(value: Any) -> str:
 
 def groups(compared: RunsCompared) -> list[list[str]]:
     """The groups in words: names, how many learned their training and test examples, and the medians."""
-    found = []
+    lines = []
     for group in compared.groups:
         of = len(group.names)
         medians = ["–" if median is None else f"{median:,.0f}" for median in (group.train, group.test)]
-        found.append(
+        lines.append(
             [
                 ", ".join(group.names),
                 f"{group.learned_train} of {of}",
@@ -215,7 +215,7 @@ def groups(compared: RunsCompared) -> list[list[str]]:
                 *medians,
             ]
         )
-    return found
+    return lines
 
 
 # In pictures
@@ -227,10 +227,10 @@ def _thinned(steps: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], N
 
     if len(steps) <= 2 * _MOST_POINTS:
         return steps, values
-    kept = {0, len(steps) - 1}
+    drawn = {0, len(steps) - 1}
     for stretch in np.array_split(np.arange(len(steps)), _MOST_POINTS):
-        kept |= {int(stretch[values[stretch].argmin()]), int(stretch[values[stretch].argmax()])}
-    at = sorted(kept)
+        drawn |= {int(stretch[values[stretch].argmin()]), int(stretch[values[stretch].argmax()])}
+    at = sorted(drawn)
     return steps[at], values[at]
 
 
@@ -268,8 +268,8 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
         for part, dash in (("test", "solid"), ("train", "dash")):
             for metric, axis in (("accuracy", "y"), ("loss", "y2")):
                 column = judged_by(history, part) if metric == "accuracy" else f"{part}_{metric}"
-                known = history.dropna(subset=[column])
-                x, y = _thinned(known["step"].to_numpy(), known[column].to_numpy())
+                evaluated = history.dropna(subset=[column])
+                x, y = _thinned(evaluated["step"].to_numpy(), evaluated[column].to_numpy())
                 figure.add_scatter(
                     x=x, y=y, yaxis=axis, name=label, legendgroup=label, showlegend=first, mode="lines",
                     line={"color": colour, "width": 1.6, "dash": dash}, opacity=1 if part == "test" else 0.75,

@@ -78,10 +78,10 @@ def accuracies(a: Analysis) -> go.Figure:
     ]
     for column, label, colour, dash in of_noise:
         if column in a.history:
-            known = a.history.dropna(subset=[column])
+            evaluated = a.history.dropna(subset=[column])
             figure.add_scatter(
-                x=known["step"],
-                y=known[column],
+                x=evaluated["step"],
+                y=evaluated[column],
                 name=label,
                 mode="lines",
                 line={"color": colour, "width": 2, "dash": dash},
@@ -118,10 +118,10 @@ def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
     history = a.history
     figure = _figure("step (optimiser updates)", label, 320)
     for part in ("train", "test"):
-        known = history.dropna(subset=[f"{part}_{metric}"])
+        evaluated = history.dropna(subset=[f"{part}_{metric}"])
         figure.add_scatter(
-            x=known["step"],
-            y=known[f"{part}_{metric}"],
+            x=evaluated["step"],
+            y=evaluated[f"{part}_{metric}"],
             name=part,
             mode="lines",
             line={"color": palette.OF_PART[part], "width": 2},
@@ -280,14 +280,14 @@ def excluded_by_frequency(a: Analysis) -> go.Figure:
 def losses_by_variant(a: Analysis) -> go.Figure:
     """Restricted and excluded losses on all examples by variant, log axis; the loss of the whole network and
     that of chance as lines."""
-    found = {
+    loss_of = {
         name: float(value.sel(part="all"))
         for name, value in a.values.items()
         if "_loss." in name and getattr(value, "dims", 0) == ("part",)
     }
     variants = {
         kind: {
-            name.partition(".")[2]: loss for name, loss in found.items() if name.startswith(f"{kind}_loss.")
+            name.partition(".")[2]: loss for name, loss in loss_of.items() if name.startswith(f"{kind}_loss.")
         }
         for kind in ("restricted", "excluded")
     }
@@ -489,9 +489,9 @@ def heatmap(
 
 def _named(figure: go.Figure, names: tuple[Sequence[str], Sequence[str]] | None) -> go.Figure:
     """A heatmap with names in place of the numbers of its columns and rows, where they are others."""
-    for axis, known in zip("xy", names or (), strict=False):
-        if list(known) != [str(i) for i in range(len(known))]:
-            figure.update_traces({axis: list(known)})
+    for axis, names_of_axis in zip("xy", names or (), strict=False):
+        if list(names_of_axis) != [str(i) for i in range(len(names_of_axis))]:
+            figure.update_traces({axis: list(names_of_axis)})
             figure.update_layout({f"{axis}axis": {"type": "category"}})
     return figure
 

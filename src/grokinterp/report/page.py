@@ -119,14 +119,14 @@ def noise(a: Analysis) -> list[tuple[str, str]]:
         if isinstance(noise, Binomial)
         else f"{100 * noise.share:g} % of the training labels uniform"
     )
-    found = [
+    rows = [
         (
             "Labels",
             f"{drawn}, seed {noise.seed}; {test}. Accuracy and loss above are of the labels as they are "
             "given",
         )
     ]
-    found.append(
+    rows.append(
         ("Right answers", f"accuracy {_by_part(a, 'clean_accuracy')}; loss {_by_part(a, 'clean_loss')} nats")
     )
     best = ("noise.bayes_accuracy", "noise.bayes_loss")
@@ -139,7 +139,7 @@ def noise(a: Analysis) -> list[tuple[str, str]]:
             for name, scale, digits, unit in zip(best, (100, 1), (2, 4), (" %", ""), strict=True)
         )
         chance = f"{math.log(a.run.task.n_answers):.4f}"
-        found.append(
+        rows.append(
             (
                 "Bayes",
                 f"who knows the rule and not the draws: accuracy {accuracy}; loss {loss} nats. Chance: "
@@ -147,8 +147,8 @@ def noise(a: Analysis) -> list[tuple[str, str]]:
             )
         )
     if a.noise_spans:
-        found.append(("Noise", noise_in_words(a.noise_spans)))
-    return found
+        rows.append(("Noise", noise_in_words(a.noise_spans)))
+    return rows
 
 
 def _by_part(a: Analysis, name: str) -> str:
@@ -161,7 +161,7 @@ def _by_part(a: Analysis, name: str) -> str:
 def training(a: Analysis) -> str:
     """How it was trained, as far as that is known."""
     t, imported = a.run.config.training, a.run.imported
-    told = {
+    said_of = {
         "optimizer": t.optimizer,
         "lr": f"lr {t.lr}",
         "weight_decay": f"weight decay {t.weight_decay}",
@@ -171,47 +171,50 @@ def training(a: Analysis) -> str:
     if imported is None:
         start = a.run.config.start
         return ", ".join(
-            [*told.values(), f"weights from {start}" if start else f"weights from seed {a.run.config.seed}"]
+            [
+                *said_of.values(),
+                f"weights from {start}" if start else f"weights from seed {a.run.config.seed}",
+            ]
         )
-    return ", ".join(text for key, text in told.items() if key in imported["training"]) or "not known"
+    return ", ".join(text for key, text in said_of.items() if key in imported["training"]) or "not known"
 
 
 def facts(a: Analysis) -> list[tuple[str, str]]:
     """What the reader wants next: did it generalise, when, with which frequencies, how sure."""
-    found = [("Accuracy", _by_part(a, "accuracy")), ("Loss", _by_part(a, "loss") + " nats"), *noise(a)]
+    rows = [("Accuracy", _by_part(a, "accuracy")), ("Loss", _by_part(a, "loss") + " nats"), *noise(a)]
     if "accuracy.mirror" in a.values and a.standing.state == "learning":
-        found.append(("Mirror images", _mirrored(a)))
+        rows.append(("Mirror images", _mirrored(a)))
     if a.run.config.training.loss == "mse" and "loss.mse" in a.values:
-        found.append(("Squared error", _by_part(a, "loss.mse") + ", which was trained on"))
+        rows.append(("Squared error", _by_part(a, "loss.mse") + ", which was trained on"))
     if a.run.imported:
-        found.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
+        rows.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
     if a.run.diverged:
-        found.append(("Ended", a.run.divergence))
+        rows.append(("Ended", a.run.divergence))
     if a.watched:
-        found.append(("When", _when(a)))
+        rows.append(("When", _when(a)))
     if a.watched:
-        found.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))
+        rows.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))
     if a.keys is None:
-        found.append(("Key frequencies", "none: " + next(iter(a.skipped.values()), "no rule applies")))
+        rows.append(("Key frequencies", "none: " + next(iter(a.skipped.values()), "no rule applies")))
     else:
         keys = a.keys.consensus
-        found.append(
+        rows.append(
             (
                 "Key frequencies",
                 f"{', '.join(map(str, keys))} (of 1 to {a.n_frequencies})" if keys else a.keys.why_none,
             )
         )
         if said := a.keys.harmonics_in_words:
-            found.append(("Multiples", said))
+            rows.append(("Multiples", said))
         if a.keys_used != keys:
-            found.append(
+            rows.append(
                 (
                     "Keys in use",
                     f"{_several(a.keys_used)}, as asked for; measures and claims below are about these",
                 )
             )
         rules = "; ".join(f"{rule}: {_several(found_k)}" for rule, found_k in a.keys.rules.items())
-        found.append(
+        rows.append(
             (
                 "How sure",
                 f"{len(a.keys.rules)} rules agree to {a.keys.agreement:.2f} (mean Jaccard index, 1 is full "
@@ -219,10 +222,10 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
             )
         )
     if a.replayed:
-        found.append(("Training", _how_it_went(a)))
+        rows.append(("Training", _how_it_went(a)))
     counts = [sum(claim.verdict == v for claim in a.claims) for v in ("supported", "refuted", "not tested")]
-    found.append(("Claims", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested"))
-    return found
+    rows.append(("Claims", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested"))
+    return rows
 
 
 def _mirrored(a: Analysis) -> str:
@@ -413,13 +416,13 @@ def in_words(facts: TableFacts) -> list[str]:
         "−T[b, a]": facts.antisymmetry,
         "−T[b, a] mod p": facts.antisymmetry_mod,
     }
-    known = [
+    shares = [
         f"{100 * share:.2f} % have T[a, b] = {words}" for words, share in scores.items() if share is not None
     ]
     return [
         f"It is {facts.structure}",
         f"{len(facts.counts)} answers to {facts.examples:,} pairs",
-        *([f"Of the pairs a < b, {', '.join(known)}"] if known else []),
+        *([f"Of the pairs a < b, {', '.join(shares)}"] if shares else []),
         f"The value counts have {facts.entropy:.4f} of the entropy of equal ones, and always giving the "
         f"commonest answer is right for {100 * facts.majority:.2f} %",
     ]
@@ -469,10 +472,10 @@ def _how_it_went(a: Analysis) -> str:
 
 def _looked_at(a: Analysis) -> str:
     """That a replay would see more, where it would."""
-    seen, there = a.replayed.sizes.get("step", 0), len(a.run.steps)
+    looked_at, count = a.replayed.sizes.get("step", 0), len(a.run.steps)
     return (
-        f" The report looked at {seen} of {there} snapshots; grokinterp replay looks at all of them."
-        if 0 < seen < there
+        f" The report looked at {looked_at} of {count} snapshots; grokinterp replay looks at all of them."
+        if 0 < looked_at < count
         else ""
     )
 

@@ -94,16 +94,16 @@ def save_replay(
         WriteFailed: the disk is full or read-only.
     """
     files = replay_files(run, path, data)
-    found = replay(run, [*progress_of(run), *PICTURES, *measures], steps)
+    dataset = replay(run, [*progress_of(run), *PICTURES, *measures], steps)
     unknown = [step for step in run.steps if not run.step_known(step)]
-    told = (
-        None if unknown else phases(found, run.history)
+    training_phases = (
+        None if unknown else phases(dataset, run.history)
     )  # between steps that nobody knows there is no phase
-    page = replay_page(found, run.history, told, chosen=measures, reload=reload, unknown=unknown)
+    page = replay_page(dataset, run.history, training_phases, chosen=measures, reload=reload, unknown=unknown)
     replace(files[0], page.encode(), make_folder=True)
     if data is not None:
-        export(found, data)
-    return found
+        export(dataset, data)
+    return dataset
 
 
 def replay_files(run: Run, path: str | Path, data: str | Path | None = None) -> list[Path]:
@@ -126,7 +126,7 @@ def replay_files(run: Run, path: str | Path, data: str | Path | None = None) -> 
 
 
 def replay_page(
-    data: xr.Dataset, history: pd.DataFrame, told: Phases | None = None,
+    data: xr.Dataset, history: pd.DataFrame, training_phases: Phases | None = None,
     *, chosen: Sequence[str] = (), reload: int = 0, unknown: Collection[int] = (),
 ) -> str:  # fmt: skip
     """The page as HTML: self-contained, 3.6 MB for the 37 snapshots of the run that ships (p = 113).
@@ -139,7 +139,7 @@ def replay_page(
         data: what `gi.replay` gave.
         history: the evaluations of the run, `run.history`; drawn between the snapshots where they are of the
             same quantity.
-        told: the phases of training; None where they are not known.
+        training_phases: those of training; None where they are not known.
         chosen: names of measures whose panels are open even if they are of PROGRESS.
         reload: seconds after which the page loads itself again, for a run that is still being written; 0 for
             never.
@@ -157,8 +157,8 @@ def replay_page(
         if {*unknown} & {*steps}
         else "step (optimiser updates)",
         "reload": reload,
-        "phases": [told.at(step) for step in steps] if told else [],
-        "spans": _spans(told) if told else [],
+        "phases": [training_phases.at(step) for step in steps] if training_phases else [],
+        "spans": _spans(training_phases) if training_phases else [],
         "panels": [
             {"id": p.id, "kind": p.body.kind, "title": p.title, "shown": p.shown, **p.body.data}
             for p in section.panels
@@ -173,20 +173,20 @@ def replay_page(
         run=data.attrs["run"],
         steps=steps,
         span=steps_in_words(steps, unknown),
-        opening=" ".join(_opening(data, told)),
+        opening=" ".join(_opening(data, training_phases)),
         notes=list(_notes(data, history)),
-        sure=[_how_sure(boundary) for boundary in told.boundaries] if told else [],
+        sure=[_how_sure(boundary) for boundary in training_phases.boundaries] if training_phases else [],
         section=section,
         replay=embedded(json.dumps(content, allow_nan=False)),
     )
 
 
-def _opening(data: xr.Dataset, told: Phases | None) -> Iterator[str]:
+def _opening(data: xr.Dataset, training_phases: Phases | None) -> Iterator[str]:
     """What the page begins with: how training ended and went, and the keys."""
     if divergence := data.attrs.get("divergence"):
         yield divergence
-    if told:
-        yield told.sentence
+    if training_phases:
+        yield training_phases.sentence
     keys = ", ".join(map(str, final_keys(data)))
     yield (
         f"Key frequencies of the last snapshot, by the consensus of the rules: {keys}."
@@ -195,13 +195,13 @@ def _opening(data: xr.Dataset, told: Phases | None) -> Iterator[str]:
     )
 
 
-def _spans(told: Phases) -> list[dict[str, Any]]:
+def _spans(training_phases: Phases) -> list[dict[str, Any]]:
     """The phases with their colours, one for each name, in turn."""
-    names = list(dict.fromkeys(span.name for span in told.spans))
+    names = list(dict.fromkeys(span.name for span in training_phases.spans))
     colours = {name: SPANS[i % len(SPANS)] for i, name in enumerate(names)}
     return [
         {"name": s.name, "start": float(s.start), "end": float(s.end), "colour": colours[s.name]}
-        for s in told.spans
+        for s in training_phases.spans
     ]
 
 
@@ -379,9 +379,9 @@ def _others(data: xr.Dataset, chosen: Sequence[str]) -> Iterator[tuple[str, Call
     chosen, missing = ([name.removesuffix(FINAL) for name in names] for names in (chosen, skipped(data)))
     names = {str(name).removesuffix(FINAL) for name in data} | (set(chosen) & set(missing))
     for name in [
-        known
-        for known in [*PROGRESS, *sorted(names - set(PROGRESS))]
-        if known in names and known not in _SHOWN
+        measure
+        for measure in [*PROGRESS, *sorted(names - set(PROGRESS))]
+        if measure in names and measure not in _SHOWN
     ]:
         extra = name in chosen or name not in PROGRESS
         if name not in PICTURES and (extra or _drawn_as(data, name)):
@@ -394,10 +394,10 @@ def _other(data: xr.Dataset, name: str, shown: bool) -> Callable[[], Panel]:
         if kind == "bars":
             return _bars(data, name, "", name if name in data else name + FINAL, shown=shown)
         if kind != "curves":
-            if (known := _either(data, name)) is None:
+            if (values := _either(data, name)) is None:
                 raise _missing(data, name)
             raise NotApplicable(
-                f"an array over {', '.join(map(str, known.dims[1:]))}; `--data` writes it to a file"
+                f"an array over {', '.join(map(str, values.dims[1:]))}; `--data` writes it to a file"
             )
         both = name in data and name + FINAL in data
         curves = [
@@ -445,18 +445,18 @@ def _either(data: xr.Dataset, name: str) -> xr.DataArray | None:
 
 
 def _drawn_as(data: xr.Dataset, name: str) -> str:
-    known = _either(data, name)
-    if known is None or known.dtype == bool:
+    values = _either(data, name)
+    if values is None or values.dtype == bool:
         return ""
     return {(): "curves", ("part",): "curves", ("freq",): "bars"}.get(
-        tuple(str(dim) for dim in known.dims[1:]), ""
+        tuple(str(dim) for dim in values.dims[1:]), ""
     )
 
 
 def _parts(data: xr.Dataset, name: str) -> list[str]:
     """Train and test where they are known, else all examples."""
-    found = [str(part) for part in data[name]["part"].values] if name in data else ["all"]
-    return [part for part in found if part != "all"] or ["all"]
+    parts = [str(part) for part in data[name]["part"].values] if name in data else ["all"]
+    return [part for part in parts if part != "all"] or ["all"]
 
 
 def _missing(data: xr.Dataset, name: str) -> NotApplicable:
@@ -503,18 +503,18 @@ def _between(
     another loss."""
     if column not in history:
         return None
-    known = history[["step", column]].dropna()
+    evaluated = history[["step", column]].dropna()
     at = {int(step): float(value) for step, value in zip(steps, values, strict=True)}
     same = np.array(
         [
             (at[int(s)], float(v))
-            for s, v in known.itertuples(index=False)
+            for s, v in evaluated.itertuples(index=False)
             if int(s) in at and np.isfinite(at[int(s)])
         ]
     )
     if not len(same) or not np.allclose(same[:, 0], same[:, 1], rtol=0.05, atol=1e-6):
         return None
-    return known["step"].to_numpy(), known[column].to_numpy()
+    return evaluated["step"].to_numpy(), evaluated[column].to_numpy()
 
 
 def _bars(

@@ -247,16 +247,16 @@ def _together(
                 [configs[name] for name in names], list(states.values()), [weights[name] for name in names]
             )
             asked.watch(batch.members)
-            for number, found in batch:
+            for number, event in batch:
                 name = names[number]
-                if isinstance(found, Diverged):
-                    yield name, writers[name].diverged(found)
+                if isinstance(event, Diverged):
+                    yield name, writers[name].diverged(event)
                     continue
                 trainer = batch.members[number]
-                writers[name].commit(found, trainer)
-                if found.metrics is not None:
-                    display.show(name, found.step, found.metrics)
-                if found.last:
+                writers[name].commit(event, trainer)
+                if event.metrics is not None:
+                    display.show(name, event.step, event.metrics)
+                if event.last:
                     yield name, None
                 elif trainer.paused:
                     writers[name].save_resume_state(trainer)
@@ -316,9 +316,9 @@ def _started(
         raise UsageError(
             f"start has {unknown[0]!r}, and no configuration is named so{nearest(str(unknown[0]), members)}"
         )
-    found = {name: started(config, out / name, each.get(name)) for name, config in members.items()}
-    return {name: config for name, (config, _) in found.items()}, {
-        name: source for name, (_, source) in found.items()
+    of_each = {name: started(config, out / name, each.get(name)) for name, config in members.items()}
+    return {name: config for name, (config, _) in of_each.items()}, {
+        name: source for name, (_, source) in of_each.items()
     }
 
 
