@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from .. import __name__ as package
 from ..errors import ConfigError, UsageError, nearest
 from ..frozen import Frozen, checked
 from ..models import DEFAULT_KIND, KINDS
@@ -255,7 +254,7 @@ def axis_names(axes: str) -> list[str]:
 @functools.cache
 def built_in() -> dict[str, Layout]:
     """The layouts that come with the package, by name."""
-    files = (resources.files(package) / "importing" / "layouts").iterdir()
+    files = (resources.files(__package__) / "layouts").iterdir()
     texts = {
         file.name.removesuffix(".toml"): file.read_text(encoding="utf-8")
         for file in files
@@ -285,7 +284,7 @@ def layout_named(name: str) -> tuple[Layout, str]:
             f"unknown layout {name!r}{nearest(name, ['auto', *known])}; or give the path of a mapping file, "
             "NAME.toml"
         )
-    return known[name], (resources.files(package) / "importing" / "layouts" / f"{name}.toml").read_text(
+    return known[name], (resources.files(__package__) / "layouts" / f"{name}.toml").read_text(
         encoding="utf-8"
     )
 

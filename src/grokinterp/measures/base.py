@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ..errors import UsageError, nearest
+from ..registry import Registry
 from ..view import View
 
 if TYPE_CHECKING:
@@ -96,14 +97,7 @@ class Measure:
         return value
 
 
-class _Registry(dict[str, Measure]):
-    def __missing__(self, name: str) -> Measure:
-        if variants := [known for known in self if known.startswith(f"{name}.")]:
-            raise UsageError(f"unknown measure {name!r}; its variants are {', '.join(variants)}")
-        raise UsageError(f"unknown measure {name!r}{nearest(str(name), self)}")
-
-
-MEASURES: dict[str, Measure] = _Registry()
+MEASURES: Registry[Measure] = Registry("measure")
 
 
 def measure(
@@ -118,9 +112,7 @@ def measure(
         raise ValueError(f"unknown gauge {min(unknown)!r}")
 
     def register(function: Callable[..., Value]) -> Callable[..., Value]:
-        if name in MEASURES:
-            raise ValueError(f"two measures are named {name!r}")
-        MEASURES[name] = Measure(name, unit, ref, function, gauge)
+        MEASURES.add(name, Measure(name, unit, ref, function, gauge))
         return function
 
     return register

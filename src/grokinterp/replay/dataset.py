@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ from ..errors import NotApplicable, UsageError, WriteFailed
 from ..measures import MEASURES, Measure
 from ..measures.standing import Examples
 from ..memory import give_back_memory, keep_memory
+from ..progress import bars
 from ..runs import Run
 from .cache import Entry, Measured, sweep
 from .frequencies.final import multiples, options_of_final
@@ -280,16 +280,9 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
 
 @contextmanager
 def _progress_bar(total: int, wanted: bool | None) -> Iterator[Callable[[], None]]:
-    if not (sys.stderr.isatty() if wanted is None else wanted):
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("snapshots"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
+    with bars(wanted) as bar:
+        task = bar.add_task("", total=total, what="snapshot") if bar else None
+        yield lambda: bar.advance(task) if bar and task is not None else None
 
 
 def at_known_steps(data: xr.Dataset, name: str) -> xr.DataArray:

@@ -115,13 +115,22 @@ class Run:
                 or tokens.
         """
         task = self.config.make_task()
-        if (known := self.record["task"].get("sha256")) and task_hash(task) != known:
+        self.refuse_other_examples(task)
+        return task
+
+    def refuse_other_examples(self, task: Task) -> None:
+        """Refuses a task that is no longer what the run was trained on.
+
+        Raises:
+            DamagedFile: it has another table, other symbols or other tokens.
+        """
+        recorded = self.record["task"].get("sha256")
+        if recorded and task_hash(task) != recorded:
             raise DamagedFile(
                 f"{self.path}: {task.name} gives other examples here than those that the run was trained "
                 "on: its function has changed, or is not the same each time it is called (as with operands "
                 "from a set, or with a random generator of no seed)"
             )
-        return task
 
     @property
     def imported(self) -> dict[str, Any] | None:

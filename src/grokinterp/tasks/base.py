@@ -26,9 +26,10 @@ from jaxtyping import Int
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 from torch import Tensor
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError
 from ..frozen import Frozen, checked
 from ..memory import free_memory
+from ..registry import Registry
 from .circle import Circle, residues
 from .encoding import Encoding, Seed, Symbols, encoded, named
 from .functions import tabulated
@@ -291,13 +292,6 @@ class Task:
         }
 
 
-class _Registry(dict[str, Callable[..., Task]]):
-    """The known tasks by name; an unknown name raises a ConfigError that names the nearest."""
-
-    def __missing__(self, name: str) -> Callable[..., Task]:
-        raise ConfigError(f"unknown task {name!r}{nearest(str(name), self)}")
-
-
 class Common(Frozen):
     """The parameters that every task takes beside its own; they are fields of `Task`."""
 
@@ -308,7 +302,7 @@ class Common(Frozen):
     """Gives the network other labels than the right answers."""
 
 
-TASKS: dict[str, Callable[..., Task]] = _Registry()
+TASKS: Registry[Callable[..., Task]] = Registry("task", ConfigError)
 
 
 def task(make: Callable[..., Task]) -> Callable[..., Task]:
@@ -323,9 +317,7 @@ def task(make: Callable[..., Task]) -> Callable[..., Task]:
     name = make.__name__
     if taken := sorted(Common.model_fields.keys() & inspect.signature(make).parameters.keys()):
         raise ValueError(f"{name}: every task takes {taken[0]!r} already")
-    if name in TASKS:
-        raise ValueError(f"two tasks are named {name!r}")
-    TASKS[name] = make
+    TASKS.add(name, make)
     return make
 
 

@@ -1,5 +1,5 @@
-"""Starting from a snapshot of another run: which one is meant, whether its network fits the new task, and
-what is recorded of it.
+"""Weights of another run as the initial ones: which snapshot is meant, whether its network fits the new
+task, and what is recorded of it.
 
 What counts is the snapshot's hash, written into the new run's configuration: a run that is resumed from
 another start is refused, and once a resume state is written the source is not needed any more.
@@ -118,6 +118,22 @@ def named(start: str | Path) -> tuple[Path, int | None]:
     if both is None or Path(start).exists():
         return Path(start), None
     return Path(both[1]), int(both[2])
+
+
+def configuration_of(start: Start, out: Path) -> TrainConfig:
+    """What a run to start from was trained with; where it is gone and the run in `out` has begun from it,
+    what that is trained with.
+
+    Raises:
+        NotARun: there is no such run, and none has begun.
+    """
+    place, _ = _meant(start)
+    try:
+        return place.config if isinstance(place, Run) else Run(place).config
+    except NotARun:
+        if not (out / "run.json").exists():
+            raise
+        return Run(out).config
 
 
 def _begun_from(out: Path) -> StartConfig | None:
