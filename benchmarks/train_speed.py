@@ -75,13 +75,11 @@ def theirs(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
     batches."""
     import torch
 
-    from grokinterp.models import hooked_transformer, initial_weights
-
     torch.set_num_threads(a.threads)
     asked = config(a)
     task = asked.make_task()
     split = asked.make_split(task)
-    model = hooked_transformer(asked.model, task, initial_weights(asked.model, task, asked.seed)).train()
+    model = asked.model.hooked(task.reads, asked.model.initial_weights(task.reads, asked.seed)).train()
     training = asked.training
     learning = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(

@@ -1,4 +1,4 @@
-"""What measures/circuit.py must say; test_measures.py reads these tables."""
+"""What measures/waves/circuit.py must say; test_measures.py reads these tables."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import numpy as np
 
 import grokinterp as gi
 from expected_losses import KEYS, P, along_answers, columns, logits_of, losses, readout
+from grokinterp.measures import circular
 
 RULE_NAMES = ("w_e_norm", "gap", "neurons", "w_l", "load_bearing", "logits")
 RULES = [f"key_frequencies.{rule}" for rule in ("consensus", "gap", "w_l", "load_bearing")]
@@ -60,7 +61,7 @@ def by_vote(view) -> list[bool]:
     """Of the rules that mark at most half of the frequencies, by counting hands."""
     votes = [gi.measure(f"key_frequencies.{rule}", view).values for rule in RULE_NAMES]
     telling = [vote for vote in votes if len(vote) < 5 or 2 * vote.sum() <= len(vote)]
-    return [2 * sum(bool(vote[k]) for vote in telling) > len(telling) for k in range(view.m // 2)]
+    return [2 * sum(bool(vote[k]) for vote in telling) > len(telling) for k in range(circular(view).m // 2)]
 
 
 SLOWLY = {

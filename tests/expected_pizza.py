@@ -1,4 +1,4 @@
-"""What measures/pizza.py and measures/circles.py must say; test_measures.py reads these tables."""
+"""What measures/waves/pizza.py and circles.py must say; test_measures.py reads these tables."""
 
 from __future__ import annotations
 

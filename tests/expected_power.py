@@ -7,6 +7,7 @@ import numpy as np
 
 from expected_neurons import KEYS, P, S
 from grokinterp import controls
+from grokinterp.measures import circular
 
 
 def at_keys(value: float) -> list[float]:
@@ -61,7 +62,7 @@ def at_frequencies(columns: np.ndarray) -> np.ndarray:
 
 def along_cubes(view) -> list[float]:
     """Least squares on the cubes cos w_k(c* − c) and sin w_k(c* − c), written out."""
-    p, logits = view.m, view.logits.numpy()
+    p, logits = circular(view).m, view.logits.numpy()
     angle = 2 * np.pi * ((view.task.targets.numpy()[:, None] - np.arange(p)) % p) / p
     found = []
     for k in range(1, p // 2 + 1):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grokinterp.models import ModelConfig, is_bias, weight_shapes
+from grokinterp.models import ModelConfig, is_bias
 from grokinterp.tasks import Task
 
 Weights = dict[str, Tensor]
@@ -21,7 +21,7 @@ def random_weights(config: Any, task: Task, seed: int = 0) -> Weights:
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randn(shape, generator=generator, dtype=torch.float64) / 4
-        for name, shape in weight_shapes(config, task).items()
+        for name, shape in config.shapes(task.reads).items()
     }
 
 
@@ -105,7 +105,8 @@ def lens_config(config: ModelConfig, task: Task, **more: object) -> Any:
     return HookedTransformerConfig(
         n_layers=config.n_layers, d_model=config.d_model, n_ctx=task.n_ctx, d_head=config.d_head,
         n_heads=config.n_heads,
-        d_mlp=config.d_mlp, act_fn=config.act_fn, d_vocab=task.d_vocab, d_vocab_out=config.n_logits(task),
+        d_mlp=config.d_mlp, act_fn=config.act_fn, d_vocab=task.d_vocab,
+        d_vocab_out=config.n_logits(task.reads),
         normalization_type=None, attention_dir=config.attention_dir, init_weights=True, device="cpu",
         seed=999, **more,
     )  # fmt: skip

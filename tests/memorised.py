@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 import grokinterp as gi
-from grokinterp.models import hooked_transformer
 from grokinterp.training import TrainConfig, Trainer
 
 
@@ -25,6 +24,4 @@ def memoriser() -> gi.View:
     trainer = Trainer(config)
     *_, last = trainer
     weights = {name: weight.detach().clone() for name, weight in last.weights.items()}
-    return gi.view(
-        hooked_transformer(config.model, trainer.task, weights), trainer.task, last.step, trainer.split
-    )
+    return gi.view(config.model.hooked(trainer.task.reads, weights), trainer.task, last.step, trainer.split)

@@ -15,13 +15,12 @@ from grokinterp import controls
 from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures import ablate, interventions, smallest_sets
 from grokinterp.measures.ablation import HOWS
-from grokinterp.measures.sites import PIECES
-from grokinterp.models import MLPConfig, network, weight_shapes
+from grokinterp.measures.sites import AT_NO_HOOK, PIECES
+from grokinterp.models import MLPConfig
 from grokinterp.tasks import make_task
 from test_foreign import MAKERS, PUBLISHED
 
 AT = {"neurons": [3, 5, 8], "head": (0, 1), "frequencies": [2, 3]}
-HOOKED = [piece for piece in PIECES if piece != "frequencies"]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def logits_by_both_routes(view, what, how="mean"):
 
 
 @pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("what", HOOKED)
+@pytest.mark.parametrize("what", PIECES)
 def test_the_shortcut_gives_what_the_network_gives(random, what, how):
     assert len(interventions._short(random)) == 6
     for short, passed in logits_by_both_routes(random, what, how):
@@ -186,8 +185,10 @@ def test_a_rotated_change_is_as_large_on_every_example(random):
 def test_an_ablation_is_repeatable_and_leaves_the_network_as_it_was(random):
     before = {name: weight.clone() for name, weight in random.model.state_dict().items()}
     state = torch.get_rng_state()
-    first = [ablate(random, what, AT.get(what), "resample", draws=2) for what in PIECES]
-    assert first == [ablate(random, what, AT.get(what), "resample", draws=2) for what in PIECES]
+    first = [ablate(random, what, AT.get(what), "resample", draws=2) for what in (*PIECES, *AT_NO_HOOK)]
+    assert first == [
+        ablate(random, what, AT.get(what), "resample", draws=2) for what in (*PIECES, *AT_NO_HOOK)
+    ]
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(weight, before[name]) for name, weight in random.model.state_dict().items())
     assert not any(point.fwd_hooks for point in random.model.hook_dict.values())
@@ -198,9 +199,9 @@ def perceptron(p: int = 7):
     config = MLPConfig(d_model=8, d_mlp=16)
     generator = torch.Generator().manual_seed(0)
     weights = {
-        name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()
+        name: torch.randn(shape, generator=generator) for name, shape in config.shapes(task.reads).items()
     }
-    return gi.view(network(config, task, weights), task)
+    return gi.view(config.hooked(task.reads, weights), task)
 
 
 @pytest.mark.parametrize("d_out", [None, 6])
@@ -213,9 +214,9 @@ def test_the_shortcut_of_a_perceptron_gives_what_the_network_gives(what, act_fn,
     )
     generator = torch.Generator().manual_seed(0)
     weights = {
-        name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()
+        name: torch.randn(shape, generator=generator) for name, shape in config.shapes(task.reads).items()
     }
-    view = gi.view(network(config, task, weights), task)
+    view = gi.view(config.hooked(task.reads, weights), task)
     assert interventions._short(view) == {"blocks.0.mlp.hook_post", "blocks.0.hook_mlp_out"}
     largest = float(view.logits.abs().max())
     for how in HOWS:

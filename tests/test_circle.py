@@ -7,6 +7,7 @@ import contextlib
 import copy
 import functools
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ import grokinterp as gi
 from expected_noise import OF_NOISE
 from grokinterp import controls
 from grokinterp.errors import ConfigError, NotApplicable
-from grokinterp.models import ModelConfig, hooked_transformer, initial_weights, weight_shapes
+from grokinterp.measures import circular
+from grokinterp.measures.base import once_per_view
+from grokinterp.models import ModelConfig
 from grokinterp.tasks import make_task
 from grokinterp.tasks.circle import differences, logarithms, primitive_root, residues
 from grokinterp.tasks.layout import parse
@@ -130,16 +133,17 @@ def test_what_positions_are_is_said_in_words():
 def test_a_view_puts_rows_weights_and_answers_in_the_order_of_the_circle(name, p):
     view = controls.random_network(p, name=name)
     circle, task = view.task.circle, view.task
-    assert torch.equal(view.embedding, view.W_E[circle.a])
-    assert torch.equal(view.readout, view.W_L[:, circle.c].T)
-    grid = view.grid(view.logits)
+    z = circular(view)
+    assert torch.equal(z.embedding, view.W_E[circle.a])
+    assert torch.equal(z.readout, view.W_L[:, circle.c].T)
+    grid = z.grid(view.logits)
     rows = {pair: row for row, pair in enumerate(map(tuple, task.pairs.tolist()))}
     on = []
     for i, a in enumerate(circle.a.tolist()):
         for j, b in enumerate(circle.b.tolist()):
             assert torch.equal(grid[i, j], view.logits[rows[a, b]])
-            on.append((rows[a, b], (i + j) % view.m))
-    assert list(zip(view.on_circle.tolist(), view.answer_at.tolist(), strict=True)) == sorted(on)
+            on.append((rows[a, b], (i + j) % z.m))
+    assert list(zip(z.on_circle.tolist(), z.answer_at.tolist(), strict=True)) == sorted(on)
 
 
 def test_units_that_are_no_cycle_have_no_frequencies():
@@ -180,7 +184,7 @@ def clock_of(name: str, p: int) -> gi.View:
         weights["blocks.0.attn.W_V"][1, :, 1::2] *= -1
     weights |= {"embed.W_E": w_e, "unembed.W_U": w_u, "unembed.b_U": b_u}
     config = ModelConfig(d_model=old.d_model, n_heads=2, d_head=old.d_head, d_mlp=old.d_mlp)
-    return gi.view(hooked_transformer(config, task, weights, torch.float64), task)
+    return gi.view(config.hooked(task.reads, weights, torch.float64), task)
 
 
 @functools.cache
@@ -224,9 +228,10 @@ OPEN |= {name for name in gi.MEASURES if name.startswith("excluded_accuracy.")}
 @pytest.mark.parametrize(("task", "p"), CLOCKS)
 def test_a_clock_on_another_operation_measures_like_the_one_that_adds(task, p, name):
     view = clock_of(task, p)
-    found, expected = gi.measure(name, view), gi.measure(name, additive(view.m))
+    z = circular(view)
+    found, expected = gi.measure(name, view), gi.measure(name, additive(z.m))
     if name in ("circle.angle", "circle.radius_spread"):  # elsewhere the angle is that of rounding
-        found, expected = (x.sel(freq=list(KEYS[view.m])) for x in (found, expected))
+        found, expected = (x.sel(freq=list(KEYS[z.m])) for x in (found, expected))
     np.testing.assert_allclose(
         np.asarray(found, dtype=float), np.asarray(expected, dtype=float), rtol=1e-7, atol=1e-9
     )
@@ -235,9 +240,10 @@ def test_a_clock_on_another_operation_measures_like_the_one_that_adds(task, p, n
 @pytest.mark.parametrize(("task", "p"), CLOCKS)
 def test_a_clock_on_another_operation_is_right_and_its_frequencies_are_found(task, p):
     view = clock_of(task, p)
-    assert view.correct()[view.on_circle].all()
+    z = circular(view)
+    assert view.correct()[z.on_circle].all()
     found = gi.key_frequencies(view)
-    assert found.consensus == list(KEYS[view.m])
+    assert found.consensus == list(KEYS[z.m])
     # The other frequencies carry the answer without the sign, where there is one.
     assert all(rule == found.consensus for name, rule in found.rules.items() if name != "load_bearing")
     assert not found.skipped
@@ -312,16 +318,14 @@ def of_zaidanmir(name: str, sign: str) -> gi.View:
     found |= {f"blocks.0.mlp.{name}": weight for name, weight in mlp.items()}
     task = make_task(f"modular_{name}", p=113, layout=f"a {sign} b =@116 of 117")
     config = ModelConfig(d_model=128, n_heads=4, d_mlp=512, d_vocab_out=117)
-    weights = {
-        name: found.get(name, torch.zeros(shape)) for name, shape in weight_shapes(config, task).items()
-    }
-    return gi.view(hooked_transformer(config, task, weights), task)
+    weights = {name: found.get(name, torch.zeros(shape)) for name, shape in config.shapes(task.reads).items()}
+    return gi.view(config.hooked(task.reads, weights), task)
 
 
 def test_a_foreign_network_that_multiplies_is_a_clock_in_the_logarithm_and_nothing_at_the_residues():
     view = of_zaidanmir("multiplication", "*@115")
     assert round(float(view.correct().double().mean()), 3) == 0.982
-    assert round(float(view.correct()[view.on_circle].double().mean()), 4) == 0.9998
+    assert round(float(view.correct()[circular(view).on_circle].double().mean()), 4) == 0.9998
     assert gi.key_frequencies(view).consensus == [19, 32, 49, 56]  # the last is the Nyquist frequency of 112
     assert gi.measure("neuron.single_frequency_share", view) > 0.95
     assert gi.measure("phase_alignment", view) > 0.98
@@ -493,9 +497,33 @@ def test_tokens_are_named_by_their_words_and_elements_by_their_own():
 def test_a_network_is_measured_in_any_layout():
     task = make_task("modular_addition", p=5, layout="= b *@8 a of 11")
     config = ModelConfig(d_model=16, n_heads=2, d_mlp=8)
-    view = gi.view(hooked_transformer(config, task, initial_weights(config, task, 0)), task)
+    view = gi.view(config.hooked(task.reads, config.initial_weights(task.reads, 0)), task)
     for name in gi.MEASURES:
         options = {"keys": [1]} if gi.MEASURES[name].takes_keys else {}
         with contextlib.suppress(NotApplicable):
             assert np.isfinite(np.asarray(gi.measure(name, view, **options), dtype=float)).all()
     assert gi.measure("attention.mean", view).pos.values.tolist() == ["0: =", "1: b", "2: *", "3: a"]
+
+
+def test_what_a_circle_computes_is_kept_with_the_view_and_lets_it_go():
+    view = controls.random_network(5)
+    view = gi.view(view.model, view.task)
+    assert circular(view).on_circle is circular(view).on_circle
+    assert circular(view).embedding is circular(view).embedding
+    gone = weakref.ref(view)
+    del view
+    assert gone() is None  # at once: hundreds of snapshots must not wait for the collector
+
+
+def test_what_is_computed_once_is_computed_once_for_each_argument():
+    computed = []
+
+    @once_per_view
+    def power(view: gi.View, k: int) -> int:
+        computed.append(k)
+        return 2**k
+
+    shared = controls.random_network(5)
+    view, other = (gi.view(shared.model, shared.task) for _ in range(2))
+    assert [power(view, 3), power(view, 3), power(view, 4), power(other, 3)] == [8, 8, 16, 8]
+    assert computed == [3, 4, 3]

@@ -424,9 +424,9 @@ def test_a_long_curve_keeps_its_extremes():
 
 @pytest.mark.parametrize("n", [1, 8, 9, 20, 40])
 def test_colours_are_all_different(n):
-    from grokinterp.report.compare import _palette
+    from grokinterp.report.palette import lines
 
-    assert len(set(_palette(n))) == n
+    assert len(set(lines(n))) == n
 
 
 # The page and the command
@@ -455,7 +455,7 @@ def test_the_page_needs_no_network_and_draws_without_an_error(runs, browser, tmp
     assert page.locator("text=> 20").count() >= 4
     for kind in ("log", "linear", "log"):
         page.locator("text=linear ⇄ log").click()
-        assert page.evaluate("document.getElementById('plot1').layout.xaxis.type") == kind
+        assert page.evaluate("document.querySelectorAll('.plot')[1].layout.xaxis.type") == kind
     assert problems == []
     page.close()
 

@@ -29,7 +29,7 @@ from conftest import tiny
 from grokinterp.cli import app
 from grokinterp.measures.base import GAUGES
 from grokinterp.replay import phases
-from grokinterp.replay.learned import reached
+from grokinterp.replay.steps_to_learn import reached
 from grokinterp.training import DEFAULTS, PRESETS
 
 ROOT = Path(__file__).parents[1]

@@ -20,13 +20,10 @@ from conftest import STABLE, TINY, tiny
 from expected_noise import OF_NOISE
 from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotApplicable, UsageError
+from grokinterp.measures import circular
 from grokinterp.models import (
     MLPConfig,
     ModelConfig,
-    hooked_transformer,
-    initial_weights,
-    network,
-    weight_shapes,
 )
 from grokinterp.replay import PICTURES
 from grokinterp.report import figures
@@ -196,7 +193,7 @@ def renamed(view: gi.View, made: gi.Task, position: torch.Tensor | None = None) 
     )
     weights |= {"embed.W_E": new_e, "unembed.W_U": new_u, "unembed.b_U": new_b}
     config = ModelConfig(d_model=cfg.d_model, n_heads=cfg.n_heads, d_head=cfg.d_head, d_mlp=cfg.d_mlp)
-    return gi.view(hooked_transformer(config, made, weights, torch.float64), made, split=view.split)
+    return gi.view(config.hooked(made.reads, weights, torch.float64), made, split=view.split)
 
 
 @functools.cache
@@ -281,10 +278,10 @@ def test_a_multilayer_perceptron_under_other_numbers_is_the_same(embedding):
     generator = torch.Generator().manual_seed(0)
     drawn = {
         name: torch.randn(shape, generator=generator).double()
-        for name, shape in weight_shapes(config, plain).items()
+        for name, shape in config.shapes(plain.reads).items()
     }
     weights = {
-        name: torch.zeros(shape, dtype=torch.float64) for name, shape in weight_shapes(config, made).items()
+        name: torch.zeros(shape, dtype=torch.float64) for name, shape in config.shapes(made.reads).items()
     }
     for name, weight in drawn.items():
         if name.startswith("embed"):
@@ -298,8 +295,8 @@ def test_a_multilayer_perceptron_under_other_numbers_is_the_same(embedding):
             weights[name][made.answer_tokens] = weight
         else:
             weights[name] = weight
-    base = gi.view(network(config, plain, drawn, torch.float64), plain)
-    other = gi.view(network(config, made, weights, torch.float64), made)
+    base = gi.view(config.hooked(plain.reads, drawn, torch.float64), plain)
+    other = gi.view(config.hooked(made.reads, weights, torch.float64), made)
     torch.testing.assert_close(other.logits, base.logits)
     for name in ("fourier_norms.W_E", "fourier_norms.W_L", "ipr.neurons", "logit_cosine", "irrep_fve.W_E"):
         options = {"irreps": ["1", "2"]} if name.startswith("irrep_fve") else {}
@@ -310,16 +307,15 @@ def test_a_multilayer_perceptron_under_other_numbers_is_the_same(embedding):
 
 def test_a_network_with_too_few_logits_is_refused():
     plain, made = make_task("modular_addition", p=7), make_task("modular_addition", p=7, opaque=2)
-    model = hooked_transformer(
-        config := ModelConfig(d_model=8, n_heads=2), plain, initial_weights(config, plain, 0)
-    )
+    config = ModelConfig(d_model=8, n_heads=2)
+    model = config.hooked(plain.reads, config.initial_weights(plain.reads, 0))
     with pytest.raises(UsageError, match=r"gives 7 logits; modular_addition .* needs 3, 8 and 8"):
         gi.view(model, made)
     with pytest.raises(
         UsageError,
         match="7 logits are fewer than the 8 tokens, of which each has a logit, of modular_addition",
     ):
-        ModelConfig(d_vocab_out=7).n_logits(made)
+        ModelConfig(d_vocab_out=7).n_logits(made.reads)
 
 
 # Training
@@ -333,7 +329,7 @@ def test_a_network_with_too_few_logits_is_refused():
 def test_the_short_way_learns_mapped_tokens_as_the_plain_one_does(name, params):
     made = make_task(name, p=7, **params)
     config = ModelConfig(d_model=16, n_heads=2, d_mlp=32)
-    weights = {key: weight.double() for key, weight in initial_weights(config, made, 0).items()}
+    weights = {key: weight.double() for key, weight in config.initial_weights(made.reads, 0).items()}
     learning = {key: weight.requires_grad_() for key, weight in weights.items()}
     rows = torch.arange(made.n_inputs)
     train, test = rows[::2], rows[1::2]
@@ -347,9 +343,9 @@ def test_the_short_way_learns_mapped_tokens_as_the_plain_one_does(name, params):
     for key, gradient in expected.gradients.items():
         torch.testing.assert_close(found.gradients[key], gradient)
     # By the network itself: the loss is of the logit of the answer's symbol.
-    logits = network(config, made, {key: weight.detach() for key, weight in weights.items()}, torch.float64)(
-        made.inputs
-    )[:, -1].detach()
+    logits = config.hooked(
+        made.reads, {key: weight.detach() for key, weight in weights.items()}, torch.float64
+    )(made.inputs)[:, -1].detach()
     names, answers = made.token_names, [made.answer_names[c] for c in made.targets.tolist()]
     by_name = torch.stack(
         [row.log_softmax(0)[names.index(answer)] for row, answer in zip(logits, answers, strict=True)]
@@ -377,7 +373,7 @@ def test_training_and_view_agree_on_a_mapped_task(tmp_path):
     assert again.task == run.task
     assert again.config == config
     with pytest.raises(NotApplicable, match="stand on no cyclic group"):
-        view.circle  # noqa: B018
+        circular(view)
 
 
 @pytest.fixture(scope="module")
@@ -425,7 +421,7 @@ def found_in_table_and_embedding(run: gi.Run) -> None:
     raw = view.weights["embed.W_E"][made.operand_tokens.sort().values]
     found, there = (
         torch.fft.rfft(table - table.mean(0), dim=0).abs().square().sum(1).sort(descending=True).values
-        for table in (view.embedding, raw)
+        for table in (circular(view).embedding, raw)
     )
     n = len(keys.consensus)
     assert float(found[:n].sum() / found.sum()) > 0.7

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import grokinterp as gi
-from grokinterp.models import ModelConfig, weight_shapes
+from grokinterp.models import ModelConfig
 from grokinterp.tasks import Task, make_task
 from grokinterp.training import Trainer
 from grokinterp.training import examples as module
@@ -30,7 +30,7 @@ def random_weights(config: ModelConfig, task: Task, dtype: torch.dtype) -> dict[
     generator = torch.Generator().manual_seed(3)
     draw = {
         name: torch.randn(shape, generator=generator, dtype=torch.float64)
-        for name, shape in weight_shapes(config, task).items()
+        for name, shape in config.shapes(task.reads).items()
     }
     return {
         name: (value / math.sqrt(config.d_model)).to(dtype).requires_grad_() for name, value in draw.items()
@@ -144,8 +144,8 @@ def test_a_run_of_200_steps_is_the_same_both_ways_to_rounding(monkeypatch):
         **{**QUICK, "task.p": 31, "model.d_model": 32, "model.d_mlp": 64, "training.dtype": "float64"},
     )
     ways = []
-    for takes in (FoldedExamples.takes, lambda config, task, device: False):
-        monkeypatch.setattr(FoldedExamples, "takes", staticmethod(takes))
+    for folding in (FoldedExamples.folding, lambda config, task, device: None):
+        monkeypatch.setattr(FoldedExamples, "folding", staticmethod(folding))
         trainer = Trainer(asked)
         losses = [(s.metrics["train_loss"], s.metrics["test_loss"]) for s in trainer if s.metrics]
         ways.append((type(trainer._examples), losses))

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import grokinterp as gi
-from grokinterp.models import ModelConfig, hooked_transformer
+from grokinterp.models import ModelConfig
 from grokinterp.tasks import make_task
 
 ROOT = Path(__file__).parents[1]
@@ -37,8 +37,8 @@ def seen(p: int, weights: dict[str, torch.Tensor], **model: int) -> gi.View:
     zero = {f"blocks.0.attn.b_{letter}": torch.zeros(4, 32) for letter in "QKV"} | {
         "blocks.0.attn.b_O": torch.zeros(128)
     }
-    zero["unembed.b_U"] = torch.zeros(config.n_logits(task))
-    return gi.view(hooked_transformer(config, task, zero | weights), task)
+    zero["unembed.b_U"] = torch.zeros(config.n_logits(task.reads))
+    return gi.view(config.hooked(task.reads, zero | weights), task)
 
 
 def of_nanda() -> gi.View:

@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -13,11 +14,8 @@ from grokinterp.models import (
     Folded,
     Folding,
     ModelConfig,
-    answer_logits,
-    answers,
     at_answer,
-    hooked_transformer,
-    weight_shapes,
+    unhooked,
 )
 from grokinterp.tasks import Task, make_task
 
@@ -39,7 +37,7 @@ def random_weights(config: ModelConfig, task: Task) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
     draw = {
         name: torch.randn(shape, generator=generator, dtype=torch.float64)
-        for name, shape in weight_shapes(config, task).items()
+        for name, shape in config.shapes(task.reads).items()
     }
     return {
         name: (value / math.sqrt(config.d_model) + (1 if name.endswith(".w") else 0)).requires_grad_()
@@ -55,8 +53,8 @@ def scalar(logits: Tensor) -> Tensor:
 
 def assert_same_logits_and_gradients(config: ModelConfig, task: Task, tokens: Tensor) -> None:
     weights = random_weights(config, task)
-    model = hooked_transformer(config, task, weights, torch.float64)
-    expected, found = model(tokens)[:, -1], answer_logits(weights, tokens, config)
+    model = config.hooked(task.reads, weights, torch.float64)
+    expected, found = model(tokens)[:, -1], config.logits(weights, tokens, task.reads)
     torch.testing.assert_close(found, expected, rtol=CLOSE, atol=CLOSE * float(expected.detach().abs().max()))
 
     parameters = dict(model.named_parameters())
@@ -121,8 +119,8 @@ def test_so_they_are_with_one_head_and_more_logits_than_answers():
 def test_float32_logits_agree_with_float64_ones_to_float32_rounding():
     task, asked = make_task("modular_addition", p=5), config(n_layers=2, normalization="LN")
     weights = random_weights(asked, task)
-    double = answer_logits(weights, task.inputs, asked)
-    single = answer_logits({name: weight.float() for name, weight in weights.items()}, task.inputs, asked)
+    double = asked.logits(weights, task.inputs, task.reads)
+    single = asked.logits({name: weight.float() for name, weight in weights.items()}, task.inputs, task.reads)
     assert single.dtype == torch.float32
     assert double.dtype == torch.float64
     torch.testing.assert_close(
@@ -133,8 +131,8 @@ def test_float32_logits_agree_with_float64_ones_to_float32_rounding():
 def test_no_example_depends_on_the_others():
     task, asked = make_task("modular_addition", p=5), config(n_layers=2, normalization="LN")
     weights = random_weights(asked, task)
-    together = answer_logits(weights, task.inputs, asked)
-    alone = torch.cat([answer_logits(weights, row[None], asked) for row in task.inputs])
+    together = asked.logits(weights, task.inputs, task.reads)
+    alone = torch.cat([asked.logits(weights, row[None], task.reads) for row in task.inputs])
     torch.testing.assert_close(alone, together, rtol=1e-12, atol=1e-12)
 
 
@@ -149,8 +147,8 @@ def test_what_is_seen_at_the_answer_is_what_the_hooks_see(n_layers, normalizatio
         config(n_layers=n_layers, normalization=normalization, **changes),
     )
     weights = random_weights(asked, task)
-    logits, cache = hooked_transformer(asked, task, weights, torch.float64).run_with_cache(task.inputs)
-    found = at_answer(weights, task.inputs, asked)
+    logits, cache = asked.hooked(task.reads, weights, torch.float64).run_with_cache(task.inputs)
+    found = at_answer(asked, task.reads, weights, task.inputs)
     assert len(found) == 1 + n_layers * (1 + bool(asked.d_mlp))
     torch.testing.assert_close(
         found.pop("logits"),
@@ -171,16 +169,16 @@ def test_what_is_seen_at_the_answer_is_what_the_hooks_see(n_layers, normalizatio
 def test_examples_that_begin_alike_are_computed_together_as_alone(layout, name, changes, monkeypatch):
     task, asked = make_task(name, p=7, layout=layout), config(**changes)
     weights = random_weights(asked, task)
-    plain = answers._plain(weights, task.inputs, asked)
+    plain = unhooked._plain(asked, task.reads, weights, task.inputs)
     for together in (1, 14, 17, 1024):  # not one operand, some of them, all
-        monkeypatch.setattr(answers, "_TOGETHER", together)
+        monkeypatch.setattr(unhooked, "_TOGETHER", together)
         for some in (
             task.inputs,
             task.inputs[:3],
             task.inputs[torch.randperm(len(task.inputs), generator=torch.Generator().manual_seed(0))],
         ):
             rows = torch.tensor([(task.inputs == row).all(1).nonzero()[0, 0] for row in some])
-            for key, value in at_answer(weights, some, asked).items():
+            for key, value in at_answer(asked, task.reads, weights, some).items():
                 torch.testing.assert_close(value, plain[key][rows].detach(), rtol=CLOSE, atol=CLOSE)
 
 
@@ -194,9 +192,9 @@ def test_examples_that_begin_alike_are_computed_together_as_alone(layout, name, 
 def test_a_folded_network_gives_the_patterns_neurons_and_logits_of_hooked_transformer(changes, layout):
     task, asked = make_task("modular_division", p=5, layout=layout), config(**changes)
     weights = random_weights(asked, task)
-    model = hooked_transformer(asked, task, weights, torch.float64)
+    model = asked.hooked(task.reads, weights, torch.float64)
     logits, cache = model.run_with_cache(task.inputs)
-    folding = Folding(task.inputs, task.d_vocab, asked.n_logits(task), asked)
+    folding = Folding(task.inputs, task.reads, asked)
     with torch.no_grad():
         tables = Folded(folding, weights).tables
         pattern, neurons, found = folding.forward(tables, folding.rows, folding.bags(folding.rows))
@@ -212,8 +210,29 @@ def test_a_folded_network_gives_the_patterns_neurons_and_logits_of_hooked_transf
 
 
 def test_what_cannot_be_folded_is_known():
-    tokens = make_task("modular_addition", p=5).inputs
-    assert Folding.takes(tokens, config())
+    task = make_task("modular_addition", p=5)
+    assert config().folding(task.inputs, task.reads) is not None
     for changes in ({"n_layers": 2}, {"normalization": "LN"}, {"act_fn": "gelu"}, {"d_mlp": 0}):
-        assert not Folding.takes(tokens, config(**changes))
-    assert not Folding.takes(tokens.flip(1), config())
+        assert config(**changes).folding(task.inputs, task.reads) is None
+    assert config().folding(task.inputs.flip(1), task.reads) is None
+    earlier = dataclasses.replace(task.reads, positions=(1,))
+    assert config().folding(task.inputs, earlier) is None
+
+
+@pytest.mark.parametrize("attention_dir", ["causal", "bidirectional"])
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+@pytest.mark.parametrize("positions", [(1,), (3, 1), (0, 1, 2, 3)])
+def test_answers_are_read_where_the_task_says(positions, n_layers, attention_dir):
+    task = make_task("modular_addition", p=5, layout="a op b =")
+    reads = dataclasses.replace(task.reads, positions=positions, answers=tuple(map(str, positions)))
+    asked = config(n_layers=n_layers, attention_dir=attention_dir, attention_mixing=0.3)
+    weights = random_weights(asked, task)
+    with torch.no_grad():
+        logits, cache = asked.hooked(reads, weights, torch.float64).run_with_cache(task.inputs)
+    there = positions[0] if len(positions) == 1 else list(positions)
+    values = at_answer(asked, reads, weights, task.inputs)
+    torch.testing.assert_close(values.pop("logits"), logits[:, there], rtol=CLOSE, atol=CLOSE)
+    assert len(values) == 2 * n_layers
+    for name, value in values.items():
+        whole = cache[name].transpose(1, 2) if "pattern" in name else cache[name]
+        torch.testing.assert_close(value, whole[:, there], rtol=CLOSE, atol=CLOSE)

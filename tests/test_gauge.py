@@ -14,7 +14,7 @@ import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import NotApplicable
 from grokinterp.measures.base import GAUGES, measure
-from grokinterp.models import MLPConfig, ModelConfig, NetworkConfig, Weights, initial_weights
+from grokinterp.models import MLPConfig, ModelConfig, NetworkConfig, Weights
 from grokinterp.tasks import Split, Task, make_task, split
 
 P = 7
@@ -46,12 +46,12 @@ def pizza() -> Made:
 
 def untrained(**model: int) -> Made:
     task, config = make_task("modular_addition", p=P), ModelConfig(**{**SMALL, **model})
-    return task, config, noisy(initial_weights(config, task, 0), 0.3)
+    return task, config, noisy(config.initial_weights(task.reads, 0), 0.3)
 
 
 def perceptron() -> Made:
     task, config = make_task("modular_addition", p=P), MLPConfig(d_model=8, d_mlp=24, biases=True)
-    return task, config, noisy(initial_weights(config, task, 0), 0.3)
+    return task, config, noisy(config.initial_weights(task.reads, 0), 0.3)
 
 
 def noisy_labels() -> Made:

@@ -22,7 +22,7 @@ from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotARun, RunLocked, UsageError
 from grokinterp.importing import forensics
 from grokinterp.importing.mapping import built_in, read_layout
-from grokinterp.models import MLPConfig, ModelConfig, network
+from grokinterp.models import MLPConfig, ModelConfig
 from grokinterp.tasks import groups, make_task, order, split
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ MAPPING = re.sub(
 
 
 def logits(config, task, weights):
-    return network(config, task, weights, torch.float64)(task.inputs)[:, -1]
+    return config.hooked(task.reads, weights, torch.float64)(task.inputs)[:, -1]
 
 
 def imported(content, folder, **options):

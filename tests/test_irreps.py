@@ -14,8 +14,9 @@ import torch
 import grokinterp as gi
 from grokinterp import controls, fourier
 from grokinterp.errors import NotApplicable, UsageError
-from grokinterp.measures.irreps import group_of, irreps_of
-from grokinterp.models import MLPConfig, network
+from grokinterp.measures import circular
+from grokinterp.measures.groups.irreps import group_of, irreps_of
+from grokinterp.models import MLPConfig
 from grokinterp.tasks import Operation, make_task, split
 from grokinterp.tasks.groups import cayley_table
 from test_foreign import of_chughtai, stored
@@ -212,7 +213,7 @@ def test_other_words_in_a_group_are_no_products(task):
 def test_what_is_a_group_product_in_other_words_counts(name):
     view = controls.random_network(13, name=name)
     found = gi.measure("irrep_cosine", view)
-    assert found.irrep.values.tolist() == [str(k) for k in range(1, view.m // 2 + 1)]
+    assert found.irrep.values.tolist() == [str(k) for k in range(1, circular(view).m // 2 + 1)]
     torch.testing.assert_close(
         torch.from_numpy(found.values),
         torch.from_numpy(gi.measure("logit_cosine", view).values),
@@ -245,7 +246,7 @@ def made_of(group: str, chosen: tuple[int, ...], scale: float = 1.0) -> gi.View:
         "unembed.b_U": torch.zeros(n, dtype=torch.float64),
     }
     config = MLPConfig(embedding="one_hot", d_mlp=pairs, biases=True)
-    return gi.view(network(config, task, weights, torch.float64), task)
+    return gi.view(config.hooked(task.reads, weights, torch.float64), task)
 
 
 @pytest.mark.parametrize(
@@ -394,7 +395,7 @@ def of_chughtai_mlp() -> gi.View:
     names = {"embed_a.W_E": "W_x", "embed_b.W_E": "W_y", "blocks.0.mlp.W_in": "W", "unembed.W_U": "W_U"}
     weights = {ours: w[theirs] for ours, theirs in names.items()}
     task = make_task("modular_addition", p=113, layout="a b")
-    return gi.view(network(MLPConfig(d_model=256, d_mlp=128), task, weights), task)
+    return gi.view(MLPConfig(d_model=256, d_mlp=128).hooked(task.reads, weights), task)
 
 
 def found_in(view: gi.View) -> list[float]:
@@ -455,7 +456,9 @@ def by_heart(group: str, seed: int, knows: bool = False) -> gi.View:
         "unembed.W_U": 10.0 * torch.nn.functional.one_hot(answers, n).double(),
         "unembed.b_U": torch.zeros(n, dtype=torch.float64),
     }
-    model = network(MLPConfig(embedding="one_hot", d_mlp=pairs, biases=True), task, weights, torch.float64)
+    model = MLPConfig(embedding="one_hot", d_mlp=pairs, biases=True).hooked(
+        task.reads, weights, torch.float64
+    )
     return gi.view(model, task, split=known)
 
 

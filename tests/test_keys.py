@@ -12,7 +12,7 @@ import torch
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import NotApplicable
-from grokinterp.measures import keys as rules_of_the_package
+from grokinterp.measures.waves import keys as rules_of_the_package
 from memorised import memoriser
 from test_foreign import ROOT
 

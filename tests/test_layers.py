@@ -13,35 +13,97 @@ import grokinterp
 
 ROOT = Path(grokinterp.__file__).parent
 LAYERS = [
-    "errors", "memory", "frozen", "fourier", "tasks", "foreign", "models", "view", "controls", "measures",
-    "training", "runs",
-    "importing", "replay", "report", "cli",
+    "version", "errors", "registry", "memory", "progress", "frozen", "fourier", "tasks", "foreign", "models",
+    "view", "controls", "measures", "training", "runs", "importing", "replay", "report", "cli",
 ]  # fmt: skip
 """A file may import from its own layer and from those before it."""
 
+FAMILIES = {"measures": ["waves", "groups"], "replay": ["frequencies"]}
+"""Folders of what is about one kind of task. What is flat beside them is general and imports none of them,
+nor does one family import another."""
+CROSSINGS = {
+    # Of a cyclic group the elements are those on its circle, and representation k is frequency k.
+    ("measures/groups/irreps.py", "measures.waves.circular"),
+    # What a replay takes from the final network, and what it shows as pictures.
+    ("replay/dataset.py", "replay.frequencies.final"),
+    ("replay/dataset.py", "replay.frequencies.pictures"),
+    # Names for users.
+    *(("measures/__init__.py", f"measures.{name}") for name in ("waves", "groups")),
+    *(("measures/__init__.py", f"measures.waves.{name}") for name in ("circular", "keys", "sufficiency")),
+    *(
+        ("replay/__init__.py", f"replay.frequencies.{name}")
+        for name in ("flows", "keys", "lives", "pictures")
+    ),
+}
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+MODULES = {".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in FILES}
 
 
 def layer_of(file: Path) -> str:
     return file.parts[0].removesuffix(".py")
 
 
-def imported_layers(file: Path) -> set[str]:
-    """The layers that a file imports from, wherever in the file the import stands."""
-    depth = len(file.parts)
-    found = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == depth:
-            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            assert not node.module.startswith("grokinterp"), f"{file} imports the package by name"
-    return found & set(LAYERS)
+def imported_by(file: Path, text: str | None = None) -> set[str]:
+    """What a file imports of the package, wherever in the file the import stands: modules, without the
+    package's name, and `.NAME` for what is no module but a name of the package root."""
+    modules = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text() if text is None else text)):
+        if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0):
+            by_name = [getattr(node, "module", None), *(alias.name for alias in node.names)]
+            modules |= {f".{name}" for name in by_name if name and name.split(".")[0] == "grokinterp"}
+        elif isinstance(node, ast.ImportFrom):
+            folder = file.parts[: len(file.parts) - node.level]
+            base = ".".join([*folder, *([node.module] if node.module else [])])
+            names = {f"{base}.{alias.name}".removeprefix(".") for alias in node.names}
+            modules |= names & MODULES or {base or f".{node.names[0].name}"}
+    return modules
+
+
+def family_of(module: str) -> tuple[str, str] | None:
+    layer, _, rest = module.partition(".")
+    family = rest.split(".")[0]
+    return (layer, family) if family in FAMILIES.get(layer, []) else None
+
+
+@pytest.mark.parametrize(
+    ("text", "modules"),
+    [
+        ("import grokinterp", {".grokinterp"}),
+        ("import grokinterp.errors as e", {".grokinterp.errors"}),
+        ("def f():\n    from grokinterp import view", {".grokinterp"}),
+        ("from .. import __name__ as package", {".__name__"}),
+        ("from .. import fourier, view", {"fourier", "view"}),
+        ("from ..runs.files import replace", {"runs.files"}),
+        ("from .figures import replace\nimport numpy", {"report.figures"}),
+    ],
+)
+def test_an_import_is_seen_whatever_its_form(text, modules):
+    assert imported_by(Path("report/page.py"), text) == modules
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.name != "__init__.py" or len(f.parts) > 1], ids=str)
 def test_imports_point_upwards_only(file):
     allowed = LAYERS[: LAYERS.index(layer_of(file)) + 1]
-    assert imported_layers(file) <= set(allowed)
+    layers = {module.split(".")[0] for module in imported_by(file) if not module.startswith(".")}
+    assert layers <= set(allowed)
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if layer_of(f) in FAMILIES], ids=str)
+def test_what_is_general_knows_no_family_and_no_family_another(file):
+    family = family_of(".".join(file.with_suffix("").parts))
+    others = {module for module in imported_by(file) if family_of(module) not in (None, family)}
+    others = {module for module in others if module.split(".")[0] == layer_of(file)}
+    assert {(file.as_posix(), module) for module in others} <= CROSSINGS
+
+
+def test_each_crossing_of_families_is_one():
+    assert all(module in imported_by(Path(file)) for file, module in CROSSINGS)
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if len(f.parts) > 1 or f.name != "__init__.py"], ids=str)
+def test_nothing_inside_imports_the_package_root(file):
+    names = {module for module in imported_by(file) if module.startswith(".")}
+    assert not names
 
 
 def test_every_file_has_a_layer():
@@ -52,6 +114,23 @@ def test_every_file_has_a_layer():
 def test_only_models_imports_transformer_lens(file):
     assert "import transformer_lens" not in (text := (ROOT / file).read_text())
     assert "from transformer_lens" not in text
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if layer_of(f) != "models"], ids=str)
+def test_nothing_asks_which_kind_a_network_is(file):
+    """A question to its class takes the place of isinstance."""
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+            assert not {"ModelConfig", "MLPConfig"} & {
+                name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)
+            }
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if layer_of(f) == "models"], ids=str)
+def test_a_network_knows_what_it_reads_of_a_task_and_not_the_task(file):
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tasks"):
+            assert [alias.name for alias in node.names] == ["Reads"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +181,7 @@ def test_the_public_names_are_few_and_all_there():
 def test_shape_checks_are_active_in_tests():
     import torch
 
-    from grokinterp.measures.embedding import gini
+    from grokinterp.measures.sparsity import gini
 
     with pytest.raises(Exception, match="Type-check error"):
         gini(torch.zeros(3, 3, dtype=torch.float64))

@@ -18,7 +18,7 @@ import xarray as xr
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import NotApplicable, UsageError
-from grokinterp.models import ModelConfig, hooked_transformer, initial_weights
+from grokinterp.models import ModelConfig
 from grokinterp.replay import keys_over_time, lives, neuron_flows, where_keys_differ
 from memorised import memoriser
 
@@ -76,7 +76,7 @@ def built() -> tuple[gi.View, ...]:
     clock = controls.clock(P, keys)
     cfg, task = clock.model.cfg, clock.task
     config = ModelConfig(d_model=cfg.d_model, n_heads=cfg.n_heads, d_head=cfg.d_head, d_mlp=cfg.d_mlp)
-    noise = {name: weight.double() for name, weight in initial_weights(config, task, 0).items()}
+    noise = {name: weight.double() for name, weight in config.initial_weights(task.reads, 0).items()}
     views = []
     for i in range(len(STEPS)):
         weights = {name: weight.detach().clone() for name, weight in clock.model.named_parameters()}
@@ -86,9 +86,7 @@ def built() -> tuple[gi.View, ...]:
         weights = {
             name: 0.03 * noise[name] + weight if i else noise[name] for name, weight in weights.items()
         }
-        views.append(
-            gi.view(hooked_transformer(config, task, weights, torch.float64), task, STEPS[i], clock.split)
-        )
+        views.append(gi.view(config.hooked(task.reads, weights, torch.float64), task, STEPS[i], clock.split))
     return tuple(views)
 
 

@@ -11,13 +11,13 @@ import torch
 import grokinterp as gi
 from grokinterp import controls, fourier
 from grokinterp.errors import NotApplicable
-from grokinterp.measures import losses
-from grokinterp.measures.logits import cosine_logits
-from grokinterp.measures.projections import (
+from grokinterp.measures import circular
+from grokinterp.measures.neurons import beside_the_neurons, direct_readout
+from grokinterp.measures.waves import restricted
+from grokinterp.measures.waves.logits import cosine_logits
+from grokinterp.measures.waves.projections import (
     OfAnswer,
     along_answers,
-    beside_the_neurons,
-    direct_readout,
     in_blocks,
     losses_less,
     mean_kept,
@@ -58,7 +58,7 @@ def view(request):
 
 
 def some_keys(view) -> list[int]:
-    return [1, 3, view.m // 2]
+    return [1, 3, circular(view).m // 2]
 
 
 def close(found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -71,46 +71,50 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
 def test_the_projection_of_the_neurons_and_of_the_logits_differ_by_what_bypasses_the_neurons(view):
     """A projection over examples commutes with W_L, which acts on neurons."""
     keys = some_keys(view)
-    beside = along_answers(view, keys, beside_the_neurons(view)[view.on_circle])
+    beside = along_answers(view, keys, beside_the_neurons(view)[circular(view).on_circle])
     close(
-        losses.restricted_logit_dirs(view, keys),
-        losses.restricted_neuron_dirs(view, keys) + beside - beside.mean(0),
+        restricted.restricted_logit_dirs(view, keys),
+        restricted.restricted_neuron_dirs(view, keys) + beside - beside.mean(0),
     )
 
 
 def test_what_is_kept_and_what_is_taken_out_are_the_whole(view):
-    logits, keys = view.logits[view.on_circle], some_keys(view)
+    z = circular(view)
+    logits, keys = view.logits[z.on_circle], some_keys(view)
     taken = along_answers(view, keys, logits).mean(0)
     close(
-        losses.restricted_logit_dirs(view, keys) + losses.excluded_logit_dirs(view, keys),
+        restricted.restricted_logit_dirs(view, keys) + restricted.excluded_logit_dirs(view, keys),
         logits + logits.mean(0) - taken,
     )
-    through = view.neurons[view.on_circle] @ direct_readout(view) - losses.excluded_neuron_no_skip(view, keys)
-    close(losses.excluded_neuron_with_skip(view, keys) + through, logits)
-    skip = beside_the_neurons(view)[view.on_circle]
+    whole = view.neurons[z.on_circle] @ direct_readout(view)
+    through = whole - restricted.excluded_neuron_no_skip(view, keys)
+    close(restricted.excluded_neuron_with_skip(view, keys) + through, logits)
+    skip = beside_the_neurons(view)[z.on_circle]
     close(
-        losses.restricted_w_l_directions(view, keys) + losses.excluded_w_l_directions(view, keys),
+        restricted.restricted_w_l_directions(view, keys) + restricted.excluded_w_l_directions(view, keys),
         logits + skip,
     )
-    close(losses.excluded_logit_cube(view, keys) + cosine_logits(view, keys), logits)
+    close(restricted.excluded_logit_cube(view, keys) + cosine_logits(view, keys), logits)
 
 
 def test_taking_out_twice_takes_out_once(view):
-    logits, keys = view.logits[view.on_circle], some_keys(view)
+    logits, keys = view.logits[circular(view).on_circle], some_keys(view)
     once = along_answers(view, keys, logits)
     close(along_answers(view, keys, once), once)
 
 
 def test_frequencies_are_taken_out_one_by_one_as_together_where_answers_are_sums(view):
-    if not view.circle.is_sum:
+    z = circular(view)
+    if not z.circle.is_sum:
         pytest.skip("waves of a² + b² are not orthogonal over the table")
-    logits, keys = view.logits[view.on_circle], some_keys(view)
+    logits, keys = view.logits[z.on_circle], some_keys(view)
     close(sum(along_answers(view, [k], logits) for k in keys), along_answers(view, keys, logits))
 
 
 def test_the_small_block_is_in_the_large_one_and_holds_the_directions(view):
     logits, keys = view.logits, some_keys(view)
-    rows = view.on_circle
+    z = circular(view)
+    rows = z.on_circle
     small, large = in_blocks(view, keys, logits, edges=False), in_blocks(view, keys, logits, edges=True)
     whole = torch.zeros_like(logits)
     whole[rows] = small
@@ -118,7 +122,7 @@ def test_the_small_block_is_in_the_large_one_and_holds_the_directions(view):
     close(in_blocks(view, keys, whole, edges=False), small)
     whole[rows] = large
     close(in_blocks(view, keys, whole, edges=False), small)
-    if view.circle.is_sum:
+    if z.circle.is_sum:
         whole[rows] = along_answers(view, keys, logits[rows])
         close(in_blocks(view, keys, whole, edges=False), whole[rows])
         whole[rows] = small
@@ -131,19 +135,19 @@ def test_all_frequencies_are_everything_that_depends_on_the_answer_alone():
         controls.random_network(12),
         controls.random_network(13, name="modular_multiplication"),
     ):
-        logits = view.logits[view.on_circle]
+        z = circular(view)
+        logits = view.logits[z.on_circle]
         of_answer = (
-            torch.zeros(view.m, logits.shape[1], dtype=torch.float64).index_add_(0, view.answer_at, logits)
-            / view.m
+            torch.zeros(z.m, logits.shape[1], dtype=torch.float64).index_add_(0, z.answer_at, logits) / z.m
         )
-        close(losses.restricted_logit_dirs(view, list(range(1, view.m // 2 + 1))), of_answer[view.answer_at])
+        close(restricted.restricted_logit_dirs(view, list(range(1, z.m // 2 + 1))), of_answer[z.answer_at])
 
 
 def test_all_blocks_are_less_than_the_whole():
     """Products of waves of two different frequencies are in no block: 8 K + 1 terms of p², with K = (p − 1) /
     2."""
     view = controls.random_network(11)
-    assert not torch.allclose(losses.restricted_block3x3(view, [1, 2, 3, 4, 5]), view.logits, atol=1e-3)
+    assert not torch.allclose(restricted.restricted_block3x3(view, [1, 2, 3, 4, 5]), view.logits, atol=1e-3)
 
 
 def test_the_cube_is_the_part_of_the_directions_that_depends_on_the_difference_alone():
@@ -163,7 +167,7 @@ def rank(view, project) -> int:
     """Of an operator on functions of the examples, by what it makes of every one of a basis."""
     return int(
         torch.linalg.matrix_rank(
-            project(torch.eye(view.task.n_inputs, dtype=torch.float64)[:, view.on_circle])
+            project(torch.eye(view.task.n_inputs, dtype=torch.float64)[:, circular(view).on_circle])
         )
     )
 
@@ -206,7 +210,7 @@ def test_products_of_waves_of_two_frequencies_are_kept_by_no_block(edges):
 def test_the_readout_reads_two_directions_of_each_key():
     view = controls.random_network(12)
     for keys, expected in (([1, 3], 4), ([1, 6], 3), ([6], 1)):
-        change = view.logits - losses.excluded_w_l_directions(view, keys)
+        change = view.logits - restricted.excluded_w_l_directions(view, keys)
         assert int(torch.linalg.matrix_rank(change)) == expected
 
 
@@ -216,10 +220,10 @@ def test_the_readout_reads_two_directions_of_each_key():
 def test_the_accuracy_is_that_of_the_edited_logits(view):
     keys = some_keys(view)
     for name, edit in (
-        ("restricted_accuracy.block3x3", losses.restricted_block3x3),
-        ("excluded_accuracy.logit_cube", losses.excluded_logit_cube),
+        ("restricted_accuracy.block3x3", restricted.restricted_block3x3),
+        ("excluded_accuracy.logit_cube", restricted.excluded_logit_cube),
     ):
-        right = edit(view, keys).argmax(1) == view.task.targets[view.on_circle]
+        right = edit(view, keys).argmax(1) == view.task.targets[circular(view).on_circle]
         assert float(gi.measure(name, view, keys=keys).sel(part="all")) == float(right.double().mean())
 
 
@@ -254,7 +258,7 @@ def test_multiplication_counts_the_examples_without_zero():
     rows = (view.task.pairs > 0).all(1)
     logits = view.logits[rows]
     answers = view.task.targets[rows]
-    assert len(view.on_circle) == 144
+    assert len(circular(view).on_circle) == 144
     logarithm = {pow(2, i, 13): i for i in range(12)}  # 2 is the smallest primitive root
     angle = 2 * torch.pi * 5 * torch.tensor([logarithm[int(c)] for c in answers]).double() / 12
     waves = torch.stack([angle.cos(), angle.sin()], dim=1)
@@ -299,18 +303,20 @@ def test_the_skip_connection_of_two_layers_holds_all_that_the_last_neurons_do_no
 def test_losses_without_a_part_of_each_answer_are_those_of_the_logits_without_it(view):
     """One exponential for each logit, or one for each logit and part."""
     generator = torch.Generator().manual_seed(0)
-    parts = torch.randn(3, view.m, view.task.n_answers, dtype=torch.float64, generator=generator)
-    rows = view.on_circle
+    z = circular(view)
+    parts = torch.randn(3, z.m, view.task.n_answers, dtype=torch.float64, generator=generator)
+    rows = z.on_circle
     for size in (1.0, 30.0, 1e3):  # the last leaves the range of exp
-        plain = [view.loss(view.logits[rows] - size * part[view.answer_at], rows) for part in parts]
+        plain = [view.loss(view.logits[rows] - size * part[z.answer_at], rows) for part in parts]
         torch.testing.assert_close(
             losses_less(view, size * parts), torch.stack(plain, dim=1), rtol=1e-9, atol=0
         )
 
 
 def test_the_waves_of_the_answer_as_a_projection_over_all_examples(view):
-    keys, rows = some_keys(view), view.on_circle
-    waves = torch.cat([fourier.directions(view.m, k) for k in keys])[:, view.answer_at].T
+    z = circular(view)
+    keys, rows = some_keys(view), z.on_circle
+    waves = torch.cat([fourier.directions(z.m, k) for k in keys])[:, z.answer_at].T
     u, s, _ = torch.linalg.svd(waves, full_matrices=False)
     onto = u[:, s > 1e-9 * s[0]]
     close(along_answers(view, keys, view.logits[rows]), onto @ (onto.T @ view.logits[rows]))
@@ -318,9 +324,10 @@ def test_the_waves_of_the_answer_as_a_projection_over_all_examples(view):
 
 def test_edited_logits_that_depend_on_the_answer_alone_have_the_loss_and_accuracy_of_the_whole_table(view):
     generator = torch.Generator().manual_seed(0)
-    values = torch.randn(view.m, view.task.n_answers, dtype=torch.float64, generator=generator)
+    z = circular(view)
+    values = torch.randn(z.m, view.task.n_answers, dtype=torch.float64, generator=generator)
     for lost in (False, True):
         short = OfAnswer(values, lost)
         logits = short.logits(view)
-        torch.testing.assert_close(short.loss(view), view.loss(logits, view.on_circle), rtol=1e-9, atol=0)
-        torch.testing.assert_close(short.correct(view), view.correct(logits, view.on_circle))
+        torch.testing.assert_close(short.loss(view), view.loss(logits, z.on_circle), rtol=1e-9, atol=0)
+        torch.testing.assert_close(short.correct(view), view.correct(logits, z.on_circle))

@@ -263,6 +263,33 @@ def test_a_worker_that_cannot_start_ends_it_all(tmp_path, monkeypatch, capfd):
     assert "no_such_module_x" in capfd.readouterr().err
 
 
+# One configuration and several seeds
+
+
+@pytest.mark.parametrize("seeds", ["0..1,17", SEEDS], ids=["text", "numbers"])
+def test_one_configuration_with_several_seeds_is_a_run_for_each(tmp_path, seeds):
+    config = tiny(**{"training.steps": 1})
+    runs = gi.train_many(config, tmp_path, seeds=seeds, workers=1)
+    assert [run.path for run in runs] == [tmp_path / f"seed_{seed}" for seed in SEEDS]
+    assert [run.config for run in runs] == [config.changed(seed=seed) for seed in SEEDS]
+
+
+@pytest.mark.parametrize(
+    ("configs", "options", "says"),
+    [
+        ([tiny()], {"seeds": "0..1"}, "seeds: needs one configuration"),
+        (tiny(), {}, "configs is one TrainConfig"),
+        (tiny(), {"seeds": []}, "there are no seeds"),
+        (tiny(), {"seeds": [1, 2, 1]}, "seed 1 is there twice"),
+        (tiny(), {"seeds": [-1]}, "needs whole numbers from 0"),
+    ],
+)
+def test_seeds_that_cannot_be_are_refused(tmp_path, no_process, configs, options, says):
+    with pytest.raises(UsageError, match=says):
+        gi.train_many(configs, tmp_path / "many", **options)
+    assert not (tmp_path / "many").exists()
+
+
 # The command line
 
 
@@ -306,7 +333,7 @@ def test_seeds_on_the_command_line_are_a_table_and_a_line_for_each_that_failed(g
 @pytest.mark.parametrize(
     ("seeds", "says"),
     [
-        ("", "needs whole numbers from 0, such as --seeds 0..31"),
+        ("", "needs whole numbers from 0, such as 0..31"),
         ("0..", "needs whole numbers"),
         ("one", "needs whole numbers"),
         ("0...3", "needs whole numbers"),

@@ -29,7 +29,6 @@ from expected_noise import OF_NOISE, noisy
 from grokinterp import controls
 from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures import measure
-from grokinterp.models import hooked_transformer
 from grokinterp.tasks import make_task
 from memorised import memoriser
 
@@ -831,7 +830,7 @@ def test_a_network_of_zeros_has_all_measures():
     other = controls.random_network(7)
     config = config.model_copy(update={"d_model": 64, "d_head": 16, "d_mlp": 256})
     zeros = {name: torch.zeros_like(w) for name, w in other.model.named_parameters()}
-    view = gi.view(hooked_transformer(config, task, zeros), task, split=other.split)
+    view = gi.view(config.hooked(task.reads, zeros), task, split=other.split)
     for name in NAMES:
         assert measured_or_reason(name, view) is None, name
     assert gi.key_frequencies(view).consensus == []

@@ -10,7 +10,7 @@ import torch
 
 import grokinterp as gi
 from grokinterp.memory import _left, give_back_memory, room
-from grokinterp.models import ModelConfig, initial_weights
+from grokinterp.models import ModelConfig
 
 ROWS, WIDTH = 10_000, 512  # 41 MB: more than glibc keeps
 
@@ -75,6 +75,6 @@ def test_what_one_thread_lets_go_another_may_have_held():
 
 def test_to_hold_the_logits_is_not_to_hold_the_neurons():
     task, config = gi.make_task("modular_addition", p=13), ModelConfig(d_mlp=2048)
-    view = gi.View.of_weights(task, config, initial_weights(config, task, 0))
+    view = gi.View.of_weights(task, config, config.initial_weights(task.reads, 0))
     assert view.neurons.shape == (169, 2048)
     assert view.logits.untyped_storage().nbytes() < 169 * 32 * 8

@@ -17,15 +17,10 @@ from grokinterp.errors import ConfigError, NotApplicable, UsageError
 from grokinterp.models import (
     MLPConfig,
     ModelConfig,
-    answer_logits,
     at_answer,
     in_float64,
-    initial_weights,
     is_bias,
-    network,
     network_config,
-    read_by,
-    weight_shapes,
 )
 from grokinterp.report import page
 from grokinterp.tasks import Task, make_task
@@ -58,7 +53,7 @@ def random_weights(config: MLPConfig, task: Task = ADDITION, seed: int = 0) -> d
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randn(shape, generator=generator, dtype=torch.float64) / shape[0] ** 0.5
-        for name, shape in weight_shapes(config, task).items()
+        for name, shape in config.shapes(task.reads).items()
     }
 
 
@@ -89,7 +84,7 @@ def by_hand(config: MLPConfig, w: dict[str, Tensor], a: Tensor, b: Tensor) -> Te
 )
 def test_logits_are_those_of_the_formula(config, task):
     weights = random_weights(config, task)
-    model = network(config, task, weights, torch.float64)
+    model = config.hooked(task.reads, weights, torch.float64)
     a, b = task.pairs.unbind(1)
     with torch.no_grad():
         logits = model(task.inputs)
@@ -99,9 +94,9 @@ def test_logits_are_those_of_the_formula(config, task):
 
 @kinds
 def test_parameters_have_the_names_and_shapes_that_were_asked_for(config):
-    model = network(config, ADDITION, random_weights(config))
-    assert {name: tuple(weight.shape) for name, weight in model.named_parameters()} == weight_shapes(
-        config, ADDITION
+    model = config.hooked(ADDITION.reads, random_weights(config))
+    assert {name: tuple(weight.shape) for name, weight in model.named_parameters()} == config.shapes(
+        ADDITION.reads
     )
     assert all(weight.dtype == torch.float32 for weight in model.parameters())
     assert not model.training
@@ -109,7 +104,7 @@ def test_parameters_have_the_names_and_shapes_that_were_asked_for(config):
 
 @kinds
 def test_every_hook_changes_the_logits(config):
-    model = network(config, ADDITION, random_weights(config), torch.float64)
+    model = config.hooked(ADDITION.reads, random_weights(config), torch.float64)
     plain = model(ADDITION.inputs)
     _, cache = model.run_with_cache(ADDITION.inputs)
     expected = {"blocks.0.mlp.hook_pre", "blocks.0.mlp.hook_post", "blocks.0.hook_mlp_out", "hook_logits"}
@@ -123,7 +118,7 @@ def test_every_hook_changes_the_logits(config):
 def test_the_cache_holds_each_step_of_the_formula():
     config = KINDS[1]
     weights = random_weights(config)
-    _, cache = network(config, ADDITION, weights, torch.float64).run_with_cache(ADDITION.inputs)
+    _, cache = config.hooked(ADDITION.reads, weights, torch.float64).run_with_cache(ADDITION.inputs)
     before, after = cache["blocks.0.mlp.hook_pre"], cache["blocks.0.mlp.hook_post"]
     torch.testing.assert_close(
         before, cache["hook_embed"] @ weights["blocks.0.mlp.W_in"] + weights["blocks.0.mlp.b_in"]
@@ -137,7 +132,7 @@ def test_the_cache_holds_each_step_of_the_formula():
 
 @kinds
 def test_a_copy_computes_in_float64_and_leaves_the_network_as_it_is(config):
-    model = network(config, ADDITION, random_weights(config))
+    model = config.hooked(ADDITION.reads, random_weights(config))
     twin = in_float64(model)
     assert twin(ADDITION.inputs).dtype == torch.float64
     assert model(ADDITION.inputs).dtype == torch.float32
@@ -147,7 +142,7 @@ def test_a_copy_computes_in_float64_and_leaves_the_network_as_it_is(config):
 @kinds
 def test_a_view_shows_its_parts(config):
     weights = random_weights(config)
-    view = gi.view(network(config, ADDITION, weights, torch.float64), ADDITION)
+    view = gi.view(config.hooked(ADDITION.reads, weights, torch.float64), ADDITION)
     w_in, w_u = weights["blocks.0.mlp.W_in"], weights["unembed.W_U"]
     p = ADDITION.p
     tables = {
@@ -165,7 +160,7 @@ def test_a_view_shows_its_parts(config):
 
 def test_a_view_counts_the_hooks_of_a_user():
     config = KINDS[0]
-    model = network(config, ADDITION, random_weights(config))
+    model = config.hooked(ADDITION.reads, random_weights(config))
     model.add_hook("blocks.0.mlp.hook_post", lambda tensor, hook: torch.zeros_like(tensor))
     assert gi.view(model, ADDITION).logits.abs().max() == 0
 
@@ -210,7 +205,7 @@ def test_bare_weights_measure_as_the_hooked_network_does(preset):
     view = trained(preset)
     assert view._config is not None
     hooked = gi.view(
-        network(view._config, view.task, view.weights, torch.float64), view.task, split=view.split
+        view._config.hooked(view.task.reads, view.weights, torch.float64), view.task, split=view.split
     )
     for name in (
         "loss",
@@ -239,7 +234,7 @@ def measured_or_reason(name: str, view: gi.View) -> str | None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda config=config: gi.view(network(config, ADDITION, random_weights(config)), ADDITION)
+        lambda config=config: gi.view(config.hooked(ADDITION.reads, random_weights(config)), ADDITION)
         for config in KINDS
     ]
     + [lambda preset=preset: trained(preset) for preset in SMALL]
@@ -268,14 +263,14 @@ def test_weights_that_do_not_fit_are_named():
     with pytest.raises(
         UsageError, match=r"unembed.W_U has shape \(20, 5\), the configuration asks for \(20, 13\)"
     ):
-        network(KINDS[0], ADDITION, weights)
+        KINDS[0].hooked(ADDITION.reads, weights)
 
 
 def test_fewer_logits_than_answers_are_refused_and_more_are_left_out():
     with pytest.raises(UsageError, match=r"model\.d_vocab_out: 5 logits are fewer than the 13 answers"):
-        weight_shapes(MLPConfig(d_vocab_out=5), ADDITION)
+        MLPConfig(d_vocab_out=5).shapes(ADDITION.reads)
     config = MLPConfig(d_vocab_out=14, d_model=8, d_mlp=20)
-    view = gi.view(network(config, ADDITION, random_weights(config)), ADDITION)
+    view = gi.view(config.hooked(ADDITION.reads, random_weights(config)), ADDITION)
     assert view.logits.shape == (169, 13)
     assert view.W_L.shape == (20, 13)
 
@@ -291,7 +286,7 @@ def test_a_published_perceptron_is_right_everywhere():
     config = MLPConfig(d_model=256, d_mlp=128)
     names = {"embed_a.W_E": "W_x", "embed_b.W_E": "W_y", "blocks.0.mlp.W_in": "W", "unembed.W_U": "W_U"}
     task = make_task("modular_addition", p=113, layout="a b")
-    view = gi.view(network(config, task, {ours: w[theirs] for ours, theirs in names.items()}), task)
+    view = gi.view(config.hooked(task.reads, {ours: w[theirs] for ours, theirs in names.items()}), task)
     assert float(gi.measure("accuracy", view).sel(part="all")) == 1
     assert 0 < float(gi.measure("loss", view).sel(part="all")) < 1e-4
     assert (
@@ -310,15 +305,15 @@ def test_a_published_perceptron_is_right_everywhere():
 )
 def test_the_short_forward_gives_the_logits_neurons_and_gradients_of_the_hooked_network(config, task):
     weights = {name: weight.requires_grad_() for name, weight in random_weights(config, task).items()}
-    model = network(config, task, weights, torch.float64)
+    model = config.hooked(task.reads, weights, torch.float64)
     expected, cache = model.run_with_cache(task.inputs)
     seen: dict[str, Tensor] = {}
-    found = answer_logits(weights, read_by(config, task), config, seen)
+    found = config.logits(weights, config.read(task.inputs, task.reads), task.reads, seen)
     torch.testing.assert_close(found, expected[:, 0], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(
         seen["blocks.0.mlp.hook_post"], cache["blocks.0.mlp.hook_post"][:, 0], rtol=1e-12, atol=1e-12
     )
-    at_once = at_answer(weights, read_by(config, task), config)
+    at_once = at_answer(config, task.reads, weights, task.inputs)
     assert at_once.keys() == {"logits", *seen}
     torch.testing.assert_close(at_once["logits"], expected[:, 0].detach(), rtol=1e-12, atol=1e-12)
 
@@ -337,7 +332,7 @@ def test_biases_are_none_those_of_the_neurons_or_all():
     names = {
         said: {
             name.rsplit(".", 1)[-1]
-            for name in weight_shapes(MLPConfig(d_out=6, biases=said), ADDITION)
+            for name in MLPConfig(d_out=6, biases=said).shapes(ADDITION.reads)
             if is_bias(name)
         }
         for said in (False, "none", "in", True, "all")
@@ -397,7 +392,7 @@ def test_a_seed_draws_the_weights_that_the_published_code_draws(preset, theirs, 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         expected = theirs()
-    found = initial_weights(config.model, config.make_task(), seed)
+    found = config.model.initial_weights(config.make_task().reads, seed)
     assert found.keys() == expected.keys()
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-6, atol=1e-7)
@@ -409,7 +404,7 @@ def test_a_seed_draws_the_weights_that_the_published_code_draws(preset, theirs, 
 def test_initial_weights_have_the_spread_that_their_recipe_says_and_biases_are_zero(config, init):
     asked = config.model_copy(update={"init": init, "d_model": 60, "d_mlp": 90, "d_out": config.d_out and 50})
     task = make_task("modular_addition", p=41)
-    weights, shapes = initial_weights(asked, task, 0), weight_shapes(asked, task)
+    weights, shapes = asked.initial_weights(task.reads, 0), asked.shapes(task.reads)
     assert {name: tuple(weight.shape) for name, weight in weights.items()} == shapes
     rows = {"W_in": shapes["blocks.0.mlp.W_in"][0], "W_out": 90, "W_U": asked.d_out or 90, "W_E": 60}
     fans = rows if init == "fan_in" else {**rows, "W_out": 50, "W_U": 41}
@@ -420,7 +415,7 @@ def test_initial_weights_have_the_spread_that_their_recipe_says_and_biases_are_z
             continue
         spread = 0.5 / 180 ** (1 / 3) if init == "gromov" else fans[last] ** -0.5
         assert float(weight.std()) == pytest.approx(spread, rel=5 / (2 * weight.numel()) ** 0.5)
-    louder = initial_weights(asked.model_copy(update={"init_scale": 3.0}), task, 0)
+    louder = asked.model_copy(update={"init_scale": 3.0}).initial_weights(task.reads, 0)
     assert all(torch.equal(louder[name], 3 * weight) for name, weight in weights.items())
 
 
@@ -455,7 +450,7 @@ def test_twenty_steps_are_those_of_a_plain_loop_over_the_hooked_network(config, 
     )
     task = asked.make_task()
     rows = asked.make_split(task).train
-    model = network(config, task, initial_weights(config, task, asked.seed), torch.float64)
+    model = config.hooked(task.reads, config.initial_weights(task.reads, asked.seed), torch.float64)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.98), weight_decay=1.0)
     for _ in range(20):
         optimiser.zero_grad()
@@ -522,9 +517,9 @@ def test_no_panel_of_its_report_is_empty(preset, tmp_path):
     panels = [panel for section in page._sections(report.analysis) for panel in section.panels]
     assert "Pruned" in {panel.title for panel in panels}
     for panel in panels:
-        assert panel.figure.data, panel.title
-        for trace in panel.figure.data:
+        assert panel.body.figure.data, panel.title
+        for trace in panel.body.figure.data:
             sizes = [len(values) for values in (trace.x, getattr(trace, "z", None)) if values is not None]
             assert all(sizes), panel.title
     for section in page._sections(report.analysis):
-        assert section.panels or section.missing.startswith("Not shown: ")
+        assert section.panels or section.missing

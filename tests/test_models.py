@@ -17,12 +17,8 @@ from torch import Tensor
 from grokinterp.errors import UsageError
 from grokinterp.models import (
     ModelConfig,
-    hooked_transformer,
     in_float64,
-    initial_weights,
     is_bias,
-    trained,
-    weight_shapes,
 )
 from grokinterp.tasks import Task, make_task
 
@@ -70,7 +66,7 @@ def random_weights(config: ModelConfig, task: Task, seed: int = 0) -> dict[str, 
     generator = torch.Generator().manual_seed(seed)
     draw = {
         name: torch.randn(shape, generator=generator, dtype=torch.float64)
-        for name, shape in weight_shapes(config, task).items()
+        for name, shape in config.shapes(task.reads).items()
     }
     return {
         name: value / math.sqrt(config.d_model) + (1 if name.endswith(".w") else 0)
@@ -79,7 +75,7 @@ def random_weights(config: ModelConfig, task: Task, seed: int = 0) -> dict[str, 
 
 
 def built(config: ModelConfig, task: Task = ADDITION, dtype: torch.dtype = torch.float64):
-    return hooked_transformer(config, task, random_weights(config, task), dtype)
+    return config.hooked(task.reads, random_weights(config, task), dtype)
 
 
 def answers(model, task: Task = ADDITION) -> Tensor:
@@ -100,7 +96,7 @@ def test_weight_shapes_are_the_parameters_of_a_hooked_transformer(normalization,
     parameters = {
         name: tuple(parameter.shape) for name, parameter in reference(asked, task).named_parameters()
     }
-    assert weight_shapes(asked, task) == parameters
+    assert asked.shapes(task.reads) == parameters
 
 
 def test_widths_default_to_those_of_the_paper_in_proportion():
@@ -112,7 +108,7 @@ def test_widths_default_to_those_of_the_paper_in_proportion():
 @pytest.mark.parametrize(("d_vocab_out", "n_logits"), [(None, 5), (5, 5), (6, 6)])
 def test_there_is_a_logit_for_every_answer_unless_more_are_asked_for(d_vocab_out, n_logits):
     asked = config(d_vocab_out=d_vocab_out)
-    assert weight_shapes(asked, ADDITION)["unembed.W_U"] == (12, n_logits)
+    assert asked.shapes(ADDITION.reads)["unembed.W_U"] == (12, n_logits)
     assert answers(built(asked)).shape == (25, n_logits)
 
 
@@ -120,11 +116,11 @@ def test_fewer_logits_than_answers_are_refused():
     with pytest.raises(
         UsageError, match=r"^model\.d_vocab_out: 4 logits are fewer than the 5 answers of modular_addition$"
     ):
-        weight_shapes(config(d_vocab_out=4), ADDITION)
+        config(d_vocab_out=4).shapes(ADDITION.reads)
 
 
 def test_biases_are_what_is_added():
-    names = weight_shapes(config(normalization="LN"), ADDITION)
+    names = config(normalization="LN").shapes(ADDITION.reads)
     assert {name for name in names if is_bias(name)} == {
         *(f"blocks.0.attn.b_{letter}" for letter in "QKVO"),
         *("blocks.0.mlp.b_in", "blocks.0.mlp.b_out", "unembed.b_U"),
@@ -163,7 +159,7 @@ def test_biases_that_are_not_trained_are_frozen(train_biases, frozen):
     asked = config(normalization="LN", train_biases=train_biases)
     parameters = dict(built(asked).named_parameters())
     assert {name for name, parameter in parameters.items() if not parameter.requires_grad} == frozen
-    assert {name for name in parameters if not trained(asked, name)} == frozen
+    assert {name for name in parameters if not asked.trains(name)} == frozen
 
 
 # Initial weights
@@ -220,7 +216,7 @@ published = pytest.mark.parametrize(
 @published
 def test_nanda_weights_are_bit_for_bit_those_of_the_released_code(asked, p, seed):
     task = make_task("modular_addition", p=p)
-    theirs, ours = nanda_weights(asked, task, seed), initial_weights(asked, task, seed)
+    theirs, ours = nanda_weights(asked, task, seed), asked.initial_weights(task.reads, seed)
     assert torch.equal(ours["embed.W_E"], theirs["W_E"].T)
     assert torch.equal(ours["pos_embed.W_pos"], theirs["W_pos"])
     assert torch.equal(ours["unembed.W_U"], theirs["W_U"])
@@ -241,7 +237,7 @@ def test_the_released_forward_pass_gives_the_same_logits(asked, p, seed):
     theirs = {name: weight.double() for name, weight in nanda_weights(asked, task, seed).items()}
     tokens = task.inputs[:200]
     expected = nanda_logits(theirs, tokens, asked)
-    model = hooked_transformer(asked, task, initial_weights(asked, task, seed), torch.float64)
+    model = asked.hooked(task.reads, asked.initial_weights(task.reads, seed), torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(model(tokens)[:, -1], expected, rtol=1e-10, atol=1e-10)
 
@@ -253,7 +249,7 @@ def test_the_released_forward_pass_gives_the_same_logits(asked, p, seed):
 def test_transformer_lens_weights_are_bit_for_bit_those_of_hooked_transformer(asked):
     asked = asked.model_copy(update={"init": "transformer_lens"})
     theirs = dict(reference(asked, ADDITION, seed=999).named_parameters())
-    ours = initial_weights(asked, ADDITION, seed=999)
+    ours = asked.initial_weights(ADDITION.reads, seed=999)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
@@ -263,8 +259,8 @@ recipes = pytest.mark.parametrize("init", ["nanda", "transformer_lens"])
 
 @recipes
 def test_every_random_weight_is_scaled_and_every_constant_left(init):
-    plain = initial_weights(config(init=init, normalization="LN"), ADDITION, 0)
-    scaled = initial_weights(config(init=init, normalization="LN", init_scale=4.0), ADDITION, 0)
+    plain = config(init=init, normalization="LN").initial_weights(ADDITION.reads, 0)
+    scaled = config(init=init, normalization="LN", init_scale=4.0).initial_weights(ADDITION.reads, 0)
     for name, weight in plain.items():
         if "W_" in name:
             assert torch.equal(scaled[name], 4 * weight)
@@ -274,7 +270,7 @@ def test_every_random_weight_is_scaled_and_every_constant_left(init):
 
 @recipes
 def test_a_seed_decides_all_weights_and_another_seed_changes_each(init):
-    first, again, other = (initial_weights(config(init=init), ADDITION, seed) for seed in (0, 0, 1))
+    first, again, other = (config(init=init).initial_weights(ADDITION.reads, seed) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first if not is_bias(name))
 
@@ -286,7 +282,7 @@ def test_neither_weights_nor_networks_touch_the_global_generators(init):
         torch.get_rng_state(),
     )  # not Python's: beartype, which checks this very call, draws from it
     asked = config(init=init)
-    hooked_transformer(asked, ADDITION, initial_weights(asked, ADDITION, 0))
+    asked.hooked(ADDITION.reads, asked.initial_weights(ADDITION.reads, 0))
     assert np.array_equal(np.random.get_state()[1], before[0])
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -435,16 +431,16 @@ def spoilt(change: str) -> dict[str, Tensor]:
 )
 def test_weights_that_do_not_fit_are_refused_in_one_line_that_names_the_first(change, says):
     with pytest.raises(UsageError) as error:
-        hooked_transformer(config(), ADDITION, spoilt(change))
+        config().hooked(ADDITION.reads, spoilt(change))
     assert re.fullmatch(f"weights do not fit the model: {says}", str(error.value))
 
 
 def test_building_a_network_warns_of_nothing_even_the_first_time():
     program = """
-from grokinterp.models import ModelConfig, hooked_transformer, in_float64, initial_weights
+from grokinterp.models import ModelConfig, in_float64
 from grokinterp.tasks import make_task
 task, config = make_task("modular_addition", p=3), ModelConfig(d_model=4, n_heads=1)
-in_float64(hooked_transformer(config, task, initial_weights(config, task, 0)))
+in_float64(config.hooked(task.reads, config.initial_weights(task.reads, 0)))
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -481,7 +477,7 @@ def test_the_float64_twin_computes_what_a_network_built_in_float64_computes(norm
     asked = config(normalization=normalization, n_layers=2, attention_mixing=0.5)
     single = built(asked, dtype=torch.float32)
     weights = {name: parameter.detach().double() for name, parameter in single.named_parameters()}
-    double = answers(hooked_transformer(asked, ADDITION, weights, torch.float64))
+    double = answers(asked.hooked(ADDITION.reads, weights, torch.float64))
     twin = answers(in_float64(single))
     assert twin.dtype == torch.float64
     torch.testing.assert_close(twin, double, rtol=1e-12, atol=1e-12)

@@ -13,15 +13,13 @@ import torch
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import NotApplicable
-from grokinterp.measures.polynomials import logits_with_neurons, polynomials
-from grokinterp.measures.sparsity import effective_rank, input_weights, participation_ratio
+from grokinterp.measures import circular
+from grokinterp.measures.sparsity import effective_rank, participation_ratio
+from grokinterp.measures.waves.polynomials import logits_with_neurons, polynomials
+from grokinterp.measures.waves.sparsity import input_weights
 from grokinterp.models import (
     MLPConfig,
     ModelConfig,
-    hooked_transformer,
-    initial_weights,
-    network,
-    weight_shapes,
 )
 from grokinterp.tasks import make_task
 from memorised import memoriser
@@ -66,12 +64,12 @@ def gromov(p: int = 23, n_neurons: int = 600, seed: int = 0) -> gi.View:
     of_a, of_b = 2 * math.pi * torch.rand(2, n_neurons, dtype=torch.float64, generator=generator)
     angle = 2 * math.pi * (k * torch.arange(p)[:, None] % p).double() / p
     size = (2 / n_neurons) ** (-1 / 3)
-    shapes = weight_shapes(config, task)
+    shapes = config.shapes(task.reads)
     w_in = torch.zeros(shapes["blocks.0.mlp.W_in"], dtype=torch.float64)
     w_in[:p], w_in[w_in.shape[0] // 2 :][:p] = size * torch.cos(angle + of_a), size * torch.cos(angle + of_b)
     w_u = size * torch.cos(angle + of_a + of_b).T
     return gi.view(
-        network(config, task, {"blocks.0.mlp.W_in": w_in, "unembed.W_U": w_u}, torch.float64), task
+        config.hooked(task.reads, {"blocks.0.mlp.W_in": w_in, "unembed.W_U": w_u}, torch.float64), task
     )
 
 
@@ -302,9 +300,9 @@ def test_what_neurons_read_of_an_mlp_is_what_changes_their_pre_activations(embed
     config = MLPConfig(embedding=embedding, d_model=5, d_mlp=11)
     generator = torch.Generator().manual_seed(0)
     weights = {
-        name: torch.randn(shape, generator=generator) for name, shape in weight_shapes(config, task).items()
+        name: torch.randn(shape, generator=generator) for name, shape in config.shapes(task.reads).items()
     }
-    view = gi.view(network(config, task, weights), task)
+    view = gi.view(config.hooked(task.reads, weights), task)
     before = view.cache["blocks.0.mlp.hook_pre"][:, -1]
     a, b = task.pairs.unbind(1)
     read = input_weights(view)
@@ -317,7 +315,7 @@ def test_what_neurons_read_of_an_mlp_is_what_changes_their_pre_activations(embed
 def test_what_neurons_read_through_constant_attention_is_what_changes_their_pre_activations(layout):
     task = make_task("modular_addition", p=7, layout=layout)
     config = ModelConfig(d_model=16, n_heads=2, d_mlp=9, attention_mixing=0)
-    view = gi.view(hooked_transformer(config, task, initial_weights(config, task, 0)), task)
+    view = gi.view(config.hooked(task.reads, config.initial_weights(task.reads, 0)), task)
     before = view.cache["blocks.0.mlp.hook_pre"][:, -1]
     a, b = task.pairs.unbind(1)
     read = input_weights(view)
@@ -338,7 +336,7 @@ HELD = {  # measured here; the loss of the network itself is in README.md beside
 def test_foreign_networks_read_the_sum_with_aligned_phases(name):
     view = MAKERS[name]()
     keys = gi.key_frequencies(view).consensus
-    with_phase = [k for k in keys if 2 * k != view.m]
+    with_phase = [k for k in keys if 2 * k != circular(view).m]
     # Published for another network: 93 to 98 % (Nanda et al. 2023, section 4.3), .9935 to .9986
     # (grokking-mechinterp).
     explained = gi.measure("w_l_directions.explained_variance", view)
@@ -365,7 +363,7 @@ def test_a_foreign_multilayer_perceptron_is_made_of_single_frequencies():
         "blocks.0.mlp.W_in": w["W"],
         "unembed.W_U": w["W_U"],
     }
-    view = gi.view(network(MLPConfig(d_model=256, d_mlp=128), task, weights), task)
+    view = gi.view(MLPConfig(d_model=256, d_mlp=128).hooked(task.reads, weights), task)
     assert (gi.measure("accuracy", view) == 1).all()
     assert number("ipr.real", view) > 0.9
     assert number("phase_alignment", view) > 0.95

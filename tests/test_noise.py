@@ -18,9 +18,10 @@ from conftest import tiny
 from expected_noise import BAYES_LOSS
 from grokinterp import controls
 from grokinterp.errors import ConfigError, DamagedFile, NotApplicable
-from grokinterp.measures import losses, noise_phase
-from grokinterp.measures.projections import losses_less
-from grokinterp.models import ModelConfig, hooked_transformer, initial_weights
+from grokinterp.measures import noise_phase
+from grokinterp.measures.waves import restricted
+from grokinterp.measures.waves.projections import losses_less
+from grokinterp.models import ModelConfig
 from grokinterp.replay import NoiseSpan, noise_in_words, noise_spans
 from grokinterp.report import Report, figures
 from grokinterp.report.page import facts, verdict
@@ -173,7 +174,7 @@ def test_noise_goes_round_the_circle_of_the_answers_or_through_their_numbers():
 @pytest.mark.parametrize(
     ("noise", "says"),
     [
-        ({"kind": "binomail"}, "task.noise.kind: unknown kind of noise 'binomail'; did you mean 'binomial'?"),
+        ({"kind": "binomail"}, "task.noise.kind: unknown kind 'binomail'; did you mean 'binomial'?"),
         ({"n": 4}, "task.noise: needs a kind, such as"),
         ("binomial", "task.noise: needs a kind, such as"),
         ({"kind": "binomial", "share": 0.3}, "unknown key 'task.noise.share'; known: kind, n, p, seed, test"),
@@ -312,7 +313,7 @@ def test_the_gradient_is_that_of_the_labels_and_not_of_the_right_answers():
     trainer = Trainer(config)
     assert isinstance(trainer._examples, FoldedExamples)
     found = trainer._examples.gradients(None)
-    model = hooked_transformer(config.model, trainer.task, trainer.weights, torch.float64)
+    model = config.model.hooked(trainer.task.reads, trainer.weights, torch.float64)
     rows = trainer.split.train
     torch.nn.functional.cross_entropy(
         model(trainer.task.inputs[rows])[:, -1], trainer.task.labels(trainer.split)[rows]
@@ -418,7 +419,7 @@ def test_losses_are_of_the_labels_unless_the_right_answers_are_asked_for(memoris
 def test_edited_logits_that_depend_on_the_answer_alone_are_held_against_every_label(memorised, name, what):
     view, keys = memorised.view(-1), [2, 7]
     kind, _, variant = name.partition(".")
-    logits = getattr(losses, f"{kind}_{variant}")(view, keys)
+    logits = getattr(restricted, f"{kind}_{variant}")(view, keys)
     by_row = view.loss(logits) if what == "loss" else view.correct(logits).double()
     found = gi.measure(f"{kind}_{what}.{variant}", view, keys=keys)
     for part in view.parts:
@@ -430,7 +431,7 @@ def test_losses_without_a_frequency_are_of_the_labels_and_keys_of_the_right_answ
     found = gi.measure("excluded_loss.per_frequency", view)
     answers = gi.view(view.model, dataclasses.replace(view.task, noise=None), split=view.split)
     k = 4
-    edited = losses.excluded_logit_dirs(view, [k])
+    edited = restricted.excluded_logit_dirs(view, [k])
     assert float(found.sel(freq=k, part="corrupted")) == pytest.approx(
         float(view.loss(edited)[view.rows("corrupted")].mean()), rel=1e-9
     )
@@ -588,7 +589,9 @@ def test_what_is_at_chance_again_has_forgotten():
 def test_a_network_whose_weights_have_decayed_to_nothing_gives_no_answers():
     config = gi.TrainConfig.preset("doshi", **{"task.p": 11, "model.d_mlp": 50})
     task = config.make_task()
-    drawn = {name: (weight.sign() * 3e-45) for name, weight in initial_weights(config.model, task, 0).items()}
+    drawn = {
+        name: (weight.sign() * 3e-45) for name, weight in config.model.initial_weights(task.reads, 0).items()
+    }
     assert all(weight.any() for weight in drawn.values())
     assert not gi.View.of_weights(task, config.model, drawn).logits.any()
     assert gi.View.of_weights(
@@ -714,7 +717,7 @@ def test_the_train_command_prints_both_accuracies_beside_the_bayes_values(grokin
     assert "Bayes, test labels: accuracy 0.3750, cross-entropy 1.4075 nats" in out
     code, _, err = grokinterp(*arguments[:6], *arguments[-2:], "--set", "task.noise={kind='normal'}")
     assert code == 2
-    assert "task.noise.kind: unknown kind of noise 'normal'" in err
+    assert "task.noise.kind: unknown kind 'normal'" in err
 
 
 def test_an_import_takes_no_noise(tmp_path):

@@ -18,9 +18,10 @@ import grokinterp as gi
 from expected_pizza import triples
 from grokinterp import controls
 from grokinterp.errors import NotApplicable
-from grokinterp.measures.circles import with_embedding
-from grokinterp.measures.pizza import _triples
-from grokinterp.models import ModelConfig, hooked_transformer
+from grokinterp.measures import circular
+from grokinterp.measures.waves.circles import with_embedding
+from grokinterp.measures.waves.pizza import _triples
+from grokinterp.models import ModelConfig
 from grokinterp.tasks import make_task
 from test_foreign import CHECKPOINTS, of_chughtai, stored
 
@@ -43,9 +44,7 @@ def of_zhong(name: str) -> gi.View:
     weights |= {at + "attn.b_O": torch.zeros(128), "unembed.b_U": torch.zeros(59)}
     task = make_task("modular_addition", p=59, layout="a b")
     return gi.view(
-        hooked_transformer(
-            ModelConfig(attention_dir="bidirectional", attention_mixing=float(alpha)), task, weights
-        ),
+        ModelConfig(attention_dir="bidirectional", attention_mixing=float(alpha)).hooked(task.reads, weights),
         task,
     )
 
@@ -151,9 +150,8 @@ def test_one_circle_is_cut_out_of_several(p):
     """A clock of two frequencies, of which one is left in the embedding: its own logits remain, and nothing
     of the other's."""
     view = controls.clock(p, (1, 5), 10.0)
-    only = with_embedding(
-        view, view.embedding * torch.tensor([1, 1, 0, 0] + [0] * (view.embedding.shape[1] - 4))
-    )
+    z = circular(view)
+    only = with_embedding(view, z.embedding * torch.tensor([1, 1, 0, 0] + [0] * (z.embedding.shape[1] - 4)))
     torch.testing.assert_close(only.logits, controls.clock(p, (1,), 10.0).logits, rtol=1e-9, atol=1e-9)
     for name, k in itertools.product(("clock_fit.fourier", "clock_fit.pcs"), (1, 5)):
         cut = controls.clock(p, (k,), 10.0)
@@ -163,7 +161,7 @@ def test_one_circle_is_cut_out_of_several(p):
 def test_a_cut_leaves_the_view_as_it_was():
     view = controls.clock(13, (1, 5))
     before = view.W_E.clone()
-    with_embedding(view, torch.zeros_like(view.embedding))
+    with_embedding(view, torch.zeros_like(circular(view).embedding))
     torch.testing.assert_close(gi.view(view.model, view.task).W_E, before, rtol=0, atol=0)
 
 

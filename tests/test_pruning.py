@@ -9,7 +9,7 @@ import torch
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import NotApplicable
-from grokinterp.models import MLPConfig, initial_weights, network
+from grokinterp.models import MLPConfig
 from grokinterp.tasks import make_task
 from grokinterp.training import TrainConfig, Trainer
 
@@ -65,7 +65,7 @@ def test_the_counts_go_from_none_to_all_in_at_most_twenty_steps():
     for d_mlp in (1, 2, 19, 20, 21, 40, 500, 512):
         config = MLPConfig(embedding="one_hot", act_fn="square", d_mlp=d_mlp)
         task = make_task("modular_addition", p=5)
-        view = gi.view(network(config, task, initial_weights(config, task, 0)), task)
+        view = gi.view(config.hooked(task.reads, config.initial_weights(task.reads, 0)), task)
         counts = gi.measure("pruning.random", view).removed.values.tolist()
         assert counts[0] == 0
         assert counts[-1] == d_mlp
@@ -78,10 +78,10 @@ def test_the_counts_go_from_none_to_all_in_at_most_twenty_steps():
 def test_it_is_the_same_every_time_and_the_same_for_bare_weights():
     config = MLPConfig(embedding="shared", d_model=8, d_mlp=30, d_out=6, biases="all")
     task = make_task("modular_addition", p=11)
-    weights = {name: weight + 0.1 for name, weight in initial_weights(config, task, 3).items()}
+    weights = {name: weight + 0.1 for name, weight in config.initial_weights(task.reads, 3).items()}
     for name in ("lowest_ipr", "highest_ipr", "random"):
         views = (
-            gi.view(network(config, task, weights, torch.float64), task),
+            gi.view(config.hooked(task.reads, weights, torch.float64), task),
             gi.View.of_weights(task, config, weights),
         )
         first, again = (gi.measure(f"pruning.{name}", view) for view in views)

@@ -14,7 +14,7 @@ import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import NotBelieved, UsageError
 from grokinterp.importing import readings
-from grokinterp.models import MLPConfig, ModelConfig, hooked_transformer
+from grokinterp.models import MLPConfig, ModelConfig
 from grokinterp.tasks import make_task, split
 from grokinterp.training import cross_entropy
 from test_import import MAPPING, lookup
@@ -225,7 +225,7 @@ def losses_of(weights, rows):
     config = ModelConfig(d_model=3 * P + 3, n_heads=2, d_head=P, d_mlp=P * P, train_biases="mlp")
     task = make_task("modular_addition", p=P)
     with torch.no_grad():
-        logits = hooked_transformer(config, task, weights, torch.float64)(task.inputs)[:, -1]
+        logits = config.hooked(task.reads, weights, torch.float64)(task.inputs)[:, -1]
     return cross_entropy(logits, task.targets)[rows].mean().item()
 
 

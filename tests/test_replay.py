@@ -25,8 +25,8 @@ import grokinterp as gi
 from conftest import tiny
 from grokinterp.errors import DamagedFile, NoSuchSnapshot, UsageError
 from grokinterp.replay import FINAL, PICTURES, PROGRESS
-from grokinterp.replay.kept import Measured
-from grokinterp.replay.pictures import example_neurons
+from grokinterp.replay.cache import Measured
+from grokinterp.replay.frequencies.pictures import example_neurons
 from grokinterp.runs.files import UNSEALED, sealed
 from grokinterp.view import View
 from test_runs import killed, metrics_of
@@ -172,7 +172,7 @@ def test_a_longer_run_computes_only_what_is_new(tmp_path, passes):
 
 
 def test_other_weights_other_code_or_a_flipped_byte_are_measured_again(tiny_run, monkeypatch, passes):
-    from grokinterp.replay import kept
+    from grokinterp.replay import cache
 
     before = gi.replay(tiny_run, ["loss"])
     file = tiny_run.path / "replay" / "step_00000010.safetensors"
@@ -196,23 +196,23 @@ def test_other_weights_other_code_or_a_flipped_byte_are_measured_again(tiny_run,
     assert set(passes) == {10}
 
     passes.clear()
-    monkeypatch.setattr(kept, "code_hash", lambda: "another")
+    monkeypatch.setattr(cache, "code_hash", lambda: "another")
     gi.replay(tiny_run, ["loss"])
     assert set(passes) == {0, 10, 20}
 
 
 def test_the_hash_of_the_code_changes_with_the_code(tmp_path, monkeypatch):
-    from grokinterp.replay import kept
+    from grokinterp.replay import cache
 
     package = tmp_path / "package"
     shutil.copytree(Path(gi.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(kept.resources, "files", lambda name: package)
-    before = kept.code_hash.__wrapped__()
-    assert before == kept.code_hash.__wrapped__()
+    monkeypatch.setattr(cache, "_PACKAGE", package)
+    before = cache.code_hash.__wrapped__()
+    assert before == cache.code_hash.__wrapped__()
     (package / "report" / "page.css").write_text("")
-    assert kept.code_hash.__wrapped__() == before
-    (package / "measures" / "keys.py").write_text("# other\n")
-    assert kept.code_hash.__wrapped__() != before
+    assert cache.code_hash.__wrapped__() == before
+    (package / "measures" / "waves" / "keys.py").write_text("# other\n")
+    assert cache.code_hash.__wrapped__() != before
 
 
 def test_a_replay_that_was_killed_goes_on_where_it_stopped(grokked, replayed, tmp_path):

@@ -7,12 +7,14 @@ import math
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 import grokinterp as gi
 from conftest import tiny
 from grokinterp.replay import lives, phases, spikes
+from grokinterp.report import figures
 
 SCHEMA = {
     "schema", "run", "task", "table", "step", "step_known", "asked", "loss", "accuracy", "generalised",
@@ -149,6 +151,66 @@ def test_keys_that_are_gone_in_the_end_do_not_spoil_the_report(quick_run):
     html = report.to_html()
     assert "Does it matter whose keys?" in html
     assert "keys of each snapshot" in html
+
+
+def test_a_section_names_the_measure_that_it_lacks(quick_run):
+    report = gi.analyze(quick_run, measures=["fourier_norms.W_E", "circle.angle", "logit_cosine"], keys=[3])
+    shown = text_of(report.to_html())
+    assert "Not shown: circle.radius_spread was not measured." in shown  # of the embedding
+    assert "Not shown: neuron.clusters was not measured." in shown
+    assert "Cosines in the logits" in shown
+
+
+def test_a_section_says_why_a_measure_has_no_meaning(tmp_path):
+    group = {"task": {"name": "group_composition", "group": "S3"}}
+    report = gi.analyze(gi.train(tiny(**group), tmp_path / "run", progress=False))
+    reason = report.to_dict()["skipped"]["logit_cosine"]
+    assert f"{COSINES} Not shown: {reason}." in text_of(report.to_html())
+
+
+COSINES = "The logits of a network that adds by frequencies are sums of cos w(c* − c), c* the right answer."
+
+
+@pytest.mark.parametrize("error", [KeyError("colour"), ValueError("colour")])
+def test_a_bug_of_a_figure_is_raised_not_taken_for_a_measure_that_is_missing(quick_run, monkeypatch, error):
+    def broken(analysis):
+        raise error
+
+    report = gi.analyze(quick_run, measures=["logit_cosine"], with_replay=False)
+    monkeypatch.setattr(figures, "logit_cosines", broken)
+    with pytest.raises(type(error), match="colour"):
+        report.to_html()
+
+
+def test_colours_are_written_once():
+    folder = Path(figures.__file__).parent
+    literal = re.compile(r"#[0-9a-fA-F]{6}|\bhsl\(|\brgb\(")
+    files = [*folder.glob("*.py"), *folder.glob("*.js"), *folder.glob("*.html")]
+    assert {file.name for file in files if literal.search(file.read_text())} == {"palette.py"}
+    assert "--key:" not in (folder / "page.css").read_text()
+
+
+OF_A_FAMILY = re.compile(r"\b(k|ks|a|b|keys?|freq\w*|cos|sin|elements|circles?|operands?)\b")
+ALLOWED = {
+    "page.js": ["Object.keys"],
+    "replay.js": ['createElement("a")', "It needs a browser", "event.key"],
+}
+
+
+@pytest.mark.parametrize(
+    "asset", sorted(f.name for f in Path(figures.__file__).parent.iterdir() if f.suffix in (".js", ".html"))
+)
+def test_scripts_and_templates_know_no_axis_of_a_family_of_tasks(asset):
+    text = (Path(figures.__file__).parent / asset).read_text()
+    if asset.endswith(".js"):
+        text = re.sub(r"^\s*//.*$|  //.*$", "", text, flags=re.MULTILINE)
+    else:  # what a template computes, and what it says: there an "a" is an article
+        computed = " ".join(re.findall(r"{{.*?}}|{%.*?%}", text, re.DOTALL))
+        text = computed + re.sub(r"{{.*?}}|{%.*?%}|<[^>]*>|\ba\b", "", text, flags=re.DOTALL)
+    for allowed in ALLOWED.get(asset, []):
+        assert allowed in text
+        text = text.replace(allowed, "")
+    assert [match.group() for match in OF_A_FAMILY.finditer(text)] == []
 
 
 @pytest.mark.trains

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from grokinterp.errors import ConfigError, Diverged
-from grokinterp.models import hooked_transformer, initial_weights, is_bias, trained
+from grokinterp.models import is_bias
 from grokinterp.training import METRICS, Condition, SnapshotConfig, State, TrainConfig, Trainer
 from grokinterp.training.schedule import Progress
 
@@ -83,7 +83,7 @@ def as_bytes(weights: dict[str, Tensor]) -> dict[str, bytes]:
 
 
 def reference_network(config: TrainConfig, weights: dict[str, Tensor], dtype: torch.dtype = torch.float64):
-    return hooked_transformer(config.model, config.make_task(), weights, dtype)
+    return config.model.hooked(config.make_task().reads, weights, dtype)
 
 
 def gradients(
@@ -110,7 +110,7 @@ def test_thirty_steps_are_those_of_a_plain_loop():
     asked = config(**{"task.p": 11, "training.steps": 30, "training.evaluate_every": 1, "training.lr": 1e-2})
     task = asked.make_task()
     rows = asked.make_split(task)
-    network = reference_network(asked, initial_weights(asked.model, task, asked.seed), torch.float32)
+    network = reference_network(asked, asked.model.initial_weights(task.reads, asked.seed), torch.float32)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=1e-2, betas=(0.9, 0.98), weight_decay=1.0)
     expected = []
@@ -254,9 +254,9 @@ def test_biases_that_are_not_trained_stay_exactly_zero(train_biases, optimizer):
         **{"model.train_biases": train_biases, "model.normalization": "LN", "training.optimizer": optimizer}
     )
     after = course(asked).weights
-    start = initial_weights(asked.model, asked.make_task(), asked.seed)
+    start = asked.model.initial_weights(asked.make_task().reads, asked.seed)
     for name, weight in after.items():
-        if trained(asked.model, name):
+        if asked.model.trains(name):
             # The keys' bias adds the same to every score of a query: only rounding moves it.
             assert name.endswith("b_K") or not torch.equal(weight, start[name]), f"{name} has not moved"
         else:

@@ -94,9 +94,8 @@ def test_the_embedding_leaves_out_the_tokens_that_are_no_elements():
 def test_the_layout_with_an_operator_is_read_at_its_last_token():
     task = make_task("modular_addition", p=7, layout="a op b =")
     config = gi.TrainConfig().model.model_copy(update={"d_model": 16, "n_heads": 2, "d_head": 8, "d_mlp": 32})
-    from grokinterp.models import hooked_transformer, initial_weights
 
-    view = gi.view(hooked_transformer(config, task, initial_weights(config, task, 0)), task)
+    view = gi.view(config.hooked(task.reads, config.initial_weights(task.reads, 0)), task)
     torch.testing.assert_close(
         view.logits, view.model(task.inputs)[:, 3].detach().double(), rtol=1e-4, atol=1e-4
     )
@@ -286,9 +285,9 @@ def test_without_a_split_there_is_one_part():
         view.rows("train")
 
 
-def test_the_grid_is_by_a_then_by_b():
+def test_the_table_is_by_a_then_by_b():
     view = controls.random_network(5)
-    grid = view.on_grid(view.task.targets.double())
+    grid = view.task.targets.unflatten(0, (5, 5))
     a = np.arange(5)
     assert (grid.numpy() == (a[:, None] + a) % 5).all()
 

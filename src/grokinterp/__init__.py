@@ -10,6 +10,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .errors import GrokinterpError as GrokinterpError
     from .importing import import_checkpoint as import_checkpoint
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from .training import TrainConfig as TrainConfig
     from .view import View as View
     from .view import view as view
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "GrokinterpError": "errors",

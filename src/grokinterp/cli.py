@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import __version__
 from .errors import DamagedFile, GrokinterpError, UsageError, nearest
+from .version import __version__
 
 if TYPE_CHECKING:
     from .runs import Run
+    from .training import TrainConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -165,6 +165,7 @@ def train(
     command again goes on where it stopped."""
     from .runs import train as train_run
     from .runs.files import folder_named
+    from .runs.sweep import seeds_of, shared_configuration, summary
     from .training import TrainConfig, doubt_of_default
 
     folder = folder_named(out)
@@ -177,13 +178,13 @@ def train(
         if value is not None
     }
     changed |= dict(_key_and_value(text) for text in overrides or [])
-    several = None if seeds is None else _seeds(seeds)
+    several = [] if seeds is None else seeds_of(seeds)
     if several and "seed" in changed:
         raise UsageError("--seeds gives every run its seed: leave out --seed and --set seed")
     if config is not None:
         chosen = TrainConfig.from_toml(_text_of(config), **changed)
     elif preset is None and source is not None:
-        chosen = _configuration_of(source, folder, several).changed(**changed)
+        chosen = shared_configuration(source, several, folder).changed(**changed)
     elif preset is not None:
         chosen = TrainConfig.preset(preset, **changed)
     else:
@@ -192,25 +193,15 @@ def train(
         if (doubt := doubt_of_default(chosen)) is not None:
             print(doubt, file=sys.stderr)
     if several:
-        _train_seeds(chosen, several, source, folder, resume, changed.get("threads"), as_json)
+        workers = changed.get("threads")
+        _train_seeds(chosen, several, folder, as_json, start=source, workers=workers, resume=resume)
         return
     started = time.monotonic()
     run = train_run(chosen, folder, start=source, resume=resume)
     seconds = time.monotonic() - started
-    last = _without_gradient(run.last_evaluation)
+    last = summary(run)
     if as_json:
-        assert run.finished is not None
-        print(
-            json.dumps(
-                {
-                    "run": str(out),
-                    **last,
-                    "snapshots": len(run.steps),
-                    "reason": run.finished["reason"],
-                    "seconds": seconds,
-                }
-            )
-        )
+        print(json.dumps({"run": str(out), **last, "seconds": seconds}))
         return
     print(
         f"{run.task.symbol}: step {last['step']:,}, "
@@ -226,9 +217,9 @@ def train(
             f"{last['test_clean_accuracy']:.4f}"
         )
         if "corrupted_accuracy" in last:
-            given, right = last["corrupted_accuracy"], last["corrupted_clean_accuracy"]
+            label, right = last["corrupted_accuracy"], last["corrupted_clean_accuracy"]
             print(
-                f"  of corrupted training examples {given:.4f} give the label, {right:.4f} the right answer"
+                f"  of corrupted training examples {label:.4f} give the label, {right:.4f} the right answer"
             )
         best = {
             name: measured(f"noise.bayes_{name}", run.view(-1)).sel(part="test")
@@ -251,88 +242,28 @@ def _place(path: Path) -> str:
 
 
 def _say_if_plain(run: Run) -> None:
-    """That a transformer was trained in the slower of the two ways, and which would be trained in the
-    other."""
-    from .models import ModelConfig
+    """That a network was trained in the slower of two ways, and which would be trained in the other."""
     from .training import folds
 
-    if isinstance(run.config.model, ModelConfig) and not folds(run.config, run.task):
-        print(
-            "  by the plain forward, which is slower: only one layer of ReLU neurons without normalisation "
-            "folds into tables"
-        )
+    if (which := run.config.model.folds_where) and not folds(run.config, run.task):
+        print(f"  by the plain forward, which is slower: {which}")
 
 
-def _without_gradient(evaluation: Mapping[str, int | float]) -> dict[str, int | float]:
-    return {name: value for name, value in evaluation.items() if name != "grad_norm"}
-
-
-def _configuration_of(source: str, out: Path, seeds: Sequence[int] | None) -> Any:
-    """What a run to start from was trained with; where it is gone and a run has begun from it, what that is
-    trained with."""
-    from .errors import NotARun
-    from .runs import load_run
-    from .runs.start import named
-
-    inner = _of_seed(source, seeds[0]) if seeds else source
-    try:
-        return load_run(named(inner)[0]).config
-    except NotARun:
-        there = out if seeds is None else out / f"seed_{seeds[0]}"
-        if not (there / "run.json").exists():
-            raise
-        return load_run(there).config
-
-
-def _of_seed(source: str, seed: int) -> str:
-    """The run to start from that has this seed, where the source holds several; else the source."""
-    from .runs.many import directory_of
-    from .runs.start import named
-
-    place, step = named(source)
-    if (place / "run.json").exists() or not place.is_dir():
-        return source
-    return str(place / directory_of(seed)) + ("" if step is None else f"@{step}")
-
-
-def _train_seeds(
-    chosen: Any, seeds: Sequence[int], source: str | None, out: Path, resume: bool, workers: int | None,
-    as_json: bool
-) -> None:  # fmt: skip
+def _train_seeds(config: TrainConfig, seeds: Sequence[int], out: Path, as_json: bool, **options: Any) -> None:
     """Trains a configuration with each of the seeds, and prints one row for each."""
     from .errors import SomeFailed
-    from .runs import load_run, train_many
-    from .runs.many import directory_of
-    from .training import TrainConfig
+    from .runs import train_many
+    from .runs.sweep import outcomes
 
-    names = {directory_of(seed): seed for seed in seeds}
-    configs = {name: TrainConfig.make(chosen.model_dump(), seed=seed) for name, seed in names.items()}
-    start = None if source is None else {name: _of_seed(source, seed) for name, seed in names.items()}
-    if start and len(seeds) > 1 and len(set(start.values())) == 1 and chosen.training.batch_size is None:
-        raise UsageError(
-            f"--seeds with --from {source}: these runs would be one and the same, as the initial weights "
-            "are the snapshot's and a full batch needs no seed; set training.batch_size, or give a "
-            "directory of runs seed_0 and so on"
-        )
-    started = time.monotonic()
-    failures: dict[str, GrokinterpError] = {}
+    started, failures = time.monotonic(), {}
     try:
-        train_many(configs, out, start=start, workers=workers, resume=resume)
+        train_many(config, out, seeds=seeds, **options)
     except SomeFailed as error:
         failures = error.failures
     seconds = time.monotonic() - started
-    rows: list[dict[str, Any]] = []
-    finished: list[Run] = []
-    for name, seed in names.items():
-        row: dict[str, Any] = {"seed": seed, "run": str(out / name)}
-        try:
-            run = load_run(out / name)
-            finished.append(run)
-            row |= _without_gradient(run.last_evaluation)
-            row |= {"snapshots": len(run.steps), "reason": run.ended}
-        except GrokinterpError as error:  # what failed may have left no run, or a damaged one
-            failures.setdefault(name, error)
-        rows.append(row | ({"error": str(failures[name])} if name in failures else {}))
+    of_each = outcomes(out, seeds, failures)
+    failed = [outcome for outcome in of_each if outcome.error is not None]
+    rows = [outcome.to_dict() for outcome in of_each]
     if as_json:
         print(json.dumps({"runs": rows, "seconds": seconds}))
     else:
@@ -346,45 +277,17 @@ def _train_seeds(
             for row in rows
         ]
         _print_table(["seed", "step", "train accuracy", "test accuracy", "ended"], table)
-        print(f"{len(rows) - len(failures)} of {len(rows)} runs finished in {_place(out)}, {seconds:.1f} s")
-        if finished:
-            _say_if_plain(finished[0])
-    for name, failure in failures.items():
-        print(f"grokinterp: {name}: {failure}", file=sys.stderr)
-    if failures:
+        print(f"{len(rows) - len(failed)} of {len(rows)} runs finished in {_place(out)}, {seconds:.1f} s")
+        if readable := [outcome.run for outcome in of_each if outcome.run is not None]:
+            _say_if_plain(readable[0])
+    for outcome in failed:
+        print(f"grokinterp: {outcome.path.name}: {outcome.error}", file=sys.stderr)
+    if failed:
         raise typer.Exit(GrokinterpError.exit_code)
 
 
 def _brief(value: int | float | None) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-
-
-_MOST_SEEDS = 10_000
-
-
-def _seeds(text: str) -> list[int]:
-    """The seeds of `0..31`, `0,3,7` or `0..3,8`, in order.
-
-    Raises:
-        UsageError: it is none of these, or names a seed twice.
-    """
-    found: list[int] = []
-    for word in text.split(","):
-        read = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", word, re.ASCII)
-        if read is None:
-            raise UsageError(
-                f"--seeds {text!r}: needs whole numbers from 0, such as --seeds 0..31 or --seeds 0,3,7"
-            )
-        first, last = int(read[1]), int(read[2] or read[1])
-        if last < first:
-            raise UsageError(f"--seeds {text!r}: {word.strip()} ends before it begins")
-        if len(found) + last - first >= _MOST_SEEDS:
-            raise UsageError(f"--seeds {text!r}: at most {_MOST_SEEDS:,} seeds can be trained at once")
-        found += range(first, last + 1)
-    if len(set(found)) < len(found):
-        twice = next(seed for seed in found if found.count(seed) > 1)
-        raise UsageError(f"--seeds {text!r}: seed {twice} is there twice")
-    return found
 
 
 def _text_of(path: Path) -> str:
@@ -620,26 +523,26 @@ def replay(
     shown = load_run(run_dir)
     page, *numbers = replay_files(shown, run_dir / "replay.html" if out is None else out, data)
     if not watch:
-        found = saved(shown)
+        measured = saved(shown)
     else:
-        found = None
+        measured = None
         try:
             for run in follow(run_dir):
                 if not run.steps:
                     print(f"waiting for the first snapshot in {run_dir}", file=sys.stderr)
                     continue
-                found, shown = saved(run, reload=0 if run.ended else 5), run
+                measured, shown = saved(run, reload=0 if run.ended else 5), run
                 what = f"{len(run.steps)} snapshots up to {run.step_text(run.steps[-1])}, {_megabytes(page)}"
                 now = "the run is finished" if run.finished else run.ended or "watching, Ctrl-C ends it"
                 print(f"{page}: {what}; {now}", file=sys.stderr)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
-            if found is None:
+            if measured is None:
                 return
-            found = saved(shown)  # once more, as a page that does not load itself again
-    told = phases(found, shown.history) if all(map(shown.step_known, shown.steps)) else None
-    missing = skipped(found)
-    steps, keys = found["step"].values.tolist(), final_keys(found)
+            measured = saved(shown)  # once more, as a page that does not load itself again
+    training_phases = phases(measured, shown.history) if all(map(shown.step_known, shown.steps)) else None
+    missing = skipped(measured)
+    steps, keys = measured["step"].values.tolist(), final_keys(measured)
     if as_json:
         files = {"page": str(page), "bytes": page.stat().st_size, "data": None if data is None else str(data)}
         print(
@@ -648,16 +551,16 @@ def replay(
                     **files,
                     "steps": steps,
                     "final_keys": keys,
-                    "training": told and told.to_dict(),
+                    "training": training_phases and training_phases.to_dict(),
                     "skipped": missing,
                 }
             )
         )
         return
     told_in_words = (
-        f"{found.attrs['task']}: {shown.steps_text(steps)}.",
+        f"{measured.attrs['task']}: {shown.steps_text(steps)}.",
         shown.divergence,
-        told.sentence if told else "",
+        training_phases.sentence if training_phases else "",
     )
     print(" ".join(filter(None, told_in_words)))
     print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
@@ -706,21 +609,21 @@ def compare(
 
     runs = list(opened(run_dirs))
     files = None if out is None else Comparison.places(out, "compare", runs)
-    found = compare_runs(runs, log_x=log)
+    comparison = compare_runs(runs, log_x=log)
     if files is not None:
-        _save(found, files)
+        _save(comparison, files)
     if as_json:
-        print(json.dumps(found.to_dict(), allow_nan=False))
+        print(json.dumps(comparison.to_dict(), allow_nan=False))
         return
-    for name, text in shared(found.compared):
+    for name, text in shared(comparison.compared):
         print(f"all: {name} {text}")
-    _print_table(*rows(found.compared, brief=True), folded=False)
-    for names, train_count, test_count, train_median, test_median in groups(found.compared):
+    _print_table(*rows(comparison.compared, brief=True), folded=False)
+    for names, train_count, test_count, train_median, test_median in groups(comparison.compared):
         print(
             f"median steps of {names}: train {train_median} ({train_count} learned), test {test_median} "
             f"({test_count} learned)"
         )
-    for each in found.compared.runs:
+    for each in comparison.compared.runs:
         if each.transfer is not None:
             print(f"{each.name}, started from {each.start}: {each.transfer.sentence}")
     if files is not None:
@@ -767,8 +670,8 @@ def list_known(
         from .importing.mapping import built_in
 
         rows = [
-            {"layout": name, "tokens": " or ".join(known.tokens), "is": known.doc}
-            for name, known in built_in().items()
+            {"layout": name, "tokens": " or ".join(layout.tokens), "is": layout.doc}
+            for name, layout in built_in().items()
         ]
     else:
         raise UsageError(

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from .models import MLPConfig, ModelConfig, NetworkConfig, initial_weights, network, weight_shapes
+from .models import MLPConfig, ModelConfig, NetworkConfig
 from .tasks import Task, make_task, split
 from .view import View, view
 
@@ -215,12 +215,12 @@ def random_network(p: int = 53, seed: int = 0, name: str = "modular_addition", *
     """A network that was never trained."""
     task = make_task(name, **({"group": f"S{p}"} if name.startswith("group") else {"p": p}))
     config = ModelConfig(**{"d_model": 64, "n_heads": 4, "d_mlp": 256, **model})
-    return _seen(config, task, initial_weights(config, task, seed), torch.float32)
+    return _seen(config, task, config.initial_weights(task.reads, seed), torch.float32)
 
 
 def _zeros(config: NetworkConfig, task: Task) -> dict[str, Tensor]:
     return {
-        name: torch.zeros(shape, dtype=torch.float64) for name, shape in weight_shapes(config, task).items()
+        name: torch.zeros(shape, dtype=torch.float64) for name, shape in config.shapes(task.reads).items()
     }
 
 
@@ -228,4 +228,4 @@ def _seen(
     config: NetworkConfig, task: Task, weights: dict[str, Tensor], dtype: torch.dtype = torch.float64
 ) -> View:
     """A view with half of the examples called the training set: the built networks have seen none."""
-    return view(network(config, task, weights, dtype), task, split=split(task.n_inputs, 0.5))
+    return view(config.hooked(task.reads, weights, dtype), task, split=split(task.n_inputs, 0.5))

@@ -79,7 +79,7 @@ class Strongest(NamedTuple):
     """The largest value of each column, and which frequency has it (0 is k = 1)."""
 
     share: Float64[Tensor, "*rest"]
-    index: Int[Tensor, "*rest"]
+    which: Int[Tensor, "*rest"]
 
 
 def strongest(of_frequency: Float64[Tensor, "freq *rest"]) -> Strongest:

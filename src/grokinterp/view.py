@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from .errors import NotApplicable, UsageError
-from .models import ModelConfig, at_answer, fits, in_float64, network, read_by, weight_shapes
-from .tasks import Circle, Split, Task
+from .models import Block, at_answer, blocks_of, fits, in_float64
+from .tasks import Split, Task
 
 if TYPE_CHECKING:
     from .models import ActivationCache, HookedRootModule, NetworkConfig, Weights
@@ -70,12 +70,10 @@ class View:
     """A network's behaviour over the whole input table of a task.
 
     Operands and answers are in the order of the task's table, whatever their tokens are; the columns of
-    logits are the answer classes, then the tokens that are no answers. Where the elements stand on a cyclic
-    group Z_m (`circle`), everything that speaks of frequencies is in the order of that group: its positions i
-    and j stand for a and b, and i + j for the answer. For addition mod p these are the residues themselves.
+    logits are the answer classes, then the tokens that are no answers.
 
     Where labels are noisy, losses and what is correct are of the labels that the network is given, unless the
-    right answers are asked for; everything about circles and waves is of the right answers.
+    right answers are asked for.
 
     Attributes:
         task: the task; `n` below is its number of examples, in table order.
@@ -113,7 +111,7 @@ class View:
         Raises:
             UsageError: the weights do not have the names and shapes that the configuration asks for.
         """
-        fits(weights, weight_shapes(config, task))
+        fits(weights, config.shapes(task.reads))
         view = cls.__new__(cls)
         view.weights = {name: _widened(weight) for name, weight in sorted(weights.items())}
         view._config = config
@@ -124,7 +122,7 @@ class View:
         self.task = task
         self.step = step
         self.split = split
-        self.kept: dict[Callable[..., Any], Any] = {}
+        self.kept: dict[Any, Any] = {}
         """What measures have computed of this network and others build on."""
 
     weights: dict[str, Float64[Tensor, "..."]]
@@ -134,27 +132,23 @@ class View:
     def model(self) -> HookedRootModule:
         """The network: as it was given, or made of the weights, in float64."""
         assert self._config is not None
-        return network(self._config, self.task, self.weights, torch.float64)
+        return self._config.hooked(self.task.reads, self.weights, torch.float64)
 
     @lazy
     def _twin(self) -> HookedRootModule:
         """The network that is run: in float64, and out of a caller's reach."""
         assert self._config is not None
-        return network(self._config, self.task, self.weights, torch.float64)
+        return self._config.hooked(self.task.reads, self.weights, torch.float64)
 
     @lazy
     def _at_answer(self) -> dict[str, Float64[Tensor, "n ..."]]:
         """Logits, and what the last position attends to and computes in every layer, from one pass over the
         table."""
         if self._config is not None:
-            found = at_answer(self.weights, read_by(self._config, self.task), self._config)
-            return {**found, "logits": self._by_class(found["logits"])}
+            values = at_answer(self._config, self.task.reads, self.weights, self.task.inputs)
+            return {**values, "logits": self._by_class(values["logits"])}
         return self.activations(
-            [
-                f"blocks.{layer}.{hook}"
-                for layer in range(self.n_layers)
-                for hook in ("attn.hook_pattern", "mlp.hook_post")
-            ]
+            [block.name(hook) for block in self.blocks for hook in ("attn.hook_pattern", "mlp.hook_post")]
         )
 
     def activations(
@@ -221,7 +215,7 @@ class View:
     def is_normalised(self) -> bool:
         """Whether what leaves the last layer is normalised before it is unembedded."""
         if self._config is not None:
-            return isinstance(self._config, ModelConfig) and self._config.normalization != "none"
+            return self._config.is_normalised
         return getattr(self.model.cfg, "normalization_type", None) is not None
 
     @property
@@ -229,10 +223,17 @@ class View:
         """The nonlinearity of the neurons: "relu", "gelu", "square" and so on."""
         return str(self._config.act_fn if self._config is not None else self.model.cfg.act_fn)
 
+    @lazy
+    def blocks(self) -> tuple[Block, ...]:
+        """The layers, from the first to the last: the names of what is in them."""
+        if self._config is not None:
+            return self._config.blocks(self.task.reads)
+        return blocks_of({name: weight.shape for name, weight in self._twin.named_parameters()})
+
     @property
     def n_layers(self) -> int:
         """The number of layers; 1 for a multilayer perceptron."""
-        return self._config.n_layers if self._config is not None else int(self.model.cfg.n_layers)
+        return len(self.blocks)
 
     @lazy
     def logits(self) -> Float64[Tensor, "n answers"]:
@@ -250,7 +251,7 @@ class View:
 
     def neurons_of(self, layer: int) -> Float64[Tensor, "n d_mlp"]:
         """The same in any layer."""
-        name = f"blocks.{layer}.mlp.hook_post"
+        name = self.blocks[layer].name("mlp.hook_post")
         if name not in self._at_answer:
             raise NotApplicable("the network has no MLP")
         return self._at_answer[name]
@@ -262,13 +263,10 @@ class View:
         Raises:
             NotApplicable: the network has no attention.
         """
-        if "blocks.0.attn.W_Q" not in self.weights:
+        if not all(block.n_heads for block in self.blocks):
             raise NotApplicable("the network has no attention")
         return torch.stack(
-            [
-                self._at_answer[f"blocks.{layer}.attn.hook_pattern"].transpose(0, 1)
-                for layer in range(self.n_layers)
-            ]
+            [self._at_answer[block.name("attn.hook_pattern")].transpose(0, 1) for block in self.blocks]
         )
 
     @lazy
@@ -288,8 +286,8 @@ class View:
             return [("embed.W_E", tokens)]
         if "embed_a.W_E" in self.weights:
             return [("embed_a.W_E", tokens), ("embed_b.W_E", tokens)]
-        half = len(self.weights["blocks.0.mlp.W_in"]) // 2
-        return [("blocks.0.mlp.W_in", tokens), ("blocks.0.mlp.W_in", half + tokens)]
+        w_in = self.blocks[0].name("mlp.W_in")
+        return [(w_in, tokens), (w_in, len(self.weights[w_in]) // 2 + tokens)]
 
     def with_weights(self, changed: Weights) -> View:
         """The View of the same network with other values of some of its parameters, under their names. Hooks
@@ -317,100 +315,12 @@ class View:
         Raises:
             NotApplicable: the network has no MLP.
         """
-        readout = self.W_U
-        if self.weights.get(f"blocks.{self.n_layers - 1}.mlp.W_in") is None:
+        readout, last = self.W_U, self.blocks[-1]
+        if not last.d_mlp:
             raise NotApplicable("the network has no MLP")
-        if (w_out := self.weights.get(f"blocks.{self.n_layers - 1}.mlp.W_out")) is not None:
+        if (w_out := self.weights.get(last.name("mlp.W_out"))) is not None:
             readout = w_out.cpu() @ readout
         return readout[:, : self.task.n_answers]
-
-    @property
-    def circle(self) -> Circle:
-        """Where the elements stand on Z_m.
-
-        Raises:
-            NotApplicable: they stand on no cyclic group, so they have no frequencies.
-        """
-        if self.task.circle is None:
-            raise NotApplicable(
-                f"the elements of {self.task.symbol} stand on no cyclic group, so frequencies mean nothing"
-            )
-        return self.task.circle
-
-    @property
-    def m(self) -> int:
-        """The order of the circle: p for addition mod p. Frequencies go from 1 to floor(m / 2)."""
-        return self.circle.m
-
-    @lazy
-    def embedding(self) -> Float64[Tensor, "m d_model"]:
-        """W_E in the order of the circle (as first operands)."""
-        return self.W_E[self.circle.a]
-
-    @lazy
-    def readout(self) -> Float64[Tensor, "m d_mlp"]:
-        """W_L transposed, in the order of the circle (as answers)."""
-        return self.W_L.T[self.circle.c]
-
-    @lazy
-    def on_circle(self) -> Int[Tensor, "rows"]:
-        """The rows of the table of which a, b and the answer stand on the circle: all of them, for
-        addition."""
-        on = [torch.zeros(n, dtype=torch.bool) for n in (self.task.p, self.task.p, self.task.n_answers)]
-        for place, elements in zip(on, (self.circle.a, self.circle.b, self.circle.c), strict=True):
-            place[elements] = True
-        a, b = self.task.pairs.unbind(1)
-        return (on[0][a] & on[1][b] & on[2][self.task.targets]).nonzero().flatten()
-
-    @lazy
-    def operands_at(self) -> Int[Tensor, "rows 2"]:
-        """The positions (i, j) of a and b of each row of `on_circle`."""
-        at = torch.empty(2, self.task.p, dtype=torch.long)
-        for place, elements in zip(at, (self.circle.a, self.circle.b), strict=True):
-            place[elements] = torch.arange(self.m)
-        a, b = self.task.pairs[self.on_circle].unbind(1)
-        return torch.stack([at[0][a], at[1][b]], dim=1)
-
-    @lazy
-    def answer_at(self) -> Int[Tensor, "rows"]:
-        """The position of the right answer of each row of `on_circle`: i + j where the operation is a sum."""
-        at = torch.empty(self.task.n_answers, dtype=torch.long)
-        at[self.circle.c] = torch.arange(self.m)
-        return at[self.task.targets[self.on_circle]]
-
-    @lazy
-    def row_of(self) -> Int[Tensor, "p p"]:
-        """The row of the table that each pair (a, b) of elements is; -1 where it is no example."""
-        row = torch.full((self.task.p, self.task.p), -1)
-        row[self.task.pairs[:, 0], self.task.pairs[:, 1]] = torch.arange(self.task.n_inputs)
-        return row
-
-    @lazy
-    def grid_rows(self) -> Int[Tensor, "m m"]:
-        """The row of the table at the positions (i, j) of a and b on the circle.
-
-        Raises:
-            NotApplicable: not every pair of positions is an example.
-        """
-        rows = self.row_of[self.circle.a[:, None], self.circle.b]
-        if (rows < 0).any():
-            raise NotApplicable(
-                f"{self.task.name} leaves out pairs, so its examples fill no {self.m} × {self.m} grid"
-            )
-        return rows
-
-    def grid(self, x: Float64[Tensor, "n *rest"]) -> Float64[Tensor, "m m *rest"]:
-        """x as a function of the positions (i, j) of a and b on the circle: a view of x where that is its
-        order, so not to be changed.
-
-        Raises:
-            NotApplicable: not every pair of positions is an example.
-        """
-        return taken(x, self.grid_rows)
-
-    def of_circle(self, x: Float64[Tensor, "n *rest"]) -> Float64[Tensor, "rows *rest"]:
-        """x at the rows of `on_circle`: x itself where these are all, so not to be changed."""
-        return taken(x, self.on_circle)
 
     @lazy
     def labels(self) -> Int[Tensor, "n"]:
@@ -507,23 +417,6 @@ class View:
     def _logits_with_all_classes(self) -> Float64[Tensor, "n classes"]:
         """Logits as the training loss sees them: those of tokens that are no answers included."""
         return self._at_answer["logits"]
-
-    def on_grid(self, x: Float64[Tensor, "n *rest"]) -> Float64[Tensor, "p p *rest"]:
-        """x as a function of (a, b).
-
-        Raises:
-            NotApplicable: not every pair of elements is an example.
-        """
-        if not self.task.is_full_grid:
-            raise NotApplicable(f"{self.task.name} leaves out pairs, so its examples fill no p × p grid")
-        return x.unflatten(0, (self.task.p, self.task.p))
-
-
-def taken(x: Float64[Tensor, "n *rest"], rows: Int[Tensor, "*at"]) -> Float64[Tensor, "*at *rest"]:
-    """x[rows], without a copy where the rows are all of x in their order."""
-    if rows.numel() == len(x) and torch.equal(rows.flatten(), torch.arange(len(x))):
-        return x.unflatten(0, rows.shape)
-    return x[rows]
 
 
 def view(model: HookedRootModule, task: Task, step: int | None = None, split: Split | None = None) -> View:

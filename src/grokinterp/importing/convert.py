@@ -19,11 +19,9 @@ from torch import Tensor
 
 from ..errors import ConfigError, GrokinterpError, UsageError
 from ..foreign import Record
-from ..models import NetworkConfig, Weights, is_bias, network_config
+from ..models import KINDS, NetworkConfig, Weights, is_bias, network_config
 from .mapping import Layout, Lookup, Paths, Source, axis_names, our_axes
 
-_OPTIONAL = re.compile(r"\.(ln1|ln2|mlp)\.|^ln_final\.")
-"""A network without normalisation, or without MLPs, is one too."""
 _GIVEN_BY_THE_MODEL = {"head": "n_heads", "d_head": "d_head", "d_model": "d_model", "d_mlp": "d_mlp"}
 _MOST_LAYERS = 64
 NOTHING = object()
@@ -107,7 +105,7 @@ def convert(layout: Layout, state: Mapping[str, Tensor], content: Any, settings:
         DoesNotFit: keys, shapes or settings are not those of the layout; the message names the first that is
             not.
     """
-    sources = _sources(layout, state)
+    kind, sources = KINDS[layout.kind], _sources(layout, state)
     facts, assumed, unknown = _facts(layout, content, settings)
     sizes = _sizes({name: (state[source.key], source) for name, source in sources.items()}, facts)
     tokens = _tokens(layout, sizes)
@@ -117,26 +115,11 @@ def convert(layout: Layout, state: Mapping[str, Tensor], content: Any, settings:
         for name, source in sources.items()
     }
     _check_copies(layout, state, sources)
-    n_layers = 1 + max((int(name.split(".")[1]) for name in weights if name.startswith("blocks.")), default=0)
-    if layout.kind == "transformer":
-        facts = {
-            "n_layers": n_layers,
-            "n_heads": sizes["head"],
-            "d_head": sizes["d_head"],
-            "d_model": sizes["d_model"],
-        } | facts
-        facts |= {"d_mlp": sizes.get("d_mlp", 0), "train_biases": _biases(weights)}
-        if facts.get("normalization", "auto") == "auto":
-            facts["normalization"] = (
-                "LN" if "ln_final.b" in weights else "RMS" if "ln_final.w" in weights else "none"
-            )
-            assumed += (
-                ["no normalisation (there are no weights of one)"] if facts["normalization"] == "none" else []
-            )
-    else:
-        facts = {key: sizes[key] for key in ("d_model", "d_mlp", "d_out") if key in sizes} | facts
-        biases = {name for name in weights if is_bias(name)}
-        facts["biases"] = "none" if not biases else "in" if biases == {"blocks.0.mlp.b_in"} else "all"
+    shown = kind.shown(weights.keys(), sizes)
+    if "normalization" in shown and facts.get("normalization", "auto") == "auto":
+        facts["normalization"] = shown["normalization"]
+        assumed += ["no normalisation (there are no weights of one)"] * (shown["normalization"] == "none")
+    facts = shown | facts
     _check_sizes(settings, facts, sizes)
     try:
         model = network_config({"kind": layout.kind, **facts, "d_vocab_out": sizes["out"]})
@@ -170,11 +153,6 @@ def _check_sizes(settings: Any, facts: Mapping[str, Any], sizes: Mapping[str, in
         )
 
 
-def _biases(weights: Weights) -> str:
-    biases = [name for name in weights if is_bias(name)]
-    return "none" if not biases else "mlp" if all(".mlp." in name for name in biases) else "all"
-
-
 def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
     """For each of our weights that the file has, layers numbered, where it comes from."""
     if missing := [mark for mark in layout.marks if mark not in state]:
@@ -192,7 +170,7 @@ def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
             name, key = target.replace("{layer}", str(layer)), source.key.replace("{layer}", str(layer))
             if key in state:
                 sources[name] = source.model_copy(update={"key": key})
-            elif not (is_bias(name) or (layout.kind == "transformer" and _OPTIONAL.search(name))):
+            elif not KINDS[layout.kind].can_lack(name):
                 raise DoesNotFit(f"its state dict has no {key}", 0)
     ignored = [key_pattern(pattern) for pattern in (*layout.ignore, *layout.copies)]
     used = {source.key for source in sources.values()}
@@ -321,11 +299,8 @@ def _solve(tensor: Tensor, source: Source, sizes: dict[str, int]) -> set[str]:
 
 def _rearranged(kind: str, name: str, tensor: Tensor, source: Source, sizes: Mapping[str, int]) -> Tensor:
     """Our weight out of a foreign tensor, in memory of its own."""
-    ours = our_axes(
-        kind,
-        re.sub(r"^blocks\.\d+\.", "blocks.{layer}." if kind == "transformer" else "blocks.0.", name),
-        source.axes,
-    )
+    of_layers = re.sub(r"\bblocks\.\d+\.", "blocks.{layer}.", name)
+    ours = our_axes(kind, name if name in KINDS[kind].axes else of_layers, source.axes)
     assert ours is not None
     index, count = source.index_and_count
     fused = "part" in axis_names(source.axes)

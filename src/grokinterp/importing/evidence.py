@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, NotBelieved
 from ..frozen import checked
-from ..models import Weights, weight_shapes
+from ..models import Weights
 from ..runs.files import reading
 from ..tasks import Split, order
 from ..training import TrainConfig, TrainingConfig
@@ -393,7 +393,7 @@ class Import:
     def weights(self, step: int) -> Weights:
         """The weights at a step, under our names."""
         converted = self._converted(step)
-        return completed(converted.weights, weight_shapes(self.found.model, self.found.task))
+        return completed(converted.weights, self.found.model.shapes(self.found.task.reads))
 
     def _converted(self, step: int) -> Converted:
         converted = convert(self.known.layout, self.states[step], self._content, self.known.settings)

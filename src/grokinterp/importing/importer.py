@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import safetensors.torch
 
 from ..errors import ConfigError, NotARun, RunLocked
 from ..foreign import read_foreign
+from ..progress import SHARE, bars
 from ..runs.files import Log, folder_named, reading, refuse_unwritable, replace, sync_folder, writing
 from ..runs.record import new_record, packed_snapshot, write_record
 from ..runs.run import Run, read_run_json
@@ -231,12 +231,11 @@ def _locked(folder: Path, out: Path) -> Iterator[None]:
 @contextmanager
 def _shown(progress: bool | None) -> Iterator[Say]:
     """A bar on stderr with what is being done; nothing where that is no terminal."""
-    if not (sys.stderr.isatty() if progress is None else progress):
-        yield lambda text, share: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
+    with bars(progress, SHARE) as bar:
+        task = bar.add_task("", total=1) if bar else None
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1)
-        yield lambda text, share: bar.update(task, description=text, completed=share)
+        def say(text: str, share: float) -> None:
+            if bar and task is not None:
+                bar.update(task, description=text, completed=share)
+
+        yield say

@@ -13,51 +13,19 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from .. import __name__ as package
 from ..errors import ConfigError, UsageError, nearest
 from ..frozen import Frozen, checked
+from ..models import DEFAULT_KIND, KINDS
 from ..tasks import parse
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-TRANSFORMER = {
-    "embed.W_E": "vocab d_model",
-    "pos_embed.W_pos": "pos d_model",
-    **{f"blocks.{{layer}}.{norm}.{key}": "d_model" for norm in ("ln1", "ln2") for key in "wb"},
-    **{f"blocks.{{layer}}.attn.W_{letter}": "head d_model d_head" for letter in "QKV"},
-    **{f"blocks.{{layer}}.attn.b_{letter}": "head d_head" for letter in "QKV"},
-    "blocks.{layer}.attn.W_O": "head d_head d_model",
-    "blocks.{layer}.attn.b_O": "d_model",
-    "blocks.{layer}.mlp.W_in": "d_model d_mlp",
-    "blocks.{layer}.mlp.b_in": "d_mlp",
-    "blocks.{layer}.mlp.W_out": "d_mlp d_model",
-    "blocks.{layer}.mlp.b_out": "d_model",
-    "ln_final.w": "d_model",
-    "ln_final.b": "d_model",
-    "unembed.W_U": "d_model out",
-    "unembed.b_U": "out",
-}
-"""Our weights and their axes, in our order."""
-
-MLP = {
-    "embed.W_E": "vocab d_model",
-    "embed_a.W_E": "vocab d_model",
-    "embed_b.W_E": "vocab d_model",
-    "blocks.0.mlp.W_in": "(operand d_model) d_mlp | (operand vocab) d_mlp",
-    "blocks.0.mlp.b_in": "d_mlp",
-    "blocks.0.mlp.W_out": "d_mlp d_out",
-    "blocks.0.mlp.b_out": "d_out",
-    "unembed.W_U": "d_out out | d_mlp out",
-    "unembed.b_U": "out",
-}
-"""The same for a multilayer perceptron; `|` stands between alternatives."""
 
 AXES = {"vocab", "pos", "d_model", "head", "d_head", "d_mlp", "out", "d_out", "operand", "part"}
 _P_TOKENS = re.compile(r"\bof\s+p(?:\+(\d{1,9}))?\s*$")
@@ -164,7 +132,7 @@ class Layout(Frozen):
 
     doc: str
     """What checkpoints these are."""
-    kind: Literal["transformer", "mlp"] = "transformer"
+    kind: str = DEFAULT_KIND
     tokens: list[str] = Field(["a b =", "a b", "a op b ="], min_length=1)
     """Layouts of an example; of several, those of the right length are tried. `p` in them is the number of
     elements."""
@@ -200,6 +168,13 @@ class Layout(Frozen):
             parse(_numbered(str(text), 2), 2)
         return texts
 
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, value: str) -> str:
+        if value not in KINDS:
+            raise ValueError(f"unknown kind {value!r}{nearest(value, KINDS)}")
+        return value
+
     @field_validator("model", mode="before")
     @classmethod
     def _values_and_lookups(cls, value: Any) -> Any:
@@ -221,14 +196,14 @@ class Layout(Frozen):
 
     @model_validator(mode="after")
     def _known_weights(self) -> Layout:
-        known = targets(self.kind)
+        axes = KINDS[self.kind].axes
         for name in (*self.weights, *self.copies.values()):
-            if name not in known:
-                raise ValueError(f"weights: unknown name {name!r}{nearest(name, known)}")
+            if name not in axes:
+                raise ValueError(f"weights: unknown name {name!r}{nearest(name, axes)}")
         for name, source in self.weights.items():
             if our_axes(self.kind, name, source.axes) is None:
                 raise ValueError(
-                    f"weights: {name} has the axes {known[name]!r}, which are not those of {source.axes!r}"
+                    f"weights: {name} has the axes {axes[name]!r}, which are not those of {source.axes!r}"
                 )
         return self
 
@@ -263,16 +238,11 @@ def _numbered(text: str, p: int) -> str:
     return _P_NUMBER.sub(lambda match: str(p + int(match[1] or 0)), text)
 
 
-def targets(kind: str) -> dict[str, str]:
-    """Our weights and their axes, for a kind of network."""
-    return MLP if kind == "mlp" else TRANSFORMER
-
-
 def our_axes(kind: str, name: str, axes: str) -> str | None:
     """The axes of our weight, in our order, where a tensor with `axes` holds just those; else None."""
     found = set(axis_names(axes)) - {"part"}
     return next(
-        (ours.strip() for ours in targets(kind)[name].split("|") if set(axis_names(ours)) == found), None
+        (ours.strip() for ours in KINDS[kind].axes[name].split("|") if set(axis_names(ours)) == found), None
     )
 
 
@@ -284,7 +254,7 @@ def axis_names(axes: str) -> list[str]:
 @functools.cache
 def built_in() -> dict[str, Layout]:
     """The layouts that come with the package, by name."""
-    files = (resources.files(package) / "importing" / "layouts").iterdir()
+    files = (resources.files(__package__) / "layouts").iterdir()
     texts = {
         file.name.removesuffix(".toml"): file.read_text(encoding="utf-8")
         for file in files
@@ -314,7 +284,7 @@ def layout_named(name: str) -> tuple[Layout, str]:
             f"unknown layout {name!r}{nearest(name, ['auto', *known])}; or give the path of a mapping file, "
             "NAME.toml"
         )
-    return known[name], (resources.files(package) / "importing" / "layouts" / f"{name}.toml").read_text(
+    return known[name], (resources.files(__package__) / "layouts" / f"{name}.toml").read_text(
         encoding="utf-8"
     )
 

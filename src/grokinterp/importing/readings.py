@@ -24,23 +24,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from ..errors import NotBelieved, UsageError
-from ..models import (
-    MLPConfig,
-    ModelConfig,
-    NetworkConfig,
-    Weights,
-    answer_logits,
-    is_bias,
-    read_by,
-    weight_shapes,
-)
+from ..models import NetworkConfig, Weights, blocks_of, is_bias
 from ..tasks import TASKS, Task, groups, make_task, task_parameters
 from ..training import cross_entropy
 from ..training.examples import one_thread
@@ -199,22 +190,14 @@ def variants(known: Recognised, content: Any) -> list[Variant]:
     """Every way to read the weights that neither the file nor its settings nor its mapping rule out; the
     usual one first."""
     usual = known.last.model
-    choices: dict[str, list[Any]] = {}
-    if isinstance(usual, MLPConfig) or usual.d_mlp:
-        choices["act_fn"] = list(get_args(type(usual).model_fields["act_fn"].annotation))
-    if isinstance(usual, ModelConfig):
-        choices["normalization"] = {"none": ["none", "LNPre", "RMSPre"], "RMS": ["RMS", "LN"]}.get(
-            usual.normalization, []
-        )
-        choices["attention_dir"] = ["causal", "bidirectional"] if usual.n_layers > 1 else []
-        choices["attention_mixing"] = [1.0, 0.0]
     open_keys = {
         key: [getattr(usual, key), *(value for value in values if value != getattr(usual, key))]
-        for key, values in choices.items()
-        if values and not _is_told(known.layout, key, content, known.settings)
+        for key, values in usual.unseen().items()
+        if not _is_told(known.layout, key, content, known.settings)
     }
     heads = {"one after the other": known.layout, "interleaved": _heads_turned(known.layout)}
-    if heads["interleaved"] is None or getattr(usual, "n_heads", 1) == 1:
+    shapes = {name: weight.shape for name, weight in known.last.weights.items()}
+    if heads["interleaved"] is None or all(block.n_heads <= 1 for block in blocks_of(shapes)):
         del heads["interleaved"]
     several = []
     for order, layout in heads.items():
@@ -274,13 +257,15 @@ def behaviour(
     Never holds more logits than those of a thousand examples.
     """
     doubled = _doubled(model, task, weights)
-    inputs, answers = (x if rows is None else x[rows] for x in (read_by(model, task), task.targets))
+    inputs, answers = (
+        x if rows is None else x[rows] for x in (model.read(task.inputs, task.reads), task.targets)
+    )
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     # These are many small operations, on which several threads wait for each other: ten times slower on a
     # busy machine.
     with torch.no_grad(), one_thread():
         for tokens, targets in zip(inputs.split(_CHUNK), answers.split(_CHUNK), strict=True):
-            logits = answer_logits(doubled, tokens, model)
+            logits = model.logits(doubled, tokens, task.reads)
             at = targets[:, None]
             squares = (logits.square().sum(1) + 1 - 2 * logits.gather(1, at)[:, 0]) / logits.shape[1]
             parts.append((cross_entropy(logits, targets), squares, logits.argmax(1)))
@@ -289,7 +274,7 @@ def behaviour(
 
 
 def _doubled(model: NetworkConfig, task: Task, weights: Weights) -> Weights:
-    return {name: weight.double() for name, weight in completed(weights, weight_shapes(model, task)).items()}
+    return {name: weight.double() for name, weight in completed(weights, model.shapes(task.reads)).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +306,7 @@ def judged(model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tensor,
     }
     drawn = sample(task.n_inputs, _SAMPLE // 2) if rows is None else rows[: _SAMPLE // 2]
     with one_thread():
-        logits = answer_logits(leaves, read_by(model, task)[drawn], model)
+        logits = model.logits(leaves, model.read(task.inputs[drawn], task.reads), task.reads)
         losses = cross_entropy(logits, task.targets[drawn])
         best = losses if rows is not None else losses[losses <= losses.detach().median()]
         matrices = [weight for name, weight in leaves.items() if not is_bias(name)]
@@ -470,7 +455,7 @@ class Trials:
     @property
     def is_open(self) -> bool:
         """Whether other tokens than those of the layout may be tried."""
-        return "layout" not in self.wanted and isinstance(self.known.last.model, ModelConfig)
+        return "layout" not in self.wanted and self.known.last.model.reads_signs
 
     def cells(self, p: int, most: int | None = None) -> list[Int[Tensor, "_"]]:
         """The sets of cells in one of which a network that does a task is right: the whole table, or possible
@@ -501,10 +486,11 @@ class Trials:
         """What the network answers at some cells of the table of p elements."""
         carrier = make_task("modular_addition", p=p, layout=text)  # which has all pairs
         model = for_task(way.converted.model, carrier)
-        weights, tokens = _doubled(model, carrier, way.converted.weights), read_by(model, carrier)
+        weights, reads = _doubled(model, carrier, way.converted.weights), carrier.reads
+        tokens = model.read(carrier.inputs, reads)
         with torch.no_grad(), one_thread():
             return torch.cat(
-                [answer_logits(weights, tokens[some], model).argmax(1) for some in cells.split(_CHUNK)]
+                [model.logits(weights, tokens[some], reads).argmax(1) for some in cells.split(_CHUNK)]
             )
 
     def on_tokens(self, ways: Sequence[Variant], p: int, text: str) -> Iterator[_Try]:

@@ -1,67 +1,52 @@
-"""What can be measured of a View. Each file registers its measures when it is imported; all are imported
-here."""
+"""What can be measured of a View: general subjects here, what stands on Z_m in `waves`, on other groups in
+`groups`. Each file registers its measures when it is imported; all are imported here."""
 
 from . import (
-    alignment,
     attention,
-    circles,
-    circuit,
     components,
     embedding,
-    irreps,
-    keys,
-    logits,
+    groups,
     losses,
     neurons,
     noise,
-    pizza,
-    polynomials,
     positions,
-    power,
     pruning,
-    readout,
     sparsity,
-    sufficiency,
+    waves,
     weights,
 )
 from .ablation import Ablation, ablate
 from .base import MEASURES, Measure, measure, measured
-from .keys import KeyFrequencies, key_frequencies
 from .noise import NoisePhase, noise_phase
-from .sufficiency import SmallestSets, smallest_sets
+from .waves.circular import Circular, circular
+from .waves.keys import KeyFrequencies, key_frequencies
+from .waves.sufficiency import SmallestSets, smallest_sets
 
 __all__ = [
     "MEASURES",
     "Ablation",
+    "Circular",
     "KeyFrequencies",
     "Measure",
     "NoisePhase",
     "SmallestSets",
     "ablate",
-    "alignment",
     "attention",
-    "circles",
-    "circuit",
+    "circular",
     "components",
     "embedding",
-    "irreps",
+    "groups",
     "key_frequencies",
-    "keys",
-    "logits",
     "losses",
     "measure",
     "measured",
     "neurons",
     "noise",
     "noise_phase",
-    "pizza",
-    "polynomials",
     "positions",
-    "power",
     "pruning",
-    "readout",
     "smallest_sets",
     "sparsity",
-    "sufficiency",
+    "waves",
     "weights",
 ]

@@ -31,14 +31,11 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from ..errors import NotApplicable, UsageError, nearest
-from ..fourier import directions
 from ..view import View
 from .base import once_per_view
 from .interventions import Change, logits_after, recorded
-from .keys import chosen
 from .neurons import by_contribution
-from .sites import listed, marked, sites
-from .sufficiency import fitted_to_answers
+from .sites import AT_NO_HOOK, marked, sites
 
 HOWS = ("zero", "mean", "resample")
 _OF_STREAM = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
@@ -122,11 +119,12 @@ def ablate(
     if draws < 0:
         raise UsageError(f"draws: needs 0 or more, got {draws}")
     generator = torch.Generator().manual_seed(seed)
-    if what == "frequencies":
-        return _without_frequencies(view, at, how, draws, generator)
+    if what in AT_NO_HOOK:
+        ablation: Ablation = AT_NO_HOOK[what](view, at, how, draws, generator)
+        return ablation
     changes = _changes(view, what, at, how, generator)
     control, drawn = _controls(view, what, changes, draws, generator)
-    after, *others = (_outcome(view, logits_after(view, made)) for made in (changes, *drawn))
+    after, *others = (outcome(view, logits_after(view, made)) for made in (changes, *drawn))
     return Ablation(what, at, how, _before(view), after, control, others)
 
 
@@ -195,38 +193,15 @@ def _rotation(size: int, generator: torch.Generator) -> Float64[Tensor, "d d"]:
     return q * r.diagonal().sign()
 
 
-def _without_frequencies(view: View, at: Any, how: str, draws: int, generator: torch.Generator) -> Ablation:
-    view.circle  # noqa: B018
-    if at is None:
-        raise UsageError("at: frequencies needs a list of them, such as [1, 2]")
-    keys, rows = chosen(view, listed(at)), view.on_circle
-    logits = view.logits[rows]
-
-    def without(waves: Float64[Tensor, "wave m"]) -> Outcome:
-        return _outcome(view, logits - fitted_to_answers(view, waves)[view.answer_at], rows)
-
-    waves = torch.cat([directions(view.m, k) for k in keys])
-    drawn = [torch.randn(waves.shape, generator=generator, dtype=torch.float64) for _ in range(draws)]
-    controls = [without(wave - wave.mean(1, keepdim=True)) for wave in drawn]
-    return Ablation(
-        "frequencies",
-        at,
-        how,
-        _outcome(view, logits, rows),
-        without(waves),
-        f"{len(waves)} random functions of the answer",
-        controls,
-    )
-
-
 @once_per_view
 def _before(view: View) -> Outcome:
-    return _outcome(view, recorded(view, "logits"))
+    return outcome(view, recorded(view, "logits"))
 
 
-def _outcome(
+def outcome(
     view: View, logits: Float64[Tensor, "rows classes"], rows: Int[Tensor, "rows"] | None = None
 ) -> Outcome:
+    """Loss and accuracy of these logits, of all examples or of some rows of the table alone."""
     loss, correct = view.loss(logits, rows), view.correct(logits, rows).double()
     masks = {str(part): view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
     masks = {part: mask for part, mask in masks.items() if mask.any()}

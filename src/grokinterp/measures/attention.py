@@ -1,24 +1,16 @@
-"""What the heads attend to, in which frequency, by which effective matrices, and whether their softmax
-matters.
-
-The effective matrices are products of weights of the first layer. Where the network normalises, they are
-without LayerNorm. They leave out positions and the bias of the keys, which add the same to the score of every
-element.
-"""
+"""What the heads attend to, and whether their softmax matters."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from .. import fourier
 from ..errors import NotApplicable
 from ..view import View
-from .base import Value, array, measure, once_per_view, per_part
+from .base import Value, array, measure, per_part
 from .interventions import recorded
 
 SAME = 1e-9
@@ -44,14 +36,14 @@ def attention_variance(view: View) -> Value:
 def self_attention_mean(view: View) -> Value:
     """Mean over all examples of how much the answer position attends to itself, per layer and head; see
     `attention.self.uniform`."""
-    return _per_head(view.attention[..., -1].mean(2))
+    return per_head(view.attention[..., -1].mean(2))
 
 
 @measure("attention.self.max", unit="1", ref="Nanda et al. 2023, section 4.2")
 def self_attention_max(view: View) -> Value:
     """Most that the answer position attends to itself on any example, per layer and head; see
     `attention.self.uniform`."""
-    return _per_head(view.attention[..., -1].amax(2))
+    return per_head(view.attention[..., -1].amax(2))
 
 
 @measure("attention.self.uniform", unit="1", ref="here: what `attention.self` is where nothing was learned")
@@ -59,98 +51,6 @@ def self_attention_uniform(view: View) -> Value:
     """Share of its attention that the answer position would pay itself if it attended to all positions alike:
     1 / n_ctx."""
     return 1 / view.attention.shape[-1]
-
-
-@once_per_view
-def head_power(view: View) -> Float64[Tensor, "freq layer head"]:
-    """Share of the variance, over the table, of the attention to a in the 3 x 3 block of each frequency; 0
-    for constant attention.
-
-    Raises:
-        NotApplicable: the network has no attention, or the examples fill no grid.
-    """
-    grid = view.grid(view.attention[..., _operands(view)[0]].permute(2, 0, 1))
-    of_frequency, total = fourier.block_variance(grid)
-    return torch.where((grid - grid.mean((0, 1))).abs().amax((0, 1)) > SAME, of_frequency / total, 0.0)
-
-
-@measure("head.frequency", unit="1", ref="Nanda et al. 2023, appendix C.1 (35, 42, 52 and 42 in their run)")
-def head_frequency(view: View) -> Value:
-    """The frequency whose 3 x 3 block explains most of the variance of each head's attention to a; 0 where
-    the attention is constant."""
-    share, frequency = fourier.strongest(head_power(view))
-    return _per_head(torch.where(share > 0, frequency + 1, 0))
-
-
-@measure(
-    "head.explained_variance", unit="1", ref="Nanda et al. 2023, appendix C.1 (97.9 to 99.1 % in their run)"
-)
-def head_explained_variance(view: View) -> Value:
-    """Share of the variance of each head's attention to a, over the table, that the 3 x 3 block of its
-    frequency explains."""
-    return _per_head(head_power(view).amax(0))
-
-
-def scores_of_elements(view: View) -> Float64[Tensor, "head m"]:
-    """What each element adds to the score by which the answer position attends to it, in the first layer;
-    elements as first operands.
-
-    W_E W_K (resid_= W_Q + b_Q)ᵀ / √d_head, resid_= the embedding of the last token and of its position.
-
-    Raises:
-        NotApplicable: the network has no attention or it is constant, or the last token is an operand, so
-            that its query is no constant.
-    """
-    _needs_softmax(view)
-    w, token = view.weights, view.task.tokens.tokens[-1]
-    if token is None:
-        raise NotApplicable(
-            "the answer position holds an operand, so its query is not the same for all examples"
-        )
-    stream = w["embed.W_E"][token] + w["pos_embed.W_pos"][-1]
-    query = torch.einsum("d,hde->he", stream, w["blocks.0.attn.W_Q"]) + w["blocks.0.attn.b_Q"]
-    keys = torch.einsum("pd,hde->hpe", view.embedding, w["blocks.0.attn.W_K"].cpu())
-    return torch.einsum("hpe,he->hp", keys, query.cpu()) / math.sqrt(query.shape[-1])
-
-
-def elements_to_neurons(view: View) -> Float64[Tensor, "head m d_mlp"]:
-    """What each element, as first operand, adds to each neuron through a head that attends to it fully: W_E
-    W_V W_O W_in.
-
-    Raises:
-        NotApplicable: the network has no attention or no MLP.
-    """
-    w = view.weights
-    if "blocks.0.attn.W_V" not in w:
-        raise NotApplicable("the network has no attention")
-    if "blocks.0.mlp.W_in" not in w:
-        raise NotApplicable("the network has no MLP")
-    values = torch.einsum("pd,hde->hpe", view.embedding, w["blocks.0.attn.W_V"].cpu())
-    return values @ (w["blocks.0.attn.W_O"] @ w["blocks.0.mlp.W_in"]).cpu()
-
-
-@measure("fourier_norms.QK", unit="score", ref="Nanda et al. 2023, appendix C.1: F W_E W_Kᵀ W_Q resid_=")
-def score_spectrum(view: View) -> Value:
-    """Size of each Fourier component of the score by which the answer position attends to each element, per
-    head of the first layer.
-
-    Without LayerNorm.
-    """
-    return _per_head_and_component(fourier.transform(scores_of_elements(view).T).abs().T)
-
-
-@measure(
-    "fourier_norms.OV",
-    unit="weight",
-    ref="Nanda et al. 2023, section 4.2 and released notebook: F W_E W_V W_O W_in",
-    gauge=("scale",),
-)
-def value_spectrum(view: View) -> Value:
-    """Norm over the neurons of each Fourier component of W_E W_V W_O W_in, per head of the first layer.
-
-    Without LayerNorm.
-    """
-    return _per_head_and_component(fourier.transform(elements_to_neurons(view).transpose(0, 1)).norm(dim=2).T)
 
 
 @measure(
@@ -166,7 +66,7 @@ def tangent_attention_loss(view: View) -> Value:
     s_i − mean s) / n, for n = 2; and so of sigmoid(s_a − s_b). Of a pattern that is mixed with a constant
     (Zhong et al. 2023) only the softmax is made linear.
     """
-    _needs_softmax(view)
+    needs_softmax(view)
     return _linear_attention_loss(view, torch.full(view.attention.shape[:2], 1 / 4, dtype=torch.float64))
 
 
@@ -182,11 +82,11 @@ def fitted_attention_loss(view: View) -> Value:
     As the tangent, A_a = M (1/2 + slope (s_a − s_b)), with the slope of least squares over all examples for
     every head.
     """
-    alpha, slopes = _needs_softmax(view), []
+    alpha, slopes = needs_softmax(view), []
     for layer, pattern in enumerate(view.attention):
-        at_a, at_b = (pattern[..., i] - (1 - alpha) for i in _operands(view))
+        at_a, at_b = (pattern[..., i] - (1 - alpha) for i in operands(view))
         scores = recorded(view, f"blocks.{layer}.attn.hook_attn_scores")
-        apart = (scores[..., _operands(view)[0]] - scores[..., _operands(view)[1]]).T
+        apart = (scores[..., operands(view)[0]] - scores[..., operands(view)[1]]).T
         tilt = torch.where(at_a + at_b > 0, at_a / (at_a + at_b) - 1 / 2, 0.0)
         size = apart.square().sum(1)
         slopes.append(torch.where(size > 0, (tilt * apart).sum(1) / size, 0.0))
@@ -194,7 +94,7 @@ def fitted_attention_loss(view: View) -> Value:
 
 
 def _linear_attention_loss(view: View, slopes: Float64[Tensor, "layer head"]) -> Value:
-    alpha, (at_a, at_b) = _needs_softmax(view), _operands(view)
+    alpha, (at_a, at_b) = needs_softmax(view), operands(view)
     apart = torch.empty(0)
 
     def see(scores: Tensor, hook: object) -> Tensor:
@@ -221,13 +121,13 @@ def _linear_attention_loss(view: View, slopes: Float64[Tensor, "layer head"]) ->
     return per_part(view, view.loss(view.activations([], edits=edits)["logits"]))
 
 
-def _operands(view: View) -> tuple[int, int]:
+def operands(view: View) -> tuple[int, int]:
     """The positions of a and b."""
     words = view.task.tokens.words
     return words.index("a"), words.index("b")
 
 
-def _needs_softmax(view: View) -> float:
+def needs_softmax(view: View) -> float:
     """The alpha of a pattern alpha softmax + (1 − alpha), 1 for an ordinary network: a row of it has the sum
     alpha + (1 − alpha) n_ctx.
 
@@ -254,13 +154,6 @@ def _per_position(view: View, values: Tensor) -> Value:
     )
 
 
-def _per_head(values: Tensor) -> Value:
+def per_head(values: Tensor) -> Value:
     layers, heads = values.shape
     return array(values, ("layer", "head"), layer=list(range(layers)), head=list(range(heads)))
-
-
-def _per_head_and_component(values: Tensor) -> Value:
-    heads, components = values.shape
-    return array(
-        values, ("head", "component"), head=list(range(heads)), component=fourier.component_names(components)
-    )

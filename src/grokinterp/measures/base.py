@@ -11,14 +11,14 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ..errors import UsageError, nearest
-from ..fourier import component_names, n_frequencies
+from ..registry import Registry
 from ..view import View
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ class Measure:
         return "keys" in self.options
 
     def __call__(self, view: View, **options: Any) -> Value:
-        known = self.options
+        options_taken = self.options
         for option in options:
-            if option not in known:
+            if option not in options_taken:
                 raise UsageError(
                     f"{self.name} takes no option {option!r}"
-                    + (nearest(option, known) if known else "; it takes none")
+                    + (nearest(option, options_taken) if options_taken else "; it takes none")
                 )
         value = self.function(view, **options)
         if not isinstance(value, float):
@@ -97,14 +97,7 @@ class Measure:
         return value
 
 
-class _Registry(dict[str, Measure]):
-    def __missing__(self, name: str) -> Measure:
-        if variants := [known for known in self if known.startswith(f"{name}.")]:
-            raise UsageError(f"unknown measure {name!r}; its variants are {', '.join(variants)}")
-        raise UsageError(f"unknown measure {name!r}{nearest(str(name), self)}")
-
-
-MEASURES: dict[str, Measure] = _Registry()
+MEASURES: Registry[Measure] = Registry("measure")
 
 
 def measure(
@@ -119,9 +112,7 @@ def measure(
         raise ValueError(f"unknown gauge {min(unknown)!r}")
 
     def register(function: Callable[..., Value]) -> Callable[..., Value]:
-        if name in MEASURES:
-            raise ValueError(f"two measures are named {name!r}")
-        MEASURES[name] = Measure(name, unit, ref, function, gauge)
+        MEASURES.add(name, Measure(name, unit, ref, function, gauge))
         return function
 
     return register
@@ -137,20 +128,27 @@ def measured(name: str, view: View, **options: Any) -> Value:
     return MEASURES[name](view, **options)
 
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def once_per_view(function: Callable[[View], T]) -> Callable[[View], T]:
-    """What several measures build on is computed once for each View and kept with it."""
+def once_per_view(function: Callable[P, T]) -> Callable[P, T]:
+    """What several measures build on is computed once for each View and kept with it.
+
+    The first argument is a View, or what has a View's `kept`, into which nothing but this writes; all others
+    are hashable, and it is computed once for each of them.
+    """
 
     @functools.wraps(function)
-    def kept(view: View) -> T:
-        if function not in view.kept:
-            view.kept[function] = function(view)
-        result: T = view.kept[function]
-        return result
+    def remembered(*args: P.args, **kwargs: P.kwargs) -> T:
+        view: Any = args[0]
+        key = (function, args[1:], *sorted(kwargs.items()))
+        if key not in view.kept:
+            view.kept[key] = function(*args, **kwargs)
+        value: T = view.kept[key]
+        return value
 
-    return kept
+    return remembered
 
 
 def array(values: Tensor | Sequence[Any], dims: str | Sequence[str], **coords: Sequence[Any]) -> xr.DataArray:
@@ -161,14 +159,9 @@ def array(values: Tensor | Sequence[Any], dims: str | Sequence[str], **coords: S
     return xr.DataArray(data, dims=[dims] if isinstance(dims, str) else list(dims), coords=dict(coords))
 
 
-def per_frequency(values: Tensor, m: int) -> xr.DataArray:
-    """An array over the frequencies 1 .. floor(m/2) of Z_m."""
-    return array(values, "freq", freq=list(range(1, n_frequencies(m) + 1)))
-
-
-def per_component(values: Tensor, m: int) -> xr.DataArray:
-    """An array over the components of the Fourier basis of Z_m."""
-    return array(values, "component", component=component_names(m))
+def per_neuron(values: Tensor) -> xr.DataArray:
+    """An array over the neurons of a layer."""
+    return array(values, "neuron", neuron=list(range(len(values))))
 
 
 def per_part(view: View, values: Tensor, rows: Tensor | None = None, **each: Sequence[Any]) -> xr.DataArray:

@@ -86,11 +86,11 @@ def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
     """
     if hook == f"blocks.{view.n_layers - 1}.mlp.hook_post":
         return view.neurons
-    kept = _stream(view)
-    found = kept if hook in kept else _record(view, [hook])
-    if hook not in found:
+    stream = _stream(view)
+    activations = stream if hook in stream else _record(view, [hook])
+    if hook not in activations:
         raise NotApplicable(f"the network does not use {hook}")
-    return found[hook]
+    return activations[hook]
 
 
 @once_per_view

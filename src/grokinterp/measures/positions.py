@@ -72,9 +72,9 @@ def percentile(view: View) -> Value:
     ties counted half."""
     a, b = _positions(view)
     order = torch.rand(DRAWS, len(b), generator=torch.Generator().manual_seed(0)).argsort(1)
-    drawn, own = b[order] @ a, a @ b
-    tied = (drawn - own).abs() <= 1e-12 * a.norm() * b.norm()
-    return float(((drawn < own) & ~tied).double().mean() + tied.double().mean() / 2)
+    drawn, unpermuted = b[order] @ a, a @ b
+    tied = (drawn - unpermuted).abs() <= 1e-12 * a.norm() * b.norm()
+    return float(((drawn < unpermuted) & ~tied).double().mean() + tied.double().mean() / 2)
 
 
 @measure(

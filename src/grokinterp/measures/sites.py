@@ -4,7 +4,7 @@ entries of them."""
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,10 @@ from ..errors import NotApplicable, UsageError, nearest
 from ..view import View
 from .interventions import recorded
 
-PIECES = ("neurons", "head", "mlp", "attention", "skip.attention", "skip.into_mlp", "skip.mlp", "frequencies")
+PIECES = ("neurons", "head", "mlp", "attention", "skip.attention", "skip.into_mlp", "skip.mlp")
+AT_NO_HOOK: dict[str, Callable[..., Any]] = {}
+"""Parts that are no activation, such as frequencies of the logits, each with the function that makes an
+`Ablation` of a View, `at`, `how`, the number of random controls and their generator."""
 
 Site = tuple[str, tuple[tuple[str, int], ...], Bool[Tensor, "*entries"] | None]
 """The hook that is read, where the difference is added, and which entries are ablated."""
@@ -51,7 +54,8 @@ def sites(view: View, what: str, at: Any) -> list[Site]:
     if what in PIECES:
         return [_skip(view, what, last if at is None else numbers(what, at, view.n_layers, count=1)[0])]
     if what not in view.model.hook_dict:
-        raise UsageError(f"unknown part {what!r}{nearest(what, (*PIECES, *view.model.hook_dict))}")
+        parts = (*PIECES, *AT_NO_HOOK, *view.model.hook_dict)
+        raise UsageError(f"unknown part {what!r}{nearest(what, parts)}")
     size = recorded(view, what).shape[-1]
     return [(what, ((what, 1),), None if at is None else marked(numbers(what, at, size), size))]
 
@@ -85,14 +89,14 @@ def numbers(what: str, at: Any, below: int, count: int | None = None) -> list[in
         UsageError: they are none, or not as many as needed.
     """
     try:
-        found = [operator.index(number) for number in listed(at)]
+        whole = [operator.index(number) for number in listed(at)]
     except TypeError:
         raise UsageError(f"at: {what} needs whole numbers, got {at!r}") from None
-    if count is not None and len(found) != count:
+    if count is not None and len(whole) != count:
         raise UsageError(f"at: {what} needs {count} {'number' if count == 1 else 'numbers'}, got {at!r}")
-    if wrong := [number for number in found if not 0 <= number < below]:
+    if wrong := [number for number in whole if not 0 <= number < below]:
         raise UsageError(f"at: {what} has no {wrong[0]}: choose from 0 to {below - 1}")
-    return found
+    return whole
 
 
 def listed(at: Any) -> list[Any]:

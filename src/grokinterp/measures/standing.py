@@ -248,11 +248,12 @@ def standing(view: View, rows: Int[Tensor, "rows"] | None = None) -> Standing:
             "train": view.correct()[view.rows("train") & chosen],
             "test": right[view.rows("test") & chosen],
         }
-    known = {part: marks for part, marks in answered.items() if len(marks)}
-    n_train, n_test, n_all = (len(known.get(part, ())) for part in ("train", "test", "all"))
+    marks_of = {part: marks for part, marks in answered.items() if len(marks)}
+    n_train, n_test, n_all = (len(marks_of.get(part, ())) for part in ("train", "test", "all"))
     chance = view.task.chance if rows is None else float(view.task.targets[rows].bincount().max()) / len(rows)
     examples = Examples(chance, n_train, n_test, n_all, view.task.noise is not None)
     train, test, whole = (
-        float(known[part].double().mean()) if part in known else None for part in ("train", "test", "all")
+        float(marks_of[part].double().mean()) if part in marks_of else None
+        for part in ("train", "test", "all")
     )
     return examples.standing(train, test, whole)

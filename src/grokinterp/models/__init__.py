@@ -2,21 +2,23 @@
 
 from typing import TYPE_CHECKING
 
-from .answers import at_answer
-from .folded import Folded, Folding, Jobs, Tables, one_after_the_other
-from .hooked_transformer import ModelConfig, Weights, fits, hooked_transformer, in_float64, is_bias
-from .mlp import MLPConfig
-from .network import (
+from .base import (
+    DEFAULT_KIND,
+    KINDS,
+    Block,
     NetworkConfig,
-    answer_logits,
-    for_kind,
-    initial_weights,
-    network,
+    Weights,
+    blocks_of,
+    fits,
+    in_float64,
+    is_bias,
+    kind,
     network_config,
-    read_by,
-    trained,
-    weight_shapes,
 )
+from .folded import Folded, Folding, Jobs, Tables, one_after_the_other
+from .mlp import MLPConfig
+from .transformer import ModelConfig
+from .unhooked import at_answer
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache as ActivationCache
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from transformer_lens.hook_points import HookedRootModule as HookedRootModule
 
 __all__ = [
+    "DEFAULT_KIND",
+    "KINDS",
+    "Block",
     "Folded",
     "Folding",
     "Jobs",
@@ -32,18 +37,12 @@ __all__ = [
     "NetworkConfig",
     "Tables",
     "Weights",
-    "answer_logits",
     "at_answer",
+    "blocks_of",
     "fits",
-    "for_kind",
-    "hooked_transformer",
     "in_float64",
-    "initial_weights",
     "is_bias",
-    "network",
+    "kind",
     "network_config",
     "one_after_the_other",
-    "read_by",
-    "trained",
-    "weight_shapes",
 ]

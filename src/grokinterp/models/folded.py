@@ -18,14 +18,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from .hooked_transformer import ModelConfig, Weights
+from ..tasks import Reads
+from .base import Weights
+
+if TYPE_CHECKING:
+    from .transformer import ModelConfig
 
 Jobs = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 """Does jobs, in whatever order, and returns their results in the order of the jobs."""
@@ -57,43 +61,33 @@ class Tables:
 
 
 class Folding:
-    """Networks of one configuration on fixed examples, through their tables.
+    """Networks of one configuration on fixed examples, through their tables; `ModelConfig.folding` says which
+    can be folded.
 
     Attributes:
+        block: the layer.
         rows: the (position, token) at each position of each example, as numbers of those that occur.
         used: those that occur.
         n_rows: how many rows T has.
         shares: the heads that are folded together.
     """
 
-    def __init__(
-        self, tokens: Int[Tensor, "n pos"], d_vocab: int, n_classes: int, config: ModelConfig
-    ) -> None:
-        self.config, self.n_classes = config, n_classes
-        at = tokens + torch.arange(0, tokens.shape[1] * d_vocab, d_vocab)
+    def __init__(self, tokens: Int[Tensor, "n pos"], reads: Reads, config: ModelConfig) -> None:
+        self.config, self.n_classes = config, config.n_logits(reads)
+        (self.block,) = config.blocks(reads)
+        at = tokens + torch.arange(0, tokens.shape[1] * reads.d_vocab, reads.d_vocab)
         self.used, rows = at.unique(return_inverse=True)
         self.rows: Int[Tensor, "n pos"] = rows
         self.n_rows = config.n_heads * len(self.used)
         self.last_token = int(tokens[0, -1])
         heads = (
             (config.n_heads + 1) // 2
-            if self.n_rows * (config.d_mlp + n_classes) > _WORTH_SHARING
+            if self.n_rows * (config.d_mlp + self.n_classes) > _WORTH_SHARING
             else config.n_heads
         )
         self.shares = [
             slice(first, min(first + heads, config.n_heads)) for first in range(0, config.n_heads, heads)
         ]
-
-    @staticmethod
-    def takes(tokens: Int[Tensor, "n pos"], config: ModelConfig) -> bool:
-        """Whether a configuration can be folded on these examples."""
-        one_layer = (
-            config.n_layers == 1
-            and config.normalization == "none"
-            and config.d_mlp > 0
-            and config.act_fn == "relu"
-        )
-        return one_layer and bool((tokens[:, -1] == tokens[0, -1]).all())
 
     def bags(self, rows: Int[Tensor, "n pos"]) -> Int[Tensor, "n pos_head"]:
         """The rows of T that each example sums."""
@@ -151,7 +145,9 @@ class Folded:
         self._folding = folding
         self._run = run if len(folding.shares) > 1 else one_after_the_other
         self._scale = 1 / math.sqrt(folding.config.d_head)
-        self._w = w = {name.removeprefix("blocks.0."): weight.detach() for name, weight in weights.items()}
+        self._w = w = {
+            name.removeprefix(folding.block.name("")): weight.detach() for name, weight in weights.items()
+        }
         self._x = (w["embed.W_E"] + w["pos_embed.W_pos"][:, None]).flatten(0, 1)[folding.used]
         self._answer = w["embed.W_E"][folding.last_token] + w["pos_embed.W_pos"][-1]
         fill = -w["unembed.W_U"].shape[1] % (_VECTOR // w["unembed.W_U"].element_size())
@@ -196,8 +192,9 @@ class Folded:
                 lambda: (by.readout @ self._unembed.T, w["mlp.W_out"].T @ by.readout),
             ]
         )
-        found = {
-            f"blocks.0.attn.{name}": torch.cat([one[name] for one in heads])
+        block = self._folding.block
+        gradients = {
+            block.name(f"attn.{name}"): torch.cat([one[name] for one in heads])
             for name in heads[0]
             if name[:2] in ("W_", "b_")
         }
@@ -206,12 +203,12 @@ class Folded:
         by_onward.addr_(self._answer + w["attn.b_O"], by.constant)
         by_unembed.add_(by_onward[:, d_mlp:]).addr_(w["mlp.b_out"], by.constant[d_mlp:])
         n_classes = self._folding.n_classes
-        found |= {
-            "blocks.0.attn.b_O": by_b_O,
-            "blocks.0.mlp.W_in": by_onward[:, :d_mlp],
-            "blocks.0.mlp.b_in": by.constant[:d_mlp],
-            "blocks.0.mlp.W_out": by_W_out,
-            "blocks.0.mlp.b_out": self._unembed @ by.constant[d_mlp:],
+        gradients |= {
+            block.name("attn.b_O"): by_b_O,
+            block.name("mlp.W_in"): by_onward[:, :d_mlp],
+            block.name("mlp.b_in"): by.constant[:d_mlp],
+            block.name("mlp.W_out"): by_W_out,
+            block.name("mlp.b_out"): self._unembed @ by.constant[d_mlp:],
             "unembed.W_U": by_unembed[:, :n_classes],
             "unembed.b_U": by.constant[d_mlp : d_mlp + n_classes],
         }
@@ -219,7 +216,7 @@ class Folded:
         streams = by_x.new_zeros(n_ctx * d_vocab, by_x.shape[1]).index_copy_(0, self._folding.used, by_x)
         streams[-d_vocab + self._folding.last_token] += by_answer + by_b_O
         by_position = streams.unflatten(0, (n_ctx, d_vocab))
-        return found | {"embed.W_E": by_position.sum(0), "pos_embed.W_pos": by_position.sum(1)}
+        return gradients | {"embed.W_E": by_position.sum(0), "pos_embed.W_pos": by_position.sum(1)}
 
     def _back(self, share: slice, known: _Heads, by_scores: Tensor, by_rows: Tensor) -> dict[str, Tensor]:
         """The gradients of some heads' weights, and those of the stream of every row, of the last position's

@@ -1,44 +1,56 @@
-"""The logits at the answer position, exactly those of HookedTransformer, without the work that cannot reach
-them.
+"""A transformer's logits where answers are read, exactly those of HookedTransformer, without the work that
+cannot reach them.
 
-Only the last position is read, so in the last layer queries, attention output and MLP are computed there
-alone; and in the first layer keys, values and queries depend on (token, position) only, so each is computed
-once per distinct pair. Embedding look-ups go through `torch.nn.functional.embedding`, whose backward pass
-adds in a fixed order at any number of threads (that of `W_E[tokens]` does not). Knows nothing of hooks:
-analysis uses the HookedTransformer itself.
+In the last layer queries, attention output and MLP are computed at those positions alone; and in the first
+layer keys, values and queries depend on (token, position) only, so each is computed once per distinct pair.
+Embedding look-ups go through `torch.nn.functional.embedding`, whose backward pass adds in a fixed order at
+any number of threads (that of `W_E[tokens]` does not). Knows nothing of hooks: analysis uses the
+HookedTransformer itself.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from .hooked_transformer import ModelConfig, Weights
+from ..tasks import Reads
+from .base import Weights
+
+if TYPE_CHECKING:
+    from .transformer import ModelConfig
 
 _EPS = 1e-5  # TransformerLens's default
 
 
 def transformer_logits(
-    weights: Weights, tokens: Int[Tensor, "n pos"], config: ModelConfig, seen: dict[str, Tensor] | None = None
-) -> Float[Tensor, "n classes"]:
-    """Logits at the last position of each example, differentiable in `weights`.
+    weights: Weights,
+    tokens: Int[Tensor, "n pos"],
+    config: ModelConfig,
+    reads: Reads,
+    seen: dict[str, Tensor] | None = None,
+) -> Float[Tensor, "n *answer classes"]:
+    """Logits at the positions of the answers of each example, differentiable in `weights`.
 
-    What is computed there on the way, patterns (with the last position as query) and activations of the
+    What is computed there on the way, patterns (with the answer's position as query) and activations of the
     neurons, is put into `seen` under the names of its hooks.
     """
-    n, n_ctx = tokens.shape
-    d_vocab = weights["embed.W_E"].shape[0]
+    n_ctx, d_vocab = tokens.shape[1], len(weights["embed.W_E"])
+    answers = reads.positions
+    asked: slice | list[int] = slice(n_ctx - 1, None) if answers == (n_ctx - 1,) else list(answers)
+    blocks = config.blocks(reads)
     table = (weights["embed.W_E"] + weights["pos_embed.W_pos"][:n_ctx, None]).flatten(0, 1)
-    rows = tokens + torch.arange(0, n_ctx * d_vocab, d_vocab, device=tokens.device)
+    places = torch.arange(n_ctx, device=tokens.device)
+    rows = tokens + places * d_vocab
     residual = None  # [n, query positions, d_model] once the first layer has been left
-    for layer in range(config.n_layers):
-        at = f"blocks.{layer}"
-        queries = slice(n_ctx - 1, None) if layer == config.n_layers - 1 else slice(None)
+    for block in blocks:
+        at = block.prefix
+        queries = asked if block is blocks[-1] else slice(None)
         if residual is None:
             normed = _norm(table, weights, f"{at}.ln1", config)
             q, k, v = (_heads(normed, weights, at, letter) for letter in "QKV")
@@ -51,27 +63,33 @@ def transformer_logits(
                 for x, letter in ((normed[:, queries], "Q"), (normed, "K"), (normed, "V"))
             )
             stream = residual[:, queries]
-        pattern = _pattern(q, k, config)
+        pattern = _pattern(q, k, places[queries], config)
         z = (
             (pattern[..., None] * v.unflatten(-1, (config.n_heads, config.d_head))[:, None])
             .sum(2)
             .flatten(-2)
         )
         stream = stream + z @ weights[f"{at}.attn.W_O"].flatten(0, 1) + weights[f"{at}.attn.b_O"]
-        if config.d_mlp:
+        if block.d_mlp:
             normed = _norm(stream, weights, f"{at}.ln2", config)
             hidden = ACTIVATIONS[config.act_fn](
                 normed @ weights[f"{at}.mlp.W_in"] + weights[f"{at}.mlp.b_in"]
             )
             stream = stream + hidden @ weights[f"{at}.mlp.W_out"] + weights[f"{at}.mlp.b_out"]
         if seen is not None:
-            seen[f"{at}.attn.hook_pattern"] = pattern[:, -1].transpose(1, 2)
-            if config.d_mlp:
-                seen[f"{at}.mlp.hook_post"] = hidden[:, -1]
+            of_answers = slice(None) if block is blocks[-1] else asked
+            seen[block.name("attn.hook_pattern")] = _alone(pattern[:, of_answers].transpose(2, 3))
+            if block.d_mlp:
+                seen[block.name("mlp.hook_post")] = _alone(hidden[:, of_answers])
         residual = stream
     assert residual is not None
-    final = _norm(residual.reshape(n, -1), weights, "ln_final", config)
+    final = _norm(_alone(residual), weights, "ln_final", config)
     return final @ weights["unembed.W_U"] + weights["unembed.b_U"]
+
+
+def _alone(x: Float[Tensor, "n answer *rest"]) -> Float[Tensor, "n *answer_and_rest"]:
+    """Without the axis of the answers, where there is one answer."""
+    return x.squeeze(1) if x.shape[1] == 1 else x
 
 
 def _gelu_new(x: Tensor) -> Tensor:
@@ -108,15 +126,19 @@ def _heads(
 
 
 def _pattern(
-    q: Float[Tensor, "n query head_width"], k: Float[Tensor, "n key head_width"], config: ModelConfig
+    q: Float[Tensor, "n query head_width"],
+    k: Float[Tensor, "n key head_width"],
+    places: Int[Tensor, "query"],
+    config: ModelConfig,
 ) -> Float[Tensor, "n query key head"]:
+    """How much the queries at these places attend to each position."""
     q, k = (x.unflatten(-1, (config.n_heads, config.d_head)) for x in (q, k))
     # Sums over head dimensions and over the few positions are written out: as matrix products they would be
     # thousands of tiny ones.
     scores = (q[:, :, None] * k[:, None]).sum(-1) / math.sqrt(config.d_head)
     allowed = torch.ones(scores.shape[1:3], dtype=torch.bool, device=q.device)
     if config.attention_dir == "causal":
-        allowed = allowed.tril(scores.shape[2] - scores.shape[1])
+        allowed = torch.arange(scores.shape[2], device=q.device) <= places[:, None]
         scores = scores.masked_fill(~allowed[..., None], -torch.inf)
     pattern = scores.softmax(2)
     if config.attention_mixing != 1:

@@ -13,16 +13,16 @@ position axis of size 1 where a transformer has one per token, so that everythin
 `blocks.0.mlp.hook_post` looks at these too.
 
 What comes before the nonlinearity is a sum of what the two operands add, each a row of its table:
-`mlp_logits` folds these tables from the weights and gathers, which is exact and takes no product of all
+`MLPConfig.logits` folds these tables from the weights and gathers, which is exact and takes no product of all
 examples with W_in.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -30,9 +30,19 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..frozen import Frozen
-from ..tasks import Task
-from .hooked_transformer import Weights, Width, deprecation_silenced, fits, n_logits
+from ..errors import UsageError
+from ..tasks import Reads
+from .base import (
+    NetworkConfig,
+    Shapes,
+    Weights,
+    Width,
+    all_or_none,
+    deprecation_silenced,
+    fits,
+    is_bias,
+    kind,
+)
 
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookedRootModule
@@ -41,11 +51,8 @@ Embedding = Literal["separate", "shared", "one_hot"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "square": torch.square}
 
 
-def _biases(value: object) -> object:
-    return {True: "all", False: "none"}[value] if isinstance(value, bool) else value
-
-
-class MLPConfig(Frozen):
+@kind
+class MLPConfig(NetworkConfig):
     """A multilayer perceptron of one hidden layer. Elements and answers come from the task."""
 
     kind: Literal["mlp"] = "mlp"
@@ -58,7 +65,7 @@ class MLPConfig(Frozen):
     act_fn: Literal["relu", "gelu", "square"] = "relu"
     d_out: Width | None = None
     """The width between W_out and W_U; absent: the neurons are unembedded directly, without a W_out."""
-    biases: Annotated[Literal["none", "in", "all"], BeforeValidator(_biases)] = "none"
+    biases: Annotated[Literal["none", "in", "all"], BeforeValidator(all_or_none)] = "none"
     """Which biases there are, all of them trained; `in`: that of the neurons alone."""
     init: Literal["fan_in", "nanda", "gromov"] = "fan_in"
     """`fan_in`: N(0, 1 / rows) for every matrix, W_E N(0, 1 / d_model) (Chughtai et al. 2023); `nanda`: the
@@ -66,188 +73,225 @@ class MLPConfig(Frozen):
     transformers; `gromov`: standard deviation ½ (2 d_mlp)^(-1/3)."""
     init_scale: float = Field(1.0, gt=0, le=1e6)
     """Every initial weight is multiplied by this."""
-    d_vocab_out: Width | None = None
-    """The number of logits; absent: one for each answer."""
 
     yes_or_no = frozenset({"biases"})
-
-    @property
-    def n_layers(self) -> int:
-        """1."""
-        return 1
-
-    def n_logits(self, task: Task) -> int:
-        """The number of logits for this task."""
-        return n_logits(self.d_vocab_out, task)
-
-
-def mlp_shapes(config: MLPConfig, task: Task) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter, in the order of the computation."""
-    d, d_mlp, n_logits = config.d_model, config.d_mlp, config.n_logits(task)
-    embeddings: dict[Embedding, dict[str, tuple[int, ...]]] = {
-        "separate": {"embed_a.W_E": (task.d_vocab, d), "embed_b.W_E": (task.d_vocab, d)},
-        "shared": {"embed.W_E": (task.d_vocab, d)},
-        "one_hot": {},
+    axes: ClassVar[Mapping[str, str]] = {
+        "embed.W_E": "vocab d_model",
+        "embed_a.W_E": "vocab d_model",
+        "embed_b.W_E": "vocab d_model",
+        "blocks.0.mlp.W_in": "(operand d_model) d_mlp | (operand vocab) d_mlp",
+        "blocks.0.mlp.b_in": "d_mlp",
+        "blocks.0.mlp.W_out": "d_mlp d_out",
+        "blocks.0.mlp.b_out": "d_out",
+        "unembed.W_U": "d_out out | d_mlp out",
+        "unembed.b_U": "out",
     }
-    shapes = dict(embeddings[config.embedding])
-    shapes["blocks.0.mlp.W_in"] = (2 * (task.d_vocab if config.embedding == "one_hot" else d), d_mlp)
-    if config.biases != "none":
-        shapes["blocks.0.mlp.b_in"] = (d_mlp,)
-    if config.d_out:
-        shapes["blocks.0.mlp.W_out"] = (d_mlp, config.d_out)
-        if config.biases == "all":
-            shapes["blocks.0.mlp.b_out"] = (config.d_out,)
-    shapes["unembed.W_U"] = (config.d_out or d_mlp, n_logits)
-    if config.biases == "all":
-        shapes["unembed.b_U"] = (n_logits,)
-    return shapes
+    reads_signs = False
 
+    def __str__(self) -> str:
+        return f"1 layer, d_model {self.d_model}, d_mlp {self.d_mlp}, {self.act_fn}"
 
-def initial_mlp_weights(config: MLPConfig, task: Task, seed: int) -> Weights:
-    """Fresh float32 weights on the CPU, from a generator of their own; biases are 0.
+    def shapes(self, reads: Reads) -> Shapes:
+        """The shape of every parameter, in the order of the computation.
 
-    They are drawn in the order and the orientation of the code that each recipe is from (for `nanda` that of
-    SimpleMLP), so that a seed gives the very weights that it gives there after `torch.manual_seed(seed)`.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    shapes = mlp_shapes(config, task)
-    if config.init == "gromov":
-        # torch.nn.Linear draws weights of its own first, all of which are drawn anew.
-        torch.empty(sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2)).uniform_(
-            generator=generator
-        )
-    weights: Weights = {}
-    for name, shape in shapes.items():
-        last = name.rsplit(".", 1)[-1]
-        if len(shape) == 1:
-            weights[name] = torch.zeros(shape)
-            continue
-        if config.init == "gromov":
-            drawn = torch.randn(shape[::-1], generator=generator, dtype=torch.float32).T * (
-                0.5 / (2 * config.d_mlp) ** (1 / 3)
+        Raises:
+            UsageError: the task has not two operands and one answer, or it needs more logits.
+        """
+        _operands(reads)
+        d, d_mlp, n_logits = self.d_model, self.d_mlp, self.n_logits(reads)
+        embeddings: dict[Embedding, Shapes] = {
+            "separate": {"embed_a.W_E": (reads.d_vocab, d), "embed_b.W_E": (reads.d_vocab, d)},
+            "shared": {"embed.W_E": (reads.d_vocab, d)},
+            "one_hot": {},
+        }
+        shapes = dict(embeddings[self.embedding])
+        shapes["blocks.0.mlp.W_in"] = (2 * (reads.d_vocab if self.embedding == "one_hot" else d), d_mlp)
+        if self.biases != "none":
+            shapes["blocks.0.mlp.b_in"] = (d_mlp,)
+        if self.d_out:
+            shapes["blocks.0.mlp.W_out"] = (d_mlp, self.d_out)
+            if self.biases == "all":
+                shapes["blocks.0.mlp.b_out"] = (self.d_out,)
+        shapes["unembed.W_U"] = (self.d_out or d_mlp, n_logits)
+        if self.biases == "all":
+            shapes["unembed.b_U"] = (n_logits,)
+        return shapes
+
+    def initial_weights(self, reads: Reads, seed: int) -> Weights:
+        """Fresh float32 weights on the CPU, from a generator of their own; biases are 0.
+
+        They are drawn in the order and the orientation of the code that each recipe is from (for `nanda` that
+        of SimpleMLP), so that a seed gives the very weights that it gives there after
+        `torch.manual_seed(seed)`.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        shapes = self.shapes(reads)
+        if self.init == "gromov":
+            # torch.nn.Linear draws weights of its own first, all of which are drawn anew.
+            torch.empty(sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2)).uniform_(
+                generator=generator
             )
-        elif config.init == "nanda":
-            across = last in ("W_E", "W_in", "W_out")
-            drawn = torch.randn(shape[::-1] if across else shape, generator=generator, dtype=torch.float32)
-            drawn = (drawn.T if across else drawn) / math.sqrt(shape[0] if last == "W_in" else shape[1])
-        else:
-            drawn = torch.randn(shape, generator=generator, dtype=torch.float32) / math.sqrt(
-                shape[1] if last == "W_E" else shape[0]
-            )
-        weights[name] = (drawn * config.init_scale if config.init_scale != 1 else drawn).contiguous()
-    return weights
-
-
-def operands(task: Task) -> Int[Tensor, "n 2"]:
-    """The tokens of a and of b of every example, in table order: all that a multilayer perceptron reads."""
-    return task.inputs[:, [task.tokens.words.index(word) for word in "ab"]]
-
-
-def mlp_logits(
-    weights: Weights, tokens: Int[Tensor, "n 2"], config: MLPConfig, seen: dict[str, Tensor] | None = None
-) -> Float[Tensor, "n classes"]:
-    """Logits for pairs of operands, exactly those of the hooked network and differentiable in `weights`.
-
-    The activations of the neurons are put into `seen` under the name of their hook.
-    """
-    w_in = weights["blocks.0.mlp.W_in"]
-    if config.embedding == "one_hot":
-        of_a, of_b = w_in.chunk(2)
-    else:
-        names = ["embed"] * 2 if config.embedding == "shared" else ["embed_a", "embed_b"]
-        of_a, of_b = (weights[f"{name}.W_E"] @ half for name, half in zip(names, w_in.chunk(2), strict=True))
-    before = F.embedding(tokens[:, 0], of_a) + F.embedding(tokens[:, 1], of_b)
-    if config.biases != "none":
-        before = before + weights["blocks.0.mlp.b_in"]
-    neurons = out = ACTIVATIONS[config.act_fn](before)
-    if seen is not None:
-        seen["blocks.0.mlp.hook_post"] = neurons
-    if config.d_out:
-        out = out @ weights["blocks.0.mlp.W_out"]
-        if config.biases == "all":
-            out = out + weights["blocks.0.mlp.b_out"]
-    logits = out @ weights["unembed.W_U"]
-    return logits + weights["unembed.b_U"] if config.biases == "all" else logits
-
-
-def hooked_mlp(
-    config: MLPConfig, task: Task, weights: Weights, dtype: torch.dtype = torch.float32
-) -> HookedRootModule:
-    """The network in evaluation mode, every hook point live: hook_embed [n, 1, 2 d_model] (none for one_hot),
-    blocks.0.mlp.hook_pre and hook_post, blocks.0.hook_mlp_out, hook_logits.
-
-    Called with tokens [n, pos] it gives logits [n, 1, answers].
-    """
-    fits(weights, mlp_shapes(config, task))
-    with deprecation_silenced():
-        from transformer_lens import HookedRootModule
-        from transformer_lens.hook_points import HookPoint
-
-    at_a, at_b = (task.tokens.words.index(word) for word in "ab")
-
-    class Parameters(torch.nn.Module):
-        """The parameters whose names begin with a prefix, and hook points."""
-
-        def __init__(self, prefix: str, *hooks: str) -> None:
-            super().__init__()
-            for name, weight in weights.items():
-                head, _, last = name.rpartition(".")
-                if head == prefix:
-                    self.register_parameter(last, torch.nn.Parameter(weight.to(dtype).clone()))
-            for hook in hooks:
-                self.add_module(hook, HookPoint())
-
-    class HookedMLP(HookedRootModule):  # type: ignore[misc, unused-ignore]  # imported inside a function
-        def __init__(self) -> None:
-            super().__init__()
-            self.cfg = SimpleNamespace(
-                n_layers=1,
-                n_ctx=task.n_ctx,
-                d_vocab=task.d_vocab,
-                d_vocab_out=config.n_logits(task),
-                d_mlp=config.d_mlp,
-                act_fn=config.act_fn,
-                attn_only=False,
-            )
-            self.embed_a: Any = Parameters("embed_a")
-            self.embed_b: Any = Parameters("embed_b")
-            self.embed: Any = Parameters("embed")
-            self.hook_embed = HookPoint()
-            block: Any = torch.nn.Module()
-            block.mlp = Parameters("blocks.0.mlp", "hook_pre", "hook_post")
-            block.hook_mlp_out = HookPoint()
-            self.blocks = torch.nn.ModuleList([block])
-            self.unembed: Any = Parameters("unembed")
-            self.hook_logits = HookPoint()
-            self.setup()  # type: ignore[no-untyped-call, unused-ignore]
-
-        def forward(self, tokens: Int[Tensor, "n pos"]) -> Float[Tensor, "n 1 classes"]:
-            a, b = tokens[:, at_a], tokens[:, at_b]
-            block: Any = self.blocks[0]
-            mlp = block.mlp
-            if config.embedding == "one_hot":
-                w_a, w_b = mlp.W_in.chunk(2)
-                before = (F.embedding(a, w_a) + F.embedding(b, w_b))[:, None]
+        weights: Weights = {}
+        for name, shape in shapes.items():
+            last = name.rsplit(".", 1)[-1]
+            if len(shape) == 1:
+                weights[name] = torch.zeros(shape)
+                continue
+            if self.init == "gromov":
+                drawn = torch.randn(shape[::-1], generator=generator, dtype=torch.float32).T * (
+                    0.5 / (2 * self.d_mlp) ** (1 / 3)
+                )
+            elif self.init == "nanda":
+                across = last in ("W_E", "W_in", "W_out")
+                drawn = torch.randn(
+                    shape[::-1] if across else shape, generator=generator, dtype=torch.float32
+                )
+                drawn = (drawn.T if across else drawn) / math.sqrt(shape[0] if last == "W_in" else shape[1])
             else:
-                tables = (
-                    [self.embed.W_E] * 2
-                    if config.embedding == "shared"
-                    else [self.embed_a.W_E, self.embed_b.W_E]
+                drawn = torch.randn(shape, generator=generator, dtype=torch.float32) / math.sqrt(
+                    shape[1] if last == "W_E" else shape[0]
                 )
-                embedded = torch.cat(
-                    [F.embedding(x, table) for x, table in zip((a, b), tables, strict=True)], dim=1
-                )
-                before = self.hook_embed(embedded[:, None]) @ mlp.W_in
-            if config.biases != "none":
-                before = before + mlp.b_in
-            neurons = mlp.hook_post(ACTIVATIONS[config.act_fn](mlp.hook_pre(before)))
-            out = neurons
-            if config.d_out:
-                out = neurons @ mlp.W_out + (mlp.b_out if config.biases == "all" else 0)
-            logits: Tensor = block.hook_mlp_out(out) @ self.unembed.W_U
-            if config.biases == "all":
-                logits = logits + self.unembed.b_U
-            hooked: Tensor = self.hook_logits(logits)
-            return hooked
+            weights[name] = (drawn * self.init_scale if self.init_scale != 1 else drawn).contiguous()
+        return weights
 
-    return HookedMLP().eval()
+    def read(self, inputs: Int[Tensor, "n pos"], reads: Reads) -> Int[Tensor, "n 2"]:
+        """The tokens of a and of b: all that a multilayer perceptron reads."""
+        return inputs[:, _operands(reads)]
+
+    def logits(
+        self,
+        weights: Weights,
+        inputs: Int[Tensor, "n 2"],
+        reads: Reads,
+        seen: dict[str, Tensor] | None = None,
+    ) -> Float[Tensor, "n classes"]:
+        """Logits for pairs of operands, through the tables of what each operand adds to a neuron."""
+        w_in = weights["blocks.0.mlp.W_in"]
+        if self.embedding == "one_hot":
+            of_a, of_b = w_in.chunk(2)
+        else:
+            names = ["embed"] * 2 if self.embedding == "shared" else ["embed_a", "embed_b"]
+            of_a, of_b = (
+                weights[f"{name}.W_E"] @ half for name, half in zip(names, w_in.chunk(2), strict=True)
+            )
+        before = F.embedding(inputs[:, 0], of_a) + F.embedding(inputs[:, 1], of_b)
+        if self.biases != "none":
+            before = before + weights["blocks.0.mlp.b_in"]
+        neurons = out = ACTIVATIONS[self.act_fn](before)
+        if seen is not None:
+            seen["blocks.0.mlp.hook_post"] = neurons
+        if self.d_out:
+            out = out @ weights["blocks.0.mlp.W_out"]
+            if self.biases == "all":
+                out = out + weights["blocks.0.mlp.b_out"]
+        logits = out @ weights["unembed.W_U"]
+        return logits + weights["unembed.b_U"] if self.biases == "all" else logits
+
+    def numbers(self, reads: Reads) -> int:
+        """About how many numbers training holds of one example at a time: the neurons, and what is
+        embedded."""
+        return super().numbers(reads) + 6 * self.d_model
+
+    @classmethod
+    def shown(cls, names: Collection[str], sizes: Mapping[str, int]) -> dict[str, Any]:
+        """The keys of the configuration that weights of these names show, whose `axes` have these sizes."""
+        biases = {name for name in names if is_bias(name)}
+        which = "none" if not biases else "in" if biases == {"blocks.0.mlp.b_in"} else "all"
+        return super().shown(names, sizes) | {"biases": which}
+
+    def unseen(self) -> dict[str, Sequence[Any]]:
+        """What weights do not show: the activation, with the values that it may have."""
+        return {"act_fn": list(ACTIVATIONS)}
+
+    def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedRootModule:
+        """The network in evaluation mode, every hook point live: hook_embed [n, 1, 2 d_model] (none for
+        one_hot), blocks.0.mlp.hook_pre and hook_post, blocks.0.hook_mlp_out, hook_logits.
+
+        Called with tokens [n, pos] it gives logits [n, 1, answers].
+
+        Raises:
+            UsageError: the weights do not have the names and shapes that the configuration asks for.
+        """
+        fits(weights, self.shapes(reads))
+        with deprecation_silenced():
+            from transformer_lens import HookedRootModule
+            from transformer_lens.hook_points import HookPoint
+
+        config, (at_a, at_b) = self, _operands(reads)
+
+        class Parameters(torch.nn.Module):
+            """The parameters whose names begin with a prefix, and hook points."""
+
+            def __init__(self, prefix: str, *hooks: str) -> None:
+                super().__init__()
+                for name, weight in weights.items():
+                    head, _, last = name.rpartition(".")
+                    if head == prefix:
+                        self.register_parameter(last, torch.nn.Parameter(weight.to(dtype).clone()))
+                for hook in hooks:
+                    self.add_module(hook, HookPoint())
+
+        class HookedMLP(HookedRootModule):  # type: ignore[misc, unused-ignore]  # imported inside a function
+            def __init__(self) -> None:
+                super().__init__()
+                self.cfg = SimpleNamespace(
+                    n_layers=1,
+                    n_ctx=reads.n_ctx,
+                    d_vocab=reads.d_vocab,
+                    d_vocab_out=config.n_logits(reads),
+                    d_mlp=config.d_mlp,
+                    act_fn=config.act_fn,
+                    attn_only=False,
+                )
+                self.embed_a: Any = Parameters("embed_a")
+                self.embed_b: Any = Parameters("embed_b")
+                self.embed: Any = Parameters("embed")
+                self.hook_embed = HookPoint()
+                block: Any = torch.nn.Module()
+                block.mlp = Parameters("blocks.0.mlp", "hook_pre", "hook_post")
+                block.hook_mlp_out = HookPoint()
+                self.blocks = torch.nn.ModuleList([block])
+                self.unembed: Any = Parameters("unembed")
+                self.hook_logits = HookPoint()
+                self.setup()  # type: ignore[no-untyped-call, unused-ignore]
+
+            def forward(self, tokens: Int[Tensor, "n pos"]) -> Float[Tensor, "n 1 classes"]:
+                a, b = tokens[:, at_a], tokens[:, at_b]
+                block: Any = self.blocks[0]
+                mlp = block.mlp
+                if config.embedding == "one_hot":
+                    w_a, w_b = mlp.W_in.chunk(2)
+                    before = (F.embedding(a, w_a) + F.embedding(b, w_b))[:, None]
+                else:
+                    tables = (
+                        [self.embed.W_E] * 2
+                        if config.embedding == "shared"
+                        else [self.embed_a.W_E, self.embed_b.W_E]
+                    )
+                    embedded = torch.cat(
+                        [F.embedding(x, table) for x, table in zip((a, b), tables, strict=True)], dim=1
+                    )
+                    before = self.hook_embed(embedded[:, None]) @ mlp.W_in
+                if config.biases != "none":
+                    before = before + mlp.b_in
+                neurons = mlp.hook_post(ACTIVATIONS[config.act_fn](mlp.hook_pre(before)))
+                out = neurons
+                if config.d_out:
+                    out = neurons @ mlp.W_out + (mlp.b_out if config.biases == "all" else 0)
+                logits: Tensor = block.hook_mlp_out(out) @ self.unembed.W_U
+                if config.biases == "all":
+                    logits = logits + self.unembed.b_U
+                hooked: Tensor = self.hook_logits(logits)
+                return hooked
+
+        return HookedMLP().eval()
+
+
+def _operands(reads: Reads) -> list[int]:
+    """The positions of a and of b."""
+    if not {"a", "b"} <= set(reads.words) or len(reads.answers) != 1:
+        raise UsageError(
+            f"model.kind: an mlp reads the operands a and b and gives one answer; {reads.task} has the "
+            f"positions {' '.join(reads.words)!r} and {len(reads.answers)} answers: choose another kind"
+        )
+    return [reads.words.index(word) for word in "ab"]

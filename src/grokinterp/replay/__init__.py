@@ -1,16 +1,16 @@
 """How a circuit forms: measures at every snapshot of a run, and what can be said of them as a whole."""
 
 from .comparison import Compared, Group, RunsCompared
-from .corruption import NoiseSpan, noise_in_words, noise_spans
-from .dataset import FINAL, PROGRESS, progress_of, replay
+from .dataset import FINAL, PROGRESS, final_keys, progress_of, replay, skipped
 from .export import check_format, export, table
-from .flows import NeuronFlows, neuron_flows
-from .keys import keys_over_time, where_keys_differ
-from .learned import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer
-from .lives import Life, Lives, final_keys, lives, skipped
+from .frequencies.flows import NeuronFlows, neuron_flows
+from .frequencies.keys import keys_over_time, where_keys_differ
+from .frequencies.lives import Life, Lives, lives
+from .frequencies.pictures import PICTURES
+from .noise_phases import NoiseSpan, noise_in_words, noise_spans
 from .phases import Boundary, Lead, Phase, Phases, phases
-from .pictures import PICTURES
 from .spikes import Spike, slingshots, slingshots_in_words, spikes, spikes_in_words
+from .steps_to_learn import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer
 
 __all__ = [
     "FINAL",

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..measures.standing import Examples, Standing
 from ..runs import Run
-from .learned import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer
 from .spikes import slingshots, spikes
+from .steps_to_learn import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +181,7 @@ class RunsCompared:
         columns: dict[str, list[Any]] = {
             "run": [each.name for each in self.runs],
             "task": [each.run.task.symbol for each in self.runs],
-            "p": [each.run.task.p for each in self.runs],
+            "p": [getattr(each.run.task, "p", None) for each in self.runs],  # that of a table
             "fraction": [each.settings.get("training.fraction") for each in self.runs],
             "seed": [each.settings.get("seed") for each in self.runs],
         }

@@ -1,34 +1,34 @@
 """How measures change over training: every snapshot of a run measured, as one labelled Dataset.
 
-What was measured of each snapshot is kept with the run (`kept.py`): a second call reads it, a replay that was
-interrupted goes on where it stopped, and one of a longer run computes only what is new. As many snapshots are
-measured at a time as torch has threads, up to four, each by one thread. Not as one batch: a forward pass of
-16 networks with stacked weights (torch.func.vmap) took longer for each on a CPU of 2 threads, 1.4 in place of
-1.3 ms for p = 23, 41 in place of 10 for p = 53, 510 in place of 270 for p = 113.
+What was measured of each snapshot stays with the run (`cache.py`): a second call reads it, a replay that
+was interrupted goes on where it stopped, and one of a longer run computes only what is new. As many
+snapshots are measured at a time as torch has threads, up to four, each by one thread. Not as one batch: a
+forward pass of 16 networks with stacked weights (torch.func.vmap) took longer for each on a CPU of 2 threads,
+1.4 in place of 1.3 ms for p = 23, 41 in place of 10 for p = 53, 510 in place of 270 for p = 113.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from ..errors import UsageError, WriteFailed
-from ..measures import MEASURES, Measure, key_frequencies
+from ..errors import NotApplicable, UsageError, WriteFailed
+from ..measures import MEASURES, Measure
 from ..measures.standing import Examples
 from ..memory import give_back_memory, keep_memory
+from ..progress import bars
 from ..runs import Run
-from .kept import Entry, Measured, sweep
-from .pictures import PICTURES, example_neurons
+from .cache import Entry, Measured, sweep
+from .frequencies.final import multiples, options_of_final
+from .frequencies.pictures import PICTURES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -96,8 +96,8 @@ def replay(
     run.resolve(-1)  # which says why there is none
     chosen = run.steps if steps is None else sorted({run.resolve(step) for step in steps})
     sweep(run)
-    found: dict[int, dict[str, Entry]] = {}
-    with _progress_bar(len(chosen), progress) as advance, _told_once() as tell, _workers() as pool:
+    entries_at: dict[int, dict[str, Entry]] = {}
+    with _progress_bar(len(chosen), progress) as advance, _warned_once() as tell, _workers() as pool:
         last = Measured(run, run.steps[-1])
         final = pool.submit(_final, last, tell)
 
@@ -107,12 +107,12 @@ def replay(
             return _of_snapshot(last if step == run.steps[-1] else Measured(run, step), wanted, final, tell)
 
         for step, entries in zip(chosen, pool.map(of_step, chosen), strict=True):
-            found[step] = entries
-            _share_labels(found[chosen[0]], entries)
-            if len(found) % (4 * _AT_ONCE) == 0:
+            entries_at[step] = entries
+            _share_labels(entries_at[chosen[0]], entries)
+            if len(entries_at) % (4 * _AT_ONCE) == 0:
                 give_back_memory()
             advance()
-    return _dataset(run, wanted, found, final.result(), _multiples(last))
+    return _dataset(run, wanted, entries_at, final.result(), multiples(last))
 
 
 def _variables(names: Sequence[str]) -> dict[str, Measure]:
@@ -124,13 +124,13 @@ def _variables(names: Sequence[str]) -> dict[str, Measure]:
     wanted: dict[str, Measure] = {}
     for name in names:
         plain = name.removesuffix(FINAL)
-        known = PICTURES[plain] if plain in PICTURES else MEASURES[plain]
-        if plain != name and not _of_final(known):
+        measure = PICTURES[plain] if plain in PICTURES else MEASURES[plain]
+        if plain != name and not _of_final(measure):
             raise UsageError(f"{plain} uses no key frequencies: ask for it without {FINAL}")
-        if plain == name and not (plain in PICTURES and _of_final(known)):
-            wanted[name] = known
-        if _of_final(known):
-            wanted[plain + FINAL] = known
+        if plain == name and not (plain in PICTURES and _of_final(measure)):
+            wanted[name] = measure
+        if _of_final(measure):
+            wanted[plain + FINAL] = measure
     return wanted
 
 
@@ -142,13 +142,13 @@ def _of_snapshot(
 ) -> dict[str, Entry]:
     """All that is wanted of one snapshot, under the names of the variables. What needs no final keys goes
     first, while these are found."""
-    own = {name: snapshot.entry(known) for name, known in wanted.items() if not name.endswith(FINAL)}
-    found = {
-        name: own[name] if name in own else _with_final(snapshot, known, final.result())
-        for name, known in wanted.items()
+    with_own = {name: snapshot.entry(measure) for name, measure in wanted.items() if not name.endswith(FINAL)}
+    entries = {
+        name: with_own[name] if name in with_own else _with_final(snapshot, measure, final.result())
+        for name, measure in wanted.items()
     }
     _save(snapshot, tell)
-    return found
+    return entries
 
 
 def _share_labels(first: Mapping[str, Entry], entries: dict[str, Entry]) -> None:
@@ -159,63 +159,29 @@ def _share_labels(first: Mapping[str, Entry], entries: dict[str, Entry]) -> None
             entries[name] = replace(entry, coords=first[name].coords)
 
 
-def _of_final(known: Measure) -> bool:
-    return any(option in known.options for option in ("keys", "neurons"))
+def _of_final(measure: Measure) -> bool:
+    return any(option in measure.options for option in ("keys", "neurons"))
 
 
-def _with_final(snapshot: Measured, known: Measure, final: Mapping[str, list[int]]) -> Entry:
+def _with_final(snapshot: Measured, measure: Measure, final: Mapping[str, list[int]]) -> Entry:
     """A measure with the keys or the example neurons of the final network, where that has some."""
-    if all(final[option] for option in final if option in known.options):
-        return snapshot.entry(known, final)
-    own = snapshot.entry(MEASURES["key_frequencies.consensus"])
+    if all(final[option] for option in final if option in measure.options):
+        return snapshot.entry(measure, final)
+    consensus = snapshot.entry(MEASURES["key_frequencies.consensus"])
     missing = (
         "the final network has no key frequencies"
         if not final["keys"]
         else "no neuron of the final network has one frequency"
     )
-    return Entry(None, [], {}, own.reason or missing)
+    return Entry(None, [], {}, consensus.reason or missing)
 
 
 def _final(last: Measured, tell: Callable[[WriteFailed], None]) -> dict[str, list[int]]:
-    """The key frequencies of the last snapshot, and the neuron that each explains best; what else is known of
-    them is kept."""
-    consensus = last.entry(MEASURES["key_frequencies.consensus"])
-    keys = (
-        []
-        if consensus.values is None
-        else [consensus.coords["freq"][int(i)] for i in consensus.values.nonzero().flatten()]
-    )
-
-    def examples() -> Any:
-        import xarray as xr
-
-        return xr.DataArray(example_neurons(last.view, keys), dims="neuron").astype("int64")
-
-    neurons = last.kept("example_neurons", examples) if keys else Entry(None, [], {})
-    _multiples(last)
+    """What measures take from the last snapshot; what else is asked of it goes into the cache, too."""
+    options = options_of_final(last)
+    multiples(last)
     _save(last, tell)
-    return {"keys": keys, "neurons": [] if neurons.values is None else neurons.values.tolist()}
-
-
-def _multiples(last: Measured) -> dict[str, dict[int, list[int]]]:
-    """The harmonics of the last snapshot, each with its fundamental and its order, and the doubles of keys,
-    each with its key."""
-
-    def found() -> Any:
-        import xarray as xr
-
-        keys = key_frequencies(last.view)
-        rows = [[k, each.of, each.order] for k, each in keys.harmonics.items()] + [
-            [k, of, 0] for k, of in keys.doubles.items()
-        ]
-        return xr.DataArray(np.array(rows, dtype="int64").reshape(-1, 3), dims=["multiple", "of"])
-
-    entry = last.kept("multiples", found)
-    rows = [] if entry.values is None else entry.values.tolist()
-    return {
-        "harmonics": {k: [of, order] for k, of, order in rows if order},
-        "doubles": {k: [of] for k, of, order in rows if not order},
-    }
+    return options
 
 
 def _save(snapshot: Measured, tell: Callable[[WriteFailed], None]) -> None:
@@ -226,7 +192,7 @@ def _save(snapshot: Measured, tell: Callable[[WriteFailed], None]) -> None:
 
 
 @contextmanager
-def _told_once() -> Iterator[Callable[[WriteFailed], None]]:
+def _warned_once() -> Iterator[Callable[[WriteFailed], None]]:
     """Says at the end, once, that nothing could be kept: the replay itself is whole."""
     failures: list[WriteFailed] = []
     yield failures.append
@@ -240,20 +206,20 @@ def _told_once() -> Iterator[Callable[[WriteFailed], None]]:
 def _dataset(
     run: Run,
     wanted: Mapping[str, Measure],
-    found: Mapping[int, Mapping[str, Entry]],
+    entries_at: Mapping[int, Mapping[str, Entry]],
     final: Mapping[str, list[int]],
-    multiples: Mapping[str, Mapping[int, list[int]]],
+    of_final: Mapping[str, Mapping[int, list[int]]],
 ) -> xr.Dataset:
     import xarray as xr
 
     variables: dict[str, xr.DataArray] = {}
-    skipped: dict[str, str] = {}
-    for name in next(iter(found.values())):
-        entries = [entries[name] for entries in found.values()]
+    reasons: dict[str, str] = {}
+    for name in next(iter(entries_at.values())):
+        entries = [entries[name] for entries in entries_at.values()]
         if all(entry.values is None for entry in entries):
-            skipped[name] = entries[-1].reason
+            reasons[name] = entries[-1].reason
         else:
-            variables[name] = _stacked(entries, list(found)).assign_attrs(
+            variables[name] = _stacked(entries, list(entries_at)).assign_attrs(
                 unit=wanted[name].unit, ref=wanted[name].ref
             )
     aligned = xr.align(
@@ -268,8 +234,8 @@ def _dataset(
             **Examples.of(run.task, run.split).to_attrs(),
             "divergence": run.divergence,
             "final_keys": json.dumps(final["keys"]),
-            **{name: json.dumps(each) for name, each in multiples.items()},
-            "skipped": json.dumps(skipped),
+            **{name: json.dumps(each) for name, each in of_final.items()},
+            "skipped": json.dumps(reasons),
         },
     )
 
@@ -314,13 +280,37 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
 
 @contextmanager
 def _progress_bar(total: int, wanted: bool | None) -> Iterator[Callable[[], None]]:
-    if not (sys.stderr.isatty() if wanted is None else wanted):
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    with bars(wanted) as bar:
+        task = bar.add_task("", total=total, what="snapshot") if bar else None
+        yield lambda: bar.advance(task) if bar and task is not None else None
 
-    columns = (TextColumn("snapshots"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
+
+def at_known_steps(data: xr.Dataset, name: str) -> xr.DataArray:
+    """A variable of a replay, at the steps at which it has values.
+
+    Raises:
+        NotApplicable: it applies at no step.
+        UsageError: it was not replayed.
+    """
+    if (reason := skipped(data).get(name)) is not None:
+        raise NotApplicable(reason)
+    if name not in data:
+        raise UsageError(
+            f"{name} was not replayed: give it to gi.replay among the measures, or leave those out for the "
+            "default ones"
+        )
+    values = data[name].dropna("step", how="all")
+    if not values.sizes["step"]:
+        raise NotApplicable(f"{name} has no value at any of the steps")
+    return values
+
+
+def skipped(data: xr.Dataset) -> dict[str, str]:
+    """The variables that a replay has not, as they apply at no step, with the reasons."""
+    reasons: dict[str, str] = json.loads(data.attrs.get("skipped", "{}"))
+    return reasons
+
+
+def final_keys(data: xr.Dataset) -> list[int]:
+    """The key frequencies of the run's last snapshot."""
+    return [int(k) for k in json.loads(data.attrs.get("final_keys", "[]"))]

@@ -72,6 +72,6 @@ def table(data: xr.Dataset) -> pd.DataFrame:
             column = f"{name}[{', '.join(map(str, labels))}]" if labels else str(name)
             columns[column] = numbers
             units[column] = str(values.attrs["unit"])
-    found = pd.DataFrame(columns, index=pd.Index(data["step"].values, name="step"))
-    found.attrs = {**data.attrs, "units": units}
-    return found
+    frame = pd.DataFrame(columns, index=pd.Index(data["step"].values, name="step"))
+    frame.attrs = {**data.attrs, "units": units}
+    return frame

@@ -73,9 +73,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import NotApplicable
 from ..measures.noise import KNOWN
 from ..measures.standing import GENERALISED, Examples, Standing, percent
-from .dataset import FINAL
-from .learned import LEARNED, Interval, first_interval, judged_by, series
-from .lives import final_keys
+from .dataset import FINAL, final_keys
+from .steps_to_learn import LEARNED, Interval, first_interval, judged_by, series
 
 if TYPE_CHECKING:
     import pandas as pd

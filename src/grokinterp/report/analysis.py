@@ -17,9 +17,10 @@ import torch
 from ..errors import DamagedFile, NotApplicable
 from ..measures import MEASURES, KeyFrequencies, key_frequencies
 from ..measures.base import per_part
-from ..measures.keys import chosen
 from ..measures.noise import NoisePhase, learned, noise_phase
 from ..measures.standing import Examples, Standing, standing
+from ..measures.waves.circular import circular
+from ..measures.waves.keys import chosen
 from ..replay import (
     Lives,
     NoiseSpan,
@@ -190,7 +191,7 @@ class Analysis:
         """How far it has learned the examples that stand on the circle, and the loss there by part; all
         examples where there is none."""
         view = self.view
-        rows = view.on_circle if self.run.task.circle else torch.arange(self.run.task.n_inputs)
+        rows = circular(view).on_circle if self.run.task.circle else torch.arange(self.run.task.n_inputs)
         return standing(view, rows), _labelled(per_part(view, view.loss()[rows], rows), "part")
 
     @property

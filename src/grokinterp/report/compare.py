@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import html
 import json
 import re
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NotARun, UsageError
 from ..replay import Compared, Reached, RunsCompared, judged_by
 from ..runs import Run
-from .figures import COLOURS, PLAIN, TEST, TRAIN
-from .offline import Page, asset, embedded, offline_page
+from . import palette
+from .offline import Page, asset, offline_page
+from .palette import PLAIN, TEST, TRAIN
+from .panels import Figure, Panel, Section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,15 +75,15 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool 
         UsageError: there are none, or (NotARun) a directory holds none.
         DamagedFile: a file does not match its recorded hash or count.
     """
-    given = [runs] if isinstance(runs, Run | str | Path) else runs
-    return Comparison(RunsCompared(list(opened(given))), log_x)
+    several = [runs] if isinstance(runs, Run | str | Path) else runs
+    return Comparison(RunsCompared(list(opened(several))), log_x)
 
 
-def opened(given: Sequence[Run | str | Path]) -> Iterator[Run]:
+def opened(several: Sequence[Run | str | Path]) -> Iterator[Run]:
     """Every run once, in the order given; those of one directory in the order of the numbers in their
     names."""
     seen: set[Path] = set()
-    for one in given:
+    for one in several:
         if not isinstance(one, Run | str | Path):
             raise UsageError(f"runs has a {type(one).__name__}: needs runs or their directories")
         for run in [one] if isinstance(one, Run) else map(Run, _directories(Path(one))):
@@ -96,10 +97,10 @@ def _directories(path: Path) -> list[Path]:
         return [path]
     # By either file, so that a run that has lost one of them is not passed over.
     inside = {
-        found.parent
+        file_inside.parent
         for depth in ("*", "*/*")
         for file in ("run.json", "manifest.jsonl")
-        for found in path.glob(f"{depth}/{file}")
+        for file_inside in path.glob(f"{depth}/{file}")
     }
     inside = {
         folder for folder in inside if not folder.name.startswith(".")
@@ -135,11 +136,11 @@ def _verdict(compared: RunsCompared) -> str:
 
 def shared(compared: RunsCompared) -> list[tuple[str, str]]:
     """What is the same for all runs, and so in no column of `rows`."""
-    found = []
+    same_everywhere = []
     for name, values in _columns(compared, brief=False):
         if name in ("task", "fraction", "seed") and len(set(values)) == 1:
-            found.append((name, values[0]))
-    return found
+            same_everywhere.append((name, values[0]))
+    return same_everywhere
 
 
 def rows(compared: RunsCompared, brief: bool = False) -> tuple[list[str], list[list[str]]]:
@@ -186,12 +187,12 @@ def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[st
 
 
 def _helped(each: Compared) -> str:
-    found = each.transfer
-    if found is None:
+    transfer = each.transfer
+    if transfer is None:
         return ""
-    if found.verdict != "faster":
-        return found.verdict
-    return f"faster by {'> ' if found.high is None else ''}{found.steps:,}"
+    if transfer.verdict != "faster":
+        return transfer.verdict
+    return f"faster by {'> ' if transfer.high is None else ''}{transfer.steps:,}"
 
 
 def _written(value: Any) -> str:
@@ -202,11 +203,11 @@ def _written(value: Any) -> str:
 
 def groups(compared: RunsCompared) -> list[list[str]]:
     """The groups in words: names, how many learned their training and test examples, and the medians."""
-    found = []
+    lines = []
     for group in compared.groups:
         of = len(group.names)
         medians = ["–" if median is None else f"{median:,.0f}" for median in (group.train, group.test)]
-        found.append(
+        lines.append(
             [
                 ", ".join(group.names),
                 f"{group.learned_train} of {of}",
@@ -214,21 +215,10 @@ def groups(compared: RunsCompared) -> list[list[str]]:
                 *medians,
             ]
         )
-    return found
+    return lines
 
 
 # In pictures
-
-
-def _palette(n: int) -> list[str]:
-    """n colours that can be told apart, as far as that goes: beyond eight, hues in turn, dark and light."""
-    if n <= len(COLOURS):
-        return list(COLOURS[:n])
-    found = []
-    for i in range(n):
-        red, green, blue = colorsys.hls_to_rgb(i / n, 0.38 if i % 2 else 0.58, 0.7)
-        found.append("#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue)))
-    return found
 
 
 def _thinned(steps: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -237,10 +227,10 @@ def _thinned(steps: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], N
 
     if len(steps) <= 2 * _MOST_POINTS:
         return steps, values
-    kept = {0, len(steps) - 1}
+    drawn = {0, len(steps) - 1}
     for stretch in np.array_split(np.arange(len(steps)), _MOST_POINTS):
-        kept |= {int(stretch[values[stretch].argmin()]), int(stretch[values[stretch].argmax()])}
-    at = sorted(kept)
+        drawn |= {int(stretch[values[stretch].argmin()]), int(stretch[values[stretch].argmax()])}
+    at = sorted(drawn)
     return steps[at], values[at]
 
 
@@ -273,13 +263,13 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
             mode="markers",
             marker={"color": PLAIN, "size": 9, "symbol": symbol},
         )
-    for each, label, colour in zip(runs, _labels(runs), _palette(len(runs)), strict=True):
+    for each, label, colour in zip(runs, _labels(runs), palette.lines(len(runs)), strict=True):
         history, first = each.run.dated_history, True
         for part, dash in (("test", "solid"), ("train", "dash")):
             for metric, axis in (("accuracy", "y"), ("loss", "y2")):
                 column = judged_by(history, part) if metric == "accuracy" else f"{part}_{metric}"
-                known = history.dropna(subset=[column])
-                x, y = _thinned(known["step"].to_numpy(), known[column].to_numpy())
+                evaluated = history.dropna(subset=[column])
+                x, y = _thinned(evaluated["step"].to_numpy(), evaluated[column].to_numpy())
                 figure.add_scatter(
                     x=x, y=y, yaxis=axis, name=label, legendgroup=label, showlegend=first, mode="lines",
                     line={"color": colour, "width": 1.6, "dash": dash}, opacity=1 if part == "test" else 0.75,
@@ -330,7 +320,8 @@ def _switch(log_x: bool) -> dict[str, Any]:
         "args2": [to[log_x]],
     }
     place = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "pad": {"b": 4, "t": 0}}
-    colours = {"bgcolor": "#e8ebef", "bordercolor": PLAIN, "font": {"color": "#1b1f24", "size": 11}}
+    font = {"color": palette.BUTTON_TEXT, "size": 11}
+    colours = {"bgcolor": palette.BUTTON, "bordercolor": PLAIN, "font": font}
     return {"type": "buttons", "buttons": [button], "showactive": False, "active": -1, **place, **colours}
 
 
@@ -389,14 +380,15 @@ def _page(comparison: Comparison) -> str:
     compared = comparison.compared
     header, cells = rows(compared)
     thinned = any(len(each.run.history) > 2 * _MOST_POINTS for each in compared.runs)
-    panels = [
-        (
+    pictures = [
+        Panel(
             "Steps to 99 %",
             "Open: training examples, filled: test examples; arrow: it ended before that; bar: since the "
             "evaluation before.",
-            _milestones(compared.runs),
+            Figure(_milestones(compared.runs)),
+            size="wide",
         ),
-        (
+        Panel(
             "Accuracy and loss",
             "Train dashed, test solid; a click on a run in the legend hides it."
             + (
@@ -404,7 +396,8 @@ def _page(comparison: Comparison) -> str:
                 if thinned
                 else ""
             ),
-            comparison.figure,
+            Figure(comparison.figure),
+            size="wide",
         ),
     ]
     return offline_page(
@@ -420,11 +413,11 @@ def _page(comparison: Comparison) -> str:
         transfers=[
             (each.name, each.start, each.transfer.sentence) for each in compared.runs if each.transfer
         ],
-        lead="A step is one update of the weights. Spikes: the loss or the gradient leaps up and comes down "
-        "again. Slingshots: the training loss is above ten times its running median and training accuracy "
-        "falls. What comes and goes between two evaluations is not seen.",
-        panels=[
-            (i, title, caption, embedded(figure.to_json()))
-            for i, (title, caption, figure) in enumerate(panels)
-        ],
+        section=Section(
+            "Over training",
+            "A step is one update of the weights. Spikes: the loss or the gradient leaps up and comes down "
+            "again. Slingshots: the training loss is above ten times its running median and training "
+            "accuracy falls. What comes and goes between two evaluations is not seen.",
+            pictures,
+        ),
     )

@@ -1,5 +1,5 @@
-"""One function per figure: an analysis -> a plotly figure. Colours of text and grid are the page's; data
-colours are here.
+"""One function per figure: an analysis -> a plotly figure. Colours of text and grid are the page's, those of
+data palette.py's.
 
 Every axis carries its name and its unit. Heatmaps are int8 with their scale beside them, a tenth of the size
 of float64.
@@ -18,32 +18,22 @@ from torch import Tensor
 
 from .. import fourier
 from ..errors import NotApplicable
-from ..measures.embedding import plane, principal_components
-from ..measures.neurons import EXPLAINED, neuron_power
+from ..measures.embedding import principal_components
+from ..measures.waves.circular import circular
+from ..measures.waves.embedding import plane
+from ..measures.waves.neurons import EXPLAINED, neuron_power
 from ..replay import FINAL
-from ..replay.pictures import example_neurons, spectrum_2d
+from ..replay.frequencies.pictures import example_neurons, spectrum_2d
 from ..tasks import Circle, Task
 from ..tasks.table import answer_numbers
+from . import palette
 from .analysis import Analysis
+from .palette import CORRUPTED, EXCLUDED, KEY, PLAIN, RESTRICTED, TEST, TRAIN
 
-TRAIN, TEST, KEY, PLAIN = "#3b7dd8", "#e07b39", "#d1495b", "#8d99ae"
-CORRUPTED, CLEAN = "#8a63d2", "#b08900"
 _MOST_NAMED = 512
 """Elements up to which the answer of every pair of them is named: of 2,003 the names would take 30 MB of a
 page."""
-_DIVERGING = [[0, "#2b6cb0"], [0.5, "#f7f7f7"], [1, "#c53030"]]
-_SEQUENTIAL = "Viridis"
-PHASE_COLOURS = {
-    "memorisation": "#3b7dd8",
-    "circuit formation": "#8d99ae",
-    "cleanup": "#2a9d8f",
-    "delay": "#8d99ae",
-    "generalisation": "#2a9d8f",
-    "after": "#e9c46a",
-    "forgetting": "#d1495b",
-}
-COLOURS = (TRAIN, TEST, "#2a9d8f", KEY, "#8e5bc7", "#b8860b", "#7a4b2a", "#e58bb5")
-"""Lines of one figure that have to be told apart."""
+_SEQUENTIAL = list(palette.SEQUENTIAL)
 
 
 def _figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
@@ -90,10 +80,10 @@ def accuracies(a: Analysis) -> go.Figure:
     ]
     for column, label, colour, dash in of_noise:
         if column in a.history:
-            known = a.history.dropna(subset=[column])
+            evaluated = a.history.dropna(subset=[column])
             figure.add_scatter(
-                x=known["step"],
-                y=known[column],
+                x=evaluated["step"],
+                y=evaluated[column],
                 name=label,
                 mode="lines",
                 line={"color": colour, "width": 2, "dash": dash},
@@ -106,14 +96,13 @@ def noise_profile(a: Analysis) -> go.Figure:
     values = a.values["noise.profile"]
     offsets = [int(k) for k in values.coords["offset"].values]
     figure = _figure("places after the right answer (classes)", "probability", barmode="group")
-    colours = {"train": TRAIN, "test": TEST, "corrupted": CORRUPTED, "clean": CLEAN}
-    for part, colour in colours.items():
+    for part in ("train", "test", "corrupted", "clean"):
         if part in values.coords["part"].values:
             figure.add_bar(
                 x=offsets,
                 y=values.sel(part=part).values,
                 name=part,
-                marker={"color": colour, "line": {"width": 0}},
+                marker={"color": palette.OF_PART[part], "line": {"width": 0}},
             )
     noise = a.run.task.noise
     assert noise is not None
@@ -130,14 +119,14 @@ def noise_profile(a: Analysis) -> go.Figure:
 def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
     history = a.history
     figure = _figure("step (optimiser updates)", label, 320)
-    for part, colour in (("train", TRAIN), ("test", TEST)):
-        known = history.dropna(subset=[f"{part}_{metric}"])
+    for part in ("train", "test"):
+        evaluated = history.dropna(subset=[f"{part}_{metric}"])
         figure.add_scatter(
-            x=known["step"],
-            y=known[f"{part}_{metric}"],
+            x=evaluated["step"],
+            y=evaluated[f"{part}_{metric}"],
             name=part,
             mode="lines",
-            line={"color": colour, "width": 2},
+            line={"color": palette.OF_PART[part], "width": 2},
         )
     snapshots = history[history["step"].isin(a.run.steps)].dropna(subset=[f"test_{metric}"])
     figure.add_scatter(
@@ -153,7 +142,7 @@ def _over_training(a: Analysis, figure: go.Figure) -> go.Figure:
         figure.add_vrect(
             x0=phase.start,
             x1=phase.end,
-            fillcolor=PHASE_COLOURS[phase.name],
+            fillcolor=palette.PHASES[phase.name],
             opacity=0.12,
             line_width=0,
             layer="below",
@@ -196,8 +185,8 @@ def progress_measures(a: Analysis) -> go.Figure:
     curves = [
         ("loss", "train", "train", TRAIN),
         ("loss", "test", "test", TEST),
-        ("restricted_loss.logit_dirs" + FINAL, "all", "restricted to the final keys", "#2a9d8f"),
-        ("excluded_loss.logit_dirs" + FINAL, "train", "train, final keys excluded", KEY),
+        ("restricted_loss.logit_dirs" + FINAL, "all", "restricted to the final keys", RESTRICTED),
+        ("excluded_loss.logit_dirs" + FINAL, "train", "train, final keys excluded", EXCLUDED),
     ]
     return _losses_at_snapshots(a, "loss (nats)", curves)
 
@@ -211,7 +200,9 @@ def lives(a: Analysis, place: str) -> go.Figure:
     lived = [life.freq for life in a.lives.lives if life.place == place and life.fate != "never"]
     others = [k for k in lived if k not in a.lives.final_keys]
     for k in (*a.lives.final_keys, *others):
-        colour = PLAIN if k in others else COLOURS[(a.lives.final_keys.index(k) + 3) % len(COLOURS)]
+        colour = (
+            PLAIN if k in others else palette.LINES[(a.lives.final_keys.index(k) + 3) % len(palette.LINES)]
+        )
         figure.add_scatter(
             x=share.step.values, y=share.sel(freq=k).values, name=f"k = {k}", mode="lines",
             line={"color": colour, "width": 2, "dash": "dot" if k in others else "solid"},
@@ -223,7 +214,7 @@ def lives(a: Analysis, place: str) -> go.Figure:
 def keys_differ(a: Analysis) -> go.Figure:
     """Restricted loss with the keys of each snapshot and with those of the final network; log axis."""
     curves = [
-        ("restricted_loss.logit_dirs" + FINAL, "all", "final keys", "#2a9d8f"),
+        ("restricted_loss.logit_dirs" + FINAL, "all", "final keys", RESTRICTED),
         ("restricted_loss.logit_dirs", "all", "keys of each snapshot", TEST),
     ]
     return _losses_at_snapshots(a, "restricted loss (nats)", curves)
@@ -291,14 +282,14 @@ def excluded_by_frequency(a: Analysis) -> go.Figure:
 def losses_by_variant(a: Analysis) -> go.Figure:
     """Restricted and excluded losses on all examples by variant, log axis; the loss of the whole network and
     that of chance as lines."""
-    found = {
+    loss_of = {
         name: float(value.sel(part="all"))
         for name, value in a.values.items()
         if "_loss." in name and getattr(value, "dims", 0) == ("part",)
     }
     variants = {
         kind: {
-            name.partition(".")[2]: loss for name, loss in found.items() if name.startswith(f"{kind}_loss.")
+            name.partition(".")[2]: loss for name, loss in loss_of.items() if name.startswith(f"{kind}_loss.")
         }
         for kind in ("restricted", "excluded")
     }
@@ -352,7 +343,6 @@ def pruning(a: Analysis) -> go.Figure:
     figure = _figure("neurons removed", "accuracy (share right)", 360)
     parts = [str(part) for part in a.values["pruning.lowest_ipr"].coords["part"].values]
     implied = {"all", "train"} if {"corrupted", "clean"} <= set(parts) else {"all"}
-    colours = {"train": TRAIN, "test": TEST, "all": PLAIN, "corrupted": CORRUPTED, "clean": CLEAN}
     orders = {
         "lowest_ipr": ("lowest IPR first", "solid"),
         "random": ("random", "dot"),
@@ -364,7 +354,7 @@ def pruning(a: Analysis) -> go.Figure:
             figure.add_scatter(
                 x=curve.removed.values, y=curve.values, name=part, mode="lines", showlegend=dash == "solid",
                 hovertext=f"{part}, {words}",
-                line={"color": colours.get(part, PLAIN), "width": 2, "dash": dash},
+                line={"color": palette.OF_PART.get(part, PLAIN), "width": 2, "dash": dash},
             )  # fmt: skip
     for words, dash in orders.values():  # what the dashes mean: lines of one point, which none sees
         figure.add_scatter(
@@ -394,7 +384,7 @@ def circle(a: Analysis, k: int) -> go.Figure:
     return _points(
         a,
         plane(a.view, k),
-        a.view.circle.a.tolist(),
+        circular(a.view).circle.a.tolist(),
         f"W_E along cos {k} / sin {k}, axis 1 (weight)",
         "axis 2 (weight)",
         k,
@@ -425,7 +415,12 @@ def example_neuron(a: Analysis, k: int) -> tuple[go.Figure, int, float] | None:
         return None
     share = float(neuron_power(a.view)[k - 1, best[0]])
     return (
-        heatmap(a.view.grid(a.view.neurons[:, best[0]]), *_axes(a), "activation", names=_names_on_circle(a)),
+        heatmap(
+            circular(a.view).grid(a.view.neurons[:, best[0]]),
+            *_axes(a),
+            "activation",
+            names=_names_on_circle(a),
+        ),
         best[0],
         share,
     )
@@ -433,7 +428,7 @@ def example_neuron(a: Analysis, k: int) -> tuple[go.Figure, int, float] | None:
 
 def _axes(a: Analysis) -> tuple[str, str]:
     """What stands on the axes of a grid over the positions of b and a."""
-    order = a.view.circle.order
+    order = circular(a.view).circle.order
     return (
         ("b", "a")
         if order.startswith("residues") and "−" not in order
@@ -442,7 +437,7 @@ def _axes(a: Analysis) -> tuple[str, str]:
 
 
 def _names_on_circle(a: Analysis) -> tuple[list[str], list[str]]:
-    names, circle = a.run.task.operand_names, a.view.circle
+    names, circle = a.run.task.operand_names, circular(a.view).circle
     return [names[b] for b in circle.b.tolist()], [names[i] for i in circle.a.tolist()]
 
 
@@ -469,7 +464,10 @@ def _spectrum_2d(shares: Float[Tensor, "component component"]) -> go.Figure:
 
 def attention_to_first(a: Analysis, layer: int, head: int) -> go.Figure:
     """How much the answer position attends to the first token, as a function of (a, b)."""
-    attention, names = a.view.on_grid(a.view.attention[layer, head, :, 0]), a.run.task.operand_names
+    task, names = a.run.task, a.run.task.operand_names
+    if not task.is_full_grid:
+        raise NotApplicable(f"{task.name} leaves out pairs, so its examples fill no p × p grid")
+    attention = a.view.attention[layer, head, :, 0].unflatten(0, (task.p, task.p))
     return heatmap(attention, "b", "a", "attention to a (share)", _SEQUENTIAL, (0.0, 1.0), (names, names))
 
 
@@ -488,7 +486,7 @@ def heatmap(
     ticks = np.linspace(low, high, 5)
     figure = _figure(x, y, 330)
     figure.add_heatmap(
-        z=levels, zmin=-127, zmax=127, colorscale=colours or _DIVERGING,
+        z=levels, zmin=-127, zmax=127, colorscale=colours or list(palette.DIVERGING),
         colorbar={
             "title": {"text": unit, "side": "right"}, "thickness": 10, "len": 1,
             "tickvals": np.linspace(-127, 127, 5).tolist(),
@@ -501,9 +499,9 @@ def heatmap(
 
 def _named(figure: go.Figure, names: tuple[Sequence[str], Sequence[str]] | None) -> go.Figure:
     """A heatmap with names in place of the numbers of its columns and rows, where they are others."""
-    for axis, known in zip("xy", names or (), strict=False):
-        if list(known) != [str(i) for i in range(len(known))]:
-            figure.update_traces({axis: list(known)})
+    for axis, names_of_axis in zip("xy", names or (), strict=False):
+        if list(names_of_axis) != [str(i) for i in range(len(names_of_axis))]:
+            figure.update_traces({axis: list(names_of_axis)})
             figure.update_layout({f"{axis}axis": {"type": "category"}})
     return figure
 

@@ -16,9 +16,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from .. import __name__ as package
 from ..runs import Run
 from ..runs.files import file_named, folder_named, refuse_unwritable, replace
+from .palette import STYLE
 
 PAGE_ROOM = 4_800_000
 """Bytes that a page with plotly.js has at least: what a disk must have room for before it is worth while to
@@ -81,7 +81,7 @@ class Page(ABC):
 
 def asset(name: str) -> str:
     """The text of a file beside this one."""
-    return (resources.files(package) / "report" / name).read_text(encoding="utf-8")
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
 def offline_page(template: str, styles: list[str], scripts: list[str], **content: Any) -> str:
@@ -95,7 +95,7 @@ def offline_page(template: str, styles: list[str], scripts: list[str], **content
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(
-        style=Markup("".join(styles)),
+        style=Markup("".join([STYLE, *styles])),
         scripts=[Markup(text) for text in scripts],
         script_hashes=" ".join(
             f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

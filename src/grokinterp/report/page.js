@@ -14,7 +14,7 @@
     copy.font = { color: c.text, family: "system-ui, sans-serif", size: 12 };
     copy.dragmode = false;
     copy.autosize = true;
-    var axes = Object.keys(copy).filter(function (key) { return /^[xy]axis\d*$/.test(key); });
+    var axes = Object.keys(copy).filter(function (name) { return /^[xy]axis\d*$/.test(name); });
     ["xaxis", "yaxis"].concat(axes).forEach(function (axis) {
       copy[axis] = Object.assign({ gridcolor: c.line, zerolinecolor: c.line, linecolor: c.line, automargin: true }, copy[axis]);
     });
@@ -22,7 +22,7 @@
   }
 
   function draw(node) {
-    var figure = JSON.parse(document.getElementById("data-" + node.id).textContent);
+    var figure = JSON.parse(node.nextElementSibling.textContent);
     return Plotly.react(node, figure.data, layout(figure.layout), { responsive: true, displaylogo: false, displayModeBar: false });
   }
 

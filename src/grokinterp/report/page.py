@@ -4,80 +4,51 @@ constant ids."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import plotly.graph_objects as go
 import plotly.offline
 
-from ..errors import NotApplicable
 from ..measures import MEASURES
-from ..measures.neurons import EXPLAINED
 from ..measures.noise import NoisePhase
 from ..measures.standing import State, percent
+from ..measures.waves.neurons import EXPLAINED
 from ..replay import FINAL, delay, noise_in_words, slingshots_in_words, spikes_in_words
 from ..tasks import TableFacts, Task
 from ..tasks.noise import Binomial
-from . import figures
+from . import figures, panels
 from .analysis import Analysis
-from .offline import asset, embedded, offline_page
+from .offline import asset, offline_page
+from .panels import Figure, Panel, Section, Table
 from .replay_page import accuracy_caption
 
 _MOST_PANELS = 6
 """Key frequencies that get a picture of their own; with more, the page says how many are left out."""
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A figure with its heading and one sentence that says how to read it."""
-
-    title: str
-    caption: str
-    figure: go.Figure
-    wide: bool = False
-
-
-@dataclass(frozen=True)
-class Section:
-    """Panels about one part of the network, or why there are none."""
-
-    title: str
-    lead: str
-    panels: list[Panel]
-    missing: str = ""
-
-
 def render(a: Analysis) -> str:
     """The whole page as text."""
-    sections = list(_sections(a))
-    numbered = iter(range(10_000))
     return offline_page(
         "page.html",
         [asset("page.css")],
         [plotly.offline.get_plotlyjs(), asset("page.js")],
-        a=a,
+        analysis=a,
         of_what=of_what(a),
         verdict=verdict(a),
         facts=facts(a),
         training=training(a),
-        sections=[
-            (s, [(next(numbered), panel, embedded(panel.figure.to_json())) for panel in s.panels])
-            for s in sections
-        ],
-        boundaries=_boundaries(a),
-        leads=_leads(a),
+        sections=list(_sections(a)),
         rows=list(_rows(a)),
     )
 
 
 def render_table(task: Task) -> str:
     """The page about a task alone."""
-    section = table_section(task)
-    panels = [(i, panel, embedded(panel.figure.to_json())) for i, panel in enumerate(section.panels)]
     scripts = [plotly.offline.get_plotlyjs(), asset("page.js")]
-    return offline_page("table.html", [asset("page.css")], scripts, task=task, section=section, panels=panels)
+    return offline_page(
+        "table.html", [asset("page.css")], scripts, symbol=task.symbol, section=table_section(task)
+    )
 
 
 def number(value: float) -> str:
@@ -148,14 +119,14 @@ def noise(a: Analysis) -> list[tuple[str, str]]:
         if isinstance(noise, Binomial)
         else f"{100 * noise.share:g} % of the training labels uniform"
     )
-    found = [
+    rows = [
         (
             "Labels",
             f"{drawn}, seed {noise.seed}; {test}. Accuracy and loss above are of the labels as they are "
             "given",
         )
     ]
-    found.append(
+    rows.append(
         ("Right answers", f"accuracy {_by_part(a, 'clean_accuracy')}; loss {_by_part(a, 'clean_loss')} nats")
     )
     best = ("noise.bayes_accuracy", "noise.bayes_loss")
@@ -168,7 +139,7 @@ def noise(a: Analysis) -> list[tuple[str, str]]:
             for name, scale, digits, unit in zip(best, (100, 1), (2, 4), (" %", ""), strict=True)
         )
         chance = f"{math.log(a.run.task.n_answers):.4f}"
-        found.append(
+        rows.append(
             (
                 "Bayes",
                 f"who knows the rule and not the draws: accuracy {accuracy}; loss {loss} nats. Chance: "
@@ -176,8 +147,8 @@ def noise(a: Analysis) -> list[tuple[str, str]]:
             )
         )
     if a.noise_spans:
-        found.append(("Noise", noise_in_words(a.noise_spans)))
-    return found
+        rows.append(("Noise", noise_in_words(a.noise_spans)))
+    return rows
 
 
 def _by_part(a: Analysis, name: str) -> str:
@@ -190,7 +161,7 @@ def _by_part(a: Analysis, name: str) -> str:
 def training(a: Analysis) -> str:
     """How it was trained, as far as that is known."""
     t, imported = a.run.config.training, a.run.imported
-    told = {
+    said_of = {
         "optimizer": t.optimizer,
         "lr": f"lr {t.lr}",
         "weight_decay": f"weight decay {t.weight_decay}",
@@ -200,47 +171,50 @@ def training(a: Analysis) -> str:
     if imported is None:
         start = a.run.config.start
         return ", ".join(
-            [*told.values(), f"weights from {start}" if start else f"weights from seed {a.run.config.seed}"]
+            [
+                *said_of.values(),
+                f"weights from {start}" if start else f"weights from seed {a.run.config.seed}",
+            ]
         )
-    return ", ".join(text for key, text in told.items() if key in imported["training"]) or "not known"
+    return ", ".join(text for key, text in said_of.items() if key in imported["training"]) or "not known"
 
 
 def facts(a: Analysis) -> list[tuple[str, str]]:
     """What the reader wants next: did it generalise, when, with which frequencies, how sure."""
-    found = [("Accuracy", _by_part(a, "accuracy")), ("Loss", _by_part(a, "loss") + " nats"), *noise(a)]
+    rows = [("Accuracy", _by_part(a, "accuracy")), ("Loss", _by_part(a, "loss") + " nats"), *noise(a)]
     if "accuracy.mirror" in a.values and a.standing.state == "learning":
-        found.append(("Mirror images", _mirrored(a)))
+        rows.append(("Mirror images", _mirrored(a)))
     if a.run.config.training.loss == "mse" and "loss.mse" in a.values:
-        found.append(("Squared error", _by_part(a, "loss.mse") + ", which was trained on"))
+        rows.append(("Squared error", _by_part(a, "loss.mse") + ", which was trained on"))
     if a.run.imported:
-        found.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
+        rows.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
     if a.run.diverged:
-        found.append(("Ended", a.run.divergence))
+        rows.append(("Ended", a.run.divergence))
     if a.watched:
-        found.append(("When", _when(a)))
+        rows.append(("When", _when(a)))
     if a.watched:
-        found.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))
+        rows.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))
     if a.keys is None:
-        found.append(("Key frequencies", "none: " + next(iter(a.skipped.values()), "no rule applies")))
+        rows.append(("Key frequencies", "none: " + next(iter(a.skipped.values()), "no rule applies")))
     else:
         keys = a.keys.consensus
-        found.append(
+        rows.append(
             (
                 "Key frequencies",
                 f"{', '.join(map(str, keys))} (of 1 to {a.n_frequencies})" if keys else a.keys.why_none,
             )
         )
         if said := a.keys.harmonics_in_words:
-            found.append(("Multiples", said))
+            rows.append(("Multiples", said))
         if a.keys_used != keys:
-            found.append(
+            rows.append(
                 (
                     "Keys in use",
                     f"{_several(a.keys_used)}, as asked for; measures and claims below are about these",
                 )
             )
         rules = "; ".join(f"{rule}: {_several(found_k)}" for rule, found_k in a.keys.rules.items())
-        found.append(
+        rows.append(
             (
                 "How sure",
                 f"{len(a.keys.rules)} rules agree to {a.keys.agreement:.2f} (mean Jaccard index, 1 is full "
@@ -248,10 +222,10 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
             )
         )
     if a.replayed:
-        found.append(("Training", _how_it_went(a)))
+        rows.append(("Training", _how_it_went(a)))
     counts = [sum(claim.verdict == v for claim in a.claims) for v in ("supported", "refuted", "not tested")]
-    found.append(("Claims", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested"))
-    return found
+    rows.append(("Claims", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested"))
+    return rows
 
 
 def _mirrored(a: Analysis) -> str:
@@ -289,11 +263,12 @@ def _sections(a: Analysis) -> Iterator[Section]:
     keys = a.keys_used
     shown = keys[:_MOST_PANELS]
     more = f" {len(keys) - len(shown)} more key frequencies are not drawn." if len(keys) > len(shown) else ""
+    section = partial(panels.section, measured=a.values, skipped=a.skipped)
     yield table_section(a.run.task)
     yield _training(a)
     if a.noisy:
         squared = a.run.config.training.loss == "mse"
-        yield _section(
+        yield section(
             "Label noise",
             "Losses and accuracies are of the labels as they are given. Corrupted are the training examples "
             "whose labels are wrong, clean the others.",
@@ -307,13 +282,14 @@ def _sections(a: Analysis) -> Iterator[Section]:
                         if squared
                         else ""
                     ),
-                    figures.noise_profile(a),
-                    wide=True,
+                    Figure(figures.noise_profile(a)),
+                    size="wide",
                 )
             ],
+            needs=["noise.profile"],
         )
     yield _formation(a)
-    yield _section(
+    yield section(
         "Embedding",
         "If the network works with frequencies, few components of W_E are long, and the elements lie on "
         "circles in their planes." + more,
@@ -321,18 +297,22 @@ def _sections(a: Analysis) -> Iterator[Section]:
             Panel(
                 "Spectrum of W_E",
                 "Left bar cosine, right bar sine; key frequencies are red.",
-                figures.embedding_spectrum(a),
-                wide=True,
+                Figure(figures.embedding_spectrum(a)),
+                size="wide",
             ),
             Panel(
                 "Principal components",
                 "Elements on the first two, coloured in their order.",
-                figures.pca_plane(a),
+                Figure(figures.pca_plane(a)),
             ),
-            *(Panel(f"Circle of k = {k}", _circle_caption(a, k), figures.circle(a, k)) for k in shown),
+            *(
+                Panel(f"Circle of k = {k}", _circle_caption(a, k), Figure(figures.circle(a, k)))
+                for k in shown
+            ),
         ],
+        needs=["fourier_norms.W_E", *(("circle.angle", "circle.radius_spread") if shown else ())],
     )
-    yield _section(
+    yield section(
         "Neurons",
         "A neuron of one frequency is a function of a and b with that period. Activations after the "
         "nonlinearity, at the answer position.",
@@ -340,40 +320,42 @@ def _sections(a: Analysis) -> Iterator[Section]:
             Panel(
                 "Clusters",
                 f"Neurons of which one frequency explains > {EXPLAINED:.0%} of the variance.",
-                figures.neuron_clusters(a),
+                Figure(figures.neuron_clusters(a)),
             ),
             Panel(
                 "Explained variance",
                 f"Right of the line ({EXPLAINED}) a neuron counts.",
-                figures.neuron_explained_variance(a),
+                Figure(figures.neuron_explained_variance(a)),
             ),
             Panel(
                 "2-D spectrum of all neurons",
                 "Bright points off the axes are products of waves in a and b.",
-                figures.neuron_spectrum(a),
+                Figure(figures.neuron_spectrum(a)),
             ),
             *_neuron_panels(a, shown),
             *_pruning(a),
         ],
+        needs=["neuron.clusters", "neuron.explained_variance"],
     )
-    yield _section(
+    yield section(
         "Logits",
         "The logits of a network that adds by frequencies are sums of cos w(c* − c), c* the right answer.",
         lambda: [
             Panel(
                 "Cosines in the logits",
                 "Cosine similarity with cos w(c* − c) for each frequency.",
-                figures.logit_cosines(a),
-                wide=True,
+                Figure(figures.logit_cosines(a)),
+                size="wide",
             ),
             Panel(
                 "2-D spectrum of the logits",
                 "Summed over answers; bright blocks at the keys.",
-                figures.logit_spectrum(a),
+                Figure(figures.logit_spectrum(a)),
             ),
         ],
+        needs=["logit_cosine"],
     )
-    yield _section(
+    yield section(
         "Reduced to its keys, and robbed of them",
         "Restricted: only the key frequencies are left. Excluded: everything but them. Each variant of "
         "either measure that papers and notebooks use has its own name; the table at the end defines them. "
@@ -382,45 +364,49 @@ def _sections(a: Analysis) -> Iterator[Section]:
             Panel(
                 "Restricted and excluded loss",
                 "By variant, on all examples.",
-                figures.losses_by_variant(a),
-                wide=True,
+                Figure(figures.losses_by_variant(a)),
+                size="wide",
             ),
             Panel(
                 "Loss without one frequency",
                 "Where the network stands on a frequency, it fails without it; key frequencies are red.",
-                figures.excluded_by_frequency(a),
-                wide=True,
+                Figure(figures.excluded_by_frequency(a)),
+                size="wide",
             ),
         ],
+        needs=["excluded_loss.per_frequency"],
     )
-    yield _section(
+    yield section(
         "Readout",
         "W_L = W_out W_U: what each neuron adds to each logit.",
         lambda: [
             Panel(
                 "Spectrum of W_L",
                 "Over the answers; key frequencies are red.",
-                figures.readout_spectrum(a),
-                wide=True,
+                Figure(figures.readout_spectrum(a)),
+                size="wide",
             )
         ],
+        needs=["fourier_norms.W_L"],
     )
-    yield _section("Attention", _attention_lead(a), lambda: list(_attention_panels(a)))
+    yield section("Attention", _attention_lead(a), lambda: list(_attention_panels(a)))
 
 
 def table_section(task: Task) -> Section:
     """What the table of a task shows before any network is trained."""
-    panels = [
-        Panel("a ∘ b", "The answer to every pair, as the network has to learn it.", figures.table(task)),
-        Panel("Value counts", "How many pairs have each answer.", figures.value_counts(task)),
+    pictures = [
+        Panel(
+            "a ∘ b", "The answer to every pair, as the network has to learn it.", Figure(figures.table(task))
+        ),
+        Panel("Value counts", "How many pairs have each answer.", Figure(figures.value_counts(task))),
     ]
     if (circle := task.facts.circle) is not None:
         caption = (
             "Stripes along a + b: operands and answers stand on a circle, and the network may use its "
             "frequencies."
         )
-        panels.insert(1, Panel("In the order of the group", caption, figures.table(task, circle)))
-    return Section("The table", " ".join(f"{sentence}." for sentence in in_words(task.facts)), panels)
+        pictures.insert(1, Panel("In the order of the group", caption, Figure(figures.table(task, circle))))
+    return Section("The table", " ".join(f"{sentence}." for sentence in in_words(task.facts)), pictures)
 
 
 def in_words(facts: TableFacts) -> list[str]:
@@ -430,13 +416,13 @@ def in_words(facts: TableFacts) -> list[str]:
         "−T[b, a]": facts.antisymmetry,
         "−T[b, a] mod p": facts.antisymmetry_mod,
     }
-    known = [
+    shares = [
         f"{100 * share:.2f} % have T[a, b] = {words}" for words, share in scores.items() if share is not None
     ]
     return [
         f"It is {facts.structure}",
         f"{len(facts.counts)} answers to {facts.examples:,} pairs",
-        *([f"Of the pairs a < b, {', '.join(known)}"] if known else []),
+        *([f"Of the pairs a < b, {', '.join(shares)}"] if shares else []),
         f"The value counts have {facts.entropy:.4f} of the entropy of equal ones, and always giving the "
         f"commonest answer is right for {100 * facts.majority:.2f} %",
     ]
@@ -446,21 +432,20 @@ def _training(a: Analysis) -> Section:
     """Losses and accuracies over training, where there is more than one evaluation to draw."""
     if len(a.history) < 2:
         count = "one evaluation" if len(a.history) else "no evaluation of which the step is known"
-        return Section(
-            "Training", "", [], f"Not shown: this run has {count}, so there is no history to draw."
-        )
-    panels = [
-        Panel("Loss", "Mean over the examples, log axis.", figures.losses(a), wide=True),
-        Panel("Accuracy", accuracy_caption(a.noisy), figures.accuracies(a), wide=True),
+        why = f"this run has {count}, so there is no history to draw"
+        return Section("Training", "", missing={"Training": why})
+    pictures = [
+        Panel("Loss", "Mean over the examples, log axis.", Figure(figures.losses(a)), size="wide"),
+        Panel("Accuracy", accuracy_caption(a.noisy), Figure(figures.accuracies(a)), size="wide"),
     ]
     if "restricted_loss.logit_dirs" + FINAL in a.replayed:
-        panels.append(
+        pictures.append(
             Panel(
                 "Progress measures",
                 "At the snapshots. The circuit is formed where the key frequencies alone do the task, and "
                 "what is left without them fails.",
-                figures.progress_measures(a),
-                wide=True,
+                Figure(figures.progress_measures(a)),
+                size="wide",
             )
         )
     spans = ", ".join(f"{phase.name} {phase.start:,}–{phase.end:,}" for phase in a.phases.spans)
@@ -469,7 +454,8 @@ def _training(a: Analysis) -> Section:
         f"{_how_it_went(a)}{_looked_at(a)} Ticks mark snapshots, the dotted line the analysed step"
         + (f", shades the phases: {spans}. " if spans else ". ")
         + spikes_in_words(a.spikes),
-        panels,
+        pictures,
+        [table for table in (_boundaries(a), _leads(a)) if table.rows],
     )
 
 
@@ -486,51 +472,60 @@ def _how_it_went(a: Analysis) -> str:
 
 def _looked_at(a: Analysis) -> str:
     """That a replay would see more, where it would."""
-    seen, there = a.replayed.sizes.get("step", 0), len(a.run.steps)
+    looked_at, count = a.replayed.sizes.get("step", 0), len(a.run.steps)
     return (
-        f" The report looked at {seen} of {there} snapshots; grokinterp replay looks at all of them."
-        if 0 < seen < there
+        f" The report looked at {looked_at} of {count} snapshots; grokinterp replay looks at all of them."
+        if 0 < looked_at < count
         else ""
     )
 
 
-def _boundaries(a: Analysis) -> list[tuple[str, str, str, str]]:
+def _boundaries(a: Analysis) -> Table:
     """Each boundary between phases: name, interval, what decided it and from what, and how far it moves."""
-    return [
+    rows = [
         (
-            b.name,
-            f"{b.after:,}–{b.by:,}",
-            f"{b.rule} ({b.source})" + (f"; {b.flag}" if b.flag else ""),
-            b.note,
+            boundary.name,
+            f"{boundary.after:,}–{boundary.by:,}",
+            f"{boundary.rule} ({boundary.source})" + (f"; {boundary.flag}" if boundary.flag else ""),
+            boundary.note,
         )
-        for b in a.phases.boundaries
+        for boundary in a.phases.boundaries
     ]
+    header = ("Boundary", "Between steps", "Decided by", "How sure")
+    return Table("Where one phase ends and the next begins", header, rows)
 
 
-def _leads(a: Analysis) -> list[tuple[str, str, str]]:
+def _leads(a: Analysis) -> Table:
     """What made its jump before test accuracy did, and what after it: measure, steps, range."""
-    return [
+    rows = [
         (f"{lead.measure} {lead.part}".strip(), f"{lead.steps:+,}", f"{lead.low:+,} to {lead.high:+,}")
         for lead in a.phases.leads
     ]
+    return Table(
+        "Which measures lead the jump of test accuracy, and by how many steps",
+        ("Measure", "Lead (steps)", "At least, at most"),
+        rows,
+        lead="Each taken where half of its own way is done (negative: it lags).",
+        folded=True,
+    )
 
 
 def _formation(a: Analysis) -> Section:
     """When each frequency came and went, in each place; the final keys beside those of each snapshot."""
     title = "Frequencies over training"
     if a.lives is None:
-        return Section(title, "", [], f"Not shown: {a.not_replayed or 'there are no frequencies'}.")
+        return Section(title, "", missing={title: a.not_replayed or "there are no frequencies"})
     places = {
         "W_E": "the embedding",
         "neurons": "the neurons",
         "W_L": "the readout W_L",
         "logits": "the logits",
     }
-    panels = [
+    pictures = [
         Panel(
             f"In {words}",
             "Share of the power; grey: not a key in the end; dotted line: born.",
-            figures.lives(a, place),
+            Figure(figures.lives(a, place)),
         )
         for place, words in places.items()
         if place in a.lives.share.place.values
@@ -541,18 +536,10 @@ def _formation(a: Analysis) -> Section:
             "The same measure with the keys that each snapshot shows; where it has none yet there is no "
             "point."
         )
-        panels.append(Panel("Does it matter whose keys?", caption, figures.keys_differ(a), wide=True))
-    return Section(title, f"{a.lives.sentence} {a.lives.sensitivity}", panels)
-
-
-def _section(title: str, lead: str, panels: Callable[[], list[Panel]]) -> Section:
-    """A section whose figures may have no meaning here: then it says why instead."""
-    try:
-        return Section(title, lead, panels())
-    except NotApplicable as reason:
-        return Section(title, lead, [], f"Not shown: {reason}.")
-    except KeyError as name:
-        return Section(title, lead, [], f"Not shown: {name.args[0]} was not measured.")
+        pictures.append(
+            Panel("Does it matter whose keys?", caption, Figure(figures.keys_differ(a)), size="wide")
+        )
+    return Section(title, f"{a.lives.sentence} {a.lives.sensitivity}", pictures)
 
 
 def _circle_caption(a: Analysis, k: int) -> str:
@@ -570,7 +557,7 @@ def _neuron_panels(a: Analysis, keys: list[int]) -> Iterator[Panel]:
             yield Panel(
                 f"Neuron {neuron}, k = {k}",
                 f"Its frequency explains {100 * share:.1f} % of its variance.",
-                figure,
+                Figure(figure),
             )
 
 
@@ -581,8 +568,8 @@ def _pruning(a: Analysis) -> Iterator[Panel]:
             "Neurons removed in the order of their inverse participation ratio (IPR), or at random: those "
             "of low IPR are waves of no one frequency, and hold what a network has memorised beside its "
             "sums.",
-            figures.pruning(a),
-            wide=True,
+            Figure(figures.pruning(a)),
+            size="wide",
         )
 
 
@@ -614,7 +601,7 @@ def _attention_panels(a: Analysis) -> Iterator[Panel]:
             yield Panel(
                 f"Layer {layer}, head {head}",
                 "Attention from the answer position to a.",
-                figures.attention_to_first(a, layer, head),
+                Figure(figures.attention_to_first(a, layer, head)),
             )
 
 

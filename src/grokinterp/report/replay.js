@@ -2,11 +2,8 @@
   "use strict";
   const page = JSON.parse(document.getElementById("replay").textContent);
   const last = page.steps.length - 1, spansOf = page.spans, root = document.documentElement;
-  const PHASES = ["#3b7dd8", "#2a9d8f", "#e9c46a", "#8a63d2", "#d1495b", "#8d99ae"], KEY = "#d1495b", PLAIN = "#8d99ae";
-  const DIVERGING = ["#2b6cb0", "#f7f7f7", "#c53030"];
-  const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
   const $ = (id) => document.getElementById(id);
-  const slider = $("slider"), play = $("play"), axis = $("axis"), tip = $("tip");
+  const slider = $("slider"), play = $("play"), scaleChoice = $("axis"), tip = $("tip");
   const whole = new Intl.NumberFormat("en");
   let at = 0, theme = {}, timer = 0, touched = 0;
 
@@ -17,7 +14,7 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     const buffer = await new Response(stream).arrayBuffer();
     packed.data = null;
-    packed.frame = packed.shape.slice(1).reduce((a, b) => a * b, 1);
+    packed.frame = packed.shape.slice(1).reduce((size, length) => size * length, 1);
     if (packed.type === "float32") { packed.values = new Float32Array(buffer); return; }
     packed.values = new Int8Array(buffer);
     for (let i = packed.frame; i < packed.values.length; i++) packed.values[i] += packed.values[i - packed.frame];
@@ -49,33 +46,33 @@
   // ---- axes ----
   // An axis has `low`, `high`, a `label`, and perhaps `log`, `steps` (a step axis), `name` (what stands at a tick), `whole` (whole numbers only).
   const stepUnit = page.steps.find((s) => s > 0) || 1;
-  const along = (a, v) => a.log ? Math.log10(v) : a.steps && axis.value === "log" ? Math.log10(v + stepUnit) : v;
+  const along = (axis, v) => axis.log ? Math.log10(v) : axis.steps && scaleChoice.value === "log" ? Math.log10(v + stepUnit) : v;
 
-  function ticks(a, room) {
-    if (a.log) {
-      const from = Math.ceil(Math.log10(a.low) - 1e-9), to = Math.floor(Math.log10(a.high) + 1e-9);
+  function ticks(axis, room) {
+    if (axis.log) {
+      const from = Math.ceil(Math.log10(axis.low) - 1e-9), to = Math.floor(Math.log10(axis.high) + 1e-9);
       if (to - from >= 1) {
         const every = Math.max(1, Math.ceil((to - from) / room));
         return Array.from({ length: Math.floor((to - from) / every) + 1 }, (_, i) => 10 ** (from + i * every));
       }
     }
-    if (a.steps && axis.value === "log") {
-      const found = a.low <= 0 ? [0] : [];
-      for (let v = 10 ** Math.ceil(Math.log10(stepUnit)); v <= a.high; v *= 10) found.push(v);
+    if (axis.steps && scaleChoice.value === "log") {
+      const found = axis.low <= 0 ? [0] : [];
+      for (let v = 10 ** Math.ceil(Math.log10(stepUnit)); v <= axis.high; v *= 10) found.push(v);
       return found;
     }
-    const rough = (a.high - a.low) / Math.max(1, room), base = 10 ** Math.floor(Math.log10(rough));
+    const rough = (axis.high - axis.low) / Math.max(1, room), base = 10 ** Math.floor(Math.log10(rough));
     let every = base * [1, 2, 5, 10].find((m) => m * base >= rough * 0.999);
-    if (a.whole) every = Math.max(1, Math.round(every));
+    if (axis.whole) every = Math.max(1, Math.round(every));
     const found = [];
-    for (let i = Math.ceil(a.low / every - 1e-9); i * every <= a.high + every * 1e-9; i++) found.push(i * every || 0);  // no −0
+    for (let i = Math.ceil(axis.low / every - 1e-9); i * every <= axis.high + every * 1e-9; i++) found.push(i * every || 0);  // no −0
     return found;
   }
 
-  function tickText(a, v) {
-    if (a.name) return a.name(v);
-    if (a.log) { const e = Math.log10(v); return Math.abs(e - Math.round(e)) < 1e-9 ? "10" + raised(Math.round(e)) : number(v); }
-    return a.steps ? whole.format(v) : Math.abs(v) < 1e-12 ? "0" : number(+v.toPrecision(6));
+  function tickText(axis, v) {
+    if (axis.name) return axis.name(v);
+    if (axis.log) { const e = Math.log10(v); return Math.abs(e - Math.round(e)) < 1e-9 ? "10" + raised(Math.round(e)) : number(v); }
+    return axis.steps ? whole.format(v) : Math.abs(v) < 1e-12 ? "0" : number(+v.toPrecision(6));
   }
 
   // Draws both axes of a box; gives the functions from values to pixels. `y.down`: the first row is on top.
@@ -230,72 +227,71 @@
     prepare() {},
     height: () => 250,
     draw(p, c, width, height) {
-      const box = p.box = { x: 62, y: 10, w: width - 84, h: height - 58 }, ks = p.frequencies, first = ks[0], final = ks[ks.length - 1];
+      const box = p.box = { x: 62, y: 10, w: width - 84, h: height - 58 }, places = p.positions, first = places[0], final = places[places.length - 1];
       const pad = (p.limits[1] - p.limits[0] || 1) * 0.05;
-      const { sx, sy } = axes(c, box, { low: first - 0.6, high: final + 0.6, whole: true, label: "frequency k" },
+      const { sx, sy } = axes(c, box, { low: first - 0.6, high: final + 0.6, whole: true, label: p.x },
         { low: p.limits[0] - (p.limits[0] < 0 ? pad : 0), high: p.limits[1] + pad, label: p.y, far: 46 });
       const room = box.w / (final - first + 1.2), bar = room * 0.8 / p.groups.length, zero = sy(0);
-      let known = false;
+      let any = false;
       p.groups.forEach((group, g) => {
         const values = frame(group.values, at);
         c.globalAlpha = g ? 0.55 : 1;
-        ks.forEach((k, i) => {
+        places.forEach((place, i) => {
           if (!Number.isFinite(values[i])) return;
-          known = true;
-          c.fillStyle = p.keys.includes(k) ? KEY : PLAIN;
+          any = true;
+          c.fillStyle = p.colours[i];
           const y = sy(values[i]);
-          c.fillRect(sx(k) - room * 0.4 + g * bar, Math.min(y, zero), bar, Math.abs(y - zero));
+          c.fillRect(sx(place) - room * 0.4 + g * bar, Math.min(y, zero), bar, Math.abs(y - zero));
         });
       });
       c.globalAlpha = 1;
-      if (!known) nothing(c, box);
-      if (p.own) frame(p.own, at).forEach((is, i) => {
-        if (is > 0) { c.fillStyle = p.keys.includes(ks[i]) ? KEY : theme.text; c.beginPath(); c.arc(sx(ks[i]), box.y + box.h + 4, 2.6, 0, 7); c.fill(); }
+      if (!any) nothing(c, box);
+      if (p.marks) frame(p.marks, at).forEach((is, i) => {
+        if (is > 0) { c.fillStyle = p.markColours[i] || theme.text; c.beginPath(); c.arc(sx(places[i]), box.y + box.h + 4, 2.6, 0, 7); c.fill(); }
       });
       p.to = (x) => Math.round(first - 0.6 + (x - box.x) / box.w * (final - first + 1.2)) - first;
     },
     values: (p) => p.groups.map((g) => Array.from(frame(g.values, at))),
     hit(p, x) {
       const i = p.to(x);
-      if (!(i >= 0 && i < p.frequencies.length)) return null;
+      if (!(i >= 0 && i < p.positions.length)) return null;
       const values = p.groups.map((g) => (g.label ? g.label + ": " : "") + withUnit(number(frame(g.values, at)[i]), p.unit));
-      return ["k = " + p.frequencies[i] + (p.keys.includes(p.frequencies[i]) ? ", a final key" : ""), ...values].join("\n");
+      return [p.names[i], ...values].join("\n");
     },
   };
 
-  kinds.circles = {
+  kinds.points = {
     prepare() {},
-    height: (p, width) => tiles(p.keys.length, width, 240, 20).height,
+    height: (p, width) => tiles(p.titles.length, width, 240, 20).height,
     draw(p, c, width) {
-      const values = frame(p.values, at), count = p.elements.length, limit = p.limit * 1.06 || 1;
-      p.boxes = tiles(p.keys.length, width, 240, 20).boxes;
+      const values = frame(p.values, at), count = p.names.length, limit = p.limit * 1.06 || 1;
+      p.boxes = tiles(p.titles.length, width, 240, 20).boxes;
       p.points = [];
       p.boxes.forEach((box, q) => {
-        const { sx, sy } = axes(c, box, { low: -limit, high: limit, label: box.lowest ? "along cos k (" + p.unit + ")" : "" },
-          { low: -limit, high: limit, label: box.first ? "along sin k (" + p.unit + ")" : "", far: 34 });
-        above(c, box, "k = " + p.keys[q]);
+        const { sx, sy } = axes(c, box, { low: -limit, high: limit, label: box.lowest ? p.x : "" },
+          { low: -limit, high: limit, label: box.first ? p.y : "", far: 34 });
+        above(c, box, p.titles[q]);
         if (Number.isNaN(values[q * count * 2])) { nothing(c, box); return; }
         for (let i = 0; i < count; i++) {
           const j = (q * count + i) * 2, x = sx(values[j]), y = sy(values[j + 1]);
-          c.fillStyle = "hsl(" + Math.round(360 * (i * p.keys[q] % count) / count) + " 65% 50%)";
+          c.fillStyle = p.colours[q][i];
           c.beginPath(); c.arc(x, y, 3, 0, 7); c.fill();
-          p.points.push([x, y, p.keys[q], i, values[j], values[j + 1]]);
+          p.points.push({ x, y, name: p.names[i] + ", " + p.titles[q], right: values[j], up: values[j + 1] });
         }
       });
     },
     values: (p) => Array.from(frame(p.values, at)),
     hit(p, x, y) {
       let best = null, near = 144;
-      for (const point of p.points) { const d = (point[0] - x) ** 2 + (point[1] - y) ** 2; if (d < near) { near = d; best = point; } }
-      return best && "element " + p.elements[best[3]] + ", k = " + best[2] + "\n(" + number(best[4]) + ", " + number(best[5]) + ") " + p.unit;
+      for (const point of p.points) { const d = (point.x - x) ** 2 + (point.y - y) ** 2; if (d < near) { near = d; best = point; } }
+      return best && best.name + "\n(" + number(best.right) + ", " + number(best.up) + ") " + p.unit;
     },
   };
 
   kinds.heatmaps = {
     prepare(p) {
-      const colours = p.diverging ? DIVERGING : VIRIDIS;
       p.palette = new Uint32Array(256);
-      for (let i = 0; i < 255; i++) p.palette[i + 1] = between(colours, i / 254);  // index 0: level −128, no value, is transparent
+      for (let i = 0; i < 255; i++) p.palette[i + 1] = between(p.colours, i / 254);  // index 0: level −128, no value, is transparent
       p.image = document.createElement("canvas");
       [p.image.height, p.image.width] = p.values.shape.slice(-2);
     },
@@ -304,9 +300,8 @@
       const [rows, columns] = p.values.shape.slice(-2), levels = frame(p.values, at), size = rows * columns;
       p.boxes = tiles(p.titles.length, width, 300, 46).boxes;
       p.boxes.forEach((box, q) => {
-        const axisOf = (label, count, which, far) => ({
-          low: -0.5, high: count - 0.5, whole: true, label, far, name: (v) => p.names ? String((v + 1) >> 1) : p.elements[which][v],
-        });
+        const axisOf = (side, labelled, far) => (
+          { low: -0.5, high: side.ticks.length - 0.5, whole: true, label: labelled ? side.label : "", far, name: (v) => side.ticks[v] });
         if (levels[q * size] === -128) nothing(c, box); else {
           const context = p.image.getContext("2d"), image = context.createImageData(columns, rows), pixels = new Uint32Array(image.data.buffer);
           for (let i = 0; i < size; i++) pixels[i] = p.palette[levels[q * size + i] + 128];
@@ -314,7 +309,7 @@
           c.imageSmoothingEnabled = false;
           c.drawImage(p.image, box.x, box.y, box.w, box.h);
         }
-        axes(c, box, axisOf(box.lowest ? p.x : "", columns, 1), { ...axisOf(box.first ? p.y : "", rows, 0, 32), down: true });
+        axes(c, box, axisOf(p.columns, box.lowest), { ...axisOf(p.rows, box.first, 32), down: true });
         colourbar(c, p, q, box);
       });
     },
@@ -323,11 +318,11 @@
       return Array.from(frame(p.values, at), (level, i) => ofLevel(p.values, Math.floor(i / size), level));
     },
     hit(p, x, y) {
-      const [rows, columns] = p.values.shape.slice(-2), q = p.boxes.findIndex((b) => x >= b.x && x < b.x + b.w && y >= b.y && y < b.y + b.h);
+      const [rows, columns] = p.values.shape.slice(-2), q = p.boxes.findIndex((box) => x >= box.x && x < box.x + box.w && y >= box.y && y < box.y + box.h);
       if (q < 0) return null;
       const box = p.boxes[q], j = Math.floor((x - box.x) / box.w * columns), i = Math.floor((y - box.y) / box.h * rows);
       const value = withUnit(number(+ofLevel(p.values, q, frame(p.values, at)[(q * rows + i) * columns + j]).toPrecision(3)), p.unit);
-      const place = p.names ? p.names[i] + " in a, " + p.names[j] + " in b" : "a = " + p.elements[0][i] + ", b = " + p.elements[1][j];
+      const place = p.rows.names[i] + ", " + p.columns.names[j];
       return (p.titles[q] ? p.titles[q] + "\n" : "") + place + ": " + value;
     },
   };
@@ -339,14 +334,14 @@
   function between(colours, t) {
     const place = t * (colours.length - 1), i = Math.min(Math.floor(place), colours.length - 2), part = place - i;
     const of = (j, n) => parseInt(colours[j].slice(1 + 2 * n, 3 + 2 * n), 16);
-    const [r, g, b] = [0, 1, 2].map((n) => Math.round(of(i, n) * (1 - part) + of(i + 1, n) * part));
-    return (255 << 24 | b << 16 | g << 8 | r) >>> 0;
+    const [red, green, blue] = [0, 1, 2].map((n) => Math.round(of(i, n) * (1 - part) + of(i + 1, n) * part));
+    return (255 << 24 | blue << 16 | green << 8 | red) >>> 0;
   }
 
   // Title, colours and their limits above a heatmap.
   function colourbar(c, p, q, box) {
-    const colours = p.diverging ? DIVERGING : VIRIDIS, gradient = c.createLinearGradient(box.x, 0, box.x + box.w, 0);
-    colours.forEach((colour, i) => gradient.addColorStop(i / (colours.length - 1), colour));
+    const gradient = c.createLinearGradient(box.x, 0, box.x + box.w, 0);
+    p.colours.forEach((colour, i) => gradient.addColorStop(i / (p.colours.length - 1), colour));
     c.fillStyle = gradient; c.fillRect(box.x, box.y - 24, box.w, 7);
     c.font = "12px system-ui, sans-serif"; c.fillStyle = theme.text; c.textBaseline = "bottom"; c.textAlign = "left";
     c.fillText(p.titles[q], box.x, box.y - 27, box.w);
@@ -355,8 +350,7 @@
     c.textAlign = "right"; c.fillText(withUnit(number(+p.values.high[q].toPrecision(3)), p.unit), box.x + box.w, box.y - 1, box.w - 30);
   }
 
-  const names = [...new Set(spansOf.map((span) => span.name))];
-  const colourOf = (name) => PHASES[names.indexOf(name) % PHASES.length] || "transparent";
+  const colourOf = (name) => (spansOf.find((span) => span.name === name) || { colour: "transparent" }).colour;
 
   // ---- drawing ----
   function fitted(p) {
@@ -415,7 +409,7 @@
   }
   function write() {
     const shown = page.panels.filter((p) => !p.section.hidden), parts = ["step=" + (page.reload && at === last ? "last" : page.steps[at])];
-    if (axis.value === "log") parts.push("x=log");
+    if (scaleChoice.value === "log") parts.push("x=log");
     if (page.panels.some((p) => p.section.hidden === p.shown)) parts.push("panels=" + shown.map((p) => p.id).join(","));
     const fragment = "#" + parts.join("&");
     try { if (location.hash !== fragment) history.replaceState(null, "", fragment); } catch (refused) { /* some browsers limit how often */ }
@@ -427,7 +421,7 @@
   }
   function read(fragment) {
     const given = new URLSearchParams(fragment.slice(1)), step = given.get("step");
-    axis.value = given.get("x") === "log" ? "log" : "linear";
+    scaleChoice.value = given.get("x") === "log" ? "log" : "linear";
     const wanted = given.has("panels") ? given.get("panels").split(",") : null;
     page.panels.forEach((p) => { p.tick.checked = wanted ? wanted.includes(p.id) : p.shown; p.section.hidden = !p.tick.checked; });
     at = !step || step === "last" || !Number.isFinite(+step) ? last : nearestStep(+step);
@@ -448,7 +442,7 @@
   function listen() {
     slider.addEventListener("input", () => { stop(); show(+slider.value); });
     play.addEventListener("click", () => timer ? stop() : start());
-    axis.addEventListener("change", layout);
+    scaleChoice.addEventListener("change", layout);
     document.addEventListener("keydown", (event) => {
       const where = event.target.tagName;
       if (event.ctrlKey || event.metaKey || event.altKey || event.target === slider || where === "SELECT") return;

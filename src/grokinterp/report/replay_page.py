@@ -1,15 +1,11 @@
 """A replay -> one HTML page that needs no network, of which a slider moves every panel together.
 
-Everything that moves is in the page for all steps: numbers as float32, heatmaps as 255 levels between limits
-that hold for all steps, so that colours compare between moments. Each array is compressed; levels as their
-differences from step to step. The page's own script draws on canvas: a few hundred lines in place of 4.8 MB
-of plotly.js. What is measured is not decided here; a panel shows what the Dataset holds.
+The page's own script draws on canvas (canvas.py): a few hundred lines in place of 4.8 MB of plotly.js. What
+is measured is not decided here; a panel shows what the Dataset holds.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +20,7 @@ from ..replay import (
     FINAL,
     PICTURES,
     PROGRESS,
+    Boundary,
     Phases,
     check_format,
     export,
@@ -41,43 +38,26 @@ from ..replay import (
 from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable, replace
 from ..runs.run import steps_in_words
+from . import canvas
 from .offline import asset, embedded, offline_page
+from .palette import EXCLUDED, KEY, LINES, OF_PART, RESTRICTED, SPANS, round_the_circle
+from .panels import Canvas, Panel, Size, drawn, not_measured
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-_TRAIN, _TEST, _ALL, _KEY, _OTHER = "#3b7dd8", "#e07b39", "#8d99ae", "#d1495b", "#2a9d8f"
-_COLOURS = [_TRAIN, _TEST, _OTHER, _KEY, "#8a63d2", "#b08900"]
-_CORRUPTED, _CLEAN = "#8a63d2", "#b08900"
-_OF_PART = {"train": _TRAIN, "test": _TEST, "all": _ALL, "corrupted": _CORRUPTED, "clean": _CLEAN}
 _IN_WORDS = {"corrupted": "corrupted (label wrong)", "clean": "clean (label right)"}
 _LIMITS = {
     "picture.attention": (0.0, 1.0),
     "picture.logit_spectrum": (-6.0, 0.0),
     "picture.neuron_spectrum": (-6.0, 0.0),
 }
-_LEVELS = 254
-"""Steps between the 255 levels −127 .. 127 of a heatmap; −128 is no value."""
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """What the page's script draws: `kind` is the name of its function there, `body` what that needs."""
-
-    id: str
-    kind: str
-    title: str
-    caption: str
-    body: dict[str, Any]
-    size: str = ""
-    """How many columns of the page it takes: one, two ("wide") or all ("full")."""
-    shown: bool = True
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """One line of a panel: a measure, at a label of its dimension `part` or `parameter`."""
+    """A line that is asked for: a measure, at a label of its dimension `part` or `parameter`."""
 
     label: str
     name: str
@@ -114,16 +94,16 @@ def save_replay(
         WriteFailed: the disk is full or read-only.
     """
     files = replay_files(run, path, data)
-    found = replay(run, [*progress_of(run), *PICTURES, *measures], steps)
+    dataset = replay(run, [*progress_of(run), *PICTURES, *measures], steps)
     unknown = [step for step in run.steps if not run.step_known(step)]
-    told = (
-        None if unknown else phases(found, run.history)
+    training_phases = (
+        None if unknown else phases(dataset, run.history)
     )  # between steps that nobody knows there is no phase
-    page = replay_page(found, run.history, told, chosen=measures, reload=reload, unknown=unknown)
+    page = replay_page(dataset, run.history, training_phases, chosen=measures, reload=reload, unknown=unknown)
     replace(files[0], page.encode(), make_folder=True)
     if data is not None:
-        export(found, data)
-    return found
+        export(dataset, data)
+    return dataset
 
 
 def replay_files(run: Run, path: str | Path, data: str | Path | None = None) -> list[Path]:
@@ -146,7 +126,7 @@ def replay_files(run: Run, path: str | Path, data: str | Path | None = None) -> 
 
 
 def replay_page(
-    data: xr.Dataset, history: pd.DataFrame, told: Phases | None = None,
+    data: xr.Dataset, history: pd.DataFrame, training_phases: Phases | None = None,
     *, chosen: Sequence[str] = (), reload: int = 0, unknown: Collection[int] = (),
 ) -> str:  # fmt: skip
     """The page as HTML: self-contained, 3.6 MB for the 37 snapshots of the run that ships (p = 113).
@@ -159,19 +139,13 @@ def replay_page(
         data: what `gi.replay` gave.
         history: the evaluations of the run, `run.history`; drawn between the snapshots where they are of the
             same quantity.
-        told: the phases of training; None where they are not known.
+        training_phases: those of training; None where they are not known.
         chosen: names of measures whose panels are open even if they are of PROGRESS.
         reload: seconds after which the page loads itself again, for a run that is still being written; 0 for
             never.
         unknown: steps that are only numbers, as of an imported file that does not say them.
     """
-    panels: list[_Panel] = []
-    missing: dict[str, str] = {}
-    for title, make in [*_standard(data, history), *_others(data, chosen)]:
-        try:
-            panels.append(make())
-        except NotApplicable as reason:
-            missing[title] = str(reason)
+    section = drawn([*_standard(data, history), *_others(data, chosen)])
     steps = [int(step) for step in data["step"].values]
     moments = [f"step {step:,}" if step not in unknown else "step unknown" for step in steps]
     content = {
@@ -183,12 +157,12 @@ def replay_page(
         if {*unknown} & {*steps}
         else "step (optimiser updates)",
         "reload": reload,
-        "phases": [told.at(step) for step in steps] if told else [],
-        "spans": [{"name": s.name, "start": float(s.start), "end": float(s.end)} for s in told.spans]
-        if told
-        else [],
+        "phases": [training_phases.at(step) for step in steps] if training_phases else [],
+        "spans": _spans(training_phases) if training_phases else [],
         "panels": [
-            {"id": p.id, "kind": p.kind, "title": p.title, "shown": p.shown, **p.body} for p in panels
+            {"id": p.id, "kind": p.body.kind, "title": p.title, "shown": p.shown, **p.body.data}
+            for p in section.panels
+            if isinstance(p.body, Canvas)
         ],
     }
     return offline_page(
@@ -199,13 +173,45 @@ def replay_page(
         run=data.attrs["run"],
         steps=steps,
         span=steps_in_words(steps, unknown),
-        keys=final_keys(data),
+        opening=" ".join(_opening(data, training_phases)),
         notes=list(_notes(data, history)),
-        phases=told,
-        divergence=data.attrs.get("divergence", ""),
-        panels=panels,
-        missing=missing,
+        sure=[_how_sure(boundary) for boundary in training_phases.boundaries] if training_phases else [],
+        section=section,
         replay=embedded(json.dumps(content, allow_nan=False)),
+    )
+
+
+def _opening(data: xr.Dataset, training_phases: Phases | None) -> Iterator[str]:
+    """What the page begins with: how training ended and went, and the keys."""
+    if divergence := data.attrs.get("divergence"):
+        yield divergence
+    if training_phases:
+        yield training_phases.sentence
+    keys = ", ".join(map(str, final_keys(data)))
+    yield (
+        f"Key frequencies of the last snapshot, by the consensus of the rules: {keys}."
+        if keys
+        else "The last snapshot has no key frequencies."
+    )
+
+
+def _spans(training_phases: Phases) -> list[dict[str, Any]]:
+    """The phases with their colours, one for each name, in turn."""
+    names = list(dict.fromkeys(span.name for span in training_phases.spans))
+    colours = {name: SPANS[i % len(SPANS)] for i, name in enumerate(names)}
+    return [
+        {"name": s.name, "start": float(s.start), "end": float(s.end), "colour": colours[s.name]}
+        for s in training_phases.spans
+    ]
+
+
+def _how_sure(boundary: Boundary) -> str:
+    """Between which steps a boundary lies, from what that is known, and how far it moves."""
+    return (
+        f"{boundary.name}: after step {boundary.after:,}, by step {boundary.by:,}"
+        + (f" ({boundary.source})" if boundary.seen else "")
+        + (f"; {boundary.flag}" if boundary.flag else "")
+        + (f". {boundary.note}" if boundary.note else "")
     )
 
 
@@ -218,16 +224,16 @@ def _notes(data: xr.Dataset, history: pd.DataFrame) -> Iterator[str]:
     yield spikes_in_words(spikes(history, data))
 
 
-def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Callable[[], _Panel]]]:
+def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Panel]]]:
     """The panels that every page has, if it can, in their order."""
     parts = _parts(data, "loss")
 
     losses = [
-        _Curve(_IN_WORDS.get(part, part), "loss", _OF_PART[part], {"part": part}, column=f"{part}_loss")
+        _Curve(_IN_WORDS.get(part, part), "loss", OF_PART[part], {"part": part}, column=f"{part}_loss")
         for part in parts
     ]
     accuracies = [
-        _Curve(part, "accuracy", _OF_PART[part], {"part": part}, column=f"{part}_accuracy") for part in parts
+        _Curve(part, "accuracy", OF_PART[part], {"part": part}, column=f"{part}_accuracy") for part in parts
     ]
     if noisy := "clean_accuracy" in data and "accuracy" in data:
         differs = [
@@ -239,7 +245,7 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
             _Curve(
                 f"{part}: right answer",
                 "clean_accuracy",
-                _OF_PART[part],
+                OF_PART[part],
                 {"part": part},
                 dashed=True,
                 column=f"{part}_clean_accuracy",
@@ -247,23 +253,27 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
             for part in differs
         ]
     ablated = [
-        _Curve("restricted to the keys, all", "restricted_loss.logit_dirs" + FINAL, _OTHER, {"part": "all"}),
-        _Curve(f"without the keys, {parts[0]}", "excluded_loss.logit_dirs" + FINAL, _KEY, {"part": parts[0]}),
+        _Curve(
+            "restricted to the keys, all", "restricted_loss.logit_dirs" + FINAL, RESTRICTED, {"part": "all"}
+        ),
+        _Curve(
+            f"without the keys, {parts[0]}", "excluded_loss.logit_dirs" + FINAL, EXCLUDED, {"part": parts[0]}
+        ),
     ]
     shares = [
-        _Curve("Gini of W_E", "gini.W_E", _TRAIN),
-        _Curve("Gini of W_L", "gini.W_L", _TEST),
-        _Curve("neurons of one frequency", "neuron.single_frequency_share", _OTHER),
-        _Curve("logits explained by the keys", "logit_fve.centred", _KEY),
+        _Curve("Gini of W_E", "gini.W_E", LINES[0]),
+        _Curve("Gini of W_L", "gini.W_L", LINES[1]),
+        _Curve("neurons of one frequency", "neuron.single_frequency_share", LINES[2]),
+        _Curve("logits explained by the keys", "logit_fve.centred", LINES[3]),
     ]
 
-    def curves(title: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[], _Panel]]:
+    def curves(title: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[], Panel]]:
         return title, lambda: _curves(data, history, title, *arguments, **options)
 
-    def bars(title: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[], _Panel]]:
+    def bars(title: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[], Panel]]:
         return title, lambda: _bars(data, title, *arguments, **options)
 
-    def maps(title: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[], _Panel]]:
+    def maps(title: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[], Panel]]:
         return title, lambda: _heatmaps(data, title, *arguments, **options)
 
     yield curves(
@@ -280,7 +290,7 @@ def _standard(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, Ca
         "Weights",
         "What weight decay pulls at.",
         "sum of squares (weight²)",
-        [_Curve("all parameters", "sum_of_squares", _TRAIN, {"parameter": "total"})],
+        [_Curve("all parameters", "sum_of_squares", LINES[0], {"parameter": "total"})],
         floor=0.0,
     )
     yield curves(
@@ -363,31 +373,31 @@ _SHOWN = {
 their variants."""
 
 
-def _others(data: xr.Dataset, chosen: Sequence[str]) -> Iterator[tuple[str, Callable[[], _Panel]]]:
+def _others(data: xr.Dataset, chosen: Sequence[str]) -> Iterator[tuple[str, Callable[[], Panel]]]:
     """Every other measure: open where it was chosen; of PROGRESS those that can be drawn, to be opened by the
     reader."""
     chosen, missing = ([name.removesuffix(FINAL) for name in names] for names in (chosen, skipped(data)))
     names = {str(name).removesuffix(FINAL) for name in data} | (set(chosen) & set(missing))
     for name in [
-        known
-        for known in [*PROGRESS, *sorted(names - set(PROGRESS))]
-        if known in names and known not in _SHOWN
+        measure
+        for measure in [*PROGRESS, *sorted(names - set(PROGRESS))]
+        if measure in names and measure not in _SHOWN
     ]:
         extra = name in chosen or name not in PROGRESS
         if name not in PICTURES and (extra or _drawn_as(data, name)):
             yield name, _other(data, name, shown=extra)
 
 
-def _other(data: xr.Dataset, name: str, shown: bool) -> Callable[[], _Panel]:
-    def make() -> _Panel:
+def _other(data: xr.Dataset, name: str, shown: bool) -> Callable[[], Panel]:
+    def make() -> Panel:
         kind = _drawn_as(data, name)
         if kind == "bars":
             return _bars(data, name, "", name if name in data else name + FINAL, shown=shown)
         if kind != "curves":
-            if (known := _either(data, name)) is None:
+            if (values := _either(data, name)) is None:
                 raise _missing(data, name)
             raise NotApplicable(
-                f"an array over {', '.join(map(str, known.dims[1:]))}; `--data` writes it to a file"
+                f"an array over {', '.join(map(str, values.dims[1:]))}; `--data` writes it to a file"
             )
         both = name in data and name + FINAL in data
         curves = [
@@ -403,7 +413,7 @@ def _other(data: xr.Dataset, name: str, shown: bool) -> Callable[[], _Panel]:
                 )
                 or "value",
                 variant,
-                _OF_PART.get(part, _TRAIN),
+                OF_PART.get(part, LINES[0]),
                 {"part": part} if part else {},
                 dashed=both and not variant.endswith(FINAL),
             )
@@ -435,24 +445,23 @@ def _either(data: xr.Dataset, name: str) -> xr.DataArray | None:
 
 
 def _drawn_as(data: xr.Dataset, name: str) -> str:
-    known = _either(data, name)
-    if known is None or known.dtype == bool:
+    values = _either(data, name)
+    if values is None or values.dtype == bool:
         return ""
     return {(): "curves", ("part",): "curves", ("freq",): "bars"}.get(
-        tuple(str(dim) for dim in known.dims[1:]), ""
+        tuple(str(dim) for dim in values.dims[1:]), ""
     )
 
 
 def _parts(data: xr.Dataset, name: str) -> list[str]:
     """Train and test where they are known, else all examples."""
-    found = [str(part) for part in data[name]["part"].values] if name in data else ["all"]
-    return [part for part in found if part != "all"] or ["all"]
+    parts = [str(part) for part in data[name]["part"].values] if name in data else ["all"]
+    return [part for part in parts if part != "all"] or ["all"]
 
 
 def _missing(data: xr.Dataset, name: str) -> NotApplicable:
-    return NotApplicable(
-        skipped(data).get(name) or skipped(data).get(name + FINAL) or f"{name} was not measured"
-    )
+    reasons = skipped(data)
+    return NotApplicable(reasons.get(name) or reasons.get(name + FINAL) or not_measured(name, {}))
 
 
 def _with_unit(words: str, values: xr.DataArray) -> str:
@@ -464,9 +473,9 @@ def _curves(
     data: xr.Dataset, history: pd.DataFrame | None, title: str, caption: str, y: str,
     wanted: Sequence[_Curve],
     *, log: bool = False, limits: tuple[float, float] | None = None, floor: float | None = None,
-    size: str = "", shown: bool = True,
-) -> _Panel:  # fmt: skip
-    drawn: list[dict[str, Any]] = []
+    size: Size = "", shown: bool = True,
+) -> Panel:  # fmt: skip
+    lines: list[canvas.Line] = []
     reasons: dict[str, list[str]] = {}
     for curve in wanted:
         if curve.name not in data or any(
@@ -475,127 +484,128 @@ def _curves(
             reasons.setdefault(str(_missing(data, curve.name)), []).append(curve.label)
             continue
         values = data[curve.name].sel(curve.at)
-        drawn.append(
-            {
-                "label": curve.label,
-                "unit": "" if values.attrs["unit"] == "1" else values.attrs["unit"],
-                "colour": curve.colour,
-                "dashed": curve.dashed,
-                "values": _floats(values.values),
-                "line": None
-                if history is None
-                else _between(data["step"].values, values.values, history, curve.column),
-            }
-        )
-    if not drawn:
+        unit = "" if values.attrs["unit"] == "1" else values.attrs["unit"]
+        between = None
+        if history is not None:
+            between = _between(data["step"].values, values.values, history, curve.column)
+        lines.append(canvas.Line(curve.label, curve.colour, unit, values.values, curve.dashed, between))
+    if not lines:
         raise NotApplicable(next(iter(reasons)))
     absent = "".join(f" Not drawn: {', '.join(labels)}: {reason}." for reason, labels in reasons.items())
-    body = {"y": y, "log": log, "limits": limits, "floor": floor, "series": drawn}
-    return _Panel(_id(title), "curves", title, caption + absent, body, size, shown)
+    body = canvas.curves(lines, y, log=log, limits=limits, floor=floor)
+    return Panel(title, caption + absent, body, size, shown)
 
 
 def _between(
     steps: np.ndarray, values: np.ndarray, history: pd.DataFrame, column: str
-) -> dict[str, Any] | None:
+) -> tuple[np.ndarray, np.ndarray] | None:
     """A column of the history, if at the snapshots it is what was measured there: a run may be trained on
     another loss."""
     if column not in history:
         return None
-    known = history[["step", column]].dropna()
+    evaluated = history[["step", column]].dropna()
     at = {int(step): float(value) for step, value in zip(steps, values, strict=True)}
     same = np.array(
         [
             (at[int(s)], float(v))
-            for s, v in known.itertuples(index=False)
+            for s, v in evaluated.itertuples(index=False)
             if int(s) in at and np.isfinite(at[int(s)])
         ]
     )
     if not len(same) or not np.allclose(same[:, 0], same[:, 1], rtol=0.05, atol=1e-6):
         return None
-    return {"x": _floats(known["step"].to_numpy()), "y": _floats(known[column].to_numpy())}
+    return evaluated["step"].to_numpy(), evaluated[column].to_numpy()
 
 
 def _bars(
-    data: xr.Dataset, title: str, caption: str, name: str, y: str = "", *, size: str = "", shown: bool = True
-) -> _Panel:
+    data: xr.Dataset, title: str, caption: str, name: str, y: str = "", *, size: Size = "",
+    shown: bool = True,
+) -> Panel:  # fmt: skip
     """Bars over the frequencies; of components, cosine and sine side by side."""
     if name not in data:
         raise _missing(data, name)
     values = data[name]
+    y, unit = y or _with_unit(name, values), str(values.attrs["unit"])
     if "component" in values.dims:
-        count = values.sizes["component"] // 2
-        waves = [
-            values.reindex(component=[f"{wave} {k}" for k in range(1, count + 1)]).values
-            for wave in ("cos", "sin")
-        ]
-        groups = [
-            {"label": wave, "values": _floats(found)}
-            for wave, found in zip(("cos", "sin"), waves, strict=True)
-        ]
-        frequencies = list(range(1, count + 1))
+        labels = ["cos", "sin"]
+        frequencies = list(range(1, values.sizes["component"] // 2 + 1))
+        groups = [values.reindex(component=[f"{wave} {k}" for k in frequencies]).values for wave in labels]
+        values = values.isel(component=slice(1, None))
     else:
-        groups = [{"label": "", "values": _floats(values.values)}]
+        labels, groups = [""], [values.values]
         frequencies = [int(k) for k in values["freq"].values]
-    own = _either(data, "key_frequencies.consensus")
-    low, high = _finite_range(
-        values.isel(component=slice(1, None)).values if "component" in values.dims else values.values
+    low, high = canvas.finite_range(values.values)
+    keys, keys_now = final_keys(data), _either(data, "key_frequencies.consensus")
+    body = canvas.bars(
+        [
+            canvas.Bar(k, f"k = {k}, a final key", KEY) if k in keys else canvas.Bar(k, f"k = {k}")
+            for k in frequencies
+        ],
+        groups,
+        "frequency k",
+        y,
+        labels=labels,
+        unit="" if unit in ("1", "neurons") else unit,
+        limits=(min(low, 0.0), max(high, 0.0)),
+        marks=None if keys_now is None else keys_now.reindex(freq=frequencies).values,
     )
-    body = {
-        "y": y or _with_unit(name, values),
-        "unit": "" if values.attrs["unit"] in ("1", "neurons") else values.attrs["unit"],
-        "limits": [min(low, 0.0), max(high, 0.0)],
-        "frequencies": frequencies,
-        "keys": final_keys(data),
-        "own": None if own is None else _floats(own.reindex(freq=frequencies).values),
-        "groups": groups,
-    }
-    return _Panel(_id(title), "bars", title, caption, body, size, shown)
+    return Panel(title, caption, body, size, shown)
 
 
-def _circles(data: xr.Dataset) -> _Panel:
+def _circles(data: xr.Dataset) -> Panel:
     name = "picture.circles" + FINAL
     if name not in data:
         raise _missing(data, name)
     values = data[name]
-    left_out = len(final_keys(data)) - values.sizes["key"]
-    body = {
-        "keys": [int(k) for k in values["key"].values],
-        "elements": [str(element) for element in values["element"].values],
-        "unit": values.attrs["unit"],
-        "limit": max(map(abs, _finite_range(values.values))),
-        "values": _floats(values.values),
-    }
+    keys, elements = [int(k) for k in values["key"].values], values["element"].values
+    unit, count = values.attrs["unit"], len(elements)
+    body = canvas.points(
+        values.values,
+        [f"k = {k}" for k in keys],
+        [f"element {element}" for element in elements],
+        [[round_the_circle(i * k, count) for i in range(count)] for k in keys],
+        f"along cos k ({unit})",
+        f"along sin k ({unit})",
+        unit,
+    )
+    left_out = len(final_keys(data)) - len(keys)
     caption = (
         "The elements in the plane of the embedding's components cos k and sin k. Colour goes round with "
         "k·a; axes hold for all steps."
     )
     caption += f" {left_out} more keys are not drawn." if left_out else ""
-    return _Panel("circles", "circles", "Circles of the key frequencies", caption, body, "full")
+    return Panel("Circles of the key frequencies", caption, body, "full", name="circles")
 
 
 def _heatmaps(
-    data: xr.Dataset, title: str, caption: str, name: str, *, size: str = "", shown: bool = True
-) -> _Panel:
+    data: xr.Dataset, title: str, caption: str, name: str, *, size: Size = "", shown: bool = True
+) -> Panel:
+    """Heatmaps over a and b: over their elements, or over the components of waves in them."""
     if name not in data:
         raise _missing(data, name)
     values = data[name]
-    spectrum = "component_a" in values.dims
     each = [str(dim) for dim in values.dims[1:-2]]
-    maps = values.values.reshape(len(values), -1, *values.shape[-2:])
-    limits = [_LIMITS[name]] * maps.shape[1] if name in _LIMITS else _colour_limits(maps)
-    body = {
-        "titles": [_title(data, each[0], int(label)) for label in values[each[0]].values] if each else [""],
-        "x": "frequency in b" if spectrum else "b (in the order of the circle)",
-        "y": "frequency in a" if spectrum else "a (in the order of the circle)",
-        "names": [str(label) for label in values["component_a"].values] if spectrum else None,
-        "elements": None
-        if spectrum
-        else [[str(label) for label in values[dim].values] for dim in ("i", "j")],
-        "unit": "share" if values.attrs["unit"] == "1" else values.attrs["unit"],
-        "diverging": limits[0][0] == -limits[0][1],
-        "values": _levels(maps, limits),
-    }
-    return _Panel(_id(title), "heatmaps", title, caption, body, size, shown)
+    if "component_a" in values.dims:
+        components = [str(label) for label in values["component_a"].values]
+        ticks = [str((i + 1) // 2) for i in range(len(components))]
+        rows, columns = (
+            canvas.Axis(f"frequency in {x}", ticks, [f"{component} in {x}" for component in components])
+            for x in "ab"
+        )
+    else:
+        rows, columns = (
+            canvas.Axis.of(f"{x} (in the order of the circle)", list(map(str, values[dim].values)), words)
+            for x, dim, words in (("a", "i", "a = {}".format), ("b", "j", "b = {}".format))
+        )
+    body = canvas.heatmaps(
+        values.values.reshape(len(values), -1, *values.shape[-2:]),
+        [_title(data, each[0], int(label)) for label in values[each[0]].values] if each else [""],
+        rows,
+        columns,
+        "share" if values.attrs["unit"] == "1" else values.attrs["unit"],
+        _LIMITS.get(name),
+    )
+    return Panel(title, caption, body, size, shown)
 
 
 def _title(data: xr.Dataset, dim: str, label: int) -> str:
@@ -604,46 +614,3 @@ def _title(data: xr.Dataset, dim: str, label: int) -> str:
         return f"{dim} {label}"
     frequency = data["neuron.frequency"].isel(step=-1) if "neuron.frequency" in data else None
     return f"neuron {label}" + ("" if frequency is None else f", k = {int(frequency.sel(neuron=label))}")
-
-
-def _colour_limits(maps: np.ndarray) -> list[tuple[float, float]]:
-    """For each map from 0 to its largest value at any step; symmetrically around 0 where some value is
-    negative."""
-    lowest = -1.0 if _finite_range(maps)[0] < 0 else 0.0
-    largest = [max(map(abs, _finite_range(maps[:, i]))) or 1.0 for i in range(maps.shape[1])]
-    return [(lowest * high, high) for high in largest]
-
-
-def _finite_range(values: np.ndarray) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-
-
-def _floats(values: np.ndarray) -> dict[str, Any]:
-    with np.errstate(over="ignore"):  # beyond 3e38 is infinite
-        return {"type": "float32", "shape": list(values.shape), "data": _compressed(values.astype("<f4"))}
-
-
-def _levels(maps: np.ndarray, limits: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Maps (step, each, rows, columns) in 255 levels, as differences (mod 256) from step to step: within half
-    a level of their values."""
-    low, high = np.array(limits).T[:, :, None, None]
-    scaled = ((maps - low) / (high - low) * _LEVELS - _LEVELS / 2).round().clip(-127, 127)
-    levels = np.where(np.isnan(scaled), -128, scaled).astype(np.int8)
-    levels[1:] -= levels[:-1].copy()
-    return {
-        "type": "int8",
-        "shape": list(maps.shape),
-        "low": low.flatten().tolist(),
-        "high": high.flatten().tolist(),
-        "data": _compressed(levels),
-    }
-
-
-def _compressed(values: np.ndarray) -> str:
-    return base64.b64encode(gzip.compress(values.tobytes(), 6, mtime=0)).decode()
-
-
-def _id(title: str) -> str:
-    """A name for links and tests that stays the same: the title in lower case."""
-    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,22 +20,25 @@ from ..errors import (
     nearest,
 )
 from ..models import Weights
+from ..progress import bars
 from ..tasks import TASKS
 from ..training import BatchedTrainer, Snapshot, State, TrainConfig, Trainer, kind, resolve_device
 from . import pool
 from .files import folder_named, refuse_unwritable
 from .run import Run
-from .start import Source, Start, started
-from .train import Showing, Writer, bars, in_words, is_finished, on_signals, train_in
+from .sweep import directory_of, members_of, seeds_of, starts_of
+from .train import Showing, Writer, in_words, is_finished, on_signals, train_in
+from .transfer import Source, Start, started
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
 def train_many(
-    configs: Sequence[TrainConfig] | Mapping[str, TrainConfig],
+    configs: TrainConfig | Sequence[TrainConfig] | Mapping[str, TrainConfig],
     out: str | Path,
     *,
+    seeds: str | Iterable[int] | None = None,
     start: Start | Mapping[str, Start] | None = None,
     workers: int | None = None,
     resume: bool = True,
@@ -52,10 +55,12 @@ def train_many(
 
     Args:
         configs: by the names of their directories; or a sequence, of which that with seed 3 gets the
-            directory `seed_3`.
+            directory `seed_3`; or, with `seeds`, the one that all of them share.
         out: the directory that holds those of the runs; made if it is not there. Others may lie beside them.
+        seeds: of one configuration, each for a run `seed_0` and so on: "0..31" (both included), "0,3,7", or
+            whole numbers.
         start: what all runs start from, as for `train`; or what each starts from, by the names of their
-            directories.
+            directories. With `seeds`, a directory of runs `seed_0` and so on means for each that of its own.
         workers: how many train at once on a CPU; by default as many as the cores that this process may use.
         resume: whether runs that are already there may be continued; if not, they are refused and nothing is
             trained.
@@ -65,12 +70,21 @@ def train_many(
         The runs, in the order of the configurations.
 
     Raises:
-        UsageError: no configurations, two for one directory, or (NotARun, ConfigError) a directory that holds
-            something else.
+        UsageError: no configurations, two for one directory, seeds that would make one and the same run, or
+            (NotARun, ConfigError) a directory that holds something else.
         SomeFailed: some failed or their processes died; the others were trained all the same.
         Interrupted: by SIGINT or SIGTERM; what was trained is saved, and the same call goes on from there.
     """
     out = folder_named(out)
+    if seeds is not None:
+        if not isinstance(configs, TrainConfig):
+            raise UsageError("seeds: needs one configuration, which is trained with each of them")
+        wanted = seeds_of(seeds)
+        if start is not None and not isinstance(start, Mapping):
+            start = starts_of(configs, wanted, start)
+        configs = members_of(configs, wanted)
+    elif isinstance(configs, TrainConfig):
+        raise UsageError("configs is one TrainConfig: needs a list of them, names and them, or seeds")
     members, sources = _started(_members(configs), out, start)
     if workers is not None and not (isinstance(workers, int) and workers >= 1):
         raise UsageError(f"workers={workers!r}: needs a whole number from 1")
@@ -233,16 +247,16 @@ def _together(
                 [configs[name] for name in names], list(states.values()), [weights[name] for name in names]
             )
             asked.watch(batch.members)
-            for number, found in batch:
+            for number, event in batch:
                 name = names[number]
-                if isinstance(found, Diverged):
-                    yield name, writers[name].diverged(found)
+                if isinstance(event, Diverged):
+                    yield name, writers[name].diverged(event)
                     continue
                 trainer = batch.members[number]
-                writers[name].commit(found, trainer)
-                if found.metrics is not None:
-                    display.show(name, found.step, found.metrics)
-                if found.last:
+                writers[name].commit(event, trainer)
+                if event.metrics is not None:
+                    display.show(name, event.step, event.metrics)
+                if event.last:
                     yield name, None
                 elif trainer.paused:
                     writers[name].save_resume_state(trainer)
@@ -258,12 +272,6 @@ def cores() -> int:
     return (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )  # macOS knows no affinity
-
-
-def directory_of(seed: int) -> str:
-    """The name of the directory of a run among those that differ in their seed; the same however many they
-    are."""
-    return f"seed_{seed}"
 
 
 def _members(configs: Sequence[TrainConfig] | Mapping[str, TrainConfig]) -> dict[str, TrainConfig]:
@@ -308,9 +316,9 @@ def _started(
         raise UsageError(
             f"start has {unknown[0]!r}, and no configuration is named so{nearest(str(unknown[0]), members)}"
         )
-    found = {name: started(config, out / name, each.get(name)) for name, config in members.items()}
-    return {name: config for name, (config, _) in found.items()}, {
-        name: source for name, (_, source) in found.items()
+    of_each = {name: started(config, out / name, each.get(name)) for name, config in members.items()}
+    return {name: config for name, (config, _) in of_each.items()}, {
+        name: source for name, (_, source) in of_each.items()
     }
 
 

@@ -34,8 +34,8 @@ from .. import errors
 from ..errors import GrokinterpError
 from ..tasks import TASKS
 from ..training import Snapshot, TrainConfig, Trainer
-from .start import Source
 from .train import train_in
+from .transfer import Source
 
 Answer = Mapping[str, Any]
 

@@ -28,7 +28,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import ConfigError, DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun, UsageError
-from ..models import Weights, network, weight_shapes
+from ..models import Weights
 from ..tasks import Split, Task
 from ..training import TrainConfig
 from ..view import View
@@ -115,13 +115,22 @@ class Run:
                 or tokens.
         """
         task = self.config.make_task()
-        if (known := self.record["task"].get("sha256")) and task_hash(task) != known:
+        self.refuse_other_examples(task)
+        return task
+
+    def refuse_other_examples(self, task: Task) -> None:
+        """Refuses a task that is no longer what the run was trained on.
+
+        Raises:
+            DamagedFile: it has another table, other symbols or other tokens.
+        """
+        recorded = self.record["task"].get("sha256")
+        if recorded and task_hash(task) != recorded:
             raise DamagedFile(
                 f"{self.path}: {task.name} gives other examples here than those that the run was trained "
                 "on: its function has changed, or is not the same each time it is called (as with operands "
                 "from a set, or with a random generator of no seed)"
             )
-        return task
 
     @property
     def imported(self) -> dict[str, Any] | None:
@@ -272,7 +281,7 @@ class Run:
         data = read_hashed(self.path / record["file"], record["sha256"], f"step {record['step']}")
         weights = safetensors.torch.load(data)
         # safetensors hands them over in no fixed order.
-        return {name: weights[name] for name in weight_shapes(self.config.model, self.task)}
+        return {name: weights[name] for name in self.config.model.shapes(self.task.reads)}
 
     def model(self, step: int, dtype: torch.dtype = torch.float64) -> HookedRootModule:
         """The network at a committed step, in evaluation mode: a `HookedTransformer` where the configuration
@@ -281,7 +290,7 @@ class Run:
         Any hook works. In float64 unless another dtype is asked for: in float32 a loss of 1e-7 has no digits
         left. Its logits are then `view.logits`.
         """
-        return network(self.config.model, self.task, self.state_dict(step), dtype)
+        return self.config.model.hooked(self.task.reads, self.state_dict(step), dtype)
 
     def view(self, step: int) -> View:
         """Everything that the measures need to know of a committed step."""

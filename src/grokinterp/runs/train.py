@@ -14,7 +14,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 import warnings
@@ -22,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 
@@ -38,6 +37,7 @@ from ..errors import (
     WriteFailed,
 )
 from ..models import Weights
+from ..progress import bars
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
 from .files import (
     AGAIN_OR_ELSEWHERE,
@@ -54,10 +54,7 @@ from .files import (
 )
 from .record import new_record, packed_snapshot, write_record
 from .run import SLOTS, Run, read_resume, read_run_json, resume_file
-from .start import Source, Start, started
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from .transfer import Source, Start, started
 
 _SECONDS_BETWEEN_RESUME_STATES = 5.0
 
@@ -177,11 +174,11 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
                 raise ConfigError(
                     f"{path} was imported from {source} and cannot be trained on: choose another directory"
                 )
-            found = TrainConfig.make(record["config"])
-            if differ := differences(found, config):
+            recorded = TrainConfig.make(record["config"])
+            if differ := differences(recorded, config):
                 raise ConfigError(
                     f"{path} holds a run of another configuration: "
-                    f"{'; '.join(_both_values(key, found, config) for key in differ)}; choose another "
+                    f"{'; '.join(_both_values(key, recorded, config) for key in differ)}; choose another "
                     "directory, or the same configuration"
                 )
             return True
@@ -197,12 +194,12 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
     return False
 
 
-def _both_values(dotted: str, found: TrainConfig, asked: TrainConfig) -> str:
+def _both_values(dotted: str, recorded: TrainConfig, asked: TrainConfig) -> str:
     if dotted == "start":
-        there, here = (config.start or "weights from the seed" for config in (found, asked))
-        return f"it started from {there}, and here it is to start from {here}"
+        before, now = (config.start or "weights from the seed" for config in (recorded, asked))
+        return f"it started from {before}, and here it is to start from {now}"
     values = []
-    for config in (found, asked):
+    for config in (recorded, asked):
         item: Any = config.model_dump()
         for part in dotted.split("."):
             item = item.get(part) if isinstance(item, dict) else None
@@ -226,11 +223,12 @@ class Writer:
             self._lock = self._locked()
             undo.callback(_release, self._lock)
             # Asked again, now that nobody else can change the answer.
-            known = _holds_this_run(self.config, self.path, self._resume)
-            if known:
-                Run(self.path).task  # noqa: B018 - nothing is swept from a run that is damaged, or goes on with another task
+            goes_on = _holds_this_run(self.config, self.path, self._resume)
+            if goes_on:
+                # Nothing is swept from a run that is damaged, or goes on with another task.
+                Run(self.path).refuse_other_examples(self.config.make_task())
             self._sweep_temporary_files()
-            self.record = read_run_json(self.path) if known else self._new_record()
+            self.record = read_run_json(self.path) if goes_on else self._new_record()
             self._manifest = Log(self.path / "manifest.jsonl")
             undo.callback(self._manifest.close)
             self._metrics = Log(self.path / "metrics.jsonl")
@@ -278,8 +276,8 @@ class Writer:
                 )
 
     def _refuse_what_diverged(self) -> None:
-        if (known := self.record.get("diverged")) is not None:
-            step, what = known["step"], known["what"]
+        if (divergence := self.record.get("diverged")) is not None:
+            step, what = divergence["step"], divergence["what"]
             raise Diverged(
                 f"{self.path} diverged at step {step}: {what}; it is not trained on: choose another "
                 "configuration, such as a smaller training.lr, and another directory; "
@@ -329,12 +327,12 @@ class Writer:
         states, damaged = [], []
         for number, slot in enumerate(SLOTS):
             try:
-                found = read_resume(resume_file(self.path, slot))
+                packed = read_resume(resume_file(self.path, slot))
             except GrokinterpError as error:  # damaged, or the disk cannot read it
                 damaged.append(str(error))
                 continue
-            if found is not None:
-                states.append((found[1]["step"], number, State(*found)))
+            if packed is not None:
+                states.append((packed[1]["step"], number, State(*packed)))
         if not states:
             if damaged or self._manifest.records:
                 what = damaged[0] if damaged else f"{self.path} has snapshots but no resume state"
@@ -461,24 +459,6 @@ def _progress_bar(config: TrainConfig, wanted: bool | None) -> Iterator[Callable
                 bar.update(task, completed=snapshot.step, description=in_words(snapshot.metrics))
 
         yield show
-
-
-@contextmanager
-def bars(wanted: bool | None) -> Iterator[Progress | None]:
-    """Where progress is shown: on stderr. None where it is not: by default where that is no terminal."""
-    if not (sys.stderr.isatty() if wanted is None else wanted):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.fields[what]} {task.completed:,.0f} of "
-        "{task.total:,.0f}"), BarColumn(), TextColumn("{task.description}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield bar
 
 
 def in_words(metrics: Mapping[str, float]) -> str:

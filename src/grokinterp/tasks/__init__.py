@@ -7,6 +7,7 @@ from .encoding import Encoding, Symbols
 from .layout import parse
 from .noise import Noise
 from .operation import Operation
+from .reads import Reads
 from .registry import TASKS, make_task, task, task_parameters
 from .split import Split, SplitRecipe, order, split
 from .table import TableFacts
@@ -18,6 +19,7 @@ __all__ = [
     "Factor",
     "Noise",
     "Operation",
+    "Reads",
     "Sample",
     "Split",
     "SplitRecipe",

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, NotApplicable
 from ..frozen import Frozen
+from .reads import Reads
 from .split import Split
 
 
@@ -101,8 +102,8 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def n_answers(self) -> int:
-        """The number of answer classes."""
+    def reads(self) -> Reads:
+        """What a network may know of the task."""
 
     @property
     def factors(self) -> Mapping[str, Factor]:
@@ -136,6 +137,11 @@ class Task(ABC):
     def labels(self, split: Split | None) -> Int[Tensor, "n"]:
         """The class that a network is given for every example: the right answer."""
         return self.targets
+
+    @property
+    def n_answers(self) -> int:
+        """The number of answer classes."""
+        return self.reads.n_classes
 
     @property
     def inputs(self) -> Int[Tensor, "n pos"] | Float[Tensor, "n ..."]:

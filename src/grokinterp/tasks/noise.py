@@ -17,15 +17,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float64, Int
 from pydantic import Field
 from torch import Tensor
 
-from ..errors import ConfigError, NotApplicable, nearest
-from ..frozen import Frozen, checked
+from ..errors import NotApplicable
+from ..frozen import Frozen, checked, of_kind
 from .encoding import Seed
 from .split import Split
 
@@ -100,7 +100,7 @@ class Uniform(Frozen):
 
 
 Noise = Binomial | Uniform
-_KINDS: dict[str, type[Noise]] = {"binomial": Binomial, "uniform": Uniform}
+KINDS: dict[str, type[Noise]] = {"binomial": Binomial, "uniform": Uniform}
 
 
 def of_its_kind(value: object) -> object:
@@ -114,17 +114,7 @@ def of_its_kind(value: object) -> object:
             "needs a kind, such as {kind = 'binomial', n = 4, p = 0.5} or {kind = 'uniform', share = 0.35}, "
             "or none"
         )
-    if value["kind"] not in _KINDS:
-        raise ConfigError(
-            f"task.noise.kind: unknown kind of noise {value['kind']!r}{nearest(value['kind'], _KINDS)}"
-        )
-    return checked(_KINDS[value["kind"]], value, at="task.noise")
-
-
-def for_kind(noise: Mapping[str, Any], kind: object) -> dict[str, Any]:
-    """What noise of another kind keeps of a section of a configuration: the keys that both kinds have."""
-    known = _KINDS[kind].model_fields if isinstance(kind, str) and kind in _KINDS else noise
-    return {key: item for key, item in noise.items() if key in known}
+    return checked(of_kind(KINDS, value["kind"], at="task.noise"), value, at="task.noise")
 
 
 def drawn(

@@ -26,6 +26,7 @@ from .encoding import Encoding, Seed, Symbols, encoded, named
 from .functions import tabulated
 from .layout import Layout, parse
 from .noise import Noise, drawn, of_its_kind
+from .reads import Reads
 from .split import Split
 from .table import TableFacts, cyclic, table_facts
 
@@ -223,16 +224,19 @@ class Operation(Task):
         """The number of tokens: the elements and the signs, and those that no example uses."""
         return self.tokens.d_vocab
 
-    @property
-    def n_answers(self) -> int:
-        """The number of answer classes."""
-        return len(self.symbols.answers)
-
-    @property
-    def n_logits(self) -> int:
-        """The number of logits that a network needs: one for each answer, or one for each token where answers
-        have tokens."""
-        return self.encoding.n_logits
+    @cached_property
+    def reads(self) -> Reads:
+        """The tokens of a layout, answered at the last."""
+        return Reads(
+            shape=(self.n_ctx,),
+            d_vocab=self.d_vocab,
+            words=self.tokens.words,
+            answers=("answer",),
+            positions=(self.n_ctx - 1,),
+            n_logits=self.encoding.n_logits,
+            n_classes=len(self.symbols.answers),
+            task=self.name,
+        )
 
     @cached_property
     def operand_names(self) -> tuple[str, ...]:

@@ -20,22 +20,16 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, create_model
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError
 from ..frozen import Frozen, checked
+from ..registry import Registry
 from .base import Task
 from .operation import Operation
 
 Make = TypeVar("Make", bound=Callable[..., Task])
 
 
-class _Registry(dict[str, Callable[..., Task]]):
-    """The known tasks by name; an unknown name raises a ConfigError that names the nearest."""
-
-    def __missing__(self, name: str) -> Callable[..., Task]:
-        raise ConfigError(f"unknown task {name!r}{nearest(str(name), self)}")
-
-
-TASKS: dict[str, Callable[..., Task]] = _Registry()
+TASKS: Registry[Callable[..., Task]] = Registry("task", ConfigError)
 
 
 def task(make: Make) -> Make:
@@ -52,9 +46,7 @@ def task(make: Make) -> Make:
     name = make.__name__
     if taken := sorted(_family(make).common.model_fields.keys() & inspect.signature(make).parameters.keys()):
         raise ValueError(f"{name}: every task takes {taken[0]!r} already")
-    if name in TASKS:
-        raise ValueError(f"two tasks are named {name!r}")
-    TASKS[name] = make
+    TASKS.add(name, make)
     return make
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError, Diverged
-from ..models import Weights, answer_logits, read_by, trained
+from ..models import Weights
 from .config import TrainConfig
 from .examples import Evaluation, Values
 from .loss import LOSSES, LOSSES_AND_GRADIENTS
@@ -78,12 +78,13 @@ class BatchedTrainer:
                 f"only runs at the same step can be trained together; these are at {sorted(steps)}"
             )
         first = self._running[0]
-        self._model, self._training = first._model, first.config.training
+        self._model, self._training = first.config.model, first.config.training
         self._loss, self._loss_and_gradient = (
             LOSSES[self._training.loss],
             LOSSES_AND_GRADIENTS[self._training.loss],
         )
-        self._inputs = read_by(first._model, first.task).to(first.device)
+        self._reads = first.task.reads
+        self._inputs = self._model.read(first.task.inputs, self._reads).to(first.device)
         self._found: Evaluation | None = None
         self._moments: dict[str, Tensor] | None = None
         self._stack()
@@ -128,10 +129,10 @@ class BatchedTrainer:
         self._learning = {
             name: weight.requires_grad_()
             for name, weight in self._weights.items()
-            if trained(self._model, name)
+            if self._model.trains(name)
         }
         self._optimiser = Optimiser(self._learning, self._training, stacked=True)
-        states = [member._moments() for member in self._running]
+        states = [member.moments() for member in self._running]
         # A count of updates is one number, the same for all.
         self._optimiser.load(
             {
@@ -159,7 +160,7 @@ class BatchedTrainer:
         """What a member's weights say of its examples; it is computed for all, with the gradients that are
         the stack's, when one asks."""
         if self._found is None:
-            if self._running[0]._full_batch and self._running[0].step < self._training.steps:
+            if self._running[0].learns_from_all:
                 train, gradients = self._learned(self._train_rows)
             else:
                 train, gradients = self._seen(self._train_rows), None
@@ -170,14 +171,14 @@ class BatchedTrainer:
     def _update(self) -> Iterator[tuple[int, Diverged]]:
         gradients = self._found.gradients if self._found else None
         if gradients is None:
-            batches = [batch for member in self._running if (batch := member._next_batch()) is not None]
+            batches = [batch for member in self._running if (batch := member.next_batch()) is not None]
             gradients = self._learned(torch.stack(batches) if batches else self._train_rows)[1]
         self._found = self._moments = None
         for member, norm in zip(
             self._running, self._optimiser.update(self._running[0].step + 1, gradients).tolist(), strict=True
         ):
             try:
-                member._updated(norm)
+                member.updated(norm)
             except Diverged as error:
                 member.ended = True
                 yield member.number, error
@@ -188,7 +189,7 @@ class BatchedTrainer:
         other."""
 
         def of_one(weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
-            return answer_logits(weights, tokens, self._model)
+            return self._model.logits(weights, tokens, self._reads)
 
         logits: Tensor = torch.vmap(of_one)(self._weights, self._inputs[rows])
         return logits.flatten(0, 1)
@@ -244,7 +245,7 @@ class _Member(Trainer):
         self.ended = False
         self._batch = batch
         self._row: int | None = None
-        self._own = self._optimiser.state()
+        self._own_moments = super().moments()
 
     def attach(self, row: int, weights: Mapping[str, Tensor]) -> None:
         """From now on its weights and moments are a row of the stack."""
@@ -252,15 +253,17 @@ class _Member(Trainer):
 
     def detach(self) -> None:
         """Takes along what is its own, so that the stack can go."""
-        self._own, self.weights = (
-            self._moments(),
+        self._own_moments, self.weights = (
+            self.moments(),
             {name: weight.clone() for name, weight in self.weights.items()},
         )
         self._row = None
 
-    def _moments(self) -> dict[str, Tensor]:
-        return self._own if self._row is None else self._batch.moments(self._row)
+    def moments(self) -> dict[str, Tensor]:
+        """Those of its row of the stack, or its own where it has none."""
+        return self._own_moments if self._row is None else self._batch.moments(self._row)
 
-    def _evaluation(self) -> Evaluation:
+    def evaluation(self) -> Evaluation:
+        """What the stack says of its row."""
         assert self._row is not None
         return self._batch.evaluation(self._row)

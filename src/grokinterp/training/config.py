@@ -6,14 +6,14 @@ import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from ..errors import ConfigError, nearest
-from ..frozen import Frozen, checked
-from ..models import MLPConfig, ModelConfig, NetworkConfig, for_kind, network_config
+from ..frozen import Frozen, checked, for_kind, of_kind
+from ..models import DEFAULT_KIND, KINDS, ModelConfig, NetworkConfig, network_config
 from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
 from ..tasks.encoding import Seed
-from ..tasks.noise import for_kind as noise_for_kind
+from ..tasks.noise import KINDS as NOISES
 from .monitor import known, refuse_unknown
 from .presets import DEFAULTS, PRESETS, UNTUNED
 from .schedule import METRICS, NOISE_METRICS, Condition, ConditionText, SnapshotConfig
@@ -102,8 +102,8 @@ class TrainConfig(Frozen):
     device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
     task: dict[str, Any] = Field(default_factory=lambda: {"name": "modular_addition"})
     """`name`, then the task's own parameters, and those of `tasks.base.Common` that were given."""
-    model: NetworkConfig = ModelConfig()
-    """Of a transformer, or with kind = "mlp" of a multilayer perceptron."""
+    model: SerializeAsAny[NetworkConfig] = ModelConfig()
+    """Of a transformer, or of another `kind` of network, such as "mlp"."""
     training: TrainingConfig = TrainingConfig()
     snapshots: SnapshotConfig = SnapshotConfig()
     start: StartConfig | None = None
@@ -131,7 +131,7 @@ class TrainConfig(Frozen):
     @field_validator("model", mode="before")
     @classmethod
     def _network_of_its_kind(cls, value: Any) -> NetworkConfig:
-        if isinstance(value, ModelConfig | MLPConfig):
+        if isinstance(value, NetworkConfig):
             return value
         if not isinstance(value, Mapping):
             raise ValueError("needs a section, that is a dictionary of keys")
@@ -240,11 +240,11 @@ def _for_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
         known = task_parameters(str(other)).model_fields
         result["task"] = {key: item for key, item in values["task"].items() if key in known}
     if "task.noise.kind" in overrides and isinstance(noise := result["task"].get("noise"), Mapping):
-        result["task"] = {**result["task"], "noise": noise_for_kind(noise, overrides["task.noise.kind"])}
-    if (kind := overrides.get("model.kind")) is not None and kind != values["model"].get(
-        "kind", "transformer"
-    ):
-        result["model"] = for_kind(values["model"], kind)
+        other = of_kind(NOISES, overrides["task.noise.kind"], at="task.noise")
+        result["task"] = {**result["task"], "noise": for_kind(other, noise)}
+    kind = overrides.get("model.kind")
+    if kind is not None and kind != values["model"].get("kind", DEFAULT_KIND):
+        result["model"] = for_kind(of_kind(KINDS, kind, at="model"), values["model"])
     return result
 
 
@@ -278,7 +278,7 @@ def _over(there: Any, item: Any) -> Any:
     if not isinstance(item, Mapping):
         return item
     own = (
-        {"name": there.get("name"), "kind": there.get("kind", "transformer")}
+        {"name": there.get("name"), "kind": there.get("kind", DEFAULT_KIND)}
         if isinstance(there, dict)
         else {}
     )

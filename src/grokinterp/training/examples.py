@@ -26,13 +26,10 @@ from ..models import (
     Folded,
     Folding,
     Jobs,
-    ModelConfig,
     NetworkConfig,
     Tables,
     Weights,
-    answer_logits,
     one_after_the_other,
-    read_by,
 )
 from ..tasks import Task
 from .loss import LOSSES, LOSSES_AND_GRADIENTS
@@ -81,10 +78,10 @@ class Examples:
         test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
     ) -> None:  # fmt: skip
         self.run: Jobs = torch.no_grad()(one_after_the_other)
-        self._weights, self._learning, self._config = weights, learning, config
+        self._weights, self._learning, self._config, self._reads = weights, learning, config, task.reads
         self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
         self._inputs, self._targets = (
-            read_by(config, task).to(train.device),
+            config.read(task.inputs, task.reads).to(train.device),
             (task.columns if labels is None else labels).to(train.device),
         )
         self._train, self._test = self._group(train), self._group(test)
@@ -132,14 +129,14 @@ class Examples:
         return [list(itertools.islice(done, len(jobs))) for jobs in cut]
 
     def _see(self, inputs: Int[Tensor, "n pos"], targets: Int[Tensor, "n"]) -> Values:
-        logits = answer_logits(self._weights, inputs, self._config)
+        logits = self._config.logits(self._weights, inputs, self._reads)
         return Values(self._loss(logits, targets), logits.argmax(1))
 
     def _learn(
         self, weight: float, evaluated: bool, inputs: Int[Tensor, "n pos"], targets: Int[Tensor, "n"]
     ) -> tuple[Values | None, tuple[Tensor, ...]]:
         with torch.enable_grad():
-            logits = answer_logits(self._weights, inputs, self._config)
+            logits = self._config.logits(self._weights, inputs, self._reads)
         known = logits.detach()
         losses, by_logit = self._loss_and_gradient(known, targets, weight)
         learning = list(self._learning.values())
@@ -154,11 +151,13 @@ class FoldedExamples(Examples):
     """
 
     def __init__(
-        self, weights: Weights, learning: Weights, config: ModelConfig, loss: str, task: Task,
+        self, weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task,
         train: Int[Tensor, "n_train"],
         test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
     ) -> None:  # fmt: skip
-        self._folding = Folding(task.inputs, task.d_vocab, config.n_logits(task), config)
+        folding = self.folding(config, task, train.device)
+        assert folding is not None, "a network that folds"
+        self._folding = folding
         super().__init__(weights, learning, config, loss, task, train, test, labels)
         with (
             warnings.catch_warnings()
@@ -168,11 +167,12 @@ class FoldedExamples(Examples):
         self._users_of_train = _Users(self._train[1], self._folding.n_rows)
 
     @staticmethod
-    def takes(config: ModelConfig, task: Task, device: torch.device) -> bool:
-        """Whether a network can be trained so on these examples, on this machine."""
-        return (
-            device.type == "cpu" and torch.backends.mkl.is_available() and Folding.takes(task.inputs, config)
-        )
+    def folding(config: NetworkConfig, task: Task, device: torch.device) -> Folding | None:
+        """How a network is trained so on these examples; None where it does not fold, or not on this
+        machine."""
+        if device.type != "cpu" or not torch.backends.mkl.is_available():
+            return None
+        return config.folding(config.read(task.inputs, task.reads), task.reads)
 
     def _group(self, rows: Int[Tensor, "m"]) -> Group:
         known = self._folding.rows[rows]
@@ -285,9 +285,8 @@ def examples(
     test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
 ) -> Examples:  # fmt: skip
     """The fastest way that there is to learn these examples."""
-    if isinstance(config, ModelConfig) and FoldedExamples.takes(config, task, train.device):
-        return FoldedExamples(weights, learning, config, loss, task, train, test, labels)
-    return Examples(weights, learning, config, loss, task, train, test, labels)
+    way = Examples if FoldedExamples.folding(config, task, train.device) is None else FoldedExamples
+    return way(weights, learning, config, loss, task, train, test, labels)
 
 
 def _pieces(group: Group) -> list[Group]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, Diverged
 from ..memory import free_memory
-from ..models import ModelConfig, Weights, fits, initial_weights, trained, weight_shapes
+from ..models import Weights, fits
 from ..tasks import Task
 from ..view import View
 from . import monitor
@@ -71,6 +71,10 @@ class Trainer:
 
     Raises (while iterating):
         Diverged: the loss or the gradient became NaN or infinite.
+
+    What decides is apart from what computes, so that several runs can be computed as one (batched.py). It
+    decides by `recorded`, `learns_from_all`, `next_batch` and `updated`; a class that has the rest computed
+    elsewhere overrides `evaluation` and `moments`, and iterates by itself.
     """
 
     def __init__(
@@ -100,11 +104,11 @@ class Trainer:
         self._position = 0
 
         dtype = getattr(torch, config.training.dtype)
-        shapes = weight_shapes(self._model, self.task)
+        shapes = self._model.shapes(self.task.reads)
         if state is not None:
             weights = {name: state.tensors[f"weights/{name}"] for name in shapes}
         elif weights is None and config.start is None:
-            weights = initial_weights(self._model, self.task, config.seed)
+            weights = self._model.initial_weights(self.task.reads, config.seed)
         elif weights is None:
             raise ConfigError(
                 f"start: the weights of {config.start} are needed here: give that run again (start=, or "
@@ -113,9 +117,7 @@ class Trainer:
         fits(weights, shapes)
         self.weights: Weights = {name: weights[name].to(self.device, dtype, copy=True) for name in shapes}
         self._learning = {
-            name: weight.requires_grad_()
-            for name, weight in self.weights.items()
-            if trained(self._model, name)
+            name: weight.requires_grad_() for name, weight in self.weights.items() if self._model.trains(name)
         }
         self._optimiser = Optimiser(self._learning, config.training)
         if state is not None:
@@ -189,7 +191,7 @@ class Trainer:
         """What the rest of the run depends on, this step's evaluation included. Call it while handling a
         snapshot."""
         tensors = {f"weights/{name}": weight.detach().clone() for name, weight in self.weights.items()}
-        tensors |= {f"optimiser/{name}": value for name, value in self._moments().items()}
+        tensors |= {f"optimiser/{name}": value for name, value in self.moments().items()}
         tensors |= {"batches/generator": self._batches.get_state(), "batches/order": self._order}
         data = {
             "step": self.step,
@@ -199,7 +201,8 @@ class Trainer:
         }
         return State({name: tensor.cpu() for name, tensor in tensors.items()}, data)
 
-    def _moments(self) -> dict[str, Tensor]:
+    def moments(self) -> dict[str, Tensor]:
+        """The state of the optimiser, under the names that `Optimiser.load` takes."""
         return self._optimiser.state()
 
     def _restore(self, state: State) -> None:
@@ -218,11 +221,11 @@ class Trainer:
         self._progress = Progress.from_json(state.data["progress"])
 
     def _update(self) -> None:
-        gradients = self._gradients or self._examples.gradients(self._next_batch())
+        gradients = self._gradients or self._examples.gradients(self.next_batch())
         self._gradients = None
-        self._updated(self._optimiser.update(self.step + 1, gradients).item())
+        self.updated(self._optimiser.update(self.step + 1, gradients).item())
 
-    def _updated(self, norm: float) -> None:
+    def updated(self, norm: float) -> None:
         """Goes on to the next step, the gradient of the update having had this norm."""
         self.step += 1
         if not math.isfinite(norm):
@@ -230,13 +233,19 @@ class Trainer:
         self._grad_norm = norm
 
     @property
-    def _full_batch(self) -> bool:
+    def _is_full_batch(self) -> bool:
         size = self.config.training.batch_size
         return size is None or size >= len(self._train_rows)
 
-    def _next_batch(self) -> Int[Tensor, "batch"] | None:
+    @property
+    def learns_from_all(self) -> bool:
+        """Whether an update on all training examples follows, so that an evaluation gives its gradient
+        too."""
+        return self._is_full_batch and self.step < self.config.training.steps
+
+    def next_batch(self) -> Int[Tensor, "batch"] | None:
         """The rows of the table that the next update learns from; None for all training examples."""
-        if self._full_batch:
+        if self._is_full_batch:
             return None
         if self._position >= len(self._order):
             self._order = torch.randperm(len(self._train_rows), generator=self._batches)
@@ -247,17 +256,14 @@ class Trainer:
         self._position += size
         return self._train_rows[batch]
 
-    def _evaluation(self) -> Evaluation:
-        """Losses and guesses of all examples, and the gradient where an update on all training examples
-        follows."""
-        return self._examples.evaluation(
-            gradients=self._full_batch and self.step < self.config.training.steps
-        )
+    def evaluation(self) -> Evaluation:
+        """Losses and guesses of all examples, and the gradient where `learns_from_all`."""
+        return self._examples.evaluation(gradients=self.learns_from_all)
 
     def _evaluate(self) -> dict[str, float]:
-        found = self._evaluation()
-        self._gradients = found.gradients
-        measured = {"train": found.train, "test": found.test}
+        evaluation = self.evaluation()
+        self._gradients = evaluation.gradients
+        measured = {"train": evaluation.train, "test": evaluation.test}
         metrics = {f"{part}_loss": _mean(values.losses) for part, values in measured.items()}
         metrics |= {
             f"{part}_accuracy": _mean(values.guesses == self._given[part])
@@ -309,16 +315,10 @@ class Trainer:
             min(training.batch_size or len(self.split.train), len(self.split.train)),
             min(PIECE, self.task.n_inputs),
         )
-        width = 4 * model.d_mlp + 6 * model.d_model
-        if isinstance(model, ModelConfig):
-            width += 6 * model.n_heads * model.d_head * self.task.n_ctx
-        floats = (
-            batch
-            * (model.n_layers * width + 4 * model.n_logits(self.task))
-            * (4 if training.dtype == "float32" else 8)
-        )
+        reads = self.task.reads
+        floats = batch * model.numbers(reads) * (4 if training.dtype == "float32" else 8)
         # Weights, gradients and two moments.
-        kept = 4 * 4 * sum(math.prod(shape) for shape in weight_shapes(model, self.task).values())
+        kept = 4 * 4 * sum(math.prod(shape) for shape in model.shapes(reads).values())
         free = free_memory()
         if self.device.type == "cpu" and floats + kept > 0.8 * free:
             raise ConfigError(
@@ -335,9 +335,7 @@ def _mean(values: Tensor) -> float:
 
 def folds(config: TrainConfig, task: Task) -> bool:
     """Whether a run is trained through tables here, as `Trainer.folded` says of one that has begun."""
-    return isinstance(config.model, ModelConfig) and FoldedExamples.takes(
-        config.model, task, resolve_device(config.device)
-    )
+    return FoldedExamples.folding(config.model, task, resolve_device(config.device)) is not None
 
 
 def resolve_device(name: str) -> torch.device:

@@ -1,0 +1,279 @@
+"""What a kind of network is: a frozen configuration that knows all about the networks that it describes.
+
+A new kind is one class under one line. It is told what a network may know of a task (`tasks.Reads`), never
+the task:
+
+    @kind
+    class Linear(NetworkConfig):
+        \"""A linear map of the one-hot operands.\"""
+
+        kind: Literal["linear"] = "linear"
+        act_fn: Literal["none"] = "none"
+
+        def shapes(self, reads): ...
+        def initial_weights(self, reads, seed): ...
+        def logits(self, weights, inputs, reads, seen=None): ...
+        def hooked(self, reads, weights, dtype=torch.float32): ...
+
+    gi.TrainConfig.preset("quick", **{"model.kind": "linear"})
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+import torch
+from jaxtyping import Float, Shaped
+from pydantic import Field
+from torch import Tensor
+
+from ..errors import UsageError
+from ..frozen import Frozen, checked, of_kind
+from ..tasks import Reads
+
+if TYPE_CHECKING:
+    from transformer_lens.hook_points import HookedRootModule
+
+    from .folded import Folding
+
+Weights = dict[str, Tensor]
+Shapes = dict[str, tuple[int, ...]]
+Width = Annotated[int, Field(ge=1, le=1 << 20)]
+DEFAULT_KIND = "transformer"
+"""What a section [model] without a `kind` describes."""
+_IN_A_BLOCK = re.compile(r"((?:\w+\.)*blocks\.\d+)\.")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One layer of a network.
+
+    Attributes:
+        prefix: what the names of its parameters and hooks begin with: `blocks.0`, `decoder.blocks.0`.
+        n_heads: of its attention; 0 where it has none.
+        d_mlp: the neurons of its MLP; 0 where it has none.
+    """
+
+    prefix: str
+    n_heads: int
+    d_mlp: int
+
+    def name(self, part: str) -> str:
+        """The full name of one of its parameters or hooks, such as `mlp.hook_post`."""
+        return f"{self.prefix}.{part}"
+
+
+def blocks_of(shapes: Mapping[str, Sequence[int]]) -> tuple[Block, ...]:
+    """The layers of a network whose parameters have these names and shapes, in the order of the names."""
+    prefixes = dict.fromkeys(match[1] for name in shapes if (match := _IN_A_BLOCK.match(name)))
+    return tuple(
+        Block(
+            prefix,
+            shapes[f"{prefix}.attn.W_Q"][0] if f"{prefix}.attn.W_Q" in shapes else 0,
+            shapes[f"{prefix}.mlp.W_in"][1] if f"{prefix}.mlp.W_in" in shapes else 0,
+        )
+        for prefix in prefixes
+    )
+
+
+class NetworkConfig(Frozen):
+    """The configuration of a kind of network, and what follows from it. Vocabulary, context and answers come
+    from what the network reads of a task."""
+
+    kind: str
+    """The name of the kind in a section [model]."""
+    act_fn: str
+    """The nonlinearity of the neurons."""
+    d_vocab_out: Width | None = None
+    """The number of logits; absent: one for each answer, or for each token where answers have tokens of their
+    own or of operands (`Reads.n_logits`). Nanda et al. unembed to the whole vocabulary."""
+
+    axes: ClassVar[Mapping[str, str]] = {}
+    """The parameters that networks of the kind may have, with {layer} for the number of a layer, and the
+    names of their axes; `|` stands between alternatives. Foreign files of a kind without it are not read."""
+    folds_where: ClassVar[str | None] = None
+    """Which networks of the kind `folding` folds, as a sentence; None where it folds none."""
+    reads_signs: ClassVar[bool] = True
+    """Whether a network sees the signs of an example beside its operands, and where they stand."""
+
+    @abstractmethod
+    def shapes(self, reads: Reads) -> Shapes:
+        """The shape of every parameter under its TransformerLens name, in the order of the computation."""
+
+    @abstractmethod
+    def initial_weights(self, reads: Reads, seed: int) -> Weights:
+        """Fresh float32 weights on the CPU, from a generator of their own."""
+
+    @abstractmethod
+    def logits(
+        self,
+        weights: Weights,
+        inputs: Shaped[Tensor, "n *example"],
+        reads: Reads,
+        seen: dict[str, Tensor] | None = None,
+    ) -> Float[Tensor, "n *answer classes"]:
+        """Logits where an answer is read, exactly those of the hooked network and differentiable in
+        `weights`; with an axis for the answers where there are several.
+
+        The inputs are those that `read` gives. What is computed on the way for an answer, patterns and
+        activations of the neurons, is put into `seen` under the names of its hooks.
+        """
+
+    @abstractmethod
+    def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedRootModule:
+        """The network in evaluation mode, every hook point live, that takes a task's inputs as they are.
+
+        Raises:
+            UsageError: the weights do not have the names and shapes that the configuration asks for.
+        """
+
+    def read(self, inputs: Shaped[Tensor, "n *example"], reads: Reads) -> Shaped[Tensor, "n *read"]:
+        """What `logits` takes of every example: all of it, unless a kind says otherwise."""
+        return inputs
+
+    def trains(self, name: str) -> bool:
+        """Whether the parameter of that name is trained."""
+        return True
+
+    def __str__(self) -> str:
+        """The network in a few words, for a reader."""
+        return f"{self.kind}, {self.act_fn}"
+
+    def n_logits(self, reads: Reads) -> int:
+        """The number of logits that the configuration asks for: by default as many as the task needs.
+
+        Raises:
+            UsageError: it asks for fewer.
+        """
+        asked = self.d_vocab_out
+        if asked is not None and asked < reads.n_logits:
+            what = "answers" if reads.n_logits == reads.n_classes else "tokens, of which each has a logit,"
+            raise UsageError(
+                f"model.d_vocab_out: {asked} logits are fewer than the {reads.n_logits} {what} of "
+                f"{reads.task}"
+            )
+        return asked or reads.n_logits
+
+    def blocks(self, reads: Reads) -> tuple[Block, ...]:
+        """The layers, from the first to the last."""
+        return blocks_of(self.shapes(reads))
+
+    def numbers(self, reads: Reads) -> int:
+        """About how many numbers training holds of one example at a time, gradients included."""
+        neurons = sum(4 * block.d_mlp for block in self.blocks(reads))
+        return neurons + 4 * self.n_logits(reads)
+
+    def folding(self, inputs: Shaped[Tensor, "n *read"], reads: Reads) -> Folding | None:
+        """How the network folds into tables on these examples (folded.py), which is several times faster;
+        None where it does not."""
+        return None
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether what leaves the last layer is normalised before it is unembedded."""
+        return False
+
+    @classmethod
+    def can_lack(cls, name: str) -> bool:
+        """Whether there are networks of the kind without this parameter of `axes`."""
+        return is_bias(name)
+
+    @classmethod
+    def shown(cls, names: Collection[str], sizes: Mapping[str, int]) -> dict[str, Any]:
+        """The keys of the configuration that weights of these names show, whose `axes` have these sizes."""
+        return {key: size for key, size in sizes.items() if key in cls.model_fields}
+
+    def unseen(self) -> dict[str, Sequence[Any]]:
+        """The keys of the configuration of which weights alone show nothing, or not all, each with the values
+        that it may have where the weights are as they are."""
+        return {}
+
+
+K = TypeVar("K", bound=NetworkConfig)
+KINDS: dict[str, type[NetworkConfig]] = {}
+"""The kinds of networks by name."""
+
+
+def kind(cls: type[K]) -> type[K]:
+    """Registers a class of networks under the default of its field `kind`, which stands in [model].
+
+    Raises:
+        ValueError: another kind has this name.
+    """
+    name = cls.model_fields["kind"].default
+    if name in KINDS:
+        raise ValueError(f"two kinds of network are named {name!r}")
+    KINDS[name] = cls
+    return cls
+
+
+def network_config(values: Mapping[Any, Any]) -> NetworkConfig:
+    """The configuration that a section [model] describes; without a `kind` it is a transformer's.
+
+    Raises:
+        ConfigError: an unknown kind or key (the nearest is named), or a value out of range.
+    """
+    return checked(of_kind(KINDS, values.get("kind", DEFAULT_KIND), at="model"), values, at="model")
+
+
+def all_or_none(value: object) -> object:
+    """What yes and no mean where a key says which biases there are."""
+    return {True: "all", False: "none"}[value] if isinstance(value, bool) else value
+
+
+def is_bias(name: str) -> bool:
+    """Whether a parameter is added rather than multiplied with."""
+    last = name.rsplit(".", 1)[-1]
+    return last == "b" or last.startswith("b_")
+
+
+def fits(weights: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """
+    Raises:
+        UsageError: the weights do not have the names and shapes that are expected.
+    """
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if shapes != expected:
+        odd = sorted(
+            name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name)
+        )[0]
+        raise UsageError(
+            f"weights do not fit the model: {odd} has shape {shapes.get(odd)}, the configuration asks for "
+            f"{expected.get(odd)}"
+        )
+
+
+def in_float64(model: HookedRootModule) -> HookedRootModule:
+    """A copy of the network, its hooks included, that computes in float64."""
+    twin = copy.deepcopy(model)
+    for module in twin.modules():
+        if hasattr(module, "cfg") and hasattr(module.cfg, "dtype"):
+            module.cfg.dtype = torch.float64
+    torch.nn.Module.to(twin, torch.float64)
+    for point in twin.hook_dict.values():
+        if (
+            point.fwd_hooks
+        ):  # what a user's hook puts in place may be float32: activations that the network itself gave, say
+            point.add_perma_hook(_to_float64)
+    return twin.eval()
+
+
+def _to_float64(tensor: Tensor, *, hook: Any) -> Tensor:
+    return tensor.double()
+
+
+class deprecation_silenced(warnings.catch_warnings):
+    """Silences exactly TransformerLens's notice that HookedTransformer goes in 4.0; the dependency is capped
+    below that."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.filterwarnings(
+            "ignore", message="HookedTransformer is deprecated", category=DeprecationWarning
+        )

@@ -1,0 +1,305 @@
+"""Transformers: shapes, initial weights, and the `transformer_lens.HookedTransformer` of them.
+
+Names and shapes of the weights are TransformerLens's, and are known here without importing it, so that
+training starts at once; `ModelConfig.hooked` alone does import it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import BeforeValidator, Field, model_validator
+from torch import Tensor
+
+from ..errors import UsageError
+from ..tasks import Reads
+from .base import (
+    Block,
+    NetworkConfig,
+    Shapes,
+    Weights,
+    Width,
+    all_or_none,
+    deprecation_silenced,
+    fits,
+    is_bias,
+    kind,
+)
+from .folded import Folding
+from .forward import transformer_logits
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+
+@kind
+class ModelConfig(NetworkConfig):
+    """A HookedTransformer. Vocabulary and context come from the task."""
+
+    kind: Literal["transformer"] = "transformer"
+    n_layers: int = Field(1, ge=1, le=64)
+    d_model: Width = 128
+    n_heads: Width = 4
+    d_head: Width = Field(default_factory=lambda known: max(1, known["d_model"] // known["n_heads"]))
+    """By default d_model / n_heads."""
+    d_mlp: int = Field(default_factory=lambda known: 4 * known["d_model"], ge=0, le=1 << 22)
+    """By default 4 d_model; 0 leaves the MLPs out."""
+    act_fn: Literal["relu", "gelu", "gelu_new", "silu"] = "relu"
+    normalization: Literal["none", "LN", "LNPre", "RMS", "RMSPre"] = "none"
+    attention_dir: Literal["causal", "bidirectional"] = "causal"
+    attention_mixing: float = Field(1.0, ge=0, le=1)
+    """alpha: the attention pattern is alpha softmax + (1 - alpha); 0 is constant attention (Zhong et al.
+    2023, section 4)."""
+    train_biases: Annotated[Literal["none", "mlp", "all"], BeforeValidator(all_or_none)] = "none"
+    """Which biases are trained; the others stay 0. The paper's model has those of the MLP, the Grokking_Demo
+    none."""
+    init: Literal["nanda", "transformer_lens"] = "nanda"
+    init_scale: float = Field(1.0, gt=0, le=1e6)
+    """Every initial weight is multiplied by this."""
+
+    yes_or_no = frozenset({"train_biases"})
+    axes: ClassVar[Mapping[str, str]] = {
+        "embed.W_E": "vocab d_model",
+        "pos_embed.W_pos": "pos d_model",
+        **{f"blocks.{{layer}}.{norm}.{key}": "d_model" for norm in ("ln1", "ln2") for key in "wb"},
+        **{f"blocks.{{layer}}.attn.W_{letter}": "head d_model d_head" for letter in "QKV"},
+        **{f"blocks.{{layer}}.attn.b_{letter}": "head d_head" for letter in "QKV"},
+        "blocks.{layer}.attn.W_O": "head d_head d_model",
+        "blocks.{layer}.attn.b_O": "d_model",
+        "blocks.{layer}.mlp.W_in": "d_model d_mlp",
+        "blocks.{layer}.mlp.b_in": "d_mlp",
+        "blocks.{layer}.mlp.W_out": "d_mlp d_model",
+        "blocks.{layer}.mlp.b_out": "d_model",
+        "ln_final.w": "d_model",
+        "ln_final.b": "d_model",
+        "unembed.W_U": "d_model out",
+        "unembed.b_U": "out",
+    }
+    folds_where = "only one layer of ReLU neurons without normalisation folds into tables"
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> ModelConfig:
+        if "d_head" not in self.model_fields_set and self.d_model % self.n_heads:
+            raise ValueError(
+                f"{self.n_heads} heads do not divide d_model {self.d_model}: change one of them, or set "
+                "d_head"
+            )
+        return self
+
+    def __str__(self) -> str:
+        layers = "1 layer" if self.n_layers == 1 else f"{self.n_layers} layers"
+        return (
+            f"{layers}, d_model {self.d_model}, {self.n_heads} heads of {self.d_head}, d_mlp {self.d_mlp}, "
+            f"{self.act_fn}, normalisation {self.normalization}"
+        )
+
+    def shapes(self, reads: Reads) -> Shapes:
+        """The shape of every parameter under its TransformerLens name, in the order of the computation.
+
+        Raises:
+            UsageError: the task's examples are no tokens, or it needs more logits.
+        """
+        if not reads.d_vocab:
+            raise UsageError(f"model.kind: a {self.kind} reads tokens, and {reads.task} has none")
+        d, heads, d_head, d_mlp = self.d_model, self.n_heads, self.d_head, self.d_mlp
+        n_logits = self.n_logits(reads)
+        norm = {"none": {}, "LNPre": {}, "RMSPre": {}, "LN": {"w": (d,), "b": (d,)}, "RMS": {"w": (d,)}}[
+            self.normalization
+        ]
+        shapes: Shapes = {"embed.W_E": (reads.d_vocab, d), "pos_embed.W_pos": (reads.n_ctx, d)}
+        for layer in range(self.n_layers):
+            at = f"blocks.{layer}"
+            shapes |= {f"{at}.ln1.{key}": shape for key, shape in norm.items()}
+            for letter in "KQV":
+                shapes |= {
+                    f"{at}.attn.W_{letter}": (heads, d, d_head),
+                    f"{at}.attn.b_{letter}": (heads, d_head),
+                }
+            shapes |= {f"{at}.attn.W_O": (heads, d_head, d), f"{at}.attn.b_O": (d,)}
+            if d_mlp:
+                shapes |= {f"{at}.ln2.{key}": shape for key, shape in norm.items()}
+                shapes |= {f"{at}.mlp.W_in": (d, d_mlp), f"{at}.mlp.b_in": (d_mlp,)}
+                shapes |= {f"{at}.mlp.W_out": (d_mlp, d), f"{at}.mlp.b_out": (d,)}
+        shapes |= {f"ln_final.{key}": shape for key, shape in norm.items()}
+        return shapes | {"unembed.W_U": (d, n_logits), "unembed.b_U": (n_logits,)}
+
+    def trains(self, name: str) -> bool:
+        """Whether the parameter of that name is trained."""
+        return (
+            not is_bias(name)
+            or self.train_biases == "all"
+            or (self.train_biases == "mlp" and ".mlp." in name)
+        )
+
+    def initial_weights(self, reads: Reads, seed: int) -> Weights:
+        """Fresh float32 weights on the CPU, from a generator of their own.
+
+        `nanda`: N(0, 1) / sqrt(d_model), W_U / sqrt(number of logits); drawn in the order and the orientation
+        of the released code of Nanda et al. 2023, so that a seed gives the very weights that it gives there
+        after `torch.manual_seed(seed)`. `transformer_lens`: N(0, 0.8 / sqrt(d_model)), as `HookedTransformer`
+        draws them for `cfg.seed = seed`.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        shapes = self.shapes(reads)
+        weights: Weights = {}
+        for name in self._drawing_order():
+            shape = shapes[name]
+            if self.init == "transformer_lens":
+                drawn = torch.empty(shape, dtype=torch.float32).normal_(
+                    std=0.8 / math.sqrt(self.d_model), generator=generator
+                )
+            else:
+                drawn = _drawn_as_in_the_paper(name, shape, generator)
+            weights[name] = drawn * self.init_scale if self.init_scale != 1 else drawn
+        constant = {
+            name: torch.ones(shape) if name.endswith(".w") else torch.zeros(shape)
+            for name, shape in shapes.items()
+            if name not in weights
+        }
+        return {name: (weights | constant)[name] for name in shapes}
+
+    def _drawing_order(self) -> list[str]:
+        """The names of the random parameters, in the order in which the recipe draws them."""
+        inside = [f"attn.W_{letter}" for letter in ("KQVO" if self.init == "nanda" else "QOKV")]
+        inside += ["mlp.W_in", "mlp.W_out"] if self.d_mlp else []
+        blocks = [f"blocks.{layer}.{name}" for layer in range(self.n_layers) for name in inside]
+        return ["embed.W_E", "pos_embed.W_pos", *blocks, "unembed.W_U"]
+
+    def logits(
+        self,
+        weights: Weights,
+        inputs: Int[Tensor, "n pos"],
+        reads: Reads,
+        seen: dict[str, Tensor] | None = None,
+    ) -> Float[Tensor, "n *answer classes"]:
+        """Logits where an answer is read, without the work that cannot reach them (forward.py)."""
+        return transformer_logits(weights, inputs, self, reads, seen)
+
+    def folding(self, inputs: Int[Tensor, "n pos"], reads: Reads) -> Folding | None:
+        """How the network folds into tables on these examples: where there is one layer of ReLU neurons
+        without normalisation, and one answer at the last position, where every example has the same token.
+        Else None."""
+        one_layer = self.n_layers == 1 and not self.is_normalised and self.d_mlp > 0 and self.act_fn == "relu"
+        at_the_end = reads.positions == (reads.n_ctx - 1,) and bool((inputs[:, -1] == inputs[0, -1]).all())
+        return Folding(inputs, reads, self) if one_layer and at_the_end else None
+
+    def blocks(self, reads: Reads) -> tuple[Block, ...]:
+        """The layers, from the first to the last; not read off the shapes, since every forward asks."""
+        return tuple(Block(f"blocks.{layer}", self.n_heads, self.d_mlp) for layer in range(self.n_layers))
+
+    def numbers(self, reads: Reads) -> int:
+        """About how many numbers training holds of one example at a time: keys, values and queries at every
+        position, the stream and the neurons at one."""
+        at_all = self.n_heads * self.d_head * reads.n_ctx
+        return super().numbers(reads) + self.n_layers * 6 * (self.d_model + at_all)
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether there is a normalisation before every part of a layer, and before the unembedding."""
+        return self.normalization != "none"
+
+    @classmethod
+    def can_lack(cls, name: str) -> bool:
+        """Whether there are transformers without this parameter: without biases, normalisation or MLPs."""
+        return super().can_lack(name) or re.search(r"\.(ln1|ln2|mlp)\.|^ln_final\.", name) is not None
+
+    @classmethod
+    def shown(cls, names: Collection[str], sizes: Mapping[str, int]) -> dict[str, Any]:
+        """The keys of the configuration that weights of these names show, whose `axes` have these sizes."""
+        layers = [int(name.split(".")[1]) for name in names if name.startswith("blocks.")]
+        biases = [name for name in names if is_bias(name)]
+        only_mlps = all(".mlp." in name for name in biases)
+        return super().shown(names, sizes) | {
+            "n_layers": 1 + max(layers, default=0),
+            "n_heads": sizes["head"],
+            "d_mlp": sizes.get("d_mlp", 0),
+            "train_biases": "none" if not biases else "mlp" if only_mlps else "all",
+            "normalization": "LN" if "ln_final.b" in names else "RMS" if "ln_final.w" in names else "none",
+        }
+
+    def unseen(self) -> dict[str, Sequence[Any]]:
+        """What weights do not show: activation, direction and kind of attention, and the normalisation as far
+        as it has no weights. Each with the values that it may have."""
+        fields = type(self).model_fields
+        alike = {"none": ["none", "LNPre", "RMSPre"], "RMS": ["RMS", "LN"]}
+        return {
+            "act_fn": get_args(fields["act_fn"].annotation) if self.d_mlp else (),
+            "normalization": alike.get(self.normalization, []),
+            "attention_dir": get_args(fields["attention_dir"].annotation) if self.n_layers > 1 else (),
+            "attention_mixing": [1.0, 0.0],
+        }
+
+    def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedTransformer:
+        """The network in evaluation mode, every hook point live; attention mixing is a permanent hook on
+        `hook_pattern`.
+
+        Raises:
+            UsageError: the weights do not have the names and shapes that the configuration asks for.
+        """
+        fits(weights, self.shapes(reads))
+        with deprecation_silenced():
+            from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+            model = HookedTransformer(
+                HookedTransformerConfig(
+                    n_layers=self.n_layers,
+                    d_model=self.d_model,
+                    n_ctx=reads.n_ctx,
+                    d_head=self.d_head,
+                    n_heads=self.n_heads,
+                    d_mlp=self.d_mlp or None,
+                    attn_only=self.d_mlp == 0,
+                    act_fn=self.act_fn,
+                    d_vocab=reads.d_vocab,
+                    d_vocab_out=self.n_logits(reads),
+                    normalization_type=None if self.normalization == "none" else self.normalization,
+                    attention_dir=self.attention_dir,
+                    init_weights=False,
+                    device="cpu",
+                    dtype=dtype,
+                )
+            )
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(weights[name])
+                parameter.requires_grad_(self.trains(name))
+        if self.attention_mixing != 1:
+            _mix_patterns(model, self.attention_mixing, causal=self.attention_dir == "causal")
+        return model.eval()
+
+
+def _drawn_as_in_the_paper(
+    name: str, shape: tuple[int, ...], generator: torch.Generator
+) -> Float[Tensor, "..."]:
+    """One matrix, drawn in the orientation of the released code and turned into TransformerLens's."""
+    last = name.rsplit(".", 1)[-1]
+    if last in ("W_pos", "W_U"):
+        fan = shape[1]
+        return torch.randn(shape, generator=generator, dtype=torch.float32) / math.sqrt(fan)
+    if last == "W_O":
+        heads, d_head, d_model = shape
+        drawn = torch.randn(d_model, heads * d_head, generator=generator, dtype=torch.float32) / math.sqrt(
+            d_model
+        )
+        return drawn.T.reshape(shape).contiguous()
+    transposed = (*shape[:-2], shape[-1], shape[-2])
+    d_model = shape[0] if last == "W_in" else shape[1]
+    return (
+        (torch.randn(transposed, generator=generator, dtype=torch.float32) / math.sqrt(d_model))
+        .transpose(-1, -2)
+        .contiguous()
+    )
+
+
+def _mix_patterns(model: HookedTransformer, alpha: float, causal: bool) -> None:
+    def mix(tensor: Float[Tensor, "n head query key"], *, hook: Any) -> Float[Tensor, "n head query key"]:
+        constant = torch.ones_like(tensor[0, 0])
+        return alpha * tensor + (1 - alpha) * (constant.tril() if causal else constant)
+
+    for block in model.blocks:
+        block.attn.hook_pattern.add_perma_hook(mix)

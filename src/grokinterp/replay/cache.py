@@ -1,0 +1,144 @@
+"""A cache of what was measured of each snapshot, in the run directory, so that it is computed once.
+
+`replay/step_00000100.safetensors` is one sealed file per snapshot, written whole or not at all. An entry
+counts while the snapshot's hash, the code of the measures and torch are those that it was computed with; a
+file that is damaged, as by a power cut, is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..errors import GrokinterpError, NotApplicable
+from ..measures import Measure
+from ..runs import Run
+from ..runs.files import TEMPORARY, UNSEALED, read_sealed, replace, sealed
+from ..view import View
+
+_CODE = ("measures", "models", "tasks", "fourier.py", "view.py", "replay/frequencies/pictures.py")
+"""What the value of a measure depends on, beside the weights and torch."""
+
+_PACKAGE = Path(__file__).parents[1]
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A measure of one snapshot: its values and labels, or why it does not apply."""
+
+    values: Tensor | None
+    dims: list[str]
+    coords: dict[str, list[Any]]
+    reason: str = ""
+
+
+class Measured:
+    """What is known of one snapshot, and what has to be computed; the network is built only when something
+    has."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        self._run, self._step = run, step
+        self._path = run.path / "replay" / f"step_{step:08d}.safetensors"
+        self._made_from = {"snapshot": run.sha256(step), "code": code_hash(), "torch": torch.__version__}
+        self._entries = self._read()
+        self._changed = False
+
+    @cached_property
+    def view(self) -> View:
+        """The network of the snapshot."""
+        return self._run.view(self._step)
+
+    def entry(self, measure: Measure, options: Mapping[str, list[int]] | None = None) -> Entry:
+        """A measure with those of these options that it takes, read or computed."""
+        taken = {name: value for name, value in (options or {}).items() if name in measure.options}
+        label = measure.name + (json.dumps(taken) if taken else "")
+        return self.of_label(label, lambda: measure(self.view, **taken))
+
+    def of_label(self, label: str, compute: Callable[[], Any]) -> Entry:
+        """What the cache has under a label, or else what `compute` gives, which it has from now on."""
+        if label not in self._entries:
+            try:
+                self._entries[label] = _packed(compute())
+            except NotApplicable as reason:
+                self._entries[label] = Entry(None, [], {}, str(reason))
+            self._changed = True
+        return self._entries[label]
+
+    def _read(self) -> dict[str, Entry]:
+        try:
+            data = read_sealed(self._path)
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+            GrokinterpError,
+        ):  # nothing yet, or damaged: it is made again
+            return {}
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        account = json.loads(header.get("__metadata__", {}).get("grokinterp", "{}"))
+        if {key: account.get(key) for key in self._made_from} != self._made_from:
+            return {}
+        tensors = safetensors.torch.load(data)
+        return {name: Entry(tensors.get(name), **described) for name, described in account["entries"].items()}
+
+    def save(self) -> None:
+        """Keeps what was computed. Of several processes that do so at once the last one wins; none spoils
+        what another wrote.
+
+        Raises:
+            WriteFailed: the run directory cannot be written.
+        """
+        if not self._changed:
+            return
+        entries = {
+            name: {"dims": e.dims, "coords": e.coords, "reason": e.reason}
+            for name, e in self._entries.items()
+        }
+        account = json.dumps({"seal": UNSEALED, **self._made_from, "entries": entries}, allow_nan=False)
+        tensors = {name: e.values.contiguous() for name, e in self._entries.items() if e.values is not None}
+        replace(
+            self._path,
+            sealed(safetensors.torch.save(tensors, {"grokinterp": account})),
+            make_folder=True,
+            durable=False,
+        )
+        self._changed = False
+
+
+def _packed(value: Any) -> Entry:
+    if isinstance(value, float):
+        return Entry(torch.tensor(value, dtype=torch.float64), [], {})
+    coords = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
+    return Entry(torch.from_numpy(value.values.copy()), [str(dim) for dim in value.dims], coords)
+
+
+def sweep(run: Run) -> None:
+    """Removes what killed processes left half-written; a file that is being written is younger than an
+    hour."""
+    for leftover in (run.path / "replay").glob(f"*{TEMPORARY}"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _HOUR:
+                leftover.unlink()
+
+
+@cache
+def code_hash() -> str:
+    """The sha256 of the source of everything that measures depend on: with other code, nothing in the cache
+    counts."""
+    digest = hashlib.sha256()
+    for name in _CODE:
+        entry = _PACKAGE / name
+        for file in sorted(entry.rglob("*.py")) if entry.is_dir() else [entry]:
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()

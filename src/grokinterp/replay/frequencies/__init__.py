@@ -1,0 +1,1 @@
+"""How the frequencies of a network come and go in a replay."""

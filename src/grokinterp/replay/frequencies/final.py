@@ -1,0 +1,52 @@
+"""What a replay takes from the final network: its key frequencies, the neurons that stand for them, and the
+frequencies that it makes of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...measures import MEASURES, key_frequencies
+from ..cache import Entry, Measured
+from .pictures import example_neurons
+
+
+def options_of_final(last: Measured) -> dict[str, list[int]]:
+    """What measures and pictures take as their options `keys` and `neurons`: the key frequencies of the last
+    snapshot, and the neuron that each explains best."""
+    consensus = last.entry(MEASURES["key_frequencies.consensus"])
+    keys = (
+        []
+        if consensus.values is None
+        else [consensus.coords["freq"][int(i)] for i in consensus.values.nonzero().flatten()]
+    )
+
+    def examples() -> Any:
+        import xarray as xr
+
+        return xr.DataArray(example_neurons(last.view, keys), dims="neuron").astype("int64")
+
+    neurons = last.of_label("example_neurons", examples) if keys else Entry(None, [], {})
+    return {"keys": keys, "neurons": [] if neurons.values is None else neurons.values.tolist()}
+
+
+def multiples(last: Measured) -> dict[str, dict[int, list[int]]]:
+    """The harmonics of the last snapshot, each with its fundamental and its order, and the doubles of keys,
+    each with its key."""
+
+    def rows_of_multiples() -> Any:
+        import xarray as xr
+
+        keys = key_frequencies(last.view)
+        rows = [[k, each.of, each.order] for k, each in keys.harmonics.items()] + [
+            [k, of, 0] for k, of in keys.doubles.items()
+        ]
+        return xr.DataArray(np.array(rows, dtype="int64").reshape(-1, 3), dims=["multiple", "of"])
+
+    entry = last.of_label("multiples", rows_of_multiples)
+    rows = [] if entry.values is None else entry.values.tolist()
+    return {
+        "harmonics": {k: [of, order] for k, of, order in rows if order},
+        "doubles": {k: [of] for k, of, order in rows if not order},
+    }

@@ -1,0 +1,206 @@
+"""Bodies of the panels that move: what replay.js draws on a canvas, for all steps of a replay.
+
+Everything that moves is in the page for all steps: numbers as float32, heatmaps as 255 levels between limits
+that hold for all steps, so that colours compare between moments. Each array is compressed; levels as their
+differences from step to step. The script knows nothing of what it draws: what stands at an axis, beside a
+mark or in a tooltip comes from here, and from who calls this.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import palette
+from .panels import Canvas
+
+_LEVELS = 254
+"""Steps between the 255 levels −127 .. 127 of a heatmap; −128 is no value."""
+
+Numbers = NDArray[Any]
+Limits = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line over the steps: a value at each snapshot, and between them where it was evaluated as well."""
+
+    label: str
+    colour: str
+    unit: str
+    values: Numbers
+    dashed: bool = False
+    between: tuple[Numbers, Numbers] | None = None
+    """Steps and values of the same quantity at every evaluation."""
+
+
+def curves(
+    lines: Sequence[Line], y: str, *, log: bool = False, limits: Limits | None = None,
+    floor: float | None = None,
+) -> Canvas:  # fmt: skip
+    """Lines over the steps, on one axis: logarithmic, or at least from `limits[0]` to `limits[1]`, or down
+    to `floor`."""
+    series = [
+        {
+            "label": line.label,
+            "unit": line.unit,
+            "colour": line.colour,
+            "dashed": line.dashed,
+            "values": floats(line.values),
+            "line": line.between and dict(zip("xy", map(floats, line.between), strict=True)),
+        }
+        for line in lines
+    ]
+    return Canvas("curves", {"y": y, "log": log, "limits": limits, "floor": floor, "series": series})
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One place on the axis of bars: its number there, its colour, and what a tooltip calls it."""
+
+    position: int
+    name: str
+    colour: str = palette.PLAIN
+
+
+def bars(
+    places: Sequence[Bar], groups: Sequence[Numbers], x: str, y: str, *, labels: Sequence[str] = ("",),
+    unit: str = "", limits: Limits, marks: Numbers | None = None,
+) -> Canvas:  # fmt: skip
+    """Bars at whole numbers, those of each group beside those of the one before.
+
+    Args:
+        places: one for each bar of a group, at numbers that follow one another.
+        groups: values (step, place).
+        x, y: what stands at the axes.
+        labels: what tooltips call the groups.
+        unit: of the values, for tooltips.
+        limits: lowest and highest value, over all steps.
+        marks: where, at each step and place, a dot lies under the axis (> 0).
+    """
+    body = {
+        "x": x,
+        "y": y,
+        "unit": unit,
+        "limits": limits,
+        "positions": [bar.position for bar in places],
+        "names": [bar.name for bar in places],
+        "colours": [bar.colour for bar in places],
+        "marks": None if marks is None else floats(marks),
+        "markColours": [None if bar.colour == palette.PLAIN else bar.colour for bar in places],
+        "groups": [
+            {"label": label, "values": floats(values)} for label, values in zip(labels, groups, strict=True)
+        ],
+    }
+    return Canvas("bars", body)
+
+
+def points(
+    values: Numbers, titles: Sequence[str], names: Sequence[str], colours: Sequence[Sequence[str]],
+    x: str, y: str, unit: str,
+) -> Canvas:  # fmt: skip
+    """Points in several planes with the same axes, which hold for all steps.
+
+    Args:
+        values: (step, plane, point, 2).
+        titles: what stands above each plane.
+        names: what a tooltip calls each point.
+        colours: for each plane those of its points.
+        x, y, unit: what stands at the axes.
+    """
+    body = {
+        "titles": list(titles),
+        "names": list(names),
+        "colours": [list(of_plane) for of_plane in colours],
+        "x": x,
+        "y": y,
+        "unit": unit,
+        "limit": max(map(abs, finite_range(values))),
+        "values": floats(values),
+    }
+    return Canvas("points", body)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Rows or columns of a heatmap: what stands at the axis, at each of its ticks, and what a tooltip calls
+    each."""
+
+    label: str
+    ticks: Sequence[str]
+    names: Sequence[str]
+
+    @staticmethod
+    def of(label: str, ticks: Sequence[str], name: Callable[[str], str]) -> Axis:
+        """An axis of which tooltips make something of the ticks."""
+        return Axis(label, ticks, [name(tick) for tick in ticks])
+
+
+def heatmaps(
+    maps: Numbers, titles: Sequence[str], rows: Axis, columns: Axis, unit: str,
+    limits: Limits | None = None,
+) -> Canvas:  # fmt: skip
+    """Heatmaps side by side, the first row on top.
+
+    Args:
+        maps: (step, map, row, column); NaN where there is no value.
+        titles: what stands above each map.
+        rows, columns: their axes.
+        unit: of the values.
+        limits: what the colours go from and to; by default, for each map, to its largest value at any step,
+            from 0 or symmetrically around it where some value is negative.
+    """
+    each = [limits] * maps.shape[1] if limits else _colour_limits(maps)
+    body = {
+        "titles": list(titles),
+        "rows": {"label": rows.label, "ticks": list(rows.ticks), "names": list(rows.names)},
+        "columns": {"label": columns.label, "ticks": list(columns.ticks), "names": list(columns.names)},
+        "unit": unit,
+        "colours": palette.DIVERGING if each[0][0] == -each[0][1] else palette.SEQUENTIAL,
+        "values": _levels(maps, each),
+    }
+    return Canvas("heatmaps", body)
+
+
+def _colour_limits(maps: Numbers) -> list[Limits]:
+    lowest = -1.0 if finite_range(maps)[0] < 0 else 0.0
+    largest = [max(map(abs, finite_range(maps[:, i]))) or 1.0 for i in range(maps.shape[1])]
+    return [(lowest * high, high) for high in largest]
+
+
+def finite_range(values: Numbers) -> Limits:
+    """The lowest and the highest value that is finite; (0, 1) where none is."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def floats(values: Numbers) -> dict[str, Any]:
+    """Numbers as the script unpacks them: float32, compressed."""
+    with np.errstate(over="ignore"):  # beyond 3e38 is infinite
+        return {"type": "float32", "shape": list(values.shape), "data": _compressed(values.astype("<f4"))}
+
+
+def _levels(maps: Numbers, limits: Sequence[Limits]) -> dict[str, Any]:
+    """Maps (step, map, row, column) in 255 levels, as differences (mod 256) from step to step: within half a
+    level of their values."""
+    low, high = np.array(limits).T[:, :, None, None]
+    scaled = ((maps - low) / (high - low) * _LEVELS - _LEVELS / 2).round().clip(-127, 127)
+    levels = np.where(np.isnan(scaled), -128, scaled).astype(np.int8)
+    levels[1:] -= levels[:-1].copy()
+    return {
+        "type": "int8",
+        "shape": list(maps.shape),
+        "low": low.flatten().tolist(),
+        "high": high.flatten().tolist(),
+        "data": _compressed(levels),
+    }
+
+
+def _compressed(values: Numbers) -> str:
+    return base64.b64encode(gzip.compress(values.tobytes(), 6, mtime=0)).decode()

@@ -1,0 +1,62 @@
+"""The colours of data by what they mean, the same on every page. Those of text, lines and cards are the
+page's own (page.css), as they differ in the dark."""
+
+from __future__ import annotations
+
+import colorsys
+
+TRAIN, TEST, ALL = "#3b7dd8", "#e07b39", "#8d99ae"
+CORRUPTED, CLEAN = "#8a63d2", "#b08900"
+OF_PART = {"train": TRAIN, "test": TEST, "all": ALL, "corrupted": CORRUPTED, "clean": CLEAN}
+
+KEY = "#d1495b"
+"""What the network stands on, and the analysed step."""
+PLAIN = ALL
+"""What is drawn for comparison only: what is no key, limits, chance."""
+RESTRICTED, EXCLUDED = "#2a9d8f", KEY
+"""What is left of a network that is restricted to its keys, or robbed of them."""
+
+PHASES = {
+    "memorisation": TRAIN,
+    "circuit formation": PLAIN,
+    "cleanup": RESTRICTED,
+    "delay": PLAIN,
+    "generalisation": RESTRICTED,
+    "after": "#e9c46a",
+    "forgetting": KEY,
+}
+SPANS = (TRAIN, RESTRICTED, "#e9c46a", CORRUPTED, KEY, PLAIN)
+"""Phases in their order, where they lie side by side on a strip."""
+
+LINES = (TRAIN, TEST, RESTRICTED, KEY, "#8e5bc7", "#b8860b", "#7a4b2a", "#e58bb5")
+"""Lines of one figure that have to be told apart."""
+
+DIVERGING = ("#2b6cb0", "#f7f7f7", "#c53030")
+"""From the lowest value over 0 to the highest."""
+SEQUENTIAL = (
+    "#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b",
+    "#fde725",
+)  # fmt: skip
+"""From the lowest value to the highest: viridis."""
+
+BUTTON, BUTTON_TEXT = "#e8ebef", "#1b1f24"
+"""Of a button inside a figure, in the light and in the dark."""
+
+STYLE = f":root {{ --key: {KEY}; }}\n"
+"""What the pages' own styles take from here."""
+
+
+def lines(n: int) -> list[str]:
+    """n colours that can be told apart, as far as that goes: beyond eight, hues in turn, dark and light."""
+    if n <= len(LINES):
+        return list(LINES[:n])
+    colours = []
+    for i in range(n):
+        red, green, blue = colorsys.hls_to_rgb(i / n, 0.38 if i % 2 else 0.58, 0.7)
+        colours.append("#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue)))
+    return colours
+
+
+def round_the_circle(position: int, count: int) -> str:
+    """The colour of a position on a circle of so many."""
+    return f"hsl({round(360 * (position % count) / count)} 65% 50%)"

@@ -1,0 +1,177 @@
+"""Weights of another run as the initial ones: which snapshot is meant, whether its network fits the new
+task, and what is recorded of it.
+
+What counts is the snapshot's hash, written into the new run's configuration: a run that is resumed from
+another start is refused, and once a resume state is written the source is not needed any more.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from ..errors import ConfigError, DamagedFile, NotARun, UsageError
+from ..models import Weights
+from ..tasks import Task
+from ..training import StartConfig, TrainConfig
+from .run import Run, read_run_json
+
+Start: TypeAlias = "Run | tuple[Run, int] | str | Path"
+"""A run, of which the last snapshot is meant; a run and a step (negative: from the end); or "RUN" or
+"RUN@step" as text."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The snapshot that a run starts from, on the disk."""
+
+    path: Path
+    step: int
+    sha256: str
+
+    def weights(self) -> Weights:
+        """What the snapshot holds.
+
+        Raises:
+            DamagedFile: it does not match its recorded hash, or is no longer the one that was meant.
+        """
+        run = Run(self.path)
+        if run.sha256(self.step) != self.sha256:
+            raise DamagedFile(
+                f"{self.path} has other weights at step {self.step} than when this training was asked for: "
+                "start again"
+            )
+        return run.state_dict(self.step)
+
+
+def started(config: TrainConfig, out: Path, start: Start | None) -> tuple[TrainConfig, Source | None]:
+    """The configuration with its start filled in, and where its weights are; no place, where the run in `out`
+    has begun and they are gone.
+
+    Without a `start` the configuration is as it was. A run without a step means its last snapshot; or, where
+    `out` began from an earlier one of the same run, that one: so the same command goes on although the source
+    was trained on.
+
+    Raises:
+        NotARun, NoSuchSnapshot: there is no such run or snapshot.
+        ConfigError: its tokens, answers or weights are not those of the configuration's task and network.
+    """
+    if start is None:
+        return config, None
+    place, step = _meant(start)
+    begun = _begun_from(out)
+    try:
+        run = place if isinstance(place, Run) else Run(place)
+    except NotARun:
+        if (
+            begun is None
+            or isinstance(place, Run)
+            or begun.run != place.resolve().name
+            or step not in (None, begun.step)
+        ):
+            raise
+        return config.model_copy(update={"start": begun}), None
+    if (
+        step is None
+        and begun is not None
+        and begun.step in run.steps
+        and run.sha256(begun.step) == begun.sha256
+    ):
+        step = begun.step
+    step = run.resolve(-1 if step is None else step)
+    _refuse_another_vocabulary(run, config.make_task())
+    _refuse_another_network(run, config)
+    record = StartConfig(
+        run=run.path.resolve().name,
+        step=step,
+        sha256=run.sha256(step),
+        task=run.config.task,
+        last=step == run.steps[-1],
+    )
+    return config.model_copy(update={"start": record}), Source(run.path.resolve(), step, record.sha256)
+
+
+def _meant(start: Start) -> tuple[Run | Path, int | None]:
+    """The run, or its directory, and the step where one is named."""
+    if isinstance(start, Run):
+        return start, None
+    if (
+        isinstance(start, tuple)
+        and len(start) == 2
+        and isinstance(start[0], Run)
+        and isinstance(start[1], int)
+    ):
+        return start[0], start[1]
+    if not isinstance(start, str | Path):
+        raise UsageError(f"start={start!r}: needs a run, (run, step), or text such as 'runs/addition@2000'")
+    return named(start)
+
+
+def named(start: str | Path) -> tuple[Path, int | None]:
+    """The directory and the step of "RUN@step"; without a step None. A directory whose own name ends so is
+    itself."""
+    if not str(start).strip():
+        raise UsageError("start: needs a run directory, such as RUN or RUN@1000")
+    both = re.fullmatch(r"(.+)@(-?\d{1,12})", str(start), re.DOTALL)
+    if both is None or Path(start).exists():
+        return Path(start), None
+    return Path(both[1]), int(both[2])
+
+
+def configuration_of(start: Start, out: Path) -> TrainConfig:
+    """What a run to start from was trained with; where it is gone and the run in `out` has begun from it,
+    what that is trained with.
+
+    Raises:
+        NotARun: there is no such run, and none has begun.
+    """
+    place, _ = _meant(start)
+    try:
+        return place.config if isinstance(place, Run) else Run(place).config
+    except NotARun:
+        if not (out / "run.json").exists():
+            raise
+        return Run(out).config
+
+
+def _begun_from(out: Path) -> StartConfig | None:
+    """What the run in a directory started from; None where there is none, or it started from nothing."""
+    if not (out / "run.json").exists():
+        return None
+    return TrainConfig.make(read_run_json(out)["config"]).start
+
+
+def _refuse_another_vocabulary(run: Run, task: Task) -> None:
+    mine, theirs = task.vocabulary, run.task.vocabulary
+    for what, names in mine.items():
+        if names == theirs[what]:
+            continue
+        if len(names) != len(theirs[what]):
+            odd = f"{len(names):,} {what}s here, {len(theirs[what]):,} there"
+        else:
+            i = next(
+                i for i, (one, other) in enumerate(zip(names, theirs[what], strict=True)) if one != other
+            )
+            odd = f"{what} {i} is {names[i]!r} here and {theirs[what][i]!r} there"
+        raise ConfigError(
+            f"{task.name} cannot start from {run.path}, which learned {run.task.symbol}: they do not have "
+            f"the same vocabulary ({odd}); choose a task of the same elements and layout"
+        )
+
+
+def _refuse_another_network(run: Run, config: TrainConfig) -> None:
+    mine, theirs = (
+        model.shapes(task.reads)
+        for model, task in ((config.model, config.make_task()), (run.config.model, run.task))
+    )
+    if mine != theirs:
+        odd = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
+        first = odd[0]
+        shapes = [str(list(known[first])) if first in known else "absent" for known in (mine, theirs)]
+        more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+        raise ConfigError(
+            f"the network cannot start from {run.path}, whose weights have other names or shapes: {first} "
+            f"is {shapes[0]} here and {shapes[1]} there{more}; choose the same [model]"
+        )
