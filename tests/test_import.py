@@ -620,7 +620,7 @@ def lookup(task, scale, answers=None):
     p, d = task.p, task.p
     config = ModelConfig(d_model=3 * d + 3, n_heads=2, d_head=d, d_mlp=p * p, train_biases="mlp")
     weights = {name: weight.clone() for name, weight in controls.lookup(p).weights.items()}
-    assert {name: tuple(w.shape) for name, w in weights.items()} == controls.weight_shapes(config, task)
+    assert {name: tuple(w.shape) for name, w in weights.items()} == config.shapes(task.reads)
     weights["blocks.0.mlp.W_out"][:] = 0
     neuron = torch.arange(p * p)
     weights["blocks.0.mlp.W_out"][neuron, task.targets if answers is None else answers] = torch.tensor(

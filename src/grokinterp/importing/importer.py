@@ -233,9 +233,8 @@ def _shown(progress: bool | None) -> Iterator[Say]:
     """A bar on stderr with what is being done; nothing where that is no terminal."""
     with bars(progress, SHARE) as bar:
         task = bar.add_task("", total=1) if bar else None
-
-        def say(text: str, share: float) -> None:
-            if bar and task is not None:
-                bar.update(task, description=text, completed=share)
-
-        yield say
+        yield (
+            lambda text, share: (
+                bar.update(task, description=text, completed=share) if bar and task is not None else None
+            )
+        )
