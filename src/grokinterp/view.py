@@ -17,16 +17,13 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from .errors import NotApplicable, UsageError
+from .errors import NotApplicable, UsageError, nearest
 from .models import Block, at_answer, blocks_of, fits, in_float64
 from .tasks import Split, Task
 
 if TYPE_CHECKING:
     from .models import ActivationCache, HookedRootModule, NetworkConfig, Weights
 
-Part = Literal["train", "test", "all", "corrupted", "clean"]
-"""Groups of examples. The last two are the training examples whose labels are wrong and those whose labels
-are right."""
 Classes = Literal["labels", "answers"]
 """What examples are held against: the labels that the network is given, or the right answers. They differ
 where labels are noisy."""
@@ -84,12 +81,12 @@ class View:
     def __init__(
         self, task: Task, model: HookedRootModule, step: int | None = None, split: Split | None = None
     ) -> None:
-        cfg = model.cfg
-        if cfg.d_vocab != task.d_vocab or cfg.d_vocab_out < task.n_logits or cfg.n_ctx != task.n_ctx:
+        cfg, reads = model.cfg, task.reads
+        if cfg.d_vocab != reads.d_vocab or cfg.d_vocab_out < reads.n_logits or cfg.n_ctx != reads.n_ctx:
             raise UsageError(
                 f"the network takes {cfg.n_ctx} tokens of {cfg.d_vocab} kinds and gives {cfg.d_vocab_out} "
-                f"logits; {task.name} with p={task.p} and layout {task.layout!r} needs {task.n_ctx}, "
-                f"{task.d_vocab} and {task.n_logits}: give the task that it was trained on"
+                f"logits; {task.name} ({task.symbol}, read as {' '.join(reads.words)!r}) needs {reads.n_ctx}, "
+                f"{reads.d_vocab} and {reads.n_logits}: give the task that it was trained on"
             )
         self.model = model
         self._twin = in_float64(model)
@@ -281,7 +278,7 @@ class View:
     def embedding_rows(self) -> list[tuple[str, Int[Tensor, "p"]]]:
         """Which rows of which parameter embed the elements, in their order: one for both operands, or one for
         a and one for b."""
-        tokens = self.task.operand_tokens
+        tokens = self.task.element_tokens
         if "embed.W_E" in self.weights:
             return [("embed.W_E", tokens)]
         if "embed_a.W_E" in self.weights:
@@ -331,38 +328,34 @@ class View:
         """
         return self.task.labels(self.split)
 
-    @lazy
-    def corrupted(self) -> Bool[Tensor, "n"]:
-        """Whether the label of every example differs from the right answer."""
-        return self.labels != self.task.targets
-
-    def rows(self, part: Part) -> Bool[Tensor, "n"]:
-        """Which examples belong to a part of the table; `corrupted` and `clean` are parts of the training
-        set.
+    def rows(self, part: str) -> Bool[Tensor, "n"]:
+        """Which examples belong to a part of the sample: "all", "train", "test", or a group of the task.
 
         Raises:
             NotApplicable: the split is not known.
+            UsageError: there is no such part.
         """
-        chosen = torch.ones(self.task.n_inputs, dtype=torch.bool)
         if part == "all":
-            return chosen
+            return torch.ones(self.task.n_inputs, dtype=torch.bool)
+        if part in self.groups:
+            return self.groups[part]
         if self.split is None:
             raise NotApplicable("it is not known which examples the network was trained on")
-        chosen.zero_()[self.split.test if part == "test" else self.split.train] = True
-        if part in ("corrupted", "clean"):
-            chosen &= self.corrupted == (part == "corrupted")
-        return chosen
+        if part not in ("train", "test"):
+            raise UsageError(f"{self.task.name} has no part {part!r}{nearest(part, self.parts)}")
+        rows = self.split.train if part == "train" else self.split.test
+        return torch.zeros(self.task.n_inputs, dtype=torch.bool).index_fill_(0, rows, True)
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[str]:
         """The parts of the table that can be told apart."""
-        if self.split is None:
-            return ["all"]
-        return (
-            ["train", "test", "all"]
-            if self.task.noise is None
-            else ["train", "test", "all", "corrupted", "clean"]
-        )
+        known = ["all"] if self.split is None else ["train", "test", "all"]
+        return [*known, *self.groups]
+
+    @lazy
+    def groups(self) -> dict[str, Bool[Tensor, "n"]]:
+        """The groups of examples that the task tells apart, by name."""
+        return dict(self.task.groups(self.split))
 
     def loss(
         self,

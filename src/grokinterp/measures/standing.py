@@ -114,7 +114,7 @@ class Examples:
     def of(cls, task: Task, split: Split | None) -> Examples:
         """Those of a task under a split."""
         n_train, n_test = (0, 0) if split is None else (len(split.train), len(split.test))
-        return cls(task.chance, n_train, n_test, task.n_inputs, task.noise is not None)
+        return cls(task.chance, n_train, n_test, task.n_inputs, task.noisy)
 
     @classmethod
     def from_attrs(cls, attrs: Mapping[Any, Any]) -> Examples | None:
@@ -251,7 +251,7 @@ def standing(view: View, rows: Int[Tensor, "rows"] | None = None) -> Standing:
     marks_of = {part: marks for part, marks in answered.items() if len(marks)}
     n_train, n_test, n_all = (len(marks_of.get(part, ())) for part in ("train", "test", "all"))
     chance = view.task.chance if rows is None else float(view.task.targets[rows].bincount().max()) / len(rows)
-    examples = Examples(chance, n_train, n_test, n_all, view.task.noise is not None)
+    examples = Examples(chance, n_train, n_test, n_all, view.task.noisy)
     train, test, whole = (
         float(marks_of[part].double().mean()) if part in marks_of else None
         for part in ("train", "test", "all")

@@ -144,6 +144,44 @@ class Task(ABC):
         return self.reads.n_classes
 
     @property
+    def noisy(self) -> bool:
+        """Whether the labels that a network is given are not always the right answers."""
+        return False
+
+    @property
+    def element_tokens(self) -> Int[Tensor, "element"]:
+        """The tokens of what examples are about, in their order; signs are left out where a family says so."""
+        return torch.arange(self.reads.d_vocab)
+
+    @property
+    def answer_tokens(self) -> Int[Tensor, "answers"]:
+        """The logit of each answer class."""
+        return torch.arange(self.n_answers)
+
+    @cached_property
+    def columns(self) -> Int[Tensor, "n"]:
+        """The logit of the answer to every example: `targets`, unless answers share the tokens of a
+        vocabulary."""
+        return self.answer_tokens[self.targets]
+
+    @property
+    def vocabulary(self) -> dict[str, tuple[str, ...]]:
+        """What a network's inputs and outputs mean: the name of every token, the word at every position, the
+        name of every logit. A network that learned one task can go on with another only where these are the
+        same."""
+        numbers = tuple(map(str, range(max(self.reads.d_vocab, self.reads.n_logits))))
+        return {
+            "token": numbers[: self.reads.d_vocab],
+            "position": self.reads.words,
+            "logit": numbers[: self.reads.n_logits],
+        }
+
+    @property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """The names of all symbols, which are part of what a task is."""
+        return tuple(self.vocabulary.values())
+
+    @property
     def inputs(self) -> Int[Tensor, "n pos"] | Float[Tensor, "n ..."]:
         """What a network reads of every example of the sample."""
         return self.sample.inputs

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, NotApplicable
 from ..frozen import Frozen, checked
 from ..memory import free_memory
 from .base import Factor, Sample, Task
@@ -183,12 +183,6 @@ class Operation(Task):
         ]
         return Sample(torch.stack(columns, dim=1), self.table[self.table >= 0][:, None])
 
-    @cached_property
-    def columns(self) -> Int[Tensor, "n"]:
-        """The logit of the answer to every example, in table order: `targets`, unless answers share the
-        tokens of a vocabulary."""
-        return self.answer_tokens[self.targets]
-
     @property
     def is_full_grid(self) -> bool:
         """Whether every pair has an answer, so that examples can be laid out as [p, p]."""
@@ -208,6 +202,32 @@ class Operation(Task):
     def operand_tokens(self) -> Int[Tensor, "p"]:
         """The token of each operand value."""
         return self.encoding.operands
+
+    @property
+    def element_tokens(self) -> Int[Tensor, "p"]:
+        """The token of each operand value."""
+        return self.operand_tokens
+
+    @property
+    def noisy(self) -> bool:
+        """Whether labels are not always the right answers."""
+        return self.noise is not None
+
+    @property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """The names of operands, answers and tokens."""
+        return self.operand_names, self.answer_names, self.token_names
+
+    @classmethod
+    def of(cls, task: Task) -> Operation:
+        """The task as an operation: what decides whether something that is said of tables applies.
+
+        Raises:
+            NotApplicable: it is none.
+        """
+        if not isinstance(task, Operation):
+            raise NotApplicable(f"{task.name} is no table of pairs")
+        return task
 
     @property
     def answer_tokens(self) -> Int[Tensor, "answers"]:
