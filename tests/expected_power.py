@@ -83,7 +83,7 @@ def in_blocks(view) -> np.ndarray:
 SLOWLY = {
     "power.W_E": lambda view: at_frequencies(view.W_E.numpy()),
     "power.W_L": lambda view: at_frequencies(
-        (view.weights["blocks.0.mlp.W_out"] @ view.weights["unembed.W_U"]).numpy()[:, : view.m].T
+        (view.weights["blocks.0.mlp.W_out"] @ view.weights["unembed.W_U"]).numpy()[:, : circular(view).m].T
     ),
     "power.logits": along_cubes,
     "variance.logits": lambda view: view.logits.numpy().var(1).mean(),

@@ -173,7 +173,7 @@ def clock_of(name: str, p: int) -> gi.View:
     old = base.model.cfg
     weights = {key: value.detach().clone() for key, value in base.model.named_parameters()}
     w_e = torch.zeros(task.d_vocab, old.d_model, dtype=torch.float64)
-    w_e[circle.a] = base.embedding
+    w_e[circle.a] = circular(base).embedding
     w_u, b_u = (
         torch.zeros(old.d_model, p, dtype=torch.float64),
         torch.full((p,), -1000.0, dtype=torch.float64),
