@@ -209,7 +209,7 @@ def train(
     )
     print(f"  loss      train {last['train_loss']:.3g}  test {last['test_loss']:.3g}")
     print(f"  accuracy  train {last['train_accuracy']:.4f}  test {last['test_accuracy']:.4f}")
-    if run.task.noise is not None and run.steps:
+    if run.task.noisy and run.steps:
         from .measures import measured
 
         print(
@@ -395,10 +395,11 @@ def table(
     hides."""
     from .report import save_table, table_in_words
     from .runs.files import file_named
-    from .tasks import make_task
+    from .tasks import Operation, make_task
 
     page = None if out is None else file_named(out, "table.html")
-    made = make_task(task, **({} if p is None else {"p": p}), **_task_keys(overrides, "a table"))
+    parameters = {**({} if p is None else {"p": p}), **_task_keys(overrides, "a table")}
+    made = Operation.of(make_task(task, **parameters))
     if page is not None:
         save_table(made, page)
     if as_json:

@@ -32,7 +32,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from .models import MLPConfig, ModelConfig, NetworkConfig
-from .tasks import Task, make_task, split
+from .tasks import Operation, Task, make_task, split
 from .view import View, view
 
 
@@ -200,7 +200,7 @@ def _table(p: int, answers: Int[Tensor, "n"], scale: float) -> View:
     weights = _zeros(config, task)
     _copies_of_a_and_b(weights, p)
     weights["embed.W_E"][:p, :p] = torch.eye(p)
-    a, b = task.pairs.unbind(1)
+    a, b = Operation.of(task).pairs.unbind(1)
     neuron = torch.arange(p * p)
     weights["blocks.0.mlp.W_in"][p + a, neuron] = 1
     weights["blocks.0.mlp.W_in"][2 * p + b, neuron] = 1

@@ -85,8 +85,8 @@ class View:
         if cfg.d_vocab != reads.d_vocab or cfg.d_vocab_out < reads.n_logits or cfg.n_ctx != reads.n_ctx:
             raise UsageError(
                 f"the network takes {cfg.n_ctx} tokens of {cfg.d_vocab} kinds and gives {cfg.d_vocab_out} "
-                f"logits; {task.name} ({task.symbol}, read as {' '.join(reads.words)!r}) needs {reads.n_ctx}, "
-                f"{reads.d_vocab} and {reads.n_logits}: give the task that it was trained on"
+                f"logits; {task.name} ({task.symbol}, read as {' '.join(reads.words)!r}) needs "
+                f"{reads.n_ctx}, {reads.d_vocab} and {reads.n_logits}: give the task that it was trained on"
             )
         self.model = model
         self._twin = in_float64(model)

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from ..errors import NotBelieved, UsageError
 from ..models import NetworkConfig, Weights, blocks_of, is_bias
-from ..tasks import TASKS, Task, groups, make_task, task_parameters
+from ..tasks import TASKS, Operation, Task, groups, make_task, task_parameters
 from ..training import cross_entropy
 from ..training.examples import one_thread
 from .convert import NOTHING, Converted, completed, convert, found
@@ -112,7 +112,7 @@ class Found:
         tried: what was tried, in words.
     """
 
-    task: Task
+    task: Operation
     section: dict[str, Any]
     variant: Variant
     equals: list[Variant]
@@ -468,7 +468,7 @@ class Trials:
         wanted."""
         several: list[_Known] = []
         for section in _sections(p, self.wanted):
-            task = make_task(**section)
+            task = Operation.of(make_task(**section))
             if (
                 task.p != p
                 or task.n_answers != p
@@ -763,7 +763,7 @@ def _with_its_tokens(trials: Trials, ranked: _Ranked, tries: Sequence[_Try], tri
     )
     medians: dict[str, float] = {}
     for text in list(texts)[:_FEW_SPARE] if len(texts) > 1 else texts:
-        task = make_task(**known.written(text))
+        task = Operation.of(make_task(**known.written(text)))
         model, rows = for_task(best.variant.converted.model, task), sample(task.n_inputs)
         medians[text] = (
             float(behaviour(model, task, best.variant.converted.weights, rows).losses.median())
@@ -783,7 +783,7 @@ def _with_its_tokens(trials: Trials, ranked: _Ranked, tries: Sequence[_Try], tri
         equals = [best.variant]
     unlike = max((share for way, share in shares.items() if way not in equals), default=None)
     same_tokens = [other for other, median in medians.items() if other != text and median <= _SURELY * least]
-    task = make_task(**section)
+    task = Operation.of(make_task(**section))
     of_rows = bool(trials.rows(task.p))
     next_best = ranked.others[:1]
     return Found(

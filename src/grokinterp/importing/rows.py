@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from ..tasks import Split, Task
+from ..tasks import Operation, Split
 from .convert import NOTHING
 from .forensics import centred_ranks
 
@@ -33,7 +33,7 @@ class Rows:
     split: Split
 
 
-def readings(train: Any, test: Any, task: Task) -> list[Rows]:
+def readings(train: Any, test: Any, task: Operation) -> list[Rows]:
     """Every reading that makes up the whole table of a task; the usual one first."""
     at = torch.full((task.p**2,), -1)
     at[task.pairs[:, 0] * task.p + task.pairs[:, 1]] = torch.arange(task.n_inputs)
@@ -93,7 +93,7 @@ def _cells(train: Any, test: Any, p: int) -> Iterator[tuple[str, list[Int[Tensor
         yield "numbers b p + a", [one % p * p + one // p for one in numbers]
 
 
-def _add(several: list[Rows], how: str, rows: list[Int[Tensor, "_"]], task: Task, is_rest: bool) -> None:
+def _add(several: list[Rows], how: str, rows: list[Int[Tensor, "_"]], task: Operation, is_rest: bool) -> None:
     """Adds a reading, where it makes up the table; `is_rest`: of a test set alone, where the training set is
     the rest."""
     if (rows[0] < 0).any():

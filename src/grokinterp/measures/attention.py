@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ..errors import NotApplicable
+from ..tasks import Operation
 from ..view import View
 from .base import Value, array, measure, per_part
 from .interventions import recorded
@@ -123,7 +124,7 @@ def _linear_attention_loss(view: View, slopes: Float64[Tensor, "layer head"]) ->
 
 def operands(view: View) -> tuple[int, int]:
     """The positions of a and b."""
-    words = view.task.tokens.words
+    words = Operation.of(view.task).tokens.words
     return words.index("a"), words.index("b")
 
 
@@ -147,7 +148,7 @@ def needs_softmax(view: View) -> float:
 
 def _per_position(view: View, values: Tensor) -> Value:
     layers, heads, positions = values.shape
-    names = [f"{i}: {word}" for i, word in enumerate(view.task.tokens.words)]
+    names = [f"{i}: {word}" for i, word in enumerate(view.task.reads.words)]
     assert len(names) == positions
     return array(
         values, ("layer", "head", "pos"), layer=list(range(layers)), head=list(range(heads)), pos=names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..errors import NotApplicable
+from ..tasks import Operation
 from ..view import View
 from .base import Value, array, measure, per_part
 
@@ -45,11 +46,12 @@ def mirrored(view: View) -> Value:
         NotApplicable: the operation is not commutative, the split is not known, or there are not examples of
             both kinds.
     """
-    if not torch.equal(view.task.table, view.task.table.T):
+    task = Operation.of(view.task)
+    if not torch.equal(task.table, task.table.T):
         raise NotApplicable("the operation is not commutative: no example is the mirror image of another")
     unseen, right = view.rows("test"), view.correct(against="answers").double()
-    a, b = view.task.pairs.unbind(1)
-    trained = torch.zeros_like(view.task.table, dtype=torch.bool).index_put_((a, b), view.rows("train"))
+    a, b = task.pairs.unbind(1)
+    trained = torch.zeros_like(task.table, dtype=torch.bool).index_put_((a, b), view.rows("train"))
     groups = [unseen & trained[b, a], unseen & ~trained[b, a]]
     if not all(group.any() for group in groups):
         raise NotApplicable(

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float64
 
 from ..errors import NotApplicable
+from ..tasks import Operation
 from ..tasks.noise import Noise
 from ..view import View
 from .base import Value, array, measure, per_part
@@ -47,7 +48,7 @@ def profile(view: View) -> Value:
     accuracies there.
     """
     _noise(view)
-    order = view.task.ring
+    order = Operation.of(view.task).ring
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order))
     farthest = min(_FARTHEST, (len(order) - 1) // 2)
@@ -80,14 +81,14 @@ def bayes_accuracy(view: View) -> Value:
 
 
 def _noise(view: View) -> Noise:
-    if view.task.noise is None:
+    if (noise := Operation.of(view.task).noise) is None:
         raise NotApplicable("the task has no noise: every label is the right answer")
-    return view.task.noise
+    return noise
 
 
 def _shifts(view: View) -> Float64[torch.Tensor, "m"]:
     """How likely a noisy label is k places after the right answer."""
-    return _noise(view).shifts(len(view.task.ring))
+    return _noise(view).shifts(len(Operation.of(view.task).ring))
 
 
 def _where_noisy(view: View, noisy: float, clean: float) -> Value:

@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ..errors import NotApplicable
+from ..tasks import Operation
 from ..view import View
 from .base import Value, array, measure
 
@@ -95,7 +96,7 @@ def z_rotated(view: View) -> Value:
 def _positions(view: View) -> tuple[Float64[Tensor, "d_model"], Float64[Tensor, "d_model"]]:
     if (table := view.weights.get("pos_embed.W_pos")) is None:
         raise NotApplicable("the network has no position embedding")
-    a, b = (table[view.task.tokens.words.index(word)].cpu() for word in "ab")
+    a, b = (table[Operation.of(view.task).tokens.words.index(word)].cpu() for word in "ab")
     return a, b
 
 

@@ -60,7 +60,7 @@ OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile")
 
 def progress_of(run: Run) -> tuple[str, ...]:
     """The names of the measures that a run is replayed with unless others are named."""
-    return PROGRESS + (OF_NOISE if run.task.noise else ())
+    return PROGRESS + (OF_NOISE if run.task.noisy else ())
 
 
 def replay(

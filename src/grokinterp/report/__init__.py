@@ -8,7 +8,7 @@ from typing import Any
 
 from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable, replace
-from ..tasks import Task
+from ..tasks import Operation
 from .analysis import Analysis, report_stem
 from .compare import Comparison, compare
 from .offline import PAGE_ROOM, Page
@@ -79,7 +79,7 @@ def analyze(
     return Report(Analysis(run, step, measures, keys, with_replay, progress))
 
 
-def save_table(task: Task, path: str | Path) -> None:
+def save_table(task: Operation, path: str | Path) -> None:
     """Writes the table of a task as a page of its own, with its image and value counts: what is known before
     any network is trained.
 
@@ -96,7 +96,7 @@ def save_table(task: Task, path: str | Path) -> None:
     replace(file, render_table(task).encode(), make_folder=True)
 
 
-def table_in_words(task: Task) -> list[str]:
+def table_in_words(task: Operation) -> list[str]:
     """What the table of a task shows, a sentence each."""
     from .page import in_words
 

@@ -40,6 +40,7 @@ from ..replay import (
     where_keys_differ,
 )
 from ..runs import Run
+from ..tasks import Operation
 from ..view import View
 from .claims import Claim, Evidence, claims
 
@@ -99,7 +100,7 @@ class Analysis:
         )
         self.asked_keys = None if keys is None else self.keys_used
         given = {} if keys is None else {"keys": self.keys_used}
-        for name in dict.fromkeys([*wanted, "loss", "accuracy", *(_OF_NOISE if run.task.noise else ())]):
+        for name in dict.fromkeys([*wanted, "loss", "accuracy", *(_OF_NOISE if run.task.noisy else ())]):
             try:
                 value = MEASURES[name](self.view, **(given if MEASURES[name].takes_keys else {}))
             except NotApplicable as reason:
@@ -142,7 +143,7 @@ class Analysis:
     @property
     def noisy(self) -> bool:
         """Whether labels are noisy."""
-        return self.run.task.noise is not None
+        return self.run.task.noisy
 
     @cached_property
     def standing(self) -> Standing:
@@ -191,13 +192,13 @@ class Analysis:
         """How far it has learned the examples that stand on the circle, and the loss there by part; all
         examples where there is none."""
         view = self.view
-        rows = circular(view).on_circle if self.run.task.circle else torch.arange(self.run.task.n_inputs)
+        rows = circular(view).on_circle if self.n_frequencies else torch.arange(self.run.task.n_inputs)
         return standing(view, rows), _labelled(per_part(view, view.loss()[rows], rows), "part")
 
     @property
     def n_frequencies(self) -> int:
         """How many frequencies the elements have; 0 where they stand on no circle."""
-        circle = self.run.task.circle
+        circle = Operation.of(self.run.task).circle
         return circle.m // 2 if circle else 0
 
     def reached(self, part: str) -> Reached:
@@ -277,7 +278,7 @@ class Analysis:
                 **({"imported": run.imported} if run.imported else {}),
             },
             "task": {**run.config.task, "symbol": run.task.symbol, "examples": run.task.n_inputs},
-            "table": run.task.facts.to_dict(),
+            "table": Operation.of(run.task).facts.to_dict(),
             "step": self.step,
             "step_known": self.run.step_known(self.step),
             "asked": {"measures": self.asked_measures, "keys": self.asked_keys},

@@ -24,7 +24,7 @@ from ..measures.waves.embedding import plane
 from ..measures.waves.neurons import EXPLAINED, neuron_power
 from ..replay import FINAL
 from ..replay.frequencies.pictures import example_neurons, spectrum_2d
-from ..tasks import Circle, Task
+from ..tasks import Circle, Operation
 from ..tasks.table import answer_numbers
 from . import palette
 from .analysis import Analysis
@@ -104,9 +104,10 @@ def noise_profile(a: Analysis) -> go.Figure:
                 name=part,
                 marker={"color": palette.OF_PART[part], "line": {"width": 0}},
             )
-    noise = a.run.task.noise
+    task = Operation.of(a.run.task)
+    noise = task.noise
     assert noise is not None
-    drawn = noise.shifts(len(a.run.task.ring))
+    drawn = noise.shifts(len(task.ring))
     figure.add_scatter(
         x=offsets, y=[float(drawn[k]) for k in offsets], name="labels as drawn", mode="markers",
         marker={"symbol": "line-ew-open", "size": 34, "color": KEY, "line": {"width": 3}},
@@ -396,7 +397,7 @@ def _points(
 ) -> go.Figure:
     """The elements as points, coloured by how far round they are when the circle is walked round k times."""
     p = len(points)
-    names = [a.run.task.operand_names[element] for element in elements]
+    names = [Operation.of(a.run.task).operand_names[element] for element in elements]
     turn = [i * k % p for i in range(p)]
     figure = _figure(x, y, 330)
     figure.add_scatter(
@@ -437,7 +438,7 @@ def _axes(a: Analysis) -> tuple[str, str]:
 
 
 def _names_on_circle(a: Analysis) -> tuple[list[str], list[str]]:
-    names, circle = a.run.task.operand_names, circular(a.view).circle
+    names, circle = Operation.of(a.run.task).operand_names, circular(a.view).circle
     return [names[b] for b in circle.b.tolist()], [names[i] for i in circle.a.tolist()]
 
 
@@ -464,7 +465,8 @@ def _spectrum_2d(shares: Float[Tensor, "component component"]) -> go.Figure:
 
 def attention_to_first(a: Analysis, layer: int, head: int) -> go.Figure:
     """How much the answer position attends to the first token, as a function of (a, b)."""
-    task, names = a.run.task, a.run.task.operand_names
+    task = Operation.of(a.run.task)
+    names = task.operand_names
     if not task.is_full_grid:
         raise NotApplicable(f"{task.name} leaves out pairs, so its examples fill no p × p grid")
     attention = a.view.attention[layer, head, :, 0].unflatten(0, (task.p, task.p))
@@ -506,7 +508,7 @@ def _named(figure: go.Figure, names: tuple[Sequence[str], Sequence[str]] | None)
     return figure
 
 
-def value_counts(task: Task) -> go.Figure:
+def value_counts(task: Operation) -> go.Figure:
     """How many pairs have each answer."""
     figure = _figure("answer", "pairs (count)", 330)
     figure.add_bar(
@@ -515,7 +517,7 @@ def value_counts(task: Task) -> go.Figure:
     return figure.update_xaxes(type="category")
 
 
-def table(task: Task, circle: Circle | None = None) -> go.Figure:
+def table(task: Operation, circle: Circle | None = None) -> go.Figure:
     """The table as an image; of what stands on a circle alone, and in its order, where one is given."""
     a, b = (circle.a, circle.b) if circle else (torch.arange(task.p),) * 2
     classes = task.table[a][:, b]

@@ -15,7 +15,7 @@ from ..measures.noise import NoisePhase
 from ..measures.standing import State, percent
 from ..measures.waves.neurons import EXPLAINED
 from ..replay import FINAL, delay, noise_in_words, slingshots_in_words, spikes_in_words
-from ..tasks import TableFacts, Task
+from ..tasks import Operation, TableFacts
 from ..tasks.noise import Binomial
 from . import figures, panels
 from .analysis import Analysis
@@ -43,7 +43,7 @@ def render(a: Analysis) -> str:
     )
 
 
-def render_table(task: Task) -> str:
+def render_table(task: Operation) -> str:
     """The page about a task alone."""
     scripts = [plotly.offline.get_plotlyjs(), asset("page.js")]
     return offline_page(
@@ -110,7 +110,7 @@ _ON_NOISE: dict[NoisePhase, str] = {
 def noise(a: Analysis) -> list[tuple[str, str]]:
     """What the labels are, how the network does against right answers, and what nobody could do better; empty
     where nothing is noisy."""
-    noise = a.run.task.noise
+    noise = Operation.of(a.run.task).noise
     if noise is None:
         return []
     test = "test labels noisy too" if noise.test == "noisy" else "test labels right"
@@ -264,7 +264,7 @@ def _sections(a: Analysis) -> Iterator[Section]:
     shown = keys[:_MOST_PANELS]
     more = f" {len(keys) - len(shown)} more key frequencies are not drawn." if len(keys) > len(shown) else ""
     section = partial(panels.section, measured=a.values, skipped=a.skipped)
-    yield table_section(a.run.task)
+    yield table_section(Operation.of(a.run.task))
     yield _training(a)
     if a.noisy:
         squared = a.run.config.training.loss == "mse"
@@ -392,7 +392,7 @@ def _sections(a: Analysis) -> Iterator[Section]:
     yield section("Attention", _attention_lead(a), lambda: list(_attention_panels(a)))
 
 
-def table_section(task: Task) -> Section:
+def table_section(task: Operation) -> Section:
     """What the table of a task shows before any network is trained."""
     pictures = [
         Panel(

@@ -30,10 +30,10 @@ def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any
             "symbol": task.symbol,
             "examples": task.n_inputs,
             "answers": task.n_answers,
-            "tokens": task.d_vocab,
+            "tokens": task.reads.d_vocab,
             "sha256": task_hash(task),
         },
-        **({"labels": {"sha256": rows_hash(task.labels(split))}} if task.noise else {}),
+        **({"labels": {"sha256": rows_hash(task.labels(split))}} if task.noisy else {}),
         "split": split
         and {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},
         "versions": {

@@ -459,10 +459,10 @@ def read_resume(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def task_hash(task: Task) -> str:
-    """The sha256 of the examples of a task: tokens, answers and their logits, in table order, and the names
+    """The sha256 of the examples of a task: inputs, answers and their logits, in their order, and the names
     of all symbols."""
-    names = json.dumps([task.operand_names, task.answer_names, task.token_names])
-    parts = (task.inputs.flatten(), task.targets, task.columns)
+    names = json.dumps(task.names)
+    parts = (task.inputs.flatten(), task.sample.answers.flatten(), task.columns)
     return hashlib.sha256("".join([names, *map(rows_hash, parts)]).encode()).hexdigest()
 
 

@@ -150,7 +150,7 @@ class Task(ABC):
 
     @property
     def element_tokens(self) -> Int[Tensor, "element"]:
-        """The tokens of what examples are about, in their order; signs are left out where a family says so."""
+        """The tokens of what examples are about, in their order: all, unless a family says otherwise."""
         return torch.arange(self.reads.d_vocab)
 
     @property

@@ -269,7 +269,7 @@ class Trainer:
             f"{part}_accuracy": _mean(values.guesses == self._given[part])
             for part, values in measured.items()
         }
-        if self.task.noise is not None:
+        if self.task.noisy:
             metrics |= self._against_right_answers(
                 {part: values.guesses for part, values in measured.items()}
             )

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ...errors import NotApplicable, UsageError, nearest
 from ...fourier import directions, n_frequencies
+from ...tasks import Operation
 from ...tasks.table import group_identity
 from ...view import View
 from ..base import Value, array, measure, once_per_view, per_part
@@ -90,20 +91,20 @@ def group_of(view: View) -> Group:
     Raises:
         NotApplicable: its table is that of no group.
     """
-    if view.task.circle is not None:
+    if Operation.of(view.task).circle is not None:
         z = circular(view)
         if not z.circle.is_sum:
             raise NotApplicable(f"{view.task.symbol} is the product of no group")
         i, j = z.operands_at.unbind(1)
         x = torch.arange(z.m)
         return Group(z.on_circle, i, j, z.answer_at, z.circle.c, (x[:, None] - x) % z.m, _of_cycle(z.m))
-    table = view.task.table
+    table = Operation.of(view.task).table
     identity = group_identity(table)
     if identity is None:
         raise NotApplicable(f"{view.task.symbol} is the product of no group")
     inverse = (table == identity).long().argmax(1)
-    a, b = view.task.pairs.unbind(1)
-    everything = torch.arange(view.task.p)
+    a, b = Operation.of(view.task).pairs.unbind(1)
+    everything = torch.arange(Operation.of(view.task).p)
     return Group(
         torch.arange(view.task.n_inputs),
         a,
@@ -310,7 +311,7 @@ def embedding_explained(view: View, irreps: Sequence[str] | None = None) -> Valu
             word: (w[f"embed_{word}.W_E"] @ half if "embed_a.W_E" in w else half).cpu()
             for word, half in halves.items()
         }
-        tables = {word: table[view.task.operand_tokens] for word, table in tables.items()}
+        tables = {word: table[Operation.of(view.task).operand_tokens] for word, table in tables.items()}
     # An operand that stands at its inverse, as the b of a − b, changes no share: x⁻¹ has the matrix elements
     # of x, turned.
     shares = [_explained(view, key_irreps(view, irreps), table[members]) for table in tables.values()]
@@ -319,7 +320,8 @@ def embedding_explained(view: View, irreps: Sequence[str] | None = None) -> Valu
 
 def _members_as_operand(view: View) -> Int[Tensor, "order"]:
     order = len(group_of(view).members)
-    return torch.arange(order) if view.task.circle is None else view.task.circle.a
+    circle = Operation.of(view.task).circle
+    return torch.arange(order) if circle is None else circle.a
 
 
 @measure(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ... import fourier
 from ...errors import NotApplicable
+from ...tasks import Operation
 from ...view import View
 from ..attention import SAME, needs_softmax, operands, per_head
 from ..base import Value, array, measure, once_per_view
@@ -63,7 +64,7 @@ def scores_of_elements(view: View) -> Float64[Tensor, "head m"]:
             that its query is no constant.
     """
     needs_softmax(view)
-    w, token = view.weights, view.task.tokens.tokens[-1]
+    w, token = view.weights, Operation.of(view.task).tokens.tokens[-1]
     if token is None:
         raise NotApplicable(
             "the answer position holds an operand, so its query is not the same for all examples"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...errors import NotApplicable
 from ...fourier import component_names, n_frequencies
+from ...tasks import Operation
 from ...view import View
 from ..base import array, once_per_view
 
@@ -25,16 +26,18 @@ class Circular:
     """What a View shows in the order of its circle. What is computed is kept with the View.
 
     Attributes:
+        task: the operation.
         circle: where the elements stand on Z_m, as first operands, as second ones and as answers.
         m: the order of the group: p for addition mod p. Frequencies go from 1 to floor(m / 2).
     """
 
     def __init__(self, view: View) -> None:
-        if view.task.circle is None:
+        task = Operation.of(view.task)
+        if task.circle is None:
             raise NotApplicable(
-                f"the elements of {view.task.symbol} stand on no cyclic group, so frequencies mean nothing"
+                f"the elements of {task.symbol} stand on no cyclic group, so frequencies mean nothing"
             )
-        self.circle = view.task.circle
+        self.task, self.circle = task, task.circle
         self.m = self.circle.m
         self.kept = view.kept  # and not in the View: an object that points back at it would outlive its use
         self._view = view
@@ -65,7 +68,7 @@ class Circular:
     def on_circle(self) -> Int[Tensor, "rows"]:
         """The rows of the table of which a, b and the answer stand on the circle: all of them, for
         addition."""
-        task = self._view.task
+        task = self.task
         on = [torch.zeros(n, dtype=torch.bool) for n in (task.p, task.p, task.n_answers)]
         for place, elements in zip(on, (self.circle.a, self.circle.b, self.circle.c), strict=True):
             place[elements] = True
@@ -76,7 +79,7 @@ class Circular:
     @once_per_view
     def operands_at(self) -> Int[Tensor, "rows 2"]:
         """The positions (i, j) of a and b of each row of `on_circle`."""
-        task = self._view.task
+        task = self.task
         at = torch.empty(2, task.p, dtype=torch.long)
         for place, elements in zip(at, (self.circle.a, self.circle.b), strict=True):
             place[elements] = torch.arange(self.m)
@@ -87,7 +90,7 @@ class Circular:
     @once_per_view
     def answer_at(self) -> Int[Tensor, "rows"]:
         """The position of the right answer of each row of `on_circle`: i + j where the operation is a sum."""
-        task = self._view.task
+        task = self.task
         at = torch.empty(task.n_answers, dtype=torch.long)
         at[self.circle.c] = torch.arange(self.m)
         return at[task.targets[self.on_circle]]
@@ -103,7 +106,7 @@ class Circular:
         rows = row_of_pair(self._view)[self.circle.a[:, None], self.circle.b]
         if (rows < 0).any():
             raise NotApplicable(
-                f"{self._view.task.name} leaves out pairs, so its examples fill no {self.m} × {self.m} grid"
+                f"{self.task.name} leaves out pairs, so its examples fill no {self.m} × {self.m} grid"
             )
         return rows
 
@@ -141,8 +144,9 @@ def circular(view: View) -> Circular:
 @once_per_view
 def row_of_pair(view: View) -> Int[Tensor, "p p"]:
     """The row of the table that each pair (a, b) of elements is; -1 where it is no example."""
-    row = torch.full((view.task.p, view.task.p), -1)
-    row[view.task.pairs[:, 0], view.task.pairs[:, 1]] = torch.arange(view.task.n_inputs)
+    task = Operation.of(view.task)
+    row = torch.full((task.p, task.p), -1)
+    row[task.pairs[:, 0], task.pairs[:, 1]] = torch.arange(task.n_inputs)
     return row
 
 

@@ -40,7 +40,9 @@ from torch import Tensor
 from ... import fourier
 from ...errors import NotApplicable
 from ...models import in_float64
+from ...tasks import Operation
 from ...view import View
+from ..attention import operands
 from ..base import Value, measure
 from .circular import circular, row_of_pair
 from .logits import logits_on_circle
@@ -73,7 +75,7 @@ def gradient_symmetricity(view: View) -> Value:
             "a and b have no embedding in common, so the gradients by them cannot be compared"
         )
     row = row_of_pair(view)
-    a, b, c = torch.tensor(_triples(view.task.p, view.task.n_answers)).T
+    a, b, c = torch.tensor(_triples(Operation.of(view.task).p, view.task.n_answers)).T
     examples = (row[a, b] >= 0).nonzero().flatten()[:TRIPLES]
     by_a, by_b = _gradients(view, row[a, b][examples], view.task.answer_tokens[c[examples]])
     sizes = by_a.norm(dim=1) * by_b.norm(dim=1)
@@ -109,8 +111,8 @@ def _gradients(
     with torch.enable_grad(), model.hooks(fwd_hooks=[("hook_embed", remember)]):
         logits = model(tokens)[:, -1].cpu()
         (gradient,) = torch.autograd.grad(logits[torch.arange(len(rows)), answers].sum(), embedded)
-    if gradient.shape[1] == view.task.n_ctx:
-        return torch.stack([gradient[:, view.task.tokens.words.index(word)] for word in "ab"]).cpu()
+    if gradient.shape[1] == view.task.reads.n_ctx:
+        return torch.stack([gradient[:, position] for position in operands(view)]).cpu()
     return torch.stack(gradient[:, 0].chunk(2, dim=1)).cpu()  # a multilayer perceptron: a and b side by side
 
 

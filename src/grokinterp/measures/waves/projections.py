@@ -203,7 +203,7 @@ class OfAnswer:
         """Examples of one answer have the same logits, so the first of them is looked at; all where their
         labels may differ."""
         z = circular(view)
-        if view.task.noise is not None:
+        if view.task.noisy:
             return judged(self.logits(view), z.on_circle)
         order, counts = _examples(view)
         occurs = counts > 0
@@ -221,7 +221,7 @@ def losses_without(view: View) -> tuple[Float64[Tensor, "rows freq"], Float64[Te
 @once_per_view
 def losses_of_answers_without(view: View) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
     """The same against the right answers, whatever the labels."""
-    return losses_without(view) if view.task.noise is None else _without(view, "answers")
+    return _without(view, "answers") if view.task.noisy else losses_without(view)
 
 
 def _without(view: View, against: Classes) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
@@ -250,7 +250,7 @@ def losses_less(
     order, counts = _examples(view)
     z = circular(view)
     logits = z.of_circle(view.logits)
-    labels = view.labels[z.on_circle] if against == "labels" and view.task.noise is not None else None
+    labels = view.labels[z.on_circle] if against == "labels" and view.task.noisy else None
     losses = taken.new_empty(len(order), len(taken))
     start = 0
     for at in torch.arange(z.m).split(_ANSWERS):

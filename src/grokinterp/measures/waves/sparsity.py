@@ -7,6 +7,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ...fourier import by_frequency, transform
+from ...tasks import Operation
 from ...view import View
 from ..base import Value, measure, once_per_view, per_neuron
 from ..sparsity import gini
@@ -138,18 +139,17 @@ def input_weights(view: View) -> Float64[Tensor, "2 p d_mlp"]:
     elif "embed_a.W_E" in w:
         tables = [w["embed_a.W_E"].cpu(), w["embed_b.W_E"].cpu()]
     else:
-        return torch.stack([half[view.task.operand_tokens] for half in w_in.chunk(2)])
-    return torch.stack(
-        [table[view.task.operand_tokens] @ half for table, half in zip(tables, w_in.chunk(2), strict=True)]
-    )
+        return torch.stack([half[Operation.of(view.task).operand_tokens] for half in w_in.chunk(2)])
+    tokens = Operation.of(view.task).operand_tokens
+    return torch.stack([table[tokens] @ half for table, half in zip(tables, w_in.chunk(2), strict=True)])
 
 
 def _path_from(view: View, word: str) -> Float64[Tensor, "d_model d_model"]:
     """From what is embedded at an operand's position to the residual stream at the answer position, before
     the last MLP."""
     w, at = view.weights, f"blocks.{view.n_layers - 1}.attn."
-    position = view.task.tokens.words.index(word)
+    position = Operation.of(view.task).tokens.words.index(word)
     through = w[at + "W_V"] @ w[at + "W_O"]
     attention = view.attention[-1][:, circular(view).on_circle].mean(1)[:, position].to(through.device)
     path = (attention[:, None, None] * through).sum(0).cpu()
-    return path + torch.eye(len(path), dtype=path.dtype) if position == view.task.n_ctx - 1 else path
+    return path + torch.eye(len(path), dtype=path.dtype) if position == view.task.reads.n_ctx - 1 else path

@@ -54,7 +54,8 @@ def circles(view: View, keys: Sequence[int] | None = None) -> Value:
     frequencies."""
     keys = keys_of(view, keys)[:_MOST]
     points = torch.stack([plane(view, k) for k in keys])
-    elements = [view.task.operand_names[element] for element in circular(view).circle.a.tolist()]
+    z = circular(view)
+    elements = [z.task.operand_names[element] for element in z.circle.a.tolist()]
     return array(points.float(), ["key", "element", "axis"], key=keys, element=elements, axis=["cos", "sin"])
 
 
@@ -121,8 +122,8 @@ def _grids(view: View, values: Float64[Tensor, "each m m"], dim: str, labels: li
 def _positions(view: View) -> dict[str, Sequence[int | str]]:
     """What stands at the positions of a and b: their numbers, or the names of the operands where these are
     others."""
-    names = view.task.operand_names
     z = circular(view)
+    names = z.task.operand_names
     numbers = list(range(z.m))
     at = {"i": [names[a] for a in z.circle.a.tolist()], "j": [names[b] for b in z.circle.b.tolist()]}
     return {place: numbers if known == list(map(str, numbers)) else known for place, known in at.items()}
