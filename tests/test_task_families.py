@@ -10,7 +10,7 @@ import torch
 
 import grokinterp as gi
 from grokinterp.errors import ConfigError, NotApplicable
-from grokinterp.tasks import TASKS, Factor, Operation, Sample, Task, make_task, split, task, task_parameters
+from grokinterp.tasks import TASKS, Factor, Operation, Reads, Sample, Task, make_task, split, task, task_parameters
 from grokinterp.training.batches import Fresh, Rows
 
 
@@ -25,9 +25,10 @@ class Parity(Task):
     def sample(self) -> Sample:
         return self.draw(self.n, torch.Generator().manual_seed(0))
 
-    @property
-    def n_answers(self) -> int:
-        return 2
+    @cached_property
+    def reads(self) -> Reads:
+        words = tuple(f"bit {i}" for i in range(self.length))
+        return Reads((self.length,), 2, words, ("parity",), (self.length - 1,), 2, 2, self.name)
 
     @cached_property
     def factors(self):

@@ -134,7 +134,7 @@ class Task(ABC):
         answers = self.sample.answers
         return {"exact": ((given == answers) | (answers < 0)).all(1)}
 
-    def labels(self, split: Split | None) -> Int[Tensor, "n"]:
+    def labels(self, split: Split | None) -> Int[Tensor, "n *answer"]:
         """The class that a network is given for every example: the right answer."""
         return self.targets
 
@@ -159,10 +159,14 @@ class Task(ABC):
         return torch.arange(self.n_answers)
 
     @cached_property
-    def columns(self) -> Int[Tensor, "n"]:
+    def columns(self) -> Int[Tensor, "n *answer"]:
         """The logit of the answer to every example: `targets`, unless answers share the tokens of a
         vocabulary."""
-        return self.answer_tokens[self.targets]
+        return self.logit_of(self.targets)
+
+    def logit_of(self, classes: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+        """The logits of answer classes; -1 where no answer is asked."""
+        return torch.where(classes < 0, -1, self.answer_tokens[classes.clamp(min=0)])
 
     @property
     def vocabulary(self) -> dict[str, tuple[str, ...]]:
@@ -187,9 +191,14 @@ class Task(ABC):
         return self.sample.inputs
 
     @cached_property
-    def targets(self) -> Int[Tensor, "n"]:
-        """The class of the right answer to every example; of the first answer where there are several."""
-        return self.sample.answers[:, 0].contiguous()
+    def targets(self) -> Int[Tensor, "n *answer"]:
+        """The class of the right answer to every example, -1 where it is not asked; with an axis for the
+        answers where there are several."""
+        return self.of_one_axis(self.sample.answers)
+
+    def of_one_axis(self, answers: Int[Tensor, "n answer"]) -> Int[Tensor, "n *answer"]:
+        """Answers without their axis where there is one answer."""
+        return answers[:, 0].contiguous() if len(self.reads.answers) == 1 else answers
 
     @property
     def n_inputs(self) -> int:
@@ -199,7 +208,8 @@ class Task(ABC):
     @cached_property
     def chance(self) -> float:
         """The share of the commonest answer: what is right for whoever always gives it."""
-        return float(self.targets.bincount().max()) / self.n_inputs
+        asked = self.targets[self.targets >= 0]
+        return float(asked.bincount().max()) / len(asked)
 
     def registered(self, name: str, params: Mapping[str, Any], **common: Any) -> Task:
         """The same task under the name and with the parameters that it was asked for with."""

@@ -58,4 +58,4 @@ def majority(
 ) -> Majority:
     """The commonest of v kinds among n symbols; ties go to the smaller kind."""
     symbol = f"majority of {n} symbols of {v} kinds"
-    return Majority(n=n, v=v, examples=examples, sample_seed=sample_seed, name="majority", symbol=symbol)
+    return Majority(n=n, v=v, examples=examples, sample_seed=sample_seed, symbol=symbol)

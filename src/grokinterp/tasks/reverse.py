@@ -60,4 +60,4 @@ def reverse(
 ) -> Reverse:
     """n symbols of v kinds backwards, each answer given those before it."""
     symbol = f"{n} symbols of {v} kinds, backwards"
-    return Reverse(n=n, v=v, examples=examples, sample_seed=sample_seed, name="reverse", symbol=symbol)
+    return Reverse(n=n, v=v, examples=examples, sample_seed=sample_seed, symbol=symbol)

@@ -34,8 +34,9 @@ _AT_ONCE = 2**18
 
 def kind(config: TrainConfig) -> str | None:
     """The same text for configurations that can be trained together, each from weights of its own; None where
-    none can: Muon takes single matrices."""
-    if config.training.optimizer == "muon":
+    none can: Muon takes single matrices, and fresh examples and several answers are not stacked."""
+    one_answer = len(config.make_task().reads.answers) == 1
+    if config.training.optimizer == "muon" or config.training.data == "fresh" or not one_answer:
         return None
     alike = config.training.model_copy(update={"split_seed": 0})
     return config.model_copy(

@@ -1,8 +1,7 @@
 """Where the examples of each update come from: the rows of a training set, or a stream of fresh ones.
 
 What the rest of the stream depends on is part of the state of a run, so that a resumed run learns from the
-same examples: of rows the order of the epoch and the generator, of fresh examples the number of the next
-batch.
+same examples: of rows the order of the epoch and the generator, of fresh examples the step.
 """
 
 from __future__ import annotations
@@ -57,28 +56,15 @@ class Rows:
 
 class Fresh:
     """Examples that a task draws anew for every update: those of batch number i depend on the seed and on i
-    alone, and no two batches of a run come from the same state of a generator."""
-
-    full = False
+    alone, and no two batches of a run come from the same state of a generator. The update that makes step
+    i + 1 learns from batch i, so the step is all that a resumed run needs."""
 
     def __init__(self, task: Task, size: int, seed: int) -> None:
         self._task, self._size = task, size
         self._first = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "big")
-        self._number = 0
 
-    def following(self) -> Sample:
-        """The examples that the next update learns from."""
-        # torch's generator takes 32 bits of a seed: an odd step goes through all of them before one comes
-        # again.
-        seed = (self._first + self._number * 0x9E3779B1) % 2**32
-        self._number += 1
-        generator = torch.Generator().manual_seed(seed)
-        return self._task.draw(self._size, generator)
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The number of the next batch."""
-        return {}, {"batch": self._number}
-
-    def load(self, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
-        """Goes on from what `state` gave."""
-        self._number = data["batch"]
+    def batch(self, number: int) -> Sample:
+        """The examples of a batch."""
+        # torch's generator takes 32 bits of a seed: an odd step goes through all before one comes again.
+        seed = (self._first + number * 0x9E3779B1) % 2**32
+        return self._task.draw(self._size, torch.Generator().manual_seed(seed))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from ..errors import ConfigError, nearest
@@ -16,7 +17,14 @@ from ..tasks.encoding import Seed
 from ..tasks.noise import KINDS as NOISES
 from .monitor import known, refuse_unknown
 from .presets import DEFAULTS, PRESETS, UNTUNED
-from .schedule import METRICS, NOISE_METRICS, Condition, ConditionText, SnapshotConfig
+from .schedule import (
+    METRICS,
+    NOISE_METRICS,
+    Condition,
+    ConditionText,
+    SnapshotConfig,
+    metrics_of_answers,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -61,6 +69,9 @@ class TrainingConfig(Frozen):
     loss: Loss = "cross_entropy"
     """Mean over examples; mse is also the mean over classes, against the one-hot answer. log_softmax is
     cross_entropy as people compute it, to which rounding does what `training.loss` describes."""
+    data: Literal["fresh"] | None = None
+    """Absent: a share of the task's sample is trained on, the rest is to test on. "fresh": every update
+    learns from batch_size examples that the task draws anew, and the whole sample is to test on."""
     clip: float | None = Field(None, gt=0)
     """Gradients are scaled down to this global norm."""
     evaluate_every: int = Field(10, ge=1)
@@ -147,6 +158,14 @@ class TrainConfig(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _fresh_examples_in_batches(self) -> TrainConfig:
+        if self.training.data == "fresh" and self.training.batch_size is None:
+            raise ValueError("training.data: fresh examples come in batches: set training.batch_size")
+        if self.training.data == "fresh" and self.task.get("noise"):
+            raise ValueError("training.data: labels of fresh examples have no noise: leave task.noise out")
+        return self
+
+    @model_validator(mode="after")
     def _measures_at_evaluations(self) -> TrainConfig:
         if self.monitor_every and self.monitor_every % (every := self.training.evaluate_every):
             raise ValueError(
@@ -158,7 +177,10 @@ class TrainConfig(Frozen):
     @property
     def metrics(self) -> tuple[str, ...]:
         """What every evaluation measures, beside what is monitored."""
-        return METRICS + (NOISE_METRICS if self.task.get("noise") else ())
+        metrics = METRICS + (NOISE_METRICS if self.task.get("noise") else ())
+        if any(condition.metric not in (*metrics, *self.monitor) for _, condition in self.conditions):
+            return metrics + metrics_of_answers(self.make_task().reads.answers)
+        return metrics
 
     @property
     def conditions(self) -> list[tuple[str, Condition]]:
@@ -217,8 +239,11 @@ class TrainConfig(Frozen):
         return make_task(**self.task)
 
     def make_split(self, task: Task) -> Split:
-        """The training and test rows of the task's table."""
-        return split(task.n_inputs, self.training.fraction, self.training.split, self.training.split_seed)
+        """The training and test rows of the task's sample; to train on none, where examples are fresh."""
+        training = self.training
+        if training.data == "fresh":
+            return Split(torch.empty(0, dtype=torch.long), torch.arange(task.n_inputs))
+        return split(task.n_inputs, training.fraction, training.split, training.split_seed, task.together)
 
 
 def _preset(name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,7 +31,7 @@ from ..models import (
     Weights,
     one_after_the_other,
 )
-from ..tasks import Task
+from ..tasks import Sample, Task
 from .loss import LOSSES, LOSSES_AND_GRADIENTS
 
 PIECE = 960
@@ -43,10 +43,11 @@ Group = tuple[Tensor, ...]
 
 
 class Values(NamedTuple):
-    """The loss of each example, and the class of its largest logit."""
+    """The loss of each example, and the class of its largest logit; of each of its answers, where a task asks
+    several (0 for one that is not asked)."""
 
-    losses: Float[Tensor, "*network n"]
-    guesses: Int[Tensor, "*network n"]
+    losses: Float[Tensor, "*network_n_answer"]
+    guesses: Int[Tensor, "*network_n_answer"]
 
 
 class Evaluation(NamedTuple):
@@ -75,10 +76,11 @@ class Examples:
     def __init__(
         self, weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task,
         train: Int[Tensor, "n_train"],
-        test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
+        test: Int[Tensor, "n_test"], labels: Int[Tensor, "n *answer"] | None = None,
     ) -> None:  # fmt: skip
         self.run: Jobs = torch.no_grad()(one_after_the_other)
-        self._weights, self._learning, self._config, self._reads = weights, learning, config, task.reads
+        self._weights, self._learning, self._config = weights, learning, config
+        self._task, self._reads = task, task.reads
         self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
         self._inputs, self._targets = (
             config.read(task.inputs, task.reads).to(train.device),
@@ -100,6 +102,17 @@ class Examples:
         on all training examples."""
         return self._learned(self._train if rows is None else self._group(rows))[1]
 
+    def learn_from(self, sample: Sample) -> None:
+        """Takes fresh examples for the training examples, until others come."""
+        device = self._inputs.device
+        answers = self._task.logit_of(self._task.of_one_axis(sample.answers))
+        self._train = self._config.read(sample.inputs, self._reads).to(device), answers.to(device)
+
+    @property
+    def answers_learned(self) -> Int[Tensor, "m *answer"]:
+        """The logits of the answers to the training examples, as they stand now; -1 where none is asked."""
+        return self._train[-1]
+
     def _group(self, rows: Int[Tensor, "m"]) -> Group:
         return self._inputs[rows], self._targets[rows]
 
@@ -111,7 +124,7 @@ class Examples:
         """The gradient of the mean loss of a group of examples; and, where there are others, losses and
         guesses of all groups."""
         learned, *seen = self._in_pieces(
-            (partial(self._learn, 1 / len(group[0]), bool(others)), group),
+            (partial(self._learn, 1 / _asked(group[-1]), bool(others)), group),
             *((self._see, other) for other in others),
         )  # fmt: skip
         values, gradients = zip(*learned, strict=True)
@@ -128,20 +141,44 @@ class Examples:
         done = iter(self.run(list(itertools.chain(*cut))))
         return [list(itertools.islice(done, len(jobs))) for jobs in cut]
 
-    def _see(self, inputs: Int[Tensor, "n pos"], targets: Int[Tensor, "n"]) -> Values:
+    def _see(self, inputs: Shaped[Tensor, "n *example"], targets: Int[Tensor, "n *answer"]) -> Values:
         logits = self._config.logits(self._weights, inputs, self._reads)
-        return Values(self._loss(logits, targets), logits.argmax(1))
+        losses = self._loss(*_of_each_answer(logits, targets))
+        several = logits.ndim > 2
+        losses = losses.view_as(targets).masked_fill(targets < 0, 0) if several else losses
+        return Values(losses, logits.argmax(-1))
 
     def _learn(
-        self, weight: float, evaluated: bool, inputs: Int[Tensor, "n pos"], targets: Int[Tensor, "n"]
+        self,
+        weight: float,
+        evaluated: bool,
+        inputs: Shaped[Tensor, "n *example"],
+        targets: Int[Tensor, "n *answer"],
     ) -> tuple[Values | None, tuple[Tensor, ...]]:
         with torch.enable_grad():
             logits = self._config.logits(self._weights, inputs, self._reads)
         known = logits.detach()
-        losses, by_logit = self._loss_and_gradient(known, targets, weight)
+        losses, by_logit = self._loss_and_gradient(*_of_each_answer(known, targets), weight)
+        if several := logits.ndim > 2:
+            by_logit = by_logit.view_as(logits).masked_fill(targets[..., None] < 0, 0)
         learning = list(self._learning.values())
         gradients = torch.autograd.grad(logits, learning, by_logit, allow_unused=True, materialize_grads=True)
-        return Values(losses, known.argmax(1)) if evaluated else None, gradients
+        if not evaluated:
+            return None, gradients
+        losses = losses.view_as(targets).masked_fill(targets < 0, 0) if several else losses
+        return Values(losses, known.argmax(-1)), gradients
+
+
+def _of_each_answer(
+    logits: Float[Tensor, "n *answer classes"], targets: Int[Tensor, "n *answer"]
+) -> tuple[Float[Tensor, "asked classes"], Int[Tensor, "asked"]]:
+    """One row for every answer; one that is not asked stands as if class 0 were right."""
+    return (logits, targets) if logits.ndim == 2 else (logits.flatten(0, 1), targets.flatten().clamp(min=0))
+
+
+def _asked(targets: Int[Tensor, "n *answer"]) -> int:
+    """How many answers are asked."""
+    return len(targets) if targets.ndim == 1 else int((targets >= 0).sum())
 
 
 class FoldedExamples(Examples):
@@ -153,7 +190,7 @@ class FoldedExamples(Examples):
     def __init__(
         self, weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task,
         train: Int[Tensor, "n_train"],
-        test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
+        test: Int[Tensor, "n_test"], labels: Int[Tensor, "n *answer"] | None = None,
     ) -> None:  # fmt: skip
         folding = self.folding(config, task, train.device)
         assert folding is not None, "a network that folds"
@@ -282,10 +319,12 @@ class _Users:
 def examples(
     weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task, train: Int[Tensor,
     "n_train"],
-    test: Int[Tensor, "n_test"], labels: Int[Tensor, "n"] | None = None,
+    test: Int[Tensor, "n_test"], labels: Int[Tensor, "n *answer"] | None = None,
 ) -> Examples:  # fmt: skip
-    """The fastest way that there is to learn these examples."""
-    way = Examples if FoldedExamples.folding(config, task, train.device) is None else FoldedExamples
+    """The fastest way that there is to learn these examples; fresh ones, of which none are known, in the way
+    that takes all."""
+    folds = len(train) > 0 and FoldedExamples.folding(config, task, train.device) is not None
+    way = FoldedExamples if folds else Examples
     return way(weights, learning, config, loss, task, train, test, labels)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -20,6 +20,8 @@ from ..frozen import Frozen
 METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 """What every evaluation measures: mean losses in nats (or squared error), accuracies as shares in 0..1.
 Monitored measures come on top."""
+
+
 NOISE_METRICS = (
     "train_clean_accuracy",
     "test_clean_accuracy",
@@ -32,6 +34,14 @@ how many the right answer."""
 
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*(?:for\s+(\d+)\s*)?")
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+
+def metrics_of_answers(answers: Sequence[str]) -> tuple[str, ...]:
+    """What an evaluation measures on top where a task asks several answers; nothing where it asks one."""
+    if len(answers) == 1:
+        return ()
+    each = [f"{metric}.{answer}" for metric in METRICS for answer in answers]
+    return ("train_exact", "test_exact", *each)
 
 
 @dataclass(frozen=True)

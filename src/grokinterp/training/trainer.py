@@ -9,7 +9,7 @@ to the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +18,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..errors import ConfigError, Diverged
+from ..errors import ConfigError, Diverged, NotApplicable
 from ..memory import free_memory
 from ..models import Weights, fits
 from ..tasks import Task
 from ..view import View
 from . import monitor
+from .batches import Fresh, Rows
 from .config import TrainConfig
-from .examples import PIECE, Evaluation, FoldedExamples, examples, one_thread, workers
+from .examples import PIECE, Evaluation, FoldedExamples, Values, examples, one_thread, workers
 from .optimizers import Optimiser
 from .schedule import Progress
 
@@ -85,7 +86,7 @@ class Trainer:
         self.device = resolve_device(config.device)
         self.task = config.make_task()
         self.split = config.make_split(self.task)
-        self.labels = self.task.answer_tokens[self.task.labels(self.split)]
+        self.labels = self.task.logit_of(self.task.labels(self.split))
         """The logit of the answer that is given for every example, in table order."""
         self._refuse_what_does_not_fit()
         self.step = 0
@@ -99,9 +100,6 @@ class Trainer:
         self._progress = Progress()
         self._before = self._progress.to_json()
         self._scheduled = config.snapshots.steps(config.training.steps)
-        self._batches = torch.Generator().manual_seed(config.seed)
-        self._order: Int[Tensor, "n_train"] = torch.empty(0, dtype=torch.long)
-        self._position = 0
 
         dtype = getattr(torch, config.training.dtype)
         shapes = self._model.shapes(self.task.reads)
@@ -120,14 +118,16 @@ class Trainer:
             name: weight.requires_grad_() for name, weight in self.weights.items() if self._model.trains(name)
         }
         self._optimiser = Optimiser(self._learning, config.training)
-        if state is not None:
-            self._restore(state)
-
         # Sorted: the order of a sum over a full batch must not matter to the user, and sorted rows are
         # gathered faster.
         self._train_rows, self._test_rows = (
             rows.sort().values.to(self.device) for rows in (self.split.train, self.split.test)
         )
+        self._fresh, self._rows = None, Rows(self._train_rows, config.training.batch_size, config.seed)
+        if config.training.data == "fresh":
+            self._fresh = _stream(self.task, config)
+        if state is not None:
+            self._restore(state)
         self._examples = examples(
             self.weights,
             self._learning,
@@ -192,14 +192,9 @@ class Trainer:
         snapshot."""
         tensors = {f"weights/{name}": weight.detach().clone() for name, weight in self.weights.items()}
         tensors |= {f"optimiser/{name}": value for name, value in self.moments().items()}
-        tensors |= {"batches/generator": self._batches.get_state(), "batches/order": self._order}
-        data = {
-            "step": self.step,
-            "grad_norm": self._grad_norm,
-            "batch_position": self._position,
-            "progress": self._before,
-        }
-        return State({name: tensor.cpu() for name, tensor in tensors.items()}, data)
+        of_batches, data = self._rows.state()
+        data |= {"step": self.step, "grad_norm": self._grad_norm, "progress": self._before}
+        return State({name: tensor.cpu() for name, tensor in (tensors | of_batches).items()}, data)
 
     def moments(self) -> dict[str, Tensor]:
         """The state of the optimiser, under the names that `Optimiser.load` takes."""
@@ -213,15 +208,16 @@ class Trainer:
                 if name.startswith("optimiser/")
             }
         )
-        self._batches.set_state(state.tensors["batches/generator"])
-        self._order = state.tensors["batches/order"]
+        self._rows.load(state.tensors, state.data)
         self.step = state.data["step"]
         self._grad_norm = state.data["grad_norm"]
-        self._position = state.data["batch_position"]
         self._progress = Progress.from_json(state.data["progress"])
 
     def _update(self) -> None:
-        gradients = self._gradients or self._examples.gradients(self.next_batch())
+        gradients = self._gradients
+        if gradients is None:
+            self._draw()
+            gradients = self._examples.gradients(self.next_batch())
         self._gradients = None
         self.updated(self._optimiser.update(self.step + 1, gradients).item())
 
@@ -232,46 +228,38 @@ class Trainer:
             raise self._diverged("the gradient became NaN or infinite")
         self._grad_norm = norm
 
-    @property
-    def _is_full_batch(self) -> bool:
-        size = self.config.training.batch_size
-        return size is None or size >= len(self._train_rows)
+    def _draw(self) -> None:
+        """Where examples are fresh, those that the next update learns from become the training examples."""
+        if self._fresh is not None:
+            self._examples.learn_from(self._fresh.batch(self.step))
 
     @property
     def learns_from_all(self) -> bool:
         """Whether an update on all training examples follows, so that an evaluation gives its gradient
         too."""
-        return self._is_full_batch and self.step < self.config.training.steps
+        return (self._fresh is not None or self._rows.full) and self.step < self.config.training.steps
 
     def next_batch(self) -> Int[Tensor, "batch"] | None:
         """The rows of the table that the next update learns from; None for all training examples."""
-        if self._is_full_batch:
-            return None
-        if self._position >= len(self._order):
-            self._order = torch.randperm(len(self._train_rows), generator=self._batches)
-            self._position = 0
-        size = self.config.training.batch_size
-        assert size is not None
-        batch = self._order[self._position : self._position + size].to(self.device)
-        self._position += size
-        return self._train_rows[batch]
+        return None if self._fresh is not None else self._rows.following()
 
     def evaluation(self) -> Evaluation:
         """Losses and guesses of all examples, and the gradient where `learns_from_all`."""
         return self._examples.evaluation(gradients=self.learns_from_all)
 
     def _evaluate(self) -> dict[str, float]:
+        self._draw()
         evaluation = self.evaluation()
         self._gradients = evaluation.gradients
-        measured = {"train": evaluation.train, "test": evaluation.test}
-        metrics = {f"{part}_loss": _mean(values.losses) for part, values in measured.items()}
-        metrics |= {
-            f"{part}_accuracy": _mean(values.guesses == self._given[part])
-            for part, values in measured.items()
-        }
+        if self._fresh is not None:
+            self._given["train"] = self._examples.answers_learned
+        metrics: dict[str, float] = {}
+        for part, values in (("train", evaluation.train), ("test", evaluation.test)):
+            metrics |= _metrics(part, values, self._given[part], self.task.reads.answers)
+        metrics = {name: metrics[name] for name in sorted(metrics, key=_losses_first)}
         if self.task.noisy:
             metrics |= self._against_right_answers(
-                {part: values.guesses for part, values in measured.items()}
+                {"train": evaluation.train.guesses, "test": evaluation.test.guesses}
             )
         if not math.isfinite(metrics["train_loss"]) or not math.isfinite(metrics["test_loss"]):
             raise self._diverged("the loss became NaN or infinite")
@@ -311,10 +299,9 @@ class Trainer:
 
     def _refuse_what_does_not_fit(self) -> None:
         model, training = self._model, self.config.training
-        batch = max(
-            min(training.batch_size or len(self.split.train), len(self.split.train)),
-            min(PIECE, self.task.n_inputs),
-        )
+        n = training.batch_size if training.data == "fresh" else len(self.split.train)
+        assert n is not None
+        batch = max(min(training.batch_size or n, n), min(PIECE, self.task.n_inputs))
         reads = self.task.reads
         floats = batch * model.numbers(reads) * (4 if training.dtype == "float32" else 8)
         # Weights, gradients and two moments.
@@ -326,6 +313,58 @@ class Trainer:
                 f"{batch:,} examples at once, and {free / 1e9:.1f} GB are free: choose a smaller network, "
                 "set training.batch_size, or choose fewer elements"
             )
+
+
+def _metrics(
+    part: str, values: Values, given: Int[Tensor, "n *answer"], answers: Sequence[str]
+) -> dict[str, float]:
+    """Loss and accuracy of a part; where there are several answers the means over all that are asked, those
+    of each, and the share of examples of which every answer is right."""
+    right = values.guesses == given
+    if given.ndim == 1:
+        return {f"{part}_loss": _mean(values.losses), f"{part}_accuracy": _mean(right)}
+    asked = given >= 0
+    metrics = {
+        f"{part}_loss": _mean(values.losses[asked]),
+        f"{part}_accuracy": _mean(right[asked]),
+        f"{part}_exact": _mean((right | ~asked).all(1)),
+    }
+    for i, answer in enumerate(answers):
+        of_it = asked[:, i]
+        metrics[f"{part}_loss.{answer}"] = _mean(values.losses[of_it, i])
+        metrics[f"{part}_accuracy.{answer}"] = _mean(right[of_it, i])
+    return metrics
+
+
+def _losses_first(metric: str) -> int:
+    return "_loss" not in metric
+
+
+def _stream(task: Task, config: TrainConfig) -> Fresh:
+    """Fresh examples of a task.
+
+    Raises:
+        ConfigError: it draws none, or not as its sample is.
+    """
+    size = config.training.batch_size
+    assert size is not None
+    stream = Fresh(task, size, config.seed)
+    try:
+        first = stream.batch(0)
+    except NotApplicable as reason:
+        raise ConfigError(f"training.data: {reason}") from None
+    sample = task.sample
+    for what, drawn, known in (
+        ("inputs", first.inputs, sample.inputs),
+        ("answers", first.answers, sample.answers),
+    ):
+        if drawn.shape != (size, *known.shape[1:]) or drawn.dtype != known.dtype:
+            raise ConfigError(
+                f"training.data: {task.name} was asked for {size} fresh examples and drew {what} of shape "
+                f"{list(drawn.shape)} ({drawn.dtype}); its sample has {list(known.shape[1:])} of each "
+                f"({known.dtype})"
+            )
+    return stream
 
 
 def _mean(values: Tensor) -> float:
