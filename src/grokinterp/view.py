@@ -72,8 +72,13 @@ class View:
     Where labels are noisy, losses and what is correct are of the labels that the network is given, unless the
     right answers are asked for.
 
+    Where a task asks several answers a View speaks of one at a time: of the first, and `at` gives that of
+    another, so that logits are [n, class] and every measure is of one answer.
+
     Attributes:
         task: the task; `n` below is its number of examples, in table order.
+        reads: what a network may know of the task, of which this answer alone is asked.
+        answer: the answer that was chosen with `at`; None where none was.
         step: the optimiser updates that it has had, or None where that is not known.
         split: the training and test rows, or None where they are not known.
     """
@@ -119,8 +124,45 @@ class View:
         self.task = task
         self.step = step
         self.split = split
+        self.reads = task.reads.only(task.reads.answers[0])
+        self.answer: str | None = None
         self.kept: dict[Any, Any] = {}
         """What measures have computed of this network and others build on."""
+
+    def at(self, answer: str) -> View:
+        """The View of the same network that speaks of another answer.
+
+        Raises:
+            UsageError: the task asks no such answer; the nearest is named.
+        """
+        other = copy.copy(self)
+        for name in other.__dict__.keys() & _OF_ONE_ANSWER:
+            del other.__dict__[name]
+        other.reads, other.answer, other.kept = self.task.reads.only(answer), answer, {}
+        return other
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The answers that it can be asked of with `at`: all of the task's, unless one has been chosen."""
+        return self.task.reads.answers if self.answer is None else (self.answer,)
+
+    @lazy
+    def targets(self) -> Int[Tensor, "n"]:
+        """The class of the right answer to every example; 0 where it is not asked."""
+        return self._of_answer(self.task.targets)
+
+    @lazy
+    def asked(self) -> Bool[Tensor, "n"]:
+        """Of which examples this answer is asked: of all, unless the task says otherwise."""
+        classes = self.task.targets
+        return (classes if classes.ndim == 1 else classes[:, self._which]) >= 0
+
+    @property
+    def _which(self) -> int:
+        return self.task.reads.answers.index(self.reads.answers[0])
+
+    def _of_answer(self, classes: Int[Tensor, "n *answer"]) -> Int[Tensor, "n"]:
+        return classes if classes.ndim == 1 else classes[:, self._which].clamp(min=0)
 
     weights: dict[str, Float64[Tensor, "..."]]
     """All parameters under TransformerLens names, in the order of these."""
@@ -142,7 +184,7 @@ class View:
         """Logits, and what the last position attends to and computes in every layer, from one pass over the
         table."""
         if self._config is not None:
-            values = at_answer(self._config, self.task.reads, self.weights, self.task.inputs)
+            values = at_answer(self._config, self.reads, self.weights, self.task.inputs)
             return {**values, "logits": self._by_class(values["logits"])}
         return self.activations(
             [block.name(hook) for block in self.blocks for hook in ("attn.hook_pattern", "mlp.hook_post")]
@@ -172,11 +214,15 @@ class View:
                 with self._twin.hooks(fwd_hooks=list(edits)):
                     logits, cache = self._twin.run_with_cache(tokens, names_filter=lambda name: name in names)
                 assert isinstance(logits, Tensor)
-                parts.setdefault("logits", []).append(logits[:, -1].cpu())
+                parts.setdefault("logits", []).append(logits[:, self._at(logits.shape[1])].cpu())
                 for name, value in cache.items():
-                    parts.setdefault(name, []).append(value[..., -1, :].cpu())
+                    parts.setdefault(name, []).append(value[..., self._at(value.shape[-2]), :].cpu())
         found = {name: torch.cat(values) for name, values in parts.items()}
         return {**found, "logits": self._by_class(found["logits"])}
+
+    def _at(self, positions: int) -> int:
+        """The position at which the answer is read, of so many: a multilayer perceptron has one."""
+        return self.reads.positions[0] if positions == self.reads.n_ctx else -1
 
     def _by_class(self, logits: Float64[Tensor, "rows classes"]) -> Float64[Tensor, "rows classes"]:
         """With the answer classes first, in their order: the logits as they are, where that is their
@@ -326,7 +372,7 @@ class View:
         Raises:
             NotApplicable: they depend on the split, and that is not known.
         """
-        return self.task.labels(self.split)
+        return self._of_answer(self.task.labels(self.split))
 
     def rows(self, part: str) -> Bool[Tensor, "n"]:
         """Which examples belong to a part of the sample: "all", "train", "test", or a group of the task.
@@ -336,15 +382,15 @@ class View:
             UsageError: there is no such part.
         """
         if part == "all":
-            return torch.ones(self.task.n_inputs, dtype=torch.bool)
+            return self.asked
         if part in self.groups:
-            return self.groups[part]
+            return self.groups[part] & self.asked
         if self.split is None:
             raise NotApplicable("it is not known which examples the network was trained on")
         if part not in ("train", "test"):
             raise UsageError(f"{self.task.name} has no part {part!r}{nearest(part, self.parts)}")
         rows = self.split.train if part == "train" else self.split.test
-        return torch.zeros(self.task.n_inputs, dtype=torch.bool).index_fill_(0, rows, True)
+        return torch.zeros_like(self.asked).index_fill_(0, rows, True) & self.asked
 
     @property
     def parts(self) -> list[str]:
@@ -403,13 +449,19 @@ class View:
         return self._logits_with_all_classes.softmax(1)[:, : self.task.n_answers]
 
     def _classes(self, against: Classes, rows: Int[Tensor, "rows"] | None) -> Int[Tensor, "rows"]:
-        classes = self.labels if against == "labels" else self.task.targets
+        classes = self.labels if against == "labels" else self.targets
         return classes if rows is None else classes[rows]
 
     @property
     def _logits_with_all_classes(self) -> Float64[Tensor, "n classes"]:
         """Logits as the training loss sees them: those of tokens that are no answers included."""
         return self._at_answer["logits"]
+
+
+_OF_ONE_ANSWER = {
+    "_at_answer", "logits", "neurons", "attention", "labels", "probabilities", "targets", "asked",
+}  # fmt: skip
+"""What a View keeps that is of one answer."""
 
 
 def view(model: HookedRootModule, task: Task, step: int | None = None, split: Split | None = None) -> View:

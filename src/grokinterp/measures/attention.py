@@ -37,14 +37,14 @@ def attention_variance(view: View) -> Value:
 def self_attention_mean(view: View) -> Value:
     """Mean over all examples of how much the answer position attends to itself, per layer and head; see
     `attention.self.uniform`."""
-    return per_head(view.attention[..., -1].mean(2))
+    return per_head(view.attention[..., view.reads.positions[0]].mean(2))
 
 
 @measure("attention.self.max", unit="1", ref="Nanda et al. 2023, section 4.2")
 def self_attention_max(view: View) -> Value:
     """Most that the answer position attends to itself on any example, per layer and head; see
     `attention.self.uniform`."""
-    return per_head(view.attention[..., -1].amax(2))
+    return per_head(view.attention[..., view.reads.positions[0]].amax(2))
 
 
 @measure("attention.self.uniform", unit="1", ref="here: what `attention.self` is where nothing was learned")

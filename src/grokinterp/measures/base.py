@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from ..errors import UsageError, nearest
+from ..errors import NotApplicable, UsageError, nearest
 from ..registry import Registry
+from ..tasks import Task
 from ..view import View
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Measure:
         ref: the paper and section, or the code, that defines it.
         function: computes it.
         gauge: what changes its value and nothing that the network does: names of GAUGES.
+        of: the family of tasks that it is of.
+        each_answer: whether it is of one answer, so that a task with several has a value for each.
     """
 
     name: str
@@ -60,6 +63,12 @@ class Measure:
     ref: str
     function: Callable[..., Value]
     gauge: tuple[str, ...] = ()
+    of: type[Task] = Task  # type: ignore[type-abstract]
+    each_answer: bool = True
+
+    def applies_to(self, task: Task) -> bool:
+        """Whether it is of tasks of this family."""
+        return isinstance(task, self.of)
 
     @property
     def doc(self) -> str:
@@ -89,7 +98,15 @@ class Measure:
                     f"{self.name} takes no option {option!r}"
                     + (nearest(option, options_taken) if options_taken else "; it takes none")
                 )
-        value = self.function(view, **options)
+        if not self.applies_to(view.task):
+            raise NotApplicable(
+                f"{self.name} is a measure of {self.of.__name__} tasks, and {view.task.name} is a "
+                f"{type(view.task).__name__}"
+            )
+        if self.each_answer and len(view.answers) > 1:
+            value = _over_answers(view, lambda one: self.function(one, **options))
+        else:
+            value = self.function(view, **options)
         if not isinstance(value, float):
             value = value.rename(self.name).assign_attrs(
                 unit=self.unit, ref=self.ref, **({"gauge": self.in_gauge} if self.gauge else {})
@@ -97,13 +114,30 @@ class Measure:
         return value
 
 
+def _over_answers(view: View, function: Callable[[View], Value]) -> Value:
+    """The values for each answer of a task, with the answer as the first dimension."""
+    import xarray as xr
+
+    values = [function(view.at(answer)) for answer in view.answers]
+    if all(isinstance(value, float) for value in values):
+        return array(values, "answer", answer=list(view.answers))
+    return xr.concat(values, dim="answer").assign_coords(answer=list(view.answers))
+
+
 MEASURES: Registry[Measure] = Registry("measure")
 
 
 def measure(
-    name: str, *, unit: str, ref: str, gauge: tuple[str, ...] = ()
+    name: str,
+    *,
+    unit: str,
+    ref: str,
+    gauge: tuple[str, ...] = (),
+    of: type[Task] = Task,
+    each_answer: bool = True,
 ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
-    """Registers a function of a View under a dotted name.
+    """Registers a function of a View under a dotted name: of tasks of a family, and of one answer each unless
+    it says otherwise.
 
     Raises:
         ValueError: another measure has this name, or there is no such gauge.
@@ -112,7 +146,7 @@ def measure(
         raise ValueError(f"unknown gauge {min(unknown)!r}")
 
     def register(function: Callable[..., Value]) -> Callable[..., Value]:
-        MEASURES.add(name, Measure(name, unit, ref, function, gauge))
+        MEASURES.add(name, Measure(name, unit, ref, function, gauge, of, each_answer))
         return function
 
     return register

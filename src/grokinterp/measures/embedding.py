@@ -21,6 +21,7 @@ def principal_components(view: View) -> tuple[Float64[Tensor, "p pc"], Float64[T
     "pca_explained_variance.W_E",
     unit="1",
     ref="Power et al. 2022, section 3.3; Liu et al. 2022 (arXiv 2205.10343)",
+    each_answer=False,
 )
 def pca_explained_variance(view: View) -> Value:
     """Share of the embedding's variance on each principal component, largest first."""

@@ -34,6 +34,7 @@ def accuracy(view: View) -> Value:
     "accuracy.mirror",
     unit="1",
     ref="here: a memoriser that takes a, b for b, a is right on the mirror images of what it was trained on",
+    of=Operation,
 )
 def mirrored(view: View) -> Value:
     """Share of right answers among unseen examples whose mirror image (b, a) was trained on, and among those

@@ -7,6 +7,7 @@ same.
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import torch
@@ -16,7 +17,11 @@ from ..errors import NotApplicable
 from ..tasks import Operation
 from ..tasks.noise import Noise
 from ..view import View
-from .base import Value, array, measure, per_part
+from .base import Value, array, per_part
+from .base import measure as of_any_task
+
+measure = functools.partial(of_any_task, of=Operation)
+"""Registers a measure of an operation."""
 
 _DOSHI = "Doshi et al. 2024 (arXiv 2310.13061), section 3"
 _NOTEBOOK = "seiferfl/neural-circuit-lab, grokking_with_noise.ipynb"
@@ -53,7 +58,7 @@ def profile(view: View) -> Value:
     place[order] = torch.arange(len(order))
     farthest = min(_FARTHEST, (len(order) - 1) // 2)
     offsets = list(range(-farthest, farthest + 1))
-    classes = order[(place[view.task.targets][:, None] + torch.tensor(offsets)) % len(order)]
+    classes = order[(place[view.targets][:, None] + torch.tensor(offsets)) % len(order)]
     return per_part(view, view.probabilities.gather(1, classes), offset=offsets)
 
 

@@ -3,6 +3,7 @@ permuted."""
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -12,7 +13,11 @@ from torch import Tensor
 from ..errors import NotApplicable
 from ..tasks import Operation
 from ..view import View
-from .base import Value, array, measure
+from .base import Value, array
+from .base import measure as of_any_task
+
+measure = functools.partial(of_any_task, of=Operation)
+"""Registers a measure of an operation."""
 
 DRAWS = 1000
 """Permutations that the percentile is taken among."""

@@ -24,7 +24,12 @@ def participation_ratio(matrix: Float64[Tensor, "rows columns"]) -> float:
     return float(power.sum().square() / power.square().sum()) if power.sum() > 0 else 0.0
 
 
-@measure("effective_rank.W_E", unit="1", ref="Roy and Vetterli 2007 (EUSIPCO), definition 1; W_E not centred")
+@measure(
+    "effective_rank.W_E",
+    unit="1",
+    ref="Roy and Vetterli 2007 (EUSIPCO), definition 1; W_E not centred",
+    each_answer=False,
+)
 def embedding_effective_rank(view: View) -> Value:
     """exp of the entropy of the normalised singular values of W_E: n for n equal ones."""
     return effective_rank(view.W_E)
@@ -35,6 +40,7 @@ def embedding_effective_rank(view: View) -> Value:
     unit="1",
     ref="Roy and Vetterli 2007 (EUSIPCO), definition 1",
     gauge=("scale", "shift"),
+    each_answer=False,
 )
 def readout_effective_rank(view: View) -> Value:
     """exp of the entropy of the normalised singular values of W_L: n for n equal ones."""
@@ -45,6 +51,7 @@ def readout_effective_rank(view: View) -> Value:
     "participation_ratio.W_E",
     unit="1",
     ref="Gao et al. 2017 (bioRxiv 214262), on squared singular values; W_E not centred",
+    each_answer=False,
 )
 def embedding_participation_ratio(view: View) -> Value:
     """(Σ s²)² / Σ s⁴ over the singular values of W_E: n for n equal ones; small ones count less than in the
@@ -57,6 +64,7 @@ def embedding_participation_ratio(view: View) -> Value:
     unit="1",
     ref="Gao et al. 2017 (bioRxiv 214262), on squared singular values",
     gauge=("scale", "shift"),
+    each_answer=False,
 )
 def readout_participation_ratio(view: View) -> Value:
     """(Σ s²)² / Σ s⁴ over the singular values of W_L: n for n equal ones; small ones count less than in the

@@ -250,7 +250,7 @@ def standing(view: View, rows: Int[Tensor, "rows"] | None = None) -> Standing:
         }
     marks_of = {part: marks for part, marks in answered.items() if len(marks)}
     n_train, n_test, n_all = (len(marks_of.get(part, ())) for part in ("train", "test", "all"))
-    chance = view.task.chance if rows is None else float(view.task.targets[rows].bincount().max()) / len(rows)
+    chance = view.task.chance if rows is None else float(view.targets[rows].bincount().max()) / len(rows)
     examples = Examples(chance, n_train, n_test, n_all, view.task.noisy)
     train, test, whole = (
         float(marks_of[part].double().mean()) if part in marks_of else None

@@ -13,6 +13,7 @@ from .base import Value, array, measure
     unit="weight²",
     ref="Nanda et al. 2023, section 5.1 and figure 7",
     gauge=("heads", "scale", "shift"),
+    each_answer=False,
 )
 def sum_of_squares(view: View) -> Value:
     """Sum of the squared entries of every parameter; `total` is over all of them."""

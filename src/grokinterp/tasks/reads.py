@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError, nearest
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,17 @@ class Reads:
                 f"{self.task} reads an answer at position {outside[0]}, and its examples have the positions "
                 f"0 to {self.n_ctx - 1}"
             )
+
+    def only(self, answer: str) -> Reads:
+        """The same, of which one answer alone is asked.
+
+        Raises:
+            UsageError: there is no such answer; the nearest is named.
+        """
+        if answer not in self.answers:
+            raise UsageError(f"{self.task} has no answer {answer!r}{nearest(answer, self.answers)}")
+        position = self.positions[self.answers.index(answer)]
+        return replace(self, answers=(answer,), positions=(position,))
 
     @property
     def n_ctx(self) -> int:

@@ -25,9 +25,9 @@ from ...fourier import directions, n_frequencies
 from ...tasks import Operation
 from ...tasks.table import group_identity
 from ...view import View
-from ..base import Value, array, measure, once_per_view, per_part
+from ..base import Value, array, once_per_view, per_part
 from ..neurons import direct_readout
-from ..waves.circular import circular
+from ..waves.circular import circular, measure
 
 KEY_COSINE = 0.005
 """A representation is key where the cosine of the logits with its character is above this (Chughtai et al.
@@ -109,7 +109,7 @@ def group_of(view: View) -> Group:
         torch.arange(view.task.n_inputs),
         a,
         b,
-        view.task.targets,
+        view.targets,
         everything,
         table[:, inverse],
         irreps_of(table),

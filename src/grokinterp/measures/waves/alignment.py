@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ... import fourier
 from ...view import View
-from ..base import Value, array, measure, once_per_view
-from .circular import circular
+from ..base import Value, array, once_per_view
+from .circular import circular, measure
 from .neurons import neuron_power
 
 

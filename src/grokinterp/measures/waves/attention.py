@@ -18,8 +18,8 @@ from ...errors import NotApplicable
 from ...tasks import Operation
 from ...view import View
 from ..attention import SAME, needs_softmax, operands, per_head
-from ..base import Value, array, measure, once_per_view
-from .circular import circular
+from ..base import Value, array, once_per_view
+from .circular import circular, measure
 
 
 @once_per_view

@@ -23,8 +23,8 @@ from ... import fourier
 from ...models import in_float64
 from ...tasks import Operation
 from ...view import View
-from ..base import Value, array, measure, once_per_view
-from .circular import circular
+from ..base import Value, array, once_per_view
+from .circular import circular, measure
 from .keys import keys_of
 
 REF = "Zhong et al. 2023 (arXiv 2306.17844), table 1 and the released notebook: "

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from ... import fourier
 from ...view import View
-from ..base import Value, measure, once_per_view, per_part
+from ..base import Value, once_per_view, per_part
 from ..sites import needs
 from .circles import at_frequencies, clock_wave, nearness, with_embedding
-from .circular import circular
+from .circular import circular, measure
 from .keys import keys_of
 from .logits import cosine_logits, cosines_of_answer, logits_on_circle
 from .projections import OfAnswer

@@ -6,6 +6,7 @@ themselves.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,9 +18,13 @@ from ...fourier import component_names, n_frequencies
 from ...tasks import Operation
 from ...view import View
 from ..base import array, once_per_view
+from ..base import measure as of_any_task
 
 if TYPE_CHECKING:
     import xarray as xr
+
+measure = functools.partial(of_any_task, of=Operation)
+"""Registers a measure of what an operation does on its circle."""
 
 
 class Circular:

@@ -7,9 +7,9 @@ import torch
 from ...fourier import n_frequencies, strongest
 from ...view import View
 from ..ablation import ablate
-from ..base import Value, array, measure, once_per_view
+from ..base import Value, array, once_per_view
 from ..components import DRAWS, MAINLINE
-from .circular import circular
+from .circular import circular, measure
 from .neurons import EXPLAINED, neuron_power
 
 

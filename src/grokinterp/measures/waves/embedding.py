@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ... import fourier
 from ...view import View
-from ..base import Value, measure, once_per_view
+from ..base import Value, once_per_view
 from ..embedding import principal_components
 from ..sparsity import gini
-from .circular import circular
+from .circular import circular, measure
 
 
 def component_norms(matrix: Float64[Tensor, "m width"]) -> Float64[Tensor, "component"]:

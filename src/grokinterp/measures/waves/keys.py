@@ -30,9 +30,9 @@ from torch import Tensor
 from ...errors import NotApplicable, UsageError
 from ...fourier import directions, n_frequencies, strongest
 from ...view import View
-from ..base import Value, measure, once_per_view
+from ..base import Value, once_per_view
 from ..standing import percent
-from .circular import circular
+from .circular import circular, measure
 from .embedding import component_norms, frequency_power
 from .logits import logit_cosines, power_of_difference
 from .neurons import EXPLAINED, block_variance, neuron_power

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ... import fourier
 from ...view import View
-from ..base import Value, measure, once_per_view
-from .circular import circular, taken
+from ..base import Value, once_per_view
+from .circular import circular, measure, taken
 from .projections import mean_logits, share_of_answer
 
 

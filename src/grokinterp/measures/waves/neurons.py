@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ... import fourier
 from ...view import View
-from ..base import Value, measure, once_per_view, per_neuron
-from .circular import circular
+from ..base import Value, once_per_view, per_neuron
+from .circular import circular, measure
 from .projections import neuron_lines
 
 EXPLAINED = 0.85

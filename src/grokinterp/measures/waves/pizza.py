@@ -43,8 +43,8 @@ from ...models import in_float64
 from ...tasks import Operation
 from ...view import View
 from ..attention import operands
-from ..base import Value, measure
-from .circular import circular, row_of_pair
+from ..base import Value
+from .circular import circular, measure, row_of_pair
 from .logits import logits_on_circle
 
 REF = "Zhong et al. 2023 (arXiv 2306.17844), "

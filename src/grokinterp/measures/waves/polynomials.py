@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ... import fourier
 from ...view import View
-from ..base import Value, measure, per_part
-from .circular import circular
+from ..base import Value, per_part
+from .circular import circular, measure
 from .neurons import EXPLAINED, neuron_power
 
 

@@ -7,8 +7,8 @@ frequencies: there `variance.neurons` and `variance.logits` say what the power i
 from __future__ import annotations
 
 from ...view import View
-from ..base import Value, measure
-from .circular import circular
+from ..base import Value
+from .circular import circular, measure
 from .embedding import frequency_power
 from .logits import power_of_difference, variance_of_logits
 from .neurons import block_variance

@@ -14,8 +14,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ...view import View
-from ..base import Value, measure
+from ..base import Value
 from ..pruning import DOSHI, pruned
+from .circular import measure
 from .sparsity import half_spectrum_participation
 
 

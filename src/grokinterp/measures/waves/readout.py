@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ... import fourier
 from ...view import View
-from ..base import Value, array, measure
+from ..base import Value, array
 from ..sparsity import gini
-from .circular import circular
+from .circular import circular, measure
 from .embedding import component_norms
 from .keys import chosen
 from .neurons import share

@@ -38,9 +38,9 @@ from torch import Tensor
 
 from ...fourier import directions, n_frequencies
 from ...view import View
-from ..base import Value, measure, once_per_view, per_part
+from ..base import Value, once_per_view, per_part
 from ..neurons import beside_the_neurons, direct_readout
-from .circular import circular
+from .circular import circular, measure
 from .keys import keys_of
 from .logits import cosines_of_answer
 from .projections import (

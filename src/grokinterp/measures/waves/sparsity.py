@@ -9,9 +9,9 @@ from torch import Tensor
 from ...fourier import by_frequency, transform
 from ...tasks import Operation
 from ...view import View
-from ..base import Value, measure, once_per_view, per_neuron
+from ..base import Value, once_per_view, per_neuron
 from ..sparsity import gini
-from .circular import circular
+from .circular import circular, measure
 from .embedding import frequency_power
 
 

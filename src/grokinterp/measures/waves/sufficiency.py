@@ -20,8 +20,8 @@ from torch import Tensor
 from ...errors import NotApplicable
 from ...fourier import directions, n_frequencies
 from ...view import View
-from ..base import Value, measure
-from .circular import circular
+from ..base import Value
+from .circular import circular, measure
 from .keys import keys_of
 from .projections import fitted, mean_logits, share_of_answer
 
