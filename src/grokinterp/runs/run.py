@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 import safetensors.torch
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError, DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun, UsageError
@@ -462,13 +462,15 @@ def task_hash(task: Task) -> str:
     """The sha256 of the examples of a task: inputs, answers and their logits, in their order, and the names
     of all symbols."""
     names = json.dumps(task.names)
-    parts = (task.inputs.flatten(), task.sample.answers.flatten(), task.columns)
+    parts = (x.flatten() for x in (task.inputs, task.sample.answers, task.columns))
     return hashlib.sha256("".join([names, *map(rows_hash, parts)]).encode()).hexdigest()
 
 
-def rows_hash(rows: Int[Tensor, "n"]) -> str:
-    """The sha256 of row numbers as little-endian int64."""
-    return hashlib.sha256(rows.to(torch.int64).numpy().astype("<i8").tobytes()).hexdigest()
+def rows_hash(rows: Int[Tensor, "n"] | Float[Tensor, "n"]) -> str:
+    """The sha256 of row numbers, classes or tokens as little-endian int64; of other numbers as float64."""
+    return hashlib.sha256(
+        rows.numpy().astype("<f8" if rows.is_floating_point() else "<i8").tobytes()
+    ).hexdigest()
 
 
 def _newest_account(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a network is asked to learn. `make_task(name, **parameters)` makes one; `TASKS` lists them."""
 
-from . import groups, majority, modular, reverse
+from . import groups, modular
 from .base import Factor, Sample, Task
 from .circle import Circle
 from .encoding import Encoding, Symbols
@@ -27,12 +27,10 @@ __all__ = [
     "TableFacts",
     "Task",
     "groups",
-    "majority",
     "make_task",
     "modular",
     "order",
     "parse",
-    "reverse",
     "split",
     "task",
     "task_parameters",
