@@ -140,6 +140,18 @@ def test_no_two_updates_learn_from_the_same_examples_and_two_seeds_not_from_the_
     assert len(batches) == 2 * 13  # two seeds, twelve updates and an evaluation after the last
 
 
+def test_a_page_of_it_is_refused_in_one_line(grokinterp, tmp_path):
+    run = gi.train(config("reverse"), tmp_path / "run", progress=False)
+    for command in ("analyze", "replay"):
+        code, out, err = grokinterp(command, run.path)
+        assert (code, out) == (1, "")
+        assert err.startswith(
+            "grokinterp: no page can be made of it: reverse is no table of pairs; gi.measure("
+        )
+        assert err.count("\n") == 1
+    assert gi.replay(run, progress=False)["loss"].dims == ("step", "answer", "part")
+
+
 # The numbers: a second route
 
 

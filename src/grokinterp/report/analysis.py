@@ -40,7 +40,7 @@ from ..replay import (
     where_keys_differ,
 )
 from ..runs import Run
-from ..tasks import Operation
+from ..tasks import Operation, Task
 from ..view import View
 from .claims import Claim, Evidence, claims
 
@@ -56,6 +56,20 @@ _LONGEST_NAME = 80
 _MOST_SNAPSHOTS = 60
 """Snapshots that the training part of a report looks at, evenly chosen where there are more; a replay looks
 at all."""
+
+
+def refuse_other_tasks(task: Task) -> None:
+    """
+    Raises:
+        NotApplicable: the task is none that pages are made of, which so far are operations.
+    """
+    try:
+        Operation.of(task)
+    except NotApplicable as reason:
+        raise NotApplicable(
+            f"no page can be made of it: {reason}; gi.measure(name, run.view(step)) and gi.replay(run) "
+            "measure it"
+        ) from None
 
 
 class Analysis:
@@ -83,6 +97,7 @@ class Analysis:
         with_replay: bool = True,
         progress: bool | None = None,
     ) -> None:
+        refuse_other_tasks(run.task)
         self.run = run
         self.view: View = run.view(step)
         self.values: dict[str, Any] = {}

@@ -39,6 +39,7 @@ from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable, replace
 from ..runs.run import steps_in_words
 from . import canvas
+from .analysis import refuse_other_tasks
 from .offline import asset, embedded, offline_page
 from .palette import EXCLUDED, KEY, LINES, OF_PART, RESTRICTED, SPANS, round_the_circle
 from .panels import Canvas, Panel, Size, drawn, not_measured
@@ -93,6 +94,7 @@ def save_replay(
         DamagedFile: a snapshot does not match its recorded hash.
         WriteFailed: the disk is full or read-only.
     """
+    refuse_other_tasks(run.task)
     files = replay_files(run, path, data)
     dataset = replay(run, [*progress_of(run), *PICTURES, *measures], steps)
     unknown = [step for step in run.steps if not run.step_known(step)]
