@@ -12,12 +12,13 @@ import pytest
 from grokinterp.replay import phases
 from test_phases import EXAMPLES, evaluated, made_up
 
-keys, neurons, noise, standing, sufficiency = (
+noise, standing, keys, neurons, sufficiency = (
     import_module(f"grokinterp.measures.{name}")
-    for name in ("keys", "neurons", "noise", "standing", "sufficiency")
+    for name in ("noise", "standing", "waves.keys", "waves.neurons", "waves.sufficiency")
 )
-learned, lives, of_phases, spikes = (
-    import_module(f"grokinterp.replay.{name}") for name in ("learned", "lives", "phases", "spikes")
+steps_to_learn, lives, of_phases, spikes = (
+    import_module(f"grokinterp.replay.{name}")
+    for name in ("steps_to_learn", "frequencies.lives", "phases", "spikes")
 )
 KEPT = 100 * (standing.GENERALISED - of_phases._FORGOTTEN)
 KEPT_OF_NOISE = 100 * (noise.KNOWN - of_phases._FORGOTTEN)
@@ -42,7 +43,7 @@ def module(named: object) -> str:
         (module(of_phases), f"restricted loss <= {in_per_cent(of_phases._LEFT)}, excluded"),
         (module(of_phases), f"loss >= {in_per_cent(of_phases._CARRIED)} of chance"),
         (module(of_phases), f"since then {in_per_cent(of_phases._FALLEN)} of the fall"),
-        (module(of_phases), f"training accuracy reaches {in_per_cent(learned.LEARNED)}"),
+        (module(of_phases), f"training accuracy reaches {in_per_cent(steps_to_learn.LEARNED)}"),
         (module(of_phases), f"right on {in_per_cent(standing.GENERALISED)} of unseen examples"),
         (module(of_phases), f"{in_per_cent(noise.KNOWN)} of them are to generalise"),
         (module(of_phases), f"and {KEPT_OF_NOISE:.0f} % stand for {KEPT:.0f}"),
