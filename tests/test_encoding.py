@@ -39,14 +39,14 @@ from test_circle import OPEN, SEE_ELEMENTS_APART
 def test_elements_have_their_own_numbers_unless_the_task_says_otherwise():
     made = make_task("modular_addition", p=5, layout="a op b =")
     assert made.operand_tokens.tolist() == made.answer_tokens.tolist() == [0, 1, 2, 3, 4]
-    assert (made.d_vocab, made.n_logits) == (7, 5)
+    assert (made.d_vocab, made.reads.n_logits) == (7, 5)
     assert torch.equal(made.columns, made.targets)
 
 
 @pytest.mark.parametrize("p", [2, 7, 97])
 def test_the_julia_vocabulary_has_every_symbol_from_minus_p_to_p_and_the_signs(p):
     made = make_task("modular_subtraction", p=p, convention="julia", layout="a op b =")
-    assert made.d_vocab == made.n_logits == len(made.token_names) == 2 * p + 3
+    assert made.d_vocab == made.reads.n_logits == len(made.token_names) == 2 * p + 3
     assert made.token_names == (*map(str, range(-p, p + 1)), "∘", "=")
     assert made.operand_names == tuple(map(str, range(1, p + 1)))
     assert made.n_answers == 2 * p - 1
@@ -79,7 +79,7 @@ def test_an_opaque_task_reads_the_same_in_symbols(name, convention, seed, layout
         [opaque.token_names[t] for t in row] for row in opaque.inputs.tolist()
     ]
     # The logit of an answer is that of its token, so that a symbol has one number.
-    assert opaque.n_logits == opaque.d_vocab
+    assert opaque.reads.n_logits == opaque.d_vocab
     assert [opaque.token_names[c] for c in opaque.answer_tokens.tolist()] == list(opaque.answer_names)
     assert [opaque.token_names[t] for t in opaque.operand_tokens.tolist()] == list(opaque.operand_names)
     assert make_task(name, **opaque.params) == opaque
@@ -180,8 +180,8 @@ def renamed(view: gi.View, made: gi.Task, position: torch.Tensor | None = None) 
     w_e, w_u, b_u = weights["embed.W_E"], weights["unembed.W_U"], weights["unembed.b_U"]
     new_e = torch.zeros(made.d_vocab, w_e.shape[1], dtype=w_e.dtype)
     new_u, new_b = (
-        torch.zeros(w_u.shape[0], made.n_logits, dtype=w_u.dtype),
-        torch.full((made.n_logits,), -1000.0, dtype=w_u.dtype),
+        torch.zeros(w_u.shape[0], made.reads.n_logits, dtype=w_u.dtype),
+        torch.full((made.reads.n_logits,), -1000.0, dtype=w_u.dtype),
     )
     new_e[made.operand_tokens] = w_e[old.operand_tokens[position]]
     for new, before in zip(made.tokens.tokens, old.tokens.tokens, strict=True):
@@ -201,7 +201,7 @@ def both(kind: str, name: str = "modular_addition") -> tuple[gi.View, gi.View]:
     """A view of a network, and one of the same network under opaque tokens."""
     base = controls.clock(13, (2, 5, 6)) if kind == "clock" else controls.random_network(13, name=name)
     made = make_task(name, p=13, opaque=11)
-    config = made.n_logits - base.task.n_logits
+    config = made.reads.n_logits - base.task.reads.n_logits
     assert config == 1  # the sign has a logit too
     return base, renamed(base, made)
 
@@ -264,7 +264,7 @@ def as_julia() -> tuple[gi.View, gi.View]:
 def test_a_clock_that_adds_as_julia_does_measures_like_any_other(name):
     base, other = as_julia()
     assert other.correct().all()
-    assert (other.task.n_logits, other.task.n_answers) == (28, 13)
+    assert (other.task.reads.n_logits, other.task.n_answers) == (28, 13)
     found, expected = gi.measure(name, other), gi.measure(name, base)
     np.testing.assert_allclose(
         np.asarray(found, dtype=float), np.asarray(expected, dtype=float), rtol=1e-6, atol=1e-9

@@ -15,6 +15,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .errors import GrokinterpError as GrokinterpError
     from .importing import import_checkpoint as import_checkpoint
+    from .importing import record as record
     from .measures import MEASURES as MEASURES
     from .measures import ablate as ablate
     from .measures import key_frequencies as key_frequencies
@@ -54,6 +55,7 @@ _HOMES = {
     "load_run": "runs",
     "make_task": "tasks",
     "measure": "measures.measured",
+    "record": "importing",
     "replay": "replay",
     "task": "tasks",
     "train": "runs",

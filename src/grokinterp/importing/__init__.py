@@ -3,5 +3,6 @@ files in layouts/."""
 
 from .importer import import_checkpoint
 from .mapping import built_in
+from .recorded import record
 
-__all__ = ["built_in", "import_checkpoint"]
+__all__ = ["built_in", "import_checkpoint", "record"]

@@ -7,7 +7,6 @@ What the file does not say is found by trying (readings.py, rows.py), found in t
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,13 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-
 from ..errors import ConfigError, NotARun, RunLocked
 from ..foreign import read_foreign
 from ..progress import SHARE, bars
 from ..runs.files import Log, folder_named, reading, refuse_unwritable, replace, sync_folder, writing
-from ..runs.record import new_record, packed_snapshot, write_record
+from ..runs.record import new_record, packed_snapshot, stored_split, write_record
 from ..runs.run import Run, read_run_json
 from .evidence import Import, Request, Say, settings_hash
 from .recognition import read_settings, recognise
@@ -151,11 +148,7 @@ def _write(out: Path, imported: Import) -> None:
             metrics.close()
         record = new_record(imported.config, imported.found.task, imported.split, imported=imported.record)
         if imported.split is not None and imported.recipe == "stored":
-            rows = safetensors.torch.save(
-                {"train": imported.split.train.contiguous(), "test": imported.split.test.contiguous()}
-            )
-            replace(folder / "split.safetensors", rows)
-            record["split"] |= {"file": "split.safetensors", "file_sha256": hashlib.sha256(rows).hexdigest()}
+            record["split"] |= stored_split(folder, imported.split)
         account = {"snapshots": len(manifest.records), "evaluations": len(metrics.records)}
         record["finished"] = {"step": imported.steps[-1], "reason": "imported", **account}
         write_record(folder, record)

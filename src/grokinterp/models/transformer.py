@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from ..errors import UsageError
+from ..frozen import checked
 from ..tasks import Reads
 from .base import (
     Block,
@@ -90,6 +91,31 @@ class ModelConfig(NetworkConfig):
                 "d_head"
             )
         return self
+
+    @classmethod
+    def of_hooked(cls, cfg: Any) -> ModelConfig:
+        """The configuration of a HookedTransformer, by its own `cfg`.
+
+        Raises:
+            AttributeError: it is none of a HookedTransformer.
+            ConfigError: it has an activation, normalisation or width that is not known here.
+        """
+        return checked(
+            cls,
+            {
+                "n_layers": cfg.n_layers,
+                "d_model": cfg.d_model,
+                "n_heads": cfg.n_heads,
+                "d_head": cfg.d_head,
+                "d_mlp": 0 if cfg.attn_only else cfg.d_mlp,
+                "act_fn": cfg.act_fn or "relu",
+                "normalization": cfg.normalization_type or "none",
+                "attention_dir": cfg.attention_dir,
+                "train_biases": "all",
+                "d_vocab_out": cfg.d_vocab_out,
+            },
+            at="model",
+        )
 
     def __str__(self) -> str:
         layers = "1 layer" if self.n_layers == 1 else f"{self.n_layers} layers"

@@ -317,6 +317,7 @@ class Run:
             )
         if (
             not self.ended
+            and not self.imported
             and self._evaluated
             and not any(resume_file(self.path, slot).exists() for slot in SLOTS)
         ):

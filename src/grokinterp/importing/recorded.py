@@ -1,0 +1,268 @@
+"""Somebody's own training loop -> a run directory like any other, one call a snapshot.
+
+    for step in range(steps + 1):
+        if step % 100 == 0:
+            gi.record(model, task, step, out="runs/mine", split=(train, test))
+        ...
+
+Each call commits one snapshot and one evaluation, so that what was recorded outlives the loop. What the loop
+does between them is not known here: optimiser, learning rate and the like stand in run.json as not known.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..errors import ConfigError, NotARun, RunLocked, UsageError
+from ..models import ModelConfig, NetworkConfig, fits, network_config
+from ..runs import Run
+from ..runs.files import Log, folder_named, replace, writing
+from ..runs.record import new_record, packed_snapshot, stored_split, write_record
+from ..runs.run import task_hash
+from ..tasks import Split, Task, make_task
+from ..training import TrainConfig
+from ..view import View
+
+if TYPE_CHECKING:
+    from ..models import HookedRootModule
+
+_LIKE = 1e-4
+"""How far logits of the network and of what its configuration describes may be apart, as a share of the
+largest."""
+_LAYOUT = "in memory"
+"""What stands in run.json for the layout of a file."""
+_FEW = 64
+"""Examples on which they are compared."""
+
+Rows = Int[Tensor, "_"] | Sequence[int]
+
+
+def record(
+    model: HookedRootModule,
+    task: Task,
+    step: int,
+    out: str | Path,
+    *,
+    split: Split | tuple[Rows, Rows] | None = None,
+    config: Mapping[str, Any] | NetworkConfig | None = None,
+    **metrics: Any,
+) -> Run:
+    """Adds a snapshot of a network to a run directory, which the first call makes, and gives the run.
+
+    Args:
+        model: a HookedTransformer, or another hooked network whose section [model] is given as `config`. It
+            is left as it is.
+        task: a task that is known by name.
+        step: the optimiser updates that it has had: more than at the call before.
+        out: the run directory.
+        split: the row numbers of the task's sample that it is trained on, and those that it is tested on.
+        config: the section [model], where the network is no HookedTransformer.
+        metrics: what the loop has measured, such as train_loss; losses (nats) and accuracies of both parts
+            are measured here where the split is known and they are not given.
+
+    Raises:
+        UsageError: the task is not known by name, the network is none that its configuration describes or
+            does not take the task, the rows are none of its sample, or the step does not come after the last
+            one.
+        NotARun: the directory holds another run.
+        RunLocked: another process is recording there.
+        WriteFailed: the disk is full or read-only.
+    """
+    folder = folder_named(out)
+    rows = _split(split, task)
+    shaped = _config(model, config)
+    with _locked(folder):
+        if (folder / "run.json").exists():
+            run = _same_run(folder, task, rows, shaped)
+        else:
+            run = _new_run(folder, model, task, rows, shaped)
+        if run.steps and step <= run.steps[-1]:
+            raise UsageError(
+                f"{folder} was recorded up to step {run.steps[-1]:,}, so step {step:,} cannot come next: "
+                "record a later step, or begin in another directory"
+            )
+        weights = _weights(model)
+        evaluation = {
+            **_measured(task, run.config.model, weights, run.split),
+            **_numbers(metrics),
+            "step": step,
+        }
+        data, line = packed_snapshot(step, weights)
+        replace(folder / line["file"], data)
+        for name, entry in (("metrics.jsonl", evaluation), ("manifest.jsonl", line)):
+            _append(folder / name, entry)
+    return Run(folder)
+
+
+def _append(path: Path, entry: Mapping[str, Any]) -> None:
+    """Adds a line to a log, unless a call that was cut off has written that of this step."""
+    log = Log(path)
+    try:
+        if not log.records or log.records[-1]["step"] != entry["step"]:
+            log.append(entry)
+        log.sync()
+    finally:
+        log.close()
+
+
+def _split(split: Split | tuple[Rows, Rows] | None, task: Task) -> Split | None:
+    if split is None:
+        return None
+    train, test = (split.train, split.test) if isinstance(split, Split) else split
+    rows = [torch.as_tensor(part, dtype=torch.long).flatten().cpu() for part in (train, test)]
+    every = torch.cat(rows)
+    if len(every.unique()) < len(every) or ((every < 0) | (every >= task.n_inputs)).any():
+        raise UsageError(
+            f"split: needs row numbers from 0 to {task.n_inputs - 1:,} of the sample of {task.name}, each "
+            f"in one part at most; got {len(rows[0]):,} and {len(rows[1]):,} from {int(every.min())} to "
+            f"{int(every.max())}"
+        )
+    return Split(*rows)
+
+
+def _config(model: HookedRootModule, config: Mapping[str, Any] | NetworkConfig | None) -> NetworkConfig:
+    if isinstance(config, NetworkConfig):
+        return config
+    if config is not None:
+        return network_config(config)
+    try:
+        return ModelConfig.of_hooked(model.cfg)
+    except AttributeError:
+        raise UsageError(
+            f"the network is a {type(model).__name__} and no HookedTransformer: say what it is with "
+            "config=, a section [model]"
+        ) from None
+
+
+def _weights(model: HookedRootModule) -> dict[str, Tensor]:
+    return {name: parameter.detach().cpu().clone() for name, parameter in model.named_parameters()}
+
+
+def _same_run(folder: Path, task: Task, rows: Split | None, config: NetworkConfig) -> Run:
+    run = Run(folder)
+    if not run.imported or run.imported["layout"] != _LAYOUT:
+        raise NotARun(f"{folder} holds a run that was not recorded from a loop: choose another directory")
+    if task_hash(run.task) != task_hash(task):
+        raise NotARun(
+            f"{folder} holds a run of {run.task.symbol} ({run.task.name}): choose another directory"
+        )
+    if run.config.model != config:
+        raise NotARun(
+            f"{folder} holds a run of another network, {run.config.model}: choose another directory"
+        )
+    if rows is not None and run.split is not None and not torch.equal(rows.train, run.split.train):
+        raise NotARun(f"{folder} holds a run on another training set: choose another directory")
+    return run
+
+
+def _new_run(
+    folder: Path, model: HookedRootModule, task: Task, rows: Split | None, config: NetworkConfig
+) -> Run:
+    try:
+        is_known = task_hash(make_task(task.name, **task.params)) == task_hash(task)
+    except ConfigError:
+        is_known = False
+    if not is_known:
+        raise UsageError(
+            f"the task {task.name!r} cannot be made again from its name and parameters: register it with "
+            "@gi.task, and give what make_task makes"
+        )
+    weights = _weights(model)
+    fits(weights, config.shapes(task.reads))
+    _refuse_other_logits(model, task, config, weights)
+    if any(entry.name != "lock" for entry in folder.iterdir()):
+        raise NotARun(f"{folder} is not empty and holds no run: choose a new or an empty directory")
+    settings = TrainConfig.make(
+        {"task": {"name": task.name, **task.params}, "model": config.model_dump(exclude_none=True)}
+    )
+    origin = {
+        "file": "a training loop",
+        "layout": _LAYOUT,
+        "training": {},
+        "split": "given" if rows else "not given",
+        "unknown_steps": [],
+        "assumed": ["recorded from a training loop: how it trained is not known"],
+    }
+    with writing(folder):
+        (folder / "snapshots").mkdir()
+    content = new_record(settings, task, rows, imported=origin)
+    if rows is not None:
+        content["split"] |= stored_split(folder, rows)
+    write_record(folder, content)
+    return Run(folder)
+
+
+def _refuse_other_logits(
+    model: HookedRootModule, task: Task, config: NetworkConfig, weights: Mapping[str, Tensor]
+) -> None:
+    """
+    Raises:
+        UsageError: the network does not compute what its configuration describes.
+    """
+    inputs = task.inputs[:_FEW]
+    where = next(model.parameters())
+    mine = config.hooked(task.reads, dict(weights), torch.float64)
+    with torch.no_grad():
+        theirs, ours = model(inputs.to(where.device)).cpu().double(), mine(inputs)
+    apart = float((theirs - ours).abs().max() / ours.abs().max().clamp_min(1e-30))
+    if not apart <= _LIKE:
+        raise UsageError(
+            f"the network does not compute what its configuration describes ({config}): logits are apart by "
+            f"{apart:.2g} of the largest; it may have hooks, dropout or parts that grokinterp does not know"
+        )
+
+
+def _measured(
+    task: Task, config: NetworkConfig, weights: dict[str, Tensor], split: Split | None
+) -> dict[str, float]:
+    """Loss and accuracy of training and test examples; means over the answers where there are several."""
+    if split is None:
+        return {}
+    view = View.of_weights(
+        task, config, {name: weights[name] for name in config.shapes(task.reads)}, None, split
+    )
+    of_answers = [view.at(answer) for answer in view.answers]
+    return {
+        f"{part}_{name}": float(
+            torch.cat([values(one)[one.rows(part)].double() for one in of_answers]).mean()
+        )
+        for name, values in (("loss", View.loss), ("accuracy", View.correct))
+        for part in ("train", "test")
+        if len(getattr(split, part))
+    }
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, value in metrics.items()}
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"metrics are numbers: {error}") from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The lock of a run directory, which is made if it is not there.
+
+    Raises:
+        RunLocked: another process holds it.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunLocked(f"{folder}: another process is writing this run: wait for it") from None
+        yield
+    finally:
+        os.close(lock)
