@@ -259,6 +259,14 @@ def test_a_measure_of_one_answer_is_of_that_alone(run):
     assert float(one.sel(part="all")) == float(gi.measure("loss", view).sel(answer="y3", part="all"))
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+def test_other_weights_are_asked_the_same_answer(run, hooked):
+    view = (gi.view(run.model(-1), run.task) if hooked else run.view(-1)).at("y3")
+    same = view.with_weights({"unembed.b_U": view.weights["unembed.b_U"]})
+    assert same.answer == "y3"
+    assert torch.equal(same.logits, view.logits)
+
+
 def test_a_measure_of_another_family_says_of_which_it_is(run):
     with pytest.raises(
         NotApplicable, match=r"^gini\.W_E is a measure of Operation tasks, and reverse is a Reverse$"

@@ -336,15 +336,16 @@ class View:
         """The View of the same network with other values of some of its parameters, under their names. Hooks
         on it stay in force."""
         if self._config is not None:
-            return View.of_weights(
-                self.task, self._config, {**self.weights, **changed}, self.step, self.split
-            )
+            weights = {**self.weights, **changed}
+            other = View.of_weights(self.task, self._config, weights, self.step, self.split)
+            return other if self.answer is None else other.at(self.answer)
         model = copy.deepcopy(self._twin)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name in changed:
                     parameter.copy_(changed[name])
-        return View(self.task, model, self.step, self.split)
+        other = View(self.task, model, self.step, self.split)
+        return other if self.answer is None else other.at(self.answer)
 
     @lazy
     def W_U(self) -> Float64[Tensor, "width classes"]:
