@@ -6,18 +6,17 @@ What the file does not say is found by trying (readings.py, rows.py), found in t
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, NotARun, RunLocked
+from ..errors import ConfigError, NotARun
 from ..foreign import read_foreign
 from ..progress import SHARE, bars
-from ..runs.files import Log, folder_named, reading, refuse_unwritable, replace, sync_folder, writing
+from ..runs.files import Log, folder_named, locked, reading, refuse_unwritable, replace, sync_folder, writing
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
 from ..runs.run import Run, read_run_json
 from .evidence import Import, Request, Say, settings_hash
@@ -200,25 +199,10 @@ def _move_in(folder: Path, out: Path) -> None:
         sync_folder(out)
 
 
-@contextmanager
-def _locked(folder: Path, out: Path) -> Iterator[None]:
-    """The lock of an import into `out`, held.
-
-    Raises:
-        RunLocked: another process holds it.
-    """
-    with writing(out):
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunLocked(
-                f"another process is importing into {out}: wait for it, or choose another directory"
-            ) from None
-        yield
-    finally:
-        os.close(lock)
+def _locked(folder: Path, out: Path) -> AbstractContextManager[None]:
+    """The lock of an import into `out`."""
+    said = f"another process is importing into {out}: wait for it, or choose another directory"
+    return locked(folder, said, named=out)
 
 
 @contextmanager

@@ -11,10 +11,7 @@ does between them is not known here: optimiser, learning rate and the like stand
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +19,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..errors import ConfigError, NotARun, RunLocked, UsageError
+from ..errors import ConfigError, NotARun, UsageError
 from ..models import ModelConfig, NetworkConfig, fits, network_config
 from ..runs import Run
-from ..runs.files import Log, folder_named, replace, writing
+from ..runs.files import Log, folder_named, locked, replace, writing
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
 from ..runs.run import task_hash
 from ..tasks import Split, Task, make_task
@@ -80,7 +77,9 @@ def record(
     folder = folder_named(out)
     rows = _split(split, task)
     shaped = _config(model, config)
-    with _locked(folder):
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, f"{folder}: another process is writing this run: wait for it"):
         if (folder / "run.json").exists():
             run = _same_run(folder, task, rows, shaped)
         else:
@@ -227,9 +226,7 @@ def _measured(
     """Loss and accuracy of training and test examples; means over the answers where there are several."""
     if split is None:
         return {}
-    view = View.of_weights(
-        task, config, {name: weights[name] for name in config.shapes(task.reads)}, None, split
-    )
+    view = View.of_weights(task, config, weights, None, split)
     of_answers = [view.at(answer) for answer in view.answers]
     return {
         f"{part}_{name}": float(
@@ -246,23 +243,3 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
         return {name: float(value) for name, value in metrics.items()}
     except (TypeError, ValueError) as error:
         raise UsageError(f"metrics are numbers: {error}") from None
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The lock of a run directory, which is made if it is not there.
-
-    Raises:
-        RunLocked: another process holds it.
-    """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunLocked(f"{folder}: another process is writing this run: wait for it") from None
-        yield
-    finally:
-        os.close(lock)

@@ -12,6 +12,7 @@ files whose sha256 stands in a log. Knows nothing of what is inside.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import DamagedFile, GrokinterpError, NotARun, UsageError, WriteFailed
+from ..errors import DamagedFile, GrokinterpError, NotARun, RunLocked, UsageError, WriteFailed
 
 TEMPORARY = ".tmp"
 UNSEALED = "sha256:" + "0" * 64
@@ -315,6 +316,30 @@ def _checksum(lines: bytes) -> int:
     """The checksum at the end of the last of some whole lines that match theirs; 0 where there is none."""
     match = _LAST_CHECKSUM.search(lines)
     return int(match[1], 16) if match else 0
+
+
+@contextmanager
+def locked(folder: Path, said: str, named: Path | None = None) -> Iterator[None]:
+    """The lock of a directory, held.
+
+    Args:
+        said: the message where another process holds it.
+        named: what an error of the disk names; by default the directory.
+
+    Raises:
+        RunLocked: another process holds it.
+        WriteFailed: it cannot be made.
+    """
+    with writing(named or folder):
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunLocked(said) from None
+        yield
+    finally:
+        os.close(lock)
 
 
 class Log:

@@ -144,9 +144,7 @@ class Examples:
     def _see(self, inputs: Shaped[Tensor, "n *example"], targets: Int[Tensor, "n *answer"]) -> Values:
         logits = self._config.logits(self._weights, inputs, self._reads)
         losses = self._loss(*_of_each_answer(logits, targets))
-        several = logits.ndim > 2
-        losses = losses.view_as(targets).masked_fill(targets < 0, 0) if several else losses
-        return Values(losses, logits.argmax(-1))
+        return Values(_where_asked(losses, targets), logits.argmax(-1))
 
     def _learn(
         self,
@@ -159,14 +157,13 @@ class Examples:
             logits = self._config.logits(self._weights, inputs, self._reads)
         known = logits.detach()
         losses, by_logit = self._loss_and_gradient(*_of_each_answer(known, targets), weight)
-        if several := logits.ndim > 2:
+        if logits.ndim > 2:
             by_logit = by_logit.view_as(logits).masked_fill(targets[..., None] < 0, 0)
         learning = list(self._learning.values())
         gradients = torch.autograd.grad(logits, learning, by_logit, allow_unused=True, materialize_grads=True)
         if not evaluated:
             return None, gradients
-        losses = losses.view_as(targets).masked_fill(targets < 0, 0) if several else losses
-        return Values(losses, known.argmax(-1)), gradients
+        return Values(_where_asked(losses, targets), known.argmax(-1)), gradients
 
 
 def _of_each_answer(
@@ -174,6 +171,13 @@ def _of_each_answer(
 ) -> tuple[Float[Tensor, "asked classes"], Int[Tensor, "asked"]]:
     """One row for every answer; one that is not asked stands as if class 0 were right."""
     return (logits, targets) if logits.ndim == 2 else (logits.flatten(0, 1), targets.flatten().clamp(min=0))
+
+
+def _where_asked(
+    losses: Float[Tensor, "asked"], targets: Int[Tensor, "n *answer"]
+) -> Float[Tensor, "n *answer"]:
+    """The losses of `_of_each_answer` by example and answer: 0 where none is asked."""
+    return losses if targets.ndim == 1 else losses.view_as(targets).masked_fill(targets < 0, 0)
 
 
 def _asked(targets: Int[Tensor, "n *answer"]) -> int:
