@@ -18,15 +18,18 @@ LAYERS = [
 ]  # fmt: skip
 """A file may import from its own layer and from those before it."""
 
-FAMILIES = {"measures": ["waves", "groups"], "replay": ["frequencies"]}
+FAMILIES = {"measures": ["waves", "groups"], "replay": ["frequencies"], "report": ["operations"]}
 """Folders of what is about one kind of task. What is flat beside them is general and imports none of them,
 nor does one family import another."""
 CROSSINGS = {
     # Of a cyclic group the elements are those on its circle, and representation k is frequency k.
     ("measures/groups/irreps.py", "measures.waves.circular"),
-    # What a replay takes from the final network, and what it shows as pictures.
-    ("replay/dataset.py", "replay.frequencies.final"),
+    # What a replay shows as pictures.
     ("replay/dataset.py", "replay.frequencies.pictures"),
+    # What registers itself.
+    ("replay/__init__.py", "replay.frequencies.final"),
+    ("report/__init__.py", "report.operations"),
+    ("report/__init__.py", "report.operations.sections"),
     # Names for users.
     *(("measures/__init__.py", f"measures.{name}") for name in ("waves", "groups")),
     *(("measures/__init__.py", f"measures.waves.{name}") for name in ("circular", "keys", "sufficiency")),

@@ -451,7 +451,8 @@ def analyze(
     from .measures import MEASURES
     from .report import Report, report_stem
     from .report import analyze as analyze_run
-    from .report.page import facts, of_what, summary, verdict
+    from .report.page import facts, not_measured, of_what
+    from .report.words import summary
     from .runs import load_run
 
     chosen = None if keys is None else _whole_numbers("--keys", keys)
@@ -463,14 +464,14 @@ def analyze(
         print(json.dumps(report.to_dict(), allow_nan=False))
         return
     a = report.analysis
-    print(f"{a.run.task.symbol}, {of_what(a)}. {verdict(a)}")
+    print(f"{a.run.task.symbol}, {of_what(a)}. {a.verdict}")
     _print_table(["", ""], facts(a))
     rows = [
         (name, summary(value), MEASURES[name].unit, MEASURES[name].ref) for name, value in a.values.items()
     ]
     _print_table(["measure", "value", "unit", "source"], rows)
-    for name, reason in a.skipped.items():
-        print(f"not measured: {name}: {reason}")
+    for reason, names in not_measured(a).items():
+        print(f"not measured: {', '.join(names)}: {reason}")
     print(f"Report: {_place(files[0])}\nValues: {_place(files[1])}")
 
 
@@ -564,7 +565,8 @@ def replay(
         training_phases.sentence if training_phases else "",
     )
     print(" ".join(filter(None, told_in_words)))
-    print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
+    if "final_keys" in measured.attrs:
+        print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
     for reason in dict.fromkeys(missing.values()):
         print(
             f"  not measured, as {reason}: {', '.join(name for name in missing if missing[name] == reason)}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NoReturn, TypeVar
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, TypeVar
 
 from .errors import GrokinterpError, UsageError, nearest
 
@@ -30,3 +32,47 @@ class Registry(dict[str, T]):
         if name in self:
             raise ValueError(f"two {self._kind}s are named {name!r}")
         self[name] = thing
+
+
+@dataclass(frozen=True)
+class OfTasks:
+    """What is said of one family of tasks, under a name. One of a narrower family takes the place of another
+    of that name.
+
+    Attributes:
+        name: what it is called.
+        of: the family, a class of tasks.
+    """
+
+    name: str
+    of: type[Any]
+
+
+Thing = TypeVar("Thing", bound=OfTasks)
+
+
+class OfFamilies(Generic[Thing]):
+    """What is said of tasks, in the order in which it was registered: claims, sections, panels."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._things: list[Thing] = []
+
+    def add(self, thing: Thing) -> None:
+        """Registers a thing.
+
+        Raises:
+            ValueError: another one of the same family has this name.
+        """
+        if any((other.name, other.of) == (thing.name, thing.of) for other in self._things):
+            raise ValueError(f"two {self._kind}s of {thing.of.__name__} tasks are named {thing.name!r}")
+        self._things.append(thing)
+
+    def applying_to(self, families: Collection[str]) -> list[Thing]:
+        """Those of a task that belongs to these families, which are names of classes."""
+        of_name: dict[str, Thing] = {}
+        for thing in self._things:
+            if thing.of.__name__ in families:
+                narrower = thing.name not in of_name or issubclass(thing.of, of_name[thing.name].of)
+                of_name[thing.name] = thing if narrower else of_name[thing.name]
+        return list(of_name.values())

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
 from .errors import NotApplicable, UsageError, nearest
@@ -126,6 +126,7 @@ class View:
         self.split = split
         self.reads = task.reads.only(task.reads.answers[0])
         self.answer: str | None = None
+        self._whole: View | None = None
         self.kept: dict[Any, Any] = {}
         """What measures have computed of this network and others build on."""
 
@@ -139,6 +140,7 @@ class View:
         for name in other.__dict__.keys() & _OF_ONE_ANSWER:
             del other.__dict__[name]
         other.reads, other.answer, other.kept = self.task.reads.only(answer), answer, {}
+        other._whole = self._whole or self
         return other
 
     @property
@@ -153,9 +155,12 @@ class View:
 
     @lazy
     def asked(self) -> Bool[Tensor, "n"]:
-        """Of which examples this answer is asked: of all, unless the task says otherwise."""
+        """Of which examples this answer is asked, or some answer, where none has been chosen: of all, unless
+        the task says otherwise."""
         classes = self.task.targets
-        return (classes if classes.ndim == 1 else classes[:, self._which]) >= 0
+        if classes.ndim == 1 or self.answer is not None:
+            return (classes if classes.ndim == 1 else classes[:, self._which]) >= 0
+        return (classes >= 0).any(1)
 
     @property
     def _which(self) -> int:
@@ -181,14 +186,22 @@ class View:
 
     @lazy
     def _at_answer(self) -> dict[str, Float64[Tensor, "n ..."]]:
-        """Logits, and what the last position attends to and computes in every layer, from one pass over the
-        table."""
+        """Logits, and what the position of the answer attends to and computes in every layer."""
+        if len(self.task.reads.answers) > 1:
+            of_answers = (self._whole or self)._at_answers
+            return {name: values[:, self._which] for name, values in of_answers.items()}
+        return self._at_answers
+
+    @lazy
+    def _at_answers(self) -> dict[str, Float64[Tensor, "n ..."]]:
+        """The same for all answers of the task, with an axis for them behind the examples where there are
+        several, from one pass over the table."""
+        reads = self.task.reads
         if self._config is not None:
-            values = at_answer(self._config, self.reads, self.weights, self.task.inputs)
+            values = at_answer(self._config, reads, self.weights, self.task.inputs)
             return {**values, "logits": self._by_class(values["logits"])}
-        return self.activations(
-            [block.name(hook) for block in self.blocks for hook in ("attn.hook_pattern", "mlp.hook_post")]
-        )
+        names = [block.name(hook) for block in self.blocks for hook in ("attn.hook_pattern", "mlp.hook_post")]
+        return self._pass(names, (), self.task.inputs, reads.positions)
 
     def activations(
         self,
@@ -207,33 +220,40 @@ class View:
                 network has hooks of its own, all at once.
             rows: the examples to run; by default all.
         """
+        inputs = self.task.inputs if rows is None else self.task.inputs[rows]
+        return self._pass(names, edits, inputs, self.reads.positions)
+
+    def _pass(
+        self,
+        names: Sequence[str],
+        edits: Sequence[tuple[str, Callable[..., Tensor]]],
+        inputs: Shaped[Tensor, "rows *example"],
+        positions: tuple[int, ...],
+    ) -> dict[str, Float64[Tensor, "rows ..."]]:
+        """`activations` at so many positions, with an axis for them behind the examples where there are
+        several."""
         parts: dict[str, list[Tensor]] = {}
         with torch.no_grad():
-            inputs = self.task.inputs if rows is None else self.task.inputs[rows]
-            for tokens in inputs.to(self._device).split(self._together):
+            for some in inputs.to(self._device).split(self._together):
                 with self._twin.hooks(fwd_hooks=list(edits)):
-                    logits, cache = self._twin.run_with_cache(tokens, names_filter=lambda name: name in names)
+                    logits, cache = self._twin.run_with_cache(some, names_filter=lambda name: name in names)
                 assert isinstance(logits, Tensor)
-                parts.setdefault("logits", []).append(logits[:, self._at(logits.shape[1])].cpu())
-                for name, value in cache.items():
-                    parts.setdefault(name, []).append(value[..., self._at(value.shape[-2]), :].cpu())
-        found = {name: torch.cat(values) for name, values in parts.items()}
-        return {**found, "logits": self._by_class(found["logits"])}
+                for name, value in (("logits", logits), *cache.items()):
+                    # A multilayer perceptron has one position, whatever the length of an example.
+                    at = list(positions) if value.shape[-2] == self.reads.n_ctx else [-1]
+                    values = value[..., at, :].movedim(-2, 1).cpu()
+                    parts.setdefault(name, []).append(values.squeeze(1) if len(at) == 1 else values)
+        together = {name: torch.cat(values) for name, values in parts.items()}
+        return {**together, "logits": self._by_class(together["logits"])}
 
-    def _at(self, positions: int) -> int:
-        """The position at which the answer is read, of so many: a multilayer perceptron has one."""
-        return self.reads.positions[0] if positions == self.reads.n_ctx else -1
-
-    def _by_class(self, logits: Float64[Tensor, "rows classes"]) -> Float64[Tensor, "rows classes"]:
+    def _by_class(self, logits: Float64[Tensor, "*rows classes"]) -> Float64[Tensor, "*rows classes"]:
         """With the answer classes first, in their order: the logits as they are, where that is their
         order."""
         first, n = self.task.answer_tokens, self.task.n_answers
         if torch.equal(first, torch.arange(n)):
             return logits
-        others = (
-            torch.ones(logits.shape[1], dtype=torch.bool).index_fill_(0, first, False).nonzero().flatten()
-        )
-        return logits[:, torch.cat([first, others])]
+        others = torch.ones(logits.shape[-1], dtype=torch.bool).index_fill_(0, first, False)
+        return logits[..., torch.cat([first, others.nonzero().flatten()])]
 
     @property
     def _together(self) -> int:
@@ -433,6 +453,13 @@ class View:
         """Whether the largest logit of every example is the label's, or the right answer's."""
         logits = self._logits_with_all_classes if logits is None else logits
         return logits.argmax(1) == self._classes(against, rows)
+
+    def all_right(self, against: Classes = "labels") -> Bool[Tensor, "n"]:
+        """Whether every answer of an example that is asked is right, of all that the View can be asked of."""
+        if len(self.answers) == 1:
+            return self.correct(against=against)
+        each = [self.at(answer) for answer in self.answers]
+        return torch.stack([one.correct(against=against) | ~one.asked for one in each]).all(0)
 
     def squared_error(self) -> Float64[Tensor, "n"]:
         """The squared distance of every example's logits from its label as a one-hot vector, as a mean over

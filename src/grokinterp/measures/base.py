@@ -44,6 +44,11 @@ networks are compared by it where something, such as weight decay, fixes that. `
 them out."""
 
 
+def always(task: Task) -> bool:
+    """Of all tasks."""
+    return True
+
+
 @dataclass(frozen=True)
 class Measure:
     """What can be measured of a View.
@@ -56,6 +61,8 @@ class Measure:
         gauge: what changes its value and nothing that the network does: names of GAUGES.
         of: the family of tasks that it is of.
         each_answer: whether it is of one answer, so that a task with several has a value for each.
+        where: of which tasks of the family it is.
+        replayed: whether replays have it without being asked.
     """
 
     name: str
@@ -65,10 +72,12 @@ class Measure:
     gauge: tuple[str, ...] = ()
     of: type[Task] = Task  # type: ignore[type-abstract]
     each_answer: bool = True
+    where: Callable[[Any], bool] = always
+    replayed: bool = False
 
     def applies_to(self, task: Task) -> bool:
-        """Whether it is of tasks of this family."""
-        return isinstance(task, self.of)
+        """Whether it is of such tasks."""
+        return isinstance(task, self.of) and self.where(task)
 
     @property
     def doc(self) -> str:
@@ -98,7 +107,7 @@ class Measure:
                     f"{self.name} takes no option {option!r}"
                     + (nearest(option, options_taken) if options_taken else "; it takes none")
                 )
-        if not self.applies_to(view.task):
+        if not isinstance(view.task, self.of):
             raise NotApplicable(
                 f"{self.name} is a measure of {self.of.__name__} tasks, and {view.task.name} is a "
                 f"{type(view.task).__name__}"
@@ -135,9 +144,20 @@ def measure(
     gauge: tuple[str, ...] = (),
     of: type[Task] = Task,
     each_answer: bool = True,
+    where: Callable[[Any], bool] = always,
+    replayed: bool = False,
 ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
-    """Registers a function of a View under a dotted name: of tasks of a family, and of one answer each unless
-    it says otherwise.
+    """Registers a function of a View under a dotted name.
+
+    Args:
+        name: dotted; the variant comes last.
+        unit: of the value; "1" for a share, a count or a cosine.
+        ref: the paper and section, or the code, that defines it.
+        gauge: what changes its value and nothing that the network does: names of GAUGES.
+        of: the family of tasks that it is of.
+        each_answer: whether it is of one answer, so that a task with several has a value for each.
+        where: of which tasks of the family it is; of others a report does not ask it.
+        replayed: whether replays have it without being asked.
 
     Raises:
         ValueError: another measure has this name, or there is no such gauge.
@@ -146,7 +166,7 @@ def measure(
         raise ValueError(f"unknown gauge {min(unknown)!r}")
 
     def register(function: Callable[..., Value]) -> Callable[..., Value]:
-        MEASURES.add(name, Measure(name, unit, ref, function, gauge, of, each_answer))
+        MEASURES.add(name, Measure(name, unit, ref, function, gauge, of, each_answer, where, replayed))
         return function
 
     return register

@@ -31,6 +31,20 @@ def accuracy(view: View) -> Value:
 
 
 @measure(
+    "accuracy.exact",
+    unit="1",
+    ref="here; called exact match, or sequence accuracy",
+    each_answer=False,
+    where=lambda task: len(task.reads.answers) > 1,
+    replayed=True,
+)
+def exact(view: View) -> Value:
+    """Share of the training, test and all examples of which every answer that is asked is right, where a task
+    asks several, each given the right ones before it (teacher forcing)."""
+    return per_part(view, view.all_right())
+
+
+@measure(
     "accuracy.mirror",
     unit="1",
     ref="here: a memoriser that takes a, b for b, a is right on the mirror images of what it was trained on",

@@ -116,6 +116,12 @@ class Examples:
         n_train, n_test = (0, 0) if split is None else (len(split.train), len(split.test))
         return cls(task.chance, n_train, n_test, task.n_inputs, task.noisy)
 
+    @property
+    def fresh(self) -> bool:
+        """Whether training examples are drawn anew for every update, so that none of these are the training
+        examples."""
+        return self.test > 0 == self.train
+
     @classmethod
     def from_attrs(cls, attrs: Mapping[Any, Any]) -> Examples | None:
         """What `to_attrs` put into the attributes of a Dataset; None where nobody did."""
@@ -140,7 +146,7 @@ class Examples:
             )
             if right is not None and not math.isnan(right) and n > 0
         }
-        return Standing(shares, self.chance, KNOWN if self.noisy else GENERALISED)
+        return Standing(shares, self.chance, KNOWN if self.noisy else GENERALISED, self.fresh)
 
 
 @dataclass(frozen=True)
@@ -152,11 +158,14 @@ class Standing:
             are known.
         chance: the share of the commonest answer.
         level: the share of unseen examples from which it is said to generalise.
+        fresh: whether it is trained on examples that are drawn anew, so that "test" is a sample of the same
+            that is set apart, and nobody says that none of these was drawn.
     """
 
     shares: dict[str, Share]
     chance: float
     level: float = GENERALISED
+    fresh: bool = False
 
     @property
     def state(self) -> State:
@@ -166,7 +175,7 @@ class Standing:
             if self.better_than_chance("test"):
                 return "generalises" if test.right >= self.level else "learning"
             if "train" not in self.shares:
-                return "not known"
+                return "at chance" if self.fresh else "not known"
             return "memorises" if self.better_than_chance("train") else "at chance"
         return "at chance" if whole is not None and not self.better_than_chance("all") else "not known"
 
@@ -184,6 +193,10 @@ class Standing:
         """The state in a few words with its numbers: "97.2 % of unseen examples are right, 48 times
         chance"."""
         at = f"chance is {percent(self.chance)}"
+        if self.fresh and "test" in self.shares:
+            sample = self.shares["test"]
+            words = f"{sample} of an evaluation sample of {sample.n:,} examples are right"
+            return f"{words}: {self._no_better(sample.n)}" if self.state == "at chance" else f"{words} ({at})"
         if self.state == "generalises":
             return f"{self.shares['test']} of unseen examples are right ({at})"
         if self.state == "learning":
@@ -241,11 +254,11 @@ def standing(view: View, rows: Int[Tensor, "rows"] | None = None) -> Standing:
     chosen = torch.ones(view.task.n_inputs, dtype=torch.bool)
     if rows is not None:
         chosen = torch.zeros_like(chosen).index_fill_(0, rows, True)
-    right = view.correct(against="answers")
+    right = view.all_right("answers")
     answered = {"all": right[chosen]}
     if view.split is not None:
         answered |= {
-            "train": view.correct()[view.rows("train") & chosen],
+            "train": view.all_right()[view.rows("train") & chosen],
             "test": right[view.rows("test") & chosen],
         }
     marks_of = {part: marks for part, marks in answered.items() if len(marks)}

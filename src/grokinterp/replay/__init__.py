@@ -1,8 +1,9 @@
 """How a circuit forms: measures at every snapshot of a run, and what can be said of them as a whole."""
 
 from .comparison import Compared, Group, RunsCompared
-from .dataset import FINAL, PROGRESS, final_keys, progress_of, replay, skipped
+from .dataset import FINAL, PROGRESS, families_of, final_keys, pictures_of, progress_of, replay, skipped
 from .export import check_format, export, table
+from .frequencies import final as _final_network  # noqa: F401
 from .frequencies.flows import NeuronFlows, neuron_flows
 from .frequencies.keys import keys_over_time, where_keys_differ
 from .frequencies.lives import Life, Lives, lives
@@ -34,6 +35,7 @@ __all__ = [
     "check_format",
     "delay",
     "export",
+    "families_of",
     "final_keys",
     "judged_by",
     "keys_over_time",
@@ -43,6 +45,7 @@ __all__ = [
     "noise_in_words",
     "noise_spans",
     "phases",
+    "pictures_of",
     "progress_of",
     "reached",
     "replay",

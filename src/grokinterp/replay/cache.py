@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..errors import GrokinterpError, NotApplicable
 from ..measures import Measure
+from ..registry import OfFamilies, OfTasks
 from ..runs import Run
 from ..runs.files import TEMPORARY, UNSEALED, read_sealed, replace, sealed
 from ..view import View
@@ -44,6 +45,24 @@ class Entry:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class FromFinal(OfTasks):
+    """What the replay of a task of some family takes from the final network.
+
+    Attributes:
+        options: values of options of measures and pictures, by name, such as the key frequencies.
+        why_none: why there is no measure with such options, where one of them is empty.
+        attributes: what the Dataset says of them.
+    """
+
+    options: Callable[[Measured], dict[str, list[int]]]
+    why_none: Callable[[Measured, dict[str, list[int]]], str]
+    attributes: Callable[[Measured, dict[str, list[int]]], dict[str, str]]
+
+
+FROM_FINAL: OfFamilies[FromFinal] = OfFamilies("option of the final network")
+
+
 class Measured:
     """What is known of one snapshot, and what has to be computed; the network is built only when something
     has."""
@@ -63,16 +82,15 @@ class Measured:
     def entry(self, measure: Measure, options: Mapping[str, list[int]] | None = None) -> Entry:
         """A measure with those of these options that it takes, read or computed."""
         taken = {name: value for name, value in (options or {}).items() if name in measure.options}
+        if not measure.function.__module__.startswith(f"{_PACKAGE.name}."):  # a user's: its code may change
+            return _entry_of(lambda: measure(self.view, **taken))
         label = measure.name + (json.dumps(taken) if taken else "")
         return self.of_label(label, lambda: measure(self.view, **taken))
 
     def of_label(self, label: str, compute: Callable[[], Any]) -> Entry:
         """What the cache has under a label, or else what `compute` gives, which it has from now on."""
         if label not in self._entries:
-            try:
-                self._entries[label] = _packed(compute())
-            except NotApplicable as reason:
-                self._entries[label] = Entry(None, [], {}, str(reason))
+            self._entries[label] = _entry_of(compute)
             self._changed = True
         return self._entries[label]
 
@@ -116,7 +134,11 @@ class Measured:
         self._changed = False
 
 
-def _packed(value: Any) -> Entry:
+def _entry_of(compute: Callable[[], Any]) -> Entry:
+    try:
+        value = compute()
+    except NotApplicable as reason:
+        return Entry(None, [], {}, str(reason))
     if isinstance(value, float):
         return Entry(torch.tensor(value, dtype=torch.float64), [], {})
     coords = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}

@@ -26,8 +26,8 @@ from ..measures.standing import Examples
 from ..memory import give_back_memory, keep_memory
 from ..progress import bars
 from ..runs import Run
-from .cache import Entry, Measured, sweep
-from .frequencies.final import multiples, options_of_final
+from ..tasks import Task
+from .cache import FROM_FINAL, Entry, Measured, sweep
 from .frequencies.pictures import PICTURES
 
 if TYPE_CHECKING:
@@ -59,8 +59,16 @@ OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile")
 
 
 def progress_of(run: Run) -> tuple[str, ...]:
-    """The names of the measures that a run is replayed with unless others are named."""
-    return PROGRESS + (OF_NOISE if run.task.noisy else ())
+    """The names of the measures that a run is replayed with unless others are named: those of PROGRESS that
+    are of its family of tasks, and those that were registered to be replayed."""
+    usual = [name for name in PROGRESS if MEASURES[name].applies_to(run.task)]
+    registered = [m.name for m in MEASURES.values() if m.replayed and m.applies_to(run.task)]
+    return tuple(dict.fromkeys([*usual, *(OF_NOISE if run.task.noisy else ()), *registered]))
+
+
+def pictures_of(run: Run) -> list[str]:
+    """The names of the pictures that the page of a run shows."""
+    return [name for name, picture in PICTURES.items() if picture.applies_to(run.task)]
 
 
 def replay(
@@ -99,7 +107,7 @@ def replay(
     entries_at: dict[int, dict[str, Entry]] = {}
     with _progress_bar(len(chosen), progress) as advance, _warned_once() as tell, _workers() as pool:
         last = Measured(run, run.steps[-1])
-        final = pool.submit(_final, last, tell)
+        final = pool.submit(_Final, last, run.task, tell)
 
         def of_step(step: int) -> dict[str, Entry]:
             if step == run.steps[-1]:
@@ -112,7 +120,7 @@ def replay(
             if len(entries_at) % (4 * _AT_ONCE) == 0:
                 give_back_memory()
             advance()
-    return _dataset(run, wanted, entries_at, final.result(), multiples(last))
+    return _dataset(run, wanted, entries_at, final.result().attributes)
 
 
 def _variables(names: Sequence[str]) -> dict[str, Measure]:
@@ -137,14 +145,14 @@ def _variables(names: Sequence[str]) -> dict[str, Measure]:
 def _of_snapshot(
     snapshot: Measured,
     wanted: Mapping[str, Measure],
-    final: Future[dict[str, list[int]]],
+    final: Future[_Final],
     tell: Callable[[WriteFailed], None],
 ) -> dict[str, Entry]:
     """All that is wanted of one snapshot, under the names of the variables. What needs no final keys goes
     first, while these are found."""
     with_own = {name: snapshot.entry(measure) for name, measure in wanted.items() if not name.endswith(FINAL)}
     entries = {
-        name: with_own[name] if name in with_own else _with_final(snapshot, measure, final.result())
+        name: with_own[name] if name in with_own else final.result().entry(snapshot, measure)
         for name, measure in wanted.items()
     }
     _save(snapshot, tell)
@@ -163,25 +171,24 @@ def _of_final(measure: Measure) -> bool:
     return any(option in measure.options for option in ("keys", "neurons"))
 
 
-def _with_final(snapshot: Measured, measure: Measure, final: Mapping[str, list[int]]) -> Entry:
-    """A measure with the keys or the example neurons of the final network, where that has some."""
-    if all(final[option] for option in final if option in measure.options):
-        return snapshot.entry(measure, final)
-    consensus = snapshot.entry(MEASURES["key_frequencies.consensus"])
-    missing = (
-        "the final network has no key frequencies"
-        if not final["keys"]
-        else "no neuron of the final network has one frequency"
-    )
-    return Entry(None, [], {}, consensus.reason or missing)
-
-
-def _final(last: Measured, tell: Callable[[WriteFailed], None]) -> dict[str, list[int]]:
+class _Final:
     """What measures take from the last snapshot; what else is asked of it goes into the cache, too."""
-    options = options_of_final(last)
-    multiples(last)
-    _save(last, tell)
-    return options
+
+    def __init__(self, last: Measured, task: Task, tell: Callable[[WriteFailed], None]) -> None:
+        self._last = last
+        self._taken = [(taken, taken.options(last)) for taken in FROM_FINAL.applying_to(task.families)]
+        self.attributes: dict[str, str] = {}
+        for taken, options in self._taken:
+            self.attributes |= taken.attributes(last, options)
+        _save(last, tell)
+
+    def entry(self, snapshot: Measured, measure: Measure) -> Entry:
+        """A measure with the keys or the example neurons of the final network, where that has some."""
+        options = {name: values for _, each in self._taken for name, values in each.items()}
+        for taken, each in self._taken:
+            if not all(each[option] for option in each if option in measure.options):
+                return Entry(None, [], {}, taken.why_none(self._last, each))
+        return snapshot.entry(measure, options)
 
 
 def _save(snapshot: Measured, tell: Callable[[WriteFailed], None]) -> None:
@@ -207,8 +214,7 @@ def _dataset(
     run: Run,
     wanted: Mapping[str, Measure],
     entries_at: Mapping[int, Mapping[str, Entry]],
-    final: Mapping[str, list[int]],
-    of_final: Mapping[str, Mapping[int, list[int]]],
+    of_final: Mapping[str, str],
 ) -> xr.Dataset:
     import xarray as xr
 
@@ -230,11 +236,11 @@ def _dataset(
         attrs={
             "run": run.path.resolve().name.encode(errors="replace").decode(),
             "task": run.task.symbol,
+            "families": json.dumps(run.task.families),
             "answers": run.task.n_answers,
             **Examples.of(run.task, run.split).to_attrs(),
             "divergence": run.divergence,
-            "final_keys": json.dumps(final["keys"]),
-            **{name: json.dumps(each) for name, each in of_final.items()},
+            **of_final,
             "skipped": json.dumps(reasons),
         },
     )
@@ -309,6 +315,12 @@ def skipped(data: xr.Dataset) -> dict[str, str]:
     """The variables that a replay has not, as they apply at no step, with the reasons."""
     reasons: dict[str, str] = json.loads(data.attrs.get("skipped", "{}"))
     return reasons
+
+
+def families_of(data: xr.Dataset) -> list[str]:
+    """The names of the families to which the task of a replay belongs."""
+    families: list[str] = json.loads(data.attrs.get("families", "[]"))
+    return families
 
 
 def final_keys(data: xr.Dataset) -> list[int]:

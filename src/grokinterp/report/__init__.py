@@ -9,21 +9,34 @@ from typing import Any
 from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable, replace
 from ..tasks import Operation
-from .analysis import Analysis, report_stem
+from . import operations
+from .analysis import Analysis, analysis_of, report_stem
+from .claims import claim
 from .compare import Comparison, compare
+from .moments import Curve, Moments
 from .offline import PAGE_ROOM, Page
+from .panels import Figure, Panel, Table, panel, section
 from .replay_page import replay_page, save_replay
 
 __all__ = [
     "Analysis",
     "Comparison",
+    "Curve",
+    "Figure",
+    "Moments",
+    "Panel",
     "Report",
+    "Table",
     "analyze",
+    "claim",
     "compare",
+    "operations",
+    "panel",
     "replay_page",
     "report_stem",
     "save_replay",
     "save_table",
+    "section",
     "table_in_words",
 ]
 
@@ -76,7 +89,7 @@ def analyze(
         UsageError: no measure has one of the names, or a key is no frequency of the task.
         DamagedFile: the snapshot does not match its recorded hash.
     """
-    return Report(Analysis(run, step, measures, keys, with_replay, progress))
+    return Report(analysis_of(run, step, measures, keys, with_replay, progress))
 
 
 def save_table(task: Operation, path: str | Path) -> None:
@@ -89,7 +102,7 @@ def save_table(task: Operation, path: str | Path) -> None:
         UsageError: the path can be no file.
         WriteFailed: the disk is full or read-only.
     """
-    from .page import render_table
+    from .operations.sections import render_table
 
     file = file_named(path, "table.html")
     refuse_unwritable(file.parent, PAGE_ROOM)
@@ -98,6 +111,6 @@ def save_table(task: Operation, path: str | Path) -> None:
 
 def table_in_words(task: Operation) -> list[str]:
     """What the table of a task shows, a sentence each."""
-    from .page import in_words
+    from .operations.sections import in_words
 
     return in_words(task.facts)

@@ -4,53 +4,28 @@ here."""
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
+import numpy as np
 
-from ..errors import DamagedFile, NotApplicable
-from ..measures import MEASURES, KeyFrequencies, key_frequencies
-from ..measures.base import per_part
-from ..measures.noise import NoisePhase, learned, noise_phase
-from ..measures.standing import Examples, Standing, standing
-from ..measures.waves.circular import circular
-from ..measures.waves.keys import chosen
-from ..replay import (
-    Lives,
-    NoiseSpan,
-    Phases,
-    Reached,
-    Spike,
-    delay,
-    keys_over_time,
-    lives,
-    neuron_flows,
-    noise_spans,
-    phases,
-    reached,
-    replay,
-    slingshots,
-    spikes,
-    where_keys_differ,
-)
+from ..errors import DamagedFile, NotApplicable, UsageError
+from ..measures import MEASURES
+from ..measures.standing import Examples, Standing, State, standing
+from ..replay import Phases, Reached, Spike, delay, phases, reached, replay, slingshots, spikes
 from ..runs import Run
-from ..tasks import Operation, Task
+from ..tasks import Task
 from ..view import View
-from .claims import Claim, Evidence, claims
+from .claims import Claim, decided
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-SCHEMA = 1
-_OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile", "noise.bayes_loss", "noise.bayes_accuracy")
-"""What every report on noisy labels measures."""
+SCHEMA = 2
 _LONGEST_NAME = 80
 """Characters of measures' names in the name of a file."""
 _MOST_SNAPSHOTS = 60
@@ -58,35 +33,23 @@ _MOST_SNAPSHOTS = 60
 at all."""
 
 
-def refuse_other_tasks(task: Task) -> None:
-    """
-    Raises:
-        NotApplicable: the task is none that pages are made of, which so far are operations.
-    """
-    try:
-        Operation.of(task)
-    except NotApplicable as reason:
-        raise NotApplicable(
-            f"no page can be made of it: {reason}; gi.measure(name, run.view(step)) and gi.replay(run) "
-            "measure it"
-        ) from None
-
-
 class Analysis:
-    """What was found of a run at one step.
+    """What was found of a run at one step. A family of tasks of which more can be found has a class of its
+    own, which `analysis_of` takes.
 
     Attributes:
         run: the run.
         view: its network at the analysed step.
         values: every measure that applies, by name.
-        skipped: why each other one does not.
-        keys: the key frequencies that the rules found, or None where no rule applies.
-        keys_used: those that the measures were given: the consensus, unless the caller chose others.
-        asked_measures, asked_keys: what the caller asked for; None where it is all measures, and the
-            consensus.
+        skipped: why another measure of the task's family does not.
+        asked_measures, asked_keys: what the caller asked for; None where it is all measures, and what the
+            network itself shows.
         replayed: the progress measures at the run's snapshots; may be empty.
         not_replayed: why it is.
     """
+
+    of: ClassVar[type[Task]] = Task  # type: ignore[type-abstract]
+    """The family of tasks that it is of."""
 
     def __init__(
         self,
@@ -97,7 +60,6 @@ class Analysis:
         with_replay: bool = True,
         progress: bool | None = None,
     ) -> None:
-        refuse_other_tasks(run.task)
         self.run = run
         self.view: View = run.view(step)
         self.values: dict[str, Any] = {}
@@ -105,17 +67,12 @@ class Analysis:
         self.asked_measures = (
             None if measures is None else list(dict.fromkeys(MEASURES[name].name for name in measures))
         )
-        wanted = list(MEASURES) if self.asked_measures is None else self.asked_measures
-        try:
-            self.keys: KeyFrequencies | None = key_frequencies(self.view)
-        except NotApplicable:
-            self.keys = None
-        self.keys_used: list[int] = (
-            chosen(self.view, keys) if keys is not None else self.keys.consensus if self.keys else []
-        )
-        self.asked_keys = None if keys is None else self.keys_used
-        given = {} if keys is None else {"keys": self.keys_used}
-        for name in dict.fromkeys([*wanted, "loss", "accuracy", *(_OF_NOISE if run.task.noisy else ())]):
+        self.asked_keys = self._keys_asked_for(keys)
+        names = self.asked_measures
+        if names is None:
+            names = [measure.name for measure in MEASURES.values() if measure.applies_to(run.task)]
+        given = {} if self.asked_keys is None else {"keys": self.asked_keys}
+        for name in dict.fromkeys([*names, *self._always_measured]):
             try:
                 value = MEASURES[name](self.view, **(given if MEASURES[name].takes_keys else {}))
             except NotApplicable as reason:
@@ -128,6 +85,17 @@ class Analysis:
         self.replayed, self.not_replayed = (
             _replayed(run, progress) if with_replay else (_nothing(), "nobody asked for it")
         )
+
+    def _keys_asked_for(self, keys: Sequence[int] | None) -> list[int] | None:
+        """The key frequencies that the caller asked for; None where nobody did."""
+        if keys is not None:
+            raise UsageError(f"{self.run.task.name} has no key frequencies: leave keys (--keys) out")
+        return None
+
+    @property
+    def _always_measured(self) -> tuple[str, ...]:
+        """Measures that a report has whatever was asked for."""
+        return ("loss", "accuracy")
 
     @property
     def name(self) -> str:
@@ -161,6 +129,11 @@ class Analysis:
         return self.run.task.noisy
 
     @cached_property
+    def examples(self) -> Examples:
+        """What there is to know of the examples beside what the network makes of them."""
+        return Examples.of(self.run.task, self.run.split)
+
+    @cached_property
     def standing(self) -> Standing:
         """How far the network has learned its task at the analysed step: what the verdict, the claims and
         report.json go by."""
@@ -172,49 +145,72 @@ class Analysis:
         answers at least 0.9."""
         return self.standing.state == "generalises"
 
-    @cached_property
-    def noise_spans(self) -> list[NoiseSpan]:
-        """The phases of training on noisy labels; none where labels are not noisy."""
-        try:
-            return noise_spans(self.history, self.run.task.n_answers)
-        except NotApplicable:
-            return []
-
-    @cached_property
-    def noise_phase(self) -> NoisePhase | None:
-        """The phase at the analysed step; None where labels are not noisy, or none came out wrong."""
-        known = self.values["accuracy"].coords["part"].values
-        if not self.noisy or not {"corrupted", "test"} <= set(known):
-            return None
-        given, right = (_labelled(self.values[name], "part") for name in ("accuracy", "clean_accuracy"))
-        earlier = self.history[self.history["step"] < self.step]
-        before = any(
-            learned(*pair)
-            for pair in earlier[["train_accuracy", "test_clean_accuracy"]].itertuples(index=False)
-        )
-        chance = 1 / self.run.task.n_answers
-        return noise_phase(
-            given["train"],
-            right["test"],
-            given["corrupted"],
-            right["corrupted"],
-            chance,
-            learned_before=before,
-        )
+    @property
+    def verdict(self) -> str:
+        """The sentence that a page opens with."""
+        answer, state = _ANSWERS[self.standing.state]
+        if self.standing.fresh:
+            state = ""
+        return f"{answer}{state}{self.standing.words}."
 
     @property
-    def _on_circle(self) -> tuple[Standing, dict[str, float]]:
-        """How far it has learned the examples that stand on the circle, and the loss there by part; all
-        examples where there is none."""
-        view = self.view
-        rows = circular(view).on_circle if self.n_frequencies else torch.arange(self.run.task.n_inputs)
-        return standing(view, rows), _labelled(per_part(view, view.loss()[rows], rows), "part")
+    def facts(self) -> list[tuple[str, str]]:
+        """What a reader wants to know beside what is said of any task: rows of a name and a text."""
+        return []
 
     @property
-    def n_frequencies(self) -> int:
-        """How many frequencies the elements have; 0 where they stand on no circle."""
-        circle = Operation.of(self.run.task).circle
-        return circle.m // 2 if circle else 0
+    def task_in_words(self) -> str:
+        """What the network had to learn."""
+        task = self.run.task
+        return f"{task.name}: {task.symbol}, {task.n_inputs:,} examples"
+
+    def measured(self, name: str) -> Any:
+        """The value of a measure.
+
+        Raises:
+            NotApplicable: there is none, with the reason.
+        """
+        if name not in self.values:
+            raise NotApplicable(self.skipped.get(name, f"{name} was not measured"))
+        return self.values[name]
+
+    def number(self, name: str, **at: str) -> float:
+        """A measured number, at some labels of its dimensions.
+
+        Raises:
+            NotApplicable: there is none, with the reason.
+        """
+        value = self.measured(name)
+        if at and not all(label in value.coords[dim].values for dim, label in at.items()):
+            split_known = "part" in at and "train" in value.coords["part"].values
+            raise NotApplicable(
+                "there are no such examples"
+                if split_known
+                else "it is not known which examples the network was trained on"
+            )
+        return float(value.sel(**at) if at else value)
+
+    def by_part(self, name: str) -> dict[str, float]:
+        """A measure of the parts of the sample, by part; as a mean over the answers that are asked, where
+        there are several."""
+        value = self.values[name]
+        if "answer" not in value.dims:
+            return labelled(value, "part")
+        each, means = [self.view.at(answer) for answer in self.view.answers], {}
+        for part in map(str, value.coords["part"].values):
+            asked = np.array([float(one.rows(part).sum()) for one in each])
+            means[part] = float((value.sel(part=part).fillna(0).values * asked).sum() / asked.sum())
+        return means
+
+    @property
+    def accuracy_name(self) -> str:
+        """The measure that says how many examples are right: every one of its answers, where there are
+        several."""
+        return "accuracy.exact" if len(self.view.answers) > 1 else "accuracy"
+
+    def accuracy(self, part: str) -> tuple[str, float]:
+        """The share of the examples of a part that are right, and the measure that it is of."""
+        return f"{self.accuracy_name} ({part})", self.number(self.accuracy_name, part=part)
 
     def reached(self, part: str) -> Reached:
         """When the accuracy of a part ("train", "test") first was at least 0.99."""
@@ -229,7 +225,7 @@ class Analysis:
     def phases(self) -> Phases:
         """What kind of run it was, and its phases: by the progress measures, or by accuracies alone where
         nothing was replayed."""
-        return phases(self.replayed, self.history, Examples.of(self.run.task, self.run.split))
+        return phases(self.replayed, self.history, self.examples)
 
     @property
     def how_it_went(self) -> str:
@@ -247,37 +243,15 @@ class Analysis:
         return slingshots(self.history)
 
     @cached_property
-    def lives(self) -> Lives | None:
-        """What became of every frequency; None where nothing was replayed, or there are none."""
-        try:
-            return lives(self.replayed) if self.replayed else None
-        except NotApplicable:
-            return None
-
-    @cached_property
     def claims(self) -> list[Claim]:
-        """Every claim with its verdict."""
-        sizes = self.run.task.n_answers, self.n_frequencies
-        learned_so_far = self.standing, *self._on_circle
-        return claims(
-            Evidence(
-                self.values,
-                self.skipped,
-                self.keys_used,
-                *learned_so_far,
-                *sizes,
-                self.noisy,
-                self.noise_phase,
-            )
-        )
+        """Every claim that applies, with its verdict."""
+        return decided(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of report.json. No NaN or infinity is in it: a measure that does not apply is under
         `skipped`, with its reason."""
-        run, keys = self.run, self.keys
-        by_part = {
-            name: _labelled(self.values[name], "part") for name in ("loss", "accuracy") if name in self.values
-        }
+        run = self.run
+        by_part = {name: self.by_part(name) if name in self.values else {} for name in ("loss", "accuracy")}
         return {
             "schema": SCHEMA,
             "run": {
@@ -293,46 +267,18 @@ class Analysis:
                 **({"imported": run.imported} if run.imported else {}),
             },
             "task": {**run.config.task, "symbol": run.task.symbol, "examples": run.task.n_inputs},
-            "table": Operation.of(run.task).facts.to_dict(),
             "step": self.step,
             "step_known": self.run.step_known(self.step),
             "asked": {"measures": self.asked_measures, "keys": self.asked_keys},
-            "loss": by_part.get("loss", {}),
-            "accuracy": by_part.get("accuracy", {}),
+            **by_part,
             "generalised": self.generalised,
             "state": self.standing.state,
             "standing": self.standing.to_dict(),
-            "key_frequencies": {
-                "consensus": keys.consensus if keys else [],
-                "rules": keys.rules if keys else {},
-                "agreement": keys.agreement if keys else 0.0,
-                "harmonics": {str(k): asdict(harmonic) for k, harmonic in keys.harmonics.items()}
-                if keys
-                else {},
-                "doubles": {str(k): of for k, of in keys.doubles.items()} if keys else {},
-                "used": self.keys_used,
-            },
             "phases": self.phases.to_dict()["spans"],
             "training": self._training(),
             "measures": {name: self._measure_to_dict(name) for name in self.values},
             "claims": [claim.to_dict() for claim in self.claims],
             "skipped": self.skipped,
-            **({"noise": self._noise()} if self.noisy else {}),
-        }
-
-    def _noise(self) -> dict[str, Any]:
-        """The phase on noisy labels, accuracies and losses against right answers, and the best that can be
-        done of the labels."""
-        names = ("clean_accuracy", "clean_loss", "noise.bayes_accuracy", "noise.bayes_loss")
-        return {
-            "phase": self.noise_phase,
-            "spans": [span.to_dict() for span in self.noise_spans],
-            **{
-                name.removeprefix("noise."): _labelled(self.values[name], "part")
-                for name in names
-                if name in self.values
-            },
-            "chance_loss": math.log(self.run.task.n_answers),
         }
 
     @property
@@ -346,35 +292,46 @@ class Analysis:
         )
 
     def _training(self) -> dict[str, Any]:
-        """What training looked like as a whole: kind, boundaries, leads, spikes, and where something was
-        replayed what it says."""
-        told = {key: value for key, value in self.phases.to_dict().items() if key != "spans"}
-        told["sentence"] = self.how_it_went
-        told["spikes"] = [spike.to_dict() for spike in self.spikes]
-        told["slingshots"] = {"steps": self.slingshots, "loss": self.loss}
+        """What training looked like as a whole: kind, boundaries, leads, spikes."""
         train, test = self.reached("train"), self.reached("test")
-        told["steps_to_99"] = {"train": asdict(train), "test": asdict(test)}
-        told["grokking_delay"] = asdict(found) if (found := delay(train, test)) else None
-        if self.lives is not None:
-            told["lives"] = self.lives.to_dict()
-            told["keys_over_time"] = _records(keys_over_time(self.replayed))
-            told["keys_differ"] = _records(where_keys_differ(self.replayed)) if self.lives.final_keys else []
-            with suppress(NotApplicable):
-                told["neuron_flows"] = neuron_flows(self.replayed).to_dict()
-        return told
+        lag = delay(train, test)
+        return {
+            **{key: value for key, value in self.phases.to_dict().items() if key != "spans"},
+            "sentence": self.how_it_went,
+            "spikes": [spike.to_dict() for spike in self.spikes],
+            "slingshots": {"steps": self.slingshots, "loss": self.loss},
+            "steps_to_99": {"train": asdict(train), "test": asdict(test)},
+            "grokking_delay": asdict(lag) if lag else None,
+        }
 
     def _measure_to_dict(self, name: str) -> dict[str, Any]:
-        value, known = self.values[name], MEASURES[name]
+        value, measure = self.values[name], MEASURES[name]
         described: dict[str, Any] = {
             "value": value if isinstance(value, float) else _numbers(value),
-            "unit": known.unit,
-            "ref": known.ref,
-            **({"gauge": known.in_gauge} if known.gauge else {}),
+            "unit": measure.unit,
+            "ref": measure.ref,
+            **({"gauge": measure.in_gauge} if measure.gauge else {}),
         }
         if not isinstance(value, float):
             described["dims"] = list(value.dims)
             described["coords"] = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
         return described
+
+
+_ANSWERS: dict[State, tuple[str, str]] = {
+    "generalises": ("Yes: ", "it generalises. "),
+    "learning": ("In part: ", ""),
+    "memorises": ("No: ", "it memorises. "),
+    "at chance": ("No: ", "it is at chance. "),
+    "not known": ("", ""),
+}
+"""How a verdict begins: the answer to the question of the title, and the state."""
+
+
+def analysis_of(run: Run, *arguments: Any) -> Analysis:
+    """The analysis of a run, by the class of its family of tasks; arguments as `Analysis` takes them."""
+    kinds = [kind for kind in Analysis.__subclasses__() if isinstance(run.task, kind.of)]
+    return max(kinds, key=lambda kind: len(kind.of.__mro__), default=Analysis)(run, *arguments)
 
 
 def report_stem(
@@ -425,12 +382,6 @@ def _nothing() -> xr.Dataset:
     return xr.Dataset()
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table as plain values; what is not finite is None."""
-    found: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
-    return found
-
-
 def _numbers(value: Any) -> list[Any]:
     """The nested list of an array; marks as 0 and 1."""
     return (value.values.astype(int) if value.dtype == bool else value.values).tolist()
@@ -440,5 +391,6 @@ def _flat(value: Any) -> list[float]:
     return [value] if isinstance(value, float) else [float(x) for x in value.values.flat]
 
 
-def _labelled(value: Any, dim: str) -> dict[str, float]:
+def labelled(value: Any, dim: str) -> dict[str, float]:
+    """The numbers of an array by their labels."""
     return {str(label): float(value.sel({dim: label})) for label in value.coords[dim].values}

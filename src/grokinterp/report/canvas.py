@@ -42,10 +42,10 @@ class Line:
 
 def curves(
     lines: Sequence[Line], y: str, *, log: bool = False, limits: Limits | None = None,
-    floor: float | None = None,
+    floor: float | None = None, note: str = "",
 ) -> Canvas:  # fmt: skip
     """Lines over the steps, on one axis: logarithmic, or at least from `limits[0]` to `limits[1]`, or down
-    to `floor`."""
+    to `floor`; the note goes into the caption."""
     series = [
         {
             "label": line.label,
@@ -57,7 +57,7 @@ def curves(
         }
         for line in lines
     ]
-    return Canvas("curves", {"y": y, "log": log, "limits": limits, "floor": floor, "series": series})
+    return Canvas("curves", {"y": y, "log": log, "limits": limits, "floor": floor, "series": series}, note)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def bars(
 
 def points(
     values: Numbers, titles: Sequence[str], names: Sequence[str], colours: Sequence[Sequence[str]],
-    x: str, y: str, unit: str,
+    x: str, y: str, unit: str, note: str = "",
 ) -> Canvas:  # fmt: skip
     """Points in several planes with the same axes, which hold for all steps.
 
@@ -113,6 +113,7 @@ def points(
         names: what a tooltip calls each point.
         colours: for each plane those of its points.
         x, y, unit: what stands at the axes.
+        note: what goes into the caption.
     """
     body = {
         "titles": list(titles),
@@ -124,7 +125,7 @@ def points(
         "limit": max(map(abs, finite_range(values))),
         "values": floats(values),
     }
-    return Canvas("points", body)
+    return Canvas("points", body, note)
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,23 @@
 """One function per figure: an analysis -> a plotly figure. Colours of text and grid are the page's, those of
-data palette.py's.
+data palette.py's. Here stand the figures about any task, and what those of families are made with.
 
-Every axis carries its name and its unit. Heatmaps are int8 with their scale beside them, a tenth of the size
-of float64.
+Every axis carries its name and its unit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from .. import fourier
-from ..errors import NotApplicable
-from ..measures.embedding import principal_components
-from ..measures.waves.circular import circular
-from ..measures.waves.embedding import plane
-from ..measures.waves.neurons import EXPLAINED, neuron_power
-from ..replay import FINAL
-from ..replay.frequencies.pictures import example_neurons, spectrum_2d
-from ..tasks import Circle, Operation
-from ..tasks.table import answer_numbers
 from . import palette
 from .analysis import Analysis
-from .palette import CORRUPTED, EXCLUDED, KEY, PLAIN, RESTRICTED, TEST, TRAIN
-
-_MOST_NAMED = 512
-"""Elements up to which the answer of every pair of them is named: of 2,003 the names would take 30 MB of a
-page."""
-_SEQUENTIAL = list(palette.SEQUENTIAL)
+from .palette import CORRUPTED, KEY, PLAIN, TEST, TRAIN
 
 
-def _figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
+def new_figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
+    """An empty figure with its axes named."""
     margin = {"l": 62, "r": 14, "t": 12, "b": 48}
     figure = go.Figure(
         layout={
@@ -65,7 +46,7 @@ def losses(a: Analysis) -> go.Figure:
             text="Bayes",
             showarrow=False,
         )
-    return _log_losses(figure, a.history[["train_loss", "test_loss"]].to_numpy())
+    return log_losses(figure, a.history[["train_loss", "test_loss"]].to_numpy())
 
 
 def accuracies(a: Analysis) -> go.Figure:
@@ -91,35 +72,9 @@ def accuracies(a: Analysis) -> go.Figure:
     return figure
 
 
-def noise_profile(a: Analysis) -> go.Figure:
-    """Bars of the mean probability of each class near the right answer, by part, and how labels are drawn."""
-    values = a.values["noise.profile"]
-    offsets = [int(k) for k in values.coords["offset"].values]
-    figure = _figure("places after the right answer (classes)", "probability", barmode="group")
-    for part in ("train", "test", "corrupted", "clean"):
-        if part in values.coords["part"].values:
-            figure.add_bar(
-                x=offsets,
-                y=values.sel(part=part).values,
-                name=part,
-                marker={"color": palette.OF_PART[part], "line": {"width": 0}},
-            )
-    task = Operation.of(a.run.task)
-    noise = task.noise
-    assert noise is not None
-    drawn = noise.shifts(len(task.ring))
-    figure.add_scatter(
-        x=offsets, y=[float(drawn[k]) for k in offsets], name="labels as drawn", mode="markers",
-        marker={"symbol": "line-ew-open", "size": 34, "color": KEY, "line": {"width": 3}},
-    )  # fmt: skip
-    return figure.update_yaxes(rangemode="tozero").update_layout(
-        legend={"orientation": "h", "y": 1.18, "x": 0}
-    )
-
-
 def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
     history = a.history
-    figure = _figure("step (optimiser updates)", label, 320)
+    figure = new_figure("step (optimiser updates)", label, 320)
     for part in ("train", "test"):
         evaluated = history.dropna(subset=[f"{part}_{metric}"])
         figure.add_scatter(
@@ -134,10 +89,10 @@ def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
         x=snapshots["step"], y=snapshots[f"test_{metric}"], name="snapshots", mode="markers",
         marker={"symbol": "line-ns-open", "size": 9, "color": TEST},
     )  # fmt: skip
-    return _over_training(a, figure)
+    return over_training(a, figure)
 
 
-def _over_training(a: Analysis, figure: go.Figure) -> go.Figure:
+def over_training(a: Analysis, figure: go.Figure) -> go.Figure:
     """Shades for the phases, a line at the analysed step, and the legend above."""
     for phase in a.phases.spans:
         figure.add_vrect(
@@ -152,7 +107,7 @@ def _over_training(a: Analysis, figure: go.Figure) -> go.Figure:
     return figure.update_layout(legend={"orientation": "h", "y": 1.14, "x": 0})
 
 
-def _log_losses(figure: go.Figure, values: Any) -> go.Figure:
+def log_losses(figure: go.Figure, values: Any) -> go.Figure:
     """A log axis with one label a decade; plotly's own choice where there are too few of them."""
     values = values[np.isfinite(values) & (values > 0)]
     decades = np.log10(values.max() / values.min()) if len(values) else 0
@@ -161,397 +116,16 @@ def _log_losses(figure: go.Figure, values: Any) -> go.Figure:
     )
 
 
-def _losses_at_snapshots(a: Analysis, y: str, curves: Iterable[tuple[str, str, str, str]]) -> go.Figure:
-    """Lines through a loss at the snapshots, each given by measure, part, label and colour, on a log axis;
-    those that are known."""
-    figure = _figure("step (optimiser updates)", y, 340)
-    drawn = []
-    for name, part, label, colour in curves:
-        if name in a.replayed and part in a.replayed[name].coords["part"].values:
-            curve = a.replayed[name].sel(part=part).dropna("step")
-            drawn.append(curve.values)
-            figure.add_scatter(
-                x=curve.step.values,
-                y=curve.values,
-                name=label,
-                mode="lines+markers",
-                line={"color": colour, "width": 2},
-                marker={"size": 4},
-            )
-    return _log_losses(_over_training(a, figure), np.concatenate(drawn))
-
-
-def progress_measures(a: Analysis) -> go.Figure:
-    """Train, test, restricted and excluded loss at the snapshots, with the final keys; log axis."""
-    curves = [
-        ("loss", "train", "train", TRAIN),
-        ("loss", "test", "test", TEST),
-        ("restricted_loss.logit_dirs" + FINAL, "all", "restricted to the final keys", RESTRICTED),
-        ("excluded_loss.logit_dirs" + FINAL, "train", "train, final keys excluded", EXCLUDED),
-    ]
-    return _losses_at_snapshots(a, "loss (nats)", curves)
-
-
-def lives(a: Analysis, place: str) -> go.Figure:
-    """The share of every frequency that ever stood out in the power of a place; final keys in colour, others
-    grey."""
-    assert a.lives is not None
-    share = a.lives.share.sel(place=place).dropna("step", how="all")
-    figure = _figure("step (optimiser updates)", "share of what varies", 320)
-    lived = [life.freq for life in a.lives.lives if life.place == place and life.fate != "never"]
-    others = [k for k in lived if k not in a.lives.final_keys]
-    for k in (*a.lives.final_keys, *others):
-        colour = (
-            PLAIN if k in others else palette.LINES[(a.lives.final_keys.index(k) + 3) % len(palette.LINES)]
-        )
+def answers_over_training(a: Analysis, metric: str, label: str) -> go.Figure:
+    """Test loss or accuracy of each answer over training."""
+    figure = new_figure("step (optimiser updates)", label, 320)
+    for answer, colour in zip(a.view.answers, palette.lines(len(a.view.answers)), strict=True):
+        evaluated = a.history.dropna(subset=[f"test_{metric}.{answer}"])
         figure.add_scatter(
-            x=share.step.values, y=share.sel(freq=k).values, name=f"k = {k}", mode="lines",
-            line={"color": colour, "width": 2, "dash": "dot" if k in others else "solid"},
-        )  # fmt: skip
-    figure.add_hline(y=a.lives.born, line={"color": PLAIN, "width": 1, "dash": "dot"})
-    return _over_training(a, figure).update_layout(legend={"y": 1.2})
-
-
-def keys_differ(a: Analysis) -> go.Figure:
-    """Restricted loss with the keys of each snapshot and with those of the final network; log axis."""
-    curves = [
-        ("restricted_loss.logit_dirs" + FINAL, "all", "final keys", RESTRICTED),
-        ("restricted_loss.logit_dirs", "all", "keys of each snapshot", TEST),
-    ]
-    return _losses_at_snapshots(a, "restricted loss (nats)", curves)
-
-
-def _spectrum(values: Any, keys: Sequence[int], y: str) -> go.Figure:
-    """Cosine and sine component of every frequency as bars, the keys coloured."""
-    norms = np.asarray(values)
-    frequency = fourier.component_frequencies(len(norms)).numpy()
-    figure = _figure("frequency k", y, barmode="group", bargap=0.1)
-    for name, rows, opacity in (("cos", slice(1, None, 2), 1.0), ("sin", slice(2, None, 2), 0.55)):
-        colours = [KEY if k in keys else PLAIN for k in frequency[rows]]
-        figure.add_bar(
-            x=frequency[rows],
-            y=norms[rows],
-            name=name,
-            marker={"color": colours, "opacity": opacity, "line": {"width": 0}},
-        )
-    return figure.update_layout(showlegend=False)
-
-
-def embedding_spectrum(a: Analysis) -> go.Figure:
-    """Norm of each Fourier component of W_E."""
-    return _spectrum(a.values["fourier_norms.W_E"], a.keys_used, "norm of component (weight)")
-
-
-def readout_spectrum(a: Analysis) -> go.Figure:
-    """Norm of each Fourier component of W_L."""
-    return _spectrum(a.values["fourier_norms.W_L"], a.keys_used, "norm of component (weight)")
-
-
-def logit_cosines(a: Analysis) -> go.Figure:
-    """Cosine similarity of the logits with cos w_k(c* - c)."""
-    return _per_frequency(a, a.values["logit_cosine"], "cosine similarity")
-
-
-def neuron_clusters(a: Analysis) -> go.Figure:
-    """How many neurons belong to each frequency."""
-    return _per_frequency(a, a.values["neuron.clusters"], "neurons (count)")
-
-
-def _per_frequency(a: Analysis, values: Any, y: str) -> go.Figure:
-    k = values.coords["freq"].values
-    figure = _figure("frequency k", y)
-    return figure.add_bar(
-        x=k,
-        y=values.values,
-        marker={"color": [KEY if i in a.keys_used else PLAIN for i in k], "line": {"width": 0}},
-    )
-
-
-def excluded_by_frequency(a: Analysis) -> go.Figure:
-    """The loss on all examples without each frequency in turn, log axis; the loss of the whole network as a
-    line."""
-    values = a.values["excluded_loss.per_frequency"].sel(part="all")
-    k = values.coords["freq"].values
-    colours = [KEY if i in a.keys_used else PLAIN for i in k]
-    figure = _figure("frequency k", "loss without it (nats)")
-    figure.add_scatter(x=k, y=_positive(values.values), mode="markers", marker={"color": colours, "size": 7})
-    whole = _positive(a.values["loss"].sel(part="all").values.reshape(1))[0]
-    figure.add_hline(y=whole, line={"color": PLAIN, "width": 1, "dash": "dot"})
-    return figure.update_yaxes(type="log", exponentformat="power").update_layout(showlegend=False)
-
-
-def losses_by_variant(a: Analysis) -> go.Figure:
-    """Restricted and excluded losses on all examples by variant, log axis; the loss of the whole network and
-    that of chance as lines."""
-    loss_of = {
-        name: float(value.sel(part="all"))
-        for name, value in a.values.items()
-        if "_loss." in name and getattr(value, "dims", 0) == ("part",)
-    }
-    variants = {
-        kind: {
-            name.partition(".")[2]: loss for name, loss in loss_of.items() if name.startswith(f"{kind}_loss.")
-        }
-        for kind in ("restricted", "excluded")
-    }
-    if not any(variants.values()):
-        raise NotApplicable(
-            a.skipped.get("restricted_loss.logit_dirs", "no restricted or excluded loss was measured")
-        )
-    figure = _figure("loss on all examples (nats)", "variant", 420)
-    for (kind, mine), colour in zip(variants.items(), (TRAIN, KEY), strict=True):
-        if not mine:
-            continue
-        figure.add_scatter(
-            x=_positive(list(mine.values())), y=list(mine), name=kind, mode="markers",
-            marker={"color": colour, "size": 9},
-            hovertemplate="%{y}: %{x:.3g} nats<extra>" + kind + "</extra>",
-        )  # fmt: skip
-    for x, words in (
-        (float(a.values["loss"].sel(part="all")), "network"),
-        (float(np.log(a.run.task.n_answers)), "chance"),
-    ):
-        at = _positive([x])[0]
-        figure.add_vline(x=at, line={"color": PLAIN, "width": 1, "dash": "dot"})
-        # On a log axis plotly takes the logarithm for annotations, and the value for lines.
-        figure.add_annotation(
-            x=float(np.log10(at)), y=1, yref="paper", yanchor="bottom", text=words, showarrow=False
-        )
-    figure.update_xaxes(type="log", exponentformat="power").update_yaxes(
-        autorange="reversed", automargin=True
-    )
-    return figure.update_layout(legend={"orientation": "h", "y": 1.18, "x": 0}, margin={"t": 40})
-
-
-def _positive(values: Iterable[float]) -> list[float]:
-    """Losses as a log axis can show them: those that are 0 in float64 at 1e-20."""
-    return [max(float(x), 1e-20) for x in values]
-
-
-def neuron_explained_variance(a: Analysis) -> go.Figure:
-    """How well one frequency explains each neuron."""
-    figure = _figure("share of variance explained", "neurons (count)")
-    values = a.values["neuron.explained_variance"].values
-    figure.add_histogram(x=values, xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker={"color": PLAIN})
-    return figure.add_vline(x=EXPLAINED, line={"color": KEY, "width": 1, "dash": "dot"}).update_xaxes(
-        range=[0, 1]
-    )
-
-
-def pruning(a: Analysis) -> go.Figure:
-    """Accuracy as neurons are removed: those of lowest IPR first, of highest first, and at random. Training
-    examples are drawn as corrupted and clean ones where labels are noisy."""
-    figure = _figure("neurons removed", "accuracy (share right)", 360)
-    parts = [str(part) for part in a.values["pruning.lowest_ipr"].coords["part"].values]
-    implied = {"all", "train"} if {"corrupted", "clean"} <= set(parts) else {"all"}
-    orders = {
-        "lowest_ipr": ("lowest IPR first", "solid"),
-        "random": ("random", "dot"),
-        "highest_ipr": ("highest IPR first", "dash"),
-    }
-    for part in [part for part in parts if part not in implied] or parts:
-        for name, (words, dash) in orders.items():
-            curve = a.values[f"pruning.{name}"].sel(part=part)
-            figure.add_scatter(
-                x=curve.removed.values, y=curve.values, name=part, mode="lines", showlegend=dash == "solid",
-                hovertext=f"{part}, {words}",
-                line={"color": palette.OF_PART.get(part, PLAIN), "width": 2, "dash": dash},
-            )  # fmt: skip
-    for words, dash in orders.values():  # what the dashes mean: lines of one point, which none sees
-        figure.add_scatter(
-            x=[0],
-            y=[0],
-            name=words,
+            x=evaluated["step"],
+            y=evaluated[f"test_{metric}.{answer}"],
+            name=answer,
             mode="lines",
-            line={"color": PLAIN, "width": 2, "dash": dash},
-            hoverinfo="skip",
+            line={"color": colour, "width": 2},
         )
-    return figure.update_yaxes(range=[-0.03, 1.06]).update_layout(
-        legend={"orientation": "h", "y": 1.16, "x": 0}
-    )
-
-
-def pca_plane(a: Analysis) -> go.Figure:
-    """The elements on the first two principal components of the embedding."""
-    points, share = principal_components(a.view)
-    if points.shape[1] < 2:
-        points = torch.cat([points, torch.zeros(len(points), 1, dtype=points.dtype)], dim=1)
-    axes = [f"PC {i} ({100 * float(share[i]) if i < len(share) else 0:.0f} % of variance)" for i in (0, 1)]
-    return _points(a, points[:, :2], list(range(len(points))), axes[0], axes[1], 1)
-
-
-def circle(a: Analysis, k: int) -> go.Figure:
-    """The elements in the plane of the embedding's components cos k and sin k."""
-    return _points(
-        a,
-        plane(a.view, k),
-        circular(a.view).circle.a.tolist(),
-        f"W_E along cos {k} / sin {k}, axis 1 (weight)",
-        "axis 2 (weight)",
-        k,
-    )
-
-
-def _points(
-    a: Analysis, points: Float[Tensor, "m 2"], elements: list[int], x: str, y: str, k: int
-) -> go.Figure:
-    """The elements as points, coloured by how far round they are when the circle is walked round k times."""
-    p = len(points)
-    names = [Operation.of(a.run.task).operand_names[element] for element in elements]
-    turn = [i * k % p for i in range(p)]
-    figure = _figure(x, y, 330)
-    figure.add_scatter(
-        x=points[:, 0].numpy(), y=points[:, 1].numpy(), mode="markers+text" if p <= 60 else "markers",
-        text=names, textposition="top center",
-        textfont={"size": 9}, marker={"color": turn, "colorscale": "Phase", "cmin": 0, "cmax": p, "size": 7},
-        hovertemplate="element %{text}: %{x:.3f}, %{y:.3f}<extra></extra>",
-    )  # fmt: skip
-    return figure.update_yaxes(scaleanchor="x", scaleratio=1)
-
-
-def example_neuron(a: Analysis, k: int) -> tuple[go.Figure, int, float] | None:
-    """The best explained neuron of a frequency, as a function of (a, b): figure, number, share explained;
-    None where it has no neuron."""
-    if not (best := example_neurons(a.view, [k])):
-        return None
-    share = float(neuron_power(a.view)[k - 1, best[0]])
-    return (
-        heatmap(
-            circular(a.view).grid(a.view.neurons[:, best[0]]),
-            *_axes(a),
-            "activation",
-            names=_names_on_circle(a),
-        ),
-        best[0],
-        share,
-    )
-
-
-def _axes(a: Analysis) -> tuple[str, str]:
-    """What stands on the axes of a grid over the positions of b and a."""
-    order = circular(a.view).circle.order
-    return (
-        ("b", "a")
-        if order.startswith("residues") and "−" not in order
-        else (f"b ({order})", f"a ({order.split(',')[0]})")
-    )
-
-
-def _names_on_circle(a: Analysis) -> tuple[list[str], list[str]]:
-    names, circle = Operation.of(a.run.task).operand_names, circular(a.view).circle
-    return [names[b] for b in circle.b.tolist()], [names[i] for i in circle.a.tolist()]
-
-
-def neuron_spectrum(a: Analysis) -> go.Figure:
-    """Share of the power of all neurons on each product of components of a and of b, on a log scale."""
-    return _spectrum_2d(spectrum_2d(a.view, a.view.neurons))
-
-
-def logit_spectrum(a: Analysis) -> go.Figure:
-    """Share of the power of all logits on each product of components of a and of b, on a log scale."""
-    return _spectrum_2d(spectrum_2d(a.view, a.view.logits))
-
-
-def _spectrum_2d(shares: Float[Tensor, "component component"]) -> go.Figure:
-    return heatmap(
-        shares,
-        "component of b (1, cos 1, sin 1, …)",
-        "component of a",
-        "log₁₀ of share of power",
-        _SEQUENTIAL,
-        (-6.0, 0.0),
-    )
-
-
-def attention_to_first(a: Analysis, layer: int, head: int) -> go.Figure:
-    """How much the answer position attends to the first token, as a function of (a, b)."""
-    task = Operation.of(a.run.task)
-    names = task.operand_names
-    if not task.is_full_grid:
-        raise NotApplicable(f"{task.name} leaves out pairs, so its examples fill no p × p grid")
-    attention = a.view.attention[layer, head, :, 0].unflatten(0, (task.p, task.p))
-    return heatmap(attention, "b", "a", "attention to a (share)", _SEQUENTIAL, (0.0, 1.0), (names, names))
-
-
-def heatmap(
-    values: Float[Tensor, "y x"], x: str, y: str, unit: str, colours: Any = None, limits: tuple[float,
-    float] | None = None,
-    names: tuple[Sequence[str], Sequence[str]] | None = None,
-) -> go.Figure:  # fmt: skip
-    """A heatmap in int8: 255 levels between `limits`, or symmetrically around 0 where none are given; `names`
-    of the columns and rows."""
-    if limits is None:
-        largest = max(float(values.abs().max()), 1e-12)
-        limits = (-largest, largest)
-    low, high = limits
-    levels = ((values - low) / (high - low) * 254 - 127).round().clamp(-127, 127).to(torch.int8).numpy()
-    ticks = np.linspace(low, high, 5)
-    figure = _figure(x, y, 330)
-    figure.add_heatmap(
-        z=levels, zmin=-127, zmax=127, colorscale=colours or list(palette.DIVERGING),
-        colorbar={
-            "title": {"text": unit, "side": "right"}, "thickness": 10, "len": 1,
-            "tickvals": np.linspace(-127, 127, 5).tolist(),
-            "ticktext": [f"{tick:.3g}" for tick in ticks],
-        },
-        hovertemplate=f"{y} %{{y}}, {x} %{{x}}<extra></extra>",
-    )  # fmt: skip
-    return _named(figure.update_yaxes(autorange="reversed"), names)
-
-
-def _named(figure: go.Figure, names: tuple[Sequence[str], Sequence[str]] | None) -> go.Figure:
-    """A heatmap with names in place of the numbers of its columns and rows, where they are others."""
-    for axis, names_of_axis in zip("xy", names or (), strict=False):
-        if list(names_of_axis) != [str(i) for i in range(len(names_of_axis))]:
-            figure.update_traces({axis: list(names_of_axis)})
-            figure.update_layout({f"{axis}axis": {"type": "category"}})
-    return figure
-
-
-def value_counts(task: Operation) -> go.Figure:
-    """How many pairs have each answer."""
-    figure = _figure("answer", "pairs (count)", 330)
-    figure.add_bar(
-        x=list(task.answer_names), y=list(task.facts.counts), marker={"color": PLAIN, "line": {"width": 0}}
-    )
-    return figure.update_xaxes(type="category")
-
-
-def table(task: Operation, circle: Circle | None = None) -> go.Figure:
-    """The table as an image; of what stands on a circle alone, and in its order, where one is given."""
-    a, b = (circle.a, circle.b) if circle else (torch.arange(task.p),) * 2
-    classes = task.table[a][:, b]
-    if circle:  # colours go round once with the positions of the answers
-        numbers = torch.zeros(task.n_answers, dtype=torch.float64).index_put_(
-            (circle.c,), torch.arange(circle.m).double()
-        )
-    else:
-        numbers = answer_numbers(task.symbols)
-    whole = bool((classes >= 0).all()) and torch.equal(
-        numbers, numbers.short().double()
-    )  # two bytes for each, where that holds all
-    z = numbers[classes].short() if whole else torch.where(classes >= 0, numbers[classes], torch.nan).float()
-    where = " (order of the group)" if circle else ""
-    figure = _figure(f"b{where}", f"a{where}", 330)
-    figure.add_heatmap(
-        z=z.numpy(), colorscale="Phase" if circle else _SEQUENTIAL,
-        hovertemplate="a %{y}, b %{x}: %{z}<extra></extra>",
-        colorbar={"title": {"text": "position of the answer" if circle else "answer", "side": "right"},
-        "thickness": 10, "len": 1},
-    )  # fmt: skip
-    names = task.answer_names
-    if (circle or not whole or numbers.tolist() != list(task.symbols.answers)) and len(
-        classes
-    ) <= _MOST_NAMED:
-        said = [[names[c] if c >= 0 else "none" for c in row] for row in classes.tolist()]
-        figure.update_traces(customdata=said, hovertemplate="a %{y}, b %{x}: %{customdata}<extra></extra>")
-    elif circle:
-        figure.update_traces(hovertemplate="a %{y}, b %{x}: position %{z}<extra></extra>")
-    if not circle and numbers.tolist() != list(task.symbols.answers):
-        shown = range(0, len(names), max(1, -(-len(names) // 10)))
-        figure.update_traces(colorbar={"tickvals": list(shown), "ticktext": [names[c] for c in shown]})
-    operands = task.operand_names
-    return _named(
-        figure.update_yaxes(autorange="reversed"),
-        ([operands[i] for i in b.tolist()], [operands[i] for i in a.tolist()]),
-    )
+    return over_training(a, figure)

@@ -17,6 +17,7 @@ RESTRICTED, EXCLUDED = "#2a9d8f", KEY
 """What is left of a network that is restricted to its keys, or robbed of them."""
 
 PHASES = {
+    "learning": TRAIN,
     "memorisation": TRAIN,
     "circuit formation": PLAIN,
     "cleanup": RESTRICTED,
@@ -25,9 +26,7 @@ PHASES = {
     "after": "#e9c46a",
     "forgetting": KEY,
 }
-SPANS = (TRAIN, RESTRICTED, "#e9c46a", CORRUPTED, KEY, PLAIN)
-"""Phases in their order, where they lie side by side on a strip."""
-
+"""Phases of training: shades behind curves, and stretches of a strip."""
 LINES = (TRAIN, TEST, RESTRICTED, KEY, "#8e5bc7", "#b8860b", "#7a4b2a", "#e58bb5")
 """Lines of one figure that have to be told apart."""
 

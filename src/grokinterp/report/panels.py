@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from markupsafe import Markup
 
 from ..errors import NotApplicable
+from ..registry import OfFamilies, OfTasks
+from ..tasks import Task
 from .offline import embedded
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class Canvas:
 
     kind: str
     data: Mapping[str, Any]
+    note: str = ""
+    """What a caption says of it beside how to read it, such as what could not be drawn."""
     element = Markup('<canvas role="img"></canvas>')
 
 
@@ -56,13 +60,11 @@ class Panel:
     size: Size = ""
     shown: bool = True
     """Whether it is open at first, on a page where the reader chooses."""
-    name: str = ""
-    """What links call it, where that is not its title."""
 
     @property
     def id(self) -> str:
-        """Its name for links and tests, which stays the same: by default the title in lower case."""
-        return self.name or "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
+        """Its name for links, which stays the same: the title in lower case."""
+        return "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
 
     @property
     def moves(self) -> bool:
@@ -94,32 +96,137 @@ class Section:
     """Why, by the title of the panel that is not shown; of the section, where that is all of it."""
 
 
+@dataclass(frozen=True)
+class SectionOf(OfTasks):
+    """A section of the report on a network that learned a task of some family."""
+
+    lead: str | Callable[[Any], str]
+    needs: Sequence[str]
+    where: Callable[[Any], bool]
+    draw: Callable[[Any], Iterable[Panel | Table]]
+
+    def made(self, a: Any) -> Section:
+        """The section of an `Analysis`, or why it is not shown: a measure that it needs is not there, or a
+        figure has no meaning here. Any other error of a figure is a bug, and raised."""
+        lead = self.lead if isinstance(self.lead, str) else self.lead(a)
+        try:
+            for name in self.needs:
+                a.measured(name)
+            parts = list(self.draw(a))
+        except NotApplicable as reason:
+            return Section(self.name, lead, missing={self.name: str(reason)})
+        return Section(
+            self.name,
+            lead,
+            [part for part in parts if isinstance(part, Panel)],
+            [part for part in parts if isinstance(part, Table)],
+        )
+
+
+SECTIONS: OfFamilies[SectionOf] = OfFamilies("section")
+
+
 def section(
     title: str,
-    lead: str,
-    draw: Callable[[], Iterable[Panel]],
+    lead: str | Callable[[Any], str] = "",
     *,
+    of: type[Task] = Task,
     needs: Sequence[str] = (),
-    measured: Mapping[str, Any],
-    skipped: Mapping[str, str],
-) -> Section:
-    """A section that is drawn from measures, or why it is not: one that it needs is not there, or a figure
-    has no meaning here. Any other error of a figure is a bug, and raised.
+    where: Callable[[Any], bool] = lambda a: True,
+) -> Callable[[Callable[[Any], Iterable[Panel | Table]]], Callable[[Any], Iterable[Panel | Table]]]:
+    """Registers what draws a section of the report: a function of an `Analysis` that gives its panels and
+    tables in their order.
 
     Args:
-        title, lead: what stands above the panels.
-        draw: makes them, once everything that they need is known to be there.
-        needs: names of measures without which there is nothing to draw.
-        measured: what was measured, by name.
-        skipped: why other measures were not.
+        title, lead: what stands above the panels; a lead that depends on the analysis is a function of it.
+        of: the family of tasks that it is about. One of a narrower family takes the place of another with
+            the same title.
+        needs: names of measures without which there is nothing to draw; the page then says why.
+        where: of which analyses it is at all.
+
+    Raises:
+        ValueError: another section about this family has this title.
     """
-    for name in needs:
-        if name not in measured:
-            return Section(title, lead, missing={title: not_measured(name, skipped)})
-    try:
-        return Section(title, lead, list(draw()))
-    except NotApplicable as reason:
-        return Section(title, lead, missing={title: str(reason)})
+
+    def register(draw: Callable[[Any], Iterable[Panel | Table]]) -> Callable[[Any], Iterable[Panel | Table]]:
+        SECTIONS.add(SectionOf(title, of, lead, needs, where, draw))
+        return draw
+
+    return register
+
+
+@dataclass(frozen=True)
+class PanelOf(OfTasks):
+    """A panel of the replay of networks that learned a task of some family."""
+
+    caption: str | Callable[[Any], str]
+    size: Size
+    shows: Sequence[str]
+    draw: Callable[[Any], Canvas]
+
+    def made(self, moments: Any) -> Panel:
+        """The panel of a replay.
+
+        Raises:
+            NotApplicable: it has no meaning here, or what it shows was not measured.
+        """
+        body = self.draw(moments)
+        caption = self.caption if isinstance(self.caption, str) else self.caption(moments)
+        return Panel(self.name, caption + body.note, body, self.size)
+
+
+PANELS: OfFamilies[PanelOf] = OfFamilies("panel")
+
+
+def panel(
+    title: str,
+    caption: str | Callable[[Any], str],
+    *,
+    of: type[Task] = Task,
+    size: Size = "",
+    shows: Sequence[str] = (),
+) -> Callable[[Callable[[Any], Canvas]], Callable[[Any], Canvas]]:
+    """Registers what draws a panel of the replay page: a function of `Moments`, whose methods draw curves,
+    bars and heatmaps of what was replayed.
+
+    Args:
+        title, caption: what stands above the picture; a caption that depends on the replay is a function of
+            the same.
+        of: the family of tasks that it is about. One of a narrower family takes the place of another with
+            the same title.
+        size: how many columns of the page it takes.
+        shows: the measures that it draws; every other one that was replayed gets a panel of its own.
+
+    Raises:
+        ValueError: another panel about this family has this title.
+    """
+
+    def register(draw: Callable[[Any], Canvas]) -> Callable[[Any], Canvas]:
+        PANELS.add(PanelOf(title, of, caption, size, shows, draw))
+        return draw
+
+    return register
+
+
+@dataclass(frozen=True)
+class NoteOf(OfTasks):
+    """A sentence about a whole replay, of a family of tasks."""
+
+    made: Callable[[Any], str]
+
+
+NOTES: OfFamilies[NoteOf] = OfFamilies("note")
+
+
+def note(name: str, *, of: type[Task]) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
+    """Registers what says a sentence of a whole replay at the head of its page: a function of `Moments`,
+    which raises NotApplicable where there is nothing to say."""
+
+    def register(made: Callable[[Any], str]) -> Callable[[Any], str]:
+        NOTES.add(NoteOf(name, of, made))
+        return made
+
+    return register
 
 
 def drawn(makers: Iterable[tuple[str, Callable[[], Panel]]], title: str = "", lead: str = "") -> Section:
@@ -133,8 +240,3 @@ def drawn(makers: Iterable[tuple[str, Callable[[], Panel]]], title: str = "", le
         except NotApplicable as reason:
             missing[name] = str(reason)
     return Section(title, lead, panels, missing=missing)
-
-
-def not_measured(name: str, skipped: Mapping[str, str]) -> str:
-    """Why there is no value of a measure."""
-    return skipped.get(name, f"{name} was not measured")

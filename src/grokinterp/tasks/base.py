@@ -88,6 +88,8 @@ class Task(ABC):
 
     common: ClassVar[type[Frozen]] = Frozen
     """Parameters that every task of the family takes beside its own; they are fields of its class."""
+    examples_are: ClassVar[str] = "examples"
+    """What its examples are called in sentences."""
     of_function: ClassVar[Callable[..., Task]]
     """The task of any Python function of two values; `Operation.of_function`, which puts it here."""
 
@@ -207,9 +209,16 @@ class Task(ABC):
 
     @cached_property
     def chance(self) -> float:
-        """The share of the commonest answer: what is right for whoever always gives it."""
-        asked = self.targets[self.targets >= 0]
-        return float(asked.bincount().max()) / len(asked)
+        """The share of the commonest answer, of several answers that of all of them: what is right for
+        whoever always gives it."""
+        answers = self.targets
+        counts = answers.bincount() if answers.ndim == 1 else answers.unique(dim=0, return_counts=True)[1]
+        return float(counts.max()) / self.n_inputs
+
+    @property
+    def families(self) -> list[str]:
+        """The names of the families that it belongs to, from the narrowest to that of all tasks."""
+        return [family.__name__ for family in type(self).__mro__ if issubclass(family, Task)]
 
     def registered(self, name: str, params: Mapping[str, Any], **common: Any) -> Task:
         """The same task under the name and with the parameters that it was asked for with."""

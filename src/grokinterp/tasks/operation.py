@@ -65,6 +65,7 @@ class Operation(Task):
     """
 
     common = Common
+    examples_are = "pairs"
 
     p: int
     operation: Callable[[Int[Tensor, "p 1"], Int[Tensor, "1 p"]], Int[Tensor, "p p"]] = field(

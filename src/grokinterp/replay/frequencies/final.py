@@ -1,18 +1,20 @@
-"""What a replay takes from the final network: its key frequencies, the neurons that stand for them, and the
-frequencies that it makes of others."""
+"""What a replay takes from the final network of an operation: its key frequencies, the neurons that stand for
+them, and the frequencies that it makes of others."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 
 from ...measures import MEASURES, key_frequencies
-from ..cache import Entry, Measured
+from ...tasks import Operation
+from ..cache import FROM_FINAL, Entry, FromFinal, Measured
 from .pictures import example_neurons
 
 
-def options_of_final(last: Measured) -> dict[str, list[int]]:
+def _options(last: Measured) -> dict[str, list[int]]:
     """What measures and pictures take as their options `keys` and `neurons`: the key frequencies of the last
     snapshot, and the neuron that each explains best."""
     consensus = last.entry(MEASURES["key_frequencies.consensus"])
@@ -31,7 +33,21 @@ def options_of_final(last: Measured) -> dict[str, list[int]]:
     return {"keys": keys, "neurons": [] if neurons.values is None else neurons.values.tolist()}
 
 
-def multiples(last: Measured) -> dict[str, dict[int, list[int]]]:
+def _why_none(last: Measured, options: dict[str, list[int]]) -> str:
+    """Why measures that take these options have no value with those of the final network."""
+    if not options["keys"]:
+        reason = last.entry(MEASURES["key_frequencies.consensus"]).reason
+        return reason or "the final network has no key frequencies"
+    return "no neuron of the final network has one frequency"
+
+
+def _attributes(last: Measured, options: dict[str, list[int]]) -> dict[str, str]:
+    """What a replay says of the keys of the last snapshot, beside its variables."""
+    keys = {"final_keys": options["keys"], **_multiples(last)}
+    return {name: json.dumps(each) for name, each in keys.items()}
+
+
+def _multiples(last: Measured) -> dict[str, Any]:
     """The harmonics of the last snapshot, each with its fundamental and its order, and the doubles of keys,
     each with its key."""
 
@@ -50,3 +66,6 @@ def multiples(last: Measured) -> dict[str, dict[int, list[int]]]:
         "harmonics": {k: [of, order] for k, of, order in rows if order},
         "doubles": {k: [of] for k, of, order in rows if not order},
     }
+
+
+FROM_FINAL.add(FromFinal("keys", Operation, _options, _why_none, _attributes))

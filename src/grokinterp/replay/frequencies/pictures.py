@@ -19,6 +19,7 @@ from ...measures.waves.circular import circular
 from ...measures.waves.embedding import plane
 from ...measures.waves.keys import keys_of
 from ...measures.waves.neurons import EXPLAINED, neuron_power
+from ...tasks import Operation
 from ...view import View
 
 PICTURES: dict[str, Measure] = {}
@@ -28,7 +29,7 @@ _MOST = 6
 
 def _picture(name: str, *, unit: str, ref: str) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
     def register(function: Callable[..., Value]) -> Callable[..., Value]:
-        PICTURES[name] = Measure(name, unit, ref, function)
+        PICTURES[name] = Measure(name, unit, ref, function, of=Operation)
         return function
 
     return register

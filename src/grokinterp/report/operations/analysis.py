@@ -1,0 +1,275 @@
+"""What more is found of a network that has learned a binary operation: key frequencies, what became of them
+over training, and what noise on the labels made of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from ...errors import NotApplicable
+from ...measures import KeyFrequencies, key_frequencies
+from ...measures.base import per_part
+from ...measures.noise import NoisePhase, learned, noise_phase
+from ...measures.standing import Standing, percent, standing
+from ...measures.waves.circular import circular
+from ...measures.waves.keys import chosen
+from ...replay import (
+    Lives,
+    NoiseSpan,
+    keys_over_time,
+    lives,
+    neuron_flows,
+    noise_in_words,
+    noise_spans,
+    where_keys_differ,
+)
+from ...tasks import Operation
+from ...tasks.noise import Binomial
+from ..analysis import Analysis, labelled
+from ..words import by_part, several
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile", "noise.bayes_loss", "noise.bayes_accuracy")
+"""What every report on noisy labels measures."""
+_ON_NOISE: dict[NoisePhase, str] = {
+    "not trained": "it is within 0.05 of chance",
+    "memorisation": "it has memorised the noise",
+    "coexistence": "it generalises, and has memorised the wrong labels as well (coexistence)",
+    "partial inversion": "it generalises, and answers some of the examples with wrong labels rightly "
+    "(partial inversion)",
+    "full inversion": "it generalises, and answers the examples with wrong labels rightly (full inversion)",
+    "forgetting": "it is within 0.05 of chance again (forgetting)",
+    "in between": "it is in none of the phases that have a name",
+}
+
+
+class OperationAnalysis(Analysis):
+    """What was found of a run whose task is a binary operation, at one step."""
+
+    of = Operation
+
+    def _keys_asked_for(self, keys: Sequence[int] | None) -> list[int] | None:
+        return None if keys is None else chosen(self.view, keys)
+
+    @property
+    def _always_measured(self) -> tuple[str, ...]:
+        return (*super()._always_measured, *(_OF_NOISE if self.noisy else ()))
+
+    @property
+    def task(self) -> Operation:
+        """The task of the run."""
+        return Operation.of(self.run.task)
+
+    @cached_property
+    def _found_keys(self) -> KeyFrequencies | str:
+        """What the rules found, or why none applies."""
+        try:
+            return key_frequencies(self.view)
+        except NotApplicable as reason:
+            return str(reason)
+
+    @property
+    def keys(self) -> KeyFrequencies | None:
+        """The key frequencies that the rules found, or None where no rule applies."""
+        return None if isinstance(self._found_keys, str) else self._found_keys
+
+    @property
+    def keys_used(self) -> list[int]:
+        """The key frequencies that measures were given: the consensus of the rules, unless the caller chose
+        others."""
+        if self.asked_keys is not None:
+            return self.asked_keys
+        return self.keys.consensus if self.keys else []
+
+    @property
+    def n_frequencies(self) -> int:
+        """How many frequencies the elements have; 0 where they stand on no circle."""
+        return self.task.circle.m // 2 if self.task.circle else 0
+
+    @property
+    def accuracy_name(self) -> str:
+        """The measure that says how many examples are right, whatever their labels."""
+        return "clean_accuracy" if self.noisy else "accuracy"
+
+    def part(self, wanted: str) -> str:
+        """That part of the examples where the split is known, else all of them."""
+        return wanted if wanted in self.values["loss"].coords["part"].values else "all"
+
+    @cached_property
+    def _rows_on_circle(self) -> torch.Tensor:
+        return circular(self.view).on_circle if self.n_frequencies else torch.arange(self.task.n_inputs)
+
+    @cached_property
+    def on_circle(self) -> Standing:
+        """How far the network has learned the examples that stand on the circle: for multiplication, those
+        without 0; all where there is none."""
+        return standing(self.view, self._rows_on_circle)
+
+    @cached_property
+    def loss_on_circle(self) -> dict[str, float]:
+        """The loss of these examples, by part."""
+        rows = self._rows_on_circle
+        return labelled(per_part(self.view, self.view.loss()[rows], rows), "part")
+
+    @cached_property
+    def noise_spans(self) -> list[NoiseSpan]:
+        """The phases of training on noisy labels; none where labels are not noisy."""
+        try:
+            return noise_spans(self.history, self.task.n_answers)
+        except NotApplicable:
+            return []
+
+    @cached_property
+    def noise_phase(self) -> NoisePhase | None:
+        """The phase at the analysed step; None where labels are not noisy, or none came out wrong."""
+        if not self.noisy or not {"corrupted", "test"} <= {*self.values["accuracy"].coords["part"].values}:
+            return None
+        of_labels, of_answers = self.by_part("accuracy"), self.by_part("clean_accuracy")
+        earlier = self.history[self.history["step"] < self.step]
+        before = any(
+            learned(*pair)
+            for pair in earlier[["train_accuracy", "test_clean_accuracy"]].itertuples(index=False)
+        )
+        return noise_phase(
+            of_labels["train"],
+            of_answers["test"],
+            of_labels["corrupted"],
+            of_answers["corrupted"],
+            1 / self.task.n_answers,
+            learned_before=before,
+        )
+
+    @property
+    def verdict(self) -> str:
+        """The sentence that a page opens with; on noisy labels it names the phase."""
+        if self.noise_phase is None:
+            return super().verdict
+        state = self.standing.state
+        answer = {"generalises": "Yes: ", "learning": "In part: ", "not known": ""}.get(state, "No: ")
+        rest = " and not generalised" if self.noise_phase == "memorisation" and state != "learning" else ""
+        return f"{answer}{_ON_NOISE[self.noise_phase]}{rest}. {self.standing.words}."
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """On noisy labels what they are and what the network makes of them; how much was known from mirror
+        images; the key frequencies, and how sure they are."""
+        rows = self._facts_of_noise()
+        if "accuracy.mirror" in self.values and self.standing.state == "learning":
+            trained, unseen = map(percent, labelled(self.values["accuracy.mirror"], "mirror").values())
+            mirrored = (
+                f"of unseen examples whose mirror image (b, a) was trained on {trained} are right, of those "
+                f"that are new both ways {unseen}"
+            )
+            rows.append(("Mirror images", mirrored))
+        if self.keys is None:
+            return [*rows, ("Key frequencies", f"none: {self._found_keys}")]
+        keys = self.keys.consensus
+        found = f"{', '.join(map(str, keys))} (of 1 to {self.n_frequencies})" if keys else self.keys.why_none
+        rows.append(("Key frequencies", found))
+        if multiples := self.keys.harmonics_in_words:
+            rows.append(("Multiples", multiples))
+        if self.keys_used != keys:
+            asked = f"{several(self.keys_used)}, as asked for; measures and claims below are about these"
+            rows.append(("Keys in use", asked))
+        rules = "; ".join(f"{rule}: {several(marked)}" for rule, marked in self.keys.rules.items())
+        sure = (
+            f"{len(self.keys.rules)} rules agree to {self.keys.agreement:.2f} (mean Jaccard index, 1 is full "
+            f"agreement). {rules}"
+        )
+        return [*rows, ("How sure", sure)]
+
+    def _facts_of_noise(self) -> list[tuple[str, str]]:
+        if (noise := self.task.noise) is None:
+            return []
+        test = "test labels noisy too" if noise.test == "noisy" else "test labels right"
+        drawn = (
+            f"answer + Binomial({noise.n}, {noise.p:g}) − {noise.centre}"
+            if isinstance(noise, Binomial)
+            else f"{100 * noise.share:g} % of the training labels uniform"
+        )
+        given = "Accuracy and loss above are of the labels as they are given"
+        right, loss = self.by_part("clean_accuracy"), self.by_part("clean_loss")
+        of_answers = f"accuracy {by_part(right, shares=True)}; loss {by_part(loss, shares=False)} nats"
+        rows = [("Labels", f"{drawn}, seed {noise.seed}; {test}. {given}"), ("Right answers", of_answers)]
+        if {"noise.bayes_accuracy", "noise.bayes_loss"} <= self.values.keys():
+            share_of, loss_of = self.by_part("noise.bayes_accuracy"), self.by_part("noise.bayes_loss")
+            parts = [part for part in ("train", "test") if part in share_of]
+            accuracy = ", ".join(f"{part} {100 * share_of[part]:.2f} %" for part in parts)
+            least = ", ".join(f"{part} {loss_of[part]:.4f}" for part in parts)
+            best = (
+                f"who knows the rule and not the draws: accuracy {accuracy}; loss {least} nats. Chance: "
+                f"{math.log(self.task.n_answers):.4f} nats"
+            )
+            rows.append(("Bayes", best))
+        if self.noise_spans:
+            rows.append(("Noise", noise_in_words(self.noise_spans)))
+        return rows
+
+    @property
+    def task_in_words(self) -> str:
+        """What the network had to learn, and in which tokens."""
+        order = f", numbered in an order of their own (seed {self.task.opaque})"
+        opaque = "" if self.task.opaque is None else order
+        return f"{super().task_in_words}, tokens {self.task.layout}{opaque}"
+
+    @cached_property
+    def lives(self) -> Lives | None:
+        """What became of every frequency; None where nothing was replayed, or there are none."""
+        try:
+            return lives(self.replayed) if self.replayed else None
+        except NotApplicable:
+            return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of report.json, with the table, the key frequencies and the noise."""
+        keys = self.keys
+        return {
+            **super().to_dict(),
+            "table": self.task.facts.to_dict(),
+            "key_frequencies": {
+                "consensus": keys.consensus if keys else [],
+                "rules": keys.rules if keys else {},
+                "agreement": keys.agreement if keys else 0.0,
+                "harmonics": {str(k): asdict(each) for k, each in keys.harmonics.items()} if keys else {},
+                "doubles": {str(k): of for k, of in keys.doubles.items()} if keys else {},
+                "used": self.keys_used,
+            },
+            **({"noise": self._noise()} if self.noisy else {}),
+        }
+
+    def _noise(self) -> dict[str, Any]:
+        """The phase on noisy labels, accuracies and losses against right answers, and the best that can be
+        done of the labels."""
+        names = ("clean_accuracy", "clean_loss", "noise.bayes_accuracy", "noise.bayes_loss")
+        return {
+            "phase": self.noise_phase,
+            "spans": [span.to_dict() for span in self.noise_spans],
+            **{name.removeprefix("noise."): self.by_part(name) for name in names if name in self.values},
+            "chance_loss": math.log(self.task.n_answers),
+        }
+
+    def _training(self) -> dict[str, Any]:
+        described = super()._training()
+        if self.lives is not None:
+            described["lives"] = self.lives.to_dict()
+            described["keys_over_time"] = _records(keys_over_time(self.replayed))
+            described["keys_differ"] = (
+                _records(where_keys_differ(self.replayed)) if self.lives.final_keys else []
+            )
+            with suppress(NotApplicable):
+                described["neuron_flows"] = neuron_flows(self.replayed).to_dict()
+        return described
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as plain values; what is not finite is None."""
+    return cast("list[dict[str, Any]]", json.loads(table.to_json(orient="records", double_precision=15)))

@@ -1,0 +1,240 @@
+"""What the replay page shows of networks that learn a binary operation: their key frequencies, and what
+stands on them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ...errors import NotApplicable, UsageError
+from ...replay import FINAL, final_keys, lives, noise_in_words, noise_spans
+from ...tasks import Operation
+from .. import canvas
+from ..moments import BARS_OVER, Curve, Moments, with_unit
+from ..palette import EXCLUDED, KEY, LINES, RESTRICTED, round_the_circle
+from ..panels import Canvas, Size, note, panel
+from ..replay_page import by_part
+
+_LIMITS = {
+    "picture.attention": (0.0, 1.0),
+    "picture.logit_spectrum": (-6.0, 0.0),
+    "picture.neuron_spectrum": (-6.0, 0.0),
+}
+
+
+@note("keys", of=Operation)
+def _keys(moments: Moments) -> str:
+    keys = ", ".join(map(str, final_keys(moments.data)))
+    return (
+        f"Key frequencies of the last snapshot, by the consensus of the rules: {keys}."
+        if keys
+        else "The last snapshot has no key frequencies."
+    )
+
+
+@note("lives", of=Operation)
+def _lives(moments: Moments) -> str:
+    try:
+        return lives(moments.data).sentence
+    except UsageError as not_replayed:
+        raise NotApplicable(str(not_replayed)) from None
+
+
+@note("noise", of=Operation)
+def _noise(moments: Moments) -> str:
+    return noise_in_words(noise_spans(moments.history, int(moments.data.attrs["answers"])))
+
+
+@panel(
+    "Loss",
+    "Of the network, of what its final key frequencies alone give, and of what is left without them. A "
+    "falling restricted loss and a rising excluded loss are the circuit forming. Click to go to a step.",
+    of=Operation,
+    size="wide",
+    shows=["loss"],
+)
+def _loss(moments: Moments) -> Canvas:
+    restricted, excluded = (f"{name}_loss.logit_dirs{FINAL}" for name in ("restricted", "excluded"))
+    part = moments.parts("loss")[0]
+    curves = [
+        *by_part(moments, "loss"),
+        Curve("restricted to the keys, all", restricted, RESTRICTED, {"part": "all"}),
+        Curve(f"without the keys, {part}", excluded, EXCLUDED, {"part": part}),
+    ]
+    return moments.curves("loss (nats)", curves, log=True)
+
+
+_SHARES = {
+    "Gini of W_E": "gini.W_E",
+    "Gini of W_L": "gini.W_L",
+    "neurons of one frequency": "neuron.single_frequency_share",
+    "logits explained by the keys": "logit_fve.centred",
+}
+
+
+@panel(
+    "Sparsity",
+    "A Gini coefficient of 1 is a single frequency, 0 all frequencies alike.",
+    of=Operation,
+    size="wide",
+    shows=[*_SHARES.values()],
+)
+def _sparsity(moments: Moments) -> Canvas:
+    curves = [
+        Curve(label, name, colour) for (label, name), colour in zip(_SHARES.items(), LINES, strict=False)
+    ]
+    return moments.curves("share", curves)
+
+
+def bars(moments: Moments, name: str, y: str = "") -> Canvas:
+    """Bars over the frequencies; of components, cosine and sine side by side.
+
+    Raises:
+        NotApplicable: the measure was not replayed, or has no meaning here.
+    """
+    data, values = moments.data, moments.values(name)
+    y, unit = y or with_unit(name, values), str(values.attrs["unit"])
+    if "component" in values.dims:
+        labels = ["cos", "sin"]
+        frequencies = list(range(1, values.sizes["component"] // 2 + 1))
+        groups = [values.reindex(component=[f"{wave} {k}" for k in frequencies]).values for wave in labels]
+        values = values.isel(component=slice(1, None))
+    else:
+        labels, groups = [""], [values.values]
+        frequencies = [int(k) for k in values["freq"].values]
+    low, high = canvas.finite_range(values.values)
+    keys, keys_now = final_keys(data), moments.either("key_frequencies.consensus")
+    return canvas.bars(
+        [
+            canvas.Bar(k, f"k = {k}, a final key", KEY) if k in keys else canvas.Bar(k, f"k = {k}")
+            for k in frequencies
+        ],
+        groups,
+        "frequency k",
+        y,
+        labels=labels,
+        unit="" if unit in ("1", "neurons") else unit,
+        limits=(min(low, 0.0), max(high, 0.0)),
+        marks=None if keys_now is None else keys_now.reindex(freq=frequencies).values,
+    )
+
+
+BARS_OVER["freq"] = bars
+
+
+def _panel_of_bars(title: str, caption: str, name: str, y: str, size: Size = "") -> None:
+    panel(title, caption, of=Operation, size=size, shows=[name])(partial(bars, name=name, y=y))
+
+
+_panel_of_bars(
+    "Spectrum of W_E",
+    "Left bar cosine, right bar sine; the final key frequencies are red. Dots under the axis: the keys of "
+    "this snapshot.",
+    "fourier_norms.W_E",
+    "norm (weight)",
+    "wide",
+)
+_panel_of_bars(
+    "Neurons by frequency",
+    "How many neurons one frequency explains.",
+    "neuron.clusters",
+    "neurons (count)",
+)
+_panel_of_bars(
+    "Spectrum of W_L",
+    "W_L = W_out W_U: what each neuron adds to each logit.",
+    "fourier_norms.W_L",
+    "norm (weight)",
+    "wide",
+)
+_panel_of_bars(
+    "Cosines in the logits",
+    "Cosine similarity of the logits with cos w(c* − c).",
+    "logit_cosine",
+    "cosine similarity",
+)
+
+
+@panel(
+    "Circles",
+    "The elements in the plane of the embedding's components cos k and sin k, for the key frequencies. Colour "
+    "goes round with k·a; axes hold for all steps.",
+    of=Operation,
+    size="full",
+)
+def _circles(moments: Moments) -> Canvas:
+    values = moments.values("picture.circles" + FINAL)
+    keys, elements = [int(k) for k in values["key"].values], values["element"].values
+    unit, count = values.attrs["unit"], len(elements)
+    left_out = len(final_keys(moments.data)) - len(keys)
+    return canvas.points(
+        values.values,
+        [f"k = {k}" for k in keys],
+        [f"element {element}" for element in elements],
+        [[round_the_circle(i * k, count) for i in range(count)] for k in keys],
+        f"along cos k ({unit})",
+        f"along sin k ({unit})",
+        unit,
+        note=f" {left_out} more keys are not drawn." if left_out else "",
+    )
+
+
+def heatmaps(moments: Moments, name: str) -> Canvas:
+    """Heatmaps over a and b: over their elements, or over the components of waves in them.
+
+    Raises:
+        NotApplicable: the measure was not replayed, or has no meaning here.
+    """
+    values = moments.values(name)
+    each = [str(dim) for dim in values.dims[1:-2]]
+    if "component_a" in values.dims:
+        components = [str(label) for label in values["component_a"].values]
+        ticks = [str((i + 1) // 2) for i in range(len(components))]
+        rows, columns = (
+            canvas.Axis(f"frequency in {x}", ticks, [f"{component} in {x}" for component in components])
+            for x in "ab"
+        )
+    else:
+        rows, columns = (
+            canvas.Axis.of(f"{x} (in the order of the circle)", list(map(str, values[dim].values)), words)
+            for x, dim, words in (("a", "i", "a = {}".format), ("b", "j", "b = {}".format))
+        )
+    titles = [_title(moments, each[0], int(label)) for label in values[each[0]].values] if each else [""]
+    return moments.heatmaps(name, rows, columns, titles, _LIMITS.get(name))
+
+
+def _title(moments: Moments, dim: str, label: int) -> str:
+    """What stands above one heatmap: of a neuron also its frequency in the end."""
+    if dim != "example":
+        return f"{dim} {label}"
+    if "neuron.frequency" not in moments.data:
+        return f"neuron {label}"
+    return f"neuron {label}, k = {int(moments.data['neuron.frequency'].isel(step=-1).sel(neuron=label))}"
+
+
+def _panel_of_maps(title: str, caption: str, name: str, size: Size = "") -> None:
+    panel(title, caption, of=Operation, size=size)(partial(heatmaps, name=name))
+
+
+_panel_of_maps(
+    "Neurons",
+    "Of each final key frequency the neuron that it explains best at the end, over all pairs (a, b).",
+    "picture.neurons" + FINAL,
+    "full",
+)
+_panel_of_maps(
+    "Attention",
+    "How much the answer position attends to the first token, for each head of the first layer.",
+    "picture.attention",
+    "full",
+)
+_panel_of_maps(
+    "Logit of one answer",
+    "Of the answer at position 0 on the circle (0 for addition), less its mean.",
+    "picture.logits",
+)
+_panel_of_maps(
+    "2-D spectrum of the logits",
+    "Power of all logits on products of a wave in a and one in b.",
+    "picture.logit_spectrum",
+)
+_panel_of_maps("2-D spectrum of the neurons", "The same of all neurons.", "picture.neuron_spectrum")

@@ -1,0 +1,279 @@
+"""What the report says of a network that has learned a binary operation: its table, and the subjects of the
+Fourier story."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...errors import NotApplicable
+from ...measures.waves.neurons import EXPLAINED
+from ...replay import FINAL
+from ...tasks import Operation, TableFacts
+from ..page import offline
+from ..panels import Figure, Panel, Section, section
+from . import figures
+from .analysis import OperationAnalysis
+
+_MOST_PANELS = 6
+"""Key frequencies that get a picture of their own; with more, the page says how many are left out."""
+
+
+def _has_frequencies(a: OperationAnalysis) -> bool:
+    return a.n_frequencies > 0
+
+
+def render_table(task: Operation) -> str:
+    """The page about a task alone."""
+    lead, panels = _table_lead(task), list(_table_panels(task))
+    return offline("table.html", symbol=task.symbol, section=Section("The table", lead, panels))
+
+
+def in_words(facts: TableFacts) -> list[str]:
+    """What a table shows, a sentence each."""
+    scores = {
+        "T[b, a]": facts.symmetry,
+        "−T[b, a]": facts.antisymmetry,
+        "−T[b, a] mod p": facts.antisymmetry_mod,
+    }
+    shares = [
+        f"{100 * share:.2f} % have T[a, b] = {words}" for words, share in scores.items() if share is not None
+    ]
+    return [
+        f"It is {facts.structure}",
+        f"{len(facts.counts)} answers to {facts.examples:,} pairs",
+        *([f"Of the pairs a < b, {', '.join(shares)}"] if shares else []),
+        f"The value counts have {facts.entropy:.4f} of the entropy of equal ones, and always giving the "
+        f"commonest answer is right for {100 * facts.majority:.2f} %",
+    ]
+
+
+@section("The table", lambda a: _table_lead(a.task), of=Operation)
+def _table(a: OperationAnalysis) -> Iterator[Panel]:
+    return _table_panels(a.task)
+
+
+def _table_lead(task: Operation) -> str:
+    return " ".join(f"{sentence}." for sentence in in_words(task.facts))
+
+
+def _table_panels(task: Operation) -> Iterator[Panel]:
+    """What the table of a task shows before any network is trained."""
+    yield Panel(
+        "a ∘ b", "The answer to every pair, as the network has to learn it.", Figure(figures.table(task))
+    )
+    if (circle := task.facts.circle) is not None:
+        caption = (
+            "Stripes along a + b: operands and answers stand on a circle, and the network may use its "
+            "frequencies."
+        )
+        yield Panel("In the order of the group", caption, Figure(figures.table(task, circle)))
+    yield Panel("Value counts", "How many pairs have each answer.", Figure(figures.value_counts(task)))
+
+
+@section(
+    "Label noise",
+    "Losses and accuracies are of the labels as they are given. Corrupted are the training examples whose "
+    "labels are wrong, clean the others.",
+    of=Operation,
+    needs=["noise.profile"],
+    where=lambda a: a.noisy,
+)
+def _noise(a: OperationAnalysis) -> Iterator[Panel]:
+    caption = "Mean probability of the class k places after the right answer. Red: how labels are drawn."
+    if a.run.config.training.loss == "mse":
+        caption += " Trained by squared error, logits are no logarithms: accuracies tell more."
+    figure = Figure(figures.noise_profile(a))
+    yield Panel("What it has learned of the noise", caption, figure, size="wide")
+
+
+@section(
+    "Frequencies over training",
+    lambda a: f"{a.lives.sentence} {a.lives.sensitivity}" if a.lives else "",
+    of=Operation,
+    where=_has_frequencies,
+)
+def _formation(a: OperationAnalysis) -> Iterator[Panel]:
+    """When each frequency came and went, in each place; the final keys beside those of each snapshot."""
+    if a.lives is None:
+        raise NotApplicable(a.not_replayed or "there are no frequencies")
+    if "restricted_loss.logit_dirs" + FINAL in a.replayed:
+        caption = (
+            "At the snapshots. The circuit is formed where the key frequencies alone do the task, and what "
+            "is left without them fails."
+        )
+        yield Panel("Progress measures", caption, Figure(figures.progress_measures(a)), size="wide")
+    places = {
+        "W_E": "the embedding",
+        "neurons": "the neurons",
+        "W_L": "the readout W_L",
+        "logits": "the logits",
+    }
+    for place, words in places.items():
+        if place in a.lives.share.place.values and any(
+            life.place == place and life.fate != "never" for life in a.lives.lives
+        ):
+            caption = "Share of the power; grey: not a key in the end; dotted line: born."
+            yield Panel(f"In {words}", caption, Figure(figures.lives(a, place)))
+    if "restricted_loss.logit_dirs" in a.replayed:
+        caption = (
+            "The same measure with the keys that each snapshot shows; where it has none yet there is no "
+            "point."
+        )
+        yield Panel("Does it matter whose keys?", caption, Figure(figures.keys_differ(a)), size="wide")
+
+
+def _embedding_lead(a: OperationAnalysis) -> str:
+    lead = (
+        "If the network works with frequencies, few components of W_E are long, and the elements lie on "
+        "circles in their planes."
+    )
+    more = len(a.keys_used) - _MOST_PANELS
+    return lead + (f" {more} more key frequencies are not drawn." if more > 0 else "")
+
+
+@section("Embedding", _embedding_lead, of=Operation, needs=["fourier_norms.W_E"], where=_has_frequencies)
+def _embedding(a: OperationAnalysis) -> Iterator[Panel]:
+    yield Panel(
+        "Spectrum of W_E",
+        "Left bar cosine, right bar sine; key frequencies are red.",
+        Figure(figures.embedding_spectrum(a)),
+        size="wide",
+    )
+    caption = "Elements on the first two, coloured in their order."
+    yield Panel("Principal components", caption, Figure(figures.pca_plane(a)))
+    for k in a.keys_used[:_MOST_PANELS]:
+        angle, spread = (
+            float(a.measured(name).sel(freq=k)) for name in ("circle.angle", "circle.radius_spread")
+        )
+        caption = (
+            f"Angle follows {k}·a to {angle:.3f} (1 is exact), radius spread {spread:.2f} (0 is a perfect "
+            "circle)."
+        )
+        yield Panel(f"Circle of k = {k}", caption, Figure(figures.circle(a, k)))
+
+
+@section(
+    "Neurons",
+    "A neuron of one frequency is a function of a and b with that period. Activations after the "
+    "nonlinearity, at the answer position.",
+    of=Operation,
+    needs=["neuron.clusters", "neuron.explained_variance"],
+    where=_has_frequencies,
+)
+def _neurons(a: OperationAnalysis) -> Iterator[Panel]:
+    yield Panel(
+        "Clusters",
+        f"Neurons of which one frequency explains > {EXPLAINED:.0%} of the variance.",
+        Figure(figures.neuron_clusters(a)),
+    )
+    yield Panel(
+        "Explained variance",
+        f"Right of the line ({EXPLAINED}) a neuron counts.",
+        Figure(figures.neuron_explained_variance(a)),
+    )
+    yield Panel(
+        "2-D spectrum of all neurons",
+        "Bright points off the axes are products of waves in a and b.",
+        Figure(figures.neuron_spectrum(a)),
+    )
+    for k in a.keys_used[:_MOST_PANELS]:
+        if (example := figures.example_neuron(a, k)) is not None:
+            figure, neuron, share = example
+            caption = f"Its frequency explains {100 * share:.1f} % of its variance."
+            yield Panel(f"Neuron {neuron}, k = {k}", caption, Figure(figure))
+    if all(f"pruning.{order}" in a.values for order in ("lowest_ipr", "highest_ipr", "random")):
+        yield Panel(
+            "Pruned",
+            "Neurons removed in the order of their inverse participation ratio (IPR), or at random: those "
+            "of low IPR are waves of no one frequency, and hold what a network has memorised beside its "
+            "sums.",
+            Figure(figures.pruning(a)),
+            size="wide",
+        )
+
+
+@section(
+    "Logits",
+    "The logits of a network that adds by frequencies are sums of cos w(c* − c), c* the right answer.",
+    of=Operation,
+    needs=["logit_cosine"],
+    where=_has_frequencies,
+)
+def _logits(a: OperationAnalysis) -> Iterator[Panel]:
+    yield Panel(
+        "Cosines in the logits",
+        "Cosine similarity with cos w(c* − c) for each frequency.",
+        Figure(figures.logit_cosines(a)),
+        size="wide",
+    )
+    caption = "Summed over answers; bright blocks at the keys."
+    yield Panel("2-D spectrum of the logits", caption, Figure(figures.logit_spectrum(a)))
+
+
+@section(
+    "Reduced to its keys, and robbed of them",
+    "Restricted: only the key frequencies are left. Excluded: everything but them. Each variant of either "
+    "measure that papers and notebooks use has its own name; the table at the end defines them. Dotted: the "
+    "network as it is, and chance.",
+    of=Operation,
+    needs=["excluded_loss.per_frequency"],
+    where=_has_frequencies,
+)
+def _reduced(a: OperationAnalysis) -> Iterator[Panel]:
+    yield Panel(
+        "Restricted and excluded loss",
+        "By variant, on all examples.",
+        Figure(figures.losses_by_variant(a)),
+        size="wide",
+    )
+    yield Panel(
+        "Loss without one frequency",
+        "Where the network stands on a frequency, it fails without it; key frequencies are red.",
+        Figure(figures.excluded_by_frequency(a)),
+        size="wide",
+    )
+
+
+@section(
+    "Readout",
+    "W_L = W_out W_U: what each neuron adds to each logit.",
+    of=Operation,
+    needs=["fourier_norms.W_L"],
+    where=_has_frequencies,
+)
+def _readout(a: OperationAnalysis) -> Iterator[Panel]:
+    caption = "Over the answers; key frequencies are red."
+    yield Panel("Spectrum of W_L", caption, Figure(figures.readout_spectrum(a)), size="wide")
+
+
+def _attention_lead(a: OperationAnalysis) -> str:
+    mean, variance = a.values.get("attention.mean"), a.values.get("attention.variance")
+    if mean is None or variance is None:
+        return "How much the answer position attends to each token."
+    words = [str(word).split(": ")[1] for word in mean.coords["pos"].values]
+    heads = [
+        f"layer {layer} head {head}: "
+        + ", ".join(
+            f"{word} {float(mean[layer, head, i]):.2f} ± {float(variance[layer, head, i]) ** 0.5:.2f}"
+            for i, word in enumerate(words)
+        )
+        for layer in range(mean.sizes["layer"])
+        for head in range(mean.sizes["head"])
+    ]
+    return (
+        "How much the answer position attends to each token, mean ± standard deviation over all inputs. "
+        + "; ".join(heads[:16])
+        + "."
+    )
+
+
+@section("Attention", _attention_lead, of=Operation)
+def _attention(a: OperationAnalysis) -> Iterator[Panel]:
+    layers, heads = a.view.attention.shape[:2]
+    for layer in range(layers):
+        for head in range(min(heads, 8)):
+            yield Panel(
+                f"Layer {layer}, head {head}",
+                "Attention from the answer position to a.",
+                Figure(figures.attention_to_first(a, layer, head)),
+            )
