@@ -15,8 +15,8 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -351,6 +351,29 @@ class Writer:
 
 def _last_step(log: Log) -> int:
     return log.records[-1]["step"] if log.records else -1
+
+
+class Stop:
+    """Once called, pauses the trainers that are watched, and every later one. Another thread may call it."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._trainers: Sequence[Trainer] = ()
+
+    def __call__(self) -> None:
+        self.asked = True
+        self.watch(self._trainers)
+
+    def watch(self, trainers: Sequence[Trainer]) -> None:
+        """From now on these are paused when training is asked to stop; at once where it has been."""
+        self._trainers = trainers
+        if self.asked:  # read only now: whichever of the two comes first, they are paused
+            for trainer in trainers:
+                trainer.paused = True
+
+    def watching(self, trainer: Trainer) -> AbstractContextManager[None]:
+        self.watch([trainer])
+        return nullcontext()
 
 
 def _asked_to_stop(trainer: Trainer) -> AbstractContextManager[None]:
