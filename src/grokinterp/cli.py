@@ -432,8 +432,7 @@ def analyze(
         int, typer.Option(help="The snapshot to analyse; negative steps count from the end.")
     ] = -1,
     out: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Where the report goes; by default the run directory."),
+        str | None, typer.Option(metavar="DIR", help="Where the report goes; by default the run directory.")
     ] = None,
     measure: Annotated[
         list[str] | None, typer.Option(help="Only this measure; repeatable. `grokinterp list measures`.")

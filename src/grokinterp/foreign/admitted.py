@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -21,27 +21,25 @@ from .numbers import STORAGES, Numbers, Storage, parameter
 from .refusals import ENTRY, Budget, Name, called, damaged, refuse, shown
 
 _DTYPE_NAMES = {f"torch.{name}" for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
-_TYPES = {"numpy.ndarray", "torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"} | {
-    f"builtins.{name}" for name in ("object", "int", "float", "bool", "str", "list", "dict", "set")
+_TYPES = {
+    *("numpy.ndarray", "torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"),
+    *(f"builtins.{name}" for name in ("object", "int", "float", "bool", "str", "list", "dict", "set")),
 }
 """Classes that pickles mention beside what they build, and that stand for nothing by themselves."""
 
-_RENAMED = (
-    ("__builtin__.", "builtins."),
-    ("copy_reg.", "copyreg."),
-    ("numpy.core.", "numpy._core."),
-    ("pathlib._local.", "pathlib."),
-)
-
+_RENAMED = {
+    **{"__builtin__.": "builtins.", "copy_reg.": "copyreg."},
+    **{"numpy.core.": "numpy._core.", "pathlib._local.": "pathlib."},
+}
 _NAMESPACES = {"types.SimpleNamespace", "argparse.Namespace"}
 _LENSES = ("transformer_lens.", "easy_transformer.")
+_PLAIN = (str, int, float, bool)
 _CONFIGURATION = re.compile(r"config|cfg|args|params|settings|options|namespace", re.IGNORECASE)
 
 
 @dataclass
 class Record:
-    """An object of a foreign class as data: the class's dotted name, never imported, and the fields that it
-    had."""
+    """An object of a foreign class as data: the class's dotted name, never imported, and its fields."""
 
     name: str
     fields: dict[str, Any] = field(default_factory=dict)
@@ -60,25 +58,19 @@ def checked_key(key: Any) -> Any:
 
 
 def is_record(dotted: str) -> bool:
-    """Whether the name is that of a configuration: of TransformerLens, a plain namespace, or of a stranger's
-    own module."""
-    name = dotted.rpartition(".")[2]
-    top = dotted.split(".")[0]
-    own = top not in sys.stdlib_module_names and top not in ("torch", "numpy")
-    return (
-        dotted in _NAMESPACES
-        or dotted.startswith(_LENSES)
-        or (own and _CONFIGURATION.search(name) is not None)
-    )
+    """Whether this names a configuration: TransformerLens's, a namespace, or that of a stranger's module."""
+    if dotted in _NAMESPACES or dotted.startswith(_LENSES):
+        return True
+    module, _, name = dotted.rpartition(".")
+    is_strange = module.split(".")[0] not in {*sys.stdlib_module_names, "torch", "numpy"}
+    return is_strange and _CONFIGURATION.search(name) is not None
 
 
 class Admitted:
-    """Builds what one pickle asks for, as far as it is admitted.
-
-    `nested` reads the bytes of a storage that stands inside the pickle as a file of its own.
-    """
+    """Builds what one pickle asks for, as far as it is admitted."""
 
     def __init__(self, budget: Budget, nested: Callable[[bytes], Any]) -> None:
+        """`nested` reads the bytes of a storage that stands inside the pickle as a file of its own."""
         self._budget = budget
         self._nested = nested
         self._numbers = Numbers(budget)
@@ -93,7 +85,7 @@ class Admitted:
             "builtins.dict": self._dict,
             "builtins.set": self._set,
             "builtins.frozenset": self._set,
-            "builtins.bytes": bytes_of_nothing,
+            "builtins.bytes": lambda: b"",  # which is how old pickles write empty bytes
             "_codecs.encode": self._latin1,
             "copyreg._reconstructor": self._reconstructed,
             "pathlib.PosixPath": self._path,
@@ -108,7 +100,7 @@ class Admitted:
             ValueError: it cannot be a name.
         """
         dotted = f"{module}.{name}"
-        for old, new in _RENAMED:
+        for old, new in _RENAMED.items():
             if dotted.startswith(old):
                 dotted = new + dotted.removeprefix(old)
         if not all(part.isidentifier() for part in dotted.split(".")):
@@ -117,37 +109,29 @@ class Admitted:
             return dotted
         if dotted in self._calls or dotted in STORAGES or dotted in _TYPES or is_record(dotted):
             return Name(dotted)
-        if dotted.startswith("torch._utils._rebuild") or (
-            dotted.startswith("torch.") and dotted.endswith("Storage")
-        ):
-            refuse(
-                f"it holds a tensor that needs {shown(dotted)}, and only dense tensors of real numbers are "
-                "read"
-            )
-        refuse(f"it asks to run {shown(dotted)}, which is no part of a checkpoint")
+        if re.match(r"torch\._utils\._rebuild|torch\..*Storage$", dotted):
+            what = f"a tensor that needs {shown(dotted)}"
+            refuse(f"it holds {what}, and only dense tensors of real numbers are read")
+        _no_part("asks to run", shown(dotted))
 
     def call(self, callee: Any, args: Any) -> Any:
         """What the call builds. `callee` is a `Name`, or refused."""
         if type(callee) is not Name or type(args) is not tuple:
-            refuse(f"it asks to run a {type(callee).__name__}, which is no part of a checkpoint")
+            _no_part("asks to run", f"a {type(callee).__name__}")
         if callee.dotted in self._calls:
             return self._calls[callee.dotted](*args)
         if is_record(callee.dotted):
             if not args:
                 return Record(callee.dotted)
             # A member of an enumeration is its class, called with the value.
-            if (
-                callee.dotted.startswith(_LENSES)
-                and len(args) == 1
-                and type(args[0]) in (str, int, float, bool)
-            ):
+            if callee.dotted.startswith(_LENSES) and len(args) == 1 and type(args[0]) in _PLAIN:
                 return args[0]
-        refuse(f"it asks to run {shown(callee.dotted)}, which is no part of a checkpoint")
+        _no_part("asks to run", shown(callee.dotted))
 
     def new(self, cls: Any, args: Any) -> Record:
         """An empty record of a class of configurations."""
         if type(cls) is not Name or not is_record(cls.dotted):
-            refuse(f"it holds an object of {called(cls)}, which is no part of a checkpoint")
+            _no_part("holds an object of", called(cls))
         if args != ():
             refuse(f"it holds an object of {called(cls)} without the names of its fields")
         return Record(cls.dotted)
@@ -225,7 +209,7 @@ class Admitted:
 
     def _reconstructed(self, cls: Any, base: Any, state: Any) -> Record:
         if type(base) is not Name or base.dotted != "builtins.object" or state is not None:
-            refuse(f"it holds an object of {called(cls)}, which is no part of a checkpoint")
+            _no_part("holds an object of", called(cls))
         return self.new(cls, ())
 
     def _path(self, *parts: Any) -> str:
@@ -235,6 +219,5 @@ class Admitted:
         return "/".join(parts).replace("//", "/", 1)
 
 
-def bytes_of_nothing() -> bytes:
-    """`bytes()`, which is how old pickles write empty bytes."""
-    return b""
+def _no_part(does: str, what: str) -> NoReturn:
+    refuse(f"it {does} {what}, which is no part of a checkpoint")

@@ -18,38 +18,26 @@ from torch import Tensor
 
 from .refusals import ENTRY, Budget, Name, called, damaged, refuse, shown
 
-_REAL = {
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
-    *(
-        torch.int64,
-        torch.int32,
-        torch.int16,
-        torch.int8,
-        torch.uint64,
-        torch.uint32,
-        torch.uint16,
-        torch.uint8,
-        torch.bool,
-    ),
+_DTYPES = {
+    f"torch.{name}": getattr(torch, name)
+    for name in (
+        *("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "bool"),
+        *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
+    )
 }
-_DTYPES = {str(dtype): dtype for dtype in _REAL}
 _STORED = {
-    "Double": torch.float64,
-    "Float": torch.float32,
-    "Half": torch.float16,
-    "BFloat16": torch.bfloat16,
-    "Long": torch.int64,
-    "Int": torch.int32,
-    "Short": torch.int16,
-    "Char": torch.int8,
-    "Byte": torch.uint8,
-    "Bool": torch.bool,
+    **{"Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16},
+    **{"Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8},
+    **{"Byte": torch.uint8, "Bool": torch.bool},
 }
-STORAGES = {f"torch.{name}Storage": dtype for name, dtype in _STORED.items()}
-STORAGES |= {
-    f"torch.{part}.{name}Storage": dtype for part in ("cuda", "storage") for name, dtype in _STORED.items()
+STORAGES = {
+    **{"torch.storage.UntypedStorage": torch.uint8, "torch.UntypedStorage": torch.uint8},
+    **{
+        f"torch.{part}{name}Storage": dtype
+        for part in ("", "cuda.", "storage.")
+        for name, dtype in _STORED.items()
+    },
 }
-STORAGES |= {"torch.storage.UntypedStorage": torch.uint8, "torch.UntypedStorage": torch.uint8}
 
 _NUMBERS = re.compile(r"b1|[iu][1248]|f[248]")
 
@@ -99,12 +87,8 @@ class Numbers:
     def fill(self, target: Any, state: Any) -> bool:
         """Gives a numpy array or type its content; False where the target is neither."""
         if type(target) is NumpyType:
-            if (
-                type(state) is not tuple
-                or len(state) < 5
-                or state[1] not in ("<", ">", "|", "=")
-                or state[2:5] != (None, None, None)
-            ):
+            is_plain = type(state) is tuple and len(state) >= 5 and state[2:5] == (None, None, None)
+            if not is_plain or state[1] not in ("<", ">", "|", "="):
                 refuse("it holds a numpy array of something other than plain numbers")
             target.order = state[1]
         elif id(target) in self._unfilled:
@@ -122,41 +106,32 @@ class Numbers:
             damaged("a numpy array has no content")
 
     def _tensor(
-        self,
-        storage: Any,
-        offset: Any,
-        size: Any,
-        stride: Any,
-        grad: Any = False,
-        hooks: Any = None,
-        metadata: Any = None,
+        self, storage: Any, offset: Any, size: Any, stride: Any, grad: Any = 0, hooks: Any = None, *more: Any
     ) -> Tensor:
-        if type(storage) is not Storage:
-            damaged("a tensor has no storage")
-        return self._view(storage, storage.dtype, offset, size, stride, metadata)
+        return self._view(storage, None, offset, size, stride, *more)
 
     def _tensor_of_dtype(
+        self, storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *more: Any
+    ) -> Tensor:
+        if type(dtype) is not str or dtype not in _DTYPES:
+            refuse(f"it holds a tensor of {called(dtype)}, and only dense tensors of real numbers are read")
+        return self._view(storage, _DTYPES[dtype], offset, size, stride, *more)
+
+    def _view(
         self,
         storage: Any,
+        dtype: torch.dtype | None,
         offset: Any,
         size: Any,
         stride: Any,
-        grad: Any,
-        hooks: Any,
-        dtype: Any,
         metadata: Any = None,
     ) -> Tensor:
+        """A tensor of these numbers; without a dtype of its own of those that its storage has."""
         if type(storage) is not Storage:
             damaged("a tensor has no storage")
-        if type(dtype) is not str or dtype not in _DTYPES:
-            refuse(f"it holds a tensor of {called(dtype)}, and only dense tensors of real numbers are read")
-        return self._view(storage, _DTYPES[dtype], offset, size, stride, metadata)
-
-    def _view(
-        self, storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any, metadata: Any
-    ) -> Tensor:
         if metadata:
             refuse("it holds a tensor that is to be negated or conjugated when it is read")
+        dtype = dtype or storage.dtype
         size, stride, (offset,) = sizes(size), sizes(stride), sizes((offset,))
         count = math.prod(size)
         self._budget.spend(count * dtype.itemsize + ENTRY)
@@ -218,10 +193,7 @@ def parameter(data: Any, *_: Any) -> Tensor:
 
 def sizes(values: Any) -> tuple[int, ...]:
     """Sizes, strides and offsets as they can occur: at most 64 integers from 0 to 2^62."""
-    if (
-        type(values) is not tuple
-        or len(values) > 64
-        or not all(type(n) is int and 0 <= n < 1 << 62 for n in values)
-    ):
+    are_few = type(values) is tuple and len(values) <= 64
+    if not are_few or not all(type(n) is int and 0 <= n < 1 << 62 for n in values):
         damaged("a tensor has an impossible size, stride or offset")
     return values

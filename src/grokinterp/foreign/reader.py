@@ -35,33 +35,21 @@ _MOST = 8e9
 _RATIO = 100
 """Weights do not compress; what shrinks more than this is made to fill the memory."""
 
+_PAGE = "download the file itself, not the page about it"
+_POINTER = "run `git lfs pull` where it was cloned, or download the file itself"
+_UNPACK = "unpack it, and name the file inside"
 _STRANGERS = (
-    (
-        re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype|<html|<\?xml|<head|<body)", re.IGNORECASE),
-        "a web page",
-        "download the file itself, not the page about it",
-    ),
-    (
-        re.compile(rb"version https://git-lfs"),
-        "a pointer of git-lfs",
-        "run `git lfs pull` where it was cloned, or download the file itself",
-    ),
-    (re.compile(rb"\x89HDF\r\n"), "an HDF5 file", REMEDY),
-    (re.compile(rb"\x93NUMPY"), "a numpy array (.npy)", REMEDY),
-    (re.compile(rb".{257}ustar", re.DOTALL), "a tar archive", "unpack it, and name the file inside"),
-    (
-        re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!"),
-        "a compressed file",
-        "unpack it, and name the file inside",
-    ),
-    (re.compile(rb"GGUF"), "a GGUF file", REMEDY),
-    (
-        re.compile(rb"\x89PNG|\xff\xd8\xff|%PDF|\x7fELF|SQLite format"),
-        "an image, document, program or database",
-        REMEDY,
-    ),
-    (re.compile(rb"\s*[{\[]\s*[\"{\[]"), "a JSON text", REMEDY),
+    (rb"(?i:(\xef\xbb\xbf)?\s*(<!doctype|<html|<\?xml|<head|<body))", "a web page", _PAGE),
+    (rb"version https://git-lfs", "a pointer of git-lfs", _POINTER),
+    (rb"\x89HDF\r\n", "an HDF5 file", REMEDY),
+    (rb"\x93NUMPY", "a numpy array (.npy)", REMEDY),
+    (rb".{257}ustar", "a tar archive", _UNPACK),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", "a compressed file", _UNPACK),
+    (rb"GGUF", "a GGUF file", REMEDY),
+    (rb"\x89PNG|\xff\xd8\xff|%PDF|\x7fELF|SQLite format", "an image, document, program or database", REMEDY),
+    (rb"\s*[{\[]\s*[\"{\[]", "a JSON text", REMEDY),
 )
+"""How files of other kinds begin, what they are, and what to do."""
 _TENSORFLOW_END = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 
 
@@ -94,24 +82,20 @@ def read_foreign(path: str | Path, limit: float | None = None) -> Any:
         reason = kind(f"{error.strerror or error}: check the name and the permissions")
     except MemoryError:
         reason = GrokinterpError("it does not fit into the memory: free some")
-    except (
-        Exception
-    ) as error:  # what a stranger's bytes can make zlib, struct, numpy or torch raise has no common base
+    # What a stranger's bytes can make zlib, struct, numpy or torch raise has no common base.
+    except Exception as error:
         reason = GrokinterpError(f"it is damaged ({shown(error)}): fetch it again, or {REMEDY}")
     raise type(reason)(f"cannot import {shown(path, 4096)}: {reason}") from None
 
 
 def _whole(path: str | Path, limit: float) -> bytes:
-    """The bytes of a regular file; of anything else not one is read. Opening a pipe does not wait for its
-    writer."""
+    """The bytes of a regular file; of anything else not one is read, and nobody waits for a pipe's writer."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(
-                f"it is a {'directory' if stat.S_ISDIR(status.st_mode) else 'pipe or device'}: name the "
-                "file with the weights"
-            )
+            kind = "directory" if stat.S_ISDIR(status.st_mode) else "pipe or device"
+            raise UsageError(f"it is a {kind}: name the file with the weights")
         if status.st_size > limit:
             too_large(limit)
         with open(handle, "rb", closefd=False) as file:
@@ -126,16 +110,13 @@ def _content(data: bytes, limit: float) -> Any:
     # A header's length stands in eight bytes, and no header has four gigabytes.
     if data[8:9] == b"{" and data[4:8] == bytes(4):
         return _safetensors(data)
-    for pattern, kind, remedy in _STRANGERS:
-        if pattern.match(data):
-            raise UsageError(f"it looks like {kind}, which is no checkpoint that can be read: {remedy}")
+    strangers = [(kind, remedy) for start, kind, remedy in _STRANGERS if re.match(start, data, re.DOTALL)]
     if data.endswith(_TENSORFLOW_END):
-        raise UsageError(
-            f"it looks like an index of TensorFlow, which is no checkpoint that can be read: {REMEDY}"
-        )
-    if data.startswith(b"PK"):
-        return _archive(data, limit)
-    return _pickles(data, limit)
+        strangers.append(("an index of TensorFlow", REMEDY))
+    if strangers:
+        kind, remedy = strangers[0]
+        raise UsageError(f"it looks like {kind}, which is no checkpoint that can be read: {remedy}")
+    return _archive(data, limit) if data.startswith(b"PK") else _pickles(data, limit)
 
 
 def _safetensors(data: bytes) -> dict[str, Tensor]:
@@ -147,8 +128,7 @@ def _safetensors(data: bytes) -> dict[str, Tensor]:
 
 
 def _archive(data: bytes, limit: float) -> Any:
-    """The content of a zip archive by torch.save: one pickle, and the storages of its tensors as files beside
-    it."""
+    """The content of a zip archive by torch.save: one pickle, and storages as files beside it."""
     archive = zipfile.ZipFile(io.BytesIO(data))
     members = {member.filename: member for member in archive.infolist()}
     if len(members) < len(archive.infolist()):
@@ -191,31 +171,21 @@ def _check_member(member: zipfile.ZipInfo) -> None:
         refuse("it is an encrypted archive")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         refuse("it is an archive with a compression that torch does not use")
-    stored = member.compress_type == zipfile.ZIP_STORED
-    if (
-        member.file_size != member.compress_size
-        if stored
-        else member.file_size > _RATIO * member.compress_size
-    ):
-        refuse(f"its archive claims to unpack {member.compress_size} bytes to {member.file_size}")
+    packed, size = member.compress_size, member.file_size
+    if size > _RATIO * packed or (member.compress_type == zipfile.ZIP_STORED and size != packed):
+        refuse(f"its archive claims to unpack {packed} bytes to {size}")
 
 
 def _folder_of_pickle(names: set[str]) -> str:
     """The folder of an archive in which data.pkl stands."""
-    prefixes = [
-        name.removesuffix("data.pkl") for name in names if name == "data.pkl" or name.endswith("/data.pkl")
-    ]
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        raise UsageError(
-            "it is a TorchScript program, which is no checkpoint: ask its author for the state dict"
-        )
+        what = "a TorchScript program, which is no checkpoint"
+        raise UsageError(f"it is {what}: ask its author for the state dict")
+    prefixes = [name.removesuffix("data.pkl") for name in names if f"/{name}".endswith("/data.pkl")]
     if len(prefixes) == 1:
         return prefixes[0]
-    kind = (
-        "a numpy archive (.npz)"
-        if names and all(name.endswith(".npy") for name in names)
-        else "a zip archive, not one by torch.save"
-    )
+    is_numpy = names and all(name.endswith(".npy") for name in names)
+    kind = "a numpy archive (.npz)" if is_numpy else "a zip archive, not one by torch.save"
     raise UsageError(f"it looks like {kind}: unpack it and name the file inside, or {REMEDY}")
 
 
@@ -229,10 +199,8 @@ def _pickles(data: bytes, limit: float) -> Any:
     except (ValueError, TypeError, LookupError) as error:
         if data.startswith(b"\x80"):
             raise
-        raise UsageError(
-            f"it is no checkpoint: it begins with {data[:12]!r}; name a file written by torch.save, pickle "
-            "or safetensors"
-        ) from error
+        what = f"it is no checkpoint: it begins with {data[:12]!r}"
+        raise UsageError(f"{what}; name a file written by torch.save, pickle or safetensors") from error
     if type(first) is int and first == _LEGACY_MAGIC:
         return _no_storage(_legacy(data, _admitted(budget), budget))
     if stream.read(1):
@@ -277,17 +245,16 @@ def _legacy(data: bytes, admitted: Admitted, budget: Budget) -> Any:
 
 
 def _admitted(budget: Budget) -> Admitted:
-    """What a pickle may build. In plain pickles a storage is a file of its own, in which there is no further
-    one."""
+    """What a pickle may build. In a plain one a storage is a file of its own, in which is no further one."""
     innermost = Admitted(budget, lambda _: refuse("it holds checkpoints inside of checkpoints"))
     return Admitted(budget, lambda raw: _legacy(raw, innermost, budget))
 
 
 def _storage(buffer: bytearray) -> torch.UntypedStorage:
     """A storage in the same memory."""
-    return (
-        torch.frombuffer(buffer, dtype=torch.uint8).untyped_storage() if buffer else torch.UntypedStorage(0)
-    )
+    if not buffer:
+        return torch.UntypedStorage(0)
+    return torch.frombuffer(buffer, dtype=torch.uint8).untyped_storage()
 
 
 def _no_storage(content: Any) -> Any:

@@ -36,10 +36,8 @@ class Budget:
 
 
 def too_large(limit: float) -> NoReturn:
-    raise GrokinterpError(
-        f"it would unpack to more than the {limit / 1e9:.3g} GB that it may take: free some memory, or "
-        f"{REMEDY}"
-    )
+    what = f"more than the {limit / 1e9:.3g} GB that it may take"
+    raise GrokinterpError(f"it would unpack to {what}: free some memory, or {REMEDY}")
 
 
 def refuse(what: str) -> NoReturn:
@@ -59,6 +57,6 @@ def shown(text: object, most: int = 80) -> str:
 
 def called(value: Any) -> str:
     """How to name a value in a message."""
-    return shown(
-        value.dotted if type(value) is Name else value if type(value) is str else f"a {type(value).__name__}"
-    )
+    if type(value) is Name:
+        return shown(value.dotted)
+    return shown(value if type(value) is str else f"a {type(value).__name__}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any, NoReturn
+from typing import Any
 
 from torch import Tensor
 
@@ -49,6 +49,18 @@ def unpickle(stream: BytesIO, admitted: Admitted, budget: Budget, fetch: Fetch |
     return value
 
 
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    **{"NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False},
+    **{"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set},
+}
+_LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
+_OF_ADMITTED = {"GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID"}
+
+
 class _Machine:
     """The stack, the marks and the memo of one pickle."""
 
@@ -62,185 +74,119 @@ class _Machine:
     def step(self, opcode: str, argument: Any) -> None:
         """Follows one instruction."""
         if opcode in _CONSTANTS:
-            self.stack.append(_CONSTANTS[opcode]())
+            self._push(_CONSTANTS[opcode]())
         elif opcode in _LITERALS:
             if type(argument) is int and argument.bit_length() > _BITS:
                 refuse(f"it holds an integer of {argument.bit_length()} bits")
-            self.stack.append(argument)
-        elif opcode in _STEPS:
-            _STEPS[opcode](self, argument)
-        elif opcode not in ("PROTO", "FRAME"):
-            refuse(f"it uses the pickle instruction {opcode}, which no checkpoint needs")
+            self._push(argument)
+        elif opcode in _OF_ADMITTED:
+            self._build(opcode, argument)
+        else:
+            self._arrange(opcode, argument)
+
+    def _arrange(self, opcode: str, argument: Any) -> None:
+        """Moves values between stack and memo, and into lists, tuples, sets and dicts."""
+        match opcode:
+            case "BINGET" | "LONG_BINGET" | "GET":
+                self._push(self._memo[argument])
+            case "BINPUT" | "LONG_BINPUT" | "PUT":
+                self._memo[argument] = self.stack[-1]
+            case "MEMOIZE":
+                self._memo[len(self._memo)] = self.stack[-1]
+            case "MARK":
+                self._below.append(self.stack)
+                self.stack = []
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                length = int(opcode[-1])
+                if len(self.stack) < length:
+                    damaged("its pickle takes more from its stack than is there")
+                self.stack[-length:] = [tuple(self.stack[-length:])]
+            case "TUPLE":
+                self._push(tuple(self._marked()))
+            case "LIST":
+                self._push(self._marked())
+            case "DICT":
+                items = self._marked()
+                self._push({})
+                self._set_items(items)
+            case "FROZENSET":
+                self._push({checked_key(item) for item in self._marked()})
+            case "APPEND":
+                item = self.stack.pop()
+                self._last(list, "append to").append(item)
+            case "APPENDS":
+                items = self._marked()
+                self._last(list, "append to").extend(items)
+            case "SETITEM":
+                value, key = self.stack.pop(), self.stack.pop()
+                self._set_items([key, value])
+            case "SETITEMS":
+                self._set_items(self._marked())
+            case "ADDITEMS":
+                items = self._marked()
+                self._last(set, "add to").update(checked_key(item) for item in items)
+            case "DUP":
+                self._push(self.stack[-1])
+            case "POP" if self.stack:
+                self.stack.pop()
+            case "POP" | "POP_MARK":
+                self._marked()
+            case "PROTO" | "FRAME":
+                pass
+            case _:
+                refuse(f"it uses the pickle instruction {opcode}, which no checkpoint needs")
+
+    def _build(self, opcode: str, argument: Any) -> None:
+        """Has built what the pickle names."""
+        match opcode:
+            case "GLOBAL":
+                module, _, name = argument.partition(" ")
+                self._push(self._admitted.named(module, name))
+            case "STACK_GLOBAL":
+                name, module = self.stack.pop(), self.stack.pop()
+                if type(name) is not str or type(module) is not str:
+                    refuse(f"it asks to run something named by a {type(name).__name__}")
+                self._push(self._admitted.named(module, name))
+            case "REDUCE":
+                args, callee = self.stack.pop(), self.stack.pop()
+                self._push(self._admitted.call(callee, args))
+            case "NEWOBJ":
+                args, cls = self.stack.pop(), self.stack.pop()
+                self._push(self._admitted.new(cls, args))
+            case "BUILD":
+                state = self.stack.pop()
+                self._admitted.build(self.stack[-1], state)
+            case "BINPERSID":
+                self._push(self._storage(self.stack.pop()))
+
+    def _storage(self, pid: Any) -> Storage:
+        """The storage that is named ("storage", type, key, device, count), as torch.save writes it; old
+        versions add a view, None."""
+        is_named = type(pid) is tuple and len(pid) in (5, 6) and pid[0] == "storage"
+        if self._fetch is None or not is_named or pid[5:] not in ((), (None,)):
+            refuse("it refers to something outside of it that is no storage of a tensor")
+        _, kind, key, _, count = pid[:5]
+        return storage_of(kind, key, count, self._fetch)
+
+    def _push(self, value: Any) -> None:
+        # The stack as it is after the value was made, which may take off what stands above a mark.
+        self.stack.append(value)
 
     def _marked(self) -> list[Any]:
         """What was pushed since the last mark, taken off with it."""
         items, self.stack = self.stack, self._below.pop()
         return items
 
-    def _mark(self, _: Any) -> None:
-        self._below.append(self.stack)
-        self.stack = []
-
-    def _pop(self, _: Any) -> None:
-        if self.stack:
-            self.stack.pop()
-        else:
-            self._marked()
-
-    def _pop_mark(self, _: Any) -> None:
-        self._marked()
-
-    def _dup(self, _: Any) -> None:
-        self.stack.append(self.stack[-1])
-
-    def _get(self, key: int) -> None:
-        self.stack.append(self._memo[key])
-
-    def _put(self, key: int) -> None:
-        self._memo[key] = self.stack[-1]
-
-    def _memoize(self, _: Any) -> None:
-        self._memo[len(self._memo)] = self.stack[-1]
-
-    def _tuple(self, _: Any) -> None:
-        items = tuple(self._marked())
-        self.stack.append(items)
-
-    def _short_tuple(self, length: int) -> None:
-        if len(self.stack) < length:
-            damaged("its pickle takes more from its stack than is there")
-        self.stack[-length:] = [tuple(self.stack[-length:])]
-
-    def _list(self, _: Any) -> None:
-        items = self._marked()
-        self.stack.append(items)
-
-    def _dict(self, _: Any) -> None:
-        items = self._marked()
-        self.stack.append({})
-        self._set_items(items)
-
-    def _frozenset(self, _: Any) -> None:
-        items = self._marked()
-        self.stack.append({checked_key(item) for item in items})
-
-    def _append(self, _: Any) -> None:
-        item = self.stack.pop()
-        self._extend([item])
-
-    def _appends(self, _: Any) -> None:
-        self._extend(self._marked())
-
-    def _extend(self, items: list[Any]) -> None:
-        if type(self.stack[-1]) is not list:
-            self._cannot("append to")
-        self.stack[-1].extend(items)
-
-    def _set_item(self, _: Any) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self._set_items([key, value])
-
-    def _set_items_marked(self, _: Any) -> None:
-        self._set_items(self._marked())
+    def _last(self, kind: type, to_do: str) -> Any:
+        """What stands on top of the stack, which has to be of that kind."""
+        if type(self.stack[-1]) is not kind:
+            refuse(f"it asks to {to_do} a {type(self.stack[-1]).__name__}")
+        return self.stack[-1]
 
     def _set_items(self, items: list[Any]) -> None:
-        if type(self.stack[-1]) is not dict:
-            self._cannot("set items of")
+        entries = self._last(dict, "set items of")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            self.stack[-1][checked_key(key)] = value
-
-    def _add_items(self, _: Any) -> None:
-        items = self._marked()
-        if type(self.stack[-1]) is not set:
-            self._cannot("add to")
-        self.stack[-1].update(checked_key(item) for item in items)
-
-    def _cannot(self, do: str) -> NoReturn:
-        refuse(f"it asks to {do} a {type(self.stack[-1]).__name__}")
-
-    def _global(self, name: str) -> None:
-        module, _, attribute = name.partition(" ")
-        self.stack.append(self._admitted.named(module, attribute))
-
-    def _stack_global(self, _: Any) -> None:
-        name, module = self.stack.pop(), self.stack.pop()
-        if type(name) is not str or type(module) is not str:
-            refuse(f"it asks to run something named by a {type(name).__name__}")
-        self.stack.append(self._admitted.named(module, name))
-
-    def _reduce(self, _: Any) -> None:
-        args, callee = self.stack.pop(), self.stack.pop()
-        self.stack.append(self._admitted.call(callee, args))
-
-    def _new(self, _: Any) -> None:
-        args, cls = self.stack.pop(), self.stack.pop()
-        self.stack.append(self._admitted.new(cls, args))
-
-    def _build(self, _: Any) -> None:
-        state = self.stack.pop()
-        self._admitted.build(self.stack[-1], state)
-
-    def _persistent(self, _: Any) -> None:
-        """The storage that is named ("storage", type, key, device, count), as torch.save writes it; old
-        versions add a view, None."""
-        pid = self.stack.pop()
-        if (
-            self._fetch is None
-            or type(pid) is not tuple
-            or len(pid) not in (5, 6)
-            or pid[0] != "storage"
-            or pid[5:] not in ((), (None,))
-        ):
-            refuse("it refers to something outside of it that is no storage of a tensor")
-        _, kind, key, _, count = pid[:5]
-        self.stack.append(storage_of(kind, key, count, self._fetch))
-
-
-_CONSTANTS: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
-    "EMPTY_SET": set,
-}
-_LITERALS = {
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-}
-_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
-    "MARK": _Machine._mark,
-    "POP": _Machine._pop,
-    "POP_MARK": _Machine._pop_mark,
-    "DUP": _Machine._dup,
-    "GET": _Machine._get,
-    "BINGET": _Machine._get,
-    "LONG_BINGET": _Machine._get,
-    "PUT": _Machine._put,
-    "BINPUT": _Machine._put,
-    "LONG_BINPUT": _Machine._put,
-    "MEMOIZE": _Machine._memoize,
-    "TUPLE": _Machine._tuple,
-    "TUPLE1": lambda machine, _: machine._short_tuple(1),
-    "TUPLE2": lambda machine, _: machine._short_tuple(2),
-    "TUPLE3": lambda machine, _: machine._short_tuple(3),
-    "LIST": _Machine._list,
-    "DICT": _Machine._dict,
-    "FROZENSET": _Machine._frozenset,
-    "APPEND": _Machine._append,
-    "APPENDS": _Machine._appends,
-    "SETITEM": _Machine._set_item,
-    "SETITEMS": _Machine._set_items_marked,
-    "ADDITEMS": _Machine._add_items,
-    "GLOBAL": _Machine._global,
-    "STACK_GLOBAL": _Machine._stack_global,
-    "REDUCE": _Machine._reduce,
-    "NEWOBJ": _Machine._new,
-    "BUILD": _Machine._build,
-    "BINPERSID": _Machine._persistent,
-}
+            entries[checked_key(key)] = value
 
 
 def _check_tree(root: Any) -> None:
@@ -287,8 +233,6 @@ def _parts(node: Any) -> Any:
 def _containers(node: Any) -> list[Any]:
     """The parts that have parts."""
     if type(node) not in (list, tuple, set, dict, Record) and type(node) not in _LEAVES:
-        refuse(
-            f"it holds {shown(node.dotted) if type(node) is Name else f'a bare {type(node).__name__}'} as a "
-            "value"
-        )
+        what = shown(node.dotted) if type(node) is Name else f"a bare {type(node).__name__}"
+        refuse(f"it holds {what} as a value")
     return [part for part in _parts(node) if type(part) not in _LEAVES]

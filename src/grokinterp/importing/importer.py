@@ -9,14 +9,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, NotARun
 from ..foreign import read_foreign
 from ..progress import SHARE, bars
-from ..runs.files import Log, folder_named, locked, reading, refuse_unwritable, replace, sync_folder, writing
+from ..runs.files import (
+    Log,
+    folder_named,
+    locked,
+    no_run_in,
+    reading,
+    refuse_unwritable,
+    replace,
+    sync_folder,
+    writing,
+)
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
 from ..runs.run import Run, read_run_json
 from .evidence import Import, Request, Say, settings_hash
@@ -62,13 +72,10 @@ def import_checkpoint(
     path, out = Path(path), folder_named(out)
     wanted = {"name": task} if isinstance(task, str) else dict(task or {})
     if wanted.get("noise") is not None:
-        raise ConfigError(
-            "task.noise: the labels of an imported network are not known, so it is measured by right "
-            "answers: leave it out"
-        )
-    request = Request(
-        path, layout, wanted, None if config_file is None else Path(config_file), forensics, believe
-    )
+        why = "the labels of an imported network are not known, so it is measured by right answers"
+        raise ConfigError(f"task.noise: {why}: leave it out")
+    settings = None if config_file is None else Path(config_file)
+    request = Request(path, layout, wanted, settings, forensics, believe)
     if _holds_this_import(out, request):
         return Run(out)
     refuse_unwritable(out, min(path.stat().st_size, _ROOM) if path.is_file() else 0)
@@ -103,7 +110,7 @@ def _holds_this_import(out: Path, request: Request) -> bool:
             with _locked(out / _STAGE, out):
                 _move_in(out / _STAGE, out)
             return _holds_this_import(out, request)
-        raise NotARun(f"{out} is not empty and holds no run: choose a new or an empty directory")
+        raise no_run_in(out)
     record = read_run_json(out)
     there = record.get("imported")
     if there is None:
@@ -119,9 +126,8 @@ def _holds_this_import(out: Path, request: Request) -> bool:
     }
     if any(differs.values()):
         what = ", ".join(name for name, is_so in differs.items() if is_so)
-        raise NotARun(
-            f"{out} holds the import of {there['file']} with another {what}: choose another directory"
-        )
+        of = f"the import of {there['file']} with another {what}"
+        raise NotARun(f"{out} holds {of}: choose another directory")
     return True
 
 
@@ -129,22 +135,16 @@ def _write(out: Path, imported: Import) -> None:
     with _new_directory(out) as folder:
         with writing(out):
             (folder / "snapshots").mkdir()
-        manifest = Log(folder / "manifest.jsonl")
-        try:
+        with closing(Log(folder / "manifest.jsonl")) as manifest:
             for step in imported.steps:
                 data, line = packed_snapshot(step, imported.weights(step))
                 replace(folder / line["file"], data)
                 manifest.append(line)
             manifest.sync()
-        finally:
-            manifest.close()
-        metrics = Log(folder / "metrics.jsonl")
-        try:
+        with closing(Log(folder / "metrics.jsonl")) as metrics:
             for evaluation in imported.evaluations():
                 metrics.append(evaluation)
             metrics.sync()
-        finally:
-            metrics.close()
         record = new_record(imported.config, imported.found.task, imported.split, imported=imported.record)
         if imported.split is not None and imported.recipe == "stored":
             record["split"] |= stored_split(folder, imported.split)
@@ -157,8 +157,7 @@ def _write(out: Path, imported: Import) -> None:
 def _new_directory(out: Path) -> Iterator[Path]:
     """A directory whose content becomes that of `out` when all is written: beside it, to take its name; or in
     it where it is there and empty, as somebody may stand in it, or a link lead to it. What an interrupted
-    import has left there is removed first.
-    """
+    import has left there is removed first."""
     out = out.absolute()
     there = out.exists()
     folder = out / _STAGE if there else out.with_name(f".{out.name}{_STAGE}")
@@ -179,9 +178,8 @@ def _new_directory(out: Path) -> Iterator[Path]:
             if there:
                 _move_in(folder, out)
         except BaseException:
-            if (
-                not (folder / "run.json").exists() or not there
-            ):  # else it is whole, and the next import finishes the move
+            # Where it is whole the next import finishes the move.
+            if not there or not (folder / "run.json").exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise
 
@@ -199,10 +197,10 @@ def _move_in(folder: Path, out: Path) -> None:
         sync_folder(out)
 
 
-def _locked(folder: Path, out: Path) -> AbstractContextManager[None]:
+def _locked(folder: Path, out: Path) -> AbstractContextManager[int]:
     """The lock of an import into `out`."""
-    said = f"another process is importing into {out}: wait for it, or choose another directory"
-    return locked(folder, said, named=out)
+    busy = f"another process is importing into {out}: wait for it, or choose another directory"
+    return locked(folder, lambda holder: busy, named=out)
 
 
 @contextmanager
@@ -210,8 +208,9 @@ def _shown(progress: bool | None) -> Iterator[Say]:
     """A bar on stderr with what is being done; nothing where that is no terminal."""
     with bars(progress, SHARE) as bar:
         task = bar.add_task("", total=1) if bar else None
-        yield (
-            lambda text, share: (
-                bar.update(task, description=text, completed=share) if bar and task is not None else None
-            )
-        )
+
+        def say(text: str, share: int | float) -> None:
+            if bar and task is not None:
+                bar.update(task, description=text, completed=share)
+
+        yield say

@@ -12,6 +12,7 @@ does between them is not known here: optimiser, learning rate and the like stand
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from ..errors import ConfigError, NotARun, UsageError
 from ..models import ModelConfig, NetworkConfig, fits, network_config
 from ..runs import Run
-from ..runs.files import Log, folder_named, locked, replace, writing
+from ..runs.files import Log, folder_named, locked, no_run_in, replace, writing
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
 from ..runs.run import task_hash
 from ..tasks import Split, Task, make_task
@@ -79,22 +80,17 @@ def record(
     shaped = _config(model, config)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, f"{folder}: another process is writing this run: wait for it"):
+    with locked(folder, lambda holder: f"{folder}: another process is writing this run: wait for it"):
         if (folder / "run.json").exists():
             run = _same_run(folder, task, rows, shaped)
         else:
             run = _new_run(folder, model, task, rows, shaped)
         if run.steps and step <= run.steps[-1]:
-            raise UsageError(
-                f"{folder} was recorded up to step {run.steps[-1]:,}, so step {step:,} cannot come next: "
-                "record a later step, or begin in another directory"
-            )
+            what = f"{folder} was recorded up to step {run.steps[-1]:,}, so step {step:,} cannot come next"
+            raise UsageError(f"{what}: record a later step, or begin in another directory")
         weights = _weights(model)
-        evaluation = {
-            **_measured(task, run.config.model, weights, run.split),
-            **_numbers(metrics),
-            "step": step,
-        }
+        measured = _measured(task, run.config.model, weights, run.split)
+        evaluation = {**measured, **_numbers(metrics), "step": step}
         data, line = packed_snapshot(step, weights)
         replace(folder / line["file"], data)
         for name, entry in (("metrics.jsonl", evaluation), ("manifest.jsonl", line)):
@@ -104,13 +100,10 @@ def record(
 
 def _append(path: Path, entry: Mapping[str, Any]) -> None:
     """Adds a line to a log, unless a call that was cut off has written that of this step."""
-    log = Log(path)
-    try:
+    with closing(Log(path)) as log:
         if not log.records or log.records[-1]["step"] != entry["step"]:
             log.append(entry)
         log.sync()
-    finally:
-        log.close()
 
 
 def _split(split: Split | tuple[Rows, Rows] | None, task: Task) -> Split | None:
@@ -120,11 +113,9 @@ def _split(split: Split | tuple[Rows, Rows] | None, task: Task) -> Split | None:
     rows = [torch.as_tensor(part, dtype=torch.long).flatten().cpu() for part in (train, test)]
     every = torch.cat(rows)
     if len(every.unique()) < len(every) or ((every < 0) | (every >= task.n_inputs)).any():
-        raise UsageError(
-            f"split: needs row numbers from 0 to {task.n_inputs - 1:,} of the sample of {task.name}, each "
-            f"in one part at most; got {len(rows[0]):,} and {len(rows[1]):,} from {int(every.min())} to "
-            f"{int(every.max())}"
-        )
+        needed = f"row numbers from 0 to {task.n_inputs - 1:,} of the sample of {task.name}"
+        both = f"{len(rows[0]):,} and {len(rows[1]):,} from {int(every.min())} to {int(every.max())}"
+        raise UsageError(f"split: needs {needed}, each in one part at most; got {both}")
     return Split(*rows)
 
 
@@ -136,10 +127,8 @@ def _config(model: HookedRootModule, config: Mapping[str, Any] | NetworkConfig |
     try:
         return ModelConfig.of_hooked(model.cfg)
     except AttributeError:
-        raise UsageError(
-            f"the network is a {type(model).__name__} and no HookedTransformer: say what it is with "
-            "config=, a section [model]"
-        ) from None
+        what = f"the network is a {type(model).__name__} and no HookedTransformer"
+        raise UsageError(f"{what}: say what it is with config=, a section [model]") from None
 
 
 def _weights(model: HookedRootModule) -> dict[str, Tensor]:
@@ -149,18 +138,16 @@ def _weights(model: HookedRootModule) -> dict[str, Tensor]:
 def _same_run(folder: Path, task: Task, rows: Split | None, config: NetworkConfig) -> Run:
     run = Run(folder)
     if not run.imported or run.imported["layout"] != _LAYOUT:
-        raise NotARun(f"{folder} holds a run that was not recorded from a loop: choose another directory")
-    if task_hash(run.task) != task_hash(task):
-        raise NotARun(
-            f"{folder} holds a run of {run.task.symbol} ({run.task.name}): choose another directory"
-        )
-    if run.config.model != config:
-        raise NotARun(
-            f"{folder} holds a run of another network, {run.config.model}: choose another directory"
-        )
-    if rows is not None and run.split is not None and not torch.equal(rows.train, run.split.train):
-        raise NotARun(f"{folder} holds a run on another training set: choose another directory")
-    return run
+        other = "that was not recorded from a loop"
+    elif task_hash(run.task) != task_hash(task):
+        other = f"of {run.task.symbol} ({run.task.name})"
+    elif run.config.model != config:
+        other = f"of another network, {run.config.model}"
+    elif rows is not None and run.split is not None and not torch.equal(rows.train, run.split.train):
+        other = "on another training set"
+    else:
+        return run
+    raise NotARun(f"{folder} holds a run {other}: choose another directory")
 
 
 def _new_run(
@@ -171,18 +158,15 @@ def _new_run(
     except ConfigError:
         is_known = False
     if not is_known:
-        raise UsageError(
-            f"the task {task.name!r} cannot be made again from its name and parameters: register it with "
-            "@gi.task, and give what make_task makes"
-        )
+        what = f"the task {task.name!r} cannot be made again from its name and parameters"
+        raise UsageError(f"{what}: register it with @gi.task, and give what make_task makes")
     weights = _weights(model)
     fits(weights, config.shapes(task.reads))
     _refuse_other_logits(model, task, config, weights)
     if any(entry.name != "lock" for entry in folder.iterdir()):
-        raise NotARun(f"{folder} is not empty and holds no run: choose a new or an empty directory")
-    settings = TrainConfig.make(
-        {"task": {"name": task.name, **task.params}, "model": config.model_dump(exclude_none=True)}
-    )
+        raise no_run_in(folder)
+    section = {"name": task.name, **task.params}
+    settings = TrainConfig.make({"task": section, "model": config.model_dump(exclude_none=True)})
     origin = {
         "file": "a training loop",
         "layout": _LAYOUT,
@@ -207,11 +191,10 @@ def _refuse_other_logits(
     Raises:
         UsageError: the network does not compute what its configuration describes.
     """
-    inputs = task.inputs[:_FEW]
-    where = next(model.parameters())
+    inputs, device = task.inputs[:_FEW], next(model.parameters()).device
     mine = config.hooked(task.reads, dict(weights), torch.float64)
     with torch.no_grad():
-        theirs, ours = model(inputs.to(where.device)).cpu().double(), mine(inputs)
+        theirs, ours = model(inputs.to(device)).cpu().double(), mine(inputs)
     apart = float((theirs - ours).abs().max() / ours.abs().max().clamp_min(1e-30))
     if not apart <= _LIKE:
         raise UsageError(

@@ -17,9 +17,10 @@ import hashlib
 import json
 import os
 import re
+import socket
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,11 @@ UNSEALED = "sha256:" + "0" * 64
 _SEAL = re.compile(rb"sha256:([0-9a-f]{64})")
 _LAST_CHECKSUM = re.compile(rb'"crc":"([0-9a-f]{8})"\}\n\Z')
 _LINE = re.compile(rb'(\{.*),"crc":"([0-9a-f]{8})"\}', re.DOTALL)
-
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+}
 
 AGAIN = "mend that and run the same command again"
 AGAIN_OR_ELSEWHERE = f"{AGAIN}, or choose another place with --out"
@@ -48,12 +53,7 @@ def writing(
     try:
         yield
     except OSError as error:
-        reason = {
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the disk quota is used up",
-            errno.EROFS: "the disk is read-only",
-        }
-        why = reason.get(error.errno or 0, error.strerror or str(error))
+        why = _REASONS.get(error.errno or 0, error.strerror or str(error))
         raise WriteFailed(f"cannot write {path}: {why}; {safe}: {remedy}") from None
 
 
@@ -114,9 +114,8 @@ def refuse_unwritable(folder: Path, room: int = 0, option: str = "--out") -> Non
     what = f"{room:,} bytes into {folder}" if room else folder
     with (
         writing(what, "nothing was begun", f"{AGAIN}, or choose another place with {option}"),
-        tempfile.TemporaryFile(
-            dir=_first_there(folder), buffering=0
-        ) as file,  # has no name where the system can do that
+        # It has no name where the system can do that.
+        tempfile.TemporaryFile(dir=_first_there(folder), buffering=0) as file,
     ):
         if file.write(bytes(room)) < room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -124,10 +123,8 @@ def refuse_unwritable(folder: Path, room: int = 0, option: str = "--out") -> Non
 
 def _path_of(path: str | Path, option: str) -> Path:
     if not str(path).strip() or "\0" in str(path):
-        raise NotARun(
-            f"{str(path)!r} is no name of a file or directory: give one with {option}, or . for the "
-            "directory where you are"
-        )
+        what = f"{str(path)!r} is no name of a file or directory"
+        raise NotARun(f"{what}: give one with {option}, or . for the directory where you are")
     return Path(path)
 
 
@@ -138,26 +135,31 @@ def _first_there(path: Path) -> Path:
 
 def _refuse_link_to_nowhere(path: Path, option: str) -> None:
     if path.is_symlink() and not path.exists():
-        raise NotARun(
-            f"{path} is a link to {os.readlink(path)}, and nothing is there: make that, or choose another "
-            f"place with {option}"
-        )
+        what = f"{path} is a link to {os.readlink(path)}, and nothing is there"
+        raise NotARun(f"{what}: make that, or choose another place with {option}")
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns a failing read into one line; a file that is not there stays a FileNotFoundError, for the caller
-    to understand."""
+    """Turns a failing read into one line; what is not there stays a FileNotFoundError, for the caller."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
         raise
     except IsADirectoryError:
-        raise DamagedFile(
-            f"{path} is damaged: it is a directory where a file was written; restore it from a copy"
-        ) from None
+        raise damaged(path, "it is a directory where a file was written") from None
     except OSError as error:
         raise GrokinterpError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def no_run_in(folder: Path, what: str = "") -> NotARun:
+    """The error of a directory that holds something else than a run."""
+    return NotARun(f"{folder} is not empty and holds no run{what}: choose a new or an empty directory")
+
+
+def damaged(file: Path, what: str, where: str = "") -> DamagedFile:
+    """The error of a file that is not as it was written."""
+    return DamagedFile(f"{file} is damaged{where}: {what}; restore it from a copy")
 
 
 def replace(path: Path, data: bytes, make_folder: bool = False, durable: bool = True) -> None:
@@ -168,16 +170,14 @@ def replace(path: Path, data: bytes, make_folder: bool = False, durable: bool = 
     it at once, and a link stays one to the file that is written. Without `durable` a power cut may leave it
     damaged, as nobody waits for the disk: for what is sealed and can be made again.
     """
+    temporary, errors_of_disk = path.with_name(path.name + TEMPORARY), writing(path)
     if make_folder:
         path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    temporary = path.with_name(
-        f"{path.name}.{os.getpid()}{TEMPORARY}" if make_folder else path.name + TEMPORARY
-    )
-    with (
-        writing(path, "nothing was changed there", f"{AGAIN}, or choose another place for it")
-        if make_folder
-        else writing(path)
-    ):
+        temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+        errors_of_disk = writing(
+            path, "nothing was changed there", f"{AGAIN}, or choose another place for it"
+        )
+    with errors_of_disk:
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -228,15 +228,11 @@ def read_sealed(path: Path) -> bytes:
     with reading(path):
         data = path.read_bytes()
     seal = _SEAL.search(data)
-    if (
-        seal is None
-        or hashlib.sha256(data[: seal.start()] + UNSEALED.encode() + data[seal.end() :]).hexdigest().encode()
-        != seal[1]
-    ):
-        raise DamagedFile(
-            f"{path} is damaged: it does not match the sha256 that it carries; restore it from a copy"
-        )
-    return data
+    if seal is not None:
+        unsealed = data[: seal.start()] + UNSEALED.encode() + data[seal.end() :]
+        if hashlib.sha256(unsealed).hexdigest().encode() == seal[1]:
+            return data
+    raise damaged(path, "it does not match the sha256 that it carries")
 
 
 def read_hashed(path: Path, sha256: str, what: str) -> bytes:
@@ -248,10 +244,8 @@ def read_hashed(path: Path, sha256: str, what: str) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DamagedFile(
-            f"{path} ({what}) cannot be read: {error.strerror}; it is recorded as committed: restore it "
-            "from a copy"
-        ) from None
+        why = f"cannot be read: {error.strerror}; it is recorded as committed"
+        raise DamagedFile(f"{path} ({what}) {why}: restore it from a copy") from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise DamagedFile(
             f"{path} ({what}) is damaged: its sha256 is not the recorded one; restore it from a copy"
@@ -288,18 +282,12 @@ def read_log(path: Path, whole: bool) -> tuple[list[dict[str, Any]], int]:
     for number, line in enumerate(lines, 1):
         parsed = _parsed(line, crc)
         if parsed is None:
-            raise DamagedFile(
-                f"{path} is damaged in line {number}: the line does not match its checksum; restore it from "
-                "a copy"
-            )
+            raise damaged(path, "the line does not match its checksum", f" in line {number}")
         records.append(parsed)
         crc = _checksum(line + b"\n")
     # A writer that died leaves the beginning of a line. A whole line and something else after it is damage.
     if tail and (whole or _parsed(tail[:-1], crc) is not None):
-        raise DamagedFile(
-            f"{path} is damaged in line {len(lines) + 1}: the line does not end as it was written; restore "
-            "it from a copy"
-        )
+        raise damaged(path, "the line does not end as it was written", f" in line {len(lines) + 1}")
     return records, len(data) - len(tail)
 
 
@@ -319,25 +307,37 @@ def _checksum(lines: bytes) -> int:
 
 
 @contextmanager
-def locked(folder: Path, said: str, named: Path | None = None) -> Iterator[None]:
-    """The lock of a directory, held.
+def locked(
+    folder: Path, busy: Callable[[str], str], named: Path | None = None, remedy: str = AGAIN
+) -> Iterator[int]:
+    """The lock of a directory, held: the handle of its file. That stays for good: if it were removed, two
+    processes could lock two files.
 
     Args:
-        said: the message where another process holds it.
+        busy: the message where another process holds it, given its host and pid.
         named: what an error of the disk names; by default the directory.
+        remedy: what to do about such an error.
 
     Raises:
         RunLocked: another process holds it.
         WriteFailed: it cannot be made.
     """
-    with writing(named or folder):
+    with writing(named or folder, remedy=remedy):
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
+        with writing(named or folder, remedy=remedy):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(lock, 200, 0).decode(errors="replace").strip()
+                raise RunLocked(busy(holder or "another process")) from None
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"host {socket.gethostname()} pid {os.getpid()}\n".encode(), 0)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunLocked(said) from None
-        yield
+            yield lock
+        finally:
+            with suppress(OSError):  # the name inside is for people; closing is what gives the lock back
+                os.ftruncate(lock, 0)
     finally:
         os.close(lock)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from . import pool
 from .files import folder_named, refuse_unwritable
 from .run import Run
 from .sweep import directory_of, members_of, seeds_of, starts_of
-from .train import Showing, Writer, in_words, is_finished, on_signals, train_in
+from .train import Showing, Stop, Writer, in_words, is_finished, on_signals, train_in
 from .transfer import Source, Start, started
 
 if TYPE_CHECKING:
@@ -89,41 +90,36 @@ def train_many(
     if workers is not None and not (isinstance(workers, int) and workers >= 1):
         raise UsageError(f"workers={workers!r}: needs a whole number from 1")
     _refuse_what_cannot_be(members, out, sources)
-    waiting = {
-        name: config for name, config in members.items() if not is_finished(config, out / name, resume)
-    }
+    waiting = {name: one for name, one in members.items() if not is_finished(one, out / name, resume)}
     if waiting:
         refuse_unwritable(out)
-    asked = _Asked()
+    stop = Stop()
     failures: dict[str, GrokinterpError] = {}
     done = len(members) - len(waiting)
-    with on_signals(asked.stop), bars(progress) as bar:
+    with on_signals(stop), bars(progress) as bar:
         display = _Display(bar, members, done)
+        sweep = _Sweep(waiting, out, resume, sources, stop, display)
         device = _device_type(next(iter(members.values())))
         if device == "cpu":
-            ends = _in_processes(waiting, out, resume, asked, display, sources, workers or cores())
-        elif device == "cuda":
-            ends = _stacked(waiting, out, resume, asked, display, sources)
+            ends = sweep.in_processes(workers or cores())
         else:
-            ends = _one_by_one(waiting, out, resume, asked, display, sources)
+            ends = sweep.stacked() if device == "cuda" else sweep.one_by_one(list(waiting))
         with closing(ends):
             for name, error in ends:
                 display.end(name)
                 if error is None:
                     done += 1
-                elif not (asked.stopped and isinstance(error, Interrupted)):
+                elif not (stop.asked and isinstance(error, Interrupted)):
                     failures[name] = error
-    if asked.stopped and done + len(failures) < len(members):
-        raise Interrupted(
-            f"interrupted, {done} of {len(members)} runs finished{_and_failed(failures)}; nothing is lost: "
-            f"run the same command again to go on"
-        )
+    failures = {name: failures[name] for name in members if name in failures}
+    and_failed = "".join(f"; {name}: {error}" for name, error in failures.items())
+    if stop.asked and done + len(failures) < len(members):
+        ends_at = f"interrupted, {done} of {len(members)} runs finished{and_failed}"
+        raise Interrupted(f"{ends_at}; nothing is lost: run the same command again to go on")
     if failures:
-        failures = {name: failures[name] for name in members if name in failures}
         others = ", the others are finished" if len(failures) < len(members) else ""
-        raise SomeFailed(
-            f"{len(failures)} of {len(members)} runs failed{others}{_and_failed(failures)}", failures
-        )
+        what = f"{len(failures)} of {len(members)} runs failed{others}{and_failed}"
+        raise SomeFailed(what, failures)
     return [Run(out / name) for name in members]
 
 
@@ -138,148 +134,123 @@ Ends = Generator[tuple[str, GrokinterpError | None], None, None]
 """The names of runs as they end, with the error of those that failed."""
 
 
-class _Asked:
-    """Whether training is asked to stop. Trainers of this process are paused at once."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self.trainers: Sequence[Trainer] = ()
-
-    def stop(self) -> None:
-        self.stopped = True
-        self.watch(self.trainers)
-
-    def watch(self, trainers: Sequence[Trainer]) -> None:
-        """From now on these are paused when training is asked to stop; at once where it has been."""
-        self.trainers = trainers
-        for trainer in trainers:
-            trainer.paused = trainer.paused or self.stopped
-
-    @contextmanager
-    def watching(self, trainer: Trainer) -> Iterator[None]:
-        self.watch([trainer])
-        yield
-
-
-def _in_processes(
-    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display,
-    sources: Sources, workers: int
-) -> Ends:  # fmt: skip
-    """Trains in worker processes, one run in each at a time."""
-    names = list(configs)
-    jobs = [
-        pool.job(config, out / name, resume, display.shown, sources[name]) for name, config in configs.items()
-    ]
-    with closing(pool.answers(jobs, workers, lambda: asked.stopped)) as answers:
-        for number, answer in answers:
-            if "warning" in answer:
-                warnings.warn(answer["warning"], stacklevel=4)
-            elif "step" in answer:
-                display.show(names[number], answer["step"], answer["metrics"])
-            else:
-                yield names[number], pool.error_of(answer)
-
-
 _MOST_TOGETHER = 128
 """Each holds three open files, and a process may have 1,024 of them."""
 
 
-def _one_by_one(
-    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display,
+@dataclass(frozen=True)
+class _Sweep:
+    """Runs that are left to train, what each starts from, whether they are to stop, and what shows them."""
+
+    configs: Mapping[str, TrainConfig]
+    out: Path
+    resume: bool
     sources: Sources
-) -> Ends:  # fmt: skip
-    """Trains in this process, one run after the other."""
-    for name, config in configs.items():
-        if asked.stopped:
-            return
-        try:
-            train_in(out / name, config, resume, asked.watching, display.showing(name), source=sources[name])
-        except GrokinterpError as error:
-            yield name, error
-        else:
-            yield name, None
+    stop: Stop
+    display: _Display
 
+    def in_processes(self, workers: int) -> Ends:
+        """Trains in worker processes, one run in each at a time."""
+        names = list(self.configs)
+        jobs = [
+            pool.job(config, self.out / name, self.resume, self.display.shown, self.sources[name])
+            for name, config in self.configs.items()
+        ]
+        with closing(pool.answers(jobs, workers, lambda: self.stop.asked)) as answers:
+            for number, answer in answers:
+                if "warning" in answer:
+                    warnings.warn(answer["warning"], stacklevel=4)
+                elif "step" in answer:
+                    self.display.show(names[number], answer["step"], answer["metrics"])
+                else:
+                    yield names[number], pool.error_of(answer)
 
-def _stacked(
-    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display,
-    sources: Sources
-) -> Ends:  # fmt: skip
-    """Trains in this process: together those that differ in their seeds alone, up to `_MOST_TOGETHER` at a
-    time."""
-    groups: dict[str | None, list[str]] = {}
-    for name, config in configs.items():
-        groups.setdefault(kind(config), []).append(name)
-    yield from _one_by_one(
-        {name: configs[name] for name in groups.pop(None, [])}, out, resume, asked, display, sources
-    )
-    for names in groups.values():
-        for first in range(0, len(names), _MOST_TOGETHER):
-            some = {name: configs[name] for name in names[first : first + _MOST_TOGETHER]}
-            yield from _together(some, out, resume, asked, display, sources)
-
-
-def _together(
-    configs: Mapping[str, TrainConfig], out: Path, resume: bool, asked: _Asked, display: _Display,
-    sources: Sources
-) -> Ends:  # fmt: skip
-    """Trains one stack; where its members were left at different steps, one for each of these."""
-    with ExitStack() as written:
-        writers: dict[str, Writer] = {}
-        by_step: dict[int, dict[str, State | None]] = {}
-        weights: dict[str, Weights | None] = {}
-        for name, config in configs.items():
+    def one_by_one(self, names: Iterable[str]) -> Ends:
+        """Trains in this process, one run after the other."""
+        for name in names:
+            if self.stop.asked:
+                return
+            path, config, source = self.out / name, self.configs[name], self.sources[name]
             try:
-                writers[name] = written.enter_context(Writer(out / name, config, resume))
-                state = writers[name].resume_state()
-                source = sources[name]
-                weights[name] = source.weights() if source and state is None else None
-                if state is None and configs[name].start and source is None:
-                    Trainer(configs[name])  # which says that they are needed
+                train_in(
+                    path, config, self.resume, self.stop.watching, self.display.showing(name), source=source
+                )
             except GrokinterpError as error:
                 yield name, error
-                continue
-            by_step.setdefault(state.data["step"] if state else 0, {})[name] = state
-        for states in by_step.values():
-            if asked.stopped:
-                return
-            names = list(states)
-            batch = BatchedTrainer(
-                [configs[name] for name in names], list(states.values()), [weights[name] for name in names]
-            )
-            asked.watch(batch.members)
-            for number, event in batch:
-                name = names[number]
-                if isinstance(event, Diverged):
-                    yield name, writers[name].diverged(event)
+            else:
+                yield name, None
+
+    def stacked(self) -> Ends:
+        """Trains in this process: together those that differ in their seeds alone, up to `_MOST_TOGETHER` at
+        a time."""
+        groups: dict[str | None, list[str]] = {}
+        for name, config in self.configs.items():
+            groups.setdefault(kind(config), []).append(name)
+        yield from self.one_by_one(groups.pop(None, []))
+        for names in groups.values():
+            for first in range(0, len(names), _MOST_TOGETHER):
+                yield from self._together(names[first : first + _MOST_TOGETHER])
+
+    def _together(self, names: Sequence[str]) -> Ends:
+        """Trains one stack; where its members were left at different steps, one for each of these."""
+        with ExitStack() as written:
+            writers: dict[str, Writer] = {}
+            by_step: dict[int, dict[str, State | None]] = {}
+            weights: dict[str, Weights | None] = {}
+            for name in names:
+                config, source = self.configs[name], self.sources[name]
+                try:
+                    writers[name] = written.enter_context(Writer(self.out / name, config, self.resume))
+                    state = writers[name].resume_state()
+                    weights[name] = source.weights() if source and state is None else None
+                    if state is None and config.start and source is None:
+                        Trainer(config)  # which says that they are needed
+                except GrokinterpError as error:
+                    yield name, error
                     continue
-                trainer = batch.members[number]
-                writers[name].commit(event, trainer)
-                if event.metrics is not None:
-                    display.show(name, event.step, event.metrics)
-                if event.last:
-                    yield name, None
-                elif trainer.paused:
-                    writers[name].save_resume_state(trainer)
-                    batch.drop(number)
+                by_step.setdefault(state.data["step"] if state else 0, {})[name] = state
+            for states in by_step.values():
+                if self.stop.asked:
+                    return
+                yield from self._one_stack(states, weights, writers)
 
-
-def _and_failed(failures: Mapping[str, GrokinterpError]) -> str:
-    return "".join(f"; {name}: {error}" for name, error in failures.items())
+    def _one_stack(
+        self,
+        states: Mapping[str, State | None],
+        weights: Mapping[str, Weights | None],
+        writers: Mapping[str, Writer],
+    ) -> Ends:
+        """Trains members that stand at the same step."""
+        names = list(states)
+        batch = BatchedTrainer(
+            [self.configs[name] for name in names], list(states.values()), [weights[name] for name in names]
+        )
+        self.stop.watch(batch.members)
+        for number, event in batch:
+            name, writer, trainer = names[number], writers[names[number]], batch.members[number]
+            if isinstance(event, Diverged):
+                yield name, writer.diverged(event)
+                continue
+            writer.commit(event, trainer)
+            if event.metrics is not None:
+                self.display.show(name, event.step, event.metrics)
+            if event.last:
+                yield name, None
+            elif trainer.paused:
+                writer.save_resume_state(trainer)
+                batch.drop(number)
 
 
 def cores() -> int:
-    """How many CPU cores this process may use."""
-    return (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )  # macOS knows no affinity
+    """How many CPU cores this process may use; macOS knows no affinity."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _members(configs: Sequence[TrainConfig] | Mapping[str, TrainConfig]) -> dict[str, TrainConfig]:
     """The configurations by the names of their directories."""
     if not isinstance(configs, (Sequence, Mapping)):
-        raise UsageError(
-            f"configs is a {type(configs).__name__}: needs a list of TrainConfig, or names and TrainConfigs"
-        )
+        needed = "needs a list of TrainConfig, or names and TrainConfigs"
+        raise UsageError(f"configs is a {type(configs).__name__}: {needed}")
     if not configs:
         raise UsageError("nothing to train: there are no configurations")
     for config in configs.values() if isinstance(configs, Mapping) else configs:
@@ -289,37 +260,30 @@ def _members(configs: Sequence[TrainConfig] | Mapping[str, TrainConfig]) -> dict
         named: dict[str, TrainConfig] = {}
         for config in configs:
             if (name := directory_of(config.seed)) in named:
-                raise UsageError(
-                    f"two configurations have seed {config.seed}: give them names, as {{'name': "
-                    "configuration}"
-                )
+                remedy = "give them names, as {'name': configuration}"
+                raise UsageError(f"two configurations have seed {config.seed}: {remedy}")
             named[name] = config
         return named
     for name in configs:
         # "a/b" and "a" could be one inside the other, "a/" and "a" the same.
-        if (
-            not isinstance(name, str)
-            or Path(name).name != name
-            or name in ("", "..")
-            or not name.isprintable()
-        ):
+        is_one_word = isinstance(name, str) and Path(name).name == name and name.isprintable()
+        if not is_one_word or name in ("", ".."):
             raise UsageError(f"{name!r} is no name for the directory of a run: needs one without '/'")
     return dict(configs)
 
 
 def _started(
     members: Mapping[str, TrainConfig], out: Path, start: Start | Mapping[str, Start] | None
-) -> tuple[dict[str, TrainConfig], Sources]:  # fmt: skip
+) -> tuple[dict[str, TrainConfig], Sources]:
     """The configurations with what they start from filled in, and where its weights are."""
     each = start if isinstance(start, Mapping) else {} if start is None else dict.fromkeys(members, start)
     if unknown := [name for name in each if name not in members]:
-        raise UsageError(
-            f"start has {unknown[0]!r}, and no configuration is named so{nearest(str(unknown[0]), members)}"
-        )
-    of_each = {name: started(config, out / name, each.get(name)) for name, config in members.items()}
-    return {name: config for name, (config, _) in of_each.items()}, {
-        name: source for name, (_, source) in of_each.items()
-    }
+        known = nearest(str(unknown[0]), members)
+        raise UsageError(f"start has {unknown[0]!r}, and no configuration is named so{known}")
+    configs, sources = {}, {}
+    for name, config in members.items():
+        configs[name], sources[name] = started(config, out / name, each.get(name))
+    return configs, sources
 
 
 def _refuse_what_cannot_be(members: Mapping[str, TrainConfig], out: Path, sources: Sources) -> None:
@@ -329,9 +293,8 @@ def _refuse_what_cannot_be(members: Mapping[str, TrainConfig], out: Path, source
     kinds = {_device_type(config): name for name, config in members.items()}
     if len(kinds) > 1:
         both = " and ".join(f"{name} on {kind}" for kind, name in sorted(kinds.items()))
-        raise ConfigError(
-            f"device: runs that are trained at once need the same kind of device, and here are {both}"
-        )
+        needed = "runs that are trained at once need the same kind of device"
+        raise ConfigError(f"device: {needed}, and here are {both}")
     for name, config in members.items():
         if TASKS[config.task["name"]].__module__ == "__main__":
             raise ConfigError(
@@ -364,9 +327,8 @@ class _Display:
     def show(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
         if self._bar:
             if name not in self._tasks:
-                self._tasks[name] = self._bar.add_task(
-                    "", total=self._members[name].training.steps, what="step"
-                )
+                steps = self._members[name].training.steps
+                self._tasks[name] = self._bar.add_task("", total=steps, what="step")
             self._bar.update(self._tasks[name], completed=step, description=f"{name}  {in_words(metrics)}")
 
     def showing(self, name: str) -> Showing:

@@ -24,8 +24,8 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ from typing import Any
 from .. import errors
 from ..errors import GrokinterpError
 from ..tasks import TASKS
-from ..training import Snapshot, TrainConfig, Trainer
-from .train import train_in
+from ..training import Snapshot, TrainConfig
+from .train import Stop, train_in
 from .transfer import Source
 
 Answer = Mapping[str, Any]
@@ -53,17 +53,12 @@ def job(
     config: TrainConfig, path: Path, resume: bool, watched: bool, source: Source | None = None
 ) -> dict[str, Any]:
     """What a worker needs to know; with `watched` it says every now and then how far it is."""
-    home = TASKS[
-        config.task["name"]
-    ].__module__  # a task that is not of this package is registered when its module is imported
-    start = source and {"path": str(source.path), "step": source.step, "sha256": source.sha256}
     return {
         "config": config.model_dump(mode="json"),
-        "path": str(path),
-        "resume": resume,
-        "watched": watched,
-        "home": home,
-        "start": start,
+        **{"path": str(path), "resume": resume, "watched": watched},
+        # A task that is not of this package is registered when its module is imported.
+        "home": TASKS[config.task["name"]].__module__,
+        "start": source and {"path": str(source.path), "step": source.step, "sha256": source.sha256},
     }
 
 
@@ -151,27 +146,22 @@ class _Worker:
         """What it has said since; its `status` is there when it has ended."""
         data = os.read(self.answers.fileno(), 1 << 16)
         *lines, self._unread = (self._unread + data).split(b"\n")
-        found = [json.loads(line) for line in lines]
-        self._ready = self._ready or any("ready" in answer for answer in found)
-        self.busy = self.busy and not any("ended" in answer for answer in found)
+        said = [json.loads(line) for line in lines]
+        self._ready = self._ready or any("ready" in answer for answer in said)
+        self.busy = self.busy and not any("ended" in answer for answer in said)
         if not data:
             self.leave()
             self.wait()
-        return [answer for answer in found if "ready" not in answer]
+        return [answer for answer in said if "ready" not in answer]
 
     def last_words(self) -> Answer:
         assert self.status is not None
-        how = (
-            f"was killed by signal {-self.status}"
-            if self.status < 0
-            else f"ended with exit status {self.status}"
-        )
-        if not self._ready and self.status >= 0:  # the next would fare no better
+        signalled = self.status < 0
+        how = f"was killed by signal {-self.status}" if signalled else f"ended with exit status {self.status}"
+        if not self._ready and not signalled:  # the next would fare no better
             raise GrokinterpError(f"a worker process {how} before it could train: see above")
-        return {
-            "ended": "GrokinterpError",
-            "message": f"its process {how}; what it saved is safe: run the same command again to go on",
-        }
+        what = f"its process {how}; what it saved is safe: run the same command again to go on"
+        return {"ended": "GrokinterpError", "message": what}
 
 
 def error_of(answer: Answer) -> GrokinterpError | None:
@@ -195,7 +185,7 @@ def serve() -> None:
             out.write(json.dumps(answer) + "\n")
 
     warnings.showwarning = lambda message, *rest, **more: say(warning=str(message))
-    stop = _Stop()
+    stop = Stop()
     jobs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     def listen() -> None:
@@ -211,11 +201,9 @@ def serve() -> None:
             import_module(asked["home"])
             config = TrainConfig.make(asked["config"])
             showing = _saying(say) if asked["watched"] else lambda: nullcontext(lambda snapshot: None)
-            start = asked["start"]
+            path, start = Path(asked["path"]), asked["start"]
             source = start and Source(Path(start["path"]), start["step"], start["sha256"])
-            train_in(
-                Path(asked["path"]), config, asked["resume"], stop.watching, showing, threads=1, source=source
-            )
+            train_in(path, config, asked["resume"], stop.watching, showing, threads=1, source=source)
             say(ended=None)
         except GrokinterpError as error:
             say(ended=type(error).__name__, message=str(error))
@@ -223,28 +211,6 @@ def serve() -> None:
             say(ended="GrokinterpError", message=f"{type(error).__name__}: {error}")
     with suppress(BrokenPipeError):
         out.close()
-
-
-class _Stop:
-    """Once called, pauses the trainer that is being watched, and every later one."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._trainer: Trainer | None = None
-
-    def __call__(self) -> None:
-        self._asked = True
-        if (trainer := self._trainer) is not None:
-            trainer.paused = True
-
-    @contextmanager
-    def watching(self, trainer: Trainer) -> Iterator[None]:
-        self._trainer = trainer
-        trainer.paused = self._asked  # read only now: whichever of the two comes first, it is paused
-        try:
-            yield
-        finally:
-            self._trainer = None
 
 
 def _saying(say: Callable[..., None]) -> Callable[[], Any]:

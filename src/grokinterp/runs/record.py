@@ -26,22 +26,14 @@ def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any
         "seal": UNSEALED,
         "config": config.model_dump(mode="json", exclude_none=True),
         "task": {
-            "name": task.name,
-            "symbol": task.symbol,
-            "examples": task.n_inputs,
-            "answers": task.n_answers,
-            "tokens": task.reads.d_vocab,
-            "sha256": task_hash(task),
+            **{"name": task.name, "symbol": task.symbol, "examples": task.n_inputs},
+            **{"answers": task.n_answers, "tokens": task.reads.d_vocab, "sha256": task_hash(task)},
         },
         **({"labels": {"sha256": rows_hash(task.labels(split))}} if task.noisy else {}),
         "split": split
         and {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},
-        "versions": {
-            "python": platform.python_version(),
-            **{
-                name: importlib.metadata.version(name) for name in ("grokinterp", "torch", "transformer-lens")
-            },
-        },
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in ("grokinterp", "torch", "transformer-lens")},
         "finished": None,
         **more,
     }

@@ -17,6 +17,7 @@ import json
 import os
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from ..models import Weights
 from ..tasks import Split, Task
 from ..training import TrainConfig
 from ..view import View
-from .files import read_hashed, read_log, read_sealed
+from .files import damaged, read_hashed, read_log, read_sealed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,16 +42,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SLOTS = ("a", "b")
-_OWN = {
-    "run.json",
-    "manifest.jsonl",
-    "metrics.jsonl",
-    "lock",
-    "split.safetensors",
-    "snapshots",
-    "resume",
-    "replay",
-}
+_RECORD_AND_LOGS = ("run.json", "manifest.jsonl", "metrics.jsonl")
+_OWN = {*_RECORD_AND_LOGS, "lock", "split.safetensors", "snapshots", "resume", "replay"}
 
 
 class Run:
@@ -126,17 +119,17 @@ class Run:
         """
         recorded = self.record["task"].get("sha256")
         if recorded and task_hash(task) != recorded:
+            what = f"{task.name} gives other examples here than those that the run was trained on"
             raise DamagedFile(
-                f"{self.path}: {task.name} gives other examples here than those that the run was trained "
-                "on: its function has changed, or is not the same each time it is called (as with operands "
-                "from a set, or with a random generator of no seed)"
+                f"{self.path}: {what}: its function has changed, or is not the same each time it is called "
+                "(as with operands from a set, or with a random generator of no seed)"
             )
 
     @property
     def imported(self) -> dict[str, Any] | None:
         """Where the run was imported from, and what was assumed; None where it was trained here."""
-        found: dict[str, Any] | None = self.record.get("imported")
-        return found
+        origin: dict[str, Any] | None = self.record.get("imported")
+        return origin
 
     def step_known(self, step: int) -> bool:
         """Whether a committed step is the number of updates done; False where a file that was imported does
@@ -172,24 +165,17 @@ class Run:
         if record is None:
             return None
         if "file" in record:
-            return self._stored_split(record)
+            data = read_hashed(self.path / record["file"], record["file_sha256"], "the split")
+            rows = safetensors.torch.load(data)
+            return Split(rows["train"], rows["test"])
         split = self.config.make_split(self.task)
         if (drawn := self.record.get("labels")) and rows_hash(self.task.labels(split)) != drawn["sha256"]:
-            raise DamagedFile(
-                f"{self.path}: this machine draws other noisy labels than those that the run was trained on"
-            )
-        if rows_hash(split.train) != record["sha256"]:
-            raise DamagedFile(
-                f"{self.path}: the split recipe {self.config.training.split} gives other rows here than "
-                "those that the run was trained on"
-            )
-        return split
-
-    def _stored_split(self, record: dict[str, Any]) -> Split:
-        rows = safetensors.torch.load(
-            read_hashed(self.path / record["file"], record["file_sha256"], "the split")
-        )
-        return Split(rows["train"], rows["test"])
+            what = "this machine draws other noisy labels"
+        elif rows_hash(split.train) != record["sha256"]:
+            what = f"the split recipe {self.config.training.split} gives other rows here"
+        else:
+            return split
+        raise DamagedFile(f"{self.path}: {what} than those that the run was trained on")
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -202,32 +188,21 @@ class Run:
         """
         import pandas as pd
 
-        columns = ["step", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "grad_norm"]
-        columns = list(
-            dict.fromkeys([*columns, *(column for record in self._evaluated for column in record)])
-        )
-        return pd.DataFrame(self._evaluated, columns=columns).astype(
-            {name: "int64" if name == "step" else "float64" for name in columns}
-        )
+        usual = ("step", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "grad_norm")
+        types = dict.fromkeys((*usual, *(name for record in self._evaluated for name in record)), "float64")
+        return pd.DataFrame(self._evaluated, columns=list(types)).astype(types | {"step": "int64"})
 
     @property
     def dated_history(self) -> pd.DataFrame:
         """The rows of `history` whose step is the number of updates done: all of them, unless a file that was
         imported does not say it."""
-        import numpy as np
-
-        return self.history.loc[
-            np.array([self.step_known(int(step)) for step in self.history["step"]], dtype=bool)
-        ]
+        return self.history[self.history["step"].map(self.step_known).astype(bool)]
 
     @property
     def last_evaluation(self) -> dict[str, int | float]:
         """The last row of `history`, without what did not apply; empty before the first evaluation."""
-        return {
-            name: value
-            for name, value in (self._evaluated[-1] if self._evaluated else {}).items()
-            if value is not None
-        }
+        last = self._evaluated[-1] if self._evaluated else {}
+        return {name: value for name, value in last.items() if value is not None}
 
     def resolve(self, step: int) -> int:
         """The committed step that `step` means: itself, or counted from the end where it is negative.
@@ -236,19 +211,14 @@ class Run:
             NoSuchSnapshot: there is none; the nearest are named.
         """
         if not self.steps:
+            what = "has no complete snapshot yet: start or resume its training first"
             if self.diverged:
-                raise NoSuchSnapshot(
-                    f"{self.path} has no snapshot: it {self.ended}, {self.diverged['what']}; train it "
-                    "otherwise"
-                )
-            raise NoSuchSnapshot(
-                f"{self.path} has no complete snapshot yet: start or resume its training first"
-            )
+                what = f"has no snapshot: it {self.ended}, {self.diverged['what']}; train it otherwise"
+            raise NoSuchSnapshot(f"{self.path} {what}")
         if step < 0:
             if -step > len(self.steps):
-                raise NoSuchSnapshot(
-                    f"{self.path} has {len(self.steps)} snapshots, so there is no number {step} from the end"
-                )
+                what = f"{len(self.steps)} snapshots, so there is no number {step} from the end"
+                raise NoSuchSnapshot(f"{self.path} has {what}")
             return self.steps[step]
         if step not in self._records:
             at = bisect.bisect(self.steps, step)
@@ -303,29 +273,20 @@ class Run:
 
         run.json and both logs were checked when the run was opened.
         """
-        yield from (
-            (name, None)
-            for name in ("run.json", "manifest.jsonl", "metrics.jsonl")
-            if (self.path / name).exists()
-        )
+        yield from ((name, None) for name in _RECORD_AND_LOGS if (self.path / name).exists())
+        hashed = [(one["file"], one["sha256"], f"step {one['step']}") for one in self._committed]
         if (split := self.record["split"]) and "file" in split:
-            yield split["file"], _problem(self.path / split["file"], split["file_sha256"], "the split")
-        for record in self._committed:
-            yield (
-                record["file"],
-                _problem(self.path / record["file"], record["sha256"], f"step {record['step']}"),
-            )
-        if (
-            not self.ended
-            and not self.imported
-            and self._evaluated
-            and not any(resume_file(self.path, slot).exists() for slot in SLOTS)
-        ):
-            yield (
-                "resume",
-                f"{self.path / 'resume'} holds no state, so this run cannot be continued; its snapshots can "
-                "be analysed",
-            )
+            hashed.insert(0, (split["file"], split["file_sha256"], "the split"))
+        for name, sha256, what in hashed:
+            try:
+                read_hashed(self.path / name, sha256, what)
+                yield name, None
+            except DamagedFile as error:
+                yield name, str(error)
+        can_go_on = any(resume_file(self.path, slot).exists() for slot in SLOTS)
+        if self._evaluated and not (self.ended or self.imported or can_go_on):
+            what = "holds no state, so this run cannot be continued; its snapshots can be analysed"
+            yield "resume", f"{self.path / 'resume'} {what}"
         for slot in SLOTS:
             path = resume_file(self.path, slot)
             try:
@@ -339,44 +300,22 @@ class Run:
     def _log(self, name: str, expected: int | None) -> list[dict[str, Any]]:
         records, _ = read_log(self.path / name, whole=self.ended is not None)
         if any(("sha256" in record) != (name == "manifest.jsonl") for record in records):
-            raise DamagedFile(
-                f"{self.path / name} is damaged: its lines are not those of a {name}; restore it from a copy"
-            )
+            raise damaged(self.path / name, f"its lines are not those of a {name}")
         if expected is not None and (len(records) < expected or (self.ended and len(records) != expected)):
-            raise DamagedFile(
-                f"{self.path / name} is damaged: it has {len(records)} lines and {expected} were written; "
-                "restore it from a copy"
-            )
+            raise damaged(self.path / name, f"it has {len(records)} lines and {expected} were written")
         return records
-
-
-def _problem(file: Path, sha256: str, what: str) -> str | None:
-    """What is wrong with a file whose sha256 is known; None where nothing is."""
-    try:
-        read_hashed(file, sha256, what)
-    except DamagedFile as error:
-        return str(error)
-    return None
 
 
 def steps_in_words(steps: Sequence[int], unknown: Collection[int] = ()) -> str:
     """How many snapshots there are and of which steps, given those of them that are only numbers."""
     known = [f"{step:,}" for step in steps if step not in unknown]
-    span = (
-        "steps unknown"
-        if not known
-        else f"step {known[0]}"
-        if len(known) == 1
-        else f"steps {known[0]} to {known[-1]}"
-    )
-    if len(steps) == 1:
-        return f"one snapshot, {span if known else 'step unknown'}"
-    if not known or len(known) == len(steps):
-        return f"{len(steps)} snapshots, {span}"
-    return (
-        f"{len(steps)} snapshots, {len(steps) - len(known)} of unknown steps, "
-        f"{'the other' if len(known) == 1 else 'the others'} of {span}"
-    )
+    if not known:
+        return "one snapshot, step unknown" if len(steps) == 1 else f"{len(steps)} snapshots, steps unknown"
+    span = f"step {known[0]}" if len(known) == 1 else f"steps {known[0]} to {known[-1]}"
+    if len(known) == len(steps):
+        return f"{f'{len(steps)} snapshots' if len(steps) > 1 else 'one snapshot'}, {span}"
+    others = f"{'the other' if len(known) == 1 else 'the others'} of {span}"
+    return f"{len(steps)} snapshots, {len(steps) - len(known)} of unknown steps, {others}"
 
 
 def load_run(path: str | Path) -> Run:
@@ -422,21 +361,14 @@ def read_run_json(path: Path) -> dict[str, Any]:
         data = read_sealed(path / "run.json")
     except (FileNotFoundError, NotADirectoryError):
         what = (
-            "does not exist"
-            if not path.exists()
-            else "is no directory"
-            if not path.is_dir()
-            else "has no run.json"
+            "has no run.json" if path.is_dir() else "is no directory" if path.exists() else "does not exist"
         )
-        raise NotARun(
-            f"{path} holds no run: it {what}; give the directory that `grokinterp train --out` made"
-        ) from None
+        remedy = "give the directory that `grokinterp train --out` made"
+        raise NotARun(f"{path} holds no run: it {what}; {remedy}") from None
     record: dict[str, Any] = json.loads(data)
     if record["format"] != FORMAT:
-        raise GrokinterpError(
-            f"{path} is of run format {record['format']}, and this grokinterp reads format {FORMAT}: "
-            "install a newer one"
-        )
+        what = f"{path} is of run format {record['format']}"
+        raise GrokinterpError(f"{what}, and this grokinterp reads format {FORMAT}: install a newer one")
     return record
 
 
@@ -469,20 +401,15 @@ def task_hash(task: Task) -> str:
 
 def rows_hash(rows: Int[Tensor, "n"] | Float[Tensor, "n"]) -> str:
     """The sha256 of row numbers, classes or tokens as little-endian int64; of other numbers as float64."""
-    return hashlib.sha256(
-        rows.numpy().astype("<f8" if rows.is_floating_point() else "<i8").tobytes()
-    ).hexdigest()
+    numbers = rows.numpy().astype("<f8" if rows.is_floating_point() else "<i8")
+    return hashlib.sha256(numbers.tobytes()).hexdigest()
 
 
 def _newest_account(path: Path) -> dict[str, Any]:
-    """How many snapshots and evaluations the newest readable resume state counted; empty where there is
-    none."""
+    """How many snapshots and evaluations the newest readable resume state counted; empty without one."""
     accounts: list[dict[str, Any]] = []
     for slot in SLOTS:
-        try:
-            found = read_resume(resume_file(path, slot))
-        except GrokinterpError:  # no part of what a reader reads; verify and resuming report it
-            continue
-        if found is not None:
-            accounts.append(found[1])
+        with suppress(GrokinterpError):  # no part of what a reader reads; verify and resuming report it
+            if (packed := read_resume(resume_file(path, slot))) is not None:
+                accounts.append(packed[1])
     return max(accounts, key=lambda account: account["step"], default={})

@@ -17,8 +17,7 @@ _MOST_SEEDS = 10_000
 
 
 def directory_of(seed: int) -> str:
-    """The name of the directory of a run among those that differ in their seed; the same however many they
-    are."""
+    """The name of the directory of a run among those that differ in their seed, however many they are."""
     return f"seed_{seed}"
 
 
@@ -126,10 +125,10 @@ def outcomes(out: Path, seeds: Sequence[int], failures: Mapping[str, GrokinterpE
     """
     of_each = []
     for seed in seeds:
-        run, error = None, failures.get(directory_of(seed))
+        path, run, error = out / directory_of(seed), None, failures.get(directory_of(seed))
         try:
-            run = load_run(out / directory_of(seed))
+            run = load_run(path)
         except GrokinterpError as unreadable:
-            run, error = None, error or unreadable
-        of_each.append(Outcome(seed, out / directory_of(seed), run, error))
+            error = error or unreadable
+        of_each.append(Outcome(seed, path, run, error))
     return of_each

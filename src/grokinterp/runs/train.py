@@ -8,34 +8,22 @@ commit.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import signal
-import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import safetensors.torch
 
-from ..errors import (
-    ConfigError,
-    DamagedFile,
-    Diverged,
-    GrokinterpError,
-    Interrupted,
-    NotARun,
-    RunLocked,
-    UsageError,
-    WriteFailed,
-)
+from ..errors import ConfigError, DamagedFile, Diverged, GrokinterpError, Interrupted, UsageError, WriteFailed
 from ..models import Weights
 from ..progress import bars
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
@@ -45,6 +33,8 @@ from .files import (
     UNSEALED,
     Log,
     folder_named,
+    locked,
+    no_run_in,
     reading,
     refuse_unwritable,
     remove,
@@ -125,18 +115,15 @@ def train_in(
                     show(snapshot)
                     if trainer.paused and not snapshot.last:
                         writer.save_resume_state(trainer)
-                        raise Interrupted(
-                            f"interrupted at step {snapshot.step}; nothing is lost: run the same command "
-                            "again to go on"
-                        )
+                        what = f"interrupted at step {snapshot.step}; nothing is lost"
+                        raise Interrupted(f"{what}: run the same command again to go on")
             except Diverged as error:
                 raise writer.diverged(error) from None
     return Run(path)
 
 
 def is_finished(config: TrainConfig, path: Path, resume: bool) -> bool:
-    """Whether the run of this configuration is there and finished; False where there is something left to
-    train. Writes nothing.
+    """Whether the run of this configuration is there and finished. Writes nothing.
 
     Raises:
         UsageError: there is a run and it may not be resumed.
@@ -147,50 +134,33 @@ def is_finished(config: TrainConfig, path: Path, resume: bool) -> bool:
 
 
 def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
-    """Whether there is a run of this configuration to go on with; False where a new one may begin. Writes
-    nothing.
-
-    Raises:
-        UsageError: there is a run and it may not be resumed.
-        ConfigError: there is a run of another configuration.
-        NotARun: there is something else.
-    """
+    """Whether there is a run of this configuration to go on with; False where a new one may begin. Raises
+    what `is_finished` does."""
     with reading(path):
         # Looked at before run.json, which another trainer may be about to write, followed by all the rest.
-        entries = [
-            entry
-            for folder in (path, path / "snapshots", path / "resume")
-            if folder.is_dir()
-            for entry in folder.iterdir()
-        ]
+        folders = [one for one in (path, path / "snapshots", path / "resume") if one.is_dir()]
+        entries = [entry for folder in folders for entry in folder.iterdir()]
         if (path / "run.json").exists():
             if not resume:
-                raise UsageError(
-                    f"{path} already holds a run, and resuming was not wanted: choose another directory"
-                )
+                what = f"{path} already holds a run, and resuming was not wanted"
+                raise UsageError(f"{what}: choose another directory")
             record = read_run_json(path)
             if "imported" in record:
-                source = record["imported"]["file"]
-                raise ConfigError(
-                    f"{path} was imported from {source} and cannot be trained on: choose another directory"
-                )
+                what = f"{path} was imported from {record['imported']['file']} and cannot be trained on"
+                raise ConfigError(f"{what}: choose another directory")
             recorded = TrainConfig.make(record["config"])
-            if differ := differences(recorded, config):
-                raise ConfigError(
-                    f"{path} holds a run of another configuration: "
-                    f"{'; '.join(_both_values(key, recorded, config) for key in differ)}; choose another "
-                    "directory, or the same configuration"
-                )
+            if differ := "; ".join(
+                _both_values(key, recorded, config) for key in differences(recorded, config)
+            ):
+                what = f"{path} holds a run of another configuration: {differ}"
+                raise ConfigError(f"{what}; choose another directory, or the same configuration")
             return True
         if folder_named(path).exists():
             # What a trainer that was killed before its run.json may have left.
             ours = {path / "lock", path / "snapshots", path / "resume", path / ("run.json" + TEMPORARY)}
             foreign = sorted(str(entry.relative_to(path)) for entry in entries if entry not in ours)
             if foreign:
-                raise NotARun(
-                    f"{path} is not empty and holds no run ({foreign[0]} is there): choose a new or an "
-                    "empty directory"
-                )
+                raise no_run_in(path, f" ({foreign[0]} is there)")
     return False
 
 
@@ -198,13 +168,11 @@ def _both_values(dotted: str, recorded: TrainConfig, asked: TrainConfig) -> str:
     if dotted == "start":
         before, now = (config.start or "weights from the seed" for config in (recorded, asked))
         return f"it started from {before}, and here it is to start from {now}"
-    values = []
-    for config in (recorded, asked):
-        item: Any = config.model_dump()
-        for part in dotted.split("."):
-            item = item.get(part) if isinstance(item, dict) else None
-        values.append(item)
-    return f"{dotted} is {values[0]!r} there and {values[1]!r} here"
+    there: Any = recorded.model_dump()
+    here: Any = asked.model_dump()
+    for part in dotted.split("."):
+        there, here = (item.get(part) if isinstance(item, dict) else None for item in (there, here))
+    return f"{dotted} is {there!r} there and {here!r} here"
 
 
 class Writer:
@@ -220,8 +188,9 @@ class Writer:
             with writing(self.path, remedy=AGAIN_OR_ELSEWHERE):
                 (self.path / "snapshots").mkdir(parents=True, exist_ok=True)
                 (self.path / "resume").mkdir(exist_ok=True)
-            self._lock = self._locked()
-            undo.callback(_release, self._lock)
+            self._lock = undo.enter_context(
+                locked(self.path, self._is_locked, self.path / "lock", AGAIN_OR_ELSEWHERE)
+            )
             # Asked again, now that nobody else can change the answer.
             goes_on = _holds_this_run(self.config, self.path, self._resume)
             if goes_on:
@@ -229,10 +198,8 @@ class Writer:
                 Run(self.path).refuse_other_examples(self.config.make_task())
             self._sweep_temporary_files()
             self.record = read_run_json(self.path) if goes_on else self._new_record()
-            self._manifest = Log(self.path / "manifest.jsonl")
-            undo.callback(self._manifest.close)
-            self._metrics = Log(self.path / "metrics.jsonl")
-            undo.callback(self._metrics.close)
+            self._manifest = undo.enter_context(closing(Log(self.path / "manifest.jsonl")))
+            self._metrics = undo.enter_context(closing(Log(self.path / "metrics.jsonl")))
             self._refuse_what_diverged()
             self._sweep_uncommitted_snapshots()
             self._close = undo.pop_all()
@@ -245,52 +212,28 @@ class Writer:
     ) -> None:
         self._close.close()
 
-    def _locked(self) -> int:
-        """Takes the lock; the handle that holds it. The file stays for good: if it were removed, two
-        processes could lock two files."""
-        file = self.path / "lock"
-        with writing(file, remedy=AGAIN_OR_ELSEWHERE):
-            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, f"host {socket.gethostname()} pid {os.getpid()}\n".encode(), 0)
-            except BlockingIOError:
-                holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-                os.close(handle)
-                raise RunLocked(
-                    f"{self.path} is locked by {holder}: wait for it, stop it, or choose another directory"
-                ) from None
-            except OSError:
-                os.close(handle)
-                raise
-        return handle
+    def _is_locked(self, holder: str) -> str:
+        return f"{self.path} is locked by {holder}: wait for it, stop it, or choose another directory"
 
     def _refuse_another_directory(self) -> None:
         """The lock is of a file; when that is no longer the one in the directory, another process may be
         training there."""
         with writing(self.path / "lock"):
             if not os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock)):
-                raise WriteFailed(
-                    f"cannot write {self.path}: it was removed and made anew since this training began in it"
-                )
+                why = "it was removed and made anew since this training began in it"
+                raise WriteFailed(f"cannot write {self.path}: {why}")
 
     def _refuse_what_diverged(self) -> None:
         if (divergence := self.record.get("diverged")) is not None:
             step, what = divergence["step"], divergence["what"]
-            raise Diverged(
-                f"{self.path} diverged at step {step}: {what}; it is not trained on: choose another "
-                "configuration, such as a smaller training.lr, and another directory; "
-                f"{self.last_good_snapshot}",
-                step, what,
-            )  # fmt: skip
+            why = f"{self.path} diverged at step {step}: {what}; it is not trained on"
+            remedy = "choose another configuration, such as a smaller training.lr, and another directory"
+            raise Diverged(f"{why}: {remedy}; {self.last_good_snapshot}", step, what)
 
     def _sweep_temporary_files(self) -> None:
         ours = [self.path / "run.json", *(resume_file(self.path, slot) for slot in SLOTS)]
-        for leftover in (
-            *(file.with_name(file.name + TEMPORARY) for file in ours),
-            *self._snapshot_files(TEMPORARY),
-        ):
+        temporary = [file.with_name(file.name + TEMPORARY) for file in ours]
+        for leftover in (*temporary, *self._snapshot_files(TEMPORARY)):
             if leftover.exists():
                 remove(leftover)
 
@@ -336,10 +279,8 @@ class Writer:
         if not states:
             if damaged or self._manifest.records:
                 what = damaged[0] if damaged else f"{self.path} has snapshots but no resume state"
-                raise DamagedFile(
-                    f"{what}; the snapshots can be analysed, but this run cannot be continued: train into "
-                    "another directory"
-                )
+                left = "the snapshots can be analysed, but this run cannot be continued"
+                raise DamagedFile(f"{what}; {left}: train into another directory")
             return None
         if damaged:
             warnings.warn(f"{damaged[0]}; going on from the other resume state", stacklevel=3)
@@ -359,8 +300,7 @@ class Writer:
         self._saved_at = time.monotonic()
 
     def commit(self, snapshot: Snapshot, trainer: Trainer) -> None:
-        """Records what the trainer yielded: resume state (where due), metrics, snapshot, and the end of the
-        run."""
+        """Records what the trainer yielded: resume state where due, metrics, snapshot, end of the run."""
         self._refuse_another_directory()
         if snapshot.keep or time.monotonic() - self._saved_at > _SECONDS_BETWEEN_RESUME_STATES:
             self.save_resume_state(trainer)
@@ -377,11 +317,9 @@ class Writer:
             # Only after falling back to the older resume state: these weights were committed before the newer
             # one was damaged.
             if record not in self._manifest.records:
-                raise GrokinterpError(
-                    f"{self.path}: training again from an older resume state gave other weights at step "
-                    f"{step} than those committed; torch or the machine has changed: train into another "
-                    "directory"
-                )
+                what = f"gave other weights at step {step} than those committed"
+                why = "torch or the machine has changed: train into another directory"
+                raise GrokinterpError(f"{self.path}: training again from an older resume state {what}; {why}")
             return
         replace(self.path / record["file"], data)
         self._manifest.append(record)
@@ -391,23 +329,18 @@ class Writer:
         self._slot = 0
         self.save_resume_state(trainer)
         remove(resume_file(self.path, SLOTS[1]))
-        reason = (
-            "all steps done"
-            if snapshot.step == self.config.training.steps
-            else f"{self.config.training.stop_when} was reached"
-        )
+        is_whole = snapshot.step == self.config.training.steps
+        reason = "all steps done" if is_whole else f"{self.config.training.stop_when} was reached"
         self.record["finished"] = {"step": snapshot.step, "reason": reason, **self._account}
         write_record(self.path, self.record)
 
     def diverged(self, error: Diverged) -> Diverged:
         """Records how the run ended; the error as it is to be told, with what is left."""
         self._refuse_another_directory()
+        divergence = {"step": error.step, "what": error.what, **self._account}
         with suppress(WriteFailed):  # then the next call finds it out once more
             self._metrics.sync()
-            write_record(
-                self.path,
-                self.record | {"diverged": {"step": error.step, "what": error.what, **self._account}},
-            )
+            write_record(self.path, self.record | {"diverged": divergence})
         return Diverged(f"{error}; {self.last_good_snapshot}", error.step, error.what)
 
     @property
@@ -416,14 +349,31 @@ class Writer:
         return {"snapshots": len(self._manifest.records), "evaluations": len(self._metrics.records)}
 
 
-def _release(lock: int) -> None:
-    with suppress(OSError):  # the name inside is for people; closing is what gives the lock back
-        os.ftruncate(lock, 0)
-    os.close(lock)
-
-
 def _last_step(log: Log) -> int:
     return log.records[-1]["step"] if log.records else -1
+
+
+class Stop:
+    """Once called, pauses the trainers that are watched, and every later one. Another thread may call it."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._trainers: Sequence[Trainer] = ()
+
+    def __call__(self) -> None:
+        self.asked = True
+        self.watch(self._trainers)
+
+    def watch(self, trainers: Sequence[Trainer]) -> None:
+        """From now on these are paused when training is asked to stop; at once where it has been."""
+        self._trainers = trainers
+        if self.asked:  # read only now: whichever of the two comes first, they are paused
+            for trainer in trainers:
+                trainer.paused = True
+
+    def watching(self, trainer: Trainer) -> AbstractContextManager[None]:
+        self.watch([trainer])
+        return nullcontext()
 
 
 def _asked_to_stop(trainer: Trainer) -> AbstractContextManager[None]:
@@ -437,10 +387,8 @@ def on_signals(stop: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {
-        number: signal.signal(number, lambda number, frame: stop())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop()) for number in numbers}
     try:
         yield
     finally:

@@ -39,10 +39,8 @@ class Source:
         """
         run = Run(self.path)
         if run.sha256(self.step) != self.sha256:
-            raise DamagedFile(
-                f"{self.path} has other weights at step {self.step} than when this training was asked for: "
-                "start again"
-            )
+            what = f"other weights at step {self.step} than when this training was asked for"
+            raise DamagedFile(f"{self.path} has {what}: start again")
         return run.state_dict(self.step)
 
 
@@ -65,48 +63,31 @@ def started(config: TrainConfig, out: Path, start: Start | None) -> tuple[TrainC
     try:
         run = place if isinstance(place, Run) else Run(place)
     except NotARun:
-        if (
-            begun is None
-            or isinstance(place, Run)
-            or begun.run != place.resolve().name
-            or step not in (None, begun.step)
-        ):
+        if begun is None or isinstance(place, Run) or step not in (None, begun.step):
+            raise
+        if begun.run != place.resolve().name:
             raise
         return config.model_copy(update={"start": begun}), None
-    if (
-        step is None
-        and begun is not None
-        and begun.step in run.steps
-        and run.sha256(begun.step) == begun.sha256
-    ):
-        step = begun.step
+    if step is None and begun is not None and begun.step in run.steps:
+        step = begun.step if run.sha256(begun.step) == begun.sha256 else None
     step = run.resolve(-1 if step is None else step)
     _refuse_another_vocabulary(run, config.make_task())
     _refuse_another_network(run, config)
-    record = StartConfig(
-        run=run.path.resolve().name,
-        step=step,
-        sha256=run.sha256(step),
-        task=run.config.task,
-        last=step == run.steps[-1],
-    )
-    return config.model_copy(update={"start": record}), Source(run.path.resolve(), step, record.sha256)
+    path, sha256, is_last = run.path.resolve(), run.sha256(step), step == run.steps[-1]
+    record = StartConfig(run=path.name, step=step, sha256=sha256, task=run.config.task, last=is_last)
+    return config.model_copy(update={"start": record}), Source(path, step, sha256)
 
 
 def _meant(start: Start) -> tuple[Run | Path, int | None]:
     """The run, or its directory, and the step where one is named."""
-    if isinstance(start, Run):
-        return start, None
-    if (
-        isinstance(start, tuple)
-        and len(start) == 2
-        and isinstance(start[0], Run)
-        and isinstance(start[1], int)
-    ):
-        return start[0], start[1]
-    if not isinstance(start, str | Path):
-        raise UsageError(f"start={start!r}: needs a run, (run, step), or text such as 'runs/addition@2000'")
-    return named(start)
+    match start:
+        case Run():
+            return start, None
+        case (Run() as run, int() as step):
+            return run, step
+        case str() | Path():
+            return named(start)
+    raise UsageError(f"start={start!r}: needs a run, (run, step), or text such as 'runs/addition@2000'")
 
 
 def named(start: str | Path) -> tuple[Path, int | None]:
@@ -144,17 +125,15 @@ def _begun_from(out: Path) -> StartConfig | None:
 
 
 def _refuse_another_vocabulary(run: Run, task: Task) -> None:
-    mine, theirs = task.vocabulary, run.task.vocabulary
-    for what, names in mine.items():
-        if names == theirs[what]:
+    for what, mine in task.vocabulary.items():
+        theirs = run.task.vocabulary[what]
+        if mine == theirs:
             continue
-        if len(names) != len(theirs[what]):
-            odd = f"{len(names):,} {what}s here, {len(theirs[what]):,} there"
+        if len(mine) != len(theirs):
+            odd = f"{len(mine):,} {what}s here, {len(theirs):,} there"
         else:
-            i = next(
-                i for i, (one, other) in enumerate(zip(names, theirs[what], strict=True)) if one != other
-            )
-            odd = f"{what} {i} is {names[i]!r} here and {theirs[what][i]!r} there"
+            i = next(i for i in range(len(mine)) if mine[i] != theirs[i])
+            odd = f"{what} {i} is {mine[i]!r} here and {theirs[i]!r} there"
         raise ConfigError(
             f"{task.name} cannot start from {run.path}, which learned {run.task.symbol}: they do not have "
             f"the same vocabulary ({odd}); choose a task of the same elements and layout"
@@ -162,10 +141,8 @@ def _refuse_another_vocabulary(run: Run, task: Task) -> None:
 
 
 def _refuse_another_network(run: Run, config: TrainConfig) -> None:
-    mine, theirs = (
-        model.shapes(task.reads)
-        for model, task in ((config.model, config.make_task()), (run.config.model, run.task))
-    )
+    mine = config.model.shapes(config.make_task().reads)
+    theirs = run.config.model.shapes(run.task.reads)
     if mine != theirs:
         odd = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
         first = odd[0]
