@@ -202,9 +202,7 @@ def outcome(
     view: View, logits: Float64[Tensor, "rows classes"], rows: Int[Tensor, "rows"] | None = None
 ) -> Outcome:
     """Loss and accuracy of these logits, of all examples or of some rows of the table alone."""
-    loss, correct = view.loss(logits, rows), view.correct(logits, rows).double()
+    each = view.loss(logits, rows), view.correct(logits, rows).double()
     masks = {str(part): view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
     masks = {part: mask for part, mask in masks.items() if mask.any()}
-    return Outcome(
-        *({part: float(values[mask].mean()) for part, mask in masks.items()} for values in (loss, correct))
-    )
+    return Outcome(*({part: float(values[mask].mean()) for part, mask in masks.items()} for values in each))

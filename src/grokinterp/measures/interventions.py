@@ -77,6 +77,21 @@ def at_answer(hook: str, x: Float64[Tensor, "n ..."]) -> Float64[Tensor, "n ..."
     return x[:, :, -1] if hook.endswith(("hook_pattern", "hook_attn_scores")) else x[:, -1]
 
 
+def put(hook: str, values: Float64[Tensor, "n ..."]) -> tuple[str, Callable[..., Tensor]]:
+    """An edit that puts other values, given in table order, in place of an activation at the answer
+    position."""
+    done = 0
+
+    def edit(x: Tensor, **_: object) -> Tensor:
+        nonlocal done  # examples come in table order, some at a time
+        x = x.clone()
+        at_answer(hook, x).copy_(values[done : done + len(x)])
+        done += len(x)
+        return x
+
+    return hook, edit
+
+
 def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
     """The activation of a hook at the answer position for every example; the logits of all classes under
     "logits".

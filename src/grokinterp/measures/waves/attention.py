@@ -17,8 +17,9 @@ from ... import fourier
 from ...errors import NotApplicable
 from ...tasks import Operation
 from ...view import View
-from ..attention import SAME, needs_softmax, operands, per_head
+from ..attention import SAME, needs_softmax, per_head
 from ..base import Value, array, once_per_view
+from ..operands import operands
 from .circular import circular, measure
 
 

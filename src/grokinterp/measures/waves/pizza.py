@@ -42,8 +42,8 @@ from ...errors import NotApplicable
 from ...models import in_float64
 from ...tasks import Operation
 from ...view import View
-from ..attention import operands
 from ..base import Value
+from ..operands import operands
 from .circular import circular, measure, row_of_pair
 from .logits import logits_on_circle
 
