@@ -56,11 +56,9 @@ def _widened(weight: Tensor) -> Float64[Tensor, "..."]:
     is 0; in float64 their signs would still give answers that the network never gave.
     """
     wide = weight.detach().to("cpu", torch.float64, copy=True)
-    return (
-        wide
-        if weight.dtype == torch.float64
-        else wide.masked_fill_(wide.abs() < torch.finfo(torch.float32).tiny, 0)
-    )
+    if weight.dtype == torch.float64:
+        return wide
+    return wide.masked_fill_(wide.abs() < torch.finfo(torch.float32).tiny, 0)
 
 
 class View:
@@ -121,9 +119,7 @@ class View:
         return view
 
     def _set(self, task: Task, step: int | None, split: Split | None) -> None:
-        self.task = task
-        self.step = step
-        self.split = split
+        self.task, self.step, self.split = task, step, split
         self.reads = task.reads.only(task.reads.answers[0])
         self.answer: str | None = None
         self.kept: dict[Any, Any] = {}
@@ -149,20 +145,16 @@ class View:
     @lazy
     def targets(self) -> Int[Tensor, "n"]:
         """The class of the right answer to every example; 0 where it is not asked."""
-        return self._of_answer(self.task.targets)
+        return self._column(self.task.targets).clamp(min=0)
 
     @lazy
     def asked(self) -> Bool[Tensor, "n"]:
         """Of which examples this answer is asked: of all, unless the task says otherwise."""
-        classes = self.task.targets
-        return (classes if classes.ndim == 1 else classes[:, self._which]) >= 0
+        return self._column(self.task.targets) >= 0
 
-    @property
-    def _which(self) -> int:
-        return self.task.reads.answers.index(self.reads.answers[0])
-
-    def _of_answer(self, classes: Int[Tensor, "n *answer"]) -> Int[Tensor, "n"]:
-        return classes if classes.ndim == 1 else classes[:, self._which].clamp(min=0)
+    def _column(self, classes: Int[Tensor, "n *answer"]) -> Int[Tensor, "n"]:
+        which = self.task.reads.answers.index(self.reads.answers[0])
+        return classes if classes.ndim == 1 else classes[:, which]
 
     weights: dict[str, Float64[Tensor, "..."]]
     """All parameters under TransformerLens names, in the order of these."""
@@ -186,9 +178,8 @@ class View:
         if self._config is not None:
             values = at_answer(self._config, self.reads, self.weights, self.task.inputs)
             return {**values, "logits": self._by_class(values["logits"])}
-        return self.activations(
-            [block.name(hook) for block in self.blocks for hook in ("attn.hook_pattern", "mlp.hook_post")]
-        )
+        hooks = ("attn.hook_pattern", "mlp.hook_post")
+        return self.activations([block.name(hook) for block in self.blocks for hook in hooks])
 
     def activations(
         self,
@@ -227,13 +218,11 @@ class View:
     def _by_class(self, logits: Float64[Tensor, "rows classes"]) -> Float64[Tensor, "rows classes"]:
         """With the answer classes first, in their order: the logits as they are, where that is their
         order."""
-        first, n = self.task.answer_tokens, self.task.n_answers
-        if torch.equal(first, torch.arange(n)):
+        first = self.task.answer_tokens
+        if torch.equal(first, torch.arange(self.task.n_answers)):
             return logits
-        others = (
-            torch.ones(logits.shape[1], dtype=torch.bool).index_fill_(0, first, False).nonzero().flatten()
-        )
-        return logits[:, torch.cat([first, others])]
+        others = torch.ones(logits.shape[1], dtype=torch.bool).index_fill_(0, first, False)
+        return logits[:, torch.cat([first, others.nonzero().flatten()])]
 
     @property
     def _together(self) -> int:
@@ -308,9 +297,8 @@ class View:
         """
         if not all(block.n_heads for block in self.blocks):
             raise NotApplicable("the network has no attention")
-        return torch.stack(
-            [self._at_answer[block.name("attn.hook_pattern")].transpose(0, 1) for block in self.blocks]
-        )
+        patterns = (self._at_answer[block.name("attn.hook_pattern")] for block in self.blocks)
+        return torch.stack([pattern.transpose(0, 1) for pattern in patterns])
 
     @lazy
     def W_E(self) -> Float64[Tensor, "p d_model"]:
@@ -338,13 +326,10 @@ class View:
         if self._config is not None:
             weights = {**self.weights, **changed}
             other = View.of_weights(self.task, self._config, weights, self.step, self.split)
-            return other if self.answer is None else other.at(self.answer)
-        model = copy.deepcopy(self._twin)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name in changed:
-                    parameter.copy_(changed[name])
-        other = View(self.task, model, self.step, self.split)
+        else:
+            model = copy.deepcopy(self._twin)
+            model.load_state_dict(changed, strict=False)
+            other = View(self.task, model, self.step, self.split)
         return other if self.answer is None else other.at(self.answer)
 
     @lazy
@@ -373,7 +358,7 @@ class View:
         Raises:
             NotApplicable: they depend on the split, and that is not known.
         """
-        return self._of_answer(self.task.labels(self.split))
+        return self._column(self.task.labels(self.split)).clamp(min=0)
 
     def rows(self, part: str) -> Bool[Tensor, "n"]:
         """Which examples belong to a part of the sample: "all", "train", "test", or a group of the task.
@@ -438,11 +423,8 @@ class View:
         """The squared distance of every example's logits from its label as a one-hot vector, as a mean over
         classes."""
         logits = self._logits_with_all_classes
-        return (
-            logits.scatter_add(1, self.labels[:, None], logits.new_full((len(logits), 1), -1.0))
-            .square()
-            .mean(1)
-        )
+        less_label = logits.scatter_add(1, self.labels[:, None], logits.new_full((len(logits), 1), -1.0))
+        return less_label.square().mean(1)
 
     @lazy
     def probabilities(self) -> Float64[Tensor, "n answers"]:

@@ -120,8 +120,7 @@ def ablate(
         raise UsageError(f"draws: needs 0 or more, got {draws}")
     generator = torch.Generator().manual_seed(seed)
     if what in AT_NO_HOOK:
-        ablation: Ablation = AT_NO_HOOK[what](view, at, how, draws, generator)
-        return ablation
+        return AT_NO_HOOK[what](view, at, how, draws, generator)
     changes = _changes(view, what, at, how, generator)
     control, drawn = _controls(view, what, changes, draws, generator)
     after, *others = (outcome(view, logits_after(view, made)) for made in (changes, *drawn))
@@ -203,6 +202,6 @@ def outcome(
 ) -> Outcome:
     """Loss and accuracy of these logits, of all examples or of some rows of the table alone."""
     each = view.loss(logits, rows), view.correct(logits, rows).double()
-    masks = {str(part): view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
+    masks = {part: view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
     masks = {part: mask for part, mask in masks.items() if mask.any()}
     return Outcome(*({part: float(values[mask].mean()) for part, mask in masks.items()} for values in each))

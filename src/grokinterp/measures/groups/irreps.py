@@ -132,27 +132,20 @@ def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
     weight = torch.rand(order, dtype=torch.float64, generator=torch.Generator().manual_seed(0))[least]
     central = weight[table[inverse]]  # [x, y] -> weight of x⁻¹ y
     values, vectors = torch.linalg.eigh(central)
-    spans: list[tuple[int, Tensor, Tensor]] = []
-    edges = [
-        0,
-        *(values.diff() > 1e-10 * float(values.abs().max())).nonzero().flatten().add(1).tolist(),
-        order,
-    ]
-    for start, end in itertools.pairwise(edges):
+    spans: list[tuple[Tensor, Tensor]] = []
+    edges = (values.diff() > 1e-10 * float(values.abs().max())).nonzero().flatten().add(1).tolist()
+    for start, end in itertools.pairwise([0, *edges, order]):
         functions = vectors[:, start:end].T.contiguous()
         # The kernel of the projection on the span is a multiple of the character of x⁻¹ y; here at y = 1.
-        spans.append((end - start, functions.T @ functions[:, identity], functions))
-    spans = [
-        item for item in spans if float((item[1] - item[1][0]).abs().max()) > 1e-9
-    ]  # the trivial one is constant
-    spans.sort(key=lambda item: (item[0], [-round(float(x), 6) for x in item[1]]))
-    sizes = [_dimension(n) for n, *_ in spans]
-    seen: dict[str, int] = {}
+        character = functions.T @ functions[:, identity]
+        if float((character - character[0]).abs().max()) > 1e-9:  # the trivial one is constant
+            spans.append((character, functions))
+    spans.sort(key=lambda span: (len(span[1]), [-round(float(x), 6) for x in span[0]]))
+    sizes = [_dimension(len(functions)) for _, functions in spans]
     irreps = []
-    for size, (_, character, functions) in zip(sizes, spans, strict=True):
-        seen[size] = seen.get(size, -1) + 1
-        letter = f" #{seen[size] + 1}" if sizes.count(size) > 1 else ""
-        irreps.append(Irrep(size + letter, functions, character))
+    for i, (size, (character, functions)) in enumerate(zip(sizes, spans, strict=True)):
+        number = f" #{sizes[: i + 1].count(size)}" if sizes.count(size) > 1 else ""
+        irreps.append(Irrep(size + number, functions, character))
     return irreps
 
 
@@ -199,12 +192,6 @@ def found_irreps(view: View) -> list[int]:
     return marks.nonzero().flatten().tolist()
 
 
-def _counted(view: View, irreps: list[int]) -> str:
-    group = group_of(view)
-    size, order = sum(len(group.irreps[i].functions) for i in irreps), len(group.members)
-    return f"{len(irreps)} of {len(group.irreps)} representations, {size} of {order} dimensions"
-
-
 def key_irreps(view: View, irreps: Sequence[str] | None = None) -> list[int]:
     """The numbers of the representations of those names, or of those that the logits are made of.
 
@@ -213,15 +200,17 @@ def key_irreps(view: View, irreps: Sequence[str] | None = None) -> list[int]:
         NotApplicable: none were named, or the logits are made of none, or of more than half of five or more.
     """
     if irreps is not None:
-        named = [_numbered(view, str(name)) for name in ([irreps] if isinstance(irreps, str) else irreps)]
+        named = {_numbered(view, str(name)) for name in ([irreps] if isinstance(irreps, str) else irreps)}
         if not named:
             raise NotApplicable("no representations were asked for")
-        return sorted(set(named))
+        return sorted(named)
     if not (of_logits := found_irreps(view)):
         raise NotApplicable("the logits are made of no representation")
-    if len(group_of(view).irreps) >= _FEW and 2 * len(of_logits) > len(group_of(view).irreps):
+    group = group_of(view)
+    if len(group.irreps) >= _FEW and 2 * len(of_logits) > len(group.irreps):
         raise NotApplicable(
-            f"{_counted(view, of_logits)}, are keys: with so many left in a projection tells nothing; "
+            f"{len(of_logits)} of {len(group.irreps)} representations, {len(_functions(view, of_logits))} of "
+            f"{len(group.members)} dimensions, are keys: with so many left in a projection tells nothing; "
             "irreps= asks for some"
         )
     return of_logits
