@@ -204,9 +204,7 @@ ALLOWED = {
 }
 
 
-@pytest.mark.parametrize(
-    "asset", sorted(f.name for f in REPORT.iterdir() if f.suffix in (".js", ".html"))
-)
+@pytest.mark.parametrize("asset", sorted(f.name for f in REPORT.iterdir() if f.suffix in (".js", ".html")))
 def test_scripts_and_templates_know_no_axis_of_a_family_of_tasks(asset):
     text = (REPORT / asset).read_text()
     if asset.endswith(".js"):

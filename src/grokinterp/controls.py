@@ -39,8 +39,7 @@ from .view import View, view
 def waves(p: int, k: int) -> tuple[Tensor, Tensor]:
     """cos 2πkx/p and sin 2πkx/p of every residue x, in float64; the sine of the Nyquist frequency is exactly
     0."""
-    x = k * torch.arange(p) % p
-    angle = 2 * math.pi * x.double() / p
+    angle = 2 * math.pi * (k * torch.arange(p) % p).double() / p
     return angle.cos(), torch.zeros(p, dtype=torch.float64) if 2 * k == p else angle.sin()
 
 
@@ -100,16 +99,10 @@ def clock(
         at = slice(i * p * p, (i + 1) * p * p)
         w_in, w_out = weights["blocks.0.mlp.W_in"][:, at], weights["blocks.0.mlp.W_out"][at]
         # cos w(a + s) + cos w(b + t), rectified; read out with e^{-iw(s + t)}
-        w_in[a + 2 * i], w_in[a + 2 * i + 1], w_in[b + 2 * i], w_in[b + 2 * i + 1] = (
-            cos[s],
-            -sin[s],
-            cos[t],
-            -sin[t],
-        )
-        w_out[:, 2 * i], w_out[:, 2 * i + 1] = (
-            cos[(s + t) % p] / amplitude(p, k),
-            -sin[(s + t) % p] / amplitude(p, k),
-        )
+        w_in[a + 2 * i], w_in[a + 2 * i + 1] = cos[s], -sin[s]
+        w_in[b + 2 * i], w_in[b + 2 * i + 1] = cos[t], -sin[t]
+        w_out[:, 2 * i] = cos[(s + t) % p] / amplitude(p, k)
+        w_out[:, 2 * i + 1] = -sin[(s + t) % p] / amplitude(p, k)
         weights["unembed.W_U"][2 * i, :p], weights["unembed.W_U"][2 * i + 1, :p] = scale * cos, scale * sin
     return _seen(config, task, weights)
 
@@ -219,9 +212,8 @@ def random_network(p: int = 53, seed: int = 0, name: str = "modular_addition", *
 
 
 def _zeros(config: NetworkConfig, task: Task) -> dict[str, Tensor]:
-    return {
-        name: torch.zeros(shape, dtype=torch.float64) for name, shape in config.shapes(task.reads).items()
-    }
+    shapes = config.shapes(task.reads)
+    return {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
 
 
 def _seen(

@@ -111,12 +111,10 @@ def block_variance(
 def block_fit(x: Float64[Tensor, "p p *rest"], k: int) -> Float64[Tensor, "p p *rest"]:
     """The part of x, as a function of (a, b), in the 3 x 3 block of k and the constant: its degree-2
     trigonometric polynomial."""
-    p = x.shape[0]
-    rows = torch.cat([basis(p)[:1], directions(p, k)])
+    rows = torch.cat([basis(len(x))[:1], directions(len(x), k)])
     onto = rows.T @ rows
-    return torch.tensordot(
-        onto, torch.tensordot(onto, x, dims=([1], [0])).transpose(0, 1), dims=([1], [0])
-    ).transpose(0, 1)
+    along_a = torch.tensordot(onto, x, dims=([1], [0]))
+    return torch.tensordot(onto, along_a.transpose(0, 1), dims=([1], [0])).transpose(0, 1)
 
 
 def sum_and_difference_power(
@@ -163,9 +161,8 @@ class LineSums:
     def block_variance(self) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "*rest"]]:
         """That of x."""
         total = self.squares - self.of_b.sum(0).square() / len(self.of_b) ** 2
-        return _wave_power(self.of_a) + _wave_power(self.of_b) + sum(
-            self.sum_and_difference_power()
-        ), total.clamp_min(0)
+        mixed = sum(self.sum_and_difference_power())
+        return _wave_power(self.of_a) + _wave_power(self.of_b) + mixed, total.clamp_min(0)
 
     def sum_and_difference_power(self) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "freq *rest"]]:
         """That of x."""

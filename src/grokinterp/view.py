@@ -56,11 +56,9 @@ def _widened(weight: Tensor) -> Float64[Tensor, "..."]:
     is 0; in float64 their signs would still give answers that the network never gave.
     """
     wide = weight.detach().to("cpu", torch.float64, copy=True)
-    return (
-        wide
-        if weight.dtype == torch.float64
-        else wide.masked_fill_(wide.abs() < torch.finfo(torch.float32).tiny, 0)
-    )
+    if weight.dtype == torch.float64:
+        return wide
+    return wide.masked_fill_(wide.abs() < torch.finfo(torch.float32).tiny, 0)
 
 
 class View:
@@ -121,9 +119,7 @@ class View:
         return view
 
     def _set(self, task: Task, step: int | None, split: Split | None) -> None:
-        self.task = task
-        self.step = step
-        self.split = split
+        self.task, self.step, self.split = task, step, split
         self.reads = task.reads.only(task.reads.answers[0])
         self.answer: str | None = None
         self._whole: View | None = None
@@ -151,23 +147,21 @@ class View:
     @lazy
     def targets(self) -> Int[Tensor, "n"]:
         """The class of the right answer to every example; 0 where it is not asked."""
-        return self._of_answer(self.task.targets)
+        return self._column(self.task.targets).clamp(min=0)
 
     @lazy
     def asked(self) -> Bool[Tensor, "n"]:
         """Of which examples this answer is asked, or some answer, where none has been chosen: of all, unless
         the task says otherwise."""
-        classes = self.task.targets
-        if classes.ndim == 1 or self.answer is not None:
-            return (classes if classes.ndim == 1 else classes[:, self._which]) >= 0
-        return (classes >= 0).any(1)
+        asked = self.task.targets >= 0
+        return asked.any(1) if asked.ndim > 1 and self.answer is None else self._column(asked)
 
     @property
     def _which(self) -> int:
         return self.task.reads.answers.index(self.reads.answers[0])
 
-    def _of_answer(self, classes: Int[Tensor, "n *answer"]) -> Int[Tensor, "n"]:
-        return classes if classes.ndim == 1 else classes[:, self._which].clamp(min=0)
+    def _column(self, classes: Shaped[Tensor, "n *answer"]) -> Shaped[Tensor, "n"]:
+        return classes if classes.ndim == 1 else classes[:, self._which]
 
     weights: dict[str, Float64[Tensor, "..."]]
     """All parameters under TransformerLens names, in the order of these."""
@@ -188,8 +182,8 @@ class View:
     def _at_answer(self) -> dict[str, Float64[Tensor, "n ..."]]:
         """Logits, and what the position of the answer attends to and computes in every layer."""
         if len(self.task.reads.answers) > 1:
-            of_answers = (self._whole or self)._at_answers
-            return {name: values[:, self._which] for name, values in of_answers.items()}
+            of_answers, which = (self._whole or self)._at_answers, self._which
+            return {name: values[:, which] for name, values in of_answers.items()}
         return self._at_answers
 
     @lazy
@@ -200,7 +194,8 @@ class View:
         if self._config is not None:
             values = at_answer(self._config, reads, self.weights, self.task.inputs)
             return {**values, "logits": self._by_class(values["logits"])}
-        names = [block.name(hook) for block in self.blocks for hook in ("attn.hook_pattern", "mlp.hook_post")]
+        hooks = ("attn.hook_pattern", "mlp.hook_post")
+        names = [block.name(hook) for block in self.blocks for hook in hooks]
         return self._pass(names, (), self.task.inputs, reads.positions)
 
     def activations(
@@ -249,8 +244,8 @@ class View:
     def _by_class(self, logits: Float64[Tensor, "*rows classes"]) -> Float64[Tensor, "*rows classes"]:
         """With the answer classes first, in their order: the logits as they are, where that is their
         order."""
-        first, n = self.task.answer_tokens, self.task.n_answers
-        if torch.equal(first, torch.arange(n)):
+        first = self.task.answer_tokens
+        if torch.equal(first, torch.arange(self.task.n_answers)):
             return logits
         others = torch.ones(logits.shape[-1], dtype=torch.bool).index_fill_(0, first, False)
         return logits[..., torch.cat([first, others.nonzero().flatten()])]
@@ -328,9 +323,8 @@ class View:
         """
         if not all(block.n_heads for block in self.blocks):
             raise NotApplicable("the network has no attention")
-        return torch.stack(
-            [self._at_answer[block.name("attn.hook_pattern")].transpose(0, 1) for block in self.blocks]
-        )
+        patterns = (self._at_answer[block.name("attn.hook_pattern")] for block in self.blocks)
+        return torch.stack([pattern.transpose(0, 1) for pattern in patterns])
 
     @lazy
     def W_E(self) -> Float64[Tensor, "p d_model"]:
@@ -358,13 +352,10 @@ class View:
         if self._config is not None:
             weights = {**self.weights, **changed}
             other = View.of_weights(self.task, self._config, weights, self.step, self.split)
-            return other if self.answer is None else other.at(self.answer)
-        model = copy.deepcopy(self._twin)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name in changed:
-                    parameter.copy_(changed[name])
-        other = View(self.task, model, self.step, self.split)
+        else:
+            model = copy.deepcopy(self._twin)
+            model.load_state_dict(changed, strict=False)
+            other = View(self.task, model, self.step, self.split)
         return other if self.answer is None else other.at(self.answer)
 
     @lazy
@@ -393,7 +384,7 @@ class View:
         Raises:
             NotApplicable: they depend on the split, and that is not known.
         """
-        return self._of_answer(self.task.labels(self.split))
+        return self._column(self.task.labels(self.split)).clamp(min=0)
 
     def rows(self, part: str) -> Bool[Tensor, "n"]:
         """Which examples belong to a part of the sample: "all", "train", "test", or a group of the task.
@@ -465,11 +456,8 @@ class View:
         """The squared distance of every example's logits from its label as a one-hot vector, as a mean over
         classes."""
         logits = self._logits_with_all_classes
-        return (
-            logits.scatter_add(1, self.labels[:, None], logits.new_full((len(logits), 1), -1.0))
-            .square()
-            .mean(1)
-        )
+        less_label = logits.scatter_add(1, self.labels[:, None], logits.new_full((len(logits), 1), -1.0))
+        return less_label.square().mean(1)
 
     @lazy
     def probabilities(self) -> Float64[Tensor, "n answers"]:

@@ -120,8 +120,7 @@ def ablate(
         raise UsageError(f"draws: needs 0 or more, got {draws}")
     generator = torch.Generator().manual_seed(seed)
     if what in AT_NO_HOOK:
-        ablation: Ablation = AT_NO_HOOK[what](view, at, how, draws, generator)
-        return ablation
+        return AT_NO_HOOK[what](view, at, how, draws, generator)
     changes = _changes(view, what, at, how, generator)
     control, drawn = _controls(view, what, changes, draws, generator)
     after, *others = (outcome(view, logits_after(view, made)) for made in (changes, *drawn))
@@ -202,9 +201,7 @@ def outcome(
     view: View, logits: Float64[Tensor, "rows classes"], rows: Int[Tensor, "rows"] | None = None
 ) -> Outcome:
     """Loss and accuracy of these logits, of all examples or of some rows of the table alone."""
-    loss, correct = view.loss(logits, rows), view.correct(logits, rows).double()
-    masks = {str(part): view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
+    each = view.loss(logits, rows), view.correct(logits, rows).double()
+    masks = {part: view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
     masks = {part: mask for part, mask in masks.items() if mask.any()}
-    return Outcome(
-        *({part: float(values[mask].mean()) for part, mask in masks.items()} for values in (loss, correct))
-    )
+    return Outcome(*({part: float(values[mask].mean()) for part, mask in masks.items()} for values in each))

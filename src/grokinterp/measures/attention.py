@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from ..errors import NotApplicable
-from ..tasks import Operation
 from ..view import View
 from .base import Value, array, measure, per_part
 from .interventions import recorded
+from .operands import operands
 
 SAME = 1e-9
 """Attention that differs by no more than this is the same up to rounding."""
@@ -83,11 +84,11 @@ def fitted_attention_loss(view: View) -> Value:
     As the tangent, A_a = M (1/2 + slope (s_a − s_b)), with the slope of least squares over all examples for
     every head.
     """
-    alpha, slopes = needs_softmax(view), []
+    alpha, slopes, (a, b) = needs_softmax(view), [], operands(view)
     for layer, pattern in enumerate(view.attention):
-        at_a, at_b = (pattern[..., i] - (1 - alpha) for i in operands(view))
+        at_a, at_b = (pattern[..., i] - (1 - alpha) for i in (a, b))
         scores = recorded(view, f"blocks.{layer}.attn.hook_attn_scores")
-        apart = (scores[..., operands(view)[0]] - scores[..., operands(view)[1]]).T
+        apart = (scores[..., a] - scores[..., b]).T
         tilt = torch.where(at_a + at_b > 0, at_a / (at_a + at_b) - 1 / 2, 0.0)
         size = apart.square().sum(1)
         slopes.append(torch.where(size > 0, (tilt * apart).sum(1) / size, 0.0))
@@ -115,17 +116,9 @@ def _linear_attention_loss(view: View, slopes: Float64[Tensor, "layer head"]) ->
 
     edits: list[tuple[str, Callable[..., Tensor]]] = []
     for layer, slope in enumerate(slopes):
-        edits += [
-            (f"blocks.{layer}.attn.hook_attn_scores", see),
-            (f"blocks.{layer}.attn.hook_pattern", dividing(slope)),
-        ]
+        at = f"blocks.{layer}.attn."
+        edits += [(at + "hook_attn_scores", see), (at + "hook_pattern", dividing(slope))]
     return per_part(view, view.loss(view.activations([], edits=edits)["logits"]))
-
-
-def operands(view: View) -> tuple[int, int]:
-    """The positions of a and b."""
-    words = Operation.of(view.task).tokens.words
-    return words.index("a"), words.index("b")
 
 
 def needs_softmax(view: View) -> float:
@@ -147,14 +140,10 @@ def needs_softmax(view: View) -> float:
 
 
 def _per_position(view: View, values: Tensor) -> Value:
-    layers, heads, positions = values.shape
-    names = [f"{i}: {word}" for i, word in enumerate(view.task.reads.words)]
-    assert len(names) == positions
-    return array(
-        values, ("layer", "head", "pos"), layer=list(range(layers)), head=list(range(heads)), pos=names
-    )
+    return per_head(values, pos=[f"{i}: {word}" for i, word in enumerate(view.task.reads.words)])
 
 
-def per_head(values: Tensor) -> Value:
-    layers, heads = values.shape
-    return array(values, ("layer", "head"), layer=list(range(layers)), head=list(range(heads)))
+def per_head(values: Tensor, **each: Sequence[Any]) -> Value:
+    """An array over the layers and their heads, and what else the values are of."""
+    layers, heads = map(range, values.shape[:2])
+    return array(values, ("layer", "head", *each), layer=layers, head=heads, **each)

@@ -6,8 +6,6 @@ What is ablated and what the controls are is said in ablation.py, which takes an
 
 from __future__ import annotations
 
-import torch
-
 from ..view import View
 from .ablation import ablate
 from .base import Value, array, measure
@@ -25,13 +23,13 @@ def heads(view: View) -> Value:
     """Rise of the loss over all examples when what a head writes at the answer position is replaced by its
     mean."""
     needs(view, "attention")
-    layers, numbers = list(range(view.n_layers)), list(range(int(view.model.cfg.n_heads)))
+    layers, numbers = range(view.n_layers), range(int(view.model.cfg.n_heads))
     before = float(view.loss().mean())
     rises = [
         [ablate(view, "head", (layer, head), draws=0).after.loss["all"] - before for head in numbers]
         for layer in layers
     ]
-    return array(torch.tensor(rises, dtype=torch.float64), ("layer", "head"), layer=layers, head=numbers)
+    return array(rises, ("layer", "head"), layer=layers, head=numbers)
 
 
 @measure("ablation.attention", unit="nats", ref=f"{MAINLINE} (zero: 24.3)")
@@ -74,12 +72,7 @@ def skip_mlp(view: View) -> Value:
 
 
 def _zero_and_mean(view: View, what: str) -> Value:
-    hows = ("zero", "mean")
+    hows, statistic = ["zero", "mean"], ["loss", "control mean", "control sd"]
     ablations = [ablate(view, what, how=how, draws=DRAWS) for how in hows]
     values = [[ablation.after.loss["all"], *ablation.control_loss()] for ablation in ablations]
-    return array(
-        torch.tensor(values, dtype=torch.float64),
-        ("how", "statistic"),
-        how=list(hows),
-        statistic=["loss", "control mean", "control sd"],
-    )
+    return array(values, ("how", "statistic"), how=hows, statistic=statistic)

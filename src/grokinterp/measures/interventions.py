@@ -77,6 +77,21 @@ def at_answer(hook: str, x: Float64[Tensor, "n ..."]) -> Float64[Tensor, "n ..."
     return x[:, :, -1] if hook.endswith(("hook_pattern", "hook_attn_scores")) else x[:, -1]
 
 
+def put(hook: str, values: Float64[Tensor, "n ..."]) -> tuple[str, Callable[..., Tensor]]:
+    """An edit that puts other values, given in table order, in place of an activation at the answer
+    position."""
+    done = 0
+
+    def edit(x: Tensor, **_: object) -> Tensor:
+        nonlocal done  # examples come in table order, some at a time
+        x = x.clone()
+        at_answer(hook, x).copy_(values[done : done + len(x)])
+        done += len(x)
+        return x
+
+    return hook, edit
+
+
 def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
     """The activation of a hook at the answer position for every example; the logits of all classes under
     "logits".
@@ -96,12 +111,11 @@ def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
 @once_per_view
 def _stream(view: View) -> dict[str, Float64[Tensor, "n ..."]]:
     """The logits of all classes, and the hooks that the measures of this package read, from one pass."""
-    attention, mlp = (
-        ("attn.hook_attn_scores", "attn.hook_z", "hook_attn_out"),
-        ("mlp.hook_pre", "hook_mlp_out"),
-    )
-    wanted = ("hook_resid_pre", *attention, "hook_resid_mid", *mlp)
-    names = [f"blocks.{layer}.{hook}" for layer in range(view.n_layers) for hook in wanted]
+    wanted = (
+        "hook_resid_pre", "attn.hook_attn_scores", "attn.hook_z", "hook_attn_out", "hook_resid_mid",
+        "mlp.hook_pre", "hook_mlp_out",
+    )  # fmt: skip
+    names = [block.name(hook) for block in view.blocks for hook in wanted]
     return _record(view, [name for name in names if name in view.model.hook_dict])
 
 
@@ -147,9 +161,7 @@ def _short(view: View) -> frozenset[str]:
     if layer + "attn.W_O" in view.weights:
         hooks |= {"attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_resid_post"}
     for name in sorted(layer + hook for hook in hooks):
-        here = recorded(view, layer + "hook_resid_mid" if name.endswith("hook_resid_post") else name)[
-            : len(rows)
-        ]
+        here = recorded(view, layer + "hook_resid_mid" if name.endswith("hook_resid_post") else name)[rows]
         added = torch.randn(here.shape, generator=generator, dtype=here.dtype) * (1 + here.abs().mean())
 
         def add(x: Tensor, hook: object, added: Tensor = added) -> Tensor:
@@ -158,12 +170,8 @@ def _short(view: View) -> frozenset[str]:
             return x
 
         true = view.activations([], edits=[(name, add)], rows=rows)["logits"]
-        if not torch.allclose(
-            _tail(view, {name: added.flatten(1)}, slice(len(rows))),
-            true,
-            rtol=0,
-            atol=1e-9 * float(true.abs().max()),
-        ):
+        short = _tail(view, {name: added.flatten(1)}, slice(len(rows)))
+        if not torch.allclose(short, true, rtol=0, atol=1e-9 * float(true.abs().max())):
             return frozenset()
     return frozenset(layer + hook for hook in hooks)
 
@@ -181,13 +189,8 @@ def _tail(
     A tenth of the work of a pass: one position, one layer, nothing before the change. What is added is flat,
     and given for some entries alone where they are named.
     """
-    layer = f"blocks.{view.n_layers - 1}."
-    unembed = view.W_U
-    w = {
-        name: view.weights[layer + name].cpu()
-        for name in ("attn.W_O", "mlp.W_in", "mlp.W_out")
-        if layer + name in view.weights
-    }
+    layer, unembed = f"blocks.{view.n_layers - 1}.", view.W_U
+    w = {name.removeprefix(layer): weight.cpu() for name, weight in view.weights.items() if layer in name}
     to_stream = to_mlp = torch.zeros(1, len(unembed), dtype=torch.float64)
     for name, x in added.items():
         hook = name.removeprefix(layer)

@@ -69,12 +69,10 @@ def mirrored(view: View) -> Value:
     trained = torch.zeros_like(task.table, dtype=torch.bool).index_put_((a, b), view.rows("train"))
     groups = [unseen & trained[b, a], unseen & ~trained[b, a]]
     if not all(group.any() for group in groups):
-        raise NotApplicable(
-            "the mirror images of the unseen examples were all trained on, or none of them was"
-        )
-    return array(
-        torch.stack([right[group].mean() for group in groups]), "mirror", mirror=["trained on", "unseen"]
-    )
+        images = "the mirror images of the unseen examples"
+        raise NotApplicable(f"{images} were all trained on, or none of them was")
+    shares = [float(right[group].mean()) for group in groups]
+    return array(shares, "mirror", mirror=["trained on", "unseen"])
 
 
 @measure(

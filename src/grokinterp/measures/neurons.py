@@ -14,9 +14,8 @@ from .base import Value, measure, once_per_view, per_neuron
 def _on(view: View) -> Float64[Tensor, "n d_mlp"]:
     neurons = view.neurons
     if view.act_fn != "relu":
-        raise NotApplicable(
-            f"a neuron is never off where the activation is {view.act_fn}, only where it is relu"
-        )
+        where = f"where the activation is {view.act_fn}, only where it is relu"
+        raise NotApplicable(f"a neuron is never off {where}")
     return (neurons > 0).double()
 
 

@@ -7,7 +7,6 @@ same.
 
 from __future__ import annotations
 
-import functools
 from typing import Literal
 
 import torch
@@ -18,10 +17,7 @@ from ..tasks import Operation
 from ..tasks.noise import Noise
 from ..view import View
 from .base import Value, array, per_part
-from .base import measure as of_any_task
-
-measure = functools.partial(of_any_task, of=Operation)
-"""Registers a measure of an operation."""
+from .operands import measure
 
 _DOSHI = "Doshi et al. 2024 (arXiv 2310.13061), section 3"
 _NOTEBOOK = "seiferfl/neural-circuit-lab, grokking_with_noise.ipynb"
@@ -70,14 +66,13 @@ def profile(view: View) -> Value:
 def bayes_loss(view: View) -> Value:
     """The least cross-entropy for who knows the rule and how labels are drawn, but not what was drawn: the
     entropy of the noise."""
-    shifts = _shifts(view)
-    return _where_noisy(view, noisy=float(torch.special.entr(shifts).sum()), clean=0.0)
+    return _where_noisy(view, noisy=float(torch.special.entr(_shifts(view)).sum()), clean=0.0)
 
 
 @measure(
     "noise.bayes_accuracy",
     unit="1",
-    ref="Doshi et al. 2024 (arXiv 2310.13061), section 3: 1 − ξ and what uniform labels hit",
+    ref=f"{_DOSHI}: 1 − ξ and what uniform labels hit",
 )
 def bayes_accuracy(view: View) -> Value:
     """The best accuracy for who knows the rule and how labels are drawn, but not what was drawn: how likely
@@ -103,11 +98,7 @@ def _where_noisy(view: View, noisy: float, clean: float) -> Value:
     if _noise(view).test == "clean":
         values[view.rows("test")] = clean
     parts = [part for part in view.parts if part in ("train", "test", "all")]
-    return array(
-        torch.stack([values[view.rows(part)].mean() for part in parts]),
-        "part",
-        part=[str(part) for part in parts],
-    )
+    return array([float(values[view.rows(part)].mean()) for part in parts], "part", part=parts)
 
 
 NoisePhase = Literal[

@@ -3,7 +3,6 @@ permuted."""
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -11,13 +10,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ..errors import NotApplicable
-from ..tasks import Operation
 from ..view import View
 from .base import Value, array
-from .base import measure as of_any_task
-
-measure = functools.partial(of_any_task, of=Operation)
-"""Registers a measure of an operation."""
+from .operands import measure, operands
 
 DRAWS = 1000
 """Permutations that the percentile is taken among."""
@@ -51,7 +46,7 @@ def distance(view: View) -> Value:
 def baseline(view: View) -> Value:
     """Mean and standard deviation, over all permutations of the entries of b's position embedding, of its
     cosine with a's."""
-    return array(torch.tensor(_baseline(view), dtype=torch.float64), "statistic", statistic=["mean", "sd"])
+    return array(list(_baseline(view)), "statistic", statistic=["mean", "sd"])
 
 
 @measure(
@@ -101,7 +96,7 @@ def z_rotated(view: View) -> Value:
 def _positions(view: View) -> tuple[Float64[Tensor, "d_model"], Float64[Tensor, "d_model"]]:
     if (table := view.weights.get("pos_embed.W_pos")) is None:
         raise NotApplicable("the network has no position embedding")
-    a, b = (table[Operation.of(view.task).tokens.words.index(word)].cpu() for word in "ab")
+    a, b = (table[position].cpu() for position in operands(view))
     return a, b
 
 

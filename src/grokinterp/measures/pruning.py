@@ -42,16 +42,10 @@ def pruned(view: View, orders: list[Int[Tensor, "d_mlp"]]) -> Value:
     counts = [*range(0, d_mlp, -(-d_mlp // _MOST)), d_mlp]
     right = torch.zeros(len(counts), view.task.n_inputs, dtype=torch.float64)
     for order in orders:
-        logits, neurons, weights, end = (
-            _without_neurons(view).clone(),
-            view.neurons[:, order],
-            readout[order],
-            d_mlp,
-        )
-        for i, count in reversed(list(enumerate(counts))):
+        logits, neurons, weights = _without_neurons(view).clone(), view.neurons[:, order], readout[order]
+        for i, (count, end) in reversed(list(enumerate(zip(counts, [*counts[1:], d_mlp], strict=True)))):
             logits.addmm_(neurons[:, count:end], weights[count:end])
             right[i] += view.correct(logits)
-            end = count
     return per_part(view, right.T / len(orders), removed=counts)
 
 

@@ -33,31 +33,32 @@ def sites(view: View, what: str, at: Any) -> list[Site]:
     """
     last = view.n_layers - 1
     if what == "neurons":
-        hook = f"blocks.{last}.mlp.hook_post"
-        return [(hook, ((hook, 1),), marked(numbers(what, at, view.neurons.shape[1]), view.neurons.shape[1]))]
+        size = view.neurons.shape[1]
+        return [_whole(f"blocks.{last}.mlp.hook_post", marked(numbers(what, at, size), size))]
     if what == "head":
         needs(view, "attention")
         heads = int(view.model.cfg.n_heads)
         layer, head = numbers(what, at, max(view.n_layers, heads), count=2)
         if layer > last or head >= heads:
-            raise UsageError(
-                f"at: there is no head {head} in layer {layer}: there are {view.n_layers} layers of {heads} "
-                "heads"
-            )
-        hook = f"blocks.{layer}.attn.hook_z"
-        return [(hook, ((hook, 1),), marked([head], heads)[:, None])]
+            there_are = f"there are {view.n_layers} layers of {heads} heads"
+            raise UsageError(f"at: there is no head {head} in layer {layer}: {there_are}")
+        return [_whole(f"blocks.{layer}.attn.hook_z", marked([head], heads)[:, None])]
     if what in ("mlp", "attention"):
         needs(view, what)
         layers = range(view.n_layers) if at is None else numbers(what, at, view.n_layers, count=1)
-        hooks = [f"blocks.{layer}.hook_{'mlp' if what == 'mlp' else 'attn'}_out" for layer in layers]
-        return [(hook, ((hook, 1),), None) for hook in hooks]
+        return [_whole(f"blocks.{layer}.hook_{'mlp' if what == 'mlp' else 'attn'}_out") for layer in layers]
     if what in PIECES:
         return [_skip(view, what, last if at is None else numbers(what, at, view.n_layers, count=1)[0])]
     if what not in view.model.hook_dict:
         parts = (*PIECES, *AT_NO_HOOK, *view.model.hook_dict)
         raise UsageError(f"unknown part {what!r}{nearest(what, parts)}")
     size = recorded(view, what).shape[-1]
-    return [(what, ((what, 1),), None if at is None else marked(numbers(what, at, size), size))]
+    return [_whole(what, None if at is None else marked(numbers(what, at, size), size))]
+
+
+def _whole(hook: str, where: Bool[Tensor, "*entries"] | None = None) -> Site:
+    """What is at a hook, for all that reads it."""
+    return hook, ((hook, 1),), where
 
 
 def _skip(view: View, what: str, layer: int) -> Site:

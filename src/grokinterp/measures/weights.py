@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from ..view import View
 from .base import Value, array, measure
 
@@ -19,4 +17,4 @@ def sum_of_squares(view: View) -> Value:
     """Sum of the squared entries of every parameter; `total` is over all of them."""
     sums = {name: float(weight.square().sum()) for name, weight in view.weights.items()}
     sums["total"] = sum(sums.values())
-    return array(torch.tensor(list(sums.values()), dtype=torch.float64), "parameter", parameter=list(sums))
+    return array(list(sums.values()), "parameter", parameter=list(sums))

@@ -11,22 +11,25 @@ those on its circle, which is why this file, alone here, asks `waves.circular`.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
 from ...errors import NotApplicable, UsageError, nearest
-from ...fourier import directions, n_frequencies
+from ...fourier import directions
 from ...tasks import Operation
 from ...tasks.table import group_identity
 from ...view import View
 from ..base import Value, array, once_per_view, per_part
 from ..neurons import direct_readout
+from ..operands import loss_and_accuracy, read_by_perceptron
 from ..waves.circular import circular, measure
 
 KEY_COSINE = 0.005
@@ -83,6 +86,11 @@ class Group:
     left: Int[Tensor, "order order"]
     irreps: list[Irrep]
 
+    @property
+    def names(self) -> list[str]:
+        """Of the representations."""
+        return [irrep.name for irrep in self.irreps]
+
 
 @once_per_view
 def group_of(view: View) -> Group:
@@ -91,34 +99,21 @@ def group_of(view: View) -> Group:
     Raises:
         NotApplicable: its table is that of no group.
     """
-    if Operation.of(view.task).circle is not None:
+    task = Operation.of(view.task)
+    if task.circle is not None:
         z = circular(view)
         if not z.circle.is_sum:
-            raise NotApplicable(f"{view.task.symbol} is the product of no group")
+            raise NotApplicable(f"{task.symbol} is the product of no group")
         i, j = z.operands_at.unbind(1)
         x = torch.arange(z.m)
-        return Group(z.on_circle, i, j, z.answer_at, z.circle.c, (x[:, None] - x) % z.m, _of_cycle(z.m))
-    table = Operation.of(view.task).table
-    identity = group_identity(table)
-    if identity is None:
-        raise NotApplicable(f"{view.task.symbol} is the product of no group")
-    inverse = (table == identity).long().argmax(1)
-    a, b = Operation.of(view.task).pairs.unbind(1)
-    everything = torch.arange(Operation.of(view.task).p)
-    return Group(
-        torch.arange(view.task.n_inputs),
-        a,
-        b,
-        view.targets,
-        everything,
-        table[:, inverse],
-        irreps_of(table),
-    )
-
-
-def _of_cycle(m: int) -> list[Irrep]:
-    waves = [directions(m, k) for k in range(1, n_frequencies(m) + 1)]
-    return [Irrep(str(k), wave, wave[0]) for k, wave in enumerate(waves, 1)]
+        waves = [Irrep(str(k), wave, wave[0]) for k in z.frequencies for wave in (directions(z.m, k),)]
+        return Group(z.on_circle, i, j, z.answer_at, z.circle.c, (x[:, None] - x) % z.m, waves)
+    if (identity := group_identity(task.table)) is None:
+        raise NotApplicable(f"{task.symbol} is the product of no group")
+    left = task.table[:, (task.table == identity).long().argmax(1)]
+    a, b = task.pairs.unbind(1)
+    rows, elements = torch.arange(task.n_inputs), torch.arange(task.p)
+    return Group(rows, a, b, view.targets, elements, left, irreps_of(task.table))
 
 
 def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
@@ -137,27 +132,20 @@ def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
     weight = torch.rand(order, dtype=torch.float64, generator=torch.Generator().manual_seed(0))[least]
     central = weight[table[inverse]]  # [x, y] -> weight of x⁻¹ y
     values, vectors = torch.linalg.eigh(central)
-    spans: list[tuple[int, Tensor, Tensor]] = []
-    edges = [
-        0,
-        *(values.diff() > 1e-10 * float(values.abs().max())).nonzero().flatten().add(1).tolist(),
-        order,
-    ]
-    for start, end in itertools.pairwise(edges):
+    spans: list[tuple[Tensor, Tensor]] = []
+    edges = (values.diff() > 1e-10 * float(values.abs().max())).nonzero().flatten().add(1).tolist()
+    for start, end in itertools.pairwise([0, *edges, order]):
         functions = vectors[:, start:end].T.contiguous()
         # The kernel of the projection on the span is a multiple of the character of x⁻¹ y; here at y = 1.
-        spans.append((end - start, functions.T @ functions[:, identity], functions))
-    spans = [
-        item for item in spans if float((item[1] - item[1][0]).abs().max()) > 1e-9
-    ]  # the trivial one is constant
-    spans.sort(key=lambda item: (item[0], [-round(float(x), 6) for x in item[1]]))
-    sizes = [_dimension(n) for n, *_ in spans]
-    seen: dict[str, int] = {}
+        character = functions.T @ functions[:, identity]
+        if float((character - character[0]).abs().max()) > 1e-9:  # the trivial one is constant
+            spans.append((character, functions))
+    spans.sort(key=lambda span: (len(span[1]), [-round(float(x), 6) for x in span[0]]))
+    sizes = [_dimension(len(functions)) for _, functions in spans]
     irreps = []
-    for size, (_, character, functions) in zip(sizes, spans, strict=True):
-        seen[size] = seen.get(size, -1) + 1
-        letter = f" #{seen[size] + 1}" if sizes.count(size) > 1 else ""
-        irreps.append(Irrep(size + letter, functions, character))
+    for i, (size, (character, functions)) in enumerate(zip(sizes, spans, strict=True)):
+        number = f" #{sizes[: i + 1].count(size)}" if sizes.count(size) > 1 else ""
+        irreps.append(Irrep(size + number, functions, character))
     return irreps
 
 
@@ -204,12 +192,6 @@ def found_irreps(view: View) -> list[int]:
     return marks.nonzero().flatten().tolist()
 
 
-def _counted(view: View, irreps: list[int]) -> str:
-    group = group_of(view)
-    size, order = sum(len(group.irreps[i].functions) for i in irreps), len(group.members)
-    return f"{len(irreps)} of {len(group.irreps)} representations, {size} of {order} dimensions"
-
-
 def key_irreps(view: View, irreps: Sequence[str] | None = None) -> list[int]:
     """The numbers of the representations of those names, or of those that the logits are made of.
 
@@ -218,22 +200,24 @@ def key_irreps(view: View, irreps: Sequence[str] | None = None) -> list[int]:
         NotApplicable: none were named, or the logits are made of none, or of more than half of five or more.
     """
     if irreps is not None:
-        named = [_numbered(view, str(name)) for name in ([irreps] if isinstance(irreps, str) else irreps)]
+        named = {_numbered(view, str(name)) for name in ([irreps] if isinstance(irreps, str) else irreps)}
         if not named:
             raise NotApplicable("no representations were asked for")
-        return sorted(set(named))
+        return sorted(named)
     if not (of_logits := found_irreps(view)):
         raise NotApplicable("the logits are made of no representation")
-    if len(group_of(view).irreps) >= _FEW and 2 * len(of_logits) > len(group_of(view).irreps):
+    group = group_of(view)
+    if len(group.irreps) >= _FEW and 2 * len(of_logits) > len(group.irreps):
         raise NotApplicable(
-            f"{_counted(view, of_logits)}, are keys: with so many left in a projection tells nothing; "
+            f"{len(of_logits)} of {len(group.irreps)} representations, {len(_functions(view, of_logits))} of "
+            f"{len(group.members)} dimensions, are keys: with so many left in a projection tells nothing; "
             "irreps= asks for some"
         )
     return of_logits
 
 
 def _numbered(view: View, name: str) -> int:
-    names = [irrep.name for irrep in group_of(view).irreps]
+    names = group_of(view).names
     if name not in names:
         raise UsageError(f"irreps: {view.task.symbol} has no representation {name!r}{nearest(name, names)}")
     return names.index(name)
@@ -245,7 +229,7 @@ def _numbered(view: View, name: str) -> int:
 def irrep_cosine(view: View) -> Value:
     """For each irreducible representation ρ, cosine of the logits (centred over c) with its character, tr
     ρ(a) ρ(b) ρ(c)⁻¹."""
-    return array(irrep_cosines(view), "irrep", irrep=[irrep.name for irrep in group_of(view).irreps])
+    return array(irrep_cosines(view), "irrep", irrep=group_of(view).names)
 
 
 @measure(
@@ -262,7 +246,7 @@ def by_cosine(view: View) -> Value:
     """
     group, keys = group_of(view), found_irreps(view)
     mask = torch.tensor([i in keys for i in range(len(group.irreps))])
-    return array(mask, "irrep", irrep=[irrep.name for irrep in group.irreps])
+    return array(mask, "irrep", irrep=group.names)
 
 
 @measure(
@@ -280,7 +264,7 @@ def kept_share(view: View) -> Value:
     group, keys = group_of(view), found_irreps(view)
     dimensions = sum(len(group.irreps[i].functions) for i in keys)
     shares = [len(keys) / len(group.irreps), dimensions / len(group.members)]
-    return array(torch.tensor(shares, dtype=torch.float64), "of", of=["representations", "dimensions"])
+    return array(shares, "of", of=["representations", "dimensions"])
 
 
 @measure("irrep_fve.logits", unit="1", ref="Chughtai et al. 2023, table 1 (logit FVE)")
@@ -302,26 +286,14 @@ def embedding_explained(view: View, irreps: Sequence[str] | None = None) -> Valu
     One value where a and b share a table. Where they do not, the embedding of each is taken times its half of
     W_in, as in the paper.
     """
-    w, members = view.weights, _members_as_operand(view)
-    if "embed.W_E" in w:
-        tables = {"a, b": view.W_E}
-    else:
-        halves = dict(zip("ab", w["blocks.0.mlp.W_in"].chunk(2), strict=True))
-        tables = {
-            word: (w[f"embed_{word}.W_E"] @ half if "embed_a.W_E" in w else half).cpu()
-            for word, half in halves.items()
-        }
-        tables = {word: table[Operation.of(view.task).operand_tokens] for word, table in tables.items()}
+    circle = Operation.of(view.task).circle
+    members = torch.arange(len(group_of(view).members)) if circle is None else circle.a
+    shared = "embed.W_E" in view.weights
+    tables = {"a, b": view.W_E} if shared else dict(zip("ab", read_by_perceptron(view), strict=True))
     # An operand that stands at its inverse, as the b of a − b, changes no share: x⁻¹ has the matrix elements
     # of x, turned.
     shares = [_explained(view, key_irreps(view, irreps), table[members]) for table in tables.values()]
-    return array(torch.tensor(shares, dtype=torch.float64), "operand", operand=list(tables))
-
-
-def _members_as_operand(view: View) -> Int[Tensor, "order"]:
-    order = len(group_of(view).members)
-    circle = Operation.of(view.task).circle
-    return torch.arange(order) if circle is None else circle.a
+    return array(shares, "operand", operand=list(tables))
 
 
 @measure(
@@ -337,8 +309,11 @@ def readout_explained(view: View, irreps: Sequence[str] | None = None) -> Value:
 
 def _explained(view: View, irreps: list[int], matrix: Float64[Tensor, "order width"]) -> float:
     total = float(matrix.square().sum())
-    functions = torch.cat([group_of(view).irreps[i].functions for i in irreps])
-    return float((functions @ matrix).square().sum()) / total if total > 0 else 0.0
+    return float((_functions(view, irreps) @ matrix).square().sum()) / total if total > 0 else 0.0
+
+
+def _functions(view: View, irreps: list[int]) -> Float64[Tensor, "function order"]:
+    return torch.cat([group_of(view).irreps[i].functions for i in irreps])
 
 
 @measure("irrep_fve.neurons", unit="1", ref="Chughtai et al. 2023, table 1 (MLP FVE)", gauge=("scale",))
@@ -370,34 +345,67 @@ def _coefficients(
 ) -> Float64[Tensor, "function width"]:
     """Of x on the matrix elements at the elements that each row has at some place. Every element stands there
     equally often."""
-    group = group_of(view)
-    order = len(group.members)
+    order = len(group_of(view).members)
     by_element = torch.zeros(order, x.shape[1], dtype=torch.float64).index_add_(0, at, x)
-    functions = torch.cat([group.irreps[i].functions for i in irreps])
-    return functions @ by_element * (order / len(at)) ** 0.5
+    return _functions(view, irreps) @ by_element * (order / len(at)) ** 0.5
 
 
-def _hidden(view: View, irreps: list[int]) -> Float64[Tensor, "rows d_mlp"]:
-    """The part of the neurons in the matrix elements of a b."""
+Edit = Callable[[View, list[int]], Float64[Tensor, "rows answers"]]
+
+
+def edited(name: str, ref: str) -> Callable[[Edit], Edit]:
+    """Registers the loss and the accuracy of edited logits: those that the function gives, and that its
+    docstring says, beginning in the middle of a sentence."""
+
+    def register(edit: Edit) -> Edit:
+        def judged(
+            what: Literal["loss", "correct"], view: View, irreps: Sequence[str] | None = None
+        ) -> Value:
+            rows = group_of(view).rows
+            return per_part(view, getattr(view, what)(edit(view, key_irreps(view, irreps)), rows), rows)
+
+        default = "`irreps` defaults to those of `key_irreps`; `key_irreps.share` says how many they are."
+        loss_and_accuracy(name, f"{inspect.getdoc(edit)}\n\n{default}", judged, ref=ref)
+        return edit
+
+    return register
+
+
+_PAPER = "Chughtai et al. 2023, section 4 and table 1, with a projection of full rank"
+
+
+@edited("restricted.hidden_irreps", ref=_PAPER)
+def restricted_hidden(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+    """when of the neurons only the matrix elements, of a b, of the key representations are kept, and alone
+    make the logits."""
     group = group_of(view)
-    functions = torch.cat([group.irreps[i].functions for i in irreps])
+    functions = _functions(view, irreps)
     inside = functions.T @ _coefficients(view, irreps, group.product, view.neurons[group.rows])
-    return inside[group.product] * (len(group.members) / len(group.rows)) ** 0.5
+    hidden = inside[group.product] * (len(group.members) / len(group.rows)) ** 0.5
+    return hidden @ direct_readout(view)
 
 
-def _restricted_hidden(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
-    return _hidden(view, irreps) @ direct_readout(view)
+@edited("excluded.hidden_irreps", ref=_PAPER)
+def excluded_hidden(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+    """when the neurons lose the matrix elements, of a b, of the key representations, and alone make the
+    logits."""
+    return view.neurons[group_of(view).rows] @ direct_readout(view) - restricted_hidden(view, irreps)
 
 
-def _excluded_hidden(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
-    return view.neurons[group_of(view).rows] @ direct_readout(view) - _restricted_hidden(view, irreps)
-
-
-def _restricted_logits(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+@edited("restricted.logit_irreps", ref="Chughtai et al. 2023, section 4")
+def restricted_logits(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+    """when the logits are the sum of the characters of the key representations, each as large as it is in the
+    network's logits."""
     return _as_characters(view, _centred(view), irreps)
 
 
-def _restricted_memoriser(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+@edited(
+    "restricted.memoriser_irreps",
+    ref="here: the control of `restricted_loss.logit_irreps` and `restricted_accuracy.logit_irreps`",
+)
+def restricted_memoriser(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
+    """as `logit_irreps`, of a network that knows the training examples by heart and nothing else: as good as
+    that, it shows nothing."""
     group = group_of(view)
     by_heart = torch.nn.functional.one_hot(group.product, len(group.members)).double()
     by_heart = by_heart - by_heart.mean(1, keepdim=True)
@@ -413,63 +421,8 @@ def _as_characters(
     group, cosines = group_of(view), _cosines(view, centred)
     size = centred.norm() / len(centred) ** 0.5
     shape = sum(cosines[i] * group.irreps[i].character / group.irreps[i].character.norm() for i in irreps)
-    # Elements that the characters cannot tell apart get the very same logit: rounding must not choose among
-    # them.
+    # Elements that the characters cannot tell apart get the very same logit: rounding must not choose.
     shape = torch.round(shape, decimals=12)
     logits = torch.zeros(len(group.rows), view.task.n_answers, dtype=torch.float64)
     logits[:, group.members] = (size * shape)[group.left[group.product]]
     return logits
-
-
-Edit = Callable[[View, list[int]], Tensor]
-
-
-def _register(name: str, edit: Edit, words: str, ref: str) -> None:
-    """The loss and the accuracy of edited logits, as two measures."""
-    kind, _, variant = name.partition(".")
-
-    def loss(view: View, irreps: Sequence[str] | None = None) -> Value:
-        rows = group_of(view).rows
-        return per_part(view, view.loss(edit(view, key_irreps(view, irreps)), rows), rows)
-
-    def accuracy(view: View, irreps: Sequence[str] | None = None) -> Value:
-        rows = group_of(view).rows
-        return per_part(view, view.correct(edit(view, key_irreps(view, irreps)), rows), rows)
-
-    for what, unit, function in (("Loss", "nats", loss), ("Accuracy", "1", accuracy)):
-        function.__doc__ = (
-            f"{what} {words}\n\n`irreps` defaults to those of `key_irreps`; `key_irreps.share` says how "
-            "many they are."
-        )
-        measure(f"{kind}_{what.lower()}.{variant}", unit=unit, ref=ref)(function)
-
-
-_PAPER = "Chughtai et al. 2023, section 4 and table 1, with a projection of full rank"
-_register(
-    "restricted.hidden_irreps",
-    _restricted_hidden,
-    "when of the neurons only the matrix elements, of a b, of the key representations are kept, and alone "
-    "make the logits.",
-    _PAPER,
-)
-_register(
-    "excluded.hidden_irreps",
-    _excluded_hidden,
-    "when the neurons lose the matrix elements, of a b, of the key representations, and alone make the "
-    "logits.",
-    _PAPER,
-)
-_register(
-    "restricted.logit_irreps",
-    _restricted_logits,
-    "when the logits are the sum of the characters of the key representations, each as large as it is in "
-    "the network's logits.",
-    "Chughtai et al. 2023, section 4",
-)
-_register(
-    "restricted.memoriser_irreps",
-    _restricted_memoriser,
-    "as `logit_irreps`, of a network that knows the training examples by heart and nothing else: as good as "
-    "that, it shows nothing.",
-    "here: the control of `restricted_loss.logit_irreps` and `restricted_accuracy.logit_irreps`",
-)

@@ -39,15 +39,8 @@ def without_frequencies(view: View, at: Any, how: str, draws: int, generator: to
     waves = torch.cat([directions(z.m, k) for k in keys])
     drawn = [torch.randn(waves.shape, generator=generator, dtype=torch.float64) for _ in range(draws)]
     controls = [without(wave - wave.mean(1, keepdim=True)) for wave in drawn]
-    return Ablation(
-        "frequencies",
-        at,
-        how,
-        outcome(view, logits, rows),
-        without(waves),
-        f"{len(waves)} random functions of the answer",
-        controls,
-    )
+    control, before = f"{len(waves)} random functions of the answer", outcome(view, logits, rows)
+    return Ablation("frequencies", at, how, before, without(waves), control, controls)
 
 
 AT_NO_HOOK["frequencies"] = without_frequencies

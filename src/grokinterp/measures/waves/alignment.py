@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ... import fourier
 from ...view import View
-from ..base import Value, array, once_per_view
+from ..base import Value, once_per_view, per_neuron
 from .circular import circular, measure
 from .neurons import neuron_power
 
@@ -51,8 +51,7 @@ def neuron_phase_error(view: View) -> Value:
     and of its row of W_L. Chance is π/2; a neuron without such waves has 0.
     """
     turns = _turns(view)
-    error = torch.where(turns == 0, 0.0, turns.angle().abs())
-    return array(error, "neuron", neuron=list(range(len(error))))
+    return per_neuron(torch.where(turns == 0, 0.0, turns.angle().abs()))
 
 
 @measure(

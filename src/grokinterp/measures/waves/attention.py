@@ -17,8 +17,10 @@ from ... import fourier
 from ...errors import NotApplicable
 from ...tasks import Operation
 from ...view import View
-from ..attention import SAME, needs_softmax, operands, per_head
+from ..attention import SAME, needs_softmax, per_head
 from ..base import Value, array, once_per_view
+from ..operands import operands
+from ..sites import needs
 from .circular import circular, measure
 
 
@@ -66,9 +68,8 @@ def scores_of_elements(view: View) -> Float64[Tensor, "head m"]:
     needs_softmax(view)
     w, token = view.weights, Operation.of(view.task).tokens.tokens[-1]
     if token is None:
-        raise NotApplicable(
-            "the answer position holds an operand, so its query is not the same for all examples"
-        )
+        why = "the answer position holds an operand, so its query is not the same for all examples"
+        raise NotApplicable(why)
     stream = w["embed.W_E"][token] + w["pos_embed.W_pos"][-1]
     query = torch.einsum("d,hde->he", stream, w["blocks.0.attn.W_Q"]) + w["blocks.0.attn.b_Q"]
     keys = torch.einsum("pd,hde->hpe", circular(view).embedding, w["blocks.0.attn.W_K"].cpu())
@@ -82,11 +83,9 @@ def elements_to_neurons(view: View) -> Float64[Tensor, "head m d_mlp"]:
     Raises:
         NotApplicable: the network has no attention or no MLP.
     """
+    needs(view, "attention")
+    needs(view, "mlp")
     w = view.weights
-    if "blocks.0.attn.W_V" not in w:
-        raise NotApplicable("the network has no attention")
-    if "blocks.0.mlp.W_in" not in w:
-        raise NotApplicable("the network has no MLP")
     values = torch.einsum("pd,hde->hpe", circular(view).embedding, w["blocks.0.attn.W_V"].cpu())
     return values @ (w["blocks.0.attn.W_O"] @ w["blocks.0.mlp.W_in"]).cpu()
 
@@ -117,6 +116,5 @@ def value_spectrum(view: View) -> Value:
 
 def _per_head_and_component(values: Tensor) -> Value:
     heads, components = values.shape
-    return array(
-        values, ("head", "component"), head=list(range(heads)), component=fourier.component_names(components)
-    )
+    names = fourier.component_names(components)
+    return array(values, ("head", "component"), head=range(heads), component=names)

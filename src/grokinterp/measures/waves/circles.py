@@ -20,8 +20,6 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ... import fourier
-from ...models import in_float64
-from ...tasks import Operation
 from ...view import View
 from ..base import Value, array, once_per_view
 from .circular import circular, measure
@@ -84,7 +82,7 @@ def pizza_fit_fourier(view: View, keys: Sequence[int] | None = None) -> Value:
 
 def _per_key(view: View, keys: Sequence[int] | None, value: Callable[[int], float]) -> Value:
     wanted = keys_of(view, keys)
-    return array(torch.tensor([value(k) for k in wanted], dtype=torch.float64), "freq", freq=wanted)
+    return array([value(k) for k in wanted], "freq", freq=wanted)
 
 
 def _away(view: View, k: int) -> Float64[Tensor, "rows m"]:
@@ -153,17 +151,9 @@ def _logits_with(view: View, embedding: Float64[Tensor, "m width"]) -> Float64[T
 def with_embedding(view: View, embedding: Float64[Tensor, "m width"]) -> View:
     """A View of the same network with the elements on the circle embedded otherwise; `embedding` as
     `Circular.embedding` has it."""
-    tokens, model = Operation.of(view.task).operand_tokens, in_float64(view.model)
-    table = view.W_E.clone()
-    table[circular(view).circle.a] = embedding
-    weights = dict(model.named_parameters())
-    if "embed.W_E" in weights:
-        places = [weights["embed.W_E"]]
-    elif "embed_a.W_E" in weights:
-        places = [weights["embed_a.W_E"], weights["embed_b.W_E"]]
-    else:
-        places = list(weights["blocks.0.mlp.W_in"].detach().chunk(2))
-    with torch.no_grad():
-        for place, columns in zip(places, table.chunk(len(places), dim=1), strict=True):
-            place[tokens.to(place.device)] = columns.to(place.device)
-    return View(view.task, model, view.step, view.split)
+    changed: dict[str, Tensor] = {}
+    parts = embedding.chunk(len(view.embedding_rows), dim=1)
+    for (name, rows), columns in zip(view.embedding_rows, parts, strict=True):
+        table = changed.setdefault(name, view.weights[name].clone())
+        table[rows[circular(view).circle.a]] = columns.to(table)
+    return view.with_weights(changed)

@@ -28,6 +28,7 @@ from torch import Tensor
 from ... import fourier
 from ...view import View
 from ..base import Value, once_per_view, per_part
+from ..interventions import put
 from ..sites import needs
 from .circles import at_frequencies, clock_wave, nearness, with_embedding
 from .circular import circular, measure
@@ -47,22 +48,11 @@ class Faithfulness(NamedTuple):
     divergence: Float64[Tensor, "rows"]
 
 
+_ON = "the training, test and all examples on the circle"
 _QUANTITIES = {
-    "loss": (
-        "nats",
-        "Mean cross-entropy of a circuit in place of the network, on the training, test and all examples on "
-        "the circle.",
-    ),
-    "accuracy": (
-        "1",
-        "Share of the training, test and all examples on the circle that a circuit gets right; a tie of n "
-        "counts 1/n.",
-    ),
-    "agreement": (
-        "1",
-        "Share of the training, test and all examples on the circle to which circuit and network give the "
-        "same answer.",
-    ),
+    "loss": ("nats", f"Mean cross-entropy of a circuit in place of the network, on {_ON}."),
+    "accuracy": ("1", f"Share of {_ON} that a circuit gets right; a tie of n counts 1/n."),
+    "agreement": ("1", f"Share of {_ON} to which circuit and network give the same answer."),
     "divergence": (
         "nats",
         "Mean Kullback-Leibler divergence from the network's answer to the circuit's, for training, test "
@@ -189,26 +179,9 @@ def _rerun(
     """The logits of the network's own nonlinearity on a fitted embedding, with this attention in each
     layer."""
     cut = with_embedding(view, at_frequencies(circular(view).embedding, keys))
-    edits = [
-        (f"blocks.{layer}.attn.hook_pattern", _attending(pattern)) for layer, pattern in enumerate(attention)
-    ]
+    edits = [put(f"blocks.{layer}.attn.hook_pattern", pattern) for layer, pattern in enumerate(attention)]
     post = f"blocks.{view.n_layers - 1}.mlp.hook_post"
     return _read_out(view, cut.activations([post], edits)[post], keys)
-
-
-def _attending(pattern: Float64[Tensor, "n head pos"]) -> Callable[..., Tensor]:
-    """A hook that has the last position attend like this; it is shown the examples in table order, some at a
-    time."""
-    done = 0
-
-    def edit(tensor: Tensor, *, hook: object) -> Tensor:
-        nonlocal done
-        edited = tensor.clone()
-        edited[:, :, -1] = pattern[done : done + len(tensor)].to(tensor)
-        done += len(tensor)
-        return edited
-
-    return edit
 
 
 def _read_out(view: View, neurons: Float64[Tensor, "n d_mlp"], keys: list[int]) -> Float64[Tensor, "rows m"]:

@@ -6,7 +6,6 @@ themselves.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,13 +17,10 @@ from ...fourier import component_names, n_frequencies
 from ...tasks import Operation
 from ...view import View
 from ..base import array, once_per_view
-from ..base import measure as of_any_task
+from ..operands import measure as measure
 
 if TYPE_CHECKING:
     import xarray as xr
-
-measure = functools.partial(of_any_task, of=Operation)
-"""Registers a measure of what an operation does on its circle."""
 
 
 class Circular:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...fourier import n_frequencies, strongest
+from ...fourier import strongest
 from ...view import View
 from ..ablation import ablate
 from ..base import Value, array, once_per_view
@@ -31,8 +31,8 @@ def single_frequency_neurons(view: View) -> Value:
 def random_neurons(view: View) -> Value:
     """Mean and standard deviation of the loss when as many random neurons as each frequency has are replaced
     by their means."""
-    frequencies = list(range(1, n_frequencies(circular(view).m) + 1))
-    return array(_by_cluster(view)[:, 1:], ("freq", "statistic"), freq=frequencies, statistic=["mean", "sd"])
+    frequencies, statistic = circular(view).frequencies, ["mean", "sd"]
+    return array(_by_cluster(view)[:, 1:], ("freq", "statistic"), freq=frequencies, statistic=statistic)
 
 
 @once_per_view
@@ -40,12 +40,10 @@ def _by_cluster(view: View) -> torch.Tensor:
     """For each frequency: the loss without its neurons, and mean and deviation of that without as many random
     ones."""
     share, frequency = strongest(neuron_power(view))
-    rows = torch.tensor(
-        [float(view.loss().mean()), float(view.loss().mean()), 0.0], dtype=torch.float64
-    ).repeat(n_frequencies(circular(view).m), 1)
+    loss = float(view.loss().mean())
+    rows = torch.tensor([[loss, loss, 0.0] for _ in circular(view).frequencies], dtype=torch.float64)
     controls: dict[int, tuple[float, float]] = {}
-    """By the number of neurons: as many random ones are the same, whatever frequency they are the control
-    of."""
+    """By the number of neurons: as many random ones are the same for every frequency."""
     for i in frequency[share > EXPLAINED].unique().tolist():
         members = ((frequency == i) & (share > EXPLAINED)).nonzero().flatten().tolist()
         ablation = ablate(view, "neurons", members, draws=0 if len(members) in controls else 2 * DRAWS)

@@ -53,8 +53,7 @@ def plane(view: View, k: int) -> Float64[Tensor, "m 2"]:
     """
     z = circular(view)
     u, _, v = torch.linalg.svd(fourier.directions(z.m, k) @ z.embedding, full_matrices=False)
-    coordinates = (z.embedding - z.embedding.mean(0)) @ (u @ v).T
-    return torch.cat([coordinates, coordinates.new_zeros(len(coordinates), 2 - coordinates.shape[1])], dim=1)
+    return _in_two_columns((z.embedding - z.embedding.mean(0)) @ (u @ v).T)
 
 
 def circle_fit(
@@ -64,8 +63,7 @@ def circle_fit(
 
     Returns:
         the resultant length of angle − 2πka/p, turning either way (1: the angle follows k a exactly; about
-            1/√p for points that know
-        nothing of k), and the radius spread std(r) / mean(r).
+        1/√p for points that know nothing of k), and the radius spread std(r) / mean(r).
     """
     p = points.shape[-2]
     x, y = (points - points.mean(-2, keepdim=True)).unbind(-1)
@@ -79,8 +77,8 @@ def circle_fit(
 @once_per_view
 def _circles(view: View) -> tuple[Float64[Tensor, "freq"], Float64[Tensor, "freq"]]:
     """The fit of every frequency in its own plane."""
-    frequencies = torch.arange(1, fourier.n_frequencies(circular(view).m) + 1)
-    return circle_fit(torch.stack([plane(view, k) for k in frequencies.tolist()]), frequencies)
+    frequencies = circular(view).frequencies
+    return circle_fit(torch.stack([plane(view, k) for k in frequencies]), torch.tensor(frequencies))
 
 
 @measure(
@@ -114,8 +112,10 @@ def pca_circle_angle(view: View) -> Value:
     The resultant length of the differences: 1 is exact, about 1/√p is chance.
     """
     z = circular(view)
-    m = z.m
-    points = principal_components(view)[0][z.circle.a, :2]
-    points = torch.cat([points, points.new_zeros(m, 2 - points.shape[1])], dim=1)
-    frequencies = torch.arange(1, fourier.n_frequencies(m) + 1)
+    points = _in_two_columns(principal_components(view)[0][z.circle.a, :2])
+    frequencies = torch.tensor(z.frequencies)
     return z.per_frequency(circle_fit(points.expand(len(frequencies), -1, -1), frequencies)[0])
+
+
+def _in_two_columns(x: Float64[Tensor, "m width"]) -> Float64[Tensor, "m 2"]:
+    return torch.nn.functional.pad(x, (0, 2 - x.shape[1]))

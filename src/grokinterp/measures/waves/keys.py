@@ -72,6 +72,7 @@ class KeyFrequencies:
         agreement: mean Jaccard index over pairs of rules, 1 where all found the same; two empty findings
             count as the same.
         skipped: why a rule does not apply.
+        n: the number of frequencies that there are.
         harmonics: the frequencies, among those that some rule marks, that the network makes of another that
             is embedded.
         doubles: those that are twice a key of the consensus and that the rules of the embedding alone mark,
@@ -83,7 +84,6 @@ class KeyFrequencies:
     agreement: float
     skipped: dict[str, str]
     n: int
-    """The number of frequencies that there are."""
     harmonics: dict[int, Harmonic] = field(default_factory=dict)
     doubles: dict[int, int] = field(default_factory=dict)
 
@@ -94,11 +94,9 @@ class KeyFrequencies:
         sentences = []
         for k, harmonic in self.harmonics.items():
             of = f"key {harmonic.of}" if harmonic.of in self.consensus else f"{harmonic.of}"
-            embedded = (
-                f"it has {percent(harmonic.embedded)} of the embedding"
-                if harmonic.embedded
-                else "it has no power in the embedding of its own"
-            )
+            embedded = "it has no power in the embedding of its own"
+            if harmonic.embedded:
+                embedded = f"it has {percent(harmonic.embedded)} of the embedding"
             sentences.append(
                 f"{k} is {_TIMES[harmonic.order]} {of}, and a harmonic of it: {embedded}, and of its power "
                 f"in the {harmonic.where} {percent(harmonic.without_fundamental)} is left with {harmonic.of} "
@@ -131,15 +129,12 @@ def key_frequencies(view: View) -> KeyFrequencies:
     Raises:
         NotApplicable: no rule applies.
     """
-    return copy.deepcopy(
-        _with_harmonics(view)
-    )  # a caller may change the lists; the kept ones must stay as they are
+    return copy.deepcopy(_with_harmonics(view))  # a caller may change the lists, and these are kept
 
 
 @once_per_view
 def _of_rules(view: View) -> KeyFrequencies:
-    rules: dict[str, list[int]] = {}
-    skipped: dict[str, str] = {}
+    rules, skipped = dict[str, list[int]](), dict[str, str]()
     for name, marked in RULES.items():
         try:
             rules[name] = [int(k) + 1 for k in marked(view).nonzero().flatten()]
@@ -151,7 +146,10 @@ def _of_rules(view: View) -> KeyFrequencies:
     telling = [keys for keys in rules.values() if not _indiscriminate(keys, n)]
     votes = [k for keys in telling for k in keys]
     consensus = sorted(k for k in set(votes) if 2 * votes.count(k) > len(telling))
-    pairs = [_jaccard(a, b) for a, b in itertools.combinations(rules.values(), 2)]
+    pairs = [
+        len(a & b) / len(a | b) if a or b else 1.0
+        for a, b in itertools.combinations(map(set, rules.values()), 2)
+    ]
     return KeyFrequencies(consensus, rules, sum(pairs) / len(pairs) if pairs else 1.0, skipped, n)
 
 
@@ -174,9 +172,8 @@ def _with_harmonics(view: View) -> KeyFrequencies:
     for k, of, order in _multiples(sorted(made), sorted(embedded | set(keys.consensus)), view):
         if harmonic := _harmonic(view, k, of, order, "logits" if k in read else "neurons"):
             harmonics.setdefault(k, harmonic)
-    doubles = {
-        k: key for k, key, order in _multiples(sorted(embedded - made), keys.consensus, view) if order == 2
-    }
+    alone = _multiples(sorted(embedded - made), keys.consensus, view)
+    doubles = {k: key for k, key, order in alone if order == 2}
     return replace(keys, harmonics=harmonics, doubles=doubles)
 
 
@@ -197,18 +194,16 @@ def _multiples(
 
 def _harmonic(view: View, k: int, of: int, order: int, where: str) -> Harmonic | None:
     """The frequency k as one that the network makes of another, or None where it does not."""
+    views = (view, _without(view, of), _without(view, k))
     whole, without_fundamental, without_own = (
-        float(_power_in(where, seen)[k - 1]) for seen in (view, _without(view, of), _without(view, k))
+        float((power_of_difference(one) if where == "logits" else block_variance(one)[0].sum(1))[k - 1])
+        for one in views
     )
     if whole <= 0 or without_fundamental > _GONE * whole or without_own < _STAYS * whole:
         return None
     power = frequency_power(circular(view).embedding)
     shares = (float(power[k - 1] / power.sum()), without_fundamental / whole, without_own / whole)
     return Harmonic(of, order, where, *(round(share, 9) for share in shares))  # what is less is rounding
-
-
-def _power_in(where: str, view: View) -> Float64[Tensor, "freq"]:
-    return power_of_difference(view) if where == "logits" else block_variance(view)[0].sum(1)
 
 
 def _without(view: View, k: int) -> View:
@@ -260,20 +255,13 @@ def keys_of(view: View, keys: Sequence[int] | None) -> list[int]:
     """
     circular(view)
     if not (wanted := chosen(view, keys)):
-        raise NotApplicable(
-            "no key frequencies were asked for" if keys is not None else _of_rules(view).why_none
-        )
+        asked = keys is not None
+        raise NotApplicable("no key frequencies were asked for" if asked else _of_rules(view).why_none)
     return wanted
 
 
-def _jaccard(a: list[int], b: list[int]) -> float:
-    return len(set(a) & set(b)) / len(set(a) | set(b)) if a or b else 1.0
-
-
 LOUD = 1 / 4
-"""A component is loud with more than this share of the largest component's norm (TransformerLens
-Grokking_Demo)."""
-
+"""A component is loud with more than this share of the largest one's norm (TransformerLens Grokking_Demo)."""
 
 Rule = Callable[[View], Bool[Tensor, "freq"]]
 RULES: dict[str, Rule] = {}
@@ -305,15 +293,13 @@ def by_embedding(view: View) -> Bool[Tensor, "freq"]:
 def by_gap(view: View) -> Bool[Tensor, "freq"]:
     """Frequencies above the largest gap in the sorted power of W_E: a ratio of at least 2, in the upper half,
     from 1 % of the power on."""
-    power = frequency_power(circular(view).embedding)
+    power, tiny = frequency_power(circular(view).embedding), torch.finfo(torch.float64).tiny
     marks = torch.zeros(len(power), dtype=torch.bool)
-    share, order = (power / power.sum().clamp_min(torch.finfo(power.dtype).tiny)).sort(descending=True)
-    above = min(
-        int((share >= 0.01).sum()), len(share) // 2
-    )  # candidates: at least 1 % of the power, and in the upper half
-    if not above or above == len(share):
+    share, order = (power / power.sum().clamp_min(tiny)).sort(descending=True)
+    above = min(int((share >= 0.01).sum()), len(share) // 2)
+    if not above:
         return marks
-    falls = share[:above] / share[1 : above + 1].clamp_min(torch.finfo(power.dtype).tiny)
+    falls = share[:above] / share[1 : above + 1].clamp_min(tiny)
     if falls.max() >= 2:
         marks[order[: int(falls.argmax()) + 1]] = True
     return marks
@@ -378,6 +364,5 @@ def key_share_of_embedding(view: View, keys: Sequence[int] | None = None) -> Val
 def by_consensus(view: View) -> Value:
     """Frequencies that more than half of the rules agree on, of those that apply and tell frequencies
     apart."""
-    consensus = _of_rules(view).consensus
-    z = circular(view)
-    return z.per_frequency(torch.tensor([k in consensus for k in range(1, n_frequencies(z.m) + 1)]))
+    consensus, z = _of_rules(view).consensus, circular(view)
+    return z.per_frequency(torch.tensor([k in consensus for k in z.frequencies]))

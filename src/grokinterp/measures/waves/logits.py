@@ -25,10 +25,8 @@ def logit_coefficients(view: View) -> Float64[Tensor, "freq"]:
     frequency is ever made.
     """
     z = circular(view)
-    cosines = fourier.basis(z.m)[1::2] @ by_difference(
-        view
-    )  # each row has norm 1 over Z_m; T_k has norm 1 over the n m entries
-    return cosines * math.sqrt(len(z.answer_at))
+    # Each row of the basis has norm 1 over Z_m; T_k has norm 1 over the n m entries.
+    return fourier.basis(z.m)[1::2] @ by_difference(view) * math.sqrt(len(z.answer_at))
 
 
 @once_per_view
@@ -82,11 +80,8 @@ def cosines_of_answer(
 def logit_cosines(view: View) -> Float64[Tensor, "freq"]:
     """Cosine similarity of the centred logits with each T_k; 0 where the logits are constant."""
     size = (variance_of_logits(view) * logits_on_circle(view).numel()) ** 0.5
-    return (
-        logit_coefficients(view) / size
-        if size > 0
-        else torch.zeros(fourier.n_frequencies(circular(view).m), dtype=torch.float64)
-    )
+    coefficients = logit_coefficients(view)
+    return coefficients / size if size > 0 else torch.zeros_like(coefficients)
 
 
 @once_per_view

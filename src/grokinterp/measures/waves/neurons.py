@@ -40,10 +40,8 @@ def _at_twice_the_frequency(lines: fourier.LineSums) -> Float64[Tensor, "freq d_
     """For each k the variance in waves of a alone and of b alone at 2k; nothing where that is a constant, or
     k itself."""
     m = len(lines.of_a)
-    of_a, of_b = (
-        fourier.by_frequency(fourier.transform(sums / m).square()) for sums in (lines.of_a, lines.of_b)
-    )
-    alone = (of_a + of_b) / m
+    a, b = (fourier.by_frequency(fourier.transform(x / m).square()) for x in (lines.of_a, lines.of_b))
+    alone = (a + b) / m
     k = torch.arange(1, fourier.n_frequencies(m) + 1)
     double = torch.minimum(2 * k % m, -2 * k % m)
     return torch.where(((double > 0) & (double != k))[:, None], alone[double - 1], 0.0)

@@ -42,8 +42,8 @@ from ...errors import NotApplicable
 from ...models import in_float64
 from ...tasks import Operation
 from ...view import View
-from ..attention import operands
 from ..base import Value
+from ..operands import operands
 from .circular import circular, measure, row_of_pair
 from .logits import logits_on_circle
 
@@ -71,9 +71,8 @@ def gradient_symmetricity(view: View) -> Value:
             construction.
     """
     if "embed.W_E" not in view.weights:
-        raise NotApplicable(
-            "a and b have no embedding in common, so the gradients by them cannot be compared"
-        )
+        why = "a and b have no embedding in common, so the gradients by them cannot be compared"
+        raise NotApplicable(why)
     row = row_of_pair(view)
     a, b, c = torch.tensor(_triples(Operation.of(view.task).p, view.task.n_answers)).T
     examples = (row[a, b] >= 0).nonzero().flatten()[:TRIPLES]
@@ -86,14 +85,12 @@ def gradient_symmetricity(view: View) -> Value:
 def _triples(p: int, n_answers: int) -> list[tuple[int, int, int]]:
     """The first (a, b, c) of the shuffled list; more than are needed, as some may be no examples. A second of
     work for p = 113."""
-    wanted = 100 * TRIPLES
+    wanted, every = 100 * TRIPLES, range(p**2 * n_answers)  # in lexicographic order
     if p <= 256:
-        numbers = packed(
-            "l", range(p**2 * n_answers)
-        )  # in lexicographic order; 8 bytes each where a list of tuples has 100
+        numbers = packed("l", every)  # 8 bytes each where a list of tuples has 100
         random.Random(42).shuffle(numbers)
     else:
-        numbers = packed("l", random.Random(42).sample(range(p**2 * n_answers), wanted))
+        numbers = packed("l", random.Random(42).sample(every, wanted))
     return [(n // n_answers // p, n // n_answers % p, n % n_answers) for n in numbers[:wanted]]
 
 
@@ -166,7 +163,7 @@ def circularity(view: View) -> Value:
     """
     z = circular(view)
     u, s, _ = torch.linalg.svd(z.embedding - z.embedding.mean(0), full_matrices=False)
-    u = u[:, s > 1e-9 * s[0]][:, :4] if s[0] > 0 else u[:, :0]
-    return (
-        float(fourier.by_frequency(fourier.transform(u).square()).max(0).values.mean()) if u.shape[1] else 0.0
-    )
+    if s[0] == 0:
+        return 0.0
+    power = fourier.by_frequency(fourier.transform(u[:, s > 1e-9 * s[0]][:, :4]).square())
+    return float(power.max(0).values.mean())

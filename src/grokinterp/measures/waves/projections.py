@@ -57,10 +57,9 @@ def of_each_frequency(view: View, means: PerAnswer) -> Float64[Tensor, "freq m w
     """`of_answer` of every frequency alone."""
     z = circular(view)
     if not _is_even(view):
-        return torch.stack([of_answer(view, [k], means) for k in range(1, fourier.n_frequencies(z.m) + 1)])
-    waves = F.pad(fourier.basis(z.m)[1:], (0, 0, 0, (z.m - 1) % 2)).unflatten(
-        0, (-1, 2)
-    )  # the Nyquist frequency has no sine
+        return torch.stack([of_answer(view, [k], means) for k in z.frequencies])
+    # The Nyquist frequency has no sine.
+    waves = F.pad(fourier.basis(z.m)[1:], (0, 0, 0, (z.m - 1) % 2)).unflatten(0, (-1, 2))
     return waves.mT @ (waves @ means)
 
 
@@ -151,9 +150,8 @@ def in_blocks(view: View, keys: Sequence[int], x: Float64[Tensor, "n width"], ed
         axis = fourier.directions(z.m, k)
         if edges:
             axis = torch.cat([fourier.basis(z.m)[:1], axis])
-        coefficients = torch.tensordot(
-            axis, torch.tensordot(axis, grid, ([1], [0])), ([1], [1])
-        )  # [j, i, width]
+        # [j, i, width]
+        coefficients = torch.tensordot(axis, torch.tensordot(axis, grid, ([1], [0])), ([1], [1]))
         if edges:
             coefficients[0, 0] = 0
         inside += torch.tensordot(axis, torch.tensordot(axis, coefficients, ([0], [0])), ([0], [1]))
@@ -187,17 +185,15 @@ class OfAnswer:
 
     def loss(self, view: View) -> Float64[Tensor, "rows"]:
         """Of every example on the circle."""
-        return (
-            losses_less(view, self.values[None])[:, 0] if self.lost else self._of_each_answer(view, view.loss)
-        )
+        if self.lost:
+            return losses_less(view, self.values[None])[:, 0]
+        return self._of_each_answer(view, view.loss)
 
     def correct(self, view: View) -> Bool[Tensor, "rows"]:
         """Whether the largest logit of every example on the circle is the label's."""
-        return (
-            view.correct(self.logits(view), circular(view).on_circle)
-            if self.lost
-            else self._of_each_answer(view, view.correct)
-        )
+        if self.lost:
+            return view.correct(self.logits(view), circular(view).on_circle)
+        return self._of_each_answer(view, view.correct)
 
     def _of_each_answer(self, view: View, judged: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Examples of one answer have the same logits, so the first of them is looked at; all where their
@@ -226,9 +222,8 @@ def losses_of_answers_without(view: View) -> tuple[Float64[Tensor, "rows freq"],
 
 def _without(view: View, against: Classes) -> tuple[Float64[Tensor, "rows freq"], Float64[Tensor, "rows"]]:
     means = mean_logits(view)
-    losses = losses_less(
-        view, torch.cat([of_each_frequency(view, means), torch.zeros_like(means)[None]]), against
-    )
+    taken = torch.cat([of_each_frequency(view, means), torch.zeros_like(means)[None]])
+    losses = losses_less(view, taken, against)
     return losses[:, :-1], losses[:, -1]
 
 

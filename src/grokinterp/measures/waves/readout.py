@@ -70,9 +70,8 @@ def centred_residual(view: View, keys: Sequence[int] | None = None) -> Value:
 
 
 def _residual(view: View, keys: Sequence[int] | None, norms: Float64[Tensor, "component"]) -> float:
-    of_keys = torch.isin(
-        fourier.component_frequencies(circular(view).m), torch.tensor(chosen(view, keys), dtype=torch.long)
-    )
+    wanted = torch.tensor(chosen(view, keys), dtype=torch.long)
+    of_keys = torch.isin(fourier.component_frequencies(circular(view).m), wanted)
     return float(norms[~of_keys].norm() / norms.norm()) if norms.any() else 0.0
 
 
@@ -94,11 +93,8 @@ def readout_directions(view: View) -> Value:
     total, size = read.square().sum(0), waves.square().sum(0)
     along = (read * waves).sum(0).square()
     above_rounding = (total > 1e-20 * total.max()) & (size > 1e-20 * len(waves))
-    return array(
-        torch.where(above_rounding, along / (total * size), 0.0),
-        "component",
-        component=fourier.component_names(z.m)[1:],
-    )
+    share_along = torch.where(above_rounding, along / (total * size), 0.0)
+    return array(share_along, "component", component=fourier.component_names(z.m)[1:])
 
 
 @measure(
@@ -114,17 +110,15 @@ def readout_fraction(view: View) -> Value:
     The rest is computed and not read: it is orthogonal to the readout. 0 where the neurons, or the readout,
     have nothing of k but rounding.
     """
-    held = _waves(view).T @ _neurons(view)
-    z = circular(view)
+    z, held = circular(view), _waves(view).T @ _neurons(view)
     vectors = fourier.transform(z.readout)[1:]
     frequency = fourier.component_frequencies(z.m)[1:]
     loud, quiet = 1e-9 * float(vectors.norm()), 1e-20 * float(held.square().sum(1).max())
     fractions = []
-    for k in range(1, z.m // 2 + 1):
+    for k in z.frequencies:
+        of_k = held[frequency == k]
         _, s, axes = torch.linalg.svd(vectors[frequency == k], full_matrices=False)
-        power, read = (
-            float(x.square().sum()) for x in (held[frequency == k], held[frequency == k] @ axes[s > loud].T)
-        )
+        power, read = (float(x.square().sum()) for x in (of_k, of_k @ axes[s > loud].T))
         fractions.append(read / power if power > quiet else 0.0)
     return z.per_frequency(torch.tensor(fractions, dtype=torch.float64))
 

@@ -36,10 +36,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ...fourier import directions, n_frequencies
+from ...fourier import directions
 from ...view import View
 from ..base import Value, once_per_view, per_part
 from ..neurons import beside_the_neurons, direct_readout
+from ..operands import loss_and_accuracy
 from .circular import circular, measure
 from .keys import keys_of
 from .logits import cosines_of_answer
@@ -55,52 +56,41 @@ from .projections import (
 )
 
 Logits = Float64[Tensor, "rows answers"]
-
-
 Edit = Callable[[View, list[int]], Logits | OfAnswer]
 
 
 def edited(
     name: str, ref: str, gauge: tuple[str, ...] = ()
 ) -> Callable[[Edit], Callable[[View, list[int]], Logits]]:
-    """Registers the loss and the accuracy of edited logits: `name` is "restricted.X" or "excluded.X", of
-    measures X_loss and X_accuracy.
+    """Registers the loss and the accuracy of edited logits: `name` is "restricted.X" or "excluded.X".
 
-    The function gives the logits of the rows of `on_circle`, or what of them depends on the answer
-    alone; its docstring says what they are, beginning in the middle of a sentence. Under its name stands from
-    then on what gives them row by row.
+    The function gives the logits of the rows of `on_circle`, or what of them depends on the answer alone; its
+    docstring says what they are, beginning in the middle of a sentence. Under its name stands from then on
+    what gives them row by row.
     """
-    kind, _, variant = name.partition(".")
 
     def register(edit: Edit) -> Callable[[View, list[int]], Logits]:
-        def edited_loss(view: View, keys: Sequence[int] | None = None) -> Value:
-            return per_part(view, _of_edit(view, edit, keys, "loss"), circular(view).on_circle)
-
-        def edited_accuracy(view: View, keys: Sequence[int] | None = None) -> Value:
-            return per_part(view, _of_edit(view, edit, keys, "correct"), circular(view).on_circle)
+        def judged(what: Literal["loss", "correct"], view: View, keys: Sequence[int] | None = None) -> Value:
+            logits = _judged(view, edit, tuple(keys_of(view, keys)))
+            values = logits[what] if isinstance(logits, dict) else getattr(logits, what)(view)
+            return per_part(view, values, circular(view).on_circle)
 
         @functools.wraps(edit)
         def row_by_row(view: View, keys: list[int]) -> Logits:
             logits = edit(view, keys)
             return logits.logits(view) if isinstance(logits, OfAnswer) else logits
 
-        for what, unit, function in (("Loss", "nats", edited_loss), ("Accuracy", "1", edited_accuracy)):
-            function.__doc__ = f"{what} {inspect.getdoc(edit)}\n\n`keys` defaults to the consensus."
-            measure(f"{kind}_{what.lower()}.{variant}", unit=unit, ref=ref, gauge=gauge)(function)
+        words = f"{inspect.getdoc(edit)}\n\n`keys` defaults to the consensus."
+        loss_and_accuracy(name, words, judged, ref=ref, gauge=gauge)
         return row_by_row
 
     return register
 
 
-def _of_edit(view: View, edit: Edit, keys: Sequence[int] | None, what: Literal["loss", "correct"]) -> Tensor:
-    """Loss or correctness of every example on the circle."""
-    judged = _judged(view, edit, tuple(keys_of(view, keys)))
-    return judged[what] if isinstance(judged, dict) else getattr(judged, what)(view)
-
-
 @once_per_view
 def _judged(view: View, edit: Edit, keys: tuple[int, ...]) -> dict[str, Tensor] | OfAnswer:
-    """Loss and correctness, of a whole table of logits both, as they are asked for together."""
+    """Loss and correctness of every example on the circle, of a whole table of logits both, as they are asked
+    for together."""
     logits, rows = edit(view, list(keys)), circular(view).on_circle
     if isinstance(logits, OfAnswer):
         return logits
@@ -215,13 +205,12 @@ def excluded_w_l_directions(view: View, keys: list[int]) -> Logits:
 def excluded_loss_per_frequency(view: View) -> Value:
     """For each frequency k of all, the loss when cos w_k(c*) and sin w_k(c*) are taken out of the logits."""
     z = circular(view)
-    return per_part(view, losses_without(view)[0], z.on_circle, freq=list(range(1, n_frequencies(z.m) + 1)))
+    return per_part(view, losses_without(view)[0], z.on_circle, freq=z.frequencies)
 
 
 def _through_readout(view: View, keys: list[int]) -> Float64[Tensor, "m answers"]:
     """What cos w_k(c*) and sin w_k(c*) of the neurons add to the logits, at each right answer."""
-    readout = direct_readout(view)
-    return of_answer(view, keys, mean_neurons(view)) @ readout
+    return of_answer(view, keys, mean_neurons(view)) @ direct_readout(view)
 
 
 def _with_mean_logits(view: View, part: Float64[Tensor, "m answers"]) -> OfAnswer:

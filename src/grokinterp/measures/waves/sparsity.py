@@ -7,9 +7,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ...fourier import by_frequency, transform
-from ...tasks import Operation
 from ...view import View
 from ..base import Value, once_per_view, per_neuron
+from ..operands import operands, read_by_perceptron
 from ..sparsity import gini
 from .circular import circular, measure
 from .embedding import frequency_power
@@ -61,8 +61,7 @@ def ipr_complex(view: View) -> Value:
 def ipr_of_neurons(view: View) -> Value:
     """Inverse participation ratio of each neuron: mean of those of the complex spectra of what it reads of a,
     of b, and writes."""
-    values = _per_neuron_complex(view)
-    return per_neuron(values)
+    return per_neuron(_per_neuron_complex(view))
 
 
 @measure(
@@ -79,8 +78,7 @@ def ipr_of_half_spectrum(view: View) -> Value:
     frequency, and for a constant one too. Mean over what a neuron reads of a, of b, and writes; about 4 / m
     is chance.
     """
-    values = half_spectrum_participation(view)
-    return per_neuron(values)
+    return per_neuron(half_spectrum_participation(view))
 
 
 @measure("ipr.real", unit="1", ref="arXiv 2602.16849: Σ A⁴ / (Σ A²)², A_k² = c_k² + s_k²")
@@ -117,8 +115,7 @@ def _neuron_weights(view: View) -> Float64[Tensor, "m 3 d_mlp"]:
     """What every neuron of the last layer reads of a and of b, and writes into the logits, as functions on
     the circle."""
     z = circular(view)
-    readout = z.readout
-    of_a, of_b = input_weights(view)
+    readout, (of_a, of_b) = z.readout, input_weights(view)
     return torch.stack([of_a[z.circle.a], of_b[z.circle.b], readout], dim=1)
 
 
@@ -130,25 +127,16 @@ def input_weights(view: View) -> Float64[Tensor, "2 p d_mlp"]:
     W_O^h) W_in, and W_E W_in more where the operand itself stands at the answer position. Other layers, and
     normalisation, are passed by.
     """
-    w, layer = view.weights, view.n_layers - 1
-    w_in = w[f"blocks.{layer}.mlp.W_in"].cpu()
-    if "blocks.0.attn.W_Q" in w:
-        return torch.stack([view.W_E @ _path_from(view, word) @ w_in for word in "ab"])
-    if "embed.W_E" in w:
-        tables = [w["embed.W_E"].cpu()] * 2
-    elif "embed_a.W_E" in w:
-        tables = [w["embed_a.W_E"].cpu(), w["embed_b.W_E"].cpu()]
-    else:
-        return torch.stack([half[Operation.of(view.task).operand_tokens] for half in w_in.chunk(2)])
-    tokens = Operation.of(view.task).operand_tokens
-    return torch.stack([table[tokens] @ half for table, half in zip(tables, w_in.chunk(2), strict=True)])
+    if not view.blocks[-1].n_heads:
+        return read_by_perceptron(view)
+    w_in = view.weights[view.blocks[-1].name("mlp.W_in")].cpu()
+    return torch.stack([view.W_E @ _path_from(view, position) @ w_in for position in operands(view)])
 
 
-def _path_from(view: View, word: str) -> Float64[Tensor, "d_model d_model"]:
+def _path_from(view: View, position: int) -> Float64[Tensor, "d_model d_model"]:
     """From what is embedded at an operand's position to the residual stream at the answer position, before
     the last MLP."""
     w, at = view.weights, f"blocks.{view.n_layers - 1}.attn."
-    position = Operation.of(view.task).tokens.words.index(word)
     through = w[at + "W_V"] @ w[at + "W_O"]
     attention = view.attention[-1][:, circular(view).on_circle].mean(1)[:, position].to(through.device)
     path = (attention[:, None, None] * through).sum(0).cpu()

@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ...errors import NotApplicable
-from ...fourier import directions, n_frequencies
+from ...fourier import directions
 from ...view import View
 from ..base import Value
 from .circular import circular, measure
@@ -141,11 +141,9 @@ def _sufficiency(view: View) -> _Judge:
 
 
 def _necessity(view: View, n_keys: int) -> _Judge:
-    z = circular(view)
-    n = len(z.on_circle)
-    sample = torch.arange(n)
-    if n_keys > 6 and n > SAMPLED:
-        sample = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:SAMPLED]
+    z, sample = circular(view), torch.arange(len(circular(view).on_circle))
+    if n_keys > 6 and len(sample) > SAMPLED:
+        sample = torch.randperm(len(sample), generator=torch.Generator().manual_seed(0))[:SAMPLED]
     rows, answers = z.on_circle[sample], z.answer_at[sample]
     logits = view.logits[rows]
     limit = math.log(view.task.n_answers) / 2
@@ -153,15 +151,12 @@ def _necessity(view: View, n_keys: int) -> _Judge:
     def judge(keys: list[int]) -> tuple[bool, float]:
         left = logits - _fit(view, keys)[answers] if keys else logits
         loss = float(view.loss(left, rows, "answers").mean())
-        return float(
-            view.correct(left, rows, "answers").double().mean()
-        ) < BROKEN_ACCURACY or loss > limit, -loss
+        accuracy = float(view.correct(left, rows, "answers").double().mean())
+        return accuracy < BROKEN_ACCURACY or loss > limit, -loss
 
     return judge
 
 
 def _marks(view: View, keys: list[int] | None) -> Value:
     z = circular(view)
-    marked = torch.zeros(n_frequencies(z.m), dtype=torch.bool)
-    marked[[k - 1 for k in keys or []]] = True
-    return z.per_frequency(marked)
+    return z.per_frequency(torch.tensor([k in (keys or []) for k in z.frequencies]))

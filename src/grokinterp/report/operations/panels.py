@@ -156,8 +156,8 @@ _panel_of_bars(
 
 @panel(
     "Circles",
-    "The elements in the plane of the embedding's components cos k and sin k, for the key frequencies. Colour "
-    "goes round with k·a; axes hold for all steps.",
+    "The elements in the plane of the embedding's components cos k and sin k, for the key frequencies. "
+    "Colour goes round with k·a; axes hold for all steps.",
     of=Operation,
     size="full",
 )
