@@ -28,7 +28,6 @@ CROSSINGS = {
     ("replay/dataset.py", "replay.frequencies.final"),
     ("replay/dataset.py", "replay.frequencies.pictures"),
     # Names for users.
-    *(("measures/__init__.py", f"measures.{name}") for name in ("waves", "groups")),
     *(("measures/__init__.py", f"measures.waves.{name}") for name in ("circular", "keys", "sufficiency")),
     *(
         ("replay/__init__.py", f"replay.frequencies.{name}")

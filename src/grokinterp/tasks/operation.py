@@ -282,11 +282,7 @@ class Operation(Task):
         have tokens the tasks need not have the same answers: a - b has 2p - 1 of them in Julia and a + b has
         p, and both have a logit for every token.
         """
-        return {
-            "token": self.token_names,
-            "position": self.tokens.words,
-            "logit": self.encoding.logits,
-        }
+        return {"token": self.token_names, "position": self.tokens.words, "logit": self.encoding.logits}
 
     @cached_property
     def factors(self) -> dict[str, Factor]:

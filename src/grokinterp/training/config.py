@@ -17,14 +17,7 @@ from ..tasks.encoding import Seed
 from ..tasks.noise import KINDS as NOISES
 from .monitor import known, refuse_unknown
 from .presets import DEFAULTS, PRESETS, UNTUNED
-from .schedule import (
-    METRICS,
-    NOISE_METRICS,
-    Condition,
-    ConditionText,
-    SnapshotConfig,
-    metrics_of_answers,
-)
+from .schedule import METRICS, NOISE_METRICS, Condition, ConditionText, SnapshotConfig, metrics_of_answers
 
 if sys.version_info >= (3, 11):
     import tomllib

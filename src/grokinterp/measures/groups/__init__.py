@@ -1,5 +1,1 @@
 """Measures of networks whose task is the product of a finite group."""
-
-from . import irreps
-
-__all__ = ["irreps"]
