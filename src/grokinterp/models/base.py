@@ -33,8 +33,9 @@ from jaxtyping import Float, Shaped
 from pydantic import Field
 from torch import Tensor
 
-from ..errors import UsageError
-from ..frozen import Frozen, checked, of_kind
+from ..errors import ConfigError, UsageError
+from ..frozen import Frozen, checked
+from ..registry import Registry
 from ..tasks import Reads
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class NetworkConfig(Frozen):
 
 
 K = TypeVar("K", bound=NetworkConfig)
-KINDS: dict[str, type[NetworkConfig]] = {}
+KINDS: Registry[type[NetworkConfig]] = Registry("kind", ConfigError, at="model.kind")
 """The kinds of networks by name."""
 
 
@@ -219,7 +220,7 @@ def network_config(values: Mapping[Any, Any]) -> NetworkConfig:
     Raises:
         ConfigError: an unknown kind or key (the nearest is named), or a value out of range.
     """
-    return checked(of_kind(KINDS, values.get("kind", DEFAULT_KIND), at="model"), values, at="model")
+    return checked(KINDS[str(values.get("kind", DEFAULT_KIND))], values, at="model")
 
 
 def all_or_none(value: object) -> object:

@@ -311,7 +311,7 @@ def embedding_explained(view: View, irreps: Sequence[str] | None = None) -> Valu
             word: (w[f"embed_{word}.W_E"] @ half if "embed_a.W_E" in w else half).cpu()
             for word, half in halves.items()
         }
-        tables = {word: table[Operation.of(view.task).operand_tokens] for word, table in tables.items()}
+        tables = {word: table[Operation.of(view.task).element_tokens] for word, table in tables.items()}
     # An operand that stands at its inverse, as the b of a − b, changes no share: x⁻¹ has the matrix elements
     # of x, turned.
     shares = [_explained(view, key_irreps(view, irreps), table[members]) for table in tables.values()]

@@ -153,7 +153,7 @@ def _logits_with(view: View, embedding: Float64[Tensor, "m width"]) -> Float64[T
 def with_embedding(view: View, embedding: Float64[Tensor, "m width"]) -> View:
     """A View of the same network with the elements on the circle embedded otherwise; `embedding` as
     `Circular.embedding` has it."""
-    tokens, model = Operation.of(view.task).operand_tokens, in_float64(view.model)
+    tokens, model = Operation.of(view.task).element_tokens, in_float64(view.model)
     table = view.W_E.clone()
     table[circular(view).circle.a] = embedding
     weights = dict(model.named_parameters())

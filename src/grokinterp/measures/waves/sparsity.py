@@ -139,8 +139,8 @@ def input_weights(view: View) -> Float64[Tensor, "2 p d_mlp"]:
     elif "embed_a.W_E" in w:
         tables = [w["embed_a.W_E"].cpu(), w["embed_b.W_E"].cpu()]
     else:
-        return torch.stack([half[Operation.of(view.task).operand_tokens] for half in w_in.chunk(2)])
-    tokens = Operation.of(view.task).operand_tokens
+        return torch.stack([half[Operation.of(view.task).element_tokens] for half in w_in.chunk(2)])
+    tokens = Operation.of(view.task).element_tokens
     return torch.stack([table[tokens] @ half for table, half in zip(tables, w_in.chunk(2), strict=True)])
 
 
