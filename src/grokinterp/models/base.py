@@ -240,14 +240,12 @@ def fits(weights: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
         UsageError: the weights do not have the names and shapes that are expected.
     """
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    if shapes != expected:
-        odd = sorted(
-            name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name)
-        )[0]
-        raise UsageError(
-            f"weights do not fit the model: {odd} has shape {shapes.get(odd)}, the configuration asks for "
-            f"{expected.get(odd)}"
-        )
+    for name in sorted(expected.keys() | shapes.keys()):
+        if shapes.get(name) != expected.get(name):
+            raise UsageError(
+                f"weights do not fit the model: {name} has shape {shapes.get(name)}, the configuration asks "
+                f"for {expected.get(name)}"
+            )
 
 
 def in_float64(model: HookedRootModule) -> HookedRootModule:
@@ -258,15 +256,10 @@ def in_float64(model: HookedRootModule) -> HookedRootModule:
             module.cfg.dtype = torch.float64
     torch.nn.Module.to(twin, torch.float64)
     for point in twin.hook_dict.values():
-        if (
-            point.fwd_hooks
-        ):  # what a user's hook puts in place may be float32: activations that the network itself gave, say
-            point.add_perma_hook(_to_float64)
+        # What a user's hook puts in place may be float32: activations that the network itself gave, say.
+        if point.fwd_hooks:
+            point.add_perma_hook(lambda tensor, hook: tensor.double())
     return twin.eval()
-
-
-def _to_float64(tensor: Tensor, *, hook: Any) -> Tensor:
-    return tensor.double()
 
 
 class deprecation_silenced(warnings.catch_warnings):
@@ -275,6 +268,4 @@ class deprecation_silenced(warnings.catch_warnings):
 
     def __enter__(self) -> None:
         super().__enter__()
-        warnings.filterwarnings(
-            "ignore", message="HookedTransformer is deprecated", category=DeprecationWarning
-        )
+        warnings.filterwarnings("ignore", "HookedTransformer is deprecated", DeprecationWarning)
