@@ -201,7 +201,7 @@ def facts(a: argparse.Namespace) -> str:
     config = run.config
     if (
         run.task.name != "modular_addition"
-        or run.task.n_ctx != 3
+        or run.task.inputs.shape[1] != 3
         or run.split is None
         or config.model.n_layers != 1
     ):

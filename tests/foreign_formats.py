@@ -103,9 +103,9 @@ def lens_config(config: ModelConfig, task: Task, **more: object) -> Any:
     from transformer_lens import HookedTransformerConfig
 
     return HookedTransformerConfig(
-        n_layers=config.n_layers, d_model=config.d_model, n_ctx=task.n_ctx, d_head=config.d_head,
+        n_layers=config.n_layers, d_model=config.d_model, n_ctx=task.reads.n_ctx, d_head=config.d_head,
         n_heads=config.n_heads,
-        d_mlp=config.d_mlp, act_fn=config.act_fn, d_vocab=task.d_vocab,
+        d_mlp=config.d_mlp, act_fn=config.act_fn, d_vocab=task.reads.d_vocab,
         d_vocab_out=config.n_logits(task.reads),
         normalization_type=None, attention_dir=config.attention_dir, init_weights=True, device="cpu",
         seed=999, **more,

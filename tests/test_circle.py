@@ -172,7 +172,7 @@ def clock_of(name: str, p: int) -> gi.View:
     base = controls.clock(circle.m, KEYS[circle.m])
     old = base.model.cfg
     weights = {key: value.detach().clone() for key, value in base.model.named_parameters()}
-    w_e = torch.zeros(task.d_vocab, old.d_model, dtype=torch.float64)
+    w_e = torch.zeros(task.reads.d_vocab, old.d_model, dtype=torch.float64)
     w_e[circle.a] = circular(base).embedding
     w_u, b_u = (
         torch.zeros(old.d_model, p, dtype=torch.float64),
@@ -478,15 +478,15 @@ def test_examples_are_written_in_the_order_and_with_the_numbers_of_the_layout():
     task = make_task("modular_division", p=3, layout="b ÷@5 a =@4 of 7")
     assert task.inputs.tolist() == [[b, 5, a, 4] for a, b in task.pairs.tolist()]
     assert task.pairs.tolist() == [[0, 1], [0, 2], [1, 1], [1, 2], [2, 1], [2, 2]]
-    assert (task.n_ctx, task.d_vocab, task.n_answers) == (4, 7, 3)
-    assert task.token_names == ("0", "1", "2", "token 3", "=", "÷", "token 6")
+    assert (task.reads.n_ctx, task.reads.d_vocab, task.n_answers) == (4, 7, 3)
+    assert task.encoding.names == ("0", "1", "2", "token 3", "=", "÷", "token 6")
 
 
 def test_tokens_are_named_by_their_words_and_elements_by_their_own():
-    assert make_task("modular_addition", p=2, layout="a op b =").token_names == ("0", "1", "∘", "=")
-    assert make_task("modular_addition", p=2, layout="a + b").token_names == ("0", "1", "+")
-    assert make_task("modular_addition", p=2, layout="a b").token_names == ("0", "1")
-    assert make_task("group_composition", group="C2", layout="a b = of 4").token_names == (
+    assert make_task("modular_addition", p=2, layout="a op b =").encoding.names == ("0", "1", "∘", "=")
+    assert make_task("modular_addition", p=2, layout="a + b").encoding.names == ("0", "1", "+")
+    assert make_task("modular_addition", p=2, layout="a b").encoding.names == ("0", "1")
+    assert make_task("group_composition", group="C2", layout="a b = of 4").encoding.names == (
         "r0",
         "r1",
         "=",

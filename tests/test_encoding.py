@@ -38,19 +38,19 @@ from test_circle import OPEN, SEE_ELEMENTS_APART
 
 def test_elements_have_their_own_numbers_unless_the_task_says_otherwise():
     made = make_task("modular_addition", p=5, layout="a op b =")
-    assert made.operand_tokens.tolist() == made.answer_tokens.tolist() == [0, 1, 2, 3, 4]
-    assert (made.d_vocab, made.reads.n_logits) == (7, 5)
+    assert made.element_tokens.tolist() == made.answer_tokens.tolist() == [0, 1, 2, 3, 4]
+    assert (made.reads.d_vocab, made.reads.n_logits) == (7, 5)
     assert torch.equal(made.columns, made.targets)
 
 
 @pytest.mark.parametrize("p", [2, 7, 97])
 def test_the_julia_vocabulary_has_every_symbol_from_minus_p_to_p_and_the_signs(p):
     made = make_task("modular_subtraction", p=p, convention="julia", layout="a op b =")
-    assert made.d_vocab == made.reads.n_logits == len(made.token_names) == 2 * p + 3
-    assert made.token_names == (*map(str, range(-p, p + 1)), "∘", "=")
+    assert made.reads.d_vocab == made.reads.n_logits == len(made.encoding.names) == 2 * p + 3
+    assert made.encoding.names == (*map(str, range(-p, p + 1)), "∘", "=")
     assert made.operand_names == tuple(map(str, range(1, p + 1)))
     assert made.n_answers == 2 * p - 1
-    names = made.token_names
+    names = made.encoding.names
     for tokens, column, (a, b) in zip(
         made.inputs.tolist(), made.columns.tolist(), made.pairs.tolist(), strict=True
     ):
@@ -73,15 +73,15 @@ def test_an_opaque_task_reads_the_same_in_symbols(name, convention, seed, layout
     )
     plain, opaque = make_task(name, layout=layout, **own), make_task(name, layout=layout, opaque=seed, **own)
     assert torch.equal(plain.table, opaque.table)
-    assert opaque.d_vocab == plain.d_vocab
-    assert sorted(opaque.token_names) == sorted(plain.token_names)
-    assert [[plain.token_names[t] for t in row] for row in plain.inputs.tolist()] == [
-        [opaque.token_names[t] for t in row] for row in opaque.inputs.tolist()
+    assert opaque.reads.d_vocab == plain.reads.d_vocab
+    assert sorted(opaque.encoding.names) == sorted(plain.encoding.names)
+    assert [[plain.encoding.names[t] for t in row] for row in plain.inputs.tolist()] == [
+        [opaque.encoding.names[t] for t in row] for row in opaque.inputs.tolist()
     ]
     # The logit of an answer is that of its token, so that a symbol has one number.
-    assert opaque.reads.n_logits == opaque.d_vocab
-    assert [opaque.token_names[c] for c in opaque.answer_tokens.tolist()] == list(opaque.answer_names)
-    assert [opaque.token_names[t] for t in opaque.operand_tokens.tolist()] == list(opaque.operand_names)
+    assert opaque.reads.n_logits == opaque.reads.d_vocab
+    assert [opaque.encoding.names[c] for c in opaque.answer_tokens.tolist()] == list(opaque.answer_names)
+    assert [opaque.encoding.names[t] for t in opaque.element_tokens.tolist()] == list(opaque.operand_names)
     assert make_task(name, **opaque.params) == opaque
     assert opaque != plain
 
@@ -90,7 +90,7 @@ def test_answers_that_have_no_token_are_permuted_on_their_own():
     found = encoded(Symbols(("x", "y"), ("xx", "xy", "yx", "yy")), "a b =", opaque=3)
     assert sorted([*found.operands.tolist(), found.layout.tokens[2]]) == [0, 1, 2]
     assert sorted(found.answers.tolist()) == [0, 1, 2, 3]
-    assert found.n_logits == 4
+    assert len(found.logits) == 4
     other = encoded(Symbols(("x", "y"), ("xx", "xy", "yx", "yy")), "a b =", opaque=4)
     assert found.names != other.names or not torch.equal(found.answers, other.answers)
 
@@ -98,7 +98,7 @@ def test_answers_that_have_no_token_are_permuted_on_their_own():
 def test_a_permutation_is_repeatable_by_its_seed_and_touches_no_global_generator():
     state = torch.get_rng_state()
     first, again, other = (
-        make_task("modular_addition", p=31, opaque=seed).operand_tokens.tolist() for seed in (7, 7, 8)
+        make_task("modular_addition", p=31, opaque=seed).element_tokens.tolist() for seed in (7, 7, 8)
     )
     assert first == again != other
     assert sorted(first) != first
@@ -178,12 +178,12 @@ def renamed(view: gi.View, made: gi.Task, position: torch.Tensor | None = None) 
     old, cfg = view.task, view.model.cfg
     weights = {name: weight.detach().clone() for name, weight in view.model.named_parameters()}
     w_e, w_u, b_u = weights["embed.W_E"], weights["unembed.W_U"], weights["unembed.b_U"]
-    new_e = torch.zeros(made.d_vocab, w_e.shape[1], dtype=w_e.dtype)
+    new_e = torch.zeros(made.reads.d_vocab, w_e.shape[1], dtype=w_e.dtype)
     new_u, new_b = (
         torch.zeros(w_u.shape[0], made.reads.n_logits, dtype=w_u.dtype),
         torch.full((made.reads.n_logits,), -1000.0, dtype=w_u.dtype),
     )
-    new_e[made.operand_tokens] = w_e[old.operand_tokens[position]]
+    new_e[made.element_tokens] = w_e[old.element_tokens[position]]
     for new, before in zip(made.tokens.tokens, old.tokens.tokens, strict=True):
         if new is not None:
             new_e[new] = w_e[before]
@@ -285,10 +285,10 @@ def test_a_multilayer_perceptron_under_other_numbers_is_the_same(embedding):
     }
     for name, weight in drawn.items():
         if name.startswith("embed"):
-            weights[name][made.operand_tokens] = weight[: plain.p]
+            weights[name][made.element_tokens] = weight[: plain.p]
         elif name == "blocks.0.mlp.W_in" and embedding == "one_hot":
             for new, old in zip(weights[name].chunk(2), weight.chunk(2), strict=True):
-                new[made.operand_tokens] = old[: plain.p]
+                new[made.element_tokens] = old[: plain.p]
         elif name == "unembed.W_U":
             weights[name][:, made.answer_tokens] = weight
         elif name == "unembed.b_U":
@@ -346,7 +346,7 @@ def test_the_short_way_learns_mapped_tokens_as_the_plain_one_does(name, params):
     logits = config.hooked(
         made.reads, {key: weight.detach() for key, weight in weights.items()}, torch.float64
     )(made.inputs)[:, -1].detach()
-    names, answers = made.token_names, [made.answer_names[c] for c in made.targets.tolist()]
+    names, answers = made.encoding.names, [made.answer_names[c] for c in made.targets.tolist()]
     by_name = torch.stack(
         [row.log_softmax(0)[names.index(answer)] for row, answer in zip(logits, answers, strict=True)]
     )
@@ -411,14 +411,14 @@ def test_it_is_found_for_other_moduli_and_conventions(tmp_path, p, fraction, con
 def found_in_table_and_embedding(run: gi.Run) -> None:
     made, view = run.task, run.view(-1)
     assert made.circle.order == "order found in the table"
-    assert made.operand_tokens.tolist() != sorted(made.operand_tokens.tolist())
+    assert made.element_tokens.tolist() != sorted(made.element_tokens.tolist())
     assert float(gi.measure("accuracy", view).sel(part="test")) >= 0.99
     keys = gi.key_frequencies(view)
     assert keys.agreement > 0.7
     assert 1 <= len(keys.consensus) <= 8
     assert float(gi.measure("circle.angle", view).sel(freq=keys.consensus).min()) > 0.97
     # In the order of the tokens there is nothing of the kind.
-    raw = view.weights["embed.W_E"][made.operand_tokens.sort().values]
+    raw = view.weights["embed.W_E"][made.element_tokens.sort().values]
     found, there = (
         torch.fft.rfft(table - table.mean(0), dim=0).abs().square().sum(1).sort(descending=True).values
         for table in (circular(view).embedding, raw)

@@ -125,7 +125,7 @@ def test_characters_are_orthogonal_class_functions_largest_at_the_identity(group
 
 def test_the_character_table_of_S4():
     """By cycle type: identity, (12), (12)(34), (123), (1234)."""
-    names = list(make_task("group_composition", group="S4").token_names)
+    names = list(make_task("group_composition", group="S4").encoding.names)
     at = [names.index(one_line) for one_line in ("0123", "1023", "1032", "1203", "1230")]
     found = {
         tuple(torch.round(irrep.character[at] / irrep.character[at[0]] * d, decimals=6).tolist())

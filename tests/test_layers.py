@@ -31,7 +31,6 @@ CROSSINGS = {
     ("report/__init__.py", "report.operations"),
     ("report/__init__.py", "report.operations.sections"),
     # Names for users.
-    *(("measures/__init__.py", f"measures.{name}") for name in ("waves", "groups")),
     *(("measures/__init__.py", f"measures.waves.{name}") for name in ("circular", "keys", "sufficiency")),
     *(
         ("replay/__init__.py", f"replay.frequencies.{name}")

@@ -50,7 +50,7 @@ def reference(config: ModelConfig, task: Task, seed: int | None = None):
                 d_mlp=config.d_mlp or None,
                 attn_only=not config.d_mlp,
                 act_fn=config.act_fn,
-                d_vocab=len(task.token_names),
+                d_vocab=len(task.encoding.names),
                 d_vocab_out=config.d_vocab_out or task.p,
                 normalization_type=None if config.normalization == "none" else config.normalization,
                 attention_dir=config.attention_dir,
@@ -171,8 +171,8 @@ def nanda_weights(config: ModelConfig, task: Task, seed: int) -> dict[str, Tenso
     d_model, d_logits = config.d_model, config.d_vocab_out or task.p
     torch.manual_seed(seed)
     weights = {
-        "W_E": torch.randn(d_model, task.d_vocab) / np.sqrt(d_model),
-        "W_pos": torch.randn(task.n_ctx, d_model) / np.sqrt(d_model),
+        "W_E": torch.randn(d_model, task.reads.d_vocab) / np.sqrt(d_model),
+        "W_pos": torch.randn(task.reads.n_ctx, d_model) / np.sqrt(d_model),
     }
     for layer in range(config.n_layers):
         for letter in "KQV":

@@ -363,7 +363,7 @@ def test_a_function_is_a_task_with_the_values_that_occur_as_classes():
     assert task.answer_names == tuple(map(str, range(31)))
     sums = gi.Task.of_function(lambda a, b: a + b, 5)
     assert sums.symbols.answers == tuple(range(9))
-    assert (sums.n_answers, sums.reads.n_logits, sums.d_vocab) == (9, 9, 6)
+    assert (sums.n_answers, sums.reads.n_logits, sums.reads.d_vocab) == (9, 9, 6)
 
 
 def test_operands_and_answers_may_be_any_values_and_none_is_no_answer():
@@ -404,7 +404,7 @@ def test_whatever_can_be_called_is_a_function():
     assert task.name == "function"
     assert task.table[2].tolist() == [3, 4, 0, 1, 2]
     assert (task.opaque, task.noise.n) == (3, 4)
-    assert sorted(task.operand_tokens.tolist() + [t for t in task.tokens.tokens if t is not None]) == list(
+    assert sorted(task.element_tokens.tolist() + [t for t in task.tokens.tokens if t is not None]) == list(
         range(6)
     )
 

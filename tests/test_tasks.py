@@ -295,14 +295,14 @@ def test_an_example_is_its_tokens_in_table_order(layout, expected):
     made = make_task("modular_division", p=3, layout=layout)
     assert made.inputs.tolist() == expected
     assert made.targets.tolist() == [0, 0, 1, 2, 2, 1]  # a/1 = a and a/2 = 2a mod 3
-    assert made.n_ctx == len(expected[0])
-    assert made.d_vocab == len(made.token_names) == 1 + max(max(row) for row in expected)
+    assert made.reads.n_ctx == len(expected[0])
+    assert made.reads.d_vocab == len(made.encoding.names) == 1 + max(max(row) for row in expected)
 
 
 def test_tokens_are_named_after_elements_operator_and_equals_sign():
-    assert make_task("modular_addition", p=3).token_names == ("0", "1", "2", "=")
-    assert make_task("modular_addition", p=3, layout="a op b =").token_names == ("0", "1", "2", "∘", "=")
-    assert make_task("group_composition", group="A3").token_names == ("012", "120", "201", "=")
+    assert make_task("modular_addition", p=3).encoding.names == ("0", "1", "2", "=")
+    assert make_task("modular_addition", p=3, layout="a op b =").encoding.names == ("0", "1", "2", "∘", "=")
+    assert make_task("group_composition", group="A3").encoding.names == ("012", "120", "201", "=")
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -169,7 +169,7 @@ def test_tasks_of_one_vocabulary_need_not_have_the_same_answers(tmp_path):
     second = train(tmp_path / "asymmetric", first, **julia, **{"task.name": "divide_if_odd_else_subtract"})
     assert (first.task.n_answers, second.task.n_answers) == (13, 12)
     assert_same(second.state_dict(0), first.state_dict(-1))
-    assert first.task.vocabulary["logit"] == first.task.token_names
+    assert first.task.vocabulary["logit"] == first.task.encoding.names
     with pytest.raises(ConfigError, match="same vocabulary"):
         train(tmp_path / "other", first, **{**julia, "task.opaque": 4})
 

@@ -13,57 +13,36 @@ from typing import TYPE_CHECKING
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .errors import GrokinterpError as GrokinterpError
-    from .importing import import_checkpoint as import_checkpoint
-    from .importing import record as record
-    from .measures import MEASURES as MEASURES
-    from .measures import ablate as ablate
-    from .measures import key_frequencies as key_frequencies
-    from .measures import measured as measure  # noqa: F401
-    from .replay import replay as replay
-    from .report import Report as Report
-    from .report import analyze as analyze
-    from .report.compare import compare as compare
-    from .runs import Run as Run
-    from .runs import load_run as load_run
-    from .runs.many import train_many as train_many
-    from .runs.train import train as train
-    from .tasks import TASKS as TASKS
-    from .tasks import Operation as Operation
-    from .tasks import Task as Task
-    from .tasks import make_task as make_task
-    from .tasks import task as task
-    from .training import TrainConfig as TrainConfig
-    from .view import View as View
-    from .view import view as view
+    from .errors import GrokinterpError
+    from .importing import import_checkpoint, record
+    from .measures import MEASURES, ablate, key_frequencies
+    from .measures import measured as measure
+    from .replay import replay
+    from .report import Report, analyze
+    from .report.compare import compare
+    from .runs import Run, load_run
+    from .runs.many import train_many
+    from .runs.train import train
+    from .tasks import TASKS, Operation, Task, make_task, task
+    from .training import TrainConfig
+    from .view import View, view
 
-_HOMES = {
-    "GrokinterpError": "errors",
-    "MEASURES": "measures",
-    "Operation": "tasks",
-    "Report": "report",
-    "Run": "runs",
-    "TASKS": "tasks",
-    "Task": "tasks",
-    "TrainConfig": "training",
-    "View": "view",
-    "ablate": "measures",
-    "analyze": "report",
-    "compare": "report",
-    "import_checkpoint": "importing",
-    "key_frequencies": "measures",
-    "load_run": "runs",
-    "make_task": "tasks",
-    "measure": "measures.measured",
-    "record": "importing",
+_NAMES = {
+    "errors": "GrokinterpError",
+    "importing": "import_checkpoint record",
+    "measures": "MEASURES ablate key_frequencies",
+    "measures.measured": "measure",
     "replay": "replay",
-    "task": "tasks",
-    "train": "runs",
-    "train_many": "runs",
-    "view": "view",
+    "report": "Report analyze compare",
+    "runs": "Run load_run train train_many",
+    "tasks": "TASKS Operation Task make_task task",
+    "training": "TrainConfig",
+    "view": "View view",
 }
+"""The public names by their module, with another name that one has there behind it."""
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = [*_HOMES, "__version__"]
+__all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -47,17 +47,6 @@ def checked(cls: type[C], values: Mapping[Any, Any], at: str = "") -> C:
         raise ConfigError(_one_line(cls, error, at)) from None
 
 
-def of_kind(kinds: Mapping[str, type[C]], kind: object, at: str) -> type[C]:
-    """The class of that name among those that a section `at` of a configuration may be.
-
-    Raises:
-        ConfigError: there is none; the nearest is named.
-    """
-    if str(kind) not in kinds:
-        raise ConfigError(f"{at}.kind: unknown kind {str(kind)!r}{nearest(str(kind), kinds)}")
-    return kinds[str(kind)]
-
-
 def for_kind(cls: type[BaseModel], section: Mapping[str, Any]) -> dict[str, Any]:
     """Those keys of a section of another kind, its `kind` aside, that `cls` has too, and takes with these
     values."""

@@ -4,5 +4,3 @@ networks or runs."""
 from .admitted import Record
 from .reader import read_foreign
 from .refusals import shown
-
-__all__ = ["Record", "read_foreign", "shown"]

@@ -4,5 +4,3 @@ files in layouts/."""
 from .importer import import_checkpoint
 from .mapping import built_in
 from .recorded import record
-
-__all__ = ["built_in", "import_checkpoint", "record"]

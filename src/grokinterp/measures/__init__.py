@@ -1,21 +1,16 @@
 """What can be measured of a View: general subjects here, what stands on Z_m in `waves`, on other groups in
-`groups`. Each file registers its measures when it is imported; all are imported here."""
+`groups`. Each file registers its measures when it is imported; all are imported here,
+in the order of their names: that of the lists that users see."""
 
-import importlib
 import pkgutil
+from importlib import import_module
 
-from . import groups, waves
+for file in pkgutil.walk_packages(__path__, f"{__name__}."):
+    import_module(file.name)
+
 from .ablation import Ablation, ablate
 from .base import MEASURES, Measure, measure, measured
 from .noise import NoisePhase, noise_phase
 from .waves.circular import Circular, circular
 from .waves.keys import KeyFrequencies, key_frequencies
 from .waves.sufficiency import SmallestSets, smallest_sets
-
-__all__ = [
-    "MEASURES", "Ablation", "Circular", "KeyFrequencies", "Measure", "NoisePhase", "SmallestSets", "ablate",
-    "circular", "groups", "key_frequencies", "measure", "measured", "noise_phase", "smallest_sets", "waves",
-]  # fmt: skip
-
-for _file in pkgutil.walk_packages(__path__, f"{__name__}."):
-    importlib.import_module(_file.name)

@@ -21,28 +21,5 @@ from .transformer import ModelConfig
 from .unhooked import at_answer
 
 if TYPE_CHECKING:
-    from transformer_lens import ActivationCache as ActivationCache
-    from transformer_lens import HookedTransformer as HookedTransformer
-    from transformer_lens.hook_points import HookedRootModule as HookedRootModule
-
-__all__ = [
-    "DEFAULT_KIND",
-    "KINDS",
-    "Block",
-    "Folded",
-    "Folding",
-    "Jobs",
-    "MLPConfig",
-    "ModelConfig",
-    "NetworkConfig",
-    "Tables",
-    "Weights",
-    "at_answer",
-    "blocks_of",
-    "fits",
-    "in_float64",
-    "is_bias",
-    "kind",
-    "network_config",
-    "one_after_the_other",
-]
+    from transformer_lens import ActivationCache, HookedTransformer
+    from transformer_lens.hook_points import HookedRootModule

@@ -33,8 +33,9 @@ from jaxtyping import Float, Shaped
 from pydantic import Field
 from torch import Tensor
 
-from ..errors import UsageError
-from ..frozen import Frozen, checked, of_kind
+from ..errors import ConfigError, UsageError
+from ..frozen import Frozen, checked
+from ..registry import Registry
 from ..tasks import Reads
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class NetworkConfig(Frozen):
 
 
 K = TypeVar("K", bound=NetworkConfig)
-KINDS: dict[str, type[NetworkConfig]] = {}
+KINDS: Registry[type[NetworkConfig]] = Registry("kind", ConfigError, at="model.kind")
 """The kinds of networks by name."""
 
 
@@ -219,7 +220,7 @@ def network_config(values: Mapping[Any, Any]) -> NetworkConfig:
     Raises:
         ConfigError: an unknown kind or key (the nearest is named), or a value out of range.
     """
-    return checked(of_kind(KINDS, values.get("kind", DEFAULT_KIND), at="model"), values, at="model")
+    return checked(KINDS[str(values.get("kind", DEFAULT_KIND))], values, at="model")
 
 
 def all_or_none(value: object) -> object:
@@ -239,14 +240,12 @@ def fits(weights: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
         UsageError: the weights do not have the names and shapes that are expected.
     """
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    if shapes != expected:
-        odd = sorted(
-            name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name)
-        )[0]
-        raise UsageError(
-            f"weights do not fit the model: {odd} has shape {shapes.get(odd)}, the configuration asks for "
-            f"{expected.get(odd)}"
-        )
+    for name in sorted(expected.keys() | shapes.keys()):
+        if shapes.get(name) != expected.get(name):
+            raise UsageError(
+                f"weights do not fit the model: {name} has shape {shapes.get(name)}, the configuration asks "
+                f"for {expected.get(name)}"
+            )
 
 
 def in_float64(model: HookedRootModule) -> HookedRootModule:
@@ -257,15 +256,10 @@ def in_float64(model: HookedRootModule) -> HookedRootModule:
             module.cfg.dtype = torch.float64
     torch.nn.Module.to(twin, torch.float64)
     for point in twin.hook_dict.values():
-        if (
-            point.fwd_hooks
-        ):  # what a user's hook puts in place may be float32: activations that the network itself gave, say
-            point.add_perma_hook(_to_float64)
+        # What a user's hook puts in place may be float32: activations that the network itself gave, say.
+        if point.fwd_hooks:
+            point.add_perma_hook(lambda tensor, hook: tensor.double())
     return twin.eval()
-
-
-def _to_float64(tensor: Tensor, *, hook: Any) -> Tensor:
-    return tensor.double()
 
 
 class deprecation_silenced(warnings.catch_warnings):
@@ -274,6 +268,4 @@ class deprecation_silenced(warnings.catch_warnings):
 
     def __enter__(self) -> None:
         super().__enter__()
-        warnings.filterwarnings(
-            "ignore", message="HookedTransformer is deprecated", category=DeprecationWarning
-        )
+        warnings.filterwarnings("ignore", "HookedTransformer is deprecated", DeprecationWarning)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -91,6 +92,11 @@ class MLPConfig(NetworkConfig):
     def __str__(self) -> str:
         return f"1 layer, d_model {self.d_model}, d_mlp {self.d_mlp}, {self.act_fn}"
 
+    @property
+    def _embeddings(self) -> list[str]:
+        """The tables of a and of b; of one-hot operands there are none."""
+        return {"separate": ["embed_a", "embed_b"], "shared": ["embed"] * 2, "one_hot": []}[self.embedding]
+
     def shapes(self, reads: Reads) -> Shapes:
         """The shape of every parameter, in the order of the computation.
 
@@ -98,23 +104,16 @@ class MLPConfig(NetworkConfig):
             UsageError: the task has not two operands and one answer, or it needs more logits.
         """
         _operands(reads)
-        d, d_mlp, n_logits = self.d_model, self.d_mlp, self.n_logits(reads)
-        embeddings: dict[Embedding, Shapes] = {
-            "separate": {"embed_a.W_E": (reads.d_vocab, d), "embed_b.W_E": (reads.d_vocab, d)},
-            "shared": {"embed.W_E": (reads.d_vocab, d)},
-            "one_hot": {},
-        }
-        shapes = dict(embeddings[self.embedding])
-        shapes["blocks.0.mlp.W_in"] = (2 * (reads.d_vocab if self.embedding == "one_hot" else d), d_mlp)
-        if self.biases != "none":
-            shapes["blocks.0.mlp.b_in"] = (d_mlp,)
+        shapes: Shapes = {f"{name}.W_E": (reads.d_vocab, self.d_model) for name in self._embeddings}
+        width = self.d_model if shapes else reads.d_vocab
+        matrices = {"blocks.0.mlp.{}_in": (2 * width, self.d_mlp)}
         if self.d_out:
-            shapes["blocks.0.mlp.W_out"] = (d_mlp, self.d_out)
-            if self.biases == "all":
-                shapes["blocks.0.mlp.b_out"] = (self.d_out,)
-        shapes["unembed.W_U"] = (self.d_out or d_mlp, n_logits)
-        if self.biases == "all":
-            shapes["unembed.b_U"] = (n_logits,)
+            matrices["blocks.0.mlp.{}_out"] = (self.d_mlp, self.d_out)
+        matrices["unembed.{}_U"] = (self.d_out or self.d_mlp, self.n_logits(reads))
+        for name, (rows, columns) in matrices.items():
+            shapes[name.format("W")] = (rows, columns)
+            if self.biases == "all" or (self.biases == "in" and name.endswith("_in")):
+                shapes[name.format("b")] = (columns,)
         return shapes
 
     def initial_weights(self, reads: Reads, seed: int) -> Weights:
@@ -124,34 +123,26 @@ class MLPConfig(NetworkConfig):
         of SimpleMLP), so that a seed gives the very weights that it gives there after
         `torch.manual_seed(seed)`.
         """
-        generator = torch.Generator().manual_seed(seed)
         shapes = self.shapes(reads)
+        randn = partial(torch.randn, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
         if self.init == "gromov":
             # torch.nn.Linear draws weights of its own first, all of which are drawn anew.
-            torch.empty(sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2)).uniform_(
-                generator=generator
-            )
+            n_numbers = sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2)
+            torch.empty(n_numbers).uniform_(generator=randn.keywords["generator"])
         weights: Weights = {}
         for name, shape in shapes.items():
             last = name.rsplit(".", 1)[-1]
             if len(shape) == 1:
-                weights[name] = torch.zeros(shape)
-                continue
-            if self.init == "gromov":
-                drawn = torch.randn(shape[::-1], generator=generator, dtype=torch.float32).T * (
-                    0.5 / (2 * self.d_mlp) ** (1 / 3)
-                )
+                drawn = torch.zeros(shape)
+            elif self.init == "gromov":
+                drawn = randn(shape[::-1]).T * (0.5 / (2 * self.d_mlp) ** (1 / 3))
             elif self.init == "nanda":
                 across = last in ("W_E", "W_in", "W_out")
-                drawn = torch.randn(
-                    shape[::-1] if across else shape, generator=generator, dtype=torch.float32
-                )
-                drawn = (drawn.T if across else drawn) / math.sqrt(shape[0] if last == "W_in" else shape[1])
+                drawn = randn(shape[::-1]).T if across else randn(shape)
+                drawn = drawn / math.sqrt(shape[0] if last == "W_in" else shape[1])
             else:
-                drawn = torch.randn(shape, generator=generator, dtype=torch.float32) / math.sqrt(
-                    shape[1] if last == "W_E" else shape[0]
-                )
-            weights[name] = (drawn * self.init_scale if self.init_scale != 1 else drawn).contiguous()
+                drawn = randn(shape) / math.sqrt(shape[1] if last == "W_E" else shape[0])
+            weights[name] = (drawn * self.init_scale).contiguous()
         return weights
 
     def read(self, inputs: Int[Tensor, "n pos"], reads: Reads) -> Int[Tensor, "n 2"]:
@@ -166,26 +157,38 @@ class MLPConfig(NetworkConfig):
         seen: dict[str, Tensor] | None = None,
     ) -> Float[Tensor, "n classes"]:
         """Logits for pairs of operands, through the tables of what each operand adds to a neuron."""
-        w_in = weights["blocks.0.mlp.W_in"]
-        if self.embedding == "one_hot":
-            of_a, of_b = w_in.chunk(2)
-        else:
-            names = ["embed"] * 2 if self.embedding == "shared" else ["embed_a", "embed_b"]
+        of_a, of_b = weights["blocks.0.mlp.W_in"].chunk(2)
+        if self._embeddings:
             of_a, of_b = (
-                weights[f"{name}.W_E"] @ half for name, half in zip(names, w_in.chunk(2), strict=True)
+                weights[f"{name}.W_E"] @ half
+                for name, half in zip(self._embeddings, (of_a, of_b), strict=True)
             )
+
+        def see(name: str, values: Tensor) -> Tensor:
+            if seen is not None and name == "blocks.0.mlp.hook_post":
+                seen[name] = values
+            return values
+
         before = F.embedding(inputs[:, 0], of_a) + F.embedding(inputs[:, 1], of_b)
-        if self.biases != "none":
-            before = before + weights["blocks.0.mlp.b_in"]
-        neurons = out = ACTIVATIONS[self.act_fn](before)
-        if seen is not None:
-            seen["blocks.0.mlp.hook_post"] = neurons
+        return self._onward(weights, before, see)
+
+    def _onward(
+        self,
+        weights: Mapping[str, Tensor],
+        before: Float[Tensor, "*any d_mlp"],
+        hook: Callable[[str, Tensor], Tensor],
+    ) -> Float[Tensor, "*any classes"]:
+        """The logits, from what the operands add to the neurons; every value passes the hook of its name."""
+
+        def plus(values: Tensor, bias: str) -> Tensor:
+            return values + weights[bias] if bias in weights else values
+
+        before = hook("blocks.0.mlp.hook_pre", plus(before, "blocks.0.mlp.b_in"))
+        out = hook("blocks.0.mlp.hook_post", ACTIVATIONS[self.act_fn](before))
         if self.d_out:
-            out = out @ weights["blocks.0.mlp.W_out"]
-            if self.biases == "all":
-                out = out + weights["blocks.0.mlp.b_out"]
-        logits = out @ weights["unembed.W_U"]
-        return logits + weights["unembed.b_U"] if self.biases == "all" else logits
+            out = plus(out @ weights["blocks.0.mlp.W_out"], "blocks.0.mlp.b_out")
+        out = hook("blocks.0.hook_mlp_out", out)
+        return hook("hook_logits", plus(out @ weights["unembed.W_U"], "unembed.b_U"))
 
     def numbers(self, reads: Reads) -> int:
         """About how many numbers training holds of one example at a time: the neurons, and what is
@@ -194,7 +197,6 @@ class MLPConfig(NetworkConfig):
 
     @classmethod
     def shown(cls, names: Collection[str], sizes: Mapping[str, int]) -> dict[str, Any]:
-        """The keys of the configuration that weights of these names show, whose `axes` have these sizes."""
         biases = {name for name in names if is_bias(name)}
         which = "none" if not biases else "in" if biases == {"blocks.0.mlp.b_in"} else "all"
         return super().shown(names, sizes) | {"biases": which}
@@ -208,16 +210,13 @@ class MLPConfig(NetworkConfig):
         one_hot), blocks.0.mlp.hook_pre and hook_post, blocks.0.hook_mlp_out, hook_logits.
 
         Called with tokens [n, pos] it gives logits [n, 1, answers].
-
-        Raises:
-            UsageError: the weights do not have the names and shapes that the configuration asks for.
         """
         fits(weights, self.shapes(reads))
         with deprecation_silenced():
             from transformer_lens import HookedRootModule
             from transformer_lens.hook_points import HookPoint
 
-        config, (at_a, at_b) = self, _operands(reads)
+        config, positions = self, _operands(reads)
 
         class Parameters(torch.nn.Module):
             """The parameters whose names begin with a prefix, and hook points."""
@@ -243,46 +242,28 @@ class MLPConfig(NetworkConfig):
                     act_fn=config.act_fn,
                     attn_only=False,
                 )
-                self.embed_a: Any = Parameters("embed_a")
-                self.embed_b: Any = Parameters("embed_b")
-                self.embed: Any = Parameters("embed")
+                for name in config._embeddings:
+                    self.add_module(name, Parameters(name))
                 self.hook_embed = HookPoint()
                 block: Any = torch.nn.Module()
                 block.mlp = Parameters("blocks.0.mlp", "hook_pre", "hook_post")
                 block.hook_mlp_out = HookPoint()
                 self.blocks = torch.nn.ModuleList([block])
-                self.unembed: Any = Parameters("unembed")
+                self.unembed = Parameters("unembed")
                 self.hook_logits = HookPoint()
                 self.setup()  # type: ignore[no-untyped-call, unused-ignore]
 
             def forward(self, tokens: Int[Tensor, "n pos"]) -> Float[Tensor, "n 1 classes"]:
-                a, b = tokens[:, at_a], tokens[:, at_b]
-                block: Any = self.blocks[0]
-                mlp = block.mlp
-                if config.embedding == "one_hot":
-                    w_a, w_b = mlp.W_in.chunk(2)
-                    before = (F.embedding(a, w_a) + F.embedding(b, w_b))[:, None]
+                weights = dict(self.named_parameters())
+                w_in, operands = weights["blocks.0.mlp.W_in"], tokens[:, positions].T
+                if config._embeddings:
+                    tables = [weights[f"{name}.W_E"] for name in config._embeddings]
+                    embedded = torch.cat(list(map(F.embedding, operands, tables)), dim=1)
+                    before = self.hook_embed(embedded[:, None]) @ w_in
                 else:
-                    tables = (
-                        [self.embed.W_E] * 2
-                        if config.embedding == "shared"
-                        else [self.embed_a.W_E, self.embed_b.W_E]
-                    )
-                    embedded = torch.cat(
-                        [F.embedding(x, table) for x, table in zip((a, b), tables, strict=True)], dim=1
-                    )
-                    before = self.hook_embed(embedded[:, None]) @ mlp.W_in
-                if config.biases != "none":
-                    before = before + mlp.b_in
-                neurons = mlp.hook_post(ACTIVATIONS[config.act_fn](mlp.hook_pre(before)))
-                out = neurons
-                if config.d_out:
-                    out = neurons @ mlp.W_out + (mlp.b_out if config.biases == "all" else 0)
-                logits: Tensor = block.hook_mlp_out(out) @ self.unembed.W_U
-                if config.biases == "all":
-                    logits = logits + self.unembed.b_U
-                hooked: Tensor = self.hook_logits(logits)
-                return hooked
+                    of_a, of_b = map(F.embedding, operands, w_in.chunk(2))
+                    before = (of_a + of_b)[:, None]
+                return config._onward(weights, before, lambda name, x: self.hook_dict[name](x))
 
         return HookedMLP().eval()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import torch
@@ -36,6 +37,9 @@ from .forward import transformer_logits
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
+
+_NAMED_ALIKE = ("n_layers", "d_model", "n_heads", "d_head", "attention_dir")
+"""The keys that a HookedTransformer's own configuration has too."""
 
 
 @kind
@@ -103,14 +107,10 @@ class ModelConfig(NetworkConfig):
         return checked(
             cls,
             {
-                "n_layers": cfg.n_layers,
-                "d_model": cfg.d_model,
-                "n_heads": cfg.n_heads,
-                "d_head": cfg.d_head,
+                **{name: getattr(cfg, name) for name in _NAMED_ALIKE},
                 "d_mlp": 0 if cfg.attn_only else cfg.d_mlp,
                 "act_fn": cfg.act_fn or "relu",
                 "normalization": cfg.normalization_type or "none",
-                "attention_dir": cfg.attention_dir,
                 "train_biases": "all",
                 "d_vocab_out": cfg.d_vocab_out,
             },
@@ -155,7 +155,6 @@ class ModelConfig(NetworkConfig):
         return shapes | {"unembed.W_U": (d, n_logits), "unembed.b_U": (n_logits,)}
 
     def trains(self, name: str) -> bool:
-        """Whether the parameter of that name is trained."""
         return (
             not is_bias(name)
             or self.train_biases == "all"
@@ -172,22 +171,26 @@ class ModelConfig(NetworkConfig):
         """
         generator = torch.Generator().manual_seed(seed)
         shapes = self.shapes(reads)
-        weights: Weights = {}
-        for name in self._drawing_order():
-            shape = shapes[name]
-            if self.init == "transformer_lens":
-                drawn = torch.empty(shape, dtype=torch.float32).normal_(
-                    std=0.8 / math.sqrt(self.d_model), generator=generator
-                )
-            else:
-                drawn = _drawn_as_in_the_paper(name, shape, generator)
-            weights[name] = drawn * self.init_scale if self.init_scale != 1 else drawn
-        constant = {
+        weights: Weights = {
             name: torch.ones(shape) if name.endswith(".w") else torch.zeros(shape)
             for name, shape in shapes.items()
-            if name not in weights
         }
-        return {name: (weights | constant)[name] for name in shapes}
+        for name in self._drawing_order():
+            weights[name] = self._drawn(name, shapes[name], generator) * self.init_scale
+        return weights
+
+    def _drawn(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
+        """One matrix; of the paper's, in the orientation of the released code and turned into
+        TransformerLens's."""
+        randn = partial(torch.randn, generator=generator, dtype=torch.float32)
+        scale, last = math.sqrt(self.d_model), name.rsplit(".", 1)[-1]
+        if self.init == "transformer_lens":
+            return torch.empty(shape, dtype=torch.float32).normal_(std=0.8 / scale, generator=generator)
+        if last in ("W_pos", "W_U"):
+            return randn(shape) / math.sqrt(shape[1])
+        if last == "W_O":
+            return (randn((self.d_model, shape[0] * shape[1])) / scale).T.reshape(shape).contiguous()
+        return (randn((*shape[:-2], shape[-1], shape[-2])) / scale).mT.contiguous()
 
     def _drawing_order(self) -> list[str]:
         """The names of the random parameters, in the order in which the recipe draws them."""
@@ -215,7 +218,7 @@ class ModelConfig(NetworkConfig):
         return Folding(inputs, reads, self) if one_layer and at_the_end else None
 
     def blocks(self, reads: Reads) -> tuple[Block, ...]:
-        """The layers, from the first to the last; not read off the shapes, since every forward asks."""
+        # Not read off the shapes: every forward asks.
         return tuple(Block(f"blocks.{layer}", self.n_heads, self.d_mlp) for layer in range(self.n_layers))
 
     def numbers(self, reads: Reads) -> int:
@@ -236,7 +239,6 @@ class ModelConfig(NetworkConfig):
 
     @classmethod
     def shown(cls, names: Collection[str], sizes: Mapping[str, int]) -> dict[str, Any]:
-        """The keys of the configuration that weights of these names show, whose `axes` have these sizes."""
         layers = [int(name.split(".")[1]) for name in names if name.startswith("blocks.")]
         biases = [name for name in names if is_bias(name)]
         only_mlps = all(".mlp." in name for name in biases)
@@ -262,29 +264,21 @@ class ModelConfig(NetworkConfig):
 
     def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedTransformer:
         """The network in evaluation mode, every hook point live; attention mixing is a permanent hook on
-        `hook_pattern`.
-
-        Raises:
-            UsageError: the weights do not have the names and shapes that the configuration asks for.
-        """
+        `hook_pattern`."""
         fits(weights, self.shapes(reads))
         with deprecation_silenced():
             from transformer_lens import HookedTransformer, HookedTransformerConfig
 
             model = HookedTransformer(
                 HookedTransformerConfig(
-                    n_layers=self.n_layers,
-                    d_model=self.d_model,
+                    **self.model_dump(include=set(_NAMED_ALIKE)),
                     n_ctx=reads.n_ctx,
-                    d_head=self.d_head,
-                    n_heads=self.n_heads,
                     d_mlp=self.d_mlp or None,
                     attn_only=self.d_mlp == 0,
                     act_fn=self.act_fn,
                     d_vocab=reads.d_vocab,
                     d_vocab_out=self.n_logits(reads),
                     normalization_type=None if self.normalization == "none" else self.normalization,
-                    attention_dir=self.attention_dir,
                     init_weights=False,
                     device="cpu",
                     dtype=dtype,
@@ -297,29 +291,6 @@ class ModelConfig(NetworkConfig):
         if self.attention_mixing != 1:
             _mix_patterns(model, self.attention_mixing, causal=self.attention_dir == "causal")
         return model.eval()
-
-
-def _drawn_as_in_the_paper(
-    name: str, shape: tuple[int, ...], generator: torch.Generator
-) -> Float[Tensor, "..."]:
-    """One matrix, drawn in the orientation of the released code and turned into TransformerLens's."""
-    last = name.rsplit(".", 1)[-1]
-    if last in ("W_pos", "W_U"):
-        fan = shape[1]
-        return torch.randn(shape, generator=generator, dtype=torch.float32) / math.sqrt(fan)
-    if last == "W_O":
-        heads, d_head, d_model = shape
-        drawn = torch.randn(d_model, heads * d_head, generator=generator, dtype=torch.float32) / math.sqrt(
-            d_model
-        )
-        return drawn.T.reshape(shape).contiguous()
-    transposed = (*shape[:-2], shape[-1], shape[-2])
-    d_model = shape[0] if last == "W_in" else shape[1]
-    return (
-        (torch.randn(transposed, generator=generator, dtype=torch.float32) / math.sqrt(d_model))
-        .transpose(-1, -2)
-        .contiguous()
-    )
 
 
 def _mix_patterns(model: HookedTransformer, alpha: float, causal: bool) -> None:

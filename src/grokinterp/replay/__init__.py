@@ -3,7 +3,7 @@
 from .comparison import Compared, Group, RunsCompared
 from .dataset import FINAL, PROGRESS, families_of, final_keys, pictures_of, progress_of, replay, skipped
 from .export import check_format, export, table
-from .frequencies import final as _final_network  # noqa: F401
+from .frequencies import final as _final_network
 from .frequencies.flows import NeuronFlows, neuron_flows
 from .frequencies.keys import keys_over_time, where_keys_differ
 from .frequencies.lives import Life, Lives, lives
@@ -12,49 +12,3 @@ from .noise_phases import NoiseSpan, noise_in_words, noise_spans
 from .phases import Boundary, Lead, Phase, Phases, phases
 from .spikes import Spike, slingshots, slingshots_in_words, spikes, spikes_in_words
 from .steps_to_learn import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer
-
-__all__ = [
-    "FINAL",
-    "PICTURES",
-    "PROGRESS",
-    "Boundary",
-    "Compared",
-    "Delay",
-    "Group",
-    "Lead",
-    "Life",
-    "Lives",
-    "NeuronFlows",
-    "NoiseSpan",
-    "Phase",
-    "Phases",
-    "Reached",
-    "RunsCompared",
-    "Spike",
-    "Transfer",
-    "check_format",
-    "delay",
-    "export",
-    "families_of",
-    "final_keys",
-    "judged_by",
-    "keys_over_time",
-    "lives",
-    "median_steps",
-    "neuron_flows",
-    "noise_in_words",
-    "noise_spans",
-    "phases",
-    "pictures_of",
-    "progress_of",
-    "reached",
-    "replay",
-    "skipped",
-    "slingshots",
-    "slingshots_in_words",
-    "spikes",
-    "spikes_in_words",
-    "table",
-    "transfer",
-    "where_keys_differ",
-]

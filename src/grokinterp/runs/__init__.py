@@ -3,5 +3,3 @@
 from .many import train_many
 from .run import Run, follow, load_run
 from .train import train
-
-__all__ = ["Run", "follow", "load_run", "train", "train_many"]

@@ -11,27 +11,3 @@ from .reads import Reads
 from .registry import TASKS, make_task, task, task_parameters
 from .split import Split, SplitRecipe, order, split
 from .table import TableFacts
-
-__all__ = [
-    "TASKS",
-    "Circle",
-    "Encoding",
-    "Factor",
-    "Noise",
-    "Operation",
-    "Reads",
-    "Sample",
-    "Split",
-    "SplitRecipe",
-    "Symbols",
-    "TableFacts",
-    "Task",
-    "groups",
-    "make_task",
-    "modular",
-    "order",
-    "parse",
-    "split",
-    "task",
-    "task_parameters",
-]

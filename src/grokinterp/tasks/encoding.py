@@ -68,11 +68,6 @@ class Encoding:
     names: tuple[str, ...]
     logits: tuple[str, ...]
 
-    @property
-    def n_logits(self) -> int:
-        """The number of logits that a network needs."""
-        return len(self.logits)
-
 
 def encoded(symbols: Symbols, layout: str, opaque: int | None = None) -> Encoding:
     """The tokens of these symbols and of the signs of a layout, permuted by the seed `opaque` where there is

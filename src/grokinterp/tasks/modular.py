@@ -35,67 +35,68 @@ from .table import cyclic
 
 Convention = Literal["paper", "julia"]
 Rule = Callable[[Tensor, Tensor], Tensor]
-Finder = Callable[[], Circle | None]
 
 
 def _modular(
-    name: str,
-    symbol: str,
-    p: int,
-    layout: str,
-    convention: Convention,
-    operation: Rule,
-    find_circle: Finder | None = None,
-    *,
-    truncating: Rule | None = None,
-) -> Operation:
-    """The task of an operation on whole numbers, -1 where it has no value mod p; or, in Julia, of the one
-    with `÷` in place of `/`."""
-    if convention == "julia":
-        results = functools.cache(lambda: torch.fmod((truncating or operation)(*_one_to(p)), p).expand(p, p))
-        symbols = functools.cache(lambda: _julia_symbols(results(), p))
-        written = f"({symbol.replace(' / ', ' ÷ ')}) % {p} in Julia"
-        return Operation(
-            p,
-            lambda a, b: _classes(results()),
-            layout,
-            symbols,
-            lambda: _julia_circle(results(), symbols()),
-            name=name,
-            symbol=written,
-        )
+    symbol: str, find_circle: Callable[[int], Circle | None] | None = None, truncating: Rule | None = None
+) -> Callable[[Callable[[Tensor, Tensor, int], Tensor]], Callable[..., Operation]]:
+    """Makes a task, in both conventions, of an operation on whole numbers a, b and p, which gives -1 where it
+    has no value mod p.
 
-    def table(a: Int[Tensor, "p 1"], b: Int[Tensor, "1 p"]) -> Int[Tensor, "p p"]:
-        answers = operation(a, b)
-        return answers if truncating else answers % p
+    Args:
+        symbol: the operation as a formula.
+        find_circle: gives where the elements stand; by default at their residues, the operation being no sum.
+        truncating: what the operation is in Julia, where it divides: `÷` in place of `/`.
+    """
 
-    comma = "," if " if " in symbol else ""
-    found = find_circle or (lambda: residues(p, is_sum=False))
-    return Operation(p, table, layout, find_circle=found, name=name, symbol=f"{symbol}{comma} mod {p}")
+    def registered(operation: Callable[[Tensor, Tensor, int], Tensor]) -> Callable[..., Operation]:
+        name = operation.__name__
+
+        def make(
+            p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
+        ) -> Operation:
+            if convention == "julia":
+                rule = truncating or (lambda a, b: operation(a, b, p))
+                return _in_julia(name, f"({symbol.replace(' / ', ' ÷ ')}) % {p} in Julia", p, layout, rule)
+
+            def table(a: Int[Tensor, "p 1"], b: Int[Tensor, "1 p"]) -> Int[Tensor, "p p"]:
+                answers = operation(a, b, p)
+                return answers if truncating else answers % p
+
+            circle = functools.partial(find_circle or functools.partial(residues, is_sum=False), p)
+            title = f"{symbol}{',' * (' if ' in symbol)} mod {p}"
+            return Operation(p, table, layout, find_circle=circle, name=name, symbol=title)
+
+        make.__name__, make.__doc__ = name, operation.__doc__
+        return task(make)
+
+    return registered
 
 
-def _one_to(p: int) -> tuple[Int[Tensor, "p 1"], Int[Tensor, "1 p"]]:
+def _in_julia(name: str, symbol: str, p: int, layout: str, operation: Rule) -> Operation:
     operands = torch.arange(1, p + 1)
-    return operands[:, None], operands[None, :]
 
+    @functools.cache
+    def results() -> Int[Tensor, "p p"]:
+        return torch.fmod(operation(operands[:, None], operands[None, :]), p).expand(p, p).contiguous()
 
-def _classes(results: Int[Tensor, "p p"]) -> Int[Tensor, "p p"]:
-    """Every result as its number among those that occur."""
-    return torch.searchsorted(results.unique(), results.contiguous())
+    @functools.cache
+    def symbols() -> Symbols:
+        return Symbols(tuple(operands.tolist()), tuple(results().unique().tolist()), tuple(range(-p, p + 1)))
 
+    def table(*_: Tensor) -> Int[Tensor, "p p"]:
+        """Every result as its number among those that occur."""
+        return torch.searchsorted(results().unique(), results())
 
-def _julia_symbols(results: Int[Tensor, "p p"], p: int) -> Symbols:
-    return Symbols(tuple(range(1, p + 1)), tuple(results.unique().tolist()), tuple(range(-p, p + 1)))
+    def find_circle() -> Circle | None:
+        """What the table hides; else the residues, p standing at 0, where all of them are answers and nothing
+        else is."""
+        if (circle := cyclic(table(), symbols())) is not None or symbols().answers != tuple(range(p)):
+            return circle
+        places = torch.arange(p)
+        return Circle((places - 1) % p, (places - 1) % p, places, False, f"residues mod {p}")
 
-
-def _julia_circle(results: Int[Tensor, "p p"], symbols: Symbols) -> Circle | None:
-    """What the table hides; else the residues, p standing at 0, where all of them are answers and nothing
-    else is."""
-    p = len(results)
-    if (found := cyclic(_classes(results), symbols)) is not None or symbols.answers != tuple(range(p)):
-        return found
-    own = torch.arange(p)
-    return Circle((own - 1) % p, (own - 1) % p, own, False, f"residues mod {p}")
+    return Operation(p, table, layout, symbols, find_circle, name=name, symbol=symbol)
 
 
 def inverses(p: int) -> Int[Tensor, "p"]:
@@ -108,135 +109,84 @@ def _divide(a: Tensor, b: Tensor, p: int) -> Tensor:
     return torch.where(inverse >= 0, a * inverse % p, -1)
 
 
-@task
-def modular_addition(
-    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Operation:
+@_modular("a + b", residues)
+def modular_addition(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a + b mod p."""
-    return _modular(
-        "modular_addition", "a + b", p, layout, convention, lambda a, b: a + b, lambda: residues(p)
-    )
+    return a + b
 
 
-@task
-def modular_subtraction(
-    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Operation:
+@_modular("a − b", differences)
+def modular_subtraction(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a - b mod p, answers in 0..p-1; in the julia convention a - b as it is."""
-    return _modular(
-        "modular_subtraction", "a − b", p, layout, convention, lambda a, b: a - b, lambda: differences(p)
-    )
+    return a - b
 
 
-@task
-def modular_multiplication(
-    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Operation:
+@_modular("a · b", logarithms)
+def modular_multiplication(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a b mod p."""
-    return _modular(
-        "modular_multiplication", "a · b", p, layout, convention, lambda a, b: a * b, lambda: logarithms(p)
-    )
+    return a * b
 
 
-@task
-def modular_division(
-    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Operation:
+@_modular("a / b", functools.partial(logarithms, divided=True), truncating=lambda a, b: a // b)
+def modular_division(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a / b mod p: the c with c b = a. Pairs whose b has no inverse mod p (b = 0; for composite p others too)
     are left out.
 
     In the julia convention the integer quotient of all pairs.
     """
-    return _modular(
-        "modular_division", "a / b", p, layout, convention, lambda a, b: _divide(a, b, p),
-        lambda: logarithms(p, divided=True),
-        truncating=lambda a, b: a // b,
-    )  # fmt: skip
+    return _divide(a, b, p)
 
 
-@task
-def x2_plus_y2(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Operation:
+@_modular("a² + b²")
+def x2_plus_y2(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a² + b² mod p."""
-    return _modular("x2_plus_y2", "a² + b²", p, layout, convention, lambda a, b: a**2 + b**2)
+    return a**2 + b**2
 
 
-@task
-def x2_plus_xy_plus_y2(
-    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Operation:
+@_modular("a² + ab + b²")
+def x2_plus_xy_plus_y2(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a² + a b + b² mod p."""
-    return _modular(
-        "x2_plus_xy_plus_y2", "a² + ab + b²", p, layout, convention, lambda a, b: a**2 + a * b + b**2
-    )
+    return a**2 + a * b + b**2
 
 
-@task
-def x2_plus_xy_plus_y2_plus_x(
-    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Operation:
+@_modular("a² + ab + b² + a")
+def x2_plus_xy_plus_y2_plus_x(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a² + a b + b² + a mod p."""
-    return _modular(
-        "x2_plus_xy_plus_y2_plus_x",
-        "a² + ab + b² + a",
-        p,
-        layout,
-        convention,
-        lambda a, b: a**2 + a * b + b**2 + a,
-    )
+    return a**2 + a * b + b**2 + a
 
 
-@task
-def x3_plus_xy(p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper") -> Operation:
+@_modular("a³ + ab")
+def x3_plus_xy(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a³ + a b mod p."""
-    return _modular("x3_plus_xy", "a³ + ab", p, layout, convention, lambda a, b: a**3 + a * b)
+    return a**3 + a * b
 
 
-@task
-def x3_plus_xy2_plus_y(
-    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Operation:
+@_modular("a³ + ab² + b")
+def x3_plus_xy2_plus_y(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a³ + a b² + b mod p: the one that does not generalise in Power et al."""
-    return _modular(
-        "x3_plus_xy2_plus_y", "a³ + ab² + b", p, layout, convention, lambda a, b: a**3 + a * b**2 + b
-    )
+    return a**3 + a * b**2 + b
 
 
-@task
-def divide_if_odd_else_subtract(
-    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Operation:
+@_modular("a / b if b odd else a − b", truncating=lambda a, b: torch.where(b % 2 == 1, a // b, a - b))
+def divide_if_odd_else_subtract(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a / b mod p where b is odd, else a - b mod p. Pairs whose b is odd and has no inverse mod p (composite
     p only) are left out.
 
     As in the paper. The authors' released code divides integers (`//`) instead, as the julia convention does.
     """
-    return _modular(
-        "divide_if_odd_else_subtract", "a / b if b odd else a − b", p, layout, convention,
-        lambda a, b: torch.where(b % 2 == 1, _divide(a, b, p), (a - b) % p),
-        truncating=lambda a, b: torch.where(b % 2 == 1, a // b, a - b),
-    )  # fmt: skip
+    return torch.where(b % 2 == 1, _divide(a, b, p), (a - b) % p)
 
 
-@task
-def add_if_even_else_multiply(
-    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Operation:
+@_modular("a + b if a even else a · b")
+def add_if_even_else_multiply(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a + b mod p where a is even, else a b mod p: `+*` of the released code of Power et al."""
-    return _modular(
-        "add_if_even_else_multiply", "a + b if a even else a · b", p, layout, convention,
-        lambda a, b: torch.where(a % 2 == 0, a + b, a * b),
-    )  # fmt: skip
+    return torch.where(a % 2 == 0, a + b, a * b)
 
 
-@task
-def add_if_even_else_subtract(
-    p: Modulus = 113, layout: LayoutText = "a b =", convention: Convention = "paper"
-) -> Operation:
+@_modular("a + b if a even else a − b")
+def add_if_even_else_subtract(a: Tensor, b: Tensor, p: int) -> Tensor:
     """a + b mod p where a is even, else a - b mod p: `+-` of the released code of Power et al."""
-    return _modular(
-        "add_if_even_else_subtract", "a + b if a even else a − b", p, layout, convention,
-        lambda a, b: torch.where(a % 2 == 0, a + b, a - b),
-    )  # fmt: skip
+    return torch.where(a % 2 == 0, a + b, a - b)
 
 
 @task

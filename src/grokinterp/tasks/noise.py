@@ -24,8 +24,9 @@ from jaxtyping import Float64, Int
 from pydantic import Field
 from torch import Tensor
 
-from ..errors import NotApplicable
-from ..frozen import Frozen, checked, of_kind
+from ..errors import ConfigError, NotApplicable
+from ..frozen import Frozen, checked
+from ..registry import Registry
 from .encoding import Seed
 from .split import Split
 
@@ -100,7 +101,8 @@ class Uniform(Frozen):
 
 
 Noise = Binomial | Uniform
-KINDS: dict[str, type[Noise]] = {"binomial": Binomial, "uniform": Uniform}
+KINDS: Registry[type[Noise]] = Registry("kind", ConfigError, at="task.noise.kind")
+KINDS |= {"binomial": Binomial, "uniform": Uniform}
 
 
 def of_its_kind(value: object) -> object:
@@ -114,7 +116,7 @@ def of_its_kind(value: object) -> object:
             "needs a kind, such as {kind = 'binomial', n = 4, p = 0.5} or {kind = 'uniform', share = 0.35}, "
             "or none"
         )
-    return checked(of_kind(KINDS, value["kind"], at="task.noise"), value, at="task.noise")
+    return checked(KINDS[value["kind"]], value, at="task.noise")
 
 
 def drawn(

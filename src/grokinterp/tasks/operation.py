@@ -176,7 +176,7 @@ class Operation(Task):
     @cached_property
     def sample(self) -> Sample:
         """Every pair that has an answer, in table order: its tokens, and the class of its answer."""
-        a, b = self.operand_tokens[self.pairs].unbind(1)
+        a, b = self.element_tokens[self.pairs].unbind(1)
         operands = {"a": a, "b": b}
         columns = [
             operands[word] if token is None else torch.full_like(a, token)
@@ -200,24 +200,18 @@ class Operation(Task):
         return self.encoding.layout
 
     @property
-    def operand_tokens(self) -> Int[Tensor, "p"]:
+    def element_tokens(self) -> Int[Tensor, "p"]:
         """The token of each operand value."""
         return self.encoding.operands
 
     @property
-    def element_tokens(self) -> Int[Tensor, "p"]:
-        """The token of each operand value."""
-        return self.operand_tokens
-
-    @property
     def noisy(self) -> bool:
-        """Whether labels are not always the right answers."""
         return self.noise is not None
 
     @property
     def names(self) -> tuple[tuple[str, ...], ...]:
         """The names of operands, answers and tokens."""
-        return self.operand_names, self.answer_names, self.token_names
+        return self.operand_names, self.answer_names, self.encoding.names
 
     @classmethod
     def of(cls, task: Task) -> Operation:
@@ -232,29 +226,19 @@ class Operation(Task):
 
     @property
     def answer_tokens(self) -> Int[Tensor, "answers"]:
-        """The logit of each answer class."""
         return self.encoding.answers
-
-    @property
-    def n_ctx(self) -> int:
-        """The number of tokens of an example; the answer is read at the last one."""
-        return len(self.tokens.words)
-
-    @property
-    def d_vocab(self) -> int:
-        """The number of tokens: the elements and the signs, and those that no example uses."""
-        return self.tokens.d_vocab
 
     @cached_property
     def reads(self) -> Reads:
-        """The tokens of a layout, answered at the last."""
+        """The tokens of a layout, used or not, answered at the last."""
+        words = self.tokens.words
         return Reads(
-            shape=(self.n_ctx,),
-            d_vocab=self.d_vocab,
-            words=self.tokens.words,
+            shape=(len(words),),
+            d_vocab=self.tokens.d_vocab,
+            words=words,
             answers=("answer",),
-            positions=(self.n_ctx - 1,),
-            n_logits=self.encoding.n_logits,
+            positions=(len(words) - 1,),
+            n_logits=len(self.encoding.logits),
             n_classes=len(self.symbols.answers),
             task=self.name,
         )
@@ -270,24 +254,11 @@ class Operation(Task):
         return named(self.symbols.answers)
 
     @property
-    def token_names(self) -> tuple[str, ...]:
-        """What token i is."""
-        return self.encoding.names
-
-    @property
     def vocabulary(self) -> dict[str, tuple[str, ...]]:
-        """What a network's inputs and outputs mean: the name of every token, the word at every position, the
-        name of every logit.
-
-        A network that learned one task can go on with another only where these are the same. Where answers
-        have tokens the tasks need not have the same answers: a - b has 2p - 1 of them in Julia and a + b has
-        p, and both have a logit for every token.
-        """
-        return {
-            "token": self.token_names,
-            "position": self.tokens.words,
-            "logit": self.encoding.logits,
-        }
+        """What a network's inputs and outputs mean. Where answers have tokens, tasks of one vocabulary need
+        not have the same answers: a - b has 2p - 1 of them in Julia and a + b has p, and both have a logit
+        for every token."""
+        return {"token": self.encoding.names, "position": self.tokens.words, "logit": self.encoding.logits}
 
     @cached_property
     def factors(self) -> dict[str, Factor]:

@@ -6,26 +6,3 @@ from .loss import LOSSES, cross_entropy, squared_error
 from .presets import DEFAULTS, PRESETS
 from .schedule import METRICS, Condition, SnapshotConfig
 from .trainer import Snapshot, State, Trainer, folds, resolve_device
-
-__all__ = [
-    "DEFAULTS",
-    "LOSSES",
-    "METRICS",
-    "PRESETS",
-    "BatchedTrainer",
-    "Condition",
-    "Snapshot",
-    "SnapshotConfig",
-    "StartConfig",
-    "State",
-    "TrainConfig",
-    "Trainer",
-    "TrainingConfig",
-    "cross_entropy",
-    "differences",
-    "doubt_of_default",
-    "folds",
-    "kind",
-    "resolve_device",
-    "squared_error",
-]

@@ -9,22 +9,15 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
-from ..errors import ConfigError, nearest
-from ..frozen import Frozen, checked, for_kind, of_kind
+from ..errors import ConfigError
+from ..frozen import Frozen, checked, for_kind
 from ..models import DEFAULT_KIND, KINDS, ModelConfig, NetworkConfig, network_config
 from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
 from ..tasks.encoding import Seed
 from ..tasks.noise import KINDS as NOISES
 from .monitor import known, refuse_unknown
 from .presets import DEFAULTS, PRESETS, UNTUNED
-from .schedule import (
-    METRICS,
-    NOISE_METRICS,
-    Condition,
-    ConditionText,
-    SnapshotConfig,
-    metrics_of_answers,
-)
+from .schedule import METRICS, NOISE_METRICS, Condition, ConditionText, SnapshotConfig, metrics_of_answers
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -247,13 +240,7 @@ class TrainConfig(Frozen):
 
 
 def _preset(name: str) -> dict[str, Any]:
-    """The sections of a preset.
-
-    Raises:
-        ConfigError: there is none of this name.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}{nearest(str(name), PRESETS)}")
+    """The sections of a preset."""
     return {key: item for key, item in PRESETS[name].items() if key != "doc"}
 
 
@@ -265,11 +252,11 @@ def _for_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
         known = task_parameters(str(other)).model_fields
         result["task"] = {key: item for key, item in values["task"].items() if key in known}
     if "task.noise.kind" in overrides and isinstance(noise := result["task"].get("noise"), Mapping):
-        other = of_kind(NOISES, overrides["task.noise.kind"], at="task.noise")
+        other = NOISES[str(overrides["task.noise.kind"])]
         result["task"] = {**result["task"], "noise": for_kind(other, noise)}
     kind = overrides.get("model.kind")
     if kind is not None and kind != values["model"].get("kind", DEFAULT_KIND):
-        result["model"] = for_kind(of_kind(KINDS, kind, at="model"), values["model"])
+        result["model"] = for_kind(KINDS[str(kind)], values["model"])
     return result
 
 

@@ -22,15 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..memory import keep_memory
-from ..models import (
-    Folded,
-    Folding,
-    Jobs,
-    NetworkConfig,
-    Tables,
-    Weights,
-    one_after_the_other,
-)
+from ..models import Folded, Folding, Jobs, NetworkConfig, Tables, Weights, one_after_the_other
 from ..tasks import Sample, Task
 from .loss import LOSSES, LOSSES_AND_GRADIENTS
 

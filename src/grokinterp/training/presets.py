@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-PRESETS: dict[str, dict[str, Any]] = {
+from ..errors import ConfigError
+from ..registry import Registry
+
+PRESETS: Registry[dict[str, Any]] = Registry("preset", ConfigError)
+PRESETS |= {
     "quick": {
         "doc": "p = 53, a small network: groks in seconds on a laptop",
         "task": {"name": "modular_addition", "p": 53},
