@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import grokinterp as gi
-from example_tasks import Majority, Reverse, majority, reverse
 from grokinterp.errors import ConfigError, NotApplicable, UsageError
 from grokinterp.measures import MEASURES
 from grokinterp.measures.base import measure
 from grokinterp.tasks import TASKS, Operation, Sample, make_task
+from grokinterp.tasks.majority import Majority
+from grokinterp.tasks.reverse import Reverse
 from grokinterp.training import TrainConfig, Trainer
 from grokinterp.training.batched import kind
 

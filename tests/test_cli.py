@@ -46,7 +46,7 @@ def test_json_goes_to_stdout_alone(grokinterp, tmp_path):
     )
     assert code == 0
     assert json.loads(stdout)["step"] == 20
-    assert json.loads(grokinterp("analyze", out, "--json")[1])["schema"] == 1
+    assert json.loads(grokinterp("analyze", out, "--json")[1])["schema"] == 2
     assert json.loads(grokinterp("verify", out, "--json")[1]) == {"files": 7, "damaged": {}}
 
 

@@ -26,7 +26,7 @@ from grokinterp.models import (
     ModelConfig,
 )
 from grokinterp.replay import PICTURES
-from grokinterp.report import figures
+from grokinterp.report.operations import figures
 from grokinterp.runs.record import write_record
 from grokinterp.tasks import TASKS, Symbols, make_task, task
 from grokinterp.tasks.encoding import encoded

@@ -514,12 +514,12 @@ def test_the_commands_train_resume_analyse_and_replay_it(preset, tmp_path, groki
 @pytest.mark.parametrize("preset", SMALL)
 def test_no_panel_of_its_report_is_empty(preset, tmp_path):
     report = gi.analyze(gi.train(small(preset), tmp_path, progress=False), with_replay=False)
-    panels = [panel for section in page._sections(report.analysis) for panel in section.panels]
+    panels = [panel for section in page.sections(report.analysis) for panel in section.panels]
     assert "Pruned" in {panel.title for panel in panels}
     for panel in panels:
         assert panel.body.figure.data, panel.title
         for trace in panel.body.figure.data:
             sizes = [len(values) for values in (trace.x, getattr(trace, "z", None)) if values is not None]
             assert all(sizes), panel.title
-    for section in page._sections(report.analysis):
+    for section in page.sections(report.analysis):
         assert section.panels or section.missing

@@ -23,8 +23,9 @@ from grokinterp.measures.waves import restricted
 from grokinterp.measures.waves.projections import losses_less
 from grokinterp.models import ModelConfig
 from grokinterp.replay import NoiseSpan, noise_in_words, noise_spans
-from grokinterp.report import Report, figures
-from grokinterp.report.page import facts, verdict
+from grokinterp.report import Report
+from grokinterp.report.operations import figures
+from grokinterp.report.page import facts
 from grokinterp.runs import train
 from grokinterp.tasks import Split, Symbols, Task, make_task, split
 from grokinterp.tasks import task as register
@@ -636,7 +637,7 @@ def test_the_report_says_that_it_memorised_the_noise_beside_the_bayes_values(mem
     report: Report = gi.analyze(memorised, measures=["gini.W_E"], progress=False)
     a = report.analysis
     assert a.noise_phase == "memorisation"
-    assert verdict(a).startswith(
+    assert a.verdict.startswith(
         ("No: it has memorised the noise and not generalised. ", "In part: it has memorised the noise. ")
     )
     told = dict(facts(a))

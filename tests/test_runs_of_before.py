@@ -59,7 +59,13 @@ def test_its_report_says_what_it_said(run_of, name):
     report = gi.analyze(run_of(name)).to_dict()
     report["measures"] = {measure: found["value"] for measure, found in report["measures"].items()}
     report["claims"] = {found["claim"]: found["verdict"] for found in report["claims"]}
-    alike(SAID[name]["report"], report)
+    before = {**SAID[name]["report"]}
+    if name == "group":  # of which nobody asks any more what frequencies it has
+        gone = before["claims"].keys() - report["claims"].keys()
+        assert len(gone) == 8
+        assert {before["claims"][claim] for claim in gone} == {"not tested"}
+        before["claims"] = {claim: before["claims"][claim] for claim in report["claims"]}
+    alike(before, report)
 
 
 @pytest.mark.parametrize("name", NAMES)

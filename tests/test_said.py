@@ -160,8 +160,9 @@ class Said:
 
 
 def claim(said: Said, words: str) -> str:
-    (found,) = [each["verdict"] for sentence, each in said.claims.items() if sentence.startswith(words)]
-    return found
+    """The verdict of a claim; that it was not asked is that it was not tested."""
+    verdicts = [each["verdict"] for sentence, each in said.claims.items() if sentence.startswith(words)]
+    return verdicts[0] if verdicts else "not tested"
 
 
 def contradictions(said: Said) -> list[str]:

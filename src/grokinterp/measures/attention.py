@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ..errors import NotApplicable
+from ..tasks import Operation
 from ..view import View
 from .base import Value, array, measure, per_part
 from .interventions import recorded
@@ -50,13 +51,17 @@ def self_attention_max(view: View) -> Value:
 
 @measure("attention.self.uniform", unit="1", ref="here: what `attention.self` is where nothing was learned")
 def self_attention_uniform(view: View) -> Value:
-    """Share of its attention that the answer position would pay itself if it attended to all positions alike:
-    1 / n_ctx."""
-    return 1 / view.attention.shape[-1]
+    """Share of its attention that the answer position would pay itself if it attended to all positions alike
+    that it can attend to: 1 / n_ctx where it is the last."""
+    at, seen = view.reads.positions[0], view.attention.amax((0, 1, 2))
+    return 1 / (len(seen) if seen[at + 1 :].any() else at + 1)
 
 
 @measure(
-    "linear_attention_loss.tangent", unit="nats", ref="Nanda et al. 2023, appendix C.1 (sigmoid to linear)"
+    "linear_attention_loss.tangent",
+    unit="nats",
+    ref="Nanda et al. 2023, appendix C.1 (sigmoid to linear)",
+    of=Operation,
 )
 def tangent_attention_loss(view: View) -> Value:
     """Loss when every head divides its attention between a and b by the linear part of its softmax instead of
@@ -76,6 +81,7 @@ def tangent_attention_loss(view: View) -> Value:
     "linear_attention_loss.fitted",
     unit="nats",
     ref="Nanda et al. 2023, appendix C.1 (2.4e-7 becomes 2.1e-7 in their run)",
+    of=Operation,
 )
 def fitted_attention_loss(view: View) -> Value:
     """Loss when every head divides its attention between a and b by the line that fits its softmax best,

@@ -6,14 +6,27 @@ What is ablated and what the controls are is said in ablation.py, which takes an
 
 from __future__ import annotations
 
+import functools
+
+from ..tasks import Task
 from ..view import View
 from .ablation import ablate
-from .base import Value, array, measure
+from .base import Value, array
+from .base import measure as of_any_task
 from .sites import needs
 
 DRAWS = 5
 """Random controls of each ablation."""
 MAINLINE = "Nanda et al. 2023, released notebook"
+
+
+def _asks_one_answer(task: Task) -> bool:
+    return len(task.reads.answers) == 1
+
+
+measure = functools.partial(of_any_task, where=_asks_one_answer)
+"""Registers a measure that a report takes of tasks with one answer: of several, a pass for each part, control
+and answer takes minutes, so that it is measured where it is asked for by name."""
 
 
 @measure(

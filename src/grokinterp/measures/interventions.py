@@ -49,21 +49,21 @@ class Change:
             difference = difference * self.where
         return difference if self.rotation is None else (difference.flatten(1) @ self.rotation).view_as(here)
 
-    def edits(self) -> list[tuple[str, Callable[..., Tensor]]]:
+    def edits(self, view: View) -> list[tuple[str, Callable[..., Tensor]]]:
         """Hook functions that make the change, for one pass over the table in its order."""
         first, difference = 0, torch.empty(0)
 
         def see(x: Tensor, hook: object) -> Tensor:
             nonlocal first, difference
             value = self.value if len(self.value) == 1 else self.value[first : first + len(x)]
-            difference = self.difference(at_answer(self.read, x).cpu(), value).to(x.device)
+            difference = self.difference(at_answer(view, self.read, x).cpu(), value).to(x.device)
             first += len(x)
             return x
 
         def adding(name: str, sign: int) -> Callable[..., Tensor]:
             def add(x: Tensor, hook: object) -> Tensor:
                 x = x.clone()
-                at_answer(name, x).add_(difference, alpha=sign)
+                at_answer(view, name, x).add_(difference, alpha=sign)
                 return x
 
             return add
@@ -71,13 +71,15 @@ class Change:
         return [(self.read, see), *((name, adding(name, sign)) for name, sign in self.added)]
 
 
-def at_answer(hook: str, x: Float64[Tensor, "n ..."]) -> Float64[Tensor, "n ..."]:
+def at_answer(view: View, hook: str, x: Float64[Tensor, "n ..."]) -> Float64[Tensor, "n ..."]:
     """The activation of a hook at the answer position: the query of patterns and scores, the position of all
     others. It shares memory."""
-    return x[:, :, -1] if hook.endswith(("hook_pattern", "hook_attn_scores")) else x[:, -1]
+    axis = 2 if hook.endswith(("hook_pattern", "hook_attn_scores")) else 1
+    # A multilayer perceptron has one position, whatever the length of an example.
+    return x.select(axis, view.reads.positions[0] if x.shape[axis] == view.reads.n_ctx else -1)
 
 
-def put(hook: str, values: Float64[Tensor, "n ..."]) -> tuple[str, Callable[..., Tensor]]:
+def put(view: View, hook: str, values: Float64[Tensor, "n ..."]) -> tuple[str, Callable[..., Tensor]]:
     """An edit that puts other values, given in table order, in place of an activation at the answer
     position."""
     done = 0
@@ -85,7 +87,7 @@ def put(hook: str, values: Float64[Tensor, "n ..."]) -> tuple[str, Callable[...,
     def edit(x: Tensor, **_: object) -> Tensor:
         nonlocal done  # examples come in table order, some at a time
         x = x.clone()
-        at_answer(hook, x).copy_(values[done : done + len(x)])
+        at_answer(view, hook, x).copy_(values[done : done + len(x)])
         done += len(x)
         return x
 
@@ -124,7 +126,7 @@ def _record(view: View, hooks: Sequence[str]) -> dict[str, Float64[Tensor, "n ..
 
     def recording(name: str) -> Callable[..., Tensor]:
         def record(x: Tensor, hook: object) -> Tensor:
-            parts.setdefault(name, []).append(at_answer(name, x).cpu().clone())
+            parts.setdefault(name, []).append(at_answer(view, name, x).cpu().clone())
             return x
 
         return record
@@ -144,7 +146,7 @@ def logits_after(view: View, changes: Sequence[Change]) -> Float64[Tensor, "n cl
         else:
             difference = change.difference(here, value).flatten(1)
         return _tail(view, {name: sign * difference for name, sign in change.added}, slice(None), entries)
-    return view.activations([], edits=[edit for change in changes for edit in change.edits()])["logits"]
+    return view.activations([], edits=[edit for change in changes for edit in change.edits(view)])["logits"]
 
 
 @once_per_view
@@ -164,9 +166,9 @@ def _short(view: View) -> frozenset[str]:
         here = recorded(view, layer + "hook_resid_mid" if name.endswith("hook_resid_post") else name)[rows]
         added = torch.randn(here.shape, generator=generator, dtype=here.dtype) * (1 + here.abs().mean())
 
-        def add(x: Tensor, hook: object, added: Tensor = added) -> Tensor:
+        def add(x: Tensor, hook: object, name: str = name, added: Tensor = added) -> Tensor:
             x = x.clone()
-            x[:, -1] += added.to(x.device)
+            at_answer(view, name, x).add_(added.to(x.device))
             return x
 
         true = view.activations([], edits=[(name, add)], rows=rows)["logits"]

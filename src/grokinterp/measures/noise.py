@@ -24,6 +24,10 @@ _NOTEBOOK = "seiferfl/neural-circuit-lab, grokking_with_noise.ipynb"
 _FARTHEST = 3
 
 
+def _is_noisy(task: Operation) -> bool:
+    return task.noisy
+
+
 @measure("clean_accuracy", unit="1", ref=_DOSHI)
 def clean_accuracy(view: View) -> Value:
     """Share of the examples of each part whose largest logit is the right answer's, whatever their labels.
@@ -39,7 +43,7 @@ def clean_loss(view: View) -> Value:
     return per_part(view, view.loss(against="answers"))
 
 
-@measure("noise.profile", unit="1", ref=_NOTEBOOK + ": the softmax at clean + k, averaged")
+@measure("noise.profile", unit="1", ref=_NOTEBOOK + ": the softmax at clean + k, averaged", where=_is_noisy)
 def profile(view: View) -> Value:
     """Probability that the network gives to the class k places after the right answer, k = −3 .. 3, as a mean
     over each part.
@@ -62,6 +66,7 @@ def profile(view: View) -> Value:
     "noise.bayes_loss",
     unit="nats",
     ref="Shannon 1948, section 6: the entropy of the labels, given the right answers",
+    where=_is_noisy,
 )
 def bayes_loss(view: View) -> Value:
     """The least cross-entropy for who knows the rule and how labels are drawn, but not what was drawn: the
@@ -73,6 +78,7 @@ def bayes_loss(view: View) -> Value:
     "noise.bayes_accuracy",
     unit="1",
     ref=f"{_DOSHI}: 1 − ξ and what uniform labels hit",
+    where=_is_noisy,
 )
 def bayes_accuracy(view: View) -> Value:
     """The best accuracy for who knows the rule and how labels are drawn, but not what was drawn: how likely

@@ -264,12 +264,10 @@ def _final(history: pd.DataFrame) -> dict[str, float]:
 def _standing(run: Run) -> Standing:
     """How far a run had come at the last evaluation that says how many examples are right."""
     history = run.history
-    test = judged_by(history, "test")
-    known = history.dropna(subset=["train_accuracy", test], how="all")
-    train_now, test_now = (
-        float(known[name].iloc[-1]) if len(known) else None for name in ("train_accuracy", test)
-    )
-    return Examples.of(run.task, run.split).standing(train_now, test_now)
+    columns = [judged_by(history, part) for part in ("train", "test")]
+    known = history.dropna(subset=columns, how="all")
+    now = [float(known[name].iloc[-1]) if len(known) else None for name in columns]
+    return Examples.of(run.task, run.split).standing(*now)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

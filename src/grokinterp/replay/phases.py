@@ -19,6 +19,10 @@ examples, and so does any kind of a run that never generalised):
     not known                                               was evaluated less than twice; or never
                                                             generalised, and chance is not known
 
+Where every update learns from fresh examples there is nothing to memorise, and no unseen example: a run of
+which the table says that it groks or generalises then "learns", test accuracy is that on the evaluation
+sample, and boundaries lie where half of that, and 99 % of it, are right.
+
 To generalise is to be right on 99 % of unseen examples (Power et al. 2022); training took the steps until
 99 % of its examples were learned; that twice these steps part grokking from generalising at once (Nanda et
 al. 2023, section 5.3) is ours. Of a run that begins with what was learned before, nobody knows these steps:
@@ -81,11 +85,18 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Kind = Literal[
-    "groks", "generalises at once", "generalises", "forgets again", "learns in part", "memorises only",
-    "learns nothing", "not known",
+    "groks", "generalises at once", "generalises", "learns", "forgets again", "learns in part",
+    "memorises only", "learns nothing", "not known",
 ]  # fmt: skip
 Name = Literal[
-    "memorisation", "circuit formation", "cleanup", "delay", "generalisation", "after", "forgetting"
+    "memorisation",
+    "circuit formation",
+    "cleanup",
+    "delay",
+    "generalisation",
+    "learning",
+    "after",
+    "forgetting",
 ]
 Basis = Literal["progress measures", "accuracy alone"]
 _HALF = 0.5
@@ -253,7 +264,7 @@ def phases(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None = 
         return Phases(
             kind, _unknown(curves), skipped={"kind": _why_unknown(curves)}, standing=curves.standing
         )
-    found = _boundaries(curves, kind)
+    found = _boundaries(curves, kind) if not curves.fresh else _boundaries_of_sample(curves)
     leads: list[Lead] = []
     try:
         leads = _leads(data, history, curves.test)
@@ -276,6 +287,7 @@ class _Curves:
         chance_loss: ln of the number of answers, in nats; NaN where that is not known.
         examples: None where nobody knows them.
         noisy: whether labels are.
+        exact: whether there are several answers, and accuracies are of all of them.
         keys: the key frequencies of the last snapshot.
     """
 
@@ -288,6 +300,7 @@ class _Curves:
     chance_loss: float
     examples: Examples | None
     noisy: bool
+    exact: bool
     keys: list[int]
 
     @property
@@ -311,9 +324,15 @@ class _Curves:
         return self.reaches("test", self.level)
 
     @property
+    def fresh(self) -> bool:
+        """Whether training examples are drawn anew, so that nobody can memorise them."""
+        return self.examples is not None and self.examples.fresh
+
+    @property
     def test_words(self) -> str:
         """What test accuracy is of."""
-        return "test accuracy (right answers)" if self.noisy else "test accuracy"
+        of = "evaluation" if self.fresh else "test"
+        return f"{of} accuracy{' (right answers)' * self.noisy}{' (every answer)' * self.exact}"
 
     @property
     def standing(self) -> Standing | None:
@@ -373,13 +392,12 @@ class _Curves:
 
 def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) -> _Curves:
     # On noisy labels: whether the training labels were learned as they are, and whether the rule was.
-    tested, measured = (
-        judged_by(history, "test"),
-        "clean_accuracy" if "clean_accuracy" in data else "accuracy",
-    )
-    known = history.dropna(subset=["train_accuracy", tested])
-    evaluated = series(known["step"], known["train_accuracy"]), series(known["step"], known[tested])
-    train, test = _of(data, "accuracy", part="train"), _of(data, measured, part="test")
+    trained, tested = judged_by(history, "train"), judged_by(history, "test")
+    known = history.dropna(subset=[trained, tested])
+    evaluated = series(known["step"], known[trained]), series(known["step"], known[tested])
+    of_labels = "accuracy.exact" if "accuracy.exact" in data else "accuracy"
+    of_answers = "clean_accuracy" if "clean_accuracy" in data else of_labels
+    train, test = _of(data, of_labels, part="train"), _of(data, of_answers, part="test")
     both = train.index.intersection(test.index)
     train, test = max(evaluated, (train[both], test[both]), key=lambda pair: len(pair[1]))
     return _Curves(
@@ -392,6 +410,7 @@ def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) 
         math.log(data.attrs["answers"]) if "answers" in data.attrs else math.nan,
         examples,
         examples.noisy if examples else "test_clean_accuracy" in history or "clean_accuracy" in data,
+        tested == "test_exact",
         final_keys(data),
     )
 
@@ -434,6 +453,8 @@ def _kind(curves: _Curves) -> Kind:
     if curves.generalised.any():
         if not curves.generalised.iloc[-1] and (state in ("at chance", "memorises") or recent < curves.kept):
             return "forgets again"
+        if curves.fresh:
+            return "learns"
         return (
             "generalises" if curves.at_once is None else "generalises at once" if curves.at_once else "groks"
         )
@@ -748,6 +769,16 @@ def _boundaries(curves: _Curves, kind: Kind) -> _Found:
     return found
 
 
+def _boundaries_of_sample(curves: _Curves) -> _Found:
+    """Where examples are fresh, those by the accuracy on the evaluation sample."""
+    found = _Found()
+    half = _reaches("half of the evaluation sample right", "test", _HALF, (0.25, 0.75), curves.test_words)
+    learned = _reaches("evaluation sample learned", "test", curves.level, (0.95, 0.999), curves.test_words)
+    for rule in (half, learned):
+        found.seek(curves, rule)
+    return found
+
+
 def _boundary(rules: Sequence[_Rule], curves: _Curves, earliest: int) -> Boundary:
     """By the first rule that applies, of those that do not put it before the boundary that precedes it.
     Progress measures have to put all of its interval after that; accuracies cannot but rise in their order.
@@ -844,6 +875,12 @@ def _spans(kind: Kind, found: _Found, curves: _Curves) -> list[Phase]:
     """The phases between the boundaries, and the one after the last; none where the end of the first is not
     known."""
     first, last = (int(end([*curves.test.index, *curves.squares.index])) for end in (min, max))
+    if curves.fresh:
+        if not found.boundaries:
+            return []
+        learned = found.boundaries.get("evaluation sample learned")
+        by = learned.by if learned else last
+        return [Phase("learning", first, by), *([Phase("after", by, last)] if by < last else [])]
     ends: list[tuple[Name, int]] = [(_ENDS[name], boundary.by) for name, boundary in found.boundaries.items()]
     following = _following(kind, found, curves)
     if (
@@ -924,10 +961,13 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
 
     steps = [reaches("train", LEARNED), reaches("test", _HALF), reaches("test", curves.level)]
     if kind == "forgets again" and curves.generalised.any():
+        verb = "learns" if curves.fresh else "generalises"
         return (
-            f"It generalises and forgets again: {steps[2]}, and is {percent(curves.test.iloc[-1])} at the "
+            f"It {verb} and forgets again: {steps[2]}, and is {percent(curves.test.iloc[-1])} at the "
             f"last evaluation ({last})"
         )
+    if kind == "learns":
+        return f"It learns: {', '.join(filter(None, steps[1:]))}"
     if kind in ("groks", "generalises at once", "generalises"):
         told = [steps[0], steps[2]] if kind == "groks" else steps
         said = f"It {kind}: {', '.join(filter(None, told))}"

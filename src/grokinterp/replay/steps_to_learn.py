@@ -118,11 +118,11 @@ class Reached:
 
 
 def judged_by(history: pd.DataFrame, part: str) -> str:
-    """The column by which it is told whether a part was learned: its accuracy; of test examples with noisy
-    labels that of right answers."""
-    return (
-        "test_clean_accuracy" if part == "test" and "test_clean_accuracy" in history else f"{part}_accuracy"
-    )
+    """The column by which it is told whether a part was learned: its accuracy, of every answer where a task
+    asks several; of test examples with noisy labels that of right answers."""
+    if part == "test" and "test_clean_accuracy" in history:
+        return "test_clean_accuracy"
+    return f"{part}_exact" if f"{part}_exact" in history else f"{part}_accuracy"
 
 
 def reached(history: pd.DataFrame, part: str, level: float = LEARNED) -> Reached:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import DamagedFile, NotApplicable, UsageError
 from ..measures import MEASURES
-from ..measures.standing import Examples, Standing, State, standing
+from ..measures.standing import Examples, Share, Standing, State, standing
 from ..replay import Phases, Reached, Spike, delay, phases, reached, replay, slingshots, spikes
 from ..runs import Run
 from ..tasks import Task
@@ -212,6 +212,19 @@ class Analysis:
         """The share of the examples of a part that are right, and the measure that it is of."""
         return f"{self.accuracy_name} ({part})", self.number(self.accuracy_name, part=part)
 
+    def by_factor(self, name: str) -> dict[str, Share]:
+        """The share of right examples, by the classes of what is known of every example: of those that were
+        not trained on, where it is known which these are."""
+        factor, right = self.run.task.factors[name], self.view.all_right("answers")
+        rows = self.view.rows("test" if "test" in self.view.parts else "all")
+        shares = {}
+        for label in factor.values[rows].unique().tolist():
+            of_class = right[rows & (factor.values == label)]
+            shares[factor.names[label] if factor.names else str(label)] = Share.of(
+                float(of_class.double().mean()), len(of_class)
+            )
+        return shares
+
     def reached(self, part: str) -> Reached:
         """When the accuracy of a part ("train", "test") first was at least 0.99."""
         return reached(self.history, part)
@@ -301,7 +314,7 @@ class Analysis:
             "spikes": [spike.to_dict() for spike in self.spikes],
             "slingshots": {"steps": self.slingshots, "loss": self.loss},
             "steps_to_99": {"train": asdict(train), "test": asdict(test)},
-            "grokking_delay": asdict(lag) if lag else None,
+            "grokking_delay": asdict(lag) if lag and not self.examples.fresh else None,
         }
 
     def _measure_to_dict(self, name: str) -> dict[str, Any]:

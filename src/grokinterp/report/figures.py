@@ -1,15 +1,20 @@
 """One function per figure: an analysis -> a plotly figure. Colours of text and grid are the page's, those of
 data palette.py's. Here stand the figures about any task, and what those of families are made with.
 
-Every axis carries its name and its unit.
+Every axis carries its name and its unit. Heatmaps are int8 with their scale beside them, a tenth of the size
+of float64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from . import palette
 from .analysis import Analysis
@@ -129,3 +134,70 @@ def answers_over_training(a: Analysis, metric: str, label: str) -> go.Figure:
             line={"color": colour, "width": 2},
         )
     return over_training(a, figure)
+
+
+def by_factor(a: Analysis, name: str) -> go.Figure:
+    """The share of right examples for each class of a factor, with the interval that their number allows."""
+    shares = a.by_factor(name)
+    figure = new_figure(name, "share of examples right", 260)
+    figure.add_bar(
+        x=list(shares),
+        y=[share.right for share in shares.values()],
+        marker={"color": PLAIN, "line": {"width": 0}},
+        customdata=[share.n for share in shares.values()],
+        hovertemplate=f"{name} %{{x}}: %{{y:.4f}} of %{{customdata}}<extra></extra>",
+        error_y={
+            "symmetric": False,
+            "array": [share.high - share.right for share in shares.values()],
+            "arrayminus": [share.right - share.low for share in shares.values()],
+            "thickness": 1,
+        },
+    )
+    return figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category")
+
+
+def attention(a: Analysis, layer: int) -> go.Figure:
+    """How much each head of a layer attends to each position where an answer is read, as a mean."""
+    values = a.measured("attention.mean").sel(layer=layer)
+    heads = [f"head {head}" for head in values["head"].values]
+    if "answer" in values.dims:
+        heads = [f"{answer}, {head}" for answer in values["answer"].values for head in heads]
+    words = list(a.run.task.reads.words)
+    rows = torch.from_numpy(values.values.reshape(-1, len(words)))
+    colours, names = list(palette.SEQUENTIAL), (words, heads)
+    return heatmap(rows, "position", "", "attention (share)", colours, (0.0, 1.0), names)
+
+
+def heatmap(
+    values: Float[Tensor, "y x"], x: str, y: str, unit: str, colours: Any = None, limits: tuple[float,
+    float] | None = None,
+    names: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> go.Figure:  # fmt: skip
+    """A heatmap in int8: 255 levels between `limits`, or symmetrically around 0 where none are given; `names`
+    of the columns and rows."""
+    if limits is None:
+        largest = max(float(values.abs().max()), 1e-12)
+        limits = (-largest, largest)
+    low, high = limits
+    levels = ((values - low) / (high - low) * 254 - 127).round().clamp(-127, 127).to(torch.int8).numpy()
+    ticks = np.linspace(low, high, 5)
+    figure = new_figure(x, y, 330)
+    figure.add_heatmap(
+        z=levels, zmin=-127, zmax=127, colorscale=colours or list(palette.DIVERGING),
+        colorbar={
+            "title": {"text": unit, "side": "right"}, "thickness": 10, "len": 1,
+            "tickvals": np.linspace(-127, 127, 5).tolist(),
+            "ticktext": [f"{tick:.3g}" for tick in ticks],
+        },
+        hovertemplate=f"{y} %{{y}}, {x} %{{x}}<extra></extra>",
+    )  # fmt: skip
+    return named(figure.update_yaxes(autorange="reversed"), names)
+
+
+def named(figure: go.Figure, names: tuple[Sequence[str], Sequence[str]] | None) -> go.Figure:
+    """A heatmap with names in place of the numbers of its columns and rows, where they are others."""
+    for axis, names_of_axis in zip("xy", names or (), strict=False):
+        if list(names_of_axis) != [str(i) for i in range(len(names_of_axis))]:
+            figure.update_traces({axis: list(names_of_axis)})
+            figure.update_layout({f"{axis}axis": {"type": "category"}})
+    return figure

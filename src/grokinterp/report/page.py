@@ -19,6 +19,8 @@ from .offline import asset, offline_page
 from .panels import SECTIONS, Figure, Panel, Section, Table, section
 from .words import by_part, several, summary
 
+_MOST_BARS = 32
+
 
 def offline(template: str, **content: Any) -> str:
     """A page with plotly's figures as text."""
@@ -70,9 +72,12 @@ def training(a: Analysis) -> str:
         "optimizer": t.optimizer,
         "lr": f"lr {t.lr}",
         "weight_decay": f"weight decay {t.weight_decay}",
-        "fraction": f"{t.fraction:.0%} of the table",
+        "fraction": f"{t.fraction:.0%} of the {a.run.task.examples_are}",
         "split": f"{t.split}, seed {t.split_seed}",
     }
+    if t.data == "fresh":
+        said_of["fraction"] = f"{t.batch_size:,} fresh examples for every update"
+        del said_of["split"]
     if imported is None:
         start = a.run.config.start
         return ", ".join(
@@ -115,9 +120,10 @@ def _when(a: Analysis) -> str:
     train, test = a.reached("train"), a.reached("test")
     factor = delay(train, test)
     said = [
-        f"training accuracy {train.in_words}",
-        f"test accuracy{' of right answers' if a.noisy else ''} {test.in_words}",
-        *([f"grokking delay {factor}"] if factor else []),
+        *([] if a.examples.fresh else [f"training accuracy {train.in_words}"]),
+        f"{'evaluation' if a.examples.fresh else 'test'} accuracy{' of right answers' if a.noisy else ''} "
+        f"{test.in_words}",
+        *([f"grokking delay {factor}"] if factor and not a.examples.fresh else []),
     ]
     return ("" if a.is_last else f"in the whole run, up to {a.run.step_text(a.run.steps[-1])}: ") + "; ".join(
         said
@@ -155,6 +161,68 @@ def _training(a: Analysis) -> Iterator[Panel | Table]:
     yield Panel("Loss", "Mean over the examples, log axis.", Figure(figures.losses(a)), size="wide")
     yield Panel("Accuracy", accuracy_caption(a.noisy), Figure(figures.accuracies(a)), size="wide")
     yield from (table for table in (_boundaries(a), _leads(a)) if table.rows)
+
+
+@section(
+    "Answers",
+    "Each answer is a question of its own, read at its own position; the network sees the right answers "
+    "before it (teacher forcing).",
+    where=lambda a: len(a.view.answers) > 1,
+)
+def _answers(a: Analysis) -> Iterator[Panel | Table]:
+    for metric, label in (("loss", "test loss (nats)"), ("accuracy", "test accuracy (share right)")):
+        if f"test_{metric}.{a.view.answers[0]}" in a.history and len(a.history) > 1:
+            figure = figures.answers_over_training(a, metric, label)
+            yield Panel(f"{metric.title()} of each answer", "On what is not trained on.", Figure(figure))
+    loss, accuracy = a.measured("loss"), a.measured("accuracy")
+    parts = [str(part) for part in loss.coords["part"].values]
+    rows = [
+        (
+            answer,
+            *(
+                f"{number(float(each.sel(answer=answer, part=part)))}"
+                for each in (loss, accuracy)
+                for part in parts
+            ),
+        )
+        for answer in a.view.answers
+    ]
+    header = ["Answer", *(f"{what}, {part}" for what in ("Loss (nats)", "Accuracy") for part in parts)]
+    yield Table("Loss and accuracy of each answer", header, rows)
+
+
+@section(
+    "Which examples are right",
+    "By what is known of every example, on those that it was not trained on where these are known; bars: 99 "
+    "% intervals (Wilson).",
+    where=lambda a: _factors(a),
+)
+def _by_factor(a: Analysis) -> Iterator[Panel]:
+    right = "every answer is right" if len(a.view.answers) > 1 else "the answer is right"
+    for name in _factors(a):
+        caption = f"Share of the examples of each {name} of which {right}."
+        yield Panel(f"By {name}", caption, Figure(figures.by_factor(a, name)))
+
+
+def _factors(a: Analysis) -> list[str]:
+    """The factors of few enough classes that each can have a bar."""
+    return [
+        name
+        for name, factor in a.run.task.factors.items()
+        if not factor.values.is_floating_point() and len(factor.values.unique()) <= _MOST_BARS
+    ]
+
+
+@section(
+    "Attention",
+    "How much each head attends to each position, from where an answer is read, as a mean over all examples.",
+    needs=["attention.mean"],
+)
+def _attention(a: Analysis) -> Iterator[Panel]:
+    for layer in range(a.view.n_layers):
+        spread = float(a.measured("attention.variance").sel(layer=layer).max()) ** 0.5
+        caption = f"Over examples a head varies by {spread:.2f} at most (standard deviation)."
+        yield Panel(f"Layer {layer}", caption, Figure(figures.attention(a, layer)), size="wide")
 
 
 def _how_it_went(a: Analysis) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable
 from ..runs.files import replace as replace_file
 from ..runs.run import steps_in_words
+from . import canvas
 from .moments import BARS_OVER, Curve, Moments, with_unit
 from .offline import asset, embedded, offline_page
 from .page import accuracy_caption
@@ -249,6 +251,25 @@ def _accuracy(moments: Moments) -> Canvas:
 def _weights(moments: Moments) -> Canvas:
     total = Curve("all parameters", "sum_of_squares", LINES[0], {"parameter": "total"})
     return moments.curves("sum of squares (weight²)", [total], floor=0.0)
+
+
+@panel(
+    "Attention",
+    "How much each head attends to each position, from where an answer is read, as a mean over all examples.",
+    size="full",
+    shows=["attention.mean"],
+)
+def _attention(moments: Moments) -> Canvas:
+    values = moments.values("attention.mean")
+    places = [str(dim) for dim in values.dims[1:-2]]  # of each map: the layer, and before it the answer
+    titles = [
+        ", ".join(f"{dim} {label}" for dim, label in zip(places, labels, strict=True))
+        for labels in product(*(values[dim].values.tolist() for dim in places))
+    ]
+    words = [str(label).partition(": ")[2] for label in values["pos"].values]
+    heads = canvas.Axis.of("head", [str(head) for head in values["head"].values], "head {}".format)
+    positions = canvas.Axis.of("position", words, "at {}".format)
+    return moments.heatmaps("attention.mean", heads, positions, titles, (0.0, 1.0))
 
 
 def _others(moments: Moments, chosen: Sequence[str]) -> Iterator[tuple[str, Callable[[], Panel]]]:

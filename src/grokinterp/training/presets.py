@@ -117,6 +117,21 @@ PRESETS |= {
         "training": {"fraction": 0.3, "lr": 1e-3, "steps": 250_000, "evaluate_every": 50},
         "snapshots": {"every": 1000},
     },
+    "words": {
+        "doc": "two layers on fresh examples, 256 for every update: a small transformer for tasks of words "
+        "that are drawn without end",
+        "task": {"name": "majority"},
+        "model": {"n_layers": 2, "d_model": 64, "n_heads": 4, "d_mlp": 128},
+        "training": {
+            "data": "fresh",
+            "batch_size": 256,
+            "lr": 1e-3,
+            "weight_decay": 0.01,
+            "steps": 200,
+            "evaluate_every": 5,
+        },
+        "snapshots": {"every": 10},
+    },
 }
 
 
@@ -178,6 +193,8 @@ DEFAULTS: dict[str, Default] = {
             **_UNTIL_LEARNED,
         },
     ),
+    "majority": Default("words"),
+    "reverse": Default("words"),
     "random_table": Default(
         "doshi", unlearned="every answer is drawn by chance, so there is no rule to find"
     ),

@@ -179,7 +179,9 @@ def _rerun(
     """The logits of the network's own nonlinearity on a fitted embedding, with this attention in each
     layer."""
     cut = with_embedding(view, at_frequencies(circular(view).embedding, keys))
-    edits = [put(f"blocks.{layer}.attn.hook_pattern", pattern) for layer, pattern in enumerate(attention)]
+    edits = [
+        put(view, f"blocks.{layer}.attn.hook_pattern", pattern) for layer, pattern in enumerate(attention)
+    ]
     post = f"blocks.{view.n_layers - 1}.mlp.hook_post"
     return _read_out(view, cut.activations([post], edits)[post], keys)
 

@@ -6,6 +6,7 @@ themselves.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,10 +18,19 @@ from ...fourier import component_names, n_frequencies
 from ...tasks import Operation
 from ...view import View
 from ..base import array, once_per_view
-from ..operands import measure as measure
+from ..base import measure as of_any_task
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+def has_circle(task: Operation) -> bool:
+    """Whether the elements of an operation stand on a cyclic group."""
+    return task.circle is not None
+
+
+measure = functools.partial(of_any_task, of=Operation, where=has_circle)
+"""Registers a measure of what an operation does on its circle."""
 
 
 class Circular:

@@ -225,7 +225,7 @@ class OperationAnalysis(Analysis):
     def lives(self) -> Lives | None:
         """What became of every frequency; None where nothing was replayed, or there are none."""
         try:
-            return lives(self.replayed) if self.replayed else None
+            return lives(self.replayed) if self.replayed and self.n_frequencies else None
         except NotApplicable:
             return None
 
@@ -268,6 +268,11 @@ class OperationAnalysis(Analysis):
             with suppress(NotApplicable):
                 described["neuron_flows"] = neuron_flows(self.replayed).to_dict()
         return described
+
+
+def has_frequencies(a: OperationAnalysis) -> bool:
+    """Whether the elements of the operation stand on a circle, so that there are frequencies to ask about."""
+    return a.n_frequencies > 0
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

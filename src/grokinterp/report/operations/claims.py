@@ -43,10 +43,10 @@ from ...errors import NotApplicable
 from ...measures.noise import NEEDS, NoisePhase
 from ...tasks import Operation
 from ..claims import Decision, all_of, claim, needs
-from .analysis import OperationAnalysis
+from .analysis import OperationAnalysis, has_frequencies
 
 
-@claim("The embedding is sparse in the Fourier basis", of=Operation)
+@claim("The embedding is sparse in the Fourier basis", of=Operation, where=has_frequencies)
 def _sparse_embedding(a: OperationAnalysis) -> Decision:
     share, keys = a.number("key_share.W_E"), len(a.keys_used) / a.n_frequencies if a.n_frequencies else 1.0
     return all_of(
@@ -56,18 +56,18 @@ def _sparse_embedding(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim("Neurons are single-frequency", of=Operation)
+@claim("Neurons are single-frequency", of=Operation, where=has_frequencies)
 def _single_frequency(a: OperationAnalysis) -> Decision:
     name = "neuron.single_frequency_share"
     return all_of(needs(name, a.number(name), ">=", 0.75))
 
 
-@claim("Logits are sums of cos w(c* − c), c* the right answer", of=Operation)
+@claim("Logits are sums of cos w(c* − c), c* the right answer", of=Operation, where=has_frequencies)
 def _cosine_logits(a: OperationAnalysis) -> Decision:
     return all_of(needs("logit_fve.centred", a.number("logit_fve.centred"), ">=", 0.9))
 
 
-@claim("The key frequencies are sufficient", of=Operation)
+@claim("The key frequencies are sufficient", of=Operation, where=has_frequencies)
 def _sufficient(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     _has_few_keys(a)
@@ -79,7 +79,7 @@ def _sufficient(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim("The key frequencies are necessary", of=Operation)
+@claim("The key frequencies are necessary", of=Operation, where=has_frequencies)
 def _necessary(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     _has_few_keys(a)
@@ -142,7 +142,9 @@ def _uniform_attention(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim("Waves of the key frequencies, fitted to every part, do what it does", of=Operation)
+@claim(
+    "Waves of the key frequencies, fitted to every part, do what it does", of=Operation, where=has_frequencies
+)
 def _fitted_circuit(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     agreement, loss = (
@@ -155,7 +157,7 @@ def _fitted_circuit(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim("It computes as a clock (multiplies in the attention)", of=Operation)
+@claim("It computes as a clock (multiplies in the attention)", of=Operation, where=has_frequencies)
 def _clock(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(
@@ -165,7 +167,7 @@ def _clock(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim("It computes as a pizza (averages, constant attention)", of=Operation)
+@claim("It computes as a pizza (averages, constant attention)", of=Operation, where=has_frequencies)
 def _pizza(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(

@@ -1,8 +1,4 @@
-"""One function per figure of what is said of operations: an analysis -> a plotly figure.
-
-Heatmaps are int8 with their scale beside them, a tenth of the size
-of float64.
-"""
+"""One function per figure of what is said of operations: an analysis -> a plotly figure."""
 
 from __future__ import annotations
 
@@ -26,7 +22,7 @@ from ...replay.frequencies.pictures import example_neurons, spectrum_2d
 from ...tasks import Circle, Operation
 from ...tasks.table import answer_numbers
 from .. import palette
-from ..figures import log_losses, new_figure, over_training
+from ..figures import heatmap, log_losses, named, new_figure, over_training
 from ..palette import EXCLUDED, KEY, PLAIN, RESTRICTED, TEST, TRAIN
 from .analysis import OperationAnalysis
 
@@ -376,41 +372,6 @@ def attention_to_first(a: OperationAnalysis, layer: int, head: int) -> go.Figure
     return heatmap(attention, "b", "a", "attention to a (share)", _SEQUENTIAL, (0.0, 1.0), (names, names))
 
 
-def heatmap(
-    values: Float[Tensor, "y x"], x: str, y: str, unit: str, colours: Any = None, limits: tuple[float,
-    float] | None = None,
-    names: tuple[Sequence[str], Sequence[str]] | None = None,
-) -> go.Figure:  # fmt: skip
-    """A heatmap in int8: 255 levels between `limits`, or symmetrically around 0 where none are given; `names`
-    of the columns and rows."""
-    if limits is None:
-        largest = max(float(values.abs().max()), 1e-12)
-        limits = (-largest, largest)
-    low, high = limits
-    levels = ((values - low) / (high - low) * 254 - 127).round().clamp(-127, 127).to(torch.int8).numpy()
-    ticks = np.linspace(low, high, 5)
-    figure = new_figure(x, y, 330)
-    figure.add_heatmap(
-        z=levels, zmin=-127, zmax=127, colorscale=colours or list(palette.DIVERGING),
-        colorbar={
-            "title": {"text": unit, "side": "right"}, "thickness": 10, "len": 1,
-            "tickvals": np.linspace(-127, 127, 5).tolist(),
-            "ticktext": [f"{tick:.3g}" for tick in ticks],
-        },
-        hovertemplate=f"{y} %{{y}}, {x} %{{x}}<extra></extra>",
-    )  # fmt: skip
-    return _named(figure.update_yaxes(autorange="reversed"), names)
-
-
-def _named(figure: go.Figure, names: tuple[Sequence[str], Sequence[str]] | None) -> go.Figure:
-    """A heatmap with names in place of the numbers of its columns and rows, where they are others."""
-    for axis, names_of_axis in zip("xy", names or (), strict=False):
-        if list(names_of_axis) != [str(i) for i in range(len(names_of_axis))]:
-            figure.update_traces({axis: list(names_of_axis)})
-            figure.update_layout({f"{axis}axis": {"type": "category"}})
-    return figure
-
-
 def value_counts(task: Operation) -> go.Figure:
     """How many pairs have each answer."""
     figure = new_figure("answer", "pairs (count)", 330)
@@ -454,7 +415,7 @@ def table(task: Operation, circle: Circle | None = None) -> go.Figure:
         shown = range(0, len(names), max(1, -(-len(names) // 10)))
         figure.update_traces(colorbar={"tickvals": list(shown), "ticktext": [names[c] for c in shown]})
     operands = task.operand_names
-    return _named(
+    return named(
         figure.update_yaxes(autorange="reversed"),
         ([operands[i] for i in b.tolist()], [operands[i] for i in a.tolist()]),
     )

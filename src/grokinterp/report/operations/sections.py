@@ -12,14 +12,10 @@ from ...tasks import Operation, TableFacts
 from ..page import offline
 from ..panels import Figure, Panel, Section, section
 from . import figures
-from .analysis import OperationAnalysis
+from .analysis import OperationAnalysis, has_frequencies
 
 _MOST_PANELS = 6
 """Key frequencies that get a picture of their own; with more, the page says how many are left out."""
-
-
-def _has_frequencies(a: OperationAnalysis) -> bool:
-    return a.n_frequencies > 0
 
 
 def render_table(task: Operation) -> str:
@@ -90,7 +86,7 @@ def _noise(a: OperationAnalysis) -> Iterator[Panel]:
     "Frequencies over training",
     lambda a: f"{a.lives.sentence} {a.lives.sensitivity}" if a.lives else "",
     of=Operation,
-    where=_has_frequencies,
+    where=has_frequencies,
 )
 def _formation(a: OperationAnalysis) -> Iterator[Panel]:
     """When each frequency came and went, in each place; the final keys beside those of each snapshot."""
@@ -131,7 +127,7 @@ def _embedding_lead(a: OperationAnalysis) -> str:
     return lead + (f" {more} more key frequencies are not drawn." if more > 0 else "")
 
 
-@section("Embedding", _embedding_lead, of=Operation, needs=["fourier_norms.W_E"], where=_has_frequencies)
+@section("Embedding", _embedding_lead, of=Operation, needs=["fourier_norms.W_E"], where=has_frequencies)
 def _embedding(a: OperationAnalysis) -> Iterator[Panel]:
     yield Panel(
         "Spectrum of W_E",
@@ -158,7 +154,7 @@ def _embedding(a: OperationAnalysis) -> Iterator[Panel]:
     "nonlinearity, at the answer position.",
     of=Operation,
     needs=["neuron.clusters", "neuron.explained_variance"],
-    where=_has_frequencies,
+    where=has_frequencies,
 )
 def _neurons(a: OperationAnalysis) -> Iterator[Panel]:
     yield Panel(
@@ -197,7 +193,7 @@ def _neurons(a: OperationAnalysis) -> Iterator[Panel]:
     "The logits of a network that adds by frequencies are sums of cos w(c* − c), c* the right answer.",
     of=Operation,
     needs=["logit_cosine"],
-    where=_has_frequencies,
+    where=has_frequencies,
 )
 def _logits(a: OperationAnalysis) -> Iterator[Panel]:
     yield Panel(
@@ -217,7 +213,7 @@ def _logits(a: OperationAnalysis) -> Iterator[Panel]:
     "network as it is, and chance.",
     of=Operation,
     needs=["excluded_loss.per_frequency"],
-    where=_has_frequencies,
+    where=has_frequencies,
 )
 def _reduced(a: OperationAnalysis) -> Iterator[Panel]:
     yield Panel(
@@ -239,7 +235,7 @@ def _reduced(a: OperationAnalysis) -> Iterator[Panel]:
     "W_L = W_out W_U: what each neuron adds to each logit.",
     of=Operation,
     needs=["fourier_norms.W_L"],
-    where=_has_frequencies,
+    where=has_frequencies,
 )
 def _readout(a: OperationAnalysis) -> Iterator[Panel]:
     caption = "Over the answers; key frequencies are red."
