@@ -1,8 +1,7 @@
 """What a network makes of noisy labels: how it does against right answers, the noise that it has learned, and
 what nobody can do better.
 
-Losses and accuracies elsewhere are of the labels as they are given. Where nothing is noisy the two are the
-same.
+Losses and accuracies elsewhere are of the labels as they are given: the same where nothing is noisy.
 """
 
 from __future__ import annotations

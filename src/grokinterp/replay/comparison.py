@@ -260,8 +260,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Its configuration by dotted keys, as deep as sections go, without the start; of an imported run only
-    what is known."""
+    """Its configuration by dotted keys, without the start; of an imported run only what is known."""
     settings = run.config.model_dump(mode="json", exclude={"start"})
     if run.imported:
         settings = {section: settings[section] for section in ("task", "model", "training")}

@@ -98,8 +98,7 @@ def spikes(history: pd.DataFrame, data: xr.Dataset | None = None) -> list[Spike]
 
     Args:
         history: evaluations, as `run.history` gives them; a spike between two of them is not seen.
-        data: measures over `step`, as `replay` gives them: then it is said what changed between the snapshots
-            around a spike.
+        data: measures over `step`, as `replay` gives them, for what changed between the snapshots around one.
     """
     history = _in_order(history)
     peaks = [peak for signal in SIGNALS for peak in _peaks(history, signal)]
@@ -129,8 +128,7 @@ def slingshots(history: pd.DataFrame) -> list[int]:
     median of the fifty before each, first brought training accuracy down; one for each stretch. With the
     first evaluations the median is over as many as there are.
 
-    Meant for runs that are evaluated at every step, or nearly: what comes and goes between two evaluations is
-    not seen.
+    Meant for runs that are evaluated at every step, or nearly: what comes and goes between two is not seen.
     """
     known = _in_order(history).dropna(subset=["train_loss", "train_accuracy"])
     before = known["train_loss"].rolling(_AROUND, min_periods=1).median().shift(1)
@@ -146,8 +144,7 @@ def slingshots(history: pd.DataFrame) -> list[int]:
 
 
 def slingshots_in_words(found: Sequence[int], loss: str) -> str:
-    """How many there are, where the first are, and with which loss (`training.loss`) the network was
-    trained."""
+    """How many there are, where the first are, and with which loss (`training.loss`) it was trained."""
     count = (
         "No slingshot" if not found else "One slingshot" if len(found) == 1 else f"{len(found)} slingshots"
     )

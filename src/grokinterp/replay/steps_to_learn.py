@@ -13,8 +13,7 @@ several runs: the grokking delay, the median of a group, and whether starting fr
 The median takes a run that ended before as one of which no more is known than that, not as one that would
 never have got there, nor as one that got there when it ended. Where all runs end at the same step it is the
 plain median with "longer than all others" for those that had not reached it, and there is none unless more
-than half have. Between two middle runs it lies halfway. It assumes that nobody stopped a run for how it was
-going.
+than half have. Between two middle runs it lies halfway. It assumes that no run was stopped for how it went.
 
 Whether a start from a snapshot helped is told from the intervals of test accuracy: it did where that run had
 got there by an evaluation at which the same run from scratch had not. A difference smaller than the time

@@ -1,5 +1,4 @@
-"""One circle of the embedding at a time: is it a clock or a pizza (Zhong et al. 2023, arXiv 2306.17844, table
-1)?
+"""One circle of the embedding at a time: a clock or a pizza (Zhong et al. 2023, arXiv 2306.17844, table 1)?
 
 The network runs with nothing else in its embedding, and its logits are held against the two formulas:
 
@@ -99,8 +98,7 @@ def clock_wave(view: View, k: int) -> Float64[Tensor, "rows m"]:
 
 
 def nearness(view: View, k: int) -> Float64[Tensor, "rows"]:
-    """|cos w_k(a − b)/2|: 1 where a and b are in the same place of the circle of k, 0 where they are
-    opposite."""
+    """|cos w_k(a − b)/2|: 1 where a and b are in one place of the circle of k, 0 where opposite."""
     z = circular(view)
     i, j = z.operands_at.unbind(1)
     return ((k * (i - j) % (2 * z.m)).double() * (torch.pi / z.m)).cos().abs()

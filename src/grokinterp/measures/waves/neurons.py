@@ -37,8 +37,7 @@ def block_variance(view: View) -> tuple[Float64[Tensor, "freq d_mlp"], Float64[T
 
 
 def _at_twice_the_frequency(lines: fourier.LineSums) -> Float64[Tensor, "freq d_mlp"]:
-    """For each k the variance in waves of a alone and of b alone at 2k; nothing where that is a constant, or
-    k itself."""
+    """For each k the variance in waves of a alone and of b alone at 2k; nothing where that is 0, or k."""
     m = len(lines.of_a)
     a, b = (fourier.by_frequency(fourier.transform(x / m).square()) for x in (lines.of_a, lines.of_b))
     alone = (a + b) / m

@@ -147,8 +147,7 @@ def _neurons(view: View) -> Float64[Tensor, "rows d_mlp"]:
 
 
 def _waves(view: View) -> Float64[Tensor, "rows wave"]:
-    """Every component but the constant as a function of the right answer, centred over the examples on the
-    circle."""
+    """Every component but the constant as a function of the right answer, centred over examples."""
     z = circular(view)
     waves = fourier.basis(z.m)[1:, z.answer_at].T
     return waves - waves.mean(0)

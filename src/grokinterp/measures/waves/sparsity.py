@@ -112,8 +112,7 @@ def _participation(power: Float64[Tensor, "freq *rest"]) -> Float64[Tensor, "*re
 
 
 def _neuron_weights(view: View) -> Float64[Tensor, "m 3 d_mlp"]:
-    """What every neuron of the last layer reads of a and of b, and writes into the logits, as functions on
-    the circle."""
+    """What every neuron of the last layer reads of a and of b, and writes, as functions on the circle."""
     z = circular(view)
     readout, (of_a, of_b) = z.readout, input_weights(view)
     return torch.stack([of_a[z.circle.a], of_b[z.circle.b], readout], dim=1)
@@ -134,8 +133,7 @@ def input_weights(view: View) -> Float64[Tensor, "2 p d_mlp"]:
 
 
 def _path_from(view: View, position: int) -> Float64[Tensor, "d_model d_model"]:
-    """From what is embedded at an operand's position to the residual stream at the answer position, before
-    the last MLP."""
+    """From what is embedded at an operand's position to the answer position's stream before the last MLP."""
     w, at = view.weights, f"blocks.{view.n_layers - 1}.attn."
     through = w[at + "W_V"] @ w[at + "W_O"]
     attention = view.attention[-1][:, circular(view).on_circle].mean(1)[:, position].to(through.device)

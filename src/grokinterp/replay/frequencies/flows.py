@@ -1,5 +1,4 @@
-"""Which frequency each neuron has at every snapshot, and how many neurons go from one to another between two
-snapshots."""
+"""Which frequency each neuron has at every snapshot, and how many neurons go from one to another."""
 
 from __future__ import annotations
 

@@ -142,8 +142,7 @@ class Lives:
 
     @property
     def sentence(self) -> str:
-        """The whole in a few plain words: how many lived, which last, and where each final key shows
-        first."""
+        """The whole in a few plain words: how many lived, which last, where each final key shows first."""
         places = _listed(self.share.place.values.tolist())
         of_all = f"Of {self.share.sizes['freq']} frequencies"
         if not self.ever:
@@ -165,8 +164,7 @@ class Lives:
         return f" Of the final network: {'; '.join(clauses)}." if clauses else ""
 
     def _noise(self) -> str:
-        """A warning where a frequency is alive at the first snapshot already: before training that is
-        noise."""
+        """A warning where one is alive at the first snapshot already: before training that is noise."""
         loud = [
             place
             for place in self.loudest_at_first
@@ -209,8 +207,7 @@ class Lives:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: thresholds, sentences, and the lives of the frequencies that were ever alive or are
-        final keys."""
+        """Plain JSON: thresholds, sentences, and the lives of all that ever lived or are final keys."""
         shown = set(self.ever) | set(self.final_keys)
         return {
             "born": self.born,
@@ -232,8 +229,7 @@ def lives(data: xr.Dataset, born: float = BORN, dies: float = DIES) -> Lives:
     """When every frequency was born, whether it died, and its share of the power, from a replay with the
     default measures.
 
-    A snapshot at which a measure does not apply is passed over: the intervals are between those at which it
-    does.
+    A snapshot at which a measure does not apply is passed over: intervals are between the others.
 
     Args:
         data: what `gi.replay` gives; it needs those measures of `PLACES` whose places are of interest.
