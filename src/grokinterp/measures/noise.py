@@ -18,12 +18,12 @@ from ..view import View
 from .base import Value, array, per_part
 from .operands import measure
 
-_DOSHI = "Doshi et al. 2024 (arXiv 2310.13061), section 3"
+DOSHI = "Doshi et al. 2024 (arXiv 2310.13061), section 3"
 _NOTEBOOK = "seiferfl/neural-circuit-lab, grokking_with_noise.ipynb"
 _FARTHEST = 3
 
 
-@measure("clean_accuracy", unit="1", ref=_DOSHI)
+@measure("clean_accuracy", unit="1", ref=DOSHI)
 def clean_accuracy(view: View) -> Value:
     """Share of the examples of each part whose largest logit is the right answer's, whatever their labels.
 
@@ -71,7 +71,7 @@ def bayes_loss(view: View) -> Value:
 @measure(
     "noise.bayes_accuracy",
     unit="1",
-    ref=f"{_DOSHI}: 1 − ξ and what uniform labels hit",
+    ref=f"{DOSHI}: 1 − ξ and what uniform labels hit",
 )
 def bayes_accuracy(view: View) -> Value:
     """The best accuracy for who knows the rule and how labels are drawn, but not what was drawn: how likely

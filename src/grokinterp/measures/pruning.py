@@ -14,18 +14,19 @@ from torch import Tensor
 from ..view import View
 from .base import Value, measure, once_per_view, per_part
 from .neurons import beside_the_neurons, direct_readout
+from .noise import DOSHI
 
 DRAWS = 5
 """Random orders."""
 _MOST = 20
 """Steps from none removed to all."""
-DOSHI = "Doshi et al. 2024 (arXiv 2310.13061), section 3 and figure 5"
+PRUNED = f"{DOSHI} and figure 5"
 
 
 @measure(
     "pruning.random",
     unit="1",
-    ref=f"{DOSHI}; the control of `pruning.lowest_ipr`, here a mean over five orders",
+    ref=f"{PRUNED}; the control of `pruning.lowest_ipr`, here a mean over five orders",
     gauge=("order",),
 )
 def random(view: View) -> Value:

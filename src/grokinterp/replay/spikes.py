@@ -43,6 +43,8 @@ LEAST = 3.0
 _DEVIATIONS = 8.0
 _AROUND = 50
 _LONGEST = 0.25
+_TIMES_THE_MEDIAN = 10.0
+_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,6 @@ def spikes_in_words(found: Sequence[Spike]) -> str:
     return f"{count} of the loss or of the gradient, {where}."
 
 
-_TIMES_THE_MEDIAN = 10.0
-
-
 def slingshots(history: pd.DataFrame) -> list[int]:
     """The steps at which a stretch of evaluations, in which the training loss is more than ten times the
     median of the fifty before each, first brought training accuracy down; one for each stretch. With the
@@ -145,18 +144,13 @@ def slingshots(history: pd.DataFrame) -> list[int]:
 
 def slingshots_in_words(found: Sequence[int], loss: str) -> str:
     """How many there are, where the first are, and with which loss (`training.loss`) it was trained."""
-    count = (
-        "No slingshot" if not found else "One slingshot" if len(found) == 1 else f"{len(found)} slingshots"
-    )
+    count = {0: "No slingshot", 1: "One slingshot"}.get(len(found), f"{len(found)} slingshots")
     at = ", ".join(f"{step:,}" for step in found[:_NAMED]) + (" and on" if len(found) > _NAMED else "")
     where = f" at step{'s' if len(found) > 1 else ''} {at}" if found else ""
     return (
         f"{count}{where} (loss above {_TIMES_THE_MEDIAN:g} times its running median, and training accuracy "
         f"falls); trained with {loss}."
     )
-
-
-_NAMED = 8
 
 
 @dataclass(frozen=True)

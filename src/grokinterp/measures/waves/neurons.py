@@ -14,6 +14,7 @@ from .projections import neuron_lines
 
 EXPLAINED = 0.85
 """A neuron belongs to a frequency that explains more than this share of its variance (Nanda et al. 2023)."""
+SPLIT = "marshallchen99/grokking-mechinterp, split by trigonometric identity"
 
 
 @once_per_view
@@ -91,11 +92,7 @@ def single_frequency_share(view: View) -> Value:
     return float((fourier.strongest(neuron_power(view)).share > EXPLAINED).double().mean())
 
 
-@measure(
-    "neuron.sum_fraction",
-    unit="1",
-    ref="marshallchen99/grokking-mechinterp, split by trigonometric identity; here per neuron",
-)
+@measure("neuron.sum_fraction", unit="1", ref=f"{SPLIT}; here per neuron")
 def neuron_sum_fraction(view: View) -> Value:
     """Share, of what each neuron has of products of a wave of a and one of b of its frequency, that depends
     on a + b; the rest on a − b.
@@ -109,12 +106,7 @@ def neuron_sum_fraction(view: View) -> Value:
     return per_neuron(share(alike.gather(0, of_neuron)[0], apart.gather(0, of_neuron)[0]))
 
 
-@measure(
-    "sum_fraction.neurons",
-    unit="1",
-    ref="marshallchen99/grokking-mechinterp, split by trigonometric identity",
-    gauge=("scale",),
-)
+@measure("sum_fraction.neurons", unit="1", ref=SPLIT, gauge=("scale",))
 def sum_fraction(view: View) -> Value:
     """For each frequency, the share that depends on a + b of what all neurons have of products of a wave of a
     and one of b."""

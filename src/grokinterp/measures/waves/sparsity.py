@@ -9,6 +9,7 @@ from torch import Tensor
 from ...fourier import by_frequency, transform
 from ...view import View
 from ..base import Value, once_per_view, per_neuron
+from ..noise import DOSHI
 from ..operands import operands, read_by_perceptron
 from ..sparsity import gini
 from .circular import circular, measure
@@ -36,12 +37,7 @@ def readout_power_gini(view: View) -> Value:
     return gini(frequency_power(circular(view).readout))
 
 
-@measure(
-    "ipr.complex",
-    unit="1",
-    ref="Doshi et al. 2024 (arXiv 2310.13061), section 3; Gromov 2023 (arXiv 2301.02679)",
-    gauge=("shift",),
-)
+@measure("ipr.complex", unit="1", ref=f"{DOSHI}; Gromov 2023 (arXiv 2301.02679)", gauge=("shift",))
 def ipr_complex(view: View) -> Value:
     """Inverse participation ratio (‖ũ‖₄ / ‖ũ‖₂)⁴ of the complex spectrum ũ of what the neurons read of a and
     b and write, mean over all.
@@ -53,10 +49,7 @@ def ipr_complex(view: View) -> Value:
 
 
 @measure(
-    "ipr.neurons",
-    unit="1",
-    ref="Doshi et al. 2024 (arXiv 2310.13061), section 3: neurons of small IPR hold what was memorised",
-    gauge=("shift",),
+    "ipr.neurons", unit="1", ref=f"{DOSHI}: neurons of small IPR hold what was memorised", gauge=("shift",)
 )
 def ipr_of_neurons(view: View) -> Value:
     """Inverse participation ratio of each neuron: mean of those of the complex spectra of what it reads of a,
