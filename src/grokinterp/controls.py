@@ -1,7 +1,6 @@
 """Networks whose algorithm is known: five that are built here by hand, and one that is random.
 
-The built networks add mod p. Three compute with frequencies, two of them with those that they are told to
-use:
+The built networks add mod p. Three compute with frequencies, two with those that they are told to use:
 
     clock      one head copies a, one copies b; a neuron for every phase pair (s, t) of Z_p x Z_p. Exactly
                logits = scale Σ_k cos w_k(a + b − c)                          (Nanda et al. 2023)
@@ -37,15 +36,13 @@ from .view import View, view
 
 
 def waves(p: int, k: int) -> tuple[Tensor, Tensor]:
-    """cos 2πkx/p and sin 2πkx/p of every residue x, in float64; the sine of the Nyquist frequency is exactly
-    0."""
+    """cos 2πkx/p and sin 2πkx/p of every residue, in float64; the Nyquist frequency's sine is exactly 0."""
     angle = 2 * math.pi * (k * torch.arange(p) % p).double() / p
     return angle.cos(), torch.zeros(p, dtype=torch.float64) if 2 * k == p else angle.sin()
 
 
 def rectified_sum(p: int, k: int) -> Tensor:
-    """relu(cos w_k a + cos w_k b) over the grid: what every neuron of the clock is, up to a shift of a and of
-    b."""
+    """relu(cos w_k a + cos w_k b) over the grid: every neuron of the clock, up to a shift of a and of b."""
     cos, _ = waves(p, k)
     return (cos[:, None] + cos).relu()
 

@@ -90,8 +90,7 @@ def strongest(of_frequency: Float64[Tensor, "freq *rest"]) -> Strongest:
 
 
 def block_power(x: Float64[Tensor, "p p *rest"]) -> Float64[Tensor, "freq *rest"]:
-    """Power of x, as a function of (a, b), in the 3 x 3 block of each frequency, the constant of both left
-    out.
+    """Power of x, as a function of (a, b), in the 3 x 3 block of each frequency, without the constant.
 
     The block of k holds the products of {1, cos k, sin k} of a and of b: the 8 terms that a function of
     frequency k alone is made of (Nanda et al. 2023, section 4.2). For the Nyquist frequency it is 2 x 2.
@@ -120,8 +119,7 @@ def block_fit(x: Float64[Tensor, "p p *rest"], k: int) -> Float64[Tensor, "p p *
 def sum_and_difference_power(
     x: Float64[Tensor, "p p *rest"],
 ) -> tuple[Float64[Tensor, "freq *rest"], Float64[Tensor, "freq *rest"]]:
-    """Power of x, as a function of (a, b), along the waves of a + b and along those of a − b, for each
-    frequency.
+    """Power of x(a, b) along the waves of a + b and along those of a − b, for each frequency.
 
     The two share out the four products of {cos k, sin k} of a and of b. For the Nyquist frequency a + b and a
     − b are the same, and each gets half.

@@ -33,8 +33,7 @@ _TOGETHER = 1024
 """Examples of which the losses are computed at a time, in the processor's cache."""
 
 LARGEST_EXPONENT = 600.0
-"""exp of it and of its negative are far inside the range of float64, and so is a sum of thousands of
-these."""
+"""exp of it and of its negative are far inside the range of float64, and so is a sum of thousands."""
 
 
 class lazy(cached_property[T]):
@@ -242,8 +241,7 @@ class View:
         return {**together, "logits": self._by_class(together["logits"])}
 
     def _by_class(self, logits: Float64[Tensor, "*rows classes"]) -> Float64[Tensor, "*rows classes"]:
-        """With the answer classes first, in their order: the logits as they are, where that is their
-        order."""
+        """With the answer classes first, in their order: the logits themselves where they are so."""
         first = self.task.answer_tokens
         if torch.equal(first, torch.arange(self.task.n_answers)):
             return logits
@@ -252,8 +250,7 @@ class View:
 
     @property
     def _together(self) -> int:
-        """How many examples go through the network at once: all of them where a user's hook may look at the
-        whole batch."""
+        """How many examples run at once: all of them where a user's hook may look at the whole batch."""
         hooks = (handle for point in self._twin.hook_dict.values() for handle in point.fwd_hooks)
         return _CHUNK if all(handle.is_permanent for handle in hooks) else self.task.n_inputs
 
@@ -421,8 +418,7 @@ class View:
         rows: Int[Tensor, "rows"] | None = None,
         against: Classes = "labels",
     ) -> Float64[Tensor, "rows"]:
-        """Cross-entropy of every example in nats: of the network's own logits, or of others in their place
-        (for some rows only)."""
+        """Cross-entropy of every example in nats: of its own logits, or of others (for some rows only)."""
         logits = self._logits_with_all_classes if logits is None else logits
         targets = self._classes(against, rows)
         losses = []
@@ -453,8 +449,7 @@ class View:
         return torch.stack([one.correct(against=against) | ~one.asked for one in each]).all(0)
 
     def squared_error(self) -> Float64[Tensor, "n"]:
-        """The squared distance of every example's logits from its label as a one-hot vector, as a mean over
-        classes."""
+        """The squared distance of every example's logits from its one-hot label, as a mean over classes."""
         logits = self._logits_with_all_classes
         less_label = logits.scatter_add(1, self.labels[:, None], logits.new_full((len(logits), 1), -1.0))
         return less_label.square().mean(1)

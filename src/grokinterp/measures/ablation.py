@@ -45,8 +45,7 @@ DRAWS = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """Mean loss in nats, and accuracy, of each part of the table: "train" and "test" where they are known,
-    and "all"."""
+    """Mean loss in nats, and accuracy, of "train" and "test" where they are known, and of "all"."""
 
     loss: dict[str, float]
     accuracy: dict[str, float]

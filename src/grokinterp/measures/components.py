@@ -1,5 +1,4 @@
-"""The loss without each component of the network, beside matched random controls: one number or table per
-kind of ablation.
+"""The loss without each component of the network, beside matched random controls, per kind of ablation.
 
 What is ablated and what the controls are is said in ablation.py, which takes any component, neuron or hook.
 """

@@ -95,8 +95,7 @@ def put(view: View, hook: str, values: Float64[Tensor, "n ..."]) -> tuple[str, C
 
 
 def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
-    """The activation of a hook at the answer position for every example; the logits of all classes under
-    "logits".
+    """The activation of a hook at the answer position for every example; all logits under "logits".
 
     Raises:
         NotApplicable: the network does not use this hook.

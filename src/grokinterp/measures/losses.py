@@ -58,8 +58,7 @@ def mirrored(view: View) -> Value:
     sums of two embeddings.
 
     Raises:
-        NotApplicable: the operation is not commutative, the split is not known, or there are not examples of
-            both kinds.
+        NotApplicable: the operation is not commutative, the split is not known, or one kind has no example.
     """
     task = Operation.of(view.task)
     if not torch.equal(task.table, task.table.T):

@@ -1,8 +1,7 @@
 """What a network makes of noisy labels: how it does against right answers, the noise that it has learned, and
 what nobody can do better.
 
-Losses and accuracies elsewhere are of the labels as they are given. Where nothing is noisy the two are the
-same.
+Losses and accuracies elsewhere are of the labels as they are given: the same where nothing is noisy.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ..view import View
 from .base import Value, array, per_part
 from .operands import measure
 
-_DOSHI = "Doshi et al. 2024 (arXiv 2310.13061), section 3"
+DOSHI = "Doshi et al. 2024 (arXiv 2310.13061), section 3"
 _NOTEBOOK = "seiferfl/neural-circuit-lab, grokking_with_noise.ipynb"
 _FARTHEST = 3
 
@@ -28,7 +27,7 @@ def _is_noisy(task: Operation) -> bool:
     return task.noisy
 
 
-@measure("clean_accuracy", unit="1", ref=_DOSHI)
+@measure("clean_accuracy", unit="1", ref=DOSHI)
 def clean_accuracy(view: View) -> Value:
     """Share of the examples of each part whose largest logit is the right answer's, whatever their labels.
 
@@ -77,7 +76,7 @@ def bayes_loss(view: View) -> Value:
 @measure(
     "noise.bayes_accuracy",
     unit="1",
-    ref=f"{_DOSHI}: 1 − ξ and what uniform labels hit",
+    ref=f"{DOSHI}: 1 − ξ and what uniform labels hit",
     where=_is_noisy,
 )
 def bayes_accuracy(view: View) -> Value:

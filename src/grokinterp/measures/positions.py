@@ -1,5 +1,4 @@
-"""How alike the position embeddings of the two operands are, against chance: the entries of one of them
-permuted."""
+"""How alike the position embeddings of the two operands are, against chance: the entries of one permuted."""
 
 from __future__ import annotations
 

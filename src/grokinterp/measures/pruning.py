@@ -14,18 +14,19 @@ from torch import Tensor
 from ..view import View
 from .base import Value, measure, once_per_view, per_part
 from .neurons import beside_the_neurons, direct_readout
+from .noise import DOSHI
 
 DRAWS = 5
 """Random orders."""
 _MOST = 20
 """Steps from none removed to all."""
-DOSHI = "Doshi et al. 2024 (arXiv 2310.13061), section 3 and figure 5"
+PRUNED = f"{DOSHI} and figure 5"
 
 
 @measure(
     "pruning.random",
     unit="1",
-    ref=f"{DOSHI}; the control of `pruning.lowest_ipr`, here a mean over five orders",
+    ref=f"{PRUNED}; the control of `pruning.lowest_ipr`, here a mean over five orders",
     gauge=("order",),
 )
 def random(view: View) -> Value:
@@ -36,8 +37,7 @@ def random(view: View) -> Value:
 
 
 def pruned(view: View, orders: list[Int[Tensor, "d_mlp"]]) -> Value:
-    """Accuracy at a few counts of removed neurons, from none to all; the mean over several orders of
-    removal."""
+    """Accuracy at a few counts of removed neurons, from none to all; the mean over several orders."""
     readout, d_mlp = direct_readout(view), view.W_L.shape[0]
     counts = [*range(0, d_mlp, -(-d_mlp // _MOST)), d_mlp]
     right = torch.zeros(len(counts), view.task.n_inputs, dtype=torch.float64)
@@ -51,7 +51,6 @@ def pruned(view: View, orders: list[Int[Tensor, "d_mlp"]]) -> Value:
 
 @once_per_view
 def _without_neurons(view: View) -> Float64[Tensor, "n answers"]:
-    """The logits when all neurons are 0; what is nothing but rounding is 0, so that no argmax is taken of
-    it."""
+    """The logits when all neurons are 0; rounding counts as 0, so that no argmax is taken of it."""
     rest = beside_the_neurons(view)
     return torch.where(rest.abs() > 1e-12 * view.logits.abs().max(), rest, 0.0)

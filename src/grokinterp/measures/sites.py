@@ -1,5 +1,4 @@
-"""Where the parts of a network are: by which name a user asks for one, at which hooks it is, and which
-entries of them."""
+"""Where the parts of a network are: the name of each, its hooks, and which entries of them."""
 
 from __future__ import annotations
 

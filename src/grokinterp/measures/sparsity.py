@@ -57,8 +57,7 @@ def participation_ratio(matrix: Float64[Tensor, "rows columns"]) -> float:
 
 
 def gini(x: Float64[Tensor, "n"]) -> float:
-    """G = Σ_i (2i − n − 1) x_(i) / (n Σ x), x sorted ascending (Hurley and Rickard 2009); 0 for an all-zero
-    x."""
+    """G = Σ_i (2i − n − 1) x_(i) / (n Σ x), x sorted ascending (Hurley and Rickard 2009); 0 where x is 0."""
     x = x.sort().values
     n = len(x)
     total = float(x.sum())

@@ -1,7 +1,6 @@
 """Several runs side by side: what differs between their configurations, when each learned, and what can be
 said of those that belong together. Plain values; no figure and no file is made here.
 
-
     a group   runs of one configuration but for their seeds (`seed`, `training.split_seed`)
               where they started from a snapshot: from runs of one task, and from the last snapshot or the
               same step of each
@@ -84,11 +83,8 @@ class Compared:
     @property
     def start(self) -> str | None:
         """What it started from, in words; None where its weights were drawn."""
-        return (
-            None
-            if self.run.config.start is None
-            else f"{self.run.config.start.run}@{self.run.config.start.step}"
-        )
+        start = self.run.config.start
+        return None if start is None else f"{start.run}@{start.step}"
 
 
 @dataclass(frozen=True)
@@ -128,17 +124,14 @@ class RunsCompared:
             verdict = None
             if run.config.start is not None:
                 scratch = [
-                    j
-                    for j, other in enumerate(runs)
-                    if alike[j] == key and other.config.start is None and not other.imported
+                    theirs
+                    for other, theirs, same in zip(runs, histories, alike, strict=True)
+                    if same == key and other.config.start is None and not other.imported
                 ]
-                longest = max(scratch, key=lambda j: histories[j]["step"].max(), default=None)
-                verdict = (
-                    None if longest is None else transfer(history, histories[longest], run.ended is not None)
-                )
-                verdict = verdict or Transfer(
-                    "not known", "not known: the same run from scratch is not among these"
-                )
+                verdict = Transfer.of("not known", ": the same run from scratch is not among these")
+                if scratch:
+                    longest = max(scratch, key=lambda theirs: theirs["step"].max())
+                    verdict = transfer(history, longest, run.ended is not None)
             train, test = reached(history, "train"), reached(history, "test")
             watched = history["train_loss"].count() >= _FEWEST
             leaps = (len(spikes(history)), len(slingshots(history))) if watched else (None, None)
@@ -184,9 +177,9 @@ class RunsCompared:
             "p": [getattr(each.run.task, "p", None) for each in self.runs],  # that of a table
             "fraction": [each.settings.get("training.fraction") for each in self.runs],
             "seed": [each.settings.get("seed") for each in self.runs],
+            "state": [each.state for each in self.runs],
+            "standing": [each.standing.state for each in self.runs],
         }
-        columns["state"] = [each.state for each in self.runs]
-        columns["standing"] = [each.standing.state for each in self.runs]
         for part in ("train", "test"):
             times: list[Reached] = [getattr(each, part) for each in self.runs]
             columns[f"{part}_steps"] = [t.after if t.by is None else t.by for t in times]
@@ -197,29 +190,15 @@ class RunsCompared:
         columns["delay_censored"] = [each.delay is not None and each.delay.censored for each in self.runs]
         for name in _FINAL:
             columns[name] = [each.final[name] for each in self.runs]
-        columns |= {
-            name: [getattr(each, name) for each in self.runs] for name in ("spikes", "slingshots", "start")
-        }
+        for name in ("spikes", "slingshots", "start"):
+            columns[name] = [getattr(each, name) for each in self.runs]
         columns["transfer"] = [each.transfer and each.transfer.verdict for each in self.runs]
         columns["transfer_steps"] = [each.transfer and each.transfer.steps for each in self.runs]
         for key in self.differing:
             columns[key] = [_plain(each.settings.get(key)) for each in self.runs]
-        whole = (
-            "spikes",
-            "slingshots",
-            "seed",
-            "train_steps",
-            "train_after",
-            "test_steps",
-            "test_after",
-            "transfer_steps",
-        )
-        return pd.DataFrame(
-            {
-                name: pd.Series(values, dtype="Int64" if name in whole else None)
-                for name, values in columns.items()
-            }
-        )
+        whole = ["spikes", "slingshots", "seed", "train_steps", "train_after", "test_steps", "test_after"]
+        types = dict.fromkeys([*whole, "transfer_steps"], "Int64")
+        return pd.DataFrame({name: pd.Series(x, dtype=types.get(name)) for name, x in columns.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, with None for what is not known."""
@@ -237,9 +216,7 @@ class RunsCompared:
                     "standing": each.standing.to_dict(),
                     "steps_to_99": {"train": asdict(each.train), "test": asdict(each.test)},
                     "grokking_delay": each.delay and asdict(each.delay),
-                    "final": {
-                        name: value if math.isfinite(value) else None for name, value in each.final.items()
-                    },
+                    "final": {key: x if math.isfinite(x) else None for key, x in each.final.items()},
                     "spikes": each.spikes,
                     "slingshots": each.slingshots,
                     "start": each.run.config.start and each.run.config.start.model_dump(mode="json"),
@@ -263,10 +240,9 @@ def _final(history: pd.DataFrame) -> dict[str, float]:
 
 def _standing(run: Run) -> Standing:
     """How far a run had come at the last evaluation that says how many examples are right."""
-    history = run.history
-    columns = [judged_by(history, part) for part in ("train", "test")]
-    known = history.dropna(subset=columns, how="all")
-    now = [float(known[name].iloc[-1]) if len(known) else None for name in columns]
+    columns = [judged_by(run.history, part) for part in ("train", "test")]
+    known = run.history.dropna(subset=columns, how="all")
+    now = known[columns].iloc[-1].tolist() if len(known) else [None, None]
     return Examples.of(run.task, run.split).standing(*now)
 
 
@@ -284,20 +260,18 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Its configuration by dotted keys, as deep as sections go, without the start; of an imported run only
-    what is known."""
-    told = run.imported["training"] if run.imported else None
-    found: dict[str, Any] = {}
-    for section, value in run.config.model_dump(mode="json", exclude={"start"}).items():
-        if section in ("task", "model", "training"):
-            found |= {
-                f"{section}.{key}": item
-                for key, item in value.items()
-                if told is None or section != "training" or key in told
-            }
-        elif told is None:
-            found[section] = value
-    return found
+    """Its configuration by dotted keys, without the start; of an imported run only what is known."""
+    settings = run.config.model_dump(mode="json", exclude={"start"})
+    if run.imported:
+        settings = {section: settings[section] for section in ("task", "model", "training")}
+        settings["training"] = {
+            k: x for k, x in settings["training"].items() if k in run.imported["training"]
+        }
+    flat: dict[str, Any] = {}
+    for section, value in settings.items():
+        of_section = section in ("task", "model", "training")
+        flat |= {f"{section}.{key}": x for key, x in value.items()} if of_section else {section: value}
+    return flat
 
 
 def _key(settings: Mapping[str, Any], without: Sequence[str]) -> str:
@@ -307,13 +281,11 @@ def _key(settings: Mapping[str, Any], without: Sequence[str]) -> str:
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys whose values differ among the runs that have them, in the order of the configuration."""
-    keys = dict.fromkeys(key for each in settings for key in each if key not in _OWN_COLUMNS)
-    told = [key for key in keys if "." in key]  # what is no part of a section changes no result
-    return [
-        key
-        for key in told
-        if len({json.dumps(each[key], sort_keys=True) for each in settings if key in each}) > 1
-    ]
+    values: dict[str, set[str]] = {}
+    for key, value in (item for each in settings for item in each.items()):
+        if key not in _OWN_COLUMNS and "." in key:  # what is no part of a section changes no result
+            values.setdefault(key, set()).add(json.dumps(value, sort_keys=True))
+    return [key for key, different in values.items() if len(different) > 1]
 
 
 def _plain(value: Any) -> Any:

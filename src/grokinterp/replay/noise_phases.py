@@ -1,5 +1,4 @@
-"""How a network went through the phases of Doshi et al. 2024 while it was trained on noisy labels: from
-accuracies alone."""
+"""How a network went through the phases of Doshi et al. 2024 on noisy labels: from accuracies alone."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ _COLUMNS = ["train_accuracy", "test_clean_accuracy", "corrupted_accuracy", "corr
 
 @dataclass(frozen=True)
 class NoiseSpan:
-    """A stretch of evaluations in one phase: from the first of them to the first of the next span, or to the
-    last."""
+    """A stretch of evaluations in one phase: from its first to the first of the next span, or to the last."""
 
     phase: NoisePhase
     start: int
@@ -31,8 +29,7 @@ class NoiseSpan:
 
 
 def noise_spans(history: pd.DataFrame, n_answers: int) -> list[NoiseSpan]:
-    """The phases over the evaluations of a run, in order, without gaps; `measures.noise_phase` says what each
-    is.
+    """The phases over the evaluations of a run, in order, without gaps: those of `measures.noise_phase`.
 
     Raises:
         NotApplicable: no evaluation tells corrupted examples from others.

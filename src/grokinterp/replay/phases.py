@@ -67,11 +67,13 @@ lies before the training examples are learned, the boundary says so.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NotApplicable
@@ -99,6 +101,8 @@ Name = Literal[
     "forgetting",
 ]
 Basis = Literal["progress measures", "accuracy alone"]
+Part = Literal["train", "test"]
+_TRAINING = "training accuracy"
 _HALF = 0.5
 _FORGOTTEN = 0.09
 """How far test accuracy falls below the level from which it generalises until it is forgotten."""
@@ -150,11 +154,9 @@ class Boundary:
     def when(self) -> str:
         """Name, interval, keys and what is odd about it: "circuit formed between steps 700 and 1,500 (final
         keys 9, 21)"."""
-        where = (
-            f"between steps {self.after:,} and {self.by:,}"
-            if self.after < self.by
-            else f"at or before step {self.by:,}"
-        )
+        where = f"at or before step {self.by:,}"
+        if self.after < self.by:
+            where = f"between steps {self.after:,} and {self.by:,}"
         also = "; ".join(filter(None, [_named(self.keys) if self.keys else "", self.flag]))
         return f"{self.name} {where}" + (f" ({also})" if also else "")
 
@@ -261,19 +263,17 @@ def phases(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None = 
     curves = _curves(data, history, examples if examples is not None else Examples.from_attrs(data.attrs))
     kind = _kind(curves)
     if kind == "not known":
-        return Phases(
-            kind, _unknown(curves), skipped={"kind": _why_unknown(curves)}, standing=curves.standing
-        )
-    found = _boundaries(curves, kind) if not curves.fresh else _boundaries_of_sample(curves)
-    leads: list[Lead] = []
+        why = {"kind": _why_unknown(curves)}
+        return Phases(kind, _unknown(curves), skipped=why, standing=curves.standing)
+    found = _boundaries_of_sample(curves) if curves.fresh else _boundaries(curves, kind)
+    leads = list[Lead]()
     try:
         leads = _leads(data, history, curves.test)
     except NotApplicable as reason:
         found.skipped["leads"] = str(reason)
     sentence, spans = _sentence(kind, found, curves), _spans(kind, found, curves)
-    return Phases(
-        kind, sentence, spans, list(found.boundaries.values()), leads, found.skipped, curves.standing
-    )
+    boundaries = list(found.boundaries.values())
+    return Phases(kind, sentence, spans, boundaries, leads, found.skipped, curves.standing)
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,7 @@ class _Curves:
         """The share below which it has forgotten."""
         return round(self.level - _FORGOTTEN, 2)
 
-    def reaches(self, part: Literal["train", "test"], share: float) -> pd.Series[bool]:
+    def reaches(self, part: Part, share: float) -> pd.Series[bool]:
         """At which evaluations an accuracy is at least a share; of unseen examples only where it is better
         than chance."""
         return self.train >= share if part == "train" else (self.test >= share) & self.told
@@ -337,11 +337,9 @@ class _Curves:
     @property
     def standing(self) -> Standing | None:
         """How far the network has come at its last evaluation."""
-        return (
-            self.examples.standing(self.train.iloc[-1], self.test.iloc[-1])
-            if self.examples and len(self.test)
-            else None
-        )
+        if not self.examples or not len(self.test):
+            return None
+        return self.examples.standing(self.train.iloc[-1], self.test.iloc[-1])
 
     @property
     def generalised_from_the_start(self) -> bool:
@@ -382,12 +380,8 @@ class _Curves:
 
     def steps(self, after: int, by: int) -> list[int]:
         """The steps of an interval at which anything is known."""
-        known = {
-            step
-            for curve in (self.train, self.test, self.restricted, self.squares)
-            for step in curve.loc[after:by].index
-        }
-        return sorted(int(step) for step in known)
+        curves = (self.train, self.test, self.restricted, self.squares)
+        return sorted({int(step) for curve in curves for step in curve.loc[after:by].index})
 
 
 def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) -> _Curves:
@@ -455,9 +449,9 @@ def _kind(curves: _Curves) -> Kind:
             return "forgets again"
         if curves.fresh:
             return "learns"
-        return (
-            "generalises" if curves.at_once is None else "generalises at once" if curves.at_once else "groks"
-        )
+        if curves.at_once is None:
+            return "generalises"
+        return "generalises at once" if curves.at_once else "groks"
     if curves.examples is None or state not in ("learning", "memorises", "at chance"):
         return "not known"
     if state == "learning":
@@ -467,7 +461,7 @@ def _kind(curves: _Curves) -> Kind:
     return "memorises only" if state == "memorises" else "learns nothing"
 
 
-def _rose(curves: _Curves, part: Literal["train", "test"]) -> bool:
+def _rose(curves: _Curves, part: Part) -> bool:
     """Whether an accuracy ever was far above chance: by so much, and by more than its number of examples
     allows."""
     assert curves.examples is not None
@@ -485,19 +479,12 @@ def _why_unknown(curves: _Curves) -> str:
 
 
 def _unknown(curves: _Curves) -> str:
-    seen = f"; up to step {_last(curves)} {_best(curves)}" if len(curves.test) else ""
+    seen = ""
+    if len(curves.test):
+        train, test = percent(curves.train.max()), percent(curves.test.max())
+        seen = f"; up to step {curves.test.index[-1]:,} training accuracy is at most {train}, "
+        seen += f"{curves.test_words} {test}"
     return f"What kind of run it is, is not known: {_why_unknown(curves)}{seen}."
-
-
-def _last(curves: _Curves) -> str:
-    return f"{int(curves.test.index[-1]):,}"
-
-
-def _best(curves: _Curves) -> str:
-    return (
-        f"training accuracy is at most {percent(curves.train.max())}, {curves.test_words} "
-        f"{percent(curves.test.max())}"
-    )
 
 
 class _NotYet(NotApplicable):
@@ -530,9 +517,8 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _reaches(
-    name: str, part: Literal["train", "test"], level: float, tried: Sequence[float], words: str
-) -> _Rule:
+def _reaches(name: str, words: str, level: float, tried: Sequence[float] = (0.95, 0.999)) -> _Rule:
+    part: Part = "train" if words == _TRAINING else "test"
     return _Rule(
         name,
         f"{words} reaches {_share(level)}",
@@ -679,11 +665,7 @@ _FORMED = _Rule(
     f"restricted loss is at most {_share(_LEFT)}, and excluded loss at least {_share(_CARRIED)}, of the "
     "loss of chance",
     _sufficient_and_necessary,
-    [
-        {"left": left, "carried": carried}
-        for left in (0.002, 0.005, 0.01, 0.02, 0.05)
-        for carried in (0.25, 0.5, 0.75)
-    ],
+    [{"left": x, "carried": y} for x in (0.002, 0.005, 0.01, 0.02, 0.05) for y in (0.25, 0.5, 0.75)],
     curve="restricted",
     basis="progress measures",
 )
@@ -715,9 +697,8 @@ class _Found:
     def seek(self, curves: _Curves, *rules: _Rule) -> None:
         """Adds the boundary that the first of these rules gives that applies."""
         try:
-            boundary = _boundary(
-                rules, curves, max((earlier.by for earlier in self.boundaries.values()), default=0)
-            )
+            earliest = max((earlier.by for earlier in self.boundaries.values()), default=0)
+            boundary = _boundary(rules, curves, earliest)
             self.boundaries[boundary.name] = boundary
             if boundary.name != rules[0].name:
                 self.skipped[rules[0].name] = _why_not(rules[0], curves, boundary)
@@ -737,14 +718,7 @@ def _why_not(rule: _Rule, curves: _Curves, instead: Boundary) -> str:
 
 
 def _boundaries(curves: _Curves, kind: Kind) -> _Found:
-    def reaches(
-        name: str, part: Literal["train", "test"], level: float, tried: Sequence[float] = (0.95, 0.999)
-    ) -> _Rule:
-        return _reaches(
-            name, part, level, tried, "training accuracy" if part == "train" else curves.test_words
-        )
-
-    found = _Found()
+    found, words = _Found(), curves.test_words
     if kind == "learns nothing" or (kind == "forgets again" and not curves.generalised.any()):
         found.skipped |= dict.fromkeys(_BY_MEASURES, "not looked for: too little was ever learned")
         return found
@@ -752,30 +726,29 @@ def _boundaries(curves: _Curves, kind: Kind) -> _Found:
         found.skipped |= dict.fromkeys(
             _BY_MEASURES, "not looked for: the run is not known to have memorised before it generalised"
         )
-        found.seek(curves, reaches("generalised", "test", curves.level))
+        found.seek(curves, _reaches("generalised", words, curves.level))
     else:
-        found.seek(curves, _MEMORISED, reaches("training examples learned", "train", LEARNED))
-        found.seek(curves, _FORMED, reaches("half of the unseen examples right", "test", _HALF, (0.25, 0.75)))
-        rules = [reaches("unseen examples learned", "test", curves.level)]
+        found.seek(curves, _MEMORISED, _reaches("training examples learned", _TRAINING, LEARNED))
+        found.seek(curves, _FORMED, _reaches("half of the unseen examples right", words, _HALF, (0.25, 0.75)))
+        rules = [_reaches("unseen examples learned", words, curves.level)]
         if formed := found.boundaries.get(_FORMED.name):
-            rules.insert(0, _shrunk(formed.by, curves.level, curves.test_words))
+            rules.insert(0, _shrunk(formed.by, curves.level, words))
         else:
             found.skipped["cleaned up"] = "when a circuit formed is not known"
         found.seek(curves, *rules)
     if kind == "forgets again":
-        words = f"{curves.test_words} falls below {_share(curves.kept)} for good"
+        falls = f"{words} falls below {_share(curves.kept)} for good"
         lost = partial(_lost, level=curves.kept)
-        found.seek(curves, _Rule("forgotten", words, lost, [{"level": level} for level in (0.5, 0.8, 0.95)]))
+        found.seek(curves, _Rule("forgotten", falls, lost, [{"level": level} for level in (0.5, 0.8, 0.95)]))
     return found
 
 
 def _boundaries_of_sample(curves: _Curves) -> _Found:
     """Where examples are fresh, those by the accuracy on the evaluation sample."""
     found = _Found()
-    half = _reaches("half of the evaluation sample right", "test", _HALF, (0.25, 0.75), curves.test_words)
-    learned = _reaches("evaluation sample learned", "test", curves.level, (0.95, 0.999), curves.test_words)
-    for rule in (half, learned):
-        found.seek(curves, rule)
+    words = curves.test_words
+    found.seek(curves, _reaches("half of the evaluation sample right", words, _HALF, (0.25, 0.75)))
+    found.seek(curves, _reaches("evaluation sample learned", words, curves.level))
     return found
 
 
@@ -802,31 +775,18 @@ def _boundary(rules: Sequence[_Rule], curves: _Curves, earliest: int) -> Boundar
     if not places:
         raise NotApplicable("; ".join(reasons))
     (rule, interval), *others = places
+    tried = [partial(rule.find, curves, **thresholds) for thresholds in ({}, *rule.tried)]
+    left_out = [partial(rule.find, curves.without(step)) for step in curves.steps(*interval)]
     notes = [
-        _spread(
-            [partial(rule.find, curves, **thresholds) for thresholds in ({}, *rule.tried)],
-            "over all thresholds tried",
-        ),
-        _spread(
-            [partial(rule.find, curves.without(step)) for step in curves.steps(*interval)],
-            "with any one step around it left out",
-        ),
+        _spread(tried, "over all thresholds tried"),
+        _spread(left_out, "with any one step around it left out"),
         *(f"{other.words}: {_written(place)}" for other, place in others),
         *reasons,
         *([_nats(curves)] if rule is _FORMED else []),
     ]
     flag = _not_learned_by_then(curves, interval[1]) if rule is _MEMORISED else ""
-    keys = curves.keys if rule is _FORMED else []
-    return Boundary(
-        rule.name,
-        *interval,
-        "; ".join(notes),
-        rule.words,
-        rule.basis,
-        len(getattr(curves, rule.curve)),
-        flag,
-        keys,
-    )
+    keys, seen = curves.keys if rule is _FORMED else [], len(getattr(curves, rule.curve))
+    return Boundary(rule.name, *interval, "; ".join(notes), rule.words, rule.basis, seen, flag, keys)
 
 
 def _nats(curves: _Curves) -> str:
@@ -840,15 +800,16 @@ def _nats(curves: _Curves) -> str:
 
 def _spread(variants: Sequence[Callable[[], Interval]], words: str) -> str:
     """The smallest interval that holds those of all variants."""
-    places, missing = [], 0
+    places = []
     for variant in variants:
-        try:
+        with contextlib.suppress(NotApplicable):
             places.append(variant())
-        except NotApplicable:
-            missing += 1
     if not places:
         return f"not found {words}"
-    hull = min(after for after, _ in places), max(by for _, by in places)
+    hull, missing = (
+        (min(after for after, _ in places), max(by for _, by in places)),
+        len(variants) - len(places),
+    )
     return f"{_written(hull)} {words}" + (
         f" (not found with {missing} of {len(variants)})" if missing else ""
     )
@@ -883,11 +844,8 @@ def _spans(kind: Kind, found: _Found, curves: _Curves) -> list[Phase]:
         return [Phase("learning", first, by), *([Phase("after", by, last)] if by < last else [])]
     ends: list[tuple[Name, int]] = [(_ENDS[name], boundary.by) for name, boundary in found.boundaries.items()]
     following = _following(kind, found, curves)
-    if (
-        following is None
-        or curves.at_once is None
-        or (ends and ends[0][0] not in ("memorisation", "generalisation"))
-    ):
+    begins = ends[0][0] if ends else "memorisation"
+    if following is None or curves.at_once is None or begins not in ("memorisation", "generalisation"):
         return []
     spans = []
     for name, end in [*ends, (following, last)]:
@@ -903,34 +861,24 @@ def _following(kind: Kind, found: _Found, curves: _Curves) -> Name | None:
     if kind == "forgets again" and latest != "forgotten":
         return None
     if not latest:
-        return (
-            "memorisation"
-            if kind == "memorises only" or "memorised" in found.to_come
-            else "generalisation"
-            if curves.at_once
-            else None
-        )
+        if kind == "memorises only" or "memorised" in found.to_come:
+            return "memorisation"
+        return "generalisation" if curves.at_once else None
     if latest in ("memorised", "training examples learned"):
         return "circuit formation" if curves.has_circuit else "after"
     if latest == _FORMED.name:
         return "cleanup" if "cleaned up" in found.to_come or not curves.generalised.any() else "after"
-    return {"half of the unseen examples right": "generalisation", "forgotten": "forgetting"}.get(
-        latest, "after"
-    )  # type: ignore[return-value]
+    if latest == "half of the unseen examples right":
+        return "generalisation"
+    return "forgetting" if latest == "forgotten" else "after"
 
 
 def _sentence(kind: Kind, found: _Found, curves: _Curves) -> str:
     said = [_kind_in_words(kind, curves)]
-    for source, boundaries in itertools.groupby(
-        found.boundaries.values(), key=lambda boundary: boundary.source
-    ):
+    for source, boundaries in itertools.groupby(found.boundaries.values(), key=attrgetter("source")):
         said.append(f"by {source}, {', '.join(boundary.when for boundary in boundaries)}")
-    circuit = (
-        f" When a circuit formed is not known: {why}."
-        if kind == "groks" and (why := _why_no_circuit(found, curves))
-        else ""
-    )
-    return "; ".join(said) + "." + circuit
+    why = _why_no_circuit(found, curves) if kind == "groks" else ""
+    return "; ".join(said) + "." + (f" When a circuit formed is not known: {why}." if why else "")
 
 
 def _why_no_circuit(found: _Found, curves: _Curves) -> str:
@@ -948,14 +896,14 @@ def _why_no_circuit(found: _Found, curves: _Curves) -> str:
 
 
 def _kind_in_words(kind: Kind, curves: _Curves) -> str:
-    words = {"train": "training accuracy", "test": curves.test_words}
+    words = {"train": _TRAINING, "test": curves.test_words}
     last, standing = f"step {int(curves.test.index[-1]):,}", curves.standing
 
-    def reaches(part: Literal["train", "test"], level: float) -> str:
+    def reaches(part: Part, level: float) -> str:
         step = _reached(curves.reaches(part, level))[1]
         return f"{words[part]} reaches {_share(level)} by step {step:,.0f}" if step < math.inf else ""
 
-    def at_most(part: Literal["train", "test"]) -> str:
+    def at_most(part: Part) -> str:
         accuracy = getattr(curves, part)
         return f"{words[part]} was at most {percent(accuracy.max())}, at step {accuracy.idxmax():,}"
 
@@ -972,9 +920,7 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
         told = [steps[0], steps[2]] if kind == "groks" else steps
         said = f"It {kind}: {', '.join(filter(None, told))}"
         if curves.generalised_from_the_start:
-            first = [
-                f"{words[part]} is {percent(getattr(curves, part).iloc[0])}" for part in ("train", "test")
-            ]
+            first = [f"{words[part]} is {percent(getattr(curves, part).iloc[0])}" for part in words]
             said = f"It generalises from the start: at step 0, before any update, {' and '.join(first)}"
         elif kind == "generalises":
             too_few = "evaluations are too far apart or begin too late"
@@ -988,20 +934,11 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
         return said
     assert standing is not None
     if kind == "forgets again":
-        part: Literal["train", "test"] = "test" if _rose(curves, "test") else "train"
-        return (
-            f"It learns and forgets again: {at_most(part)}; at the last evaluation ({last}) {standing.words}"
-        )
-    before = (
-        f"; {at_most('test')}"
-        if kind == "learns in part" and curves.test.iloc[-1] < curves.test.max()
-        else ""
-    )
-    verb = {
-        "learns in part": "It learns in part",
-        "memorises only": "It only memorises",
-        "learns nothing": "It learns nothing",
-    }[kind]
+        best = at_most("test" if _rose(curves, "test") else "train")
+        return f"It learns and forgets again: {best}; at the last evaluation ({last}) {standing.words}"
+    fell = kind == "learns in part" and curves.test.iloc[-1] < curves.test.max()
+    before = f"; {at_most('test')}" if fell else ""
+    verb = "It only memorises" if kind == "memorises only" else f"It {kind}"
     least = standing.chance + _RISE
     if kind == "memorises only" and curves.test.max() >= least:
         verb = "It memorises, and whether it does more is not known"

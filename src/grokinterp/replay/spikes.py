@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ LEAST = 3.0
 _DEVIATIONS = 8.0
 _AROUND = 50
 _LONGEST = 0.25
+_TIMES_THE_MEDIAN = 10.0
+_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -97,27 +100,26 @@ def spikes(history: pd.DataFrame, data: xr.Dataset | None = None) -> list[Spike]
 
     Args:
         history: evaluations, as `run.history` gives them; a spike between two of them is not seen.
-        data: measures over `step`, as `replay` gives them: then it is said what changed between the snapshots
-            around a spike.
+        data: measures over `step`, as `replay` gives them, for what changed between the snapshots around one.
     """
-    history = history.drop_duplicates("step", keep="last").sort_values("step")
+    history = _in_order(history)
     peaks = [peak for signal in SIGNALS for peak in _peaks(history, signal)]
     return [_spike(group, history, data) for group in _overlapping(peaks)]
+
+
+def _in_order(history: pd.DataFrame) -> pd.DataFrame:
+    """One evaluation a step: the later of two."""
+    return history.drop_duplicates("step", keep="last").sort_values("step")
 
 
 def spikes_in_words(found: Sequence[Spike]) -> str:
     """How many there are, and the highest of them, in one sentence."""
     if not found:
         return "No spike of the loss or of the gradient was found."
-    highest = max(found, key=lambda spike: spike.height)
+    highest = max(found, key=attrgetter("height"))
     count = f"{len(found)} spikes" if len(found) > 1 else "One spike"
-    return (
-        f"{count} of the loss or of the gradient, the highest at step {highest.peak:,} by a factor of "
-        f"{highest.height:.3g}."
-    )
-
-
-_TIMES_THE_MEDIAN = 10.0
+    where = f"the highest at step {highest.peak:,} by a factor of {highest.height:.3g}"
+    return f"{count} of the loss or of the gradient, {where}."
 
 
 def slingshots(history: pd.DataFrame) -> list[int]:
@@ -125,14 +127,9 @@ def slingshots(history: pd.DataFrame) -> list[int]:
     median of the fifty before each, first brought training accuracy down; one for each stretch. With the
     first evaluations the median is over as many as there are.
 
-    Meant for runs that are evaluated at every step, or nearly: what comes and goes between two evaluations is
-    not seen.
+    Meant for runs that are evaluated at every step, or nearly: what comes and goes between two is not seen.
     """
-    known = (
-        history.drop_duplicates("step", keep="last")
-        .sort_values("step")
-        .dropna(subset=["train_loss", "train_accuracy"])
-    )
+    known = _in_order(history).dropna(subset=["train_loss", "train_accuracy"])
     before = known["train_loss"].rolling(_AROUND, min_periods=1).median().shift(1)
     high = (known["train_loss"] > _TIMES_THE_MEDIAN * before).to_numpy()
     fell = (known["train_accuracy"].diff() < 0).to_numpy()
@@ -146,20 +143,14 @@ def slingshots(history: pd.DataFrame) -> list[int]:
 
 
 def slingshots_in_words(found: Sequence[int], loss: str) -> str:
-    """How many there are, where the first are, and with which loss (`training.loss`) the network was
-    trained."""
-    count = (
-        "No slingshot" if not found else "One slingshot" if len(found) == 1 else f"{len(found)} slingshots"
-    )
+    """How many there are, where the first are, and with which loss (`training.loss`) it was trained."""
+    count = {0: "No slingshot", 1: "One slingshot"}.get(len(found), f"{len(found)} slingshots")
     at = ", ".join(f"{step:,}" for step in found[:_NAMED]) + (" and on" if len(found) > _NAMED else "")
     where = f" at step{'s' if len(found) > 1 else ''} {at}" if found else ""
     return (
         f"{count}{where} (loss above {_TIMES_THE_MEDIAN:g} times its running median, and training accuracy "
         f"falls); trained with {loss}."
     )
-
-
-_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -180,7 +171,7 @@ def _peaks(history: pd.DataFrame, signal: str) -> list[_Peak]:
         return []
     x = np.log(values.clip(min=values[values > 0].min()))
     jumps = np.abs(np.diff(x))
-    found = []
+    peaks = []
     for at in _summits(x):
         prominence, left, right = _prominence(x, at)
         noise = 1.4826 * float(np.median(jumps[max(0, at - _AROUND) : at + _AROUND])) / math.sqrt(2)
@@ -191,10 +182,9 @@ def _peaks(history: pd.DataFrame, signal: str) -> list[_Peak]:
         last = at + int(np.argmin(above[at - left :])) - 1
         begun, over = (steps[first - 1] + steps[first]) / 2, (steps[last] + steps[last + 1]) / 2
         if over - begun <= _LONGEST * (begun - steps[0]):
-            found.append(
-                _Peak(int(steps[first]), int(steps[at]), int(steps[last]), signal, math.exp(prominence))
-            )
-    return found
+            begin, peak, end = (int(steps[i]) for i in (first, at, last))
+            peaks.append(_Peak(begin, peak, end, signal, math.exp(prominence)))
+    return peaks
 
 
 def _summits(x: NDArray[np.float64]) -> list[int]:
@@ -227,7 +217,7 @@ def _prominence(x: NDArray[np.float64], at: int) -> tuple[float, int, int]:
 
 def _overlapping(peaks: list[_Peak]) -> list[list[_Peak]]:
     groups: list[list[_Peak]] = []
-    for peak in sorted(peaks, key=lambda peak: peak.first):
+    for peak in sorted(peaks, key=attrgetter("first")):
         if groups and peak.first <= max(other.last for other in groups[-1]):
             groups[-1].append(peak)
         else:
@@ -236,32 +226,23 @@ def _overlapping(peaks: list[_Peak]) -> list[list[_Peak]]:
 
 
 def _spike(group: list[_Peak], history: pd.DataFrame, data: xr.Dataset | None) -> Spike:
-    highest = max(group, key=lambda peak: peak.factor)
     first, last = min(peak.first for peak in group), max(peak.last for peak in group)
-    signals = {
-        name: max(factors)
-        for name in SIGNALS
-        if (factors := [peak.factor for peak in group if peak.signal == name])
-    }
-    before, after = history[history["step"] < first], history[history["step"] > last]
-    during = history[history["step"].between(first, last)]
+    factors = {peak.signal: peak.factor for peak in sorted(group, key=attrgetter("factor"))}
+    signals = {name: factors[name] for name in SIGNALS if name in factors}
+    # A peak has an evaluation on either side.
+    before, after = history[history["step"] < first].iloc[-1], history[history["step"] > last].iloc[0]
+    lowest = history[history["step"].between(first, last)].min()
     return Spike(
         first,
-        highest.peak,
+        max(group, key=attrgetter("factor")).peak,
         last,
         signals,
-        train_accuracy=_across(before["train_accuracy"], after["train_accuracy"]),
-        test_accuracy=_across(before["test_accuracy"], after["test_accuracy"]),
-        lowest_train_accuracy=float(during["train_accuracy"].min()),
-        lowest_test_accuracy=float(during["test_accuracy"].min()),
+        Change(float(before["train_accuracy"]), float(after["train_accuracy"])),
+        Change(float(before["test_accuracy"]), float(after["test_accuracy"])),
+        float(lowest["train_accuracy"]),
+        float(lowest["test_accuracy"]),
         **_between_snapshots(first, last, data),
     )
-
-
-def _across(before: pd.Series[float], after: pd.Series[float]) -> Change:
-    """The last of what was before, and the first of what came after. A peak has an evaluation on either
-    side."""
-    return Change(float(before.iloc[-1]), float(after.iloc[0]))
 
 
 def _between_snapshots(first: int, last: int, data: xr.Dataset | None) -> dict[str, Any]:
@@ -275,13 +256,11 @@ def _between_snapshots(first: int, last: int, data: xr.Dataset | None) -> dict[s
     around = (int(earlier[-1]), int(later[0]))
     changed: dict[str, Any] = {"snapshots": around}
     if "sum_of_squares" in data:
-        changed["squares"] = Change(
-            *(float(data["sum_of_squares"].sel(step=step, parameter="total")) for step in around)
-        )
+        squares = data["sum_of_squares"].sel(parameter="total")
+        changed["squares"] = Change(*(float(squares.sel(step=step)) for step in around))
     if (name := "key_frequencies.consensus") in data:
-        old, new = (
-            {int(k) for k in data["freq"].values[data[name].sel(step=step).values == 1]} for step in around
-        )
+        marks = (data[name].sel(step=step).values == 1 for step in around)
+        old, new = (set(data["freq"].values[marked].tolist()) for marked in marks)
         changed |= {"gained": sorted(new - old), "lost": sorted(old - new)}
     return changed
 

@@ -13,8 +13,7 @@ several runs: the grokking delay, the median of a group, and whether starting fr
 The median takes a run that ended before as one of which no more is known than that, not as one that would
 never have got there, nor as one that got there when it ended. Where all runs end at the same step it is the
 plain median with "longer than all others" for those that had not reached it, and there is none unless more
-than half have. Between two middle runs it lies halfway. It assumes that nobody stopped a run for how it was
-going.
+than half have. Between two middle runs it lies halfway. It assumes that no run was stopped for how it went.
 
 Whether a start from a snapshot helped is told from the intervals of test accuracy: it did where that run had
 got there by an evaluation at which the same run from scratch had not. A difference smaller than the time
@@ -94,22 +93,18 @@ class Reached:
             return "not known" if self.after is None else f"not by step {self.after:,}"
         if self.after is None:
             return f"at or before step {self.by:,}, the first evaluated"
-        return (
-            f"after step {self.after:,} and by step {self.by:,}"
-            if self.after != self.by
-            else f"at step {self.by:,}, before any update"
-        )
+        if self.after == self.by:
+            return f"at step {self.by:,}, before any update"
+        return f"after step {self.after:,} and by step {self.by:,}"
 
     @property
     def in_words(self) -> str:
         """What the accuracy did: "first reached 99 % after step 100 and by step 110"."""
         if self.state == "not known":
             return "was never evaluated"
-        return (
-            f"had not reached 99 % by step {self.after:,}"
-            if self.by is None
-            else f"first reached 99 % {self.interval}"
-        )
+        if self.by is None:
+            return f"had not reached 99 % by step {self.after:,}"
+        return f"first reached 99 % {self.interval}"
 
     @property
     def seen(self) -> bool:
@@ -180,11 +175,8 @@ def median_steps(times: Sequence[Reached]) -> float | None:
     after the median which is found so, the median is not known.
     """
     median = _kaplan_meier(times)
-    return (
-        None
-        if median is None or any(t.by is not None and t.after is None and t.by > median for t in times)
-        else median
-    )
+    first_looked_at = [time.by for time in times if time.by is not None and time.after is None]
+    return None if median is None or max(first_looked_at, default=0) > median else median
 
 
 def _kaplan_meier(times: Sequence[Reached]) -> float | None:
@@ -201,6 +193,9 @@ def _kaplan_meier(times: Sequence[Reached]) -> float | None:
     return None
 
 
+Verdict = Literal["never", "no faster", "faster", "not known"]
+
+
 @dataclass(frozen=True)
 class Transfer:
     """Whether a start from a snapshot helped, compared with the same run from scratch.
@@ -214,11 +209,16 @@ class Transfer:
         sentence: the same in words.
     """
 
-    verdict: Literal["never", "no faster", "faster", "not known"]
+    verdict: Verdict
     sentence: str
     steps: int | None = None
     low: int | None = None
     high: int | None = None
+
+    @classmethod
+    def of(cls, verdict: Verdict, more: str, *steps: int) -> Transfer:
+        """With a sentence that begins with the verdict."""
+        return cls(verdict, verdict + more, *steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -236,61 +236,38 @@ def transfer(started: pd.DataFrame, scratch: pd.DataFrame, ended: bool = True) -
     """
     mine, other = (reached(history, "test") for history in (started, scratch))
     if "not known" in (mine.state, other.state):
-        return Transfer("not known", "not known: one of the two was never evaluated")
+        return Transfer.of("not known", ": one of the two was never evaluated")
     if mine.after is None or other.after is None:
-        return Transfer(
-            "not known",
-            "not known: one of the two had learned them by its first evaluation, and nobody looked before",
-        )
+        early = "one of the two had learned them by its first evaluation, and nobody looked before"
+        return Transfer.of("not known", f": {early}")
     if mine.by is None:
+        here = f"step {mine.after:,}"
         if other.by is None:
-            if not ended:
-                return Transfer(
-                    "not known",
-                    f"not known: it stopped at step {mine.after:,}, and from scratch it had not by "
-                    f"{other.after:,}",
+            if ended:
+                return Transfer.of(
+                    "never", f", up to {here}; nor had it from scratch by step {other.after:,}"
                 )
-            return Transfer(
-                "never", f"never, up to step {mine.after:,}; nor had it from scratch by step {other.after:,}"
+            return Transfer.of(
+                "not known", f": it stopped at {here}, and from scratch it had not by {other.after:,}"
             )
+        took = f"from scratch it took {other.by:,}"
         if mine.after < other.by:
-            return Transfer(
-                "not known",
-                f"not known: it was followed up to step {mine.after:,}, and from scratch it took "
-                f"{other.by:,}",
-            )
-        if not ended:
-            return Transfer(
-                "no faster",
-                f"no faster: it stopped at step {mine.after:,} without; from scratch it took {other.by:,}",
-            )
-        return Transfer("never", f"never, up to step {mine.after:,}; from scratch it took {other.by:,}")
+            return Transfer.of("not known", f": it was followed up to {here}, and {took}")
+        if ended:
+            return Transfer.of("never", f", up to {here}; {took}")
+        return Transfer.of("no faster", f": it stopped at {here} without; {took}")
     if other.by is None:
         if mine.by > other.after:
-            return Transfer(
-                "not known",
-                f"not known: it took {mine.by:,} steps, and that from scratch was followed up to "
-                f"{other.after:,}",
-            )
+            followed = f"that from scratch was followed up to {other.after:,}"
+            return Transfer.of("not known", f": it took {mine.by:,} steps, and {followed}")
         least = other.after - mine.by
-        return Transfer(
-            "faster",
-            f"faster by more than {least:,} steps: from scratch it had not by step {other.after:,}",
-            least,
-            least,
-        )
+        not_by = f"from scratch it had not by step {other.after:,}"
+        return Transfer.of("faster", f" by more than {least:,} steps: {not_by}", least, least)
     gained, low, high = other.by - mine.by, other.after - mine.by, other.by - mine.after
+    both = f"{mine.by:,}, from scratch {other.by:,}"
     if low >= 0 and gained > 0:
-        return Transfer(
-            "faster",
-            f"faster by {gained:,} steps ({low:,} to {high:,}): {mine.by:,}, from scratch {other.by:,}",
-            gained,
-            low,
-            high,
-        )
-    how = (
-        f"{-gained:,} steps later"
-        if mine.after >= other.by and gained < 0
-        else "no difference that evaluations show"
-    )
-    return Transfer("no faster", f"no faster: {mine.by:,}, from scratch {other.by:,}; {how}")
+        by = f" by {gained:,} steps ({low:,} to {high:,})"
+        return Transfer.of("faster", f"{by}: {both}", gained, low, high)
+    later = mine.after >= other.by and gained < 0
+    how = f"{-gained:,} steps later" if later else "no difference that evaluations show"
+    return Transfer.of("no faster", f": {both}; {how}")

@@ -17,7 +17,7 @@ from . import figures
 from .analysis import Analysis
 from .offline import asset, offline_page
 from .panels import SECTIONS, Figure, Panel, Section, Table, section
-from .words import by_part, several, summary
+from .words import by_part, number, several, summary
 
 _MOST_BARS = 32
 
@@ -176,15 +176,9 @@ def _answers(a: Analysis) -> Iterator[Panel | Table]:
             yield Panel(f"{metric.title()} of each answer", "On what is not trained on.", Figure(figure))
     loss, accuracy = a.measured("loss"), a.measured("accuracy")
     parts = [str(part) for part in loss.coords["part"].values]
+    columns = [measured.sel(part=part) for measured in (loss, accuracy) for part in parts]
     rows = [
-        (
-            answer,
-            *(
-                f"{number(float(each.sel(answer=answer, part=part)))}"
-                for each in (loss, accuracy)
-                for part in parts
-            ),
-        )
+        (answer, *(number(float(column.sel(answer=answer))) for column in columns))
         for answer in a.view.answers
     ]
     header = ["Answer", *(f"{what}, {part}" for what in ("Loss (nats)", "Accuracy") for part in parts)]
@@ -195,7 +189,7 @@ def _answers(a: Analysis) -> Iterator[Panel | Table]:
     "Which examples are right",
     "By what is known of every example, on those that it was not trained on where these are known; bars: 99 "
     "% intervals (Wilson).",
-    where=lambda a: _factors(a),
+    where=lambda a: bool(_factors(a)),
 )
 def _by_factor(a: Analysis) -> Iterator[Panel]:
     right = "every answer is right" if len(a.view.answers) > 1 else "the answer is right"
@@ -209,7 +203,7 @@ def _factors(a: Analysis) -> list[str]:
     return [
         name
         for name, factor in a.run.task.factors.items()
-        if not factor.values.is_floating_point() and len(factor.values.unique()) <= _MOST_BARS
+        if not factor.values.is_floating_point() and len(set(factor.values.tolist())) <= _MOST_BARS
     ]
 
 

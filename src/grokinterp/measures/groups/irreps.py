@@ -120,8 +120,7 @@ def irreps_of(table: Int[Tensor, "order order"]) -> list[Irrep]:
     """The non-trivial irreducible real representations of a group, by dimension, from its table.
 
     The sum over a conjugacy class commutes with everything, so on each span of matrix elements it is one
-    number. A sum with random weights (the same for a class and its inverses, which makes it symmetric) tells
-    them all apart.
+    number. A sum with random weights (the same for a class and its inverses: symmetric) tells them all apart.
     """
     order = len(table)
     identity = int((table == torch.arange(order)).all(1).nonzero())
@@ -179,8 +178,7 @@ def _cosines(view: View, logits: Float64[Tensor, "rows order"]) -> Float64[Tenso
 
 @once_per_view
 def found_irreps(view: View) -> list[int]:
-    """The numbers of the representations that the logits are made of: of all examples, and of those that were
-    not trained on."""
+    """The numbers of the representations that the logits are made of, on unseen examples too."""
     group = group_of(view)
     chance = (len(group.rows) * len(group.members)) ** -0.5
     marks = irrep_cosines(view) > max(KEY_COSINE, 2 * chance)
@@ -343,8 +341,7 @@ def _neurons_along(view: View, irreps: list[int], at: Int[Tensor, "rows"]) -> fl
 def _coefficients(
     view: View, irreps: list[int], at: Int[Tensor, "rows"], x: Float64[Tensor, "rows width"]
 ) -> Float64[Tensor, "function width"]:
-    """Of x on the matrix elements at the elements that each row has at some place. Every element stands there
-    equally often."""
+    """Of x on the matrix elements at some place of each row, where every element stands equally often."""
     order = len(group_of(view).members)
     by_element = torch.zeros(order, x.shape[1], dtype=torch.float64).index_add_(0, at, x)
     return _functions(view, irreps) @ by_element * (order / len(at)) ** 0.5

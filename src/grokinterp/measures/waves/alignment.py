@@ -30,8 +30,7 @@ def _turns(view: View) -> Complex128[Tensor, "d_mlp"]:
 
 
 def _wave(x: Float64[Tensor, "m d_mlp"], k: Tensor) -> Complex128[Tensor, "d_mlp"]:
-    """R e^{iφ} of the part R cos(w_k · + φ) of each column, k its frequency; the Nyquist frequency has no
-    sine."""
+    """R e^{iφ} of the part R cos(w_k · + φ) of each column, k its frequency; Nyquist has no sine."""
     coefficients = fourier.transform(x)
     coefficients = torch.cat([coefficients, torch.zeros_like(coefficients[:1])])
     cos, sin = (coefficients.gather(0, at[None])[0] for at in (2 * k - 1, 2 * k))

@@ -1,8 +1,7 @@
 """In which frequency the heads attend, and by which effective matrices.
 
 The effective matrices are products of weights of the first layer. Where the network normalises, they are
-without LayerNorm. They leave out positions and the bias of the keys, which add the same to the score of every
-element.
+without LayerNorm. They leave out positions and the bias of the keys, which add the same to every score.
 """
 
 from __future__ import annotations

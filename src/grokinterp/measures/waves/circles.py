@@ -1,5 +1,4 @@
-"""One circle of the embedding at a time: is it a clock or a pizza (Zhong et al. 2023, arXiv 2306.17844, table
-1)?
+"""One circle of the embedding at a time: a clock or a pizza (Zhong et al. 2023, arXiv 2306.17844, table 1)?
 
 The network runs with nothing else in its embedding, and its logits are held against the two formulas:
 
@@ -26,6 +25,7 @@ from .circular import circular, measure
 from .keys import keys_of
 
 REF = "Zhong et al. 2023 (arXiv 2306.17844), table 1 and the released notebook: "
+CENTRED = "after Zhong et al. 2023 (arXiv 2306.17844), table 1; isolation and centring here"
 
 
 @measure("clock_fit.pcs", unit="1", ref=REF + "75.4, 75.6, 75.4 % for Model A", gauge=("shift",))
@@ -50,11 +50,7 @@ def pizza_fit_pcs(view: View, keys: Sequence[int] | None = None) -> Value:
     return _per_key(view, keys, lambda k: 2 * _fits_to_two_pcs(view, k)[1] - 1)
 
 
-@measure(
-    "clock_fit.fourier",
-    unit="1",
-    ref="after Zhong et al. 2023 (arXiv 2306.17844), table 1; isolation and centring here",
-)
+@measure("clock_fit.fourier", unit="1", ref=CENTRED)
 def clock_fit_fourier(view: View, keys: Sequence[int] | None = None) -> Value:
     """For each key k, share of the variance of the logits that α cos w_k(c* − c) explains when the embedding
     is cut to frequency k.
@@ -66,11 +62,7 @@ def clock_fit_fourier(view: View, keys: Sequence[int] | None = None) -> Value:
     return _per_key(view, keys, lambda k: _fits_to_one_frequency(view, k)[0] ** 2)
 
 
-@measure(
-    "pizza_fit.fourier",
-    unit="1",
-    ref="after Zhong et al. 2023 (arXiv 2306.17844), table 1; isolation and centring here",
-)
+@measure("pizza_fit.fourier", unit="1", ref=CENTRED)
 def pizza_fit_fourier(view: View, keys: Sequence[int] | None = None) -> Value:
     """The same of α |cos w_k(a − b)/2| cos w_k(c* − c); a clock has 8/π² = .81 of it, as a pizza has of the
     clock's form.
@@ -99,8 +91,7 @@ def clock_wave(view: View, k: int) -> Float64[Tensor, "rows m"]:
 
 
 def nearness(view: View, k: int) -> Float64[Tensor, "rows"]:
-    """|cos w_k(a − b)/2|: 1 where a and b are in the same place of the circle of k, 0 where they are
-    opposite."""
+    """|cos w_k(a − b)/2|: 1 where a and b are in one place of the circle of k, 0 where opposite."""
     z = circular(view)
     i, j = z.operands_at.unbind(1)
     return ((k * (i - j) % (2 * z.m)).double() * (torch.pi / z.m)).cos().abs()

@@ -1,5 +1,4 @@
-"""Is the circuit the network? Parts of it are replaced by what the hypothesis says they are, and what is left
-is run.
+"""Is the circuit the network? Parts of it are replaced by what the hypothesis says they are, and that is run.
 
 From the outside in; each circuit is fitted to the network by projection, on all examples, and keeps nothing
 of it but the coefficients:
@@ -62,8 +61,7 @@ _QUANTITIES = {
 
 
 def circuit(name: str, ref: str) -> Callable[[Fit], Fit]:
-    """Registers the four measures of a circuit, `circuit.NAME.loss` and so on, from the function that gives
-    its logits."""
+    """Registers the four measures of a circuit, `circuit.NAME.loss` and so on, from what gives its logits."""
 
     def register(fit: Fit) -> Fit:
         for quantity, (unit, sentence) in _QUANTITIES.items():
@@ -176,8 +174,7 @@ def constant_attention(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]
 def _rerun(
     view: View, keys: list[int], attention: list[Float64[Tensor, "n head pos"]]
 ) -> Float64[Tensor, "rows m"]:
-    """The logits of the network's own nonlinearity on a fitted embedding, with this attention in each
-    layer."""
+    """The logits of the network's own nonlinearity on a fitted embedding, with this attention."""
     cut = with_embedding(view, at_frequencies(circular(view).embedding, keys))
     edits = [
         put(view, f"blocks.{layer}.attn.hook_pattern", pattern) for layer, pattern in enumerate(attention)

@@ -1,7 +1,6 @@
 """A network where its elements stand on a cyclic group Z_m: what of its View is in the order of that group.
 
-Positions i and j stand for a and b, and i + j for the answer. For addition mod p these are the residues
-themselves.
+Positions i and j stand for a and b, and i + j for the answer. For addition mod p these are the residues.
 """
 
 from __future__ import annotations
@@ -77,8 +76,7 @@ class Circular:
     @property
     @once_per_view
     def on_circle(self) -> Int[Tensor, "rows"]:
-        """The rows of the table of which a, b and the answer stand on the circle: all of them, for
-        addition."""
+        """The rows of the table of which a, b and the answer stand on the circle: all, for addition."""
         task = self.task
         on = [torch.zeros(n, dtype=torch.bool) for n in (task.p, task.p, task.n_answers)]
         for place, elements in zip(on, (self.circle.a, self.circle.b, self.circle.c), strict=True):

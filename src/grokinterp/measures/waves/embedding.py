@@ -15,6 +15,8 @@ from ..embedding import principal_components
 from ..sparsity import gini
 from .circular import circular, measure
 
+OF_NORMS = "Hurley and Rickard 2009; Nanda et al. 2023, table 5 (on component norms without the constant)"
+
 
 def component_norms(matrix: Float64[Tensor, "m width"]) -> Float64[Tensor, "component"]:
     """Norm of each Fourier component of a matrix whose rows stand on the circle."""
@@ -33,11 +35,7 @@ def embedding_spectrum(view: View) -> Value:
     return z.per_component(component_norms(z.embedding))
 
 
-@measure(
-    "gini.W_E",
-    unit="1",
-    ref="Hurley and Rickard 2009; Nanda et al. 2023, table 5 (on component norms without the constant)",
-)
+@measure("gini.W_E", unit="1", ref=OF_NORMS)
 def embedding_gini(view: View) -> Value:
     """Gini coefficient of the component norms of W_E without the constant: 0 where all are alike, near 1
     where few carry all."""

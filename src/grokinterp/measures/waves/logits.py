@@ -1,5 +1,4 @@
-"""The logits: how much of them is a sum of cos w_k(c* − c), c* the right answer; for addition cos w_k(a + b −
-c)."""
+"""The logits: how much of them is a sum of cos w_k(c* − c), c* the right answer (for addition a + b)."""
 
 from __future__ import annotations
 
@@ -86,8 +85,7 @@ def logit_cosines(view: View) -> Float64[Tensor, "freq"]:
 
 @once_per_view
 def variance_of_logits(view: View) -> float:
-    """Mean square, over examples and answers, of the logits centred over the answers, which softmax cannot
-    see."""
+    """Mean square, over examples and answers, of the logits centred over the answers."""
     logits = logits_on_circle(view)
     squares = sum(float((some - some.mean(1, keepdim=True)).square_().sum()) for some in logits.split(1024))
     return squares / logits.numel()

@@ -14,6 +14,7 @@ from .projections import neuron_lines
 
 EXPLAINED = 0.85
 """A neuron belongs to a frequency that explains more than this share of its variance (Nanda et al. 2023)."""
+SPLIT = "marshallchen99/grokking-mechinterp, split by trigonometric identity"
 
 
 @once_per_view
@@ -37,8 +38,7 @@ def block_variance(view: View) -> tuple[Float64[Tensor, "freq d_mlp"], Float64[T
 
 
 def _at_twice_the_frequency(lines: fourier.LineSums) -> Float64[Tensor, "freq d_mlp"]:
-    """For each k the variance in waves of a alone and of b alone at 2k; nothing where that is a constant, or
-    k itself."""
+    """For each k the variance in waves of a alone and of b alone at 2k; nothing where that is 0, or k."""
     m = len(lines.of_a)
     a, b = (fourier.by_frequency(fourier.transform(x / m).square()) for x in (lines.of_a, lines.of_b))
     alone = (a + b) / m
@@ -92,11 +92,7 @@ def single_frequency_share(view: View) -> Value:
     return float((fourier.strongest(neuron_power(view)).share > EXPLAINED).double().mean())
 
 
-@measure(
-    "neuron.sum_fraction",
-    unit="1",
-    ref="marshallchen99/grokking-mechinterp, split by trigonometric identity; here per neuron",
-)
+@measure("neuron.sum_fraction", unit="1", ref=f"{SPLIT}; here per neuron")
 def neuron_sum_fraction(view: View) -> Value:
     """Share, of what each neuron has of products of a wave of a and one of b of its frequency, that depends
     on a + b; the rest on a − b.
@@ -110,12 +106,7 @@ def neuron_sum_fraction(view: View) -> Value:
     return per_neuron(share(alike.gather(0, of_neuron)[0], apart.gather(0, of_neuron)[0]))
 
 
-@measure(
-    "sum_fraction.neurons",
-    unit="1",
-    ref="marshallchen99/grokking-mechinterp, split by trigonometric identity",
-    gauge=("scale",),
-)
+@measure("sum_fraction.neurons", unit="1", ref=SPLIT, gauge=("scale",))
 def sum_fraction(view: View) -> Value:
     """For each frequency, the share that depends on a + b of what all neurons have of products of a wave of a
     and one of b."""

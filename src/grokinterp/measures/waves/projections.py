@@ -95,8 +95,7 @@ def _place(view: View) -> Int[Tensor, "m m"]:
 
 @once_per_view
 def _examples(view: View) -> tuple[Int[Tensor, "rows"], Int[Tensor, "m"]]:
-    """The examples on the circle by their right answers, as rows of `on_circle`, and how many each
-    answer has."""
+    """The examples on the circle by their right answers, as rows of `on_circle`, and how many each has."""
     z = circular(view)
     return z.answer_at.argsort(stable=True), z.answer_at.bincount(minlength=z.m)
 
@@ -137,8 +136,7 @@ def in_blocks(view: View, keys: Sequence[int], x: Float64[Tensor, "n width"], ed
     """The part of x in the blocks {cos w_k a, sin w_k a} ⊗ {cos w_k b, sin w_k b} of the keys; with `edges` 1
     joins both factors.
 
-    The product 1 ⊗ 1 itself is left out. Given over the whole table, returned over the rows of
-    `on_circle`.
+    The product 1 ⊗ 1 itself is left out. Given over the table, returned over the rows of `on_circle`.
 
     Raises:
         NotApplicable: the examples fill no grid.
@@ -228,8 +226,7 @@ def _without(view: View, against: Classes) -> tuple[Float64[Tensor, "rows freq"]
 
 
 _ANSWERS = 16
-"""Right answers of which the examples are looked at together: what that needs stays in the processor's
-cache."""
+"""Right answers of which the examples are looked at together: that much stays in the processor's cache."""
 
 
 def losses_less(
@@ -269,8 +266,7 @@ def losses_less(
 def _against(
     x: Float64[Tensor, "answer n classes"], right: Int[Tensor, "answer"]
 ) -> Float64[Tensor, "answer n wrong"]:
-    """Of the wrong classes, relative to the right one, which the first class takes the place of: in x
-    itself."""
+    """Of the wrong classes, relative to the right one, which the first takes the place of: in x itself."""
     at = right[:, None, None].expand(-1, x.shape[1], 1)
     of_right = x.gather(2, at)
     return x.scatter_(2, at, x[..., :1].clone())[..., 1:].sub_(of_right)
@@ -281,8 +277,7 @@ def _losses_against(
     other: Float64[Tensor, "answer each classes"],
     labels: Int[Tensor, "answer n"],
 ) -> Float64[Tensor, "answer n each"]:
-    """log(1 + Σ_c exp(one_c + other_c)) over the classes c that are not an example's own label, relative to
-    it."""
+    """log(1 + Σ_c exp(one_c + other_c)) over the classes c other than an example's label, relative to it."""
     at = labels[..., None]
     of_label = other.transpose(1, 2).gather(1, at.expand(-1, -1, other.shape[1]))
     return _losses(one - one.gather(2, at), other, at, of_label)
@@ -294,8 +289,7 @@ def _losses(
     without: Int[Tensor, "answer n 1"] | None = None,
     less: Float64[Tensor, "answer n each"] | None = None,
 ) -> Float64[Tensor, "answer n each"]:
-    """log(1 + Σ_c exp(one_c + other_c − less)), over all classes or all but one of each row of `one`. Changes
-    both."""
+    """log(1 + Σ_c exp(one_c + other_c − less)), over all classes or all but one of each row. Changes both."""
     largest = sum(
         max(-float(least), float(most))
         for least, most in map(torch.aminmax, (one, other, *([] if less is None else [less])))

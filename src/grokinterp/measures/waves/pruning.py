@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...view import View
 from ..base import Value
-from ..pruning import DOSHI, pruned
+from ..pruning import PRUNED, pruned
 from .circular import measure
 from .sparsity import half_spectrum_participation
 
@@ -23,7 +23,7 @@ from .sparsity import half_spectrum_participation
 @measure(
     "pruning.lowest_ipr",
     unit="1",
-    ref=f"{DOSHI} (350 of 500 removed: corrupted labels forgotten, test accuracy kept)",
+    ref=f"{PRUNED} (350 of 500 removed: corrupted labels forgotten, test accuracy kept)",
     gauge=("shift",),
 )
 def lowest_ipr(view: View) -> Value:
@@ -32,7 +32,7 @@ def lowest_ipr(view: View) -> Value:
     return pruned(view, [_by_participation(view)])
 
 
-@measure("pruning.highest_ipr", unit="1", ref=DOSHI, gauge=("shift",))
+@measure("pruning.highest_ipr", unit="1", ref=PRUNED, gauge=("shift",))
 def highest_ipr(view: View) -> Value:
     """Accuracy without the neurons of highest inverse participation ratio, by how many are removed: those
     that compute with waves."""

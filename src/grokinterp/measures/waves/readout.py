@@ -18,7 +18,7 @@ from ...view import View
 from ..base import Value, array
 from ..sparsity import gini
 from .circular import circular, measure
-from .embedding import component_norms
+from .embedding import OF_NORMS, component_norms
 from .keys import chosen
 from .neurons import share
 
@@ -30,12 +30,7 @@ def readout_spectrum(view: View) -> Value:
     return z.per_component(component_norms(z.readout))
 
 
-@measure(
-    "gini.W_L",
-    unit="1",
-    ref="Hurley and Rickard 2009; Nanda et al. 2023, table 5 (on component norms without the constant)",
-    gauge=("scale",),
-)
+@measure("gini.W_L", unit="1", ref=OF_NORMS, gauge=("scale",))
 def readout_gini(view: View) -> Value:
     """Gini coefficient of the component norms of W_L without the constant."""
     return gini(component_norms(circular(view).readout)[1:])
@@ -147,8 +142,7 @@ def _neurons(view: View) -> Float64[Tensor, "rows d_mlp"]:
 
 
 def _waves(view: View) -> Float64[Tensor, "rows wave"]:
-    """Every component but the constant as a function of the right answer, centred over the examples on the
-    circle."""
+    """Every component but the constant as a function of the right answer, centred over examples."""
     z = circular(view)
     waves = fourier.basis(z.m)[1:, z.answer_at].T
     return waves - waves.mean(0)

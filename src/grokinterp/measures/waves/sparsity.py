@@ -9,6 +9,7 @@ from torch import Tensor
 from ...fourier import by_frequency, transform
 from ...view import View
 from ..base import Value, once_per_view, per_neuron
+from ..noise import DOSHI
 from ..operands import operands, read_by_perceptron
 from ..sparsity import gini
 from .circular import circular, measure
@@ -36,12 +37,7 @@ def readout_power_gini(view: View) -> Value:
     return gini(frequency_power(circular(view).readout))
 
 
-@measure(
-    "ipr.complex",
-    unit="1",
-    ref="Doshi et al. 2024 (arXiv 2310.13061), section 3; Gromov 2023 (arXiv 2301.02679)",
-    gauge=("shift",),
-)
+@measure("ipr.complex", unit="1", ref=f"{DOSHI}; Gromov 2023 (arXiv 2301.02679)", gauge=("shift",))
 def ipr_complex(view: View) -> Value:
     """Inverse participation ratio (‖ũ‖₄ / ‖ũ‖₂)⁴ of the complex spectrum ũ of what the neurons read of a and
     b and write, mean over all.
@@ -53,10 +49,7 @@ def ipr_complex(view: View) -> Value:
 
 
 @measure(
-    "ipr.neurons",
-    unit="1",
-    ref="Doshi et al. 2024 (arXiv 2310.13061), section 3: neurons of small IPR hold what was memorised",
-    gauge=("shift",),
+    "ipr.neurons", unit="1", ref=f"{DOSHI}: neurons of small IPR hold what was memorised", gauge=("shift",)
 )
 def ipr_of_neurons(view: View) -> Value:
     """Inverse participation ratio of each neuron: mean of those of the complex spectra of what it reads of a,
@@ -112,8 +105,7 @@ def _participation(power: Float64[Tensor, "freq *rest"]) -> Float64[Tensor, "*re
 
 
 def _neuron_weights(view: View) -> Float64[Tensor, "m 3 d_mlp"]:
-    """What every neuron of the last layer reads of a and of b, and writes into the logits, as functions on
-    the circle."""
+    """What every neuron of the last layer reads of a and of b, and writes, as functions on the circle."""
     z = circular(view)
     readout, (of_a, of_b) = z.readout, input_weights(view)
     return torch.stack([of_a[z.circle.a], of_b[z.circle.b], readout], dim=1)
@@ -134,8 +126,7 @@ def input_weights(view: View) -> Float64[Tensor, "2 p d_mlp"]:
 
 
 def _path_from(view: View, position: int) -> Float64[Tensor, "d_model d_model"]:
-    """From what is embedded at an operand's position to the residual stream at the answer position, before
-    the last MLP."""
+    """From what is embedded at an operand's position to the answer position's stream before the last MLP."""
     w, at = view.weights, f"blocks.{view.n_layers - 1}.attn."
     through = w[at + "W_V"] @ w[at + "W_O"]
     attention = view.attention[-1][:, circular(view).on_circle].mean(1)[:, position].to(through.device)

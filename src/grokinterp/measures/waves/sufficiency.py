@@ -54,8 +54,7 @@ class SmallestSets:
 def smallest_sets(view: View, keys: Sequence[int] | None = None) -> SmallestSets:
     """The smallest sufficient and the smallest necessary set of the keys (by default the consensus).
 
-    Of several sets of one size, the one that leaves least loss is the sufficient one, and the one that leaves
-    most the necessary one.
+    Of several sets of one size, the sufficient one is that which leaves least loss, the necessary one most.
 
     Raises:
         NotApplicable: there are no key frequencies, or more than 12.

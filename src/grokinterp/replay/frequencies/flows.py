@@ -1,8 +1,8 @@
-"""Which frequency each neuron has at every snapshot, and how many neurons go from one to another between two
-snapshots."""
+"""Which frequency each neuron has at every snapshot, and how many neurons go from one to another."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,12 +47,9 @@ class NeuronFlows:
         import pandas as pd
 
         steps, rows = self.cluster.step.values.tolist(), []
-        for i in range(1, len(steps)):
-            pairs, neurons = np.unique(self.cluster.values[i - 1 : i + 1], axis=1, return_counts=True)
-            rows += [
-                (steps[i - 1], steps[i], int(a), int(b), int(n))
-                for a, b, n in zip(*pairs, neurons, strict=True)
-            ]
+        for i, between in enumerate(itertools.pairwise(steps)):
+            pairs, neurons = np.unique(self.cluster.values[i : i + 2], axis=1, return_counts=True)
+            rows += [(*between, int(a), int(b), int(n)) for a, b, n in zip(*pairs, neurons, strict=True)]
         return pd.DataFrame(rows, columns=["step_from", "step_to", "from_freq", "to_freq", "neurons"])
 
     @property
@@ -92,7 +89,7 @@ class NeuronFlows:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: counts, the flows between different clusters, and since when final members have been
         where they are."""
-        moves = self.flows.query("from_freq != to_freq")
+        moves, settled = self.flows.query("from_freq != to_freq"), self.settled
         return {
             "steps": self.cluster.step.values.tolist(),
             "clusters": self.counts.cluster.values.tolist(),
@@ -101,9 +98,7 @@ class NeuronFlows:
             "joined": self.joined,
             "changed": self.changed,
             "left": self.left,
-            "settled": {
-                str(k): self.settled.sel(freq=k).values.tolist() for k in self.settled.freq.values.tolist()
-            },
+            "settled": {str(k): settled.sel(freq=k).values.tolist() for k in settled.freq.values.tolist()},
             "sentence": self.sentence,
         }
 
@@ -124,10 +119,9 @@ def neuron_flows(data: xr.Dataset) -> NeuronFlows:
     labels = np.union1d([NO_FREQUENCY], cluster.values)
     counts = np.stack([(cluster.values == k).sum(1) for k in labels.tolist()], axis=1)
     steps = cluster.step.values
+    ref = data["neuron.explained_variance"].attrs.get("ref", "")
     return NeuronFlows(
-        cluster=cluster.rename("cluster").assign_attrs(
-            unit="1", ref=data["neuron.explained_variance"].attrs.get("ref", "")
-        ),
+        cluster=cluster.rename("cluster").assign_attrs(unit="1", ref=ref),
         counts=_array(counts, "cluster", steps, labels),
         settled=_settled(cluster.values, steps),
     )

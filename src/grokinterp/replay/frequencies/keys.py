@@ -71,16 +71,9 @@ def where_keys_differ(data: xr.Dataset) -> pd.DataFrame:
         ratio = np.divide(large, small, out=np.ones_like(large), where=differs & (each * final > 0)).max(1)
         only_final = np.isnan(each).all(1) & ~np.isnan(final).all(1)
         at = int(ratio.argmax())
-        rows.append(
-            (
-                name,
-                int(both_known.any(1).sum()),
-                steps[differs.any(1)].tolist(),
-                steps[only_final].tolist(),
-                float(ratio[at]),
-                int(steps[at]) if ratio[at] > 1 else None,
-            )
-        )
+        where = steps[differs.any(1)].tolist(), steps[only_final].tolist()
+        largest = float(ratio[at]), int(steps[at]) if ratio[at] > 1 else None
+        rows.append((name, int(both_known.any(1).sum()), *where, *largest))
     columns = ["measure", "compared", "steps", "only_final", "ratio", "ratio_step"]
     return pd.DataFrame(rows, columns=columns).astype({"ratio_step": "Int64"})
 
@@ -90,8 +83,7 @@ def _both(data: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
     import xarray as xr
 
     of_snapshot, final = xr.align(data[name], data[name + FINAL], join="outer")
-    flat = [
-        x.transpose("step", *of_snapshot.dims[1:]).values.astype(float).reshape(of_snapshot.sizes["step"], -1)
-        for x in (of_snapshot, final)
-    ]
-    return of_snapshot.step.values, flat[0], flat[1]
+    steps = of_snapshot.step.values
+    aligned = (x.transpose("step", *of_snapshot.dims[1:]) for x in (of_snapshot, final))
+    flat = [x.values.astype(float).reshape(len(steps), -1) for x in aligned]
+    return steps, flat[0], flat[1]

@@ -17,6 +17,7 @@ is in the run at hand: where it is above 3 at step 0, a life there is noise.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -141,63 +142,48 @@ class Lives:
 
     @property
     def sentence(self) -> str:
-        """The whole in a few plain words: how many lived, which last, and where each final key shows
-        first."""
+        """The whole in a few plain words: how many lived, which last, where each final key shows first."""
         places = _listed(self.share.place.values.tolist())
+        of_all = f"Of {self.share.sizes['freq']} frequencies"
         if not self.ever:
-            return f"Of {self.share.sizes['freq']} frequencies none ever stands out in {places}."
-        stand = "stands" if len(self.ever) == 1 else "stand"
-        said = [
-            f"Of {self.share.sizes['freq']} frequencies {len(self.ever)} {stand} out at some time in {places}"
-        ]
-        said.append(f"k = {_listed(self.committed)} to the end" if self.committed else "none to the end")
-        said.append(
-            f"k = {_listed(self.transient)} for a while" if self.transient else "none only for a while"
+            return f"{of_all} none ever stands out in {places}."
+        lived = (
+            f"{len(self.ever)} {'stands' if len(self.ever) == 1 else 'stand'} out at some time in {places}"
         )
-        return f"{said[0]}: {said[1]}, {said[2]}." + self._multiples() + self._first_places() + self._noise()
+        last = f"k = {_listed(self.committed)} to the end" if self.committed else "none to the end"
+        went = f"k = {_listed(self.transient)} for a while" if self.transient else "none only for a while"
+        multiples, places, noise = self._multiples(), self._first_places(), self._noise()
+        return f"{of_all} {lived}: {last}, {went}.{multiples}{places}{noise}"
 
     def _multiples(self) -> str:
         """Which of them are no frequencies of their own."""
         times = {2: "twice", 3: "three times"}
-        clauses = [
-            f"k = {k} is a harmonic of {of}, {times[n]} that"
-            for k, (of, n) in self.harmonics.items()
-            if k in self.ever
-        ]
-        clauses += [
-            f"k = {k} is twice key {of}, at the end embedded alone"
-            for k, of in self.doubles.items()
-            if k in self.ever
-        ]
+        words = {k: f"a harmonic of {of}, {times[n]} that" for k, (of, n) in self.harmonics.items()}
+        twice = {k: f"twice key {of}, at the end embedded alone" for k, of in self.doubles.items()}
+        clauses = [f"k = {k} is {what}" for k, what in (*words.items(), *twice.items()) if k in self.ever]
         return f" Of the final network: {'; '.join(clauses)}." if clauses else ""
 
     def _noise(self) -> str:
-        """A warning where a frequency is alive at the first snapshot already: before training that is
-        noise."""
+        """A warning where one is alive at the first snapshot already: before training that is noise."""
         loud = [
             place
             for place in self.loudest_at_first
             if float(self.share.sel(place=place).dropna("step")[0].max()) >= self.born
         ]
-        return (
-            f" At the first snapshot one is alive already in {_listed(loud)}: if that is before training, "
-            "it is noise."
-            if loud
-            else ""
-        )
+        if not loud:
+            return ""
+        alive = f" At the first snapshot one is alive already in {_listed(loud)}"
+        return f"{alive}: if that is before training, it is noise."
 
     def _first_places(self) -> str:
         clauses = []
         for k in self.final_keys:
-            births = {
-                life.place: life.born_by for life in self.lives if life.freq == k and life.born_by is not None
-            }
+            of_k = [life for life in self.lives if life.freq == k]
+            births = {life.place: life.born_by for life in of_k if life.born_by is not None}
             if births:
                 first = min(births.values())
-                clauses.append(
-                    f"k = {k} in {_listed(place for place, step in births.items() if step == first)} by "
-                    f"step {first:,}"
-                )
+                places = _listed(place for place, step in births.items() if step == first)
+                clauses.append(f"k = {k} in {places} by step {first:,}")
         return f" The final keys show first: {'; '.join(clauses)}." if clauses else ""
 
     @property
@@ -205,19 +191,14 @@ class Lives:
         """How far the thresholds decide, in a few plain words."""
         lived = [life for life in self.lives if life.fate != "never" or not life.same_fate]
         other = sum(not life.same_fate for life in lived)
-        text = (
-            f"With both thresholds divided or multiplied by {VARIED}, {other} of {len(lived)} fates are "
-            "others"
-        )
-        moved = [
-            (max(steps) - min(steps), life)
-            for life in lived
-            if life.same_fate
-            and len(
-                steps := [s for s in (life.born_by_lower, life.born_by, life.born_by_higher) if s is not None]
-            )
-            == 3
-        ]
+        varied = f"With both thresholds divided or multiplied by {VARIED}"
+        text = f"{varied}, {other} of {len(lived)} fates are others"
+        moved: list[tuple[int, Life]] = []
+        for life in lived:
+            births = (life.born_by_lower, life.born_by, life.born_by_higher)
+            steps = [step for step in births if step is not None]
+            if life.same_fate and len(steps) == 3:
+                moved.append((max(steps) - min(steps), life))
         if not moved:
             return text + "."
         most, life = max(moved, key=lambda pair: pair[0])
@@ -226,8 +207,7 @@ class Lives:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: thresholds, sentences, and the lives of the frequencies that were ever alive or are
-        final keys."""
+        """Plain JSON: thresholds, sentences, and the lives of all that ever lived or are final keys."""
         shown = set(self.ever) | set(self.final_keys)
         return {
             "born": self.born,
@@ -249,8 +229,7 @@ def lives(data: xr.Dataset, born: float = BORN, dies: float = DIES) -> Lives:
     """When every frequency was born, whether it died, and its share of the power, from a replay with the
     default measures.
 
-    A snapshot at which a measure does not apply is passed over: the intervals are between those at which it
-    does.
+    A snapshot at which a measure does not apply is passed over: intervals are between the others.
 
     Args:
         data: what `gi.replay` gives; it needs those measures of `PLACES` whose places are of interest.
@@ -272,21 +251,19 @@ def lives(data: xr.Dataset, born: float = BORN, dies: float = DIES) -> Lives:
             skipped[place] = reason
     if not shares:
         raise next(iter(skipped.values()))
-    final = final_keys(data)
+    final, n = final_keys(data), next(iter(shares.values())).sizes["freq"]
+    of_places = (_lives_in(place, share, final, (born, dies)) for place, share in shares.items())
+    harmonics, doubles = (json.loads(data.attrs.get(name, "{}")) for name in ("harmonics", "doubles"))
     return Lives(
         share=_stacked(shares, data.step.values.tolist()),
-        lives=tuple(
-            life for place, share in shares.items() for life in _lives_in(place, share, final, (born, dies))
-        ),
+        lives=tuple(itertools.chain.from_iterable(of_places)),
         final_keys=final,
-        born=_needed(born, next(iter(shares.values())).sizes["freq"]),
-        dies=_needed(dies, next(iter(shares.values())).sizes["freq"]),
+        born=_needed(born, n),
+        dies=_needed(dies, n),
         loudest_at_first={place: _odds(share.values[0]) for place, share in shares.items()},
         skipped={place: str(reason) for place, reason in skipped.items()},
-        harmonics={
-            int(k): (of, order) for k, (of, order) in json.loads(data.attrs.get("harmonics", "{}")).items()
-        },
-        doubles={int(k): of for k, (of,) in json.loads(data.attrs.get("doubles", "{}")).items()},
+        harmonics={int(k): (of, order) for k, (of, order) in harmonics.items()},
+        doubles={int(k): of for k, (of,) in doubles.items()},
     )
 
 
@@ -305,9 +282,8 @@ def _stacked(shares: dict[str, xr.DataArray], steps: list[int]) -> xr.DataArray:
 
     rows = [share.reindex(step=steps) for share in shares.values()]
     stacked = xr.concat(rows, xr.Variable("place", list(shares)), coords="minimal", compat="override")
-    return stacked.rename("share").assign_attrs(
-        unit="1", ref="here: power of a frequency over all that varies in the place"
-    )
+    ref = "here: power of a frequency over all that varies in the place"
+    return stacked.rename("share").assign_attrs(unit="1", ref=ref)
 
 
 def _needed(odds: float, n: int) -> float:
@@ -364,10 +340,8 @@ def _last_life(alive: np.ndarray, steps: Sequence[int]) -> dict[str, Any]:
         at |= {"born_after": steps[births[-1] - 1] if births[-1] else None, "born_by": steps[births[-1]]}
     if births and not alive[-1]:
         at |= {"died_after": steps[deaths[-1] - 1], "died_by": steps[deaths[-1]]}
-    return at | {
-        "lives": len(births),
-        "fate": "committed" if alive[-1] else "transient" if births else "never",
-    }
+    fate = "committed" if alive[-1] else "transient" if births else "never"
+    return at | {"lives": len(births), "fate": fate}
 
 
 def _listed(words: Iterable[Any]) -> str:
