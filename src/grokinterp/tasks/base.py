@@ -7,7 +7,6 @@ disks.
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -210,7 +209,3 @@ class Task(ABC):
         """The share of the commonest answer: what is right for whoever always gives it."""
         asked = self.targets[self.targets >= 0]
         return float(asked.bincount().max()) / len(asked)
-
-    def registered(self, name: str, params: Mapping[str, Any], **common: Any) -> Task:
-        """The same task under the name and with the parameters that it was asked for with."""
-        return dataclasses.replace(self, name=name, params=params, **common)
