@@ -16,7 +16,7 @@ from grokinterp.models import ModelConfig
 from grokinterp.tasks import Task, make_task
 from grokinterp.training import Trainer
 from grokinterp.training import examples as module
-from grokinterp.training.examples import Examples, FoldedExamples, examples, workers
+from grokinterp.training.examples import Examples, FoldedExamples, way_to_learn, workers
 from grokinterp.training.loss import LOSSES
 
 
@@ -104,8 +104,7 @@ def test_weights_that_do_not_learn_have_no_gradient():
 
 
 def way_of(asked: ModelConfig, task: Task) -> type[Examples]:
-    weights = random_weights(asked, task, torch.float32)
-    return type(examples(weights, weights, asked, "mse", task, torch.arange(20), torch.arange(20, 49)))
+    return way_to_learn(asked, task, torch.arange(20))
 
 
 @pytest.mark.parametrize(

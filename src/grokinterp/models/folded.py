@@ -80,14 +80,10 @@ class Folding:
         self.rows: Int[Tensor, "n pos"] = rows
         self.n_rows = config.n_heads * len(self.used)
         self.last_token = int(tokens[0, -1])
-        heads = (
-            (config.n_heads + 1) // 2
-            if self.n_rows * (config.d_mlp + self.n_classes) > _WORTH_SHARING
-            else config.n_heads
-        )
-        self.shares = [
-            slice(first, min(first + heads, config.n_heads)) for first in range(0, config.n_heads, heads)
-        ]
+        n_heads = config.n_heads
+        shared = self.n_rows * (config.d_mlp + self.n_classes) > _WORTH_SHARING
+        heads = (n_heads + 1) // 2 if shared else n_heads
+        self.shares = [slice(first, min(first + heads, n_heads)) for first in range(0, n_heads, heads)]
 
     def bags(self, rows: Int[Tensor, "n pos"]) -> Int[Tensor, "n pos_head"]:
         """The rows of T that each example sums."""
@@ -106,9 +102,8 @@ class Folding:
         """Pattern, activations of the neurons and logits of some examples at the answer position. No
         autograd."""
         pattern = self.pattern(tables, rows)
-        sums = F.embedding_bag(bags, tables.rows, per_sample_weights=pattern.flatten(1), mode="sum").add_(
-            tables.constant
-        )
+        sums = F.embedding_bag(bags, tables.rows, per_sample_weights=pattern.flatten(1), mode="sum")
+        sums.add_(tables.constant)
         neurons, direct = sums[:, : self.config.d_mlp].relu_(), sums[:, self.config.d_mlp :]
         return pattern, neurons, torch.addmm(direct, neurons, tables.readout)[:, : self.n_classes]
 
@@ -145,26 +140,21 @@ class Folded:
         self._folding = folding
         self._run = run if len(folding.shares) > 1 else one_after_the_other
         self._scale = 1 / math.sqrt(folding.config.d_head)
-        self._w = w = {
-            name.removeprefix(folding.block.name("")): weight.detach() for name, weight in weights.items()
-        }
+        prefix = folding.block.name("")
+        self._w = w = {name.removeprefix(prefix): weight.detach() for name, weight in weights.items()}
         self._x = (w["embed.W_E"] + w["pos_embed.W_pos"][:, None]).flatten(0, 1)[folding.used]
         self._answer = w["embed.W_E"][folding.last_token] + w["pos_embed.W_pos"][-1]
         fill = -w["unembed.W_U"].shape[1] % (_VECTOR // w["unembed.W_U"].element_size())
         self._unembed = F.pad(w["unembed.W_U"], (0, fill))
         self._onward = torch.cat([w["mlp.W_in"], self._unembed], dim=1)
-        biases = torch.cat(
-            [w["mlp.b_in"], F.pad(w["unembed.b_U"], (0, fill)).addmv_(self._unembed.T, w["mlp.b_out"])]
-        )
+        direct = F.pad(w["unembed.b_U"], (0, fill)).addmv_(self._unembed.T, w["mlp.b_out"])
+        biases = torch.cat([w["mlp.b_in"], direct])
         constant = biases.addmv_(self._onward.T, self._answer + w["attn.b_O"])
-        *self._heads, readout = self._run(
-            [*(partial(self._fold, share) for share in folding.shares),
-            lambda: w["mlp.W_out"] @ self._unembed],
-        )  # fmt: skip
+        folds = [partial(self._fold, share) for share in folding.shares]
+        *self._heads, readout = self._run([*folds, lambda: w["mlp.W_out"] @ self._unembed])
         scores = torch.cat([share.scores for share in self._heads], dim=1)
-        self.tables = Tables(
-            scores, torch.cat([share.rows.flatten(0, 1) for share in self._heads]), constant, readout
-        )
+        rows = torch.cat([share.rows.flatten(0, 1) for share in self._heads])
+        self.tables = Tables(scores, rows, constant, readout)
 
     def _fold(self, share: slice) -> _Heads:
         W_Q, W_K, W_V, W_O, b_Q, b_K, b_V = (
@@ -181,16 +171,13 @@ class Folded:
     def gradients(self, by: Tables) -> dict[str, Tensor]:
         """The gradient with respect to every weight, from that with respect to the tables."""
         w, d_mlp = self._w, self._w["mlp.W_in"].shape[1]
-        shares = self._folding.shares
         by_rows = by.rows.unflatten(0, (-1, len(self._x)))
+        backs = [
+            partial(self._back, share, computed, by.scores[:, share], by_rows[share])
+            for share, computed in zip(self._folding.shares, self._heads, strict=True)
+        ]
         *heads, (by_W_out, by_unembed) = self._run(
-            [
-                *(
-                    partial(self._back, *known, by.scores[:, known[0]], by_rows[known[0]])
-                    for known in zip(shares, self._heads, strict=True)
-                ),
-                lambda: (by.readout @ self._unembed.T, w["mlp.W_out"].T @ by.readout),
-            ]
+            [*backs, lambda: (by.readout @ self._unembed.T, w["mlp.W_out"].T @ by.readout)]
         )
         block = self._folding.block
         gradients = {
@@ -218,7 +205,7 @@ class Folded:
         by_position = streams.unflatten(0, (n_ctx, d_vocab))
         return gradients | {"embed.W_E": by_position.sum(0), "pos_embed.W_pos": by_position.sum(1)}
 
-    def _back(self, share: slice, known: _Heads, by_scores: Tensor, by_rows: Tensor) -> dict[str, Tensor]:
+    def _back(self, share: slice, heads: _Heads, by_scores: Tensor, by_rows: Tensor) -> dict[str, Tensor]:
         """The gradients of some heads' weights, and those of the stream of every row, of the last position's
         and of [W_in | W_U]."""
         W_Q, W_K, W_V, W_O, b_K = (
@@ -227,20 +214,18 @@ class Folded:
         by_scores = by_scores * self._scale
         by_seen, by_all = self._x.T @ by_scores, by_scores.sum(0)[:, None]
         by_query = (by_seen.T[:, None] @ W_K).squeeze(1) + b_K * by_all
-        by_values = by_rows @ known.onward.mT
-        by_onward = known.values.mT @ by_rows
+        by_values = by_rows @ heads.onward.mT
+        by_onward = heads.values.mT @ by_rows
         return {
             "W_Q": self._answer[:, None] * by_query[:, None],
-            "W_K": by_seen.T[..., None] * known.query[:, None],
+            "W_K": by_seen.T[..., None] * heads.query[:, None],
             "W_V": self._x.T @ by_values,
             "W_O": by_onward @ self._onward.T,
             "b_Q": by_query,
-            "b_K": known.query * by_all,
+            "b_K": heads.query * by_all,
             "b_V": by_values.sum(1),
             "x": torch.addmm(
-                by_scores @ known.seen.T,
-                by_values.transpose(0, 1).flatten(1),
-                W_V.transpose(1, 2).flatten(0, 1),
+                by_scores @ heads.seen.T, by_values.transpose(0, 1).flatten(1), W_V.mT.flatten(0, 1)
             ),
             "answer": (W_Q @ by_query[..., None]).sum((0, 2)),
             "onward": W_O.flatten(0, 1).T @ by_onward.flatten(0, 1),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -64,17 +65,13 @@ def transformer_logits(
             )
             stream = residual[:, queries]
         pattern = _pattern(q, k, places[queries], config)
-        z = (
-            (pattern[..., None] * v.unflatten(-1, (config.n_heads, config.d_head))[:, None])
-            .sum(2)
-            .flatten(-2)
-        )
+        values = v.unflatten(-1, (config.n_heads, config.d_head))[:, None]
+        z = (pattern[..., None] * values).sum(2).flatten(-2)
         stream = stream + z @ weights[f"{at}.attn.W_O"].flatten(0, 1) + weights[f"{at}.attn.b_O"]
         if block.d_mlp:
             normed = _norm(stream, weights, f"{at}.ln2", config)
-            hidden = ACTIVATIONS[config.act_fn](
-                normed @ weights[f"{at}.mlp.W_in"] + weights[f"{at}.mlp.b_in"]
-            )
+            before = normed @ weights[f"{at}.mlp.W_in"] + weights[f"{at}.mlp.b_in"]
+            hidden = ACTIVATIONS[config.act_fn](before)
             stream = stream + hidden @ weights[f"{at}.mlp.W_out"] + weights[f"{at}.mlp.b_out"]
         if seen is not None:
             of_answers = slice(None) if block is blocks[-1] else asked
@@ -92,16 +89,9 @@ def _alone(x: Float[Tensor, "n answer *rest"]) -> Float[Tensor, "n *answer_and_r
     return x.squeeze(1) if x.shape[1] == 1 else x
 
 
-def _gelu_new(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "gelu_new": _gelu_new,
-    "silu": F.silu,
-}
+    "relu": F.relu, "gelu": F.gelu, "gelu_new": partial(F.gelu, approximate="tanh"), "silu": F.silu,
+}  # fmt: skip
 
 
 def _norm(
@@ -141,8 +131,6 @@ def _pattern(
         allowed = torch.arange(scores.shape[2], device=q.device) <= places[:, None]
         scores = scores.masked_fill(~allowed[..., None], -torch.inf)
     pattern = scores.softmax(2)
-    if config.attention_mixing != 1:
-        pattern = config.attention_mixing * pattern + (1 - config.attention_mixing) * allowed[..., None].to(
-            pattern.dtype
-        )
+    if (alpha := config.attention_mixing) != 1:
+        pattern = alpha * pattern + (1 - alpha) * allowed[..., None].to(pattern.dtype)
     return pattern

@@ -134,18 +134,14 @@ class ModelConfig(NetworkConfig):
             raise UsageError(f"model.kind: a {self.kind} reads tokens, and {reads.task} has none")
         d, heads, d_head, d_mlp = self.d_model, self.n_heads, self.d_head, self.d_mlp
         n_logits = self.n_logits(reads)
-        norm = {"none": {}, "LNPre": {}, "RMSPre": {}, "LN": {"w": (d,), "b": (d,)}, "RMS": {"w": (d,)}}[
-            self.normalization
-        ]
+        norm = dict.fromkeys({"LN": "wb", "RMS": "w"}.get(self.normalization, ""), (d,))
         shapes: Shapes = {"embed.W_E": (reads.d_vocab, d), "pos_embed.W_pos": (reads.n_ctx, d)}
         for layer in range(self.n_layers):
             at = f"blocks.{layer}"
             shapes |= {f"{at}.ln1.{key}": shape for key, shape in norm.items()}
             for letter in "KQV":
-                shapes |= {
-                    f"{at}.attn.W_{letter}": (heads, d, d_head),
-                    f"{at}.attn.b_{letter}": (heads, d_head),
-                }
+                shapes[f"{at}.attn.W_{letter}"] = (heads, d, d_head)
+                shapes[f"{at}.attn.b_{letter}"] = (heads, d_head)
             shapes |= {f"{at}.attn.W_O": (heads, d_head, d), f"{at}.attn.b_O": (d,)}
             if d_mlp:
                 shapes |= {f"{at}.ln2.{key}": shape for key, shape in norm.items()}
@@ -155,11 +151,8 @@ class ModelConfig(NetworkConfig):
         return shapes | {"unembed.W_U": (d, n_logits), "unembed.b_U": (n_logits,)}
 
     def trains(self, name: str) -> bool:
-        return (
-            not is_bias(name)
-            or self.train_biases == "all"
-            or (self.train_biases == "mlp" and ".mlp." in name)
-        )
+        mlp = self.train_biases == "mlp" and ".mlp." in name
+        return mlp or self.train_biases == "all" or not is_bias(name)
 
     def initial_weights(self, reads: Reads, seed: int) -> Weights:
         """Fresh float32 weights on the CPU, from a generator of their own.
@@ -206,7 +199,6 @@ class ModelConfig(NetworkConfig):
         reads: Reads,
         seen: dict[str, Tensor] | None = None,
     ) -> Float[Tensor, "n *answer classes"]:
-        """Logits where an answer is read, without the work that cannot reach them (forward.py)."""
         return transformer_logits(weights, inputs, self, reads, seen)
 
     def folding(self, inputs: Int[Tensor, "n pos"], reads: Reads) -> Folding | None:

@@ -47,14 +47,14 @@ class Circle:
 
 def residues(p: int, is_sum: bool = True) -> Circle:
     """Every element of Z_p at itself."""
-    own = torch.arange(p)
-    return Circle(own, own, own, is_sum, f"residues mod {p}")
+    elements = torch.arange(p)
+    return Circle(elements, elements, elements, is_sum, f"residues mod {p}")
 
 
 def differences(p: int) -> Circle:
     """Z_p with b at -b."""
-    own = torch.arange(p)
-    return Circle(own, -own % p, own, True, f"residues mod {p}, b at −b")
+    elements = torch.arange(p)
+    return Circle(elements, -elements % p, elements, True, f"residues mod {p}, b at −b")
 
 
 def logarithms(p: int, divided: bool = False) -> Circle | None:
@@ -69,10 +69,10 @@ def logarithms(p: int, divided: bool = False) -> Circle | None:
     while (following := powers[-1] * root % p) != 1:
         powers.append(following)
     units = torch.tensor(powers)
-    b = units[-torch.arange(len(units)) % len(units)] if divided else units
-    return Circle(
-        units, b, units, True, f"powers of {root} mod {p}" + (", b at minus its logarithm" if divided else "")
-    )
+    b, where = units, f"powers of {root} mod {p}"
+    if divided:
+        b, where = units.flip(0).roll(1), f"{where}, b at minus its logarithm"
+    return Circle(units, b, units, True, where)
 
 
 def primitive_root(p: int) -> int | None:

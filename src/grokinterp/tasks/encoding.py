@@ -85,14 +85,10 @@ def encoded(symbols: Symbols, layout: str, opaque: int | None = None) -> Encodin
         if token is not None:
             names[token] = "∘" if word == "op" else word
     operands = torch.tensor([token_of[symbol] for symbol in symbols.operands])
-    one_number = symbols.written is not None or (
-        opaque is not None and token_of.keys() >= set(symbols.answers)
-    )
-    answers = (
-        torch.tensor([token_of[symbol] for symbol in symbols.answers])
-        if one_number
-        else torch.arange(len(symbols.answers))
-    )
+    have_tokens = token_of.keys() >= set(symbols.answers)
+    one_number = symbols.written is not None or (opaque is not None and have_tokens)
+    numbers = [token_of[symbol] for symbol in symbols.answers] if one_number else range(len(symbols.answers))
+    answers = torch.tensor(numbers)
     logits = tuple(names) if one_number else named(symbols.answers)
     if opaque is None:
         return Encoding(operands, answers, words, tuple(names), logits)

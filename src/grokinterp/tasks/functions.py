@@ -34,18 +34,18 @@ def tabulated(
     Raises:
         ConfigError: see there.
     """
-    known = _operands(p, operands)
-    answers = [[_answer(function, a, b) for b in known] for a in known]
+    values = _operands(p, operands)
+    answers = [[_answer(function, a, b) for b in values] for a in values]
     occurring = {answer: None for row in answers for answer in row if answer is not None}
     if len(occurring) < 2:
         raise ConfigError(
             f"the function gives {len(occurring) or 'no'} answer{'s' * (not occurring)}: a task needs two "
             "or more"
         )
-    classes = _ordered(list(occurring), known)
+    classes = _ordered(list(occurring), values)
     number: dict[Hashable, int] = {answer: i for i, answer in enumerate(classes)}
     table = torch.tensor([[-1 if answer is None else number[answer] for answer in row] for row in answers])
-    return Tabulated(table, Symbols(known, classes))
+    return Tabulated(table, Symbols(values, classes))
 
 
 def _operands(p: SupportsIndex | None, operands: Collection[Any] | None) -> tuple[Hashable, ...]:
@@ -56,51 +56,49 @@ def _operands(p: SupportsIndex | None, operands: Collection[Any] | None) -> tupl
         raise ConfigError(f"p: needs a whole number from 2, got {p!r}")
     if isinstance(operands, Set):
         raise ConfigError("operands: a set has no order that stays: give a list, or sorted(...) of it")
-    known = range(number) if operands is None else tuple(map(_plain, operands))
-    if len(known) > _MOST:
+    values = range(number) if operands is None else tuple(map(_plain, operands))
+    if (count := len(values)) > _MOST:
         raise ConfigError(
-            f"a function of {len(known):,} operands would be called {len(known) ** 2:,} times: give at most "
-            f"{_MOST:,}, or write a task whose operation takes tensors"
+            f"a function of {count:,} operands would be called {count**2:,} times: give at most {_MOST:,}, "
+            "or write a task whose operation takes tensors"
         )
-    known = tuple(known)
     try:
-        different = len(set(known))
+        different = len(set(values))
     except TypeError as error:
         raise ConfigError(
             f"operands: {error}; give values such as numbers, strings or tuples of them"
         ) from None
-    if different < max(2, len(known)):
+    if different < max(2, count):
         raise ConfigError(
-            f"operands: needs two or more different values, got {len(known)} of which {different} differ"
+            f"operands: needs two or more different values, got {count} of which {different} differ"
         )
-    return known
+    return tuple(values)
+
+
+def _at(a: Hashable, b: Hashable) -> str:
+    return f"at a = {a!r}, b = {b!r}"
 
 
 def _answer(function: Callable[[Any, Any], Any], a: Hashable, b: Hashable) -> Hashable | None:
     try:
         answer = function(a, b)
     except Exception as error:  # whatever a user's function may raise
-        words = " ".join(str(error).split())
         raise ConfigError(
-            f"the function failed at a = {a!r}, b = {b!r}: {type(error).__name__}: {words}; return None "
-            "where it is undefined"
+            f"the function failed {_at(a, b)}: {type(error).__name__}: {error}; return None where it is "
+            "undefined"
         ) from error
     answer = _plain(answer)
     try:
         hash(answer)
     except TypeError as error:
         raise ConfigError(
-            f"the function gave no single value at a = {a!r}, b = {b!r}: {error}; return a number, a string "
-            "or a tuple"
+            f"the function gave no single value {_at(a, b)}: {error}; return a number, a string or a tuple"
         ) from None
     if isinstance(answer, torch.Tensor) or answer != answer:
+        raise ConfigError(f"the function gave {answer!r} {_at(a, b)}: return None where it is undefined")
+    if isinstance(answer, int) and (bits := answer.bit_length()) > _MOST_BITS:
         raise ConfigError(
-            f"the function gave {answer!r} at a = {a!r}, b = {b!r}: return None where it is undefined"
-        )
-    if isinstance(answer, int) and answer.bit_length() > _MOST_BITS:
-        raise ConfigError(
-            f"the function gave a number of {answer.bit_length():,} bits at a = {a!r}, b = {b!r}: at most "
-            f"{_MOST_BITS:,} can be named"
+            f"the function gave a number of {bits:,} bits {_at(a, b)}: at most {_MOST_BITS:,} can be named"
         )
     return answer
 

@@ -30,12 +30,12 @@ from .operation import Operation
 from .registry import task
 
 _PARSE = re.compile(r"([CDSA])(\d{1,6})")
+_SMALLEST = {"C": 2, "D": 3, "S": 2, "A": 3}
 
 
 def _known_group(name: object) -> object:
     match = _PARSE.fullmatch(name) if isinstance(name, str) else None
-    smallest = {"C": 2, "D": 3, "S": 2, "A": 3}
-    if match is None or int(match[2]) < smallest[match[1]]:
+    if match is None or int(match[2]) < _SMALLEST[match[1]]:
         raise ValueError("needs a group such as C113, D59, S5 or A5 (C2, D3, S2 and A3 are the smallest)")
     return name
 
@@ -48,28 +48,16 @@ def order(group: str) -> int:
     kind, n = group[0], int(group[1:])
     if kind in "SA" and n > 12:
         return 2**63  # larger than any memory; the factorial itself need not be computed
-    return {
-        "C": lambda: n,
-        "D": lambda: 2 * n,
-        "S": lambda: math.factorial(n),
-        "A": lambda: math.factorial(n) // 2,
-    }[kind]()
+    if kind in "CD":
+        return n if kind == "C" else 2 * n
+    return math.factorial(n) // (2 if kind == "A" else 1)
 
 
 def of_order(n: int) -> list[str]:
     """The groups that have n elements: of 6, C6, D3 and S3."""
     dihedral = [f"D{n // 2}"] if n % 2 == 0 and n >= 6 else []
-    smallest = {"S": 2, "A": 3}
-    return [
-        f"C{n}",
-        *dihedral,
-        *(
-            f"{kind}{k}"
-            for kind, least in smallest.items()
-            for k in range(least, 13)
-            if order(f"{kind}{k}") == n
-        ),
-    ]
+    permuting = [f"{kind}{k}" for kind in "SA" for k in range(_SMALLEST[kind], 13)]
+    return [f"C{n}", *dihedral, *(group for group in permuting if order(group) == n)]
 
 
 def permutations(group: str) -> Int[Tensor, "order n"]:
@@ -109,9 +97,8 @@ def element_names(group: str) -> tuple[str, ...]:
         return tuple(f"r{i}" for i in range(n))
     if kind == "D":
         return tuple(f"r{i}" for i in range(n)) + tuple(f"sr{i}" for i in range(n))
-    return tuple(
-        "".join(map(str, row)) if n <= 10 else "-".join(map(str, row)) for row in permutations(group).tolist()
-    )
+    between = "" if n <= 10 else "-"
+    return tuple(between.join(map(str, row)) for row in permutations(group).tolist())
 
 
 def _group_task(name: str, symbol: str, group: str, layout: str, word: str) -> Operation:
@@ -119,7 +106,8 @@ def _group_task(name: str, symbol: str, group: str, layout: str, word: str) -> O
 
     def table(a: Int[Tensor, "p 1"], b: Int[Tensor, "1 p"]) -> Int[Tensor, "p p"]:
         product = cayley_table(group)
-        inverse = (product == _identity(product)).long().argmax(1)
+        identity = (product == torch.arange(p)).all(1).long().argmax()
+        inverse = (product == identity).long().argmax(1)
         letters = {"a": a, "b": b, "A": inverse[a]}
         answer = letters[word[0]]
         for letter in word[1:]:
@@ -129,16 +117,9 @@ def _group_task(name: str, symbol: str, group: str, layout: str, word: str) -> O
     p = order(group)
     find_circle = (lambda: residues(p, is_sum=word == "ab")) if group[0] == "C" else None
     title = f"{symbol} in {group}"
-    return Operation(p, table, layout, lambda: _symbols(group), find_circle, name=name, symbol=title)
-
-
-def _symbols(group: str) -> Symbols:
-    names = element_names(group)
-    return Symbols(names, names)
-
-
-def _identity(product: Int[Tensor, "order order"]) -> int:
-    return int((product == torch.arange(len(product))).all(1).long().argmax())
+    return Operation(
+        p, table, layout, lambda: Symbols(*[element_names(group)] * 2), find_circle, name=name, symbol=title
+    )
 
 
 @task

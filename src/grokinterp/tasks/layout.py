@@ -52,9 +52,9 @@ def parse(text: str, p: int) -> Layout:
         token = free if number is None else number
         tokens.append(token)
         free = max(free, token + 1)
-    own = [token for token in tokens if token is not None]
-    d_vocab = max([p, *(token + 1 for token in own)]) if size is None else size
-    if len(set(own)) < len(own) or not all(p <= token < d_vocab for token in own) or d_vocab < p:
+    signs = [token for token in tokens if token is not None]
+    d_vocab = max([p, *(token + 1 for token in signs)]) if size is None else size
+    if len(set(signs)) < len(signs) or not all(p <= token < d_vocab for token in signs) or d_vocab < p:
         raise ConfigError(
             f"task.layout: in {text!r} every sign needs a token of its own from {p} on (those before are "
             f"the {p} elements), inside the vocabulary of {d_vocab}"
@@ -68,12 +68,8 @@ def _read(text: str) -> tuple[tuple[str, ...], tuple[int | None, ...], int | Non
     matches = [_WORD.fullmatch(word) for word in body.split()]
     words = tuple(match[1] for match in matches if match)
     numbers = tuple(int(match[2]) if match[2] else None for match in matches if match)
-    operands = [(word, number) for word, number in zip(words, numbers, strict=True) if word in ("a", "b")]
-    if (
-        len(words) < len(matches)
-        or sorted(operands, key=str) != [("a", None), ("b", None)]
-        or len(words) > 16
-    ):
+    operands = sorted(match[0] for match in matches if match and match[1] in ("a", "b"))
+    if len(words) < len(matches) or operands != ["a", "b"] or len(words) > 16:
         raise ConfigError(
             "task.layout: needs a and b once each and signs such as = between them, for example 'a op b ='"
         )

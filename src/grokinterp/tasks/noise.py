@@ -49,13 +49,14 @@ class Binomial(Frozen):
         """The likeliest of 0 .. n; of two that are alike the larger one."""
         return math.floor((self.n + 1) * self.p)
 
-    def drawn(self, answers: Int[Tensor, "n"], ring: Int[Tensor, "m"]) -> Int[Tensor, "n"]:
-        """A label for each of these answers."""
+    def drawn(
+        self, answers: Int[Tensor, "n"], ring: Int[Tensor, "m"], split: Split | None = None
+    ) -> Int[Tensor, "n"]:
+        """A label for each of these answers, whichever are trained on."""
         generator = torch.Generator().manual_seed(self.seed)
         place = torch.empty_like(ring)
         place[ring] = torch.arange(len(ring))
-        # As n coins, of which each is exact, where a drawn binomial depends on how the library approximates
-        # it.
+        # As n coins, each exact: a drawn binomial depends on how the library approximates it.
         heads = sum(
             (torch.rand(len(answers), generator=generator, dtype=torch.float64) < self.p).long()
             for _ in range(self.n)
@@ -67,9 +68,8 @@ class Binomial(Frozen):
         k = 0 .. m−1."""
         shifts = torch.zeros(m, dtype=torch.float64)
         for heads in range(self.n + 1):
-            shifts[(heads - self.centre) % m] += (
-                math.comb(self.n, heads) * self.p**heads * (1 - self.p) ** (self.n - heads)
-            )
+            chance = math.comb(self.n, heads) * self.p**heads * (1 - self.p) ** (self.n - heads)
+            shifts[(heads - self.centre) % m] += chance
         return shifts
 
 
@@ -137,7 +137,7 @@ def drawn(
             "which labels are noisy depends on the split into training and test examples, and that is not "
             "known"
         )
-    labels = noise.drawn(answers, ring) if isinstance(noise, Binomial) else noise.drawn(answers, ring, split)
+    labels = noise.drawn(answers, ring, split)
     if noise.test == "clean":
         labels[split.test] = answers[split.test]
     return labels

@@ -130,32 +130,25 @@ class Operation(Task):
                 them, or too many ways to say them; a bad value of `opaque` or `noise`.
         """
         common = checked(Common, {"opaque": opaque, "noise": noise}, at="task")
-        known = tabulated(function, p, operands)
-        table, symbols = known.table, known.symbols
+        table, symbols = tabulated(function, p, operands)
         plain = symbols.operands == symbols.answers == tuple(range(len(table)))
 
         def find_circle() -> Circle | None:
             return cyclic(table, symbols) or (residues(len(table), is_sum=False) if plain else None)
 
-        own = getattr(function, "__name__", "")
-        called = name or (own if own.isidentifier() else "function")
+        its_name = getattr(function, "__name__", "")
+        called = name or (its_name if its_name.isidentifier() else "function")
         return cls(
-            len(table),
-            lambda a, b: table,
-            layout,
-            lambda: symbols,
-            find_circle,
-            common.opaque,
-            common.noise,
-            name=called,
-            symbol=symbol or f"{called}(a, b)",
-        )
+            len(table), lambda a, b: table, layout, lambda: symbols, find_circle, **dict(common),
+            name=called, symbol=symbol or f"{called}(a, b)",
+        )  # fmt: skip
 
     @cached_property
     def circle(self) -> Circle | None:
         """Where the elements stand on a cyclic group Z_m; None where they stand on none."""
-        told = self.find_circle if self.opaque is None else None
-        return told() if told else cyclic(self.table, self.symbols)
+        if self.find_circle and self.opaque is None:
+            return self.find_circle()
+        return cyclic(self.table, self.symbols)
 
     @cached_property
     def facts(self) -> TableFacts:

@@ -13,6 +13,7 @@ those that every task of its family takes:
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from functools import cache
@@ -83,13 +84,13 @@ def make_task(name: str, **params: Any) -> Task:
         ConfigError: unknown name or parameter (the nearest is named), a value out of range, or the function
             makes no task of the family that it says.
     """
-    given = checked(task_parameters(name), params, at="task")
+    values = checked(task_parameters(name), params, at="task")
     family = _family(TASKS[name])
-    common = {key: getattr(given, key) for key in family.common.model_fields}
-    made = TASKS[name](**given.model_dump(exclude=set(common)))
+    common = {key: getattr(values, key) for key in family.common.model_fields}
+    made = TASKS[name](**values.model_dump(exclude=set(common)))
     if not isinstance(made, family):
         raise ConfigError(
             f"task {name}: its function returns {type(made).__name__} and is annotated to return "
             f"{family.__name__}: annotate it with what it makes"
         )
-    return made.registered(name, given.model_dump(exclude_none=True), **common)
+    return dataclasses.replace(made, name=name, params=values.model_dump(exclude_none=True), **common)

@@ -28,6 +28,11 @@ from .encoding import Symbols, named
 
 Table = Int[Tensor, "p p"]
 
+_PLAIN = (
+    "symmetry", "antisymmetry", "antisymmetry_mod", "entropy", "majority", "latin_square", "group", "abelian",
+)  # fmt: skip
+"""The facts that are plain values already."""
+
 
 @dataclass(frozen=True)
 class TableFacts:
@@ -76,33 +81,24 @@ class TableFacts:
         if self.circle is None:
             return None
         operands, answers = named(self.symbols.operands), named(self.symbols.answers)
-        places = (
-            ("a", operands, self.circle.a),
-            ("b", operands, self.circle.b),
-            ("answer", answers, self.circle.c),
-        )
-        return {place: [names[i] for i in at.tolist()] for place, names, at in places}
+        circle = self.circle
+        places = {"a": (operands, circle.a), "b": (operands, circle.b), "answer": (answers, circle.c)}
+        return {place: [names[i] for i in at.tolist()] for place, (names, at) in places.items()}
 
     @property
     def structure(self) -> str:
         """What the table is, in a few words."""
+        p = len(self.symbols.operands)
         if self.isomorphism is not None:
-            m, p = len(self.isomorphism["a"]), len(self.symbols.operands)
-            names = (
-                ""
-                if self.isomorphism["a"] == self.isomorphism["b"] == self.isomorphism["answer"]
-                else " under other names"
-            )
-            apart = "" if m == p else f", beside {p - m} of {p} operands that are no part of it"
-            return f"the cyclic group of order {m}{names}{apart}"
+            a, b, answer = self.isomorphism.values()
+            names = "" if a == b == answer else " under other names"
+            apart = "" if len(a) == p else f", beside {p - len(a)} of {p} operands that are no part of it"
+            return f"the cyclic group of order {len(a)}{names}{apart}"
         if self.group:
-            return (
-                f"{'an abelian' if self.abelian else 'a non-abelian'} group of order "
-                f"{len(self.symbols.operands)}, not cyclic"
-            )
-        return (
-            "a Latin square, not that of a cyclic group" if self.latin_square else "no Latin square, no group"
-        )
+            return f"{'an abelian' if self.abelian else 'a non-abelian'} group of order {p}, not cyclic"
+        if self.latin_square:
+            return "a Latin square, not that of a cyclic group"
+        return "no Latin square, no group"
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -111,14 +107,7 @@ class TableFacts:
             "operands": len(self.symbols.operands),
             "classes": len(self.counts),
             "counts": dict(zip(named(self.symbols.answers), self.counts, strict=True)),
-            "symmetry": self.symmetry,
-            "antisymmetry": self.antisymmetry,
-            "antisymmetry_mod": self.antisymmetry_mod,
-            "entropy": self.entropy,
-            "majority": self.majority,
-            "latin_square": self.latin_square,
-            "group": self.group,
-            "abelian": self.abelian,
+            **{name: getattr(self, name) for name in _PLAIN},
             "identity": None if self.identity is None else named(self.symbols.operands)[self.identity],
             "structure": self.structure,
             "isomorphism": self.isomorphism,
@@ -131,15 +120,15 @@ def table_facts(table: Table, symbols: Symbols, circle: Circle | None) -> TableF
     share = counts.double() / counts.sum()
     occurring = int((counts > 0).sum())
     entropy = float(torch.special.entr(share).sum()) / math.log(occurring) if occurring > 1 else 0.0
-    there, back = _mirrored(table)
+    upper, lower = _mirrored(table)
     same_set = set(symbols.answers) == set(symbols.operands)
     identity = group_identity(_as_operands(table, symbols)) if same_set else None
     return TableFacts(
         symbols=symbols,
         counts=tuple(counts.tolist()),
-        symmetry=_share(there == back),
-        antisymmetry=_antisymmetry(there, back, symbols.answers),
-        antisymmetry_mod=_antisymmetry(there, back, symbols.answers, len(table)),
+        symmetry=_share(upper == lower),
+        antisymmetry=_antisymmetry(upper, lower, symbols.answers),
+        antisymmetry_mod=_antisymmetry(upper, lower, symbols.answers, len(table)),
         entropy=entropy,
         majority=float(share.max()),
         latin_square=is_latin_square(table),
@@ -153,21 +142,21 @@ def table_facts(table: Table, symbols: Symbols, circle: Circle | None) -> TableF
 def _mirrored(table: Table) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]:
     """T[a, b] and T[b, a] of all pairs a < b that have both."""
     a, b = torch.triu_indices(len(table), len(table), 1)
-    there, back = table[a, b], table[b, a]
-    both = (there >= 0) & (back >= 0)
-    return there[both], back[both]
+    upper, lower = table[a, b], table[b, a]
+    both = (upper >= 0) & (lower >= 0)
+    return upper[both], lower[both]
 
 
 def _antisymmetry(
-    there: Tensor, back: Tensor, answers: Sequence[object], p: int | None = None
+    upper: Tensor, lower: Tensor, answers: Sequence[object], p: int | None = None
 ) -> float | None:
     if not all(isinstance(answer, Number) and not isinstance(answer, complex | bool) for answer in answers):
         return None
     if p is None:
         number = {answer: i for i, answer in enumerate(answers)}
         negative = torch.tensor([number.get(-answer, -1) for answer in answers])  # type: ignore[operator]
-        return _share(there == negative[back])
-    return _share((there + back) % p == 0) if list(answers) == list(range(p)) else None
+        return _share(upper == negative[lower])
+    return _share((upper + lower) % p == 0) if list(answers) == list(range(p)) else None
 
 
 def _share(right: Bool[Tensor, "pairs"]) -> float | None:
@@ -198,10 +187,10 @@ def group_identity(table: Table) -> int | None:
     Exact, and fast for thousands of elements: associativity is shown for generators, of which there are at
     most log2 of the order.
     """
-    own = torch.arange(len(table))
+    elements = torch.arange(len(table))
     if not is_latin_square(table) or int(table.max()) >= len(table):
         return None
-    units = ((table == own).all(1) & (own == table.T).all(1)).nonzero().flatten()
+    units = ((table == elements).all(1) & (elements == table.T).all(1)).nonzero().flatten()
     if len(units) != 1:
         return None
     # Light's test: (x g) y = x (g y) for generators g is enough, as the elements for which it holds are
@@ -241,9 +230,7 @@ def cyclic(table: Table, symbols: Symbols) -> Circle | None:
     classes = core.unique()
     core = torch.searchsorted(classes, core)
     a0, b0 = _nearest_to_identity(table, symbols, rows, columns)
-    column_of = torch.empty_like(core).scatter_(
-        1, core, torch.arange(m).expand(m, m)
-    )  # [a, c] -> the b with a ∘ b = c
+    column_of = core.argsort(1)  # [a, c] -> the b with a ∘ b = c
     steps = column_of[a0][core]  # [a, b] -> L_a0⁻¹ L_a
     a1 = _first_cycle(steps, b0)
     if a1 is None:
@@ -265,9 +252,9 @@ def _permutations(table: Table) -> tuple[Int[Tensor, "rows"], Int[Tensor, "colum
     column is."""
     some = table >= 0
     rows, columns = some.any(1), some.any(0)
-    known = table[rows][:, columns]
-    rows = rows.nonzero().flatten()[_distinct(known)]
-    columns = columns.nonzero().flatten()[_distinct(known.T)]
+    core = table[rows][:, columns]
+    rows = rows.nonzero().flatten()[_distinct(core)]
+    columns = columns.nonzero().flatten()[_distinct(core.T)]
     # A quotient has the same columns for other sets of rows, as 2 / b and 4 / b mod 6 beside 1 / b and 5 / b:
     # one set is looked at.
     if len(rows) > len(columns) > 0:
@@ -295,9 +282,9 @@ def _nearest_to_identity(
 ) -> tuple[int, int]:
     """Of the rows and of the columns, the first that leaves most operands as they are."""
     number = {symbol: i for i, symbol in enumerate(symbols.answers)}
-    own = torch.tensor([number.get(symbol, -2) for symbol in symbols.operands])
+    itself = torch.tensor([number.get(symbol, -2) for symbol in symbols.operands])
     core = table[rows][:, columns]
-    return int((core == own[columns]).sum(1).argmax()), int((core == own[rows][:, None]).sum(0).argmax())
+    return int((core == itself[columns]).sum(1).argmax()), int((core == itself[rows, None]).sum(0).argmax())
 
 
 def _first_cycle(steps: Int[Tensor, "m m"], start: int) -> int | None:

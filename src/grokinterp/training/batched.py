@@ -23,7 +23,7 @@ from torch import Tensor
 from ..errors import ConfigError, Diverged
 from ..models import Weights
 from .config import TrainConfig
-from .examples import Evaluation, Values
+from .examples import Evaluation, Values, joined
 from .loss import LOSSES, LOSSES_AND_GRADIENTS
 from .optimizers import Optimiser
 from .trainer import Snapshot, State, Trainer
@@ -80,13 +80,11 @@ class BatchedTrainer:
             )
         first = self._running[0]
         self._model, self._training = first.config.model, first.config.training
-        self._loss, self._loss_and_gradient = (
-            LOSSES[self._training.loss],
-            LOSSES_AND_GRADIENTS[self._training.loss],
-        )
+        loss = self._training.loss
+        self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
         self._reads = first.task.reads
         self._inputs = self._model.read(first.task.inputs, self._reads).to(first.device)
-        self._found: Evaluation | None = None
+        self._evaluated: Evaluation | None = None
         self._moments: dict[str, Tensor] | None = None
         self._stack()
 
@@ -115,7 +113,7 @@ class BatchedTrainer:
             for member in self._running:
                 member.detach()
             self._running = [member for member in self._running if not member.ended]
-            self._found = self._moments = None
+            self._evaluated = self._moments = None
             if self._running:
                 self._stack()
 
@@ -141,12 +139,9 @@ class BatchedTrainer:
                 for key, one in states[0].items()
             }
         )
-        self._train_rows, self._test_rows = (
-            torch.stack([rows.sort().values for rows in parts]).to(device)
-            for parts in zip(
-                *((member.split.train, member.split.test) for member in self._running), strict=True
-            )
-        )
+        splits = [member.split for member in self._running]
+        self._train_rows = torch.stack([each.train.sort().values for each in splits]).to(device)
+        self._test_rows = torch.stack([each.test.sort().values for each in splits]).to(device)
         self._labels = torch.stack([member.labels for member in self._running]).to(device)
         for row, member in enumerate(self._running):
             member.attach(row, {name: weight.detach()[row] for name, weight in self._weights.items()})
@@ -160,24 +155,23 @@ class BatchedTrainer:
     def evaluation(self, row: int) -> Evaluation:
         """What a member's weights say of its examples; it is computed for all, with the gradients that are
         the stack's, when one asks."""
-        if self._found is None:
+        if self._evaluated is None:
             if self._running[0].learns_from_all:
                 train, gradients = self._learned(self._train_rows)
             else:
                 train, gradients = self._seen(self._train_rows), None
-            self._found = Evaluation(train, self._seen(self._test_rows), gradients)
-        train, test = (Values(values.losses[row], values.guesses[row]) for values in self._found[:2])
+            self._evaluated = Evaluation(train, self._seen(self._test_rows), gradients)
+        train, test = (Values(values.losses[row], values.guesses[row]) for values in self._evaluated[:2])
         return Evaluation(train, test, None)
 
     def _update(self) -> Iterator[tuple[int, Diverged]]:
-        gradients = self._found.gradients if self._found else None
+        gradients = self._evaluated.gradients if self._evaluated else None
         if gradients is None:
             batches = [batch for member in self._running if (batch := member.next_batch()) is not None]
             gradients = self._learned(torch.stack(batches) if batches else self._train_rows)[1]
-        self._found = self._moments = None
-        for member, norm in zip(
-            self._running, self._optimiser.update(self._running[0].step + 1, gradients).tolist(), strict=True
-        ):
+        self._evaluated = self._moments = None
+        norms = self._optimiser.update(self._running[0].step + 1, gradients).tolist()
+        for member, norm in zip(self._running, norms, strict=True):
             try:
                 member.updated(norm)
             except Diverged as error:
@@ -197,33 +191,34 @@ class BatchedTrainer:
 
     def _seen(self, rows: Int[Tensor, "member m"]) -> Values:
         """Losses and guesses of the examples in these rows of the table, of each member."""
-        found = []
+        values = []
         with torch.no_grad():
             for some in self._pieces(rows):
                 logits, labels = self._logits(some), self._labels.gather(1, some).flatten()
-                found.append([x.view_as(some) for x in (self._loss(logits, labels), logits.argmax(1))])
-        return Values(*(torch.cat(pieces, 1) for pieces in zip(*found, strict=True)))
+                losses = self._loss(logits, labels)
+                values.append(Values(losses.view_as(some), logits.argmax(1).view_as(some)))
+        return joined(values, 1)
 
     def _learned(
         self, rows: Int[Tensor, "member m"]
     ) -> tuple[Values, dict[str, Float[Tensor, "member ..."]]]:
         """What `_seen` gives, and the gradient of each member's mean loss with respect to its learning
         weights."""
-        found, total = [], {name: torch.zeros_like(weight) for name, weight in self._learning.items()}
+        values, total = [], {name: torch.zeros_like(weight) for name, weight in self._learning.items()}
         for some in self._pieces(rows):
             labels = self._labels.gather(1, some).flatten()
             with torch.enable_grad():
                 logits = self._logits(some)
-            known = logits.detach()
-            losses, by_logit = self._loss_and_gradient(known, labels, 1 / rows.shape[1])
+            constant = logits.detach()
+            losses, by_logit = self._loss_and_gradient(constant, labels, 1 / rows.shape[1])
             learning = list(self._learning.values())
             gradients = torch.autograd.grad(
                 logits, learning, by_logit, allow_unused=True, materialize_grads=True
             )
             for sum_, gradient in zip(total.values(), gradients, strict=True):
                 sum_ += gradient
-            found.append([x.view_as(some) for x in (losses, known.argmax(1))])
-        return Values(*(torch.cat(pieces, 1) for pieces in zip(*found, strict=True))), total
+            values.append(Values(losses.view_as(some), constant.argmax(1).view_as(some)))
+        return joined(values, 1), total
 
     def _pieces(self, rows: Int[Tensor, "member m"]) -> Sequence[Int[Tensor, "member some"]]:
         return rows.split(max(1, _AT_ONCE // len(rows)), dim=1)
@@ -254,17 +249,13 @@ class _Member(Trainer):
 
     def detach(self) -> None:
         """Takes along what is its own, so that the stack can go."""
-        self._own_moments, self.weights = (
-            self.moments(),
-            {name: weight.clone() for name, weight in self.weights.items()},
-        )
+        self._own_moments = self.moments()
+        self.weights = {name: weight.clone() for name, weight in self.weights.items()}
         self._row = None
 
     def moments(self) -> dict[str, Tensor]:
-        """Those of its row of the stack, or its own where it has none."""
         return self._own_moments if self._row is None else self._batch.moments(self._row)
 
     def evaluation(self) -> Evaluation:
-        """What the stack says of its row."""
         assert self._row is not None
         return self._batch.evaluation(self._row)

@@ -126,11 +126,9 @@ class TrainConfig(Frozen):
     def _task_with_all_its_parameters(cls, value: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(value.get("name"), str):
             raise ValueError("needs the name of a task, such as name = 'modular_addition'")
-        own = {key: item for key, item in value.items() if key != "name"}
-        return {
-            "name": value["name"],
-            **checked(task_parameters(value["name"]), own, at="task").model_dump(exclude_none=True),
-        }
+        parameters = {key: item for key, item in value.items() if key != "name"}
+        task = checked(task_parameters(value["name"]), parameters, at="task")
+        return {"name": value["name"], **task.model_dump(exclude_none=True)}
 
     @field_validator("model", mode="before")
     @classmethod
@@ -209,8 +207,8 @@ class TrainConfig(Frozen):
         """The recipe that `grokinterp train NAME` takes where none is asked for (`presets.DEFAULTS`), changed
         by `overrides`."""
         default = DEFAULTS.get(name, UNTUNED)
-        own = {"task.name": name, **default.changes}
-        values = _overlaid(_for_overrides(_preset(default.preset), own), own)
+        changes = {"task.name": name, **default.changes}
+        values = _overlaid(_for_overrides(_preset(default.preset), changes), changes)
         return cls.make(_for_overrides(values, overrides), **overrides)
 
     def changed(self, /, **overrides: Any) -> TrainConfig:
@@ -249,8 +247,8 @@ def _for_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     overrides do not have."""
     result = dict(values)
     if (other := overrides.get("task.name")) is not None:
-        known = task_parameters(str(other)).model_fields
-        result["task"] = {key: item for key, item in values["task"].items() if key in known}
+        parameters = task_parameters(str(other)).model_fields
+        result["task"] = {key: item for key, item in values["task"].items() if key in parameters}
     if "task.noise.kind" in overrides and isinstance(noise := result["task"].get("noise"), Mapping):
         other = NOISES[str(overrides["task.noise.kind"])]
         result["task"] = {**result["task"], "noise": for_kind(other, noise)}
@@ -269,9 +267,8 @@ def _overlaid(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
     result = _copied(values)
     for dotted, item in overrides.items():
         inner, last = result, str(dotted)
-        while "." in last and (
-            inner is result or last.startswith("noise.")
-        ):  # the one section inside another is task.noise
+        # The one section inside another is task.noise.
+        while "." in last and (inner is result or last.startswith("noise.")):
             section, last = last.split(".", 1)
             inner = inner.setdefault(section, {})
             if not isinstance(inner, dict):
@@ -284,19 +281,17 @@ def _copied(section: Mapping[Any, Any]) -> dict[Any, Any]:
     return {key: _over(None, item) for key, item in section.items()}
 
 
-def _over(there: Any, item: Any) -> Any:
-    """An item in the place of what is there; of a section what it does not name stays, unless it is another
-    task or another kind."""
+def _over(old: Any, item: Any) -> Any:
+    """An item in the place of an old one; of a section what it does not name stays, unless it is another task
+    or another kind."""
     if not isinstance(item, Mapping):
         return item
-    own = (
-        {"name": there.get("name"), "kind": there.get("kind", DEFAULT_KIND)}
-        if isinstance(there, dict)
-        else {}
-    )
-    if not own or any(item.get(key, value) != value for key, value in own.items()):
+    if not isinstance(old, dict):
         return _copied(item)
-    return {**there, **{key: _over(there.get(key), value) for key, value in item.items()}}
+    same = {"name": old.get("name"), "kind": old.get("kind", DEFAULT_KIND)}
+    if any(item.get(key, value) != value for key, value in same.items()):
+        return _copied(item)
+    return {**old, **{key: _over(old.get(key), value) for key, value in item.items()}}
 
 
 def doubt_of_default(config: TrainConfig) -> str | None:
@@ -317,10 +312,10 @@ def doubt_of_default(config: TrainConfig) -> str | None:
     other = [key for key in asked if key != "task.layout" and asked[key] != tuned.get(key)]
     if not other:
         return None
-    there, here = (
+    theirs, ours = (
         ", ".join(f"{key}={settings.get(key, 'none')}" for key in other) for settings in (tuned, asked)
     )
-    return f"{name} may not be learned: its recipe was tuned with {there}, not with {here} (docs/tasks.md)"
+    return f"{name} may not be learned: its recipe was tuned with {theirs}, not with {ours} (docs/tasks.md)"
 
 
 def toml_value(text: str) -> Any:
@@ -328,23 +323,20 @@ def toml_value(text: str) -> Any:
     need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (
-        ValueError,
-        RecursionError,
-    ):  # TOMLDecodeError is a ValueError; so is a number of five thousand digits
+    # TOMLDecodeError is a ValueError; so is a number of five thousand digits.
+    except (ValueError, RecursionError):
         return text
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """The dotted keys in which two configurations differ, `threads` aside: it changes no result. `start` is
     one key: its weights count."""
-    a, b = (_flat(config.model_dump(exclude={"threads", "start"})) for config in (old, new))
-    started = [] if _weights_of(old.start) == _weights_of(new.start) else ["start"]
-    return sorted([key for key in a.keys() | b.keys() if a.get(key) != b.get(key)] + started)
-
-
-def _weights_of(start: StartConfig | None) -> tuple[int, str] | None:
-    return None if start is None else (start.step, start.sha256)
+    a, b = (
+        _flat(config.model_dump(exclude={"threads", "start"}))
+        | {"start": config.start and (config.start.step, config.start.sha256)}
+        for config in (old, new)
+    )
+    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
 
 
 def _flat(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial, reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -66,18 +66,22 @@ class Examples:
     """
 
     def __init__(
-        self, weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task,
+        self,
+        weights: Weights,
+        learning: Weights,
+        config: NetworkConfig,
+        loss: str,
+        task: Task,
         train: Int[Tensor, "n_train"],
-        test: Int[Tensor, "n_test"], labels: Int[Tensor, "n *answer"] | None = None,
-    ) -> None:  # fmt: skip
+        test: Int[Tensor, "n_test"],
+        labels: Int[Tensor, "n *answer"] | None = None,
+    ) -> None:
         self.run: Jobs = torch.no_grad()(one_after_the_other)
         self._weights, self._learning, self._config = weights, learning, config
         self._task, self._reads = task, task.reads
         self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
-        self._inputs, self._targets = (
-            config.read(task.inputs, task.reads).to(train.device),
-            (task.columns if labels is None else labels).to(train.device),
-        )
+        self._inputs = config.read(task.inputs, task.reads).to(train.device)
+        self._targets = (task.columns if labels is None else labels).to(train.device)
         self._train, self._test = self._group(train), self._group(test)
 
     def evaluation(self, *, gradients: bool) -> Evaluation:
@@ -86,8 +90,8 @@ class Examples:
         if not gradients:
             train, test = self._seen(self._train, self._test)
             return Evaluation(train, test, None)
-        (train, test), found = self._learned(self._train, self._test)
-        return Evaluation(train, test, found)
+        (train, test), by_weight = self._learned(self._train, self._test)
+        return Evaluation(train, test, by_weight)
 
     def gradients(self, rows: Int[Tensor, "m"] | None) -> dict[str, Tensor]:
         """The gradient of the mean loss with respect to every learning weight, on these rows of the table, or
@@ -110,7 +114,7 @@ class Examples:
 
     def _seen(self, *groups: Group) -> list[Values]:
         """Losses and guesses of groups of examples."""
-        return [_joined(found) for found in self._in_pieces(*((self._see, group) for group in groups))]
+        return list(map(joined, self._in_pieces(*((self._see, group) for group in groups))))
 
     def _learned(self, group: Group, *others: Group) -> tuple[list[Values], dict[str, Tensor]]:
         """The gradient of the mean loss of a group of examples; and, where there are others, losses and
@@ -122,9 +126,8 @@ class Examples:
         values, gradients = zip(*learned, strict=True)
         summed = dict(zip(self._learning, map(_sum, zip(*gradients, strict=True)), strict=True))
         # In the weight's own layout: the fused optimisers read memory as it lies, whatever the strides say.
-        return [_joined(found) for found in (values, *seen) if others], {
-            name: each.contiguous() for name, each in summed.items()
-        }
+        by_weight = {name: gradient.contiguous() for name, gradient in summed.items()}
+        return list(map(joined, (values, *seen))) if others else [], by_weight
 
     def _in_pieces(self, *work: tuple[Callable[..., Any], Group]) -> list[list[Any]]:
         """What functions give for every piece of their groups of examples; all pieces are one heap of
@@ -147,15 +150,15 @@ class Examples:
     ) -> tuple[Values | None, tuple[Tensor, ...]]:
         with torch.enable_grad():
             logits = self._config.logits(self._weights, inputs, self._reads)
-        known = logits.detach()
-        losses, by_logit = self._loss_and_gradient(*_of_each_answer(known, targets), weight)
+        constant = logits.detach()
+        losses, by_logit = self._loss_and_gradient(*_of_each_answer(constant, targets), weight)
         if logits.ndim > 2:
             by_logit = by_logit.view_as(logits).masked_fill(targets[..., None] < 0, 0)
         learning = list(self._learning.values())
         gradients = torch.autograd.grad(logits, learning, by_logit, allow_unused=True, materialize_grads=True)
         if not evaluated:
             return None, gradients
-        return Values(_where_asked(losses, targets), known.argmax(-1)), gradients
+        return Values(_where_asked(losses, targets), constant.argmax(-1)), gradients
 
 
 def _of_each_answer(
@@ -183,21 +186,18 @@ class FoldedExamples(Examples):
     The gradient is written out, that of the tables by sparse products over the rows that the examples use.
     """
 
-    def __init__(
-        self, weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task,
-        train: Int[Tensor, "n_train"],
-        test: Int[Tensor, "n_test"], labels: Int[Tensor, "n *answer"] | None = None,
-    ) -> None:  # fmt: skip
-        folding = self.folding(config, task, train.device)
+    @cached_property
+    def _folding(self) -> Folding:
+        folding = self.folding(self._config, self._task, self._inputs.device)
         assert folding is not None, "a network that folds"
-        self._folding = folding
-        super().__init__(weights, learning, config, loss, task, train, test, labels)
-        with (
-            warnings.catch_warnings()
-        ):  # torch says once that sparse tensors of this kind are new; that is this once
+        with warnings.catch_warnings():  # torch says once that sparse tensors of this kind are new
             warnings.simplefilter("ignore")
             torch.sparse_csr_tensor([0, 1], [0], [1.0], (1, 1), check_invariants=False)
-        self._users_of_train = _Users(self._train[1], self._folding.n_rows)
+        return folding
+
+    @cached_property
+    def _users_of_train(self) -> _Users:
+        return _Users(self._train[1], self._folding.n_rows)
 
     @staticmethod
     def folding(config: NetworkConfig, task: Task, device: torch.device) -> Folding | None:
@@ -208,15 +208,12 @@ class FoldedExamples(Examples):
         return config.folding(config.read(task.inputs, task.reads), task.reads)
 
     def _group(self, rows: Int[Tensor, "m"]) -> Group:
-        known = self._folding.rows[rows]
-        return known, self._folding.bags(known), self._targets[rows]
+        table_rows = self._folding.rows[rows]
+        return table_rows, self._folding.bags(table_rows), self._targets[rows]
 
     def _seen(self, *groups: Group) -> list[Values]:
-        tables = Folded(self._folding, self._weights, self.run).tables
-        return [
-            _joined(found)
-            for found in self._in_pieces(*((partial(self._see_folded, tables), group) for group in groups))
-        ]
+        see = partial(self._see_folded, Folded(self._folding, self._weights, self.run).tables)
+        return list(map(joined, self._in_pieces(*((see, group) for group in groups))))
 
     def _learned(self, group: Group, *others: Group) -> tuple[list[Values], dict[str, Tensor]]:
         network = Folded(self._folding, self._weights, self.run)
@@ -234,9 +231,8 @@ class FoldedExamples(Examples):
         by_rows = torch.cat(self.run(users.weighted_sums(torch.cat(attention), sums)))
         by_filled = F.pad(_sum(by_readout).T, (0, tables.readout.shape[1] - by_readout[0].shape[0]))
         gradients = network.gradients(Tables(_sum(by_scores), by_rows, _sum(by_constant), by_filled))
-        return [_joined(found) for found in (values, *seen) if others], {
-            name: gradients[name].contiguous() for name in self._learning
-        }
+        by_weight = {name: gradients[name].contiguous() for name in self._learning}
+        return list(map(joined, (values, *seen))) if others else [], by_weight
 
     def _see_folded(
         self,
@@ -249,10 +245,15 @@ class FoldedExamples(Examples):
         return Values(self._loss(logits, targets), logits.argmax(1))
 
     def _learn_folded(
-        self, tables: Tables, weight: float, evaluated: bool, rows: Int[Tensor, "n pos"], bags: Int[Tensor,
-        "n pos_head"],
-        targets: Int[Tensor, "n"], sums: Float[Tensor, "n width"],
-    ) -> tuple[Values | None, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        self,
+        tables: Tables,
+        weight: float,
+        evaluated: bool,
+        rows: Int[Tensor, "n pos"],
+        bags: Int[Tensor, "n pos_head"],
+        targets: Int[Tensor, "n"],
+        sums: Float[Tensor, "n width"],
+    ) -> tuple[Values | None, Tensor, Tensor, Tensor, Tensor]:
         """Values, attention, and the gradients of the scores, of the readout (transposed) and of the
         constant; fills `sums`."""
         pattern, neurons, logits = self._folding.forward(tables, rows, bags)
@@ -262,13 +263,8 @@ class FoldedExamples(Examples):
         by_neuron = by_logit @ tables.readout[:, : logits.shape[1]].T
         torch.ops.aten.threshold_backward.grad_input(by_neuron, neurons, 0, grad_input=sums[:, :d_mlp])
         starts = torch.arange(0, bags.numel() + 1, bags.shape[1], dtype=torch.int32)
-        uses = torch.sparse_csr_tensor(
-            starts,
-            bags.flatten(),
-            torch.zeros_like(pattern).flatten(),
-            (len(bags), len(tables.rows)),
-            check_invariants=False,
-        )
+        nothing, shape = torch.zeros_like(pattern).flatten(), (len(bags), len(tables.rows))
+        uses = torch.sparse_csr_tensor(starts, bags.flatten(), nothing, shape, check_invariants=False)
         by_attention = torch.sparse.sampled_addmm(uses, sums, tables.rows.T, beta=0).values().view_as(pattern)
         alpha = self._folding.config.attention_mixing
         softmax = pattern if alpha == 1 else F.embedding(rows, tables.scores).softmax(1)
@@ -301,27 +297,18 @@ class _Users:
             starts = self._starts[first : end + 1]
             mine = slice(int(starts[0]), int(starts[-1]))
             return F.embedding_bag(
-                self._users[mine],
-                values,
-                starts - starts[0],
-                per_sample_weights=by_row[mine],
-                mode="sum",
-                include_last_offset=True,
-            )
+                self._users[mine], values, starts - starts[0], mode="sum",
+                per_sample_weights=by_row[mine], include_last_offset=True,
+            )  # fmt: skip
 
         return [partial(block, *edges) for edges in self._blocks]
 
 
-def examples(
-    weights: Weights, learning: Weights, config: NetworkConfig, loss: str, task: Task, train: Int[Tensor,
-    "n_train"],
-    test: Int[Tensor, "n_test"], labels: Int[Tensor, "n *answer"] | None = None,
-) -> Examples:  # fmt: skip
+def way_to_learn(config: NetworkConfig, task: Task, train: Int[Tensor, "n_train"]) -> type[Examples]:
     """The fastest way that there is to learn these examples; fresh ones, of which none are known, in the way
     that takes all."""
     folds = len(train) > 0 and FoldedExamples.folding(config, task, train.device) is not None
-    way = FoldedExamples if folds else Examples
-    return way(weights, learning, config, loss, task, train, test, labels)
+    return FoldedExamples if folds else Examples
 
 
 def _pieces(group: Group) -> list[Group]:
@@ -329,19 +316,17 @@ def _pieces(group: Group) -> list[Group]:
     n = len(group[0])
     count = max(1, round(n / PIECE)) if group[0].device.type == "cpu" else 1
     edges = [n * i // count for i in range(count + 1)]
-    return [tuple(known[start:end] for known in group) for start, end in itertools.pairwise(edges)]
+    return [tuple(rows[start:end] for rows in group) for start, end in itertools.pairwise(edges)]
 
 
-def _joined(values: Sequence[Values]) -> Values:
-    return Values(*map(torch.cat, zip(*values, strict=True)))
+def joined(pieces: Sequence[Values], dim: int = 0) -> Values:
+    """The values of all pieces, one piece after the other."""
+    return Values(*(torch.cat(values, dim) for values in zip(*pieces, strict=True)))
 
 
 def _sum(tensors: Sequence[Tensor]) -> Tensor:
     """Their sum, added in their order; the first is used for it."""
-    total, *others = tensors
-    for other in others:
-        total += other
-    return total
+    return reduce(Tensor.add_, tensors)
 
 
 @contextmanager

@@ -62,11 +62,8 @@ def refuse_unknown(
         if metric in metrics or any(belongs(metric, name) for name in names):
             continue
         if measures := [name for name in MEASURES if belongs(metric, name)]:
-            name = max(measures, key=len)
-            raise ValueError(
-                f"{key}: {metric!r} is not monitored: add {name!r} to "
-                f"monitor{nearest(metric, [*metrics, *names])}"
-            )
+            add = f"add {max(measures, key=len)!r} to monitor{nearest(metric, [*metrics, *names])}"
+            raise ValueError(f"{key}: {metric!r} is not monitored: {add}")
         if metric in NOISE_METRICS:
             raise ValueError(f"{key}: {metric!r} is of noisy labels, and task.noise gives none")
         raise ValueError(f"{key}: unknown metric {metric!r}{nearest(metric, [*metrics, *names])}")
@@ -91,10 +88,9 @@ def check(
     columns = list(metrics)
     later = []
     for name in names:
+        keys = {"keys": [1]} if MEASURES[name].takes_keys else {}
         try:
-            columns += _columns(
-                name, MEASURES[name](untrained, **({"keys": [1]} if MEASURES[name].takes_keys else {}))
-            )
+            columns += _columns(name, MEASURES[name](untrained, **keys))
         except NotApplicable as reason:
             later.append(name)
             warnings.warn(
@@ -134,16 +130,12 @@ def _columns(name: str, value: Value) -> Mapping[str, float]:
             f"one number, or up to {MOST} by part, layer, head and the like: replay measures the others at "
             "every snapshot"
         )
-    labels = itertools.product(
-        *([_label(dim, label) for label in value.coords[dim].values.tolist()] for dim in dims)
-    )
-    return {
-        ".".join([name, *each]): float(number) for each, number in zip(labels, value.values.flat, strict=True)
-    }
+    axes = [[_label(dim, label) for label in value.coords[dim].values.tolist()] for dim in dims]
+    columns = [".".join([name, *labels]) for labels in itertools.product(*axes)]
+    return dict(zip(columns, map(float, value.values.flat), strict=True))
 
 
 def _label(dim: str, label: object) -> str:
-    text = re.sub(
-        r"[^\w.]+", "_", str(label).replace("-", "minus") if isinstance(label, int) else str(label)
-    ).strip("_")
+    text = str(label).replace("-", "minus") if isinstance(label, int) else str(label)
+    text = re.sub(r"[^\w.]+", "_", text).strip("_")
     return f"{dim}{text}" if text[:1].isdigit() else text

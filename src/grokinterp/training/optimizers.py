@@ -59,15 +59,8 @@ class _Adam:
         first, second, counts = (
             [self.state[name][key] for name in self._weights] for key in ("exp_avg", "exp_avg_sq", "step")
         )
-        self._step(
-            list(self._weights.values()),
-            [gradients[name] for name in self._weights],
-            first,
-            second,
-            [],
-            counts,
-            lr=lr,
-        )
+        wanted = [gradients[name] for name in self._weights]
+        self._step(list(self._weights.values()), wanted, first, second, [], counts, lr=lr)
 
 
 class _SGD:
@@ -97,10 +90,8 @@ class _Muon:
 
     def __init__(self, weights: Mapping[str, Tensor], config: TrainingConfig) -> None:
         if not hasattr(torch.optim, "Muon"):
-            raise ConfigError(
-                f"training.optimizer: muon needs torch 2.9 or newer, this is {torch.__version__}: choose "
-                "adamw"
-            )
+            needed = f"muon needs torch 2.9 or newer, this is {torch.__version__}"
+            raise ConfigError(f"training.optimizer: {needed}: choose adamw")
         self._weights = weights
         self._optimizer = torch.optim.Muon(
             list(weights.values()), config.lr, weight_decay=config.weight_decay, momentum=config.betas[0]
@@ -140,9 +131,7 @@ class Optimiser:
     ) -> None:
         self._stacked = stacked
         self._devices = {name: weight.device for name, weight in weights.items()}
-        self._warmup = config.warmup
-        self._lr = config.lr
-        self._clip = config.clip
+        self._warmup, self._lr, self._clip = config.warmup, config.lr, config.clip
         self._parts: list[tuple[list[str], _Part]] = []
         if config.optimizer == "muon":
             matrices = {name: weight for name, weight in weights.items() if weight.ndim == 2}
@@ -157,14 +146,12 @@ class Optimiser:
     def update(self, step: int, gradients: Mapping[str, Tensor]) -> Float[Tensor, "..."]:
         """Applies update number `step` (from 1) with the gradient of every weight; returns their global norm
         before clipping, of each network."""
+        norm_of = torch.linalg.vector_norm
         if self._stacked:
-            norm = torch.stack(
-                [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients.values()]
-            ).norm(dim=0)
+            norms = [norm_of(gradient.flatten(1), dim=1) for gradient in gradients.values()]
+            norm = torch.stack(norms).norm(dim=0)
         else:
-            norm = torch.linalg.vector_norm(
-                torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients.values()])
-            )
+            norm = norm_of(torch.stack(list(map(norm_of, gradients.values()))))
         if self._clip is not None:
             scale = (self._clip / (norm + 1e-6)).clamp(max=1.0)
             for gradient in gradients.values():
@@ -186,16 +173,12 @@ class Optimiser:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restores what `state` returned."""
         for names, part in self._parts:
-            found = {name: self._of(name, part.state.get(name, {}), state) for name in names}
-            if any(found.values()):
-                part.state = found
-
-    def _of(self, name: str, known: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What a state holds of one weight, where it belongs."""
-        found = {
-            key.rpartition("/")[2]: value for key, value in state.items() if key.rpartition("/")[0] == name
-        }
-        return {
-            key: value.clone().to(known[key].device if key in known else self._devices[name])
-            for key, value in found.items()
-        }
+            loaded: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+            for path, value in state.items():
+                name, _, key = path.rpartition("/")
+                if name in loaded:
+                    before = part.state.get(name, {}).get(key)
+                    device = self._devices[name] if before is None else before.device
+                    loaded[name][key] = value.clone().to(device)
+            if any(loaded.values()):
+                part.state = loaded

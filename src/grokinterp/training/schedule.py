@@ -10,6 +10,7 @@ import math
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -23,11 +24,8 @@ Monitored measures come on top."""
 
 
 NOISE_METRICS = (
-    "train_clean_accuracy",
-    "test_clean_accuracy",
-    "corrupted_accuracy",
-    "corrupted_clean_accuracy",
-)
+    "train_clean_accuracy", "test_clean_accuracy", "corrupted_accuracy", "corrupted_clean_accuracy",
+)  # fmt: skip
 """What it measures as well where labels are noisy, METRICS being of the labels as they are given: accuracies
 against the right answers; and of the training examples whose labels are wrong how many give the label, and
 how many the right answer."""
@@ -60,14 +58,10 @@ class Condition:
         Raises:
             ValueError: the text is no condition.
         """
-        match = _CONDITION.fullmatch(text)
-        try:
-            threshold = float(match[3]) if match else float("nan")
-        except ValueError:
-            match = None
-        if match is None:
-            raise ValueError("needs a condition such as 'test_accuracy >= 0.999 for 200'")
-        return cls(match[1], match[2], threshold, int(match[4] or 0))
+        with suppress(ValueError):  # a threshold such as 1-2
+            if match := _CONDITION.fullmatch(text):
+                return cls(match[1], match[2], float(match[3]), int(match[4] or 0))
+        raise ValueError("needs a condition such as 'test_accuracy >= 0.999 for 200'")
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
         """Whether the comparison is true of these metrics, patience aside; of a metric that is not among them

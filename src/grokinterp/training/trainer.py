@@ -9,7 +9,7 @@ to the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ from ..view import View
 from . import monitor
 from .batches import Fresh, Rows
 from .config import TrainConfig
-from .examples import PIECE, Evaluation, FoldedExamples, Values, examples, one_thread, workers
+from .examples import PIECE, Evaluation, FoldedExamples, Values, one_thread, way_to_learn, workers
 from .optimizers import Optimiser
 from .schedule import Progress
 
@@ -120,27 +120,18 @@ class Trainer:
         self._optimiser = Optimiser(self._learning, config.training)
         # Sorted: the order of a sum over a full batch must not matter to the user, and sorted rows are
         # gathered faster.
-        self._train_rows, self._test_rows = (
-            rows.sort().values.to(self.device) for rows in (self.split.train, self.split.test)
-        )
-        self._fresh, self._rows = None, Rows(self._train_rows, config.training.batch_size, config.seed)
+        train, test = (rows.sort().values.to(self.device) for rows in (self.split.train, self.split.test))
+        self._fresh, self._rows = None, Rows(train, config.training.batch_size, config.seed)
         if config.training.data == "fresh":
             self._fresh = _stream(self.task, config)
         if state is not None:
             self._restore(state)
-        self._examples = examples(
-            self.weights,
-            self._learning,
-            self._model,
-            config.training.loss,
-            self.task,
-            self._train_rows,
-            self._test_rows,
-            self.labels,
+        way, loss = way_to_learn(self._model, self.task, train), config.training.loss
+        self._examples = way(
+            self.weights, self._learning, self._model, loss, self.task, train, test, self.labels
         )
-        rows = {"train": self._train_rows, "test": self._test_rows}
         self._given, self._right = (
-            {part: classes.to(self.device)[at] for part, at in rows.items()}
+            {"train": classes.to(self.device)[train], "test": classes.to(self.device)[test]}
             for classes in (self.labels, self.task.columns)
         )
         self._gradients: dict[str, Tensor] | None = None
@@ -201,13 +192,8 @@ class Trainer:
         return self._optimiser.state()
 
     def _restore(self, state: State) -> None:
-        self._optimiser.load(
-            {
-                name.removeprefix("optimiser/"): value
-                for name, value in state.tensors.items()
-                if name.startswith("optimiser/")
-            }
-        )
+        mine = {name.partition("/")[::2]: value for name, value in state.tensors.items()}
+        self._optimiser.load({name: value for (part, name), value in mine.items() if part == "optimiser"})
         self._rows.load(state.tensors, state.data)
         self.step = state.data["step"]
         self._grad_norm = state.data["grad_norm"]
@@ -256,29 +242,26 @@ class Trainer:
         metrics: dict[str, float] = {}
         for part, values in (("train", evaluation.train), ("test", evaluation.test)):
             metrics |= _metrics(part, values, self._given[part], self.task.reads.answers)
-        metrics = {name: metrics[name] for name in sorted(metrics, key=_losses_first)}
+        metrics = dict(sorted(metrics.items(), key=lambda item: "_loss" not in item[0]))  # losses first
         if self.task.noisy:
-            metrics |= self._against_right_answers(
-                {"train": evaluation.train.guesses, "test": evaluation.test.guesses}
-            )
+            metrics |= self._against_right_answers(evaluation)
         if not math.isfinite(metrics["train_loss"]) or not math.isfinite(metrics["test_loss"]):
             raise self._diverged("the loss became NaN or infinite")
         if self._grad_norm is not None:
             metrics["grad_norm"] = self._grad_norm
         return metrics
 
-    def _against_right_answers(self, guesses: Mapping[str, Int[Tensor, "m"]]) -> dict[str, float]:
+    def _against_right_answers(self, evaluation: Evaluation) -> dict[str, float]:
         """NOISE_METRICS; without those of the corrupted examples where there are none."""
+        train, test = evaluation.train.guesses, evaluation.test.guesses
+        label, right = self._given["train"], self._right["train"]
         metrics = {
-            f"{part}_clean_accuracy": _mean(given == self._right[part]) for part, given in guesses.items()
+            "train_clean_accuracy": _mean(train == right),
+            "test_clean_accuracy": _mean(test == self._right["test"]),
         }
-        corrupted = self._given["train"] != self._right["train"]
-        if corrupted.any():
-            for name, classes in (
-                ("corrupted_accuracy", self._given),
-                ("corrupted_clean_accuracy", self._right),
-            ):
-                metrics[name] = _mean((guesses["train"] == classes["train"])[corrupted])
+        if (corrupted := label != right).any():
+            metrics["corrupted_accuracy"] = _mean((train == label)[corrupted])
+            metrics["corrupted_clean_accuracy"] = _mean((train == right)[corrupted])
         return metrics
 
     def _view(self) -> View:
@@ -286,16 +269,14 @@ class Trainer:
         return View.of_weights(self.task, self._model, self.weights, self.step, self.split)
 
     def _diverged(self, what: str) -> Diverged:
-        return Diverged(self._advice(what), self.step, what)
-
-    def _advice(self, what: str) -> str:
-        training = self.config.training
-        if self.step == 0:
-            return f"training diverged: {what} at step 0, before any update; try a smaller model.init_scale"
+        training, when = self.config.training, f"step {self.step}"
         tries = [f"a smaller training.lr than {training.lr:g}"]
         tries += ["training.clip=1"] if training.clip is None else []
         tries += ["training.warmup=100"] if training.warmup < 100 else []
-        return f"training diverged: {what} at step {self.step}; try {', or '.join(tries)}"
+        if self.step == 0:
+            when, tries = "step 0, before any update", ["a smaller model.init_scale"]
+        advice = f"training diverged: {what} at {when}; try {', or '.join(tries)}"
+        return Diverged(advice, self.step, what)
 
     def _refuse_what_does_not_fit(self) -> None:
         model, training = self._model, self.config.training
@@ -334,10 +315,6 @@ def _metrics(
         metrics[f"{part}_loss.{answer}"] = _mean(values.losses[of_it, i])
         metrics[f"{part}_accuracy.{answer}"] = _mean(right[of_it, i])
     return metrics
-
-
-def _losses_first(metric: str) -> int:
-    return "_loss" not in metric
 
 
 def _stream(task: Task, config: TrainConfig) -> Fresh:
