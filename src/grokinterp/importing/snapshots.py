@@ -17,26 +17,8 @@ from torch import Tensor
 from ..foreign import shown
 from .convert import Diverged, DoesNotFit, convert, is_state_dict, key_pattern
 from .mapping import Layout
-from .places import (
-    STEP,
-    STEP_WORDS,
-    Account,
-    Place,
-    along,
-    children,
-    counted,
-    distinct,
-    entries,
-    length,
-    listed,
-    place_of,
-    scalar,
-    shown_place,
-    step_in,
-    vocabulary,
-    whole,
-    words,
-)
+from .places import Account, Place, along, children, counted, entries, places_of, shown_place
+from .values import STEP, STEP_WORDS, distinct, length, listed, scalar, step_in, vocabulary, whole, words
 
 _AVERAGES = vocabulary("ema swa average averaged avg shadow polyak")
 _INITIAL = vocabulary("init initial initialization initialisation")
@@ -241,7 +223,7 @@ def networks_in(
     """
     keys = [source.key for source in layout.weights.values()]
     known = [key_pattern(key) for key in (*keys, *layout.ignore, *layout.copies)]
-    named = _places(content, layout.contents.weights) + _places(content, layout.contents.snapshots)
+    named = places_of(content, layout.contents.weights) + places_of(content, layout.contents.snapshots)
 
     def is_named(place: Place) -> bool:
         return any(place[: len(one)] == one for one in named if one)
@@ -433,14 +415,14 @@ def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Ne
     alone = [one for one in networks if one.container is None and not one.is_average]
     unnamed = [one for one in alone if not _words(one.place) - _NETWORK - _LAST]
     by_layout = [
-        one for place in _places(content, layout.contents.weights) for one in networks if one.place == place
+        one for place in places_of(content, layout.contents.weights) for one in networks if one.place == place
     ]
     candidates = by_layout[:1] or unnamed or (networks if len(networks) == 1 else [])
     if len(candidates) != 1:
         return networks
     main = replace(candidates[0], is_main=True)
     if by_layout:
-        for place in _places(content, layout.contents.step):
+        for place in places_of(content, layout.contents.step):
             if (step := whole(along(content, place)[-1])) is not None:
                 others = [
                     one
@@ -544,8 +526,8 @@ def _steps_beside(
     """The steps of the networks in a list, from a list of as many steps in the same dict, in whatever order,
     and where that stands. None where there is none; then what the layout or its name would have to be the
     steps, and is not, if anything."""
-    is_layouts = here in _places(content, layout.contents.snapshots)
-    given = _places(content, layout.contents.steps) if is_layouts else []
+    is_layouts = here in places_of(content, layout.contents.snapshots)
+    given = places_of(content, layout.contents.steps) if is_layouts else []
     untaken: tuple[Place, Any] = (), None
     for place in [*given, *((*here[:-1], key) for key in _names_of_steps(here, parent))]:
         values = along(content, place)[-1]
@@ -577,10 +559,6 @@ def _names_of_steps(here: Place, parent: Any) -> list[Any]:
 
 def _words(place: Place) -> set[str]:
     return {word for key in place for word in words(key)}
-
-
-def _places(content: Any, paths: Sequence[str]) -> list[Place]:
-    return [place for path in paths if (place := place_of(content, path)) is not None]
 
 
 def _same(one: Network, other: Network) -> bool:
