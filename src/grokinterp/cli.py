@@ -584,11 +584,8 @@ def compare(
         print(f"all: {name} {text}")
     _print_table(*rows(comparison.compared, brief=True), folded=False)
     for names, train_count, test_count, train_median, test_median in groups(comparison.compared):
-        train_steps, test_steps = (
-            f"{train_median} ({train_count} learned)",
-            f"{test_median} ({test_count} learned)",
-        )
-        print(f"median steps of {names}: train {train_steps}, test {test_steps}")
+        of_train = f"train {train_median} ({train_count} learned)"
+        print(f"median steps of {names}: {of_train}, test {test_median} ({test_count} learned)")
     for each in comparison.compared.runs:
         if each.transfer is not None:
             print(f"{each.name}, started from {each.start}: {each.transfer.sentence}")
