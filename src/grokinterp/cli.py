@@ -13,7 +13,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,12 +37,10 @@ _debug = False
 
 
 def _run_directory(text: str) -> Path:
-    """A run directory as it was typed: an empty name, as of a variable that is not set, is not the directory
-    where one stands."""
+    """A run directory as it was typed: an empty name, as of an unset variable, is not where one stands."""
     if not text.strip():
-        raise UsageError(
-            f"{text!r} is no name of a run directory: give the one that `grokinterp train --out` made"
-        )
+        remedy = "give the one that `grokinterp train --out` made"
+        raise UsageError(f"{text!r} is no name of a run directory: {remedy}")
     return Path(text)
 
 
@@ -57,15 +54,18 @@ RunDir = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Modulus = Annotated[int | None, typer.Option(help="The modulus: short for --set task.p=P.")]
+TaskKeys = Annotated[
+    list[str] | None, typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")
+]
 
 
 def main() -> None:
     """The `grokinterp` command."""
     for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no ∘ gets a question mark, not an error.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # a terminal that knows no ∘ gets a question mark, not an error
+            stream.reconfigure(errors="replace")
     warnings.formatwarning = lambda message, *rest, **more: f"grokinterp: {message}\n"
     try:
         app()
@@ -80,11 +80,8 @@ def main() -> None:
     except Exception as error:
         if _debug:
             raise
-        line = " ".join(str(error).split())
-        print(
-            f"grokinterp: {type(error).__name__}: {line}; `grokinterp --debug ...` shows where",
-            file=sys.stderr,
-        )
+        line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"grokinterp: {line}; `grokinterp --debug ...` shows where", file=sys.stderr)
         sys.exit(1)
 
 
@@ -127,7 +124,7 @@ def train(
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with the configuration.")] = None,
-    p: Annotated[int | None, typer.Option(help="The modulus: short for --set task.p=P.")] = None,
+    p: Modulus = None,
     seed: Annotated[int | None, typer.Option(help="Of the initial weights and the batches.")] = None,
     seeds: Annotated[
         str | None,
@@ -172,11 +169,8 @@ def train(
     if preset is not None and config is not None:
         raise UsageError("--preset and --config were both given: choose one")
     changed: dict[str, Any] = {"task.name": task}
-    changed |= {
-        key: value
-        for key, value in (("task.p", p), ("seed", seed), ("threads", threads))
-        if value is not None
-    }
+    short = {"task.p": p, "seed": seed, "threads": threads}
+    changed |= {key: value for key, value in short.items() if value is not None}
     changed |= dict(_key_and_value(text) for text in overrides or [])
     several = [] if seeds is None else seeds_of(seeds)
     if several and "seed" in changed:
@@ -203,42 +197,34 @@ def train(
     if as_json:
         print(json.dumps({"run": str(out), **last, "seconds": seconds}))
         return
-    print(
-        f"{run.task.symbol}: step {last['step']:,}, "
-        f"{run.finished['reason'] if run.finished else 'not finished'}, {seconds:.1f} s"
-    )
+    ended = run.finished["reason"] if run.finished else "not finished"
+    print(f"{run.task.symbol}: step {last['step']:,}, {ended}, {seconds:.1f} s")
     print(f"  loss      train {last['train_loss']:.3g}  test {last['test_loss']:.3g}")
     print(f"  accuracy  train {last['train_accuracy']:.4f}  test {last['test_accuracy']:.4f}")
     if run.task.noisy and run.steps:
         from .measures import measured
 
-        print(
-            f"  against right answers: train {last['train_clean_accuracy']:.4f}  test "
-            f"{last['test_clean_accuracy']:.4f}"
-        )
+        train_share, test_share = last["train_clean_accuracy"], last["test_clean_accuracy"]
+        print(f"  against right answers: train {train_share:.4f}  test {test_share:.4f}")
         if "corrupted_accuracy" in last:
             label, right = last["corrupted_accuracy"], last["corrupted_clean_accuracy"]
             print(
                 f"  of corrupted training examples {label:.4f} give the label, {right:.4f} the right answer"
             )
-        best = {
-            name: measured(f"noise.bayes_{name}", run.view(-1)).sel(part="test")
+        accuracy, entropy = (
+            float(measured(f"noise.bayes_{name}", run.view(-1)).sel(part="test"))
             for name in ("accuracy", "loss")
-        }
-        loss = f", cross-entropy {float(best['loss']):.4f} nats" if run.config.training.loss != "mse" else ""
-        print(f"  Bayes, test labels: accuracy {float(best['accuracy']):.4f}{loss}")
+        )
+        loss = f", cross-entropy {entropy:.4f} nats" if run.config.training.loss != "mse" else ""
+        print(f"  Bayes, test labels: accuracy {accuracy:.4f}{loss}")
     _say_if_plain(run)
     print(f"  {len(run.steps)} snapshots in {_place(folder)}\nNext: grokinterp analyze {out}")
 
 
 def _place(path: Path) -> str:
-    """A path as it was given; and where that is, if it is the directory where one stands or a link leads
-    there."""
-    return (
-        f"{path}, which is {path.resolve()}"
-        if not path.name or path.absolute() != path.resolve()
-        else str(path)
-    )
+    """A path as it was given, and where that is: of the directory where one stands, or behind a link."""
+    is_elsewhere = not path.name or path.absolute() != path.resolve()
+    return f"{path}, which is {path.resolve()}" if is_elsewhere else str(path)
 
 
 def _say_if_plain(run: Run) -> None:
@@ -267,15 +253,11 @@ def _train_seeds(config: TrainConfig, seeds: Sequence[int], out: Path, as_json: 
     if as_json:
         print(json.dumps({"runs": rows, "seconds": seconds}))
     else:
-        columns = ("step", "train_accuracy", "test_accuracy")
-        table = [
-            (
-                str(row["seed"]),
-                *(_brief(row.get(column)) for column in columns),
-                row.get("reason") or ("failed" if "error" in row else ""),
-            )
-            for row in rows
-        ]
+        table = []
+        for row in rows:
+            numbers = [_brief(row.get(name)) for name in ("step", "train_accuracy", "test_accuracy")]
+            ended = row.get("reason") or ("failed" if "error" in row else "")
+            table.append((str(row["seed"]), *numbers, ended))
         _print_table(["seed", "step", "train accuracy", "test accuracy", "ended"], table)
         print(f"{len(rows) - len(failed)} of {len(rows)} runs finished in {_place(out)}, {seconds:.1f} s")
         if readable := [outcome.run for outcome in of_each if outcome.run is not None]:
@@ -294,22 +276,18 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"cannot read the configuration {path}: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read the configuration {path}: {why}") from None
 
 
 def _key_and_value(text: str) -> tuple[str, Any]:
-    """A --set argument: the value as TOML where it is TOML, else as the string that it is; nothing after "="
-    unsets the key."""
+    """A --set argument: the value as TOML where it is some, else as a string; nothing after "=" unsets it."""
     from .training.config import toml_value
 
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(f"--set {text!r}: needs KEY=VALUE, such as --set training.lr=3e-3")
-    if not value.strip():
-        return key, None
-    return key, toml_value(value)
+    return key, toml_value(value) if value.strip() else None
 
 
 @app.command("import")
@@ -327,9 +305,7 @@ def import_foreign(
     task: Annotated[
         str | None, typer.Option(help="What it learned; by default the task that it does best.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")
-    ] = None,
+    overrides: TaskKeys = None,
     config_file: Annotated[
         Path | None, typer.Option(help="JSON settings of the network, where not beside the file.")
     ] = None,
@@ -351,11 +327,8 @@ def import_foreign(
     )
     assert run.imported is not None
     if as_json:
-        print(
-            json.dumps(
-                {"run": str(out), "task": run.config.task, "steps": run.steps, "imported": run.imported}
-            )
-        )
+        values = {"run": str(out), "task": run.config.task, "steps": run.steps, "imported": run.imported}
+        print(json.dumps(values))
         return
     print(f"{run.task.symbol}: imported from {file.name} (layout {run.imported['layout']})")
     for sentence in run.imported["assumed"]:
@@ -382,10 +355,8 @@ def table(
     task: Annotated[
         str, typer.Argument(help="An operation; `grokinterp list tasks` shows all.", show_default=False)
     ],
-    p: Annotated[int | None, typer.Option(help="The modulus: short for --set task.p=P.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")
-    ] = None,
+    p: Modulus = None,
+    overrides: TaskKeys = None,
     out: Annotated[
         str | None, typer.Option(metavar="FILE.html", help="Also draw the table, as a page.")
     ] = None,
@@ -403,24 +374,18 @@ def table(
     if page is not None:
         save_table(made, page)
     if as_json:
-        print(
-            json.dumps(
-                {"task": {"name": made.name, **made.params, "symbol": made.symbol}, **made.facts.to_dict()}
-            )
-        )
+        what = {"name": made.name, **made.params, "symbol": made.symbol}
+        print(json.dumps({"task": what, **made.facts.to_dict()}))
         return
     print(f"{made.symbol}: {made.p} operands.")
     for sentence in table_in_words(made):
         print(f"  {sentence}.")
     if (order := made.facts.isomorphism) is not None:
-        shown = [
-            (place, names if len(names) <= _NAMED else [*names[: _NAMED - 1], "…", names[-1]])
-            for place, names in order.items()
-        ]
-        _print_table(
-            ["at the positions 0, 1, 2, ... of the circle", ""],
-            [(place, " ".join(names)) for place, names in shown],
-        )
+        rows = []
+        for place, names in order.items():
+            some = names if len(names) <= _NAMED else [*names[: _NAMED - 1], "…", names[-1]]
+            rows.append((place, " ".join(some)))
+        _print_table(["at the positions 0, 1, 2, ... of the circle", ""], rows)
     if page is not None:
         print(f"Page: {_place(page)}")
 
@@ -621,10 +586,8 @@ def compare(
         print(f"all: {name} {text}")
     _print_table(*rows(comparison.compared, brief=True), folded=False)
     for names, train_count, test_count, train_median, test_median in groups(comparison.compared):
-        print(
-            f"median steps of {names}: train {train_median} ({train_count} learned), test {test_median} "
-            f"({test_count} learned)"
-        )
+        of_train = f"train {train_median} ({train_count} learned)"
+        print(f"median steps of {names}: {of_train}, test {test_median} ({test_count} learned)")
     for each in comparison.compared.runs:
         if each.transfer is not None:
             print(f"{each.name}, started from {each.start}: {each.transfer.sentence}")
@@ -638,20 +601,15 @@ def list_known(
     as_json: Json = False,
 ) -> None:
     """List the known tasks, presets, measures or layouts."""
-    rows: list[dict[str, str]]
+    rows: list[dict[str, str]] = []
     if what == "tasks":
         from .tasks import TASKS, task_parameters
         from .training.presets import DEFAULTS, UNTUNED
 
-        rows = [
-            {
-                "task": name,
-                "parameters": ", ".join(task_parameters(name).model_fields),
-                "learns": _in_short(make.__doc__),
-                "recipe": str(DEFAULTS.get(name, UNTUNED)),
-            }
-            for name, make in TASKS.items()
-        ]
+        for name, make in TASKS.items():
+            names, recipe = ", ".join(task_parameters(name).model_fields), str(DEFAULTS.get(name, UNTUNED))
+            doc = _in_short(make.__doc__)
+            rows.append({"task": name, "parameters": names, "learns": doc, "recipe": recipe})
     elif what == "presets":
         from .training import PRESETS
 
@@ -659,15 +617,9 @@ def list_known(
     elif what == "measures":
         from .measures import MEASURES
 
-        rows = [
-            {
-                "measure": m.name,
-                "unit": "; ".join(filter(None, (m.unit, m.in_gauge))),
-                "is": _in_short(m.doc),
-                "source": m.ref,
-            }
-            for m in MEASURES.values()
-        ]
+        for m in MEASURES.values():
+            unit = "; ".join(filter(None, (m.unit, m.in_gauge)))
+            rows.append({"measure": m.name, "unit": unit, "is": _in_short(m.doc), "source": m.ref})
     elif what == "layouts":
         from .importing.mapping import built_in
 
@@ -676,9 +628,8 @@ def list_known(
             for name, layout in built_in().items()
         ]
     else:
-        raise UsageError(
-            f"there is no list of {what!r}{nearest(what, ['tasks', 'presets', 'measures', 'layouts'])}"
-        )
+        known = nearest(what, ["tasks", "presets", "measures", "layouts"])
+        raise UsageError(f"there is no list of {what!r}{known}")
     if as_json:
         print(json.dumps(rows))
     else:
@@ -699,38 +650,24 @@ def verify(run_dir: RunDir, as_json: Json = False) -> None:
     checked = list(run.verify())
     damaged = {name: problem for name, problem in checked if problem is not None}
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "files": len(checked),
-                    "damaged": damaged,
-                    **({"diverged": run.diverged} if run.diverged else {}),
-                }
-            )
-        )
+        divergence = {"diverged": run.diverged} if run.diverged else {}
+        print(json.dumps({"files": len(checked), "damaged": damaged, **divergence}))
     elif not damaged:
-        print(
-            f"{len(checked)} files, all as they were written"
-            + (f"\n{run.divergence}" if run.diverged else "")
-        )
+        print(f"{len(checked)} files, all as they were written")
+        if run.diverged:
+            print(run.divergence)
     if damaged:
-        raise DamagedFile(
-            f"{len(damaged)} of {len(checked)} files are damaged: " + " | ".join(damaged.values())
-        )
+        problems = " | ".join(damaged.values())
+        raise DamagedFile(f"{len(damaged)} of {len(checked)} files are damaged: {problems}")
 
 
 def _save(page: Any, files: tuple[Path, Path]) -> None:
     """Writes a page and its values."""
-    with _status("drawing"):
-        page.save_json(files[1])
-        page.save_html(files[0])
-
-
-def _status(text: str) -> AbstractContextManager[Any]:
-    """A spinner on stderr while something takes seconds; nothing where that is no terminal."""
     from rich.console import Console
 
-    return Console(stderr=True).status(text)
+    with Console(stderr=True).status("drawing"):  # which takes seconds; nothing where that is no terminal
+        page.save_json(files[1])
+        page.save_html(files[0])
 
 
 def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]], folded: bool = True) -> None:
@@ -747,7 +684,6 @@ def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]], folded: b
         table.add_row(*(escape(cell) for cell in row))
     console = Console()
     if not folded:
-        console.width = max(
-            console.width, Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-        )
+        widest = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        console.width = max(console.width, widest)
     console.print(table)

@@ -32,8 +32,7 @@ C = TypeVar("C", bound=BaseModel)
 
 
 def checked(cls: type[C], values: Mapping[Any, Any], at: str = "") -> C:
-    """`cls(**values)`, or a ConfigError of one line that names the first wrong key (under the dotted prefix
-    `at`).
+    """`cls(**values)`, or a ConfigError of one line that names the first wrong key (under the prefix `at`).
 
     A parameter of the wrong type, an unknown key (the nearest known one is named) and a value out of range
     all end here.
@@ -48,8 +47,7 @@ def checked(cls: type[C], values: Mapping[Any, Any], at: str = "") -> C:
 
 
 def for_kind(cls: type[BaseModel], section: Mapping[str, Any]) -> dict[str, Any]:
-    """Those keys of a section of another kind, its `kind` aside, that `cls` has too, and takes with these
-    values."""
+    """Those keys of a section of another kind, but for `kind`, that `cls` takes with these values too."""
 
     def takes(key: str) -> bool:
         try:
@@ -75,12 +73,10 @@ def _one_line(cls: type[BaseModel], error: ValidationError, at: str) -> str:
         return f"{dotted}: is required{more}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message[0].lower() + message[1:]
-    if isinstance(
-        first["input"], (Mapping, BaseModel)
-    ):  # a check across several keys, whose message already says what it found
-        return f"{dotted + ': ' if dotted else ''}{message}{more}"
-    found = _shown(first["input"])
-    return f"{dotted + ': ' if dotted else ''}{message}, got {found}{more}"
+    # The message of a check across several keys already says what it found.
+    is_of_several = isinstance(first["input"], (Mapping, BaseModel))
+    got = "" if is_of_several else f", got {_shown(first['input'])}"
+    return f"{dotted + ': ' if dotted else ''}{message}{got}{more}"
 
 
 def _shown(value: object) -> str:
@@ -95,13 +91,9 @@ def _shown(value: object) -> str:
 def _keys_at(cls: type[BaseModel], path: list[str]) -> Iterator[str]:
     """The keys that the model inside `cls` at `path` knows."""
     for part in path:
-        field = cls.model_fields.get(part)
-        inner = (
-            [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type)]
-            if field
-            else []
-        )
-        models = [t for t in inner if issubclass(t, BaseModel)]
+        annotation = cls.model_fields[part].annotation if part in cls.model_fields else None
+        types = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type)]
+        models = [one for one in types if issubclass(one, BaseModel)]
         if not models:
             return iter(())
         cls = models[0]

@@ -68,9 +68,8 @@ def room(rows: int, width: int, dtype: torch.dtype) -> Float[Tensor, "rows width
     whole = kept.pop() if kept else None
     if whole is None or whole.shape != shape or whole.dtype != numbers:
         whole = np.empty(shape, numbers)
-    lent = (
-        whole.view()
-    )  # lives as long as the storage of the tensor, and never leaves it: numpy's views of it would not count
+    # Lives as long as the storage of the tensor, and never leaves it: numpy's views of it would not count.
+    lent = whole.view()
     if _SMALLEST_KEPT < whole.nbytes <= _LARGEST_KEPT:
         weakref.finalize(lent, _keep, kept, whole).atexit = False
     return torch.from_numpy(lent)

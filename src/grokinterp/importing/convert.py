@@ -1,5 +1,4 @@
-"""A foreign checkpoint under a layout -> our weights and the configuration of the network that they belong
-to.
+"""A foreign checkpoint under a layout -> our weights and the configuration of their network.
 
 Every key of the state dict must be accounted for: a weight, a copy of one, or something that the layout
 ignores by name.
@@ -11,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import einops
 import torch
@@ -92,18 +91,15 @@ def looked_up(lookup: Lookup, content: Any, settings: Any) -> Any:
 
 def is_state_dict(value: Any) -> bool:
     """Whether this is a dict of tensors by name."""
-    return (
-        isinstance(value, Mapping)
-        and bool(value)
-        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
-    )
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
 
 
 def convert(layout: Layout, state: Mapping[str, Tensor], content: Any, settings: Any) -> Converted:
     """
     Raises:
-        DoesNotFit: keys, shapes or settings are not those of the layout; the message names the first that is
-            not.
+        DoesNotFit: keys, shapes or settings are not those of the layout; the first that is not is named.
     """
     kind, sources = KINDS[layout.kind], _sources(layout, state)
     facts, assumed, unknown = _facts(layout, content, settings)
@@ -133,24 +129,13 @@ def _check_sizes(settings: Any, facts: Mapping[str, Any], sizes: Mapping[str, in
     ours = {**facts, "d_vocab": sizes.get("vocab"), "n_ctx": sizes.get("pos")}
     for key in ("n_layers", "n_heads", "d_head", "d_model", "d_mlp", "d_vocab", "n_ctx"):
         theirs = found(None, settings, f"settings.{key}")
-        if (
-            isinstance(theirs, int)
-            and not isinstance(theirs, bool)
-            and ours.get(key) is not None
-            and theirs != ours[key]
-        ):
+        is_size = isinstance(theirs, int) and not isinstance(theirs, bool)
+        if is_size and ours.get(key) not in (None, theirs):
             raise DoesNotFit(f"its settings have {key} = {theirs}, and its weights {ours[key]}", 3)
     scale = found(None, settings, "settings.attn_scale")
-    if (
-        isinstance(scale, int | float)
-        and scale > 0
-        and not math.isclose(scale, math.sqrt(sizes["d_head"]), rel_tol=1e-6)
-    ):
-        raise DoesNotFit(
-            f"its settings have attn_scale = {scale}, and only the root of d_head, {sizes['d_head']}, can "
-            "be expressed",
-            3,
-        )
+    is_scale = isinstance(scale, int | float) and scale > 0
+    if is_scale and not math.isclose(scale, math.sqrt(sizes["d_head"]), rel_tol=1e-6):
+        _cannot_be("attn_scale", scale, f"the root of d_head, {sizes['d_head']},")
 
 
 def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
@@ -161,9 +146,8 @@ def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
     numbers = [int(match[1]) for pattern in patterns for key in state if (match := pattern.fullmatch(key))]
     n_layers = 1 + max(numbers, default=0)
     if n_layers > _MOST_LAYERS:
-        raise DoesNotFit(
-            f"it has a layer {n_layers - 1}, and networks of up to {_MOST_LAYERS} layers are read", 0
-        )
+        what = f"networks of up to {_MOST_LAYERS} layers are read"
+        raise DoesNotFit(f"it has a layer {n_layers - 1}, and {what}", 0)
     sources: dict[str, Source] = {}
     for target, source in layout.weights.items():
         for layer in range(n_layers if "{layer}" in source.key else 1):
@@ -173,16 +157,12 @@ def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
             elif not KINDS[layout.kind].can_lack(name):
                 raise DoesNotFit(f"its state dict has no {key}", 0)
     ignored = [key_pattern(pattern) for pattern in (*layout.ignore, *layout.copies)]
-    used = {source.key for source in sources.values()}
-    left_over = sorted(
-        key for key in state if key not in used and not any(pattern.fullmatch(key) for pattern in ignored)
-    )
+    unused = state.keys() - {source.key for source in sources.values()}
+    left_over = sorted(key for key in unused if not any(pattern.fullmatch(key) for pattern in ignored))
     if left_over:
         more = f" and {len(left_over) - 1} more" if len(left_over) > 1 else ""
-        accounted = 1 - len(left_over) / len(state)
-        raise DoesNotFit(
-            f"its state dict holds {left_over[0]!r}{more}, which this layout does not know", accounted
-        )
+        what = f"its state dict holds {left_over[0]!r}{more}, which this layout does not know"
+        raise DoesNotFit(what, 1 - len(left_over) / len(state))
     return sources
 
 
@@ -192,23 +172,20 @@ def key_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def _facts(layout: Layout, content: Any, settings: Any) -> tuple[dict[str, Any], list[str], list[str]]:
-    """What is known of the network without its weights, what of that is assumed, and what is to be found in
-    settings and is not there."""
+    """What is known of the network without its weights, what of that is assumed, and what settings lack."""
     facts: dict[str, Any] = {}
     assumed, unknown = [], []
     if "d_vocab_out" in layout.model:
-        raise DoesNotFit(
-            "its mapping says d_vocab_out under [model], which the shape of unembed.W_U says: leave it out", 3
-        )
+        what = "its mapping says d_vocab_out under [model], which the shape of unembed.W_U says"
+        raise DoesNotFit(f"{what}: leave it out", 3)
     for key, item in layout.model.items():
         value = looked_up(item, content, settings) if isinstance(item, Lookup) else item
         if value is NOTHING:
             unknown.append(item.at)
             continue
         facts[key] = value
-        if value != "auto" and not (
-            isinstance(item, Lookup) and found(content, settings, item.at) is not NOTHING
-        ):
+        is_said = isinstance(item, Lookup) and found(content, settings, item.at) is not NOTHING
+        if value != "auto" and not is_said:
             assumed.append(f"{key} = {value}")
     return facts, assumed, unknown
 
@@ -216,19 +193,18 @@ def _facts(layout: Layout, content: Any, settings: Any) -> tuple[dict[str, Any],
 def _check_settings(layout: Layout, settings: Any, unknown: list[str]) -> None:
     if layout.needs_settings and settings is None:
         where = f" beside it ({layout.contents.settings_file})" if layout.contents.settings_file else ""
-        raise DoesNotFit(
-            f"it needs its settings, which are not there{where}: give them with --config-file", 3
-        )
+        what = f"it needs its settings, which are not there{where}"
+        raise DoesNotFit(f"{what}: give them with --config-file", 3)
     if unknown:
         raise DoesNotFit(f"its settings do not say {unknown[0].removeprefix('settings.')}", 3)
     for key, allowed in layout.requires.items():
         value = found(None, settings, f"settings.{key}")
         if value is not NOTHING and value not in allowed and str(value) not in map(str, allowed):
-            raise DoesNotFit(
-                f"its settings have {key} = {value!r}, and only {' or '.join(map(str, allowed))} can be "
-                "expressed",
-                3,
-            )
+            _cannot_be(key, repr(value), " or ".join(map(str, allowed)))
+
+
+def _cannot_be(key: str, value: object, expressed: str) -> NoReturn:
+    raise DoesNotFit(f"its settings have {key} = {value}, and only {expressed} can be expressed", 3)
 
 
 def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
@@ -238,10 +214,10 @@ def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
     tokens = [(p, text) for p, text in layout.examples(sizes["vocab"], sizes.get("pos")) if p <= sizes["out"]]
     if not tokens and not layout.may_have_spare_tokens(sizes["vocab"], sizes.get("pos"), sizes["out"]):
         takes = f"{sizes['pos']} tokens" if "pos" in sizes else "tokens"
+        what = f"it takes {takes} of {sizes['vocab']} kinds and gives {sizes['out']} logits"
         raise DoesNotFit(
-            f"it takes {takes} of {sizes['vocab']} kinds and gives {sizes['out']} logits, which is no "
-            f"example of two operands written as {' or '.join(map(repr, layout.tokens))}: a mapping with "
-            "other `tokens` could say how it is to be read",
+            f"{what}, which is no example of two operands written as {' or '.join(map(repr, layout.tokens))}"
+            ": a mapping with other `tokens` could say how it is to be read",
             2,
         )
     return tokens
@@ -249,27 +225,20 @@ def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
 
 def _sizes(tensors: Mapping[str, tuple[Tensor, Source]], facts: Mapping[str, Any]) -> dict[str, int]:
     """The size of every axis, by name, from the shapes of all tensors together."""
-    sizes = {
-        axis: facts[key] for axis, key in _GIVEN_BY_THE_MODEL.items() if isinstance(facts.get(key), int)
-    } | {"operand": 2}
+    said = {axis: facts.get(key) for axis, key in _GIVEN_BY_THE_MODEL.items()}
+    sizes = {"operand": 2} | {axis: size for axis, size in said.items() if isinstance(size, int)}
     if wrong := [axis for axis, size in sizes.items() if size < 1 or isinstance(size, bool)]:
-        raise DoesNotFit(
-            f"its mapping says {_GIVEN_BY_THE_MODEL[wrong[0]]} = {sizes[wrong[0]]}, and at least 1 is needed",
-            3,
-        )
-    open_axes = {""}
-    while open_axes:
-        known = len(sizes)
-        open_axes = set()
-        for tensor, source in tensors.values():
-            open_axes |= _solve(tensor, source, sizes)
-        if open_axes and len(sizes) == known:
-            axis = sorted(open_axes)[0]
-            key = _GIVEN_BY_THE_MODEL.get(axis, axis)
-            raise DoesNotFit(
-                f"shapes alone do not tell {key}: a mapping says it under [model], {key} = ...", 2
-            )
-    return sizes
+        what = f"{_GIVEN_BY_THE_MODEL[wrong[0]]} = {sizes[wrong[0]]}"
+        raise DoesNotFit(f"its mapping says {what}, and at least 1 is needed", 3)
+    while True:
+        n_known = len(sizes)
+        open_axes = [axis for one in tensors.values() for axis in _solve(*one, sizes)]
+        if not open_axes:
+            return sizes
+        if len(sizes) == n_known:
+            key = _GIVEN_BY_THE_MODEL.get(min(open_axes), min(open_axes))
+            what = f"shapes alone do not tell {key}"
+            raise DoesNotFit(f"{what}: a mapping says it under [model], {key} = ...", 2)
 
 
 def _solve(tensor: Tensor, source: Source, sizes: dict[str, int]) -> set[str]:
@@ -286,10 +255,8 @@ def _solve(tensor: Tensor, source: Source, sizes: dict[str, int]) -> set[str]:
         unknown = [axis for axis in group if axis not in own]
         rest = math.prod(own[axis] for axis in group if axis in own)
         if size < 1 or size % rest or (not unknown and size != rest):
-            where = {axis: own[axis] for axis in group if axis in own}
-            raise DoesNotFit(
-                f"{wrong}" + (f" with {', '.join(f'{a} {n}' for a, n in where.items())}" if where else ""), 1
-            )
+            where = ", ".join(f"{axis} {own[axis]}" for axis in group if axis in own)
+            raise DoesNotFit(f"{wrong}{' with ' if where else ''}{where}", 1)
         if len(unknown) == 1:
             sizes[unknown[0]] = own[unknown[0]] = size // rest
         elif unknown:
@@ -316,11 +283,8 @@ def _rearranged(kind: str, name: str, tensor: Tensor, source: Source, sizes: Map
 def _check_copies(layout: Layout, state: Mapping[str, Tensor], sources: Mapping[str, Source]) -> None:
     for key, target in layout.copies.items():
         if key in state and not (target in sources and torch.equal(state[key], state[sources[target].key])):
-            raise DoesNotFit(
-                f"{key!r} is not the copy of {target} that it is in this layout: what it does there is not "
-                "known",
-                2,
-            )
+            what = f"{key!r} is not the copy of {target} that it is in this layout"
+            raise DoesNotFit(f"{what}: what it does there is not known", 2)
 
 
 def completed(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> Weights:
@@ -329,12 +293,11 @@ def completed(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> Weight
     Raises:
         DoesNotFit: a weight is missing, or one is there that this network has no place for.
     """
-    if odd := sorted(weights.keys() - shapes.keys()) or sorted(
-        n for n in shapes.keys() - weights.keys() if not is_bias(n)
-    ):
+    missing = sorted(name for name in shapes.keys() - weights.keys() if not is_bias(name))
+    if odd := sorted(weights.keys() - shapes.keys()) or missing:
         what = "no place for" if odd[0] in weights else "no"
         raise DoesNotFit(f"such a network cannot be expressed: it has {what} {odd[0]}", 3)
-    dtype = max((w.dtype for w in weights.values()), key=lambda d: d.itemsize)
+    dtype = max((weight.dtype for weight in weights.values()), key=lambda dtype: dtype.itemsize)
     return {
         name: weights[name] if name in weights else torch.zeros(shape, dtype=dtype)
         for name, shape in shapes.items()

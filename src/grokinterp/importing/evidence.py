@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +74,7 @@ class Request:
     @property
     def mapping_sha256(self) -> str | None:
         """Of the layout asked for; None where any will do."""
-        return (
-            None
-            if self.layout == "auto"
-            else hashlib.sha256(layout_named(self.layout)[1].encode()).hexdigest()
-        )
+        return None if self.layout == "auto" else _text_hash(layout_named(self.layout)[1])
 
 
 class Import:
@@ -94,23 +90,18 @@ class Import:
         self.known = known
         self._content = content
         self._say = say
-        self.sentences: list[str] = []
-        self.sentences += known.snapshots.sentences()
+        self.sentences = list(known.snapshots.sentences())
         self.states = {step: network.state for step, network in known.snapshots.at.items()}
         self.steps = list(self.states)
         self._without_steps: dict[str, str] = {}
         self.series = {column: self._with_steps(column) for column in known.series}
         self.sentences += without_numbers(known.unread, content)
         self.training = self._training_in_file()
-        self._train_rows, self._test_rows = (
-            first(content, paths)
-            for paths in (known.layout.contents.train_rows, known.layout.contents.test_rows)
-        )
+        self._train_rows = first(content, known.layout.contents.train_rows)
+        self._test_rows = first(content, known.layout.contents.test_rows)
         say("trying readings", 0)
-        trials = Trials(
-            known, content, request.task, lambda p: possible_cells(self._train_rows, self._test_rows, p)
-        )
-        self.found = find_task(trials, request.believe)
+        of_rows = partial(possible_cells, self._train_rows, self._test_rows)
+        self.found = find_task(Trials(known, content, request.task, of_rows), request.believe)
         self.fraction_between: tuple[float, float] | None = None
         self._read_as(self.found.variant)
         self.split, self.recipe = self._find_split()
@@ -118,8 +109,7 @@ class Import:
         self._check()
 
     def _with_steps(self, column: str) -> dict[int, float]:
-        """A loss or accuracy that the file holds, by step; empty where it does not go with the file's
-        steps."""
+        """A loss or accuracy that the file holds, by step; empty where it does not go with its steps."""
         values, sentence = with_steps(self.known.series[column], self.known.snapshots.last_known, self.steps)
         if values:
             self.sentences.append(sentence)
@@ -148,17 +138,15 @@ class Import:
         self._last = self._behaviour(self.steps[-1])
 
     def _find_split(self) -> tuple[Split | None, str]:
-        """The rows trained on, and how they are known: "stored", "recipe", "not found" or "not looked
-        for"."""
+        """The rows trained on, and how known: "stored", "recipe", "not found" or "not looked for"."""
         is_named = self._train_rows is not NOTHING or self._test_rows is not NOTHING
         if is_named and (split := self._stored_rows()) is not None:
             return split, "stored"
         if not self.request.forensics:
             self.sentences.append("it was not looked for which examples it was trained on")
             return None, "not looked for"
-        verdict = find_split(
-            self._telling, advance=lambda share: self._say("looking for the training set", share)
-        )
+        advance = partial(self._say, "looking for the training set")
+        verdict = find_split(self._telling, advance=advance)
         if verdict.found:
             verdict = self._by_the_losses(verdict)
         self.sentences.append(str(verdict))
@@ -170,23 +158,18 @@ class Import:
 
     @cached_property
     def _telling(self) -> Float64[Tensor, "n"]:
-        """The losses of the snapshot whose losses differ most between examples: there memorised examples
-        stand out."""
+        """The losses of the snapshot whose losses differ most: there memorised examples stand out."""
         last = len(self.steps) - 1
         looked_at = sorted({round(i * last / (_LOOKED_AT - 1)) for i in range(_LOOKED_AT)})
-        losses = [
-            self._last.losses if i == last else self._behaviour(self.steps[i]).losses for i in looked_at
-        ]
-        return max(losses, key=lambda one: float(one.clamp(min=1e-300).log().std()))
+        others = [self._behaviour(self.steps[i]).losses for i in looked_at if i != last]
+        return max([*others, self._last.losses], key=lambda one: float(one.clamp(min=1e-300).log().std()))
 
     def _by_the_losses(self, verdict: Verdict) -> Verdict:
-        """The verdict with the fraction under which the losses are the file's, where one within its bounds
-        is."""
+        """The verdict with the fraction under which the losses are the file's, where its bounds allow one."""
         n = self.found.task.n_inputs
         rows = order(n, verdict.recipe, verdict.seed)
-        counts = range(
-            max(1, math.floor(verdict.between[0] * n)), min(n - 1, math.ceil(verdict.between[1] * n)) + 1
-        )
+        least, most = math.floor(verdict.between[0] * n), math.ceil(verdict.between[1] * n)
+        counts = range(max(1, least), min(n - 1, most) + 1)
         apart = {count: self._apart(Split(rows[:count], rows[count:])) for count in counts}
         measured = {count: value for count, value in apart.items() if value is not None}
         if not measured or min(measured.values()) > _LIKE:
@@ -200,14 +183,10 @@ class Import:
         train, test, task = self._train_rows, self._test_rows, self.found.task
         several = readings(train, test, task)
         if not several:
-            what = (
-                "do not make up the table"
-                if possible_cells(train, test, task.p)
-                else "are no rows of this task"
-            )
-            self.sentences.append(
-                f"the rows that the file names as its training and test set {what}, and were left out"
-            )
+            are_cells = bool(possible_cells(train, test, task.p))
+            what = "do not make up the table" if are_cells else "are no rows of this task"
+            named = "the rows that the file names as its training and test set"
+            self.sentences.append(f"{named} {what}, and were left out")
             return None
         chosen, why = self._by_their_losses(several) or self._by_their_trace(several)
         names = "names" if train is not NOTHING else "does not name as its test set"
@@ -218,8 +197,7 @@ class Import:
         return chosen.split
 
     def _by_their_losses(self, several: list[Rows]) -> tuple[Rows, str] | None:
-        """The reading of the rows under which the network's losses are the file's; None where there is none,
-        or it has none."""
+        """The reading of the rows under which the network's losses are the file's; None without one."""
         apart = {rows: value for rows in several if (value := self._apart(rows.split)) is not None}
         if not apart:
             return None
@@ -227,11 +205,8 @@ class Import:
         best, after = ranked[0], ranked[1:2]
         if apart[best] > _LIKE or any(apart[rows] <= 2 * apart[best] + 1e-6 for rows in after):
             return None
-        return (
-            best,
-            f"its losses are then the file's, to {apart[best]:.2g} of them; "
-            f"{_of(after, lambda rows: f'to {apart[rows]:.2g}')}",
-        )
+        others = _of(after, lambda rows: f"to {apart[rows]:.2g}")
+        return best, f"its losses are then the file's, to {apart[best]:.2g} of them; {others}"
 
     def _by_their_trace(self, several: list[Rows]) -> tuple[Rows, str]:
         """The reading of the rows under which the losses of the training set are lowest; the usual one, where
@@ -240,10 +215,8 @@ class Import:
         best, usual = max(several, key=lambda rows: by[rows]), several[0]
         chosen = best if by[best] >= _CLEAR_TRACE and by[best] - by[usual] >= _CLEAR_TRACE else usual
         after = sorted((rows for rows in several if rows is not chosen), key=lambda rows: -by[rows])[:1]
-        why = (
-            f"its losses there are lower by {by[chosen]:.1f} standard deviations; "
-            f"{_of(after, lambda rows: f'by {by[rows]:.1f}')}"
-        )
+        others = _of(after, lambda rows: f"by {by[rows]:.1f}")
+        why = f"its losses there are lower by {by[chosen]:.1f} standard deviations; {others}"
         if by[chosen] < _CLEAR_TRACE or any(by[chosen] - by[rows] < _CLEAR_TRACE for rows in after):
             why += ". Which of these readings is right CANNOT be told by the losses: the usual one was kept"
         elif "place" in chosen.how:
@@ -263,13 +236,8 @@ class Import:
         worst = []
         for part, rows in (("train", split.train), ("test", split.test)):
             if near := [loss for loss in self._near_last(part) if loss]:
-                worst.append(
-                    min(
-                        abs(value - loss) / abs(loss)
-                        for value in self._measured(last, split, rows)
-                        for loss in near
-                    )
-                )
+                measured = self._measured(last, split, rows)
+                worst.append(min(abs(value - loss) / abs(loss) for value in measured for loss in near))
         return max(worst, default=None)
 
     def _measured(self, last: Behaviour, split: Split, rows: Int[Tensor, "n"]) -> list[float]:
@@ -319,10 +287,9 @@ class Import:
         if contradiction is None:
             return
         if not self.request.believe:
-            raise NotBelieved(
-                f"the import is not believed: {contradiction}. Tried were {self.found.tried}. Say what it "
-                "is with --task, --config-file or a mapping; or import it as it stands with --believe"
-            )
+            what = f"the import is not believed: {contradiction}. Tried were {self.found.tried}"
+            remedy = "Say what it is with --task, --config-file or a mapping"
+            raise NotBelieved(f"{what}. {remedy}; or import it as it stands with --believe")
         self.sentences.append(f"{contradiction}; it was imported as asked for, by --believe")
 
     def _doubt(self) -> str | None:
@@ -347,40 +314,27 @@ class Import:
         last, split = self._last, self.split
         for part in _PARTS if split else ():
             assert split is not None
-            measured = self._measured(last, split, getattr(split, part))
-            if (near := self._near_last(part)) and all(
-                _far(value, loss) for value in measured for loss in near
-            ):
-                return (
-                    f"the {part} loss at its last snapshot is {measured[0]:.3g}, and {near[0]:.3g} in the "
-                    "file"
-                )
-            right = float(last.right[getattr(split, part)].double().mean())
-            if (near := self._near_last(part, "accuracy")) and all(
-                abs(right - share) > _ACCURACY_CONTRADICTS for share in near
-            ):
-                return (
-                    f"the {part} accuracy at its last snapshot is {right:.3g}, and {near[0]:.3g} in the file"
-                )
-        stored = [loss for part in _PARTS for loss in self._near_last(part)]
+            rows = getattr(split, part)
+            losses, near = self._measured(last, split, rows), self._near_last(part)
+            if near and all(_far(value, loss) for value in losses for loss in near):
+                of = f"{part} loss at its last snapshot is {losses[0]:.3g}"
+                return f"the {of}, and {near[0]:.3g} in the file"
+            right, near = float(last.right[rows].double().mean()), self._near_last(part, "accuracy")
+            if near and all(abs(right - share) > _ACCURACY_CONTRADICTS for share in near):
+                of = f"{part} accuracy at its last snapshot is {right:.3g}"
+                return f"the {of}, and {near[0]:.3g} in the file"
         if split is None or self.recipe != "stored" or not self.found.above_chance:
             return None
         train, test = (float(last.right[rows].double().mean()) for rows in (split.train, split.test))
-        if (
-            train < _KNOWN
-            and lower(self._telling, split.train) < _TRACE
-            and not (stored and (self._apart(split) or 0) <= _LIKE)
-        ):
-            what = (
-                "what the file names as its training set"
-                if self._train_rows is not NOTHING
-                else "what it does not name as its test set"
-            )
-            return (
-                f"of {what} the network gets {train:.3f} right and of the rest {test:.3f}, and its losses "
-                "are no lower there: these are not the rows that it was trained on"
-            )
-        return None
+        is_files = any(map(self._near_last, _PARTS)) and (self._apart(split) or 0) <= _LIKE
+        if train >= _KNOWN or lower(self._telling, split.train) >= _TRACE or is_files:
+            return None
+        is_named = self._train_rows is not NOTHING
+        what = "the file names as its training set" if is_named else "it does not name as its test set"
+        return (
+            f"of what {what} the network gets {train:.3f} right and of the rest {test:.3f}, and its losses "
+            "are no lower there: these are not the rows that it was trained on"
+        )
 
     @property
     def config(self) -> TrainConfig:
@@ -398,11 +352,8 @@ class Import:
     def _converted(self, step: int) -> Converted:
         converted = convert(self.known.layout, self.states[step], self._content, self.known.settings)
         if for_task(converted.model, self.found.task) != self.found.model:
-            raise DoesNotFit(
-                f"cannot import {self.request.path}: its snapshot of step {step} is another network than "
-                "its last",
-                3,
-            )
+            what = f"its snapshot of step {step} is another network than its last"
+            raise DoesNotFit(f"cannot import {self.request.path}: {what}", 3)
         return converted
 
     def _behaviour(self, step: int) -> Behaviour:
@@ -431,14 +382,8 @@ class Import:
         self._compare(measured)
         for step in sorted({*measured}.union(*self.series.values())):
             in_file = {column: values[step] for column, values in self.series.items() if step in values}
-            yield {
-                "step": step,
-                **{
-                    name: value
-                    for name, value in {**measured.get(step, {}), **in_file}.items()
-                    if math.isfinite(value)
-                },
-            }
+            numbers = {**measured.get(step, {}), **in_file}
+            yield {"step": step, **{name: value for name, value in numbers.items() if math.isfinite(value)}}
 
     def _compare(self, measured: Mapping[int, Mapping[str, float]]) -> None:
         """Says how far the file's numbers are those measured: whether the split is right, and after which
@@ -452,11 +397,8 @@ class Import:
             if apart[0] is None:
                 continue
             later = apart[1] is not None and apart[1] < apart[0]
-            where = (
-                " of the step after, so weights were saved after their step's update"
-                if later and is_loss
-                else ""
-            )
+            after = " of the step after, so weights were saved after their step's update"
+            where = after if later and is_loss else ""
             off, name = apart[later], column.replace("_", " ")
             assert off is not None
             by = f"{off:.2g}{' of it' if is_loss else ''} (median over snapshots)"
@@ -477,12 +419,11 @@ class Import:
                 account.use(place)
         for path in (*layout.contents.train_rows, *layout.contents.test_rows):
             if (place := place_of(self._content, path)) is not None:
-                if self.recipe.startswith("stored"):
+                if self.recipe == "stored":
                     account.use(place)
                 else:
-                    account.leave(
-                        place, "named as rows of the training or test set, and not the rows of this task"
-                    )
+                    what = "named as rows of the training or test set"
+                    account.leave(place, f"{what}, and not the rows of this task")
         enter(self.known.series.values(), self.known.unread, self._without_steps, account)
         self.known.snapshots.account(account, layout.ignore)
         return account.left_out()
@@ -495,7 +436,7 @@ class Import:
             "file": self.request.path.name,
             "sha256": self.request.sha256,
             "layout": known.name,
-            "mapping_sha256": hashlib.sha256(layout_named(known.name)[1].encode()).hexdigest(),
+            "mapping_sha256": _text_hash(layout_named(known.name)[1]),
             "settings_sha256": settings_hash(known.settings),
             "training": self.training,
             "split": self.recipe,
@@ -514,21 +455,16 @@ class Import:
     @property
     def _share_of_training(self) -> float | None:
         """How much is right of the training set that the file names, as it was read; None where none was."""
-        return (
-            float(self._last.right[self.split.train].double().mean())
-            if self.split and self.recipe == "stored"
-            else None
-        )
+        if self.split is None or self.recipe != "stored":
+            return None
+        return float(self._last.right[self.split.train].double().mean())
 
     def _of_the_network(self) -> Iterator[str]:
         """Sentences on what is assumed of the network."""
         yield from self._of_the_weights
         open_keys = self.found.variant.assumed
-        if rest := [
-            said
-            for said in self.known.last.assumed
-            if said.partition(" = ")[0] not in open_keys and not said.startswith("no ")
-        ]:
+        said = [one for one in self.known.last.assumed if not one.startswith("no ")]
+        if rest := [one for one in said if one.partition(" = ")[0] not in open_keys]:
             yield f"of the network, by its layout: {', '.join(rest)}"
 
 
@@ -540,9 +476,11 @@ def _of(after: Sequence[Rows], value: Callable[[Rows], str]) -> str:
 def settings_hash(settings: Any) -> str | None:
     if settings is None:
         return None
-    return hashlib.sha256(
-        json.dumps(getattr(settings, "fields", settings), sort_keys=True, default=str).encode()
-    ).hexdigest()
+    return _text_hash(json.dumps(getattr(settings, "fields", settings), sort_keys=True, default=str))
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _far(measured: float, loss: float) -> bool:

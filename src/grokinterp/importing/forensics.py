@@ -59,20 +59,16 @@ class Verdict:
         return self.score >= FOUND and self.second <= _SECOND * self.score
 
     def of_rows(self, count: int, least: int, most: int, n: int) -> Verdict:
-        """The same with so many of n rows to train on, where those from `least` to `most` cannot be told from
-        it."""
+        """The same with so many of n rows to train on, which are not told from `least` to `most` of them."""
         hundredth = round(count / n, 2)
         fraction = hundredth if int(hundredth * n) == count else (count + 0.5) / n
-        bounds = (least / n, (most + 1) / n)
-        return dataclasses.replace(
-            self, fraction=fraction, between=(min(fraction, bounds[0]), max(fraction, bounds[1]))
-        )
+        between = min(fraction, least / n), max(fraction, (most + 1) / n)
+        return dataclasses.replace(self, fraction=fraction, between=between)
 
     def __str__(self) -> str:
         best = f"{self.recipe} with seed {self.seed} and fraction {self.fraction:.4g}"
         if self.found:
             best += f" (by its losses anything from {self.between[0]:.4f} to {self.between[1]:.4f})"
-        if self.found:
             return (
                 f"trained on {best}: its losses there are lower by {self.score:.1f} standard deviations, "
                 f"and by at most {self.second:.1f} on any other of the {self.tested:,} splits tried"
@@ -114,8 +110,7 @@ def find_split(
 
 
 def centred_ranks(losses: Float64[Tensor, "n"]) -> np.ndarray:
-    """The ranks of the losses, less their mean, in standard deviations. Ties, as where all losses are 0, are
-    broken by a fixed shuffle."""
+    """The ranks of the losses, less their mean, in standard deviations; a fixed shuffle breaks ties."""
     rows = list(range(len(losses)))
     random.Random("ties").shuffle(rows)
     shuffled = losses[torch.tensor(rows)]
@@ -147,14 +142,11 @@ def fraction_of(logs: np.ndarray) -> tuple[float, tuple[float, float]]:
     low, high = np.cumsum(x)[:-1] / before, -np.cumsum(x)[:-1] / after
     squares = np.cumsum(x**2)
     least = 1e-6 * x.var() + 1e-300
-    inside = (
-        np.maximum(squares[:-1] / before - low**2, least),
-        np.maximum((squares[-1] - squares[:-1]) / after - high**2, least),
-    )
-    likelihood = -(before * np.log(inside[0]) + after * np.log(inside[1])) / 2
-    likelihood[
-        (low > high) | (before < 0.02 * n) | (after < 0.02 * n)
-    ] = -np.inf  # a handful always has a small variance
+    var_before = np.maximum(squares[:-1] / before - low**2, least)
+    var_after = np.maximum((squares[-1] - squares[:-1]) / after - high**2, least)
+    likelihood = -(before * np.log(var_before) + after * np.log(var_after)) / 2
+    # A handful always has a small variance.
+    likelihood[(low > high) | (before < 0.02 * n) | (after < 0.02 * n)] = -np.inf
     near = before[likelihood >= likelihood.max() - _NEARLY]
     between = float(near.min() / n), float((near.max() + 1) / n)
     hundredths = np.arange(1, 100) / 100

@@ -89,8 +89,7 @@ Paths = list[str]
 
 
 class Contents(Frozen):
-    """Where things are in the checkpoint, as dotted paths; of several the first that is there. "." is the
-    checkpoint itself."""
+    """Where things are in the checkpoint: dotted paths, of several the first there is. "." is the top."""
 
     weights: Paths = Field(["."])
     """The state dict of the last, or the only, snapshot."""
@@ -101,8 +100,7 @@ class Contents(Frozen):
     steps: Paths = Field(default_factory=list)
     """Their steps, where they are in a list."""
     train_losses: Paths = Field(default_factory=list)
-    """Numbers over steps, as series.py reads them; without it, and the next three, what is called so is
-    looked for."""
+    """Numbers over steps, as series.py reads them; without it, and the next three, names are gone by."""
     test_losses: Paths = Field(default_factory=list)
     train_accuracies: Paths = Field(default_factory=list)
     test_accuracies: Paths = Field(default_factory=list)
@@ -134,22 +132,18 @@ class Layout(Frozen):
     """What checkpoints these are."""
     kind: str = DEFAULT_KIND
     tokens: list[str] = Field(["a b =", "a b", "a op b ="], min_length=1)
-    """Layouts of an example; of several, those of the right length are tried. `p` in them is the number of
-    elements."""
+    """Layouts of an example, of which those of the right length are tried. `p` is the number of elements."""
     p: int | None = Field(None, ge=2)
     """The number of elements, where the tokens do not tell."""
     marks: list[str] = Field(default_factory=list)
-    """Keys by which files of this layout are told from others that would fit as well; they are looked for in
-    the state dict."""
+    """Keys of the state dict by which files of this layout are told from others that would fit as well."""
     contents: Contents = Contents()
     needs_settings: bool = False
     """Whether nothing can be said without the settings."""
     requires: dict[str, list[Any]] = Field(default_factory=dict)
-    """Settings that can only have these values: others change the network in a way that is not expressed
-    here."""
+    """Settings that can only have these values: others change the network in ways not expressed here."""
     model: dict[str, Any] = Field(default_factory=dict)
-    """What shapes cannot tell of the network: keys of [model] of a configuration, each a value or a
-    Lookup."""
+    """What shapes cannot tell of the network: keys of a configuration's [model], each a value or a Lookup."""
     training: dict[str, Lookup] = Field(default_factory=dict)
     """What is known of its training: keys of [training] of a configuration."""
     weights: dict[str, Source]
@@ -180,18 +174,16 @@ class Layout(Frozen):
     def _values_and_lookups(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {
-            key: Lookup.model_validate(item) if isinstance(item, Mapping) else item
-            for key, item in value.items()
+        lookups = {
+            key: Lookup.model_validate(item) for key, item in value.items() if isinstance(item, Mapping)
         }
+        return {**value, **lookups}
 
     @model_validator(mode="after")
     def _elements_are_known(self) -> Layout:
         if self.p is None and any(re.search(r"@\d|\bof \d", text) for text in self.tokens):
-            raise ValueError(
-                "tokens: with numbers of tokens the number of elements is needed too: give p, or write @p+1 "
-                "and of p+4"
-            )
+            what = "with numbers of tokens the number of elements is needed too"
+            raise ValueError(f"tokens: {what}: give p, or write @p+1 and of p+4")
         return self
 
     @model_validator(mode="after")
@@ -202,17 +194,15 @@ class Layout(Frozen):
                 raise ValueError(f"weights: unknown name {name!r}{nearest(name, axes)}")
         for name, source in self.weights.items():
             if our_axes(self.kind, name, source.axes) is None:
-                raise ValueError(
-                    f"weights: {name} has the axes {axes[name]!r}, which are not those of {source.axes!r}"
-                )
+                what = f"{name} has the axes {axes[name]!r}"
+                raise ValueError(f"weights: {what}, which are not those of {source.axes!r}")
         return self
 
     def plain_tokens(self, n_ctx: int | None) -> list[str]:
         """The layouts of tokens of that length that give no numbers, so that the vocabulary may hold more
         tokens than are used."""
-        return [
-            text for text in self.tokens if len(text.split()) == n_ctx and not re.search(r"@|\bof\b", text)
-        ]
+        plain = [text for text in self.tokens if not re.search(r"@|\bof\b", text)]
+        return [text for text in plain if len(text.split()) == n_ctx]
 
     def may_have_spare_tokens(self, vocab: int, n_ctx: int | None, n_logits: int) -> bool:
         """Whether a network with fewer logits than elements would have can still be one of fewer elements."""
@@ -240,10 +230,9 @@ def _numbered(text: str, p: int) -> str:
 
 def our_axes(kind: str, name: str, axes: str) -> str | None:
     """The axes of our weight, in our order, where a tensor with `axes` holds just those; else None."""
-    found = set(axis_names(axes)) - {"part"}
-    return next(
-        (ours.strip() for ours in KINDS[kind].axes[name].split("|") if set(axis_names(ours)) == found), None
-    )
+    names = set(axis_names(axes)) - {"part"}
+    several = KINDS[kind].axes[name].split("|")
+    return next((ours.strip() for ours in several if set(axis_names(ours)) == names), None)
 
 
 def axis_names(axes: str) -> list[str]:
@@ -255,12 +244,12 @@ def axis_names(axes: str) -> list[str]:
 def built_in() -> dict[str, Layout]:
     """The layouts that come with the package, by name."""
     files = (resources.files(__package__) / "layouts").iterdir()
-    texts = {
-        file.name.removesuffix(".toml"): file.read_text(encoding="utf-8")
-        for file in files
-        if file.name.endswith(".toml")
-    }
-    return {name: read_layout(text, name) for name, text in sorted(texts.items())}
+    names = sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+    return {name: read_layout(_text_of_built_in(name), name) for name in names}
+
+
+def _text_of_built_in(name: str) -> str:
+    return (resources.files(__package__) / "layouts" / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def layout_named(name: str) -> tuple[Layout, str]:
@@ -274,19 +263,13 @@ def layout_named(name: str) -> tuple[Layout, str]:
         try:
             text = Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"cannot read the mapping {name}: {getattr(error, 'strerror', None) or error}"
-            ) from None
+            why = getattr(error, "strerror", None) or error
+            raise UsageError(f"cannot read the mapping {name}: {why}") from None
         return read_layout(text, name), text
-    known = built_in()
-    if name not in known:
-        raise UsageError(
-            f"unknown layout {name!r}{nearest(name, ['auto', *known])}; or give the path of a mapping file, "
-            "NAME.toml"
-        )
-    return known[name], (resources.files(__package__) / "layouts" / f"{name}.toml").read_text(
-        encoding="utf-8"
-    )
+    if name not in built_in():
+        what = f"unknown layout {name!r}{nearest(name, ['auto', *built_in()])}"
+        raise UsageError(f"{what}; or give the path of a mapping file, NAME.toml")
+    return built_in()[name], _text_of_built_in(name)
 
 
 def read_layout(text: str, name: str) -> Layout:

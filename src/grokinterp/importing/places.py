@@ -1,44 +1,27 @@
 """Where things stand in a foreign file, and its account: each tensor and list of numbers is used, or left out
-with a reason.
-
-Knows nothing of networks: names are words, numbers are numbers.
-"""
+with a reason. Knows nothing of networks."""
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from ..foreign import Record, shown
+from .values import SCALARS, is_numbers, scalar, words
 
 Place = tuple[Any, ...]
 """The keys and numbers in lists that lead to a value from the top of the file."""
-MOST_STEPS = 10**15
-"""Whole numbers beyond it are no steps."""
-
-STEP = ("epoch", "step", "iteration", "iter", "update")
-"""Words for a number of updates."""
-STEP_WORDS = frozenset({*STEP, *(f"{word}s" for word in STEP), "ep", "it"})
-_FILE_WORDS = frozenset(
-    {"e", "t", "pt", "pth", "ckpt", "checkpoint", "snapshot", "at", "after", "safetensors"}
-)
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _MOST_ENTRIES = 24
 _MOST_NAMED, _MOST_PLACES = 6, 300
 """Places that are named in a sentence, and that are kept."""
-_SCALARS = (int, float, bool, type(None))
+_NOT_TRAINED = "and an imported run is not trained on"
 _REASONS = (
-    (
-        {"optim", "optimizer", "optimiser", "opt"},
-        "the state of an optimiser, and an imported run is not trained on",
-    ),
-    ({"scheduler", "sched"}, "the state of a schedule, and an imported run is not trained on"),
-    ({"rng", "random", "generator"}, "the state of random numbers, and an imported run is not trained on"),
+    ({"optim", "optimizer", "optimiser", "opt"}, f"the state of an optimiser, {_NOT_TRAINED}"),
+    ({"scheduler", "sched"}, f"the state of a schedule, {_NOT_TRAINED}"),
+    ({"rng", "random", "generator"}, f"the state of random numbers, {_NOT_TRAINED}"),
     ({"grad", "grads", "gradient", "gradients"}, "gradients, which are no weights"),
     ({"config", "cfg", "args", "hparams", "settings", "params"}, "settings that nothing here depends on"),
 )
@@ -52,11 +35,7 @@ def shown_place(place: Place) -> str:
 
 def children(value: Any) -> Iterable[tuple[Any, Any]]:
     """What a value consists of, one level down, with the keys that lead there."""
-    if isinstance(value, Record):
-        return value.fields.items()
-    if isinstance(value, Mapping):
-        return value.items()
-    return enumerate(value) if isinstance(value, list | tuple) else ()
+    return enumerate(value) if isinstance(value, list | tuple) else entries(value).items()
 
 
 def entries(value: Any) -> Mapping[Any, Any]:
@@ -77,81 +56,18 @@ def place_of(content: Any, path: str) -> Place | None:
     """The place that a dotted path leads to; None where it leads to nothing. "." is the top."""
     place: list[Any] = []
     for part in path.split(".") if path != "." else ():
-        if part in entries(content):
-            key: Any = part
-            content = entries(content)[part]
-        elif (
-            isinstance(content, list | tuple)
-            and part.isdecimal()
-            and len(part) < 16
-            and int(part) < len(content)
-        ):
-            key = int(part)
-            content = content[key]
-        else:
+        is_number = isinstance(content, list | tuple) and part.isdecimal() and len(part) < 16
+        key = int(part) if is_number else part
+        if key not in (range(len(content)) if is_number else entries(content)):
             return None
         place.append(key)
+        content = content[key] if is_number else entries(content)[key]
     return tuple(place)
 
 
-def vocabulary(text: str) -> frozenset[str]:
-    """The words of a text."""
-    return frozenset(text.split())
-
-
-@functools.lru_cache(4096)
-def words(key: Any) -> tuple[str, ...]:
-    """The words of a name, in small letters, numbers apart: `trainLosses_100.pt` is train losses 100 pt."""
-    text = " ".join(map(str, key)) if isinstance(key, tuple) else str(key)
-    return tuple(word.lower() for word in _WORD.findall(text[:200]))
-
-
-def whole(value: Any) -> int | None:
-    """A number of steps: whole, from 0 on, also where it is a float, a tensor of one number or digits; else
-    None."""
-    is_digits = isinstance(value, str) and value.isdecimal() and len(value) <= 15
-    number = int(value) if is_digits else scalar(value)
-    if number is None or not 0 <= number < MOST_STEPS or number != int(number):
-        return None
-    return int(number)
-
-
-def scalar(value: Any) -> int | float | None:
-    """A number, also where it is a tensor of one; else None."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def distinct(values: Iterable[Any]) -> list[int] | None:
-    """The values as steps, no two the same, in their order; None where they are none."""
-    steps: list[int] = []
-    for value in values:
-        if (step := whole(value)) is None:
-            return None
-        steps.append(step)
-    return steps if steps and len({*steps}) == len(steps) else None
-
-
-def increasing(values: Iterable[Any]) -> list[int] | None:
-    """The values as steps, each later than the one before; None where they are none."""
-    steps = distinct(values)
-    return steps if steps == sorted(steps or ()) else None
-
-
-def listed(value: Any) -> Sequence[Any] | None:
-    """What stands in a row: the items of a list, or of a tensor of one dimension; else None."""
-    if isinstance(value, Tensor):
-        items: list[Any] | None = value.tolist() if value.dim() == 1 else None
-        return items
-    return value if isinstance(value, list | tuple) else None
-
-
-def length(value: Any) -> int | None:
-    """How many items `listed` would give; None where it gives none."""
-    if isinstance(value, Tensor):
-        return len(value) if value.dim() == 1 else None
-    return len(value) if isinstance(value, list | tuple) else None
+def places_of(content: Any, paths: Iterable[str]) -> list[Place]:
+    """The places that dotted paths lead to, without those that lead to nothing."""
+    return [place for path in paths if (place := place_of(content, path)) is not None]
 
 
 def counted(value: Any) -> tuple[int, int]:
@@ -162,59 +78,15 @@ def counted(value: Any) -> tuple[int, int]:
         return 0, 1
     tensors = lists = 0
     for _, child in children(value):
-        if not isinstance(child, _SCALARS) and not isinstance(child, str):
+        if not isinstance(child, SCALARS) and not isinstance(child, str):
             more = counted(child)
             tensors, lists = tensors + more[0], lists + more[1]
     return tensors, lists
 
 
-def is_numbers(value: Any) -> bool:
-    """Whether this is a list or set of numbers, rows of numbers, or a dict with a number for each of some
-    steps."""
-    if isinstance(value, Mapping):
-        return bool(value) and all(
-            step_in(key) is not None and isinstance(item, _SCALARS) for key, item in value.items()
-        )
-    if not isinstance(value, list | tuple | set) or all(item is None for item in value):
-        return False
-    return all(isinstance(item, _SCALARS) for item in value) or all(_is_row(item) for item in value)
-
-
-def _is_row(value: Any) -> bool:
-    """A row of a table: numbers, or numbers by name, beside which there may be texts."""
-    if isinstance(value, Mapping):
-        items = [item for item in value.values() if not isinstance(item, str)]
-    else:
-        items = list(value) if isinstance(value, list | tuple) else []
-    return all(isinstance(item, _SCALARS) for item in items) and any(item is not None for item in items)
-
-
-def step_in(key: Any, also: Set[str] = frozenset()) -> int | None:
-    """The step that a key of a dict names, as 100, "100", "epoch_100" and "step-100.pt" do; else None.
-
-    Beside the number there may be words for steps and files, and those in `also`.
-    """
-    if not isinstance(key, str | tuple):
-        return whole(key)
-    parts = words(key)
-    numbers = [word for word in parts if word.isdecimal()]
-    if (
-        len(numbers) != 1
-        or len(numbers[0]) > 15
-        or not {*parts} - {*numbers} <= STEP_WORDS | _FILE_WORDS | also
-    ):
-        return None
-    return whole(int(numbers[0]))
-
-
 @dataclass
 class LeftOut:
-    """What was not used for one reason.
-
-    Attributes:
-        places: where it stands.
-        tensors, lists: how many tensors and lists of numbers.
-    """
+    """What was not used for one reason: where it stands, and how many tensors and lists of numbers it is."""
 
     reason: str
     places: set[str] = field(default_factory=set)
@@ -267,32 +139,25 @@ class Account:
             if place[-2:-1] == ("*",):
                 columns.setdefault(place[:-2], {})[place[-1]] = said
         above = {place[:depth] for place in self._said for depth in range(len(place))}
-        found: dict[str, LeftOut] = {}
+        by_reason: dict[str, LeftOut] = {}
         for place, said, value in self._groups(self._content, (), above, columns, ()):
             tensors, lists = counted(value)
             if tensors or lists:
                 reason, called = said or (_reason(place), shown_place(place))
-                if reason not in found and len(found) >= _MOST_ENTRIES:
+                if reason not in by_reason and len(by_reason) >= _MOST_ENTRIES:
                     reason = "for other reasons, of which there are too many to name"
-                found.setdefault(reason, LeftOut(reason)).add(called, tensors, lists)
-        return list(found.values())
+                by_reason.setdefault(reason, LeftOut(reason)).add(called, tensors, lists)
+        return list(by_reason.values())
 
     def _groups(
-        self,
-        value: Any,
-        place: Place,
-        above: set[Place],
-        columns: Mapping[Place, Mapping[str, Any]],
-        said: Any,
+        self, value: Any, place: Place, above: set[Place], columns: Mapping[Place, dict[str, Any]], said: Any
     ) -> Iterator[tuple[Place, Any, Any]]:
-        """Values of which nothing was used, as high up as possible, with what was said of them; ()
-        where nothing was."""
+        """Values that were not used, as high up as possible, with what was said of them, if anything."""
         said = self._said.get(place, said)
         if place in columns:
             rows = value.values() if isinstance(value, Mapping) else value
-            for name in dict.fromkeys(
-                name for row in rows for name, item in row.items() if scalar(item) is not None
-            ):
+            cells = (cell for row in rows for cell in row.items())
+            for name in dict.fromkeys(name for name, item in cells if scalar(item) is not None):
                 if (of_column := columns[place].get(name, said)) is not None:
                     yield (*place, "*", name), of_column, [0]
         elif place in above:
@@ -303,5 +168,5 @@ class Account:
 
 
 def _reason(place: Place) -> str:
-    known = {word for key in place for word in words(key)}
-    return next((reason for names, reason in _REASONS if known & names), _UNKNOWN)
+    its_words = {word for key in place for word in words(key)}
+    return next((reason for names, reason in _REASONS if its_words & names), _UNKNOWN)

@@ -88,9 +88,8 @@ class Variant:
 
     def differs_from(self, other: Variant) -> str:
         """What is assumed here and not there."""
-        return ", ".join(
-            f"{key} = {value}" for key, value in self.assumed.items() if other.assumed[key] != value
-        )
+        differ = {key: value for key, value in self.assumed.items() if other.assumed[key] != value}
+        return ", ".join(f"{key} = {value}" for key, value in differ.items())
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,20 +142,17 @@ class Found:
         text += "".join(f"; the next best, {symbol}, on {other:.4f}{of}" for other, symbol in self.next_best)
         if max(share, self.share) < _WELL:
             text += (
-                ". That is little for a trained network: if its author reports more, the tokens, the layout "
-                "or the task are not these"
+                ". That is little for a trained network: if its author reports more, the tokens, the layout"
             )
+            text += " or the task are not these"
         yield text
         yield f"tried were {self.tried}"
         if self.same_tokens:
-            yield (
-                f"tokens that cannot be told apart from these: {' or '.join(map(repr, self.same_tokens[:4]))}"
-            )
+            which = " or ".join(map(repr, self.same_tokens[:4]))
+            yield f"tokens that cannot be told apart from these: {which}"
         if not self.above_chance:
-            yield (
-                "it is right on NO MORE than by chance, under every reading tried; it was imported as asked "
-                "for, by --believe"
-            )
+            what = "it is right on NO MORE than by chance, under every reading tried"
+            yield f"{what}; it was imported as asked for, by --believe"
 
     def of_the_weights(self, verdict: LikeliestWay) -> Iterator[str]:
         """Sentences on how the weights are read: what was chosen, over what, by how much, and what cannot be
@@ -165,20 +161,16 @@ class Found:
             return
         text = f"of the network: {self.variant}; {self.n_ways} ways to read it were tried"
         if self.unlike is not None:
-            text += (
-                f", and {self.n_ways - len(self.equals)} of them are worse: right on {self.unlike:.4f} at "
-                "most"
-            )
+            worse = f"{self.n_ways - len(self.equals)} of them are worse"
+            text += f", and {worse}: right on {self.unlike:.4f} at most"
         yield text
         if verdict.why:
             yield f"of the {len(self.equals)} left this one was taken: {verdict.why}"
         if verdict.alike:
             which = " or ".join(way.differs_from(verdict.chosen) for way in verdict.alike[:4])
             more = f" or {len(verdict.alike) - 4} more" if len(verdict.alike) > 4 else ""
-            yield (
-                f"it CANNOT be told apart here from {which}{more}: losses in the file, or --config-file, "
-                "would decide"
-            )
+            remedy = "losses in the file, or --config-file, would decide"
+            yield f"it CANNOT be told apart here from {which}{more}: {remedy}"
 
 
 def for_task(model: NetworkConfig, task: Task) -> NetworkConfig:
@@ -187,8 +179,7 @@ def for_task(model: NetworkConfig, task: Task) -> NetworkConfig:
 
 
 def variants(known: Recognised, content: Any) -> list[Variant]:
-    """Every way to read the weights that neither the file nor its settings nor its mapping rule out; the
-    usual one first."""
+    """Every way to read the weights that file, settings and mapping do not rule out; the usual one first."""
     usual = known.last.model
     open_keys = {
         key: [getattr(usual, key), *(value for value in values if value != getattr(usual, key))]
@@ -257,9 +248,9 @@ def behaviour(
     Never holds more logits than those of a thousand examples.
     """
     doubled = _doubled(model, task, weights)
-    inputs, answers = (
-        x if rows is None else x[rows] for x in (model.read(task.inputs, task.reads), task.targets)
-    )
+    inputs, answers = model.read(task.inputs, task.reads), task.targets
+    if rows is not None:
+        inputs, answers = inputs[rows], answers[rows]
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     # These are many small operations, on which several threads wait for each other: ten times slower on a
     # busy machine.
@@ -269,8 +260,8 @@ def behaviour(
             at = targets[:, None]
             squares = (logits.square().sum(1) + 1 - 2 * logits.gather(1, at)[:, 0]) / logits.shape[1]
             parts.append((cross_entropy(logits, targets), squares, logits.argmax(1)))
-    losses, squares, given = map(torch.cat, zip(*parts, strict=True))
-    return Behaviour(losses, squares, given, given == answers)
+    losses, squares, said = map(torch.cat, zip(*parts, strict=True))
+    return Behaviour(losses, squares, said, said == answers)
 
 
 def _doubled(model: NetworkConfig, task: Task, weights: Weights) -> Weights:
@@ -301,9 +292,8 @@ class Judged:
 def judged(model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tensor, "n"] | None) -> Judged:
     """What speaks for reading weights so, on a sample of the training rows, or of all where they are not
     known."""
-    leaves = {
-        name: weight.clone().requires_grad_(True) for name, weight in _doubled(model, task, weights).items()
-    }
+    doubled = _doubled(model, task, weights)
+    leaves = {name: weight.clone().requires_grad_(True) for name, weight in doubled.items()}
     drawn = sample(task.n_inputs, _SAMPLE // 2) if rows is None else rows[: _SAMPLE // 2]
     with one_thread():
         logits = model.logits(leaves, model.read(task.inputs[drawn], task.reads), task.reads)
@@ -311,13 +301,11 @@ def judged(model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tensor,
         best = losses if rows is not None else losses[losses <= losses.detach().median()]
         matrices = [weight for name, weight in leaves.items() if not is_bias(name)]
         slopes = torch.autograd.grad(best.mean(), matrices, allow_unused=True)
-    pairs = [
-        (weight.detach(), slope) for weight, slope in zip(matrices, slopes, strict=True) if slope is not None
-    ]
-    along = -sum(float((weight * slope).sum()) for weight, slope in pairs)
-    lengths = [
-        math.sqrt(sum(float(x.square().sum()) for x in several)) for several in zip(*pairs, strict=True)
-    ]
+    every = [(matrix.detach(), slope) for matrix, slope in zip(matrices, slopes, strict=True)]
+    pairs = [(matrix, slope) for matrix, slope in every if slope is not None]
+    along = -sum(float((matrix * slope).sum()) for matrix, slope in pairs)
+    columns = zip(*pairs, strict=True)
+    lengths = [math.sqrt(sum(float(x.square().sum()) for x in column)) for column in columns]
     return Judged(along / (math.prod(lengths) or 1), logits.argmax(1) == task.targets[drawn])
 
 
@@ -341,10 +329,8 @@ def most_at_rest(found: Found, rows: Int[Tensor, "n"] | None) -> LikeliestWay:
     had, the one that is right most often."""
     if len(found.equals) == 1:
         return LikeliestWay(found.equals[0])
-    usual, where = (
-        found.equals[0],
-        "on its training set" if rows is not None else "on the pairs that it knows best",
-    )
+    usual = found.equals[0]
+    where = "on its training set" if rows is not None else "on the pairs that it knows best"
     of = {
         way: judged(for_task(way.converted.model, found.task), found.task, way.converted.weights, rows)
         for way in found.equals
@@ -354,33 +340,27 @@ def most_at_rest(found: Found, rows: Int[Tensor, "n"] | None) -> LikeliestWay:
         chosen = usual if of[usual].rest >= _LESS_AT_REST * of[best].rest else best
         alike = [way for way in of if way is not chosen and of[way].rest >= _LESS_AT_REST * of[chosen].rest]
         after = max((way for way in of if way is not chosen), key=lambda way: of[way].rest)
-        said = (
-            "its training had most come to rest in this one"
-            if chosen is best
-            else "it is the usual one, and its training had not clearly more come to rest in another"
-        )
-        why = (
-            f"{said}: the gradient of its loss {where} lies along its weights by {of[chosen].rest:.3f} "
-            f"(cosine), with {after.differs_from(chosen)} by {of[after].rest:.3f}"
-        )
+        why = "its training had most come to rest in this one"
+        if chosen is not best:
+            why = "it is the usual one, and its training had not clearly more come to rest in another"
+        why += f": the gradient of its loss {where} lies along its weights by {of[chosen].rest:.3f} (cosine)"
+        why += f", with {after.differs_from(chosen)} by {of[after].rest:.3f}"
     else:
         best = max(of, key=lambda way: int(of[way].right.sum()))
         chosen = best if of[best].clearly_more_right(of[usual]) else usual
         alike = [way for way in of if way is not chosen and not of[chosen].clearly_more_right(of[way])]
         after = max((way for way in of if way is not chosen), key=lambda way: int(of[way].right.sum()))
         shares = [float(of[way].right.double().mean()) for way in (chosen, after)]
-        why = (
-            f"it is right on {shares[0]:.4f} of a sample, with {after.differs_from(chosen)} on "
-            f"{shares[1]:.4f}"
-        )
+        other = f"with {after.differs_from(chosen)} on {shares[1]:.4f}"
+        why = f"it is right on {shares[0]:.4f} of a sample, {other}"
     return LikeliestWay(chosen, why, tuple(alike))
 
 
 def sample(n: int, most: int = _SAMPLE) -> Int[Tensor, "few"]:
     """At most so many of n examples, always the same ones."""
-    return (
-        torch.arange(n) if n <= most else torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]
-    )
+    if n <= most:
+        return torch.arange(n)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]
 
 
 # Trying
@@ -418,11 +398,9 @@ class _Known:
 
     def written(self, text: str) -> dict[str, Any]:
         """The section [task] with tokens. A network that reads b first is one of the layout "b a ="."""
-        swapped = {"a": "b", "b": "a"}
-        return {
-            **self.section,
-            "layout": " ".join(swapped.get(word, word) for word in text.split()) if self.swapped else text,
-        }
+        if self.swapped:
+            text = " ".join({"a": "b", "b": "a"}.get(word, word) for word in text.split())
+        return {**self.section, "layout": text}
 
 
 @dataclass(frozen=True, eq=False)
@@ -460,8 +438,8 @@ class Trials:
     def cells(self, p: int, most: int | None = None) -> list[Int[Tensor, "_"]]:
         """The sets of cells in one of which a network that does a task is right: the whole table, or possible
         training sets."""
-        own = self.rows(p) or [torch.arange(p * p)]
-        return own if most is None else [one[sample(len(one), most)] for one in own]
+        sets = self.rows(p) or [torch.arange(p * p)]
+        return sets if most is None else [one[sample(len(one), most)] for one in sets]
 
     def tasks(self, p: int) -> list[_Known]:
         """The different tables of the tasks that have p elements and p answers and agree with what is
@@ -469,17 +447,12 @@ class Trials:
         several: list[_Known] = []
         for section in _sections(p, self.wanted):
             task = Operation.of(make_task(**section))
-            if (
-                task.p != p
-                or task.n_answers != p
-                or any(torch.equal(task.table, one.table) for one in several)
-            ):
+            table, turned = task.table, task.table.T.contiguous()
+            if (task.p, task.n_answers) != (p, p) or any(torch.equal(table, one.table) for one in several):
                 continue
-            several.append(_Known(section, task.symbol, task.table, swapped=False))
-            if self.is_open and not any(torch.equal(task.table.T, one.table) for one in several):
-                several.append(
-                    _Known(section, f"{task.symbol}, b first", task.table.T.contiguous(), swapped=True)
-                )
+            several.append(_Known(section, task.symbol, table, swapped=False))
+            if self.is_open and not any(torch.equal(turned, one.table) for one in several):
+                several.append(_Known(section, f"{task.symbol}, b first", turned, swapped=True))
         return several
 
     def answers(self, way: Variant, p: int, text: str, cells: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
@@ -489,9 +462,8 @@ class Trials:
         weights, reads = _doubled(model, carrier, way.converted.weights), carrier.reads
         tokens = model.read(carrier.inputs, reads)
         with torch.no_grad(), one_thread():
-            return torch.cat(
-                [model.logits(weights, tokens[some], reads).argmax(1) for some in cells.split(_CHUNK)]
-            )
+            logits = (model.logits(weights, tokens[some], reads) for some in cells.split(_CHUNK))
+            return torch.cat([one.argmax(1) for one in logits])
 
     def on_tokens(self, ways: Sequence[Variant], p: int, text: str) -> Iterator[_Try]:
         """Every task, under each way to read the weights."""
@@ -513,9 +485,9 @@ class Trials:
                 most = min([vocab - 1, n_logits or vocab, *signs])
                 cells = sample(most * most, _SAMPLE // 4)
                 written = _written(text, signs, most, vocab)
-                tried += [
-                    (way, text, signs, most, cells, self.answers(way, most, written, cells)) for way in ways
-                ]
+                for way in ways:
+                    answers = self.answers(way, most, written, cells)
+                    tried.append((way, text, signs, most, cells, answers))
         count, better = 0, []
         for p in range(min(vocab - 1, n_logits or vocab), least - 1, -1):
             if self.wanted.get("p", p) != p:
@@ -526,11 +498,11 @@ class Trials:
                 inside = (a < p) & (b < p)
                 if p > most or not inside.any():
                     continue
-                own, given = (a * p + b)[inside], answers[inside]
+                of_p = (a * p + b)[inside]
                 count += len(tasks)
                 for known in tasks:
-                    share = known.share(given, own)
-                    if share > _CLEARLY and known.nats(share, own) > math.log(_MOST_READINGS / _BY_CHANCE):
+                    share = known.share(answers[inside], of_p)
+                    if share > _CLEARLY and known.nats(share, of_p) > math.log(_MOST_READINGS / _BY_CHANCE):
                         better.append(_Try(share, way, _written(text, signs, p, vocab), known))
         return count, better
 
@@ -541,14 +513,10 @@ def _sections(p: int, wanted: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     names = sorted(TASKS, key=lambda name: "group" in task_parameters(name).model_fields)
     for name in [str(wanted["name"])] if "name" in wanted else names:
         keys = task_parameters(name).model_fields
-        own = (
-            [{"p": p}]
-            if "p" in keys
-            else [{"group": group} for group in groups.of_order(p)]
-            if "group" in keys
-            else []
-        )
-        for parameters in own:
+        several: list[dict[str, Any]] = [{"p": p}] if "p" in keys else []
+        if "group" in keys and not several:
+            several = [{"group": group} for group in groups.of_order(p)]
+        for parameters in several:
             if all(parameters.get(key, value) == value for key, value in wanted.items()):
                 yield {"name": name, **parameters, **wanted}
 
@@ -600,41 +568,30 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
     if trials.is_open and (best is None or best.share < _WELL):
         # Not under all ways to read the weights: under the usual one, under the best and without another
         # activation.
-        plain = ways[0].assumed.get("act_fn"), 1.0
-        few = [
-            way
-            for way in ways
-            if (way.assumed.get("act_fn"), way.assumed.get("attention_mixing", 1.0)) == plain
-        ]
-        few = few[:3] if best is None or best.variant in few[:3] else [*few[:3], best.variant]
+        alike = [way for way in ways if way.assumed.get("act_fn") == ways[0].assumed.get("act_fn")]
+        few = [way for way in alike if way.assumed.get("attention_mixing", 1.0) == 1.0][:3]
+        if best is not None and best.variant not in few:
+            few.append(best.variant)
         count, spare = trials.with_spare_tokens(few)
         n_tried += count
         better = max(spare, key=lambda one: one.share, default=None)
         if better is not None and (best is None or better.share > best.share + _CLEARLY):
             p, like = len(better.known.table), better.known.section
-            texts = dict.fromkeys(
-                o.text for o in spare if o.known.section == like and o.share >= better.share - _CLEARLY
-            )
-            tries = [
-                one for text in list(texts)[:_FEW_SPARE] for one in trials.on_tokens(ways, p, text)
-            ] + tries
+            as_good = [one for one in spare if one.share >= better.share - _CLEARLY]
+            texts = list(dict.fromkeys(one.text for one in as_good if one.known.section == like))
+            others = [one for text in texts[:_FEW_SPARE] for one in trials.on_tokens(ways, p, text)]
+            tries = others + tries
     if not tries:
         sizes = " or ".join(f"{p} elements as {text!r}" for p, text in trials.known.last.tokens)
         if not sizes:
-            shapes = {
-                name: tuple(trials.known.last.weights[name].shape)
-                for name in ("pos_embed.W_pos", "embed.W_E", "unembed.W_U")
-            }
-            n_ctx, vocab, logits = (
-                shapes["pos_embed.W_pos"][0],
-                shapes["embed.W_E"][0],
-                shapes["unembed.W_U"][1],
-            )
+            weights = trials.known.last.weights
+            n_ctx, vocab = len(weights["pos_embed.W_pos"]), len(weights["embed.W_E"])
+            logits = weights["unembed.W_U"].shape[1]
+            what = f"it takes {n_ctx} tokens of {vocab} kinds and gives {logits} logits"
             raise NotBelieved(
-                f"the import is not believed: it takes {n_ctx} tokens of {vocab} kinds and gives {logits} "
-                f"logits, and under no number of elements from {logits} down is it right on more than by "
-                f"chance. Tried were {n_tried:,} readings: say what it is with a mapping that gives its "
-                "tokens"
+                f"the import is not believed: {what}, and under no number of elements from {logits} down is "
+                f"it right on more than by chance. Tried were {n_tried:,} readings: say what it is with a "
+                "mapping that gives its tokens"
             )
         asked = ", ".join(f"{key} = {value}" for key, value in trials.wanted.items())
         raise UsageError(f"the task asked for ({asked}) is none of a network that takes {sizes}")
@@ -642,25 +599,24 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
     ranked = _Ranked.of(trials, tries, n_tried)
     if not ranked.above_chance:
         if not believe:
+            what = f"{ranked.shares}, which is no more than by chance. Tried were {tried}{ranked.group}"
             raise NotBelieved(
-                f"the import is not believed: {ranked.shares}, which is no more than by chance. Tried were "
-                f"{tried}{ranked.group}. A network that was not trained, or one of another task or "
-                "architecture: if it is as it should be, import it with --task and --believe"
+                f"the import is not believed: {what}. A network that was not trained, or one of another task "
+                "or architecture: if it is as it should be, import it with --task and --believe"
             )
         usual = [one for one in as_written if one.variant is ways[0] and not one.known.swapped] or tries
         ranked = _Ranked.of(trials, usual, n_tried)
     if (unusual := _taken_on_trust(trials, ranked, as_written)) and not believe:
         of = "the set that the file names" if trials.rows(len(ranked.best.known.table)) else "all pairs"
+        only = f"only {ranked.share:.3f} of {of} is right ({ranked.shares})"
+        remedy = "say it with --set task.p=N and --set task.layout='...', or import it as it stands"
         raise NotBelieved(
-            f"the import is not believed: the best reading has {unusual}, and under it only "
-            f"{ranked.share:.3f} of {of} is right ({ranked.shares}). Tried were "
-            f"{tried}{ranked.group}. If it is so, say it with --set task.p=N and "
-            "--set task.layout='...', or import it as it stands with --believe"
+            f"the import is not believed: the best reading has {unusual}, and under it {only}. "
+            f"Tried were {tried}{ranked.group}. If it is so, {remedy} with --believe"
         )
     if not ranked.clear:
-        raise UsageError(
-            f"no task is clearly this network's ({ranked.shares}){ranked.group}: say which with --task"
-        )
+        what = f"no task is clearly this network's ({ranked.shares}){ranked.group}"
+        raise UsageError(f"{what}: say which with --task")
     return _with_its_tokens(trials, ranked, tries, tried)
 
 
@@ -733,10 +689,8 @@ class _Ranked:
         if not _is_group(self.answers):
             return ""
         kind = "commutative" if torch.equal(self.answers, self.answers.T) else "not commutative"
-        return (
-            f"; its answers are the table of a group of order {len(self.answers)}, {kind}, whose elements "
-            "are numbered differently here"
-        )
+        group = f"a group of order {len(self.answers)}, {kind}"
+        return f"; its answers are the table of {group}, whose elements are numbered differently here"
 
 
 def _divergence(share: float, chance: float) -> float:
@@ -755,30 +709,22 @@ def _with_its_tokens(trials: Trials, ranked: _Ranked, tries: Sequence[_Try], tri
     that it knows. The median loss decides: the mean is that of the few pairs which it gets wrong.
     """
     best, known = ranked.best, ranked.best.known
-    of_task = [
-        one for one in tries if one.known.section == known.section and one.known.swapped == known.swapped
-    ]
-    texts = dict.fromkeys(
-        o.text for o in of_task if o.variant is best.variant and o.share >= best.share - _CLEARLY
-    )
-    medians: dict[str, float] = {}
-    for text in list(texts)[:_FEW_SPARE] if len(texts) > 1 else texts:
+    of_section = [one for one in tries if one.known.section == known.section]
+    of_task = [one for one in of_section if one.known.swapped == known.swapped]
+    as_good = [one for one in of_task if one.share >= best.share - _CLEARLY]
+    texts = list(dict.fromkeys(one.text for one in as_good if one.variant is best.variant))
+    medians = dict.fromkeys(texts[:_FEW_SPARE], 0.0)
+    for text in medians if len(texts) > 1 else ():
         task = Operation.of(make_task(**known.written(text)))
-        model, rows = for_task(best.variant.converted.model, task), sample(task.n_inputs)
-        medians[text] = (
-            float(behaviour(model, task, best.variant.converted.weights, rows).losses.median())
-            if len(texts) > 1
-            else 0.0
-        )
+        network, rows = best.variant.converted, sample(task.n_inputs)
+        losses = behaviour(for_task(network.model, task), task, network.weights, rows).losses
+        medians[text] = float(losses.median())
     least = min(medians.values())
     text = next(text for text, median in medians.items() if median <= _SURELY * least)
     section = known.written(text)
     shares = {one.variant: one.share for one in of_task if one.text == text}
-    equals = [
-        way
-        for way, share in shares.items()
-        if share >= shares[best.variant] - 2 * min(ranked.n, _SAMPLE) ** -0.5
-    ]
+    least_share = shares[best.variant] - 2 * min(ranked.n, _SAMPLE) ** -0.5
+    equals = [way for way, share in shares.items() if share >= least_share]
     if not ranked.above_chance:
         equals = [best.variant]
     unlike = max((share for way, share in shares.items() if way not in equals), default=None)
@@ -794,18 +740,14 @@ def _with_its_tokens(trials: Trials, ranked: _Ranked, tries: Sequence[_Try], tri
 
 def _in_words(ways: Sequence[Variant], tries: Sequence[_Try], n_tried: int) -> str:
     """What was tried."""
-    values: dict[str, list[str]] = {}
+    values: dict[str, dict[str, None]] = {}
     for way in ways:
         for key, value in way.assumed.items():
-            values.setdefault(key, [])
-            if str(value) not in values[key]:
-                values[key].append(str(value))
+            values.setdefault(key, {})[str(value)] = None
     texts = list(dict.fromkeys(one.text for one in tries))
     tasks = {one.known.section["name"] for one in tries}
-    parts = [
-        f"{len(tasks)} tasks" if len(tasks) > 1 else f"the task {next(iter(tasks))}",
-        f"tokens {' or '.join(map(repr, texts[:4]))}",
-    ]
+    of_tasks = f"{len(tasks)} tasks" if len(tasks) > 1 else f"the task {next(iter(tasks))}"
+    parts = [of_tasks, f"tokens {' or '.join(map(repr, texts[:4]))}"]
     parts += [f"{key} {' or '.join(options)}" for key, options in values.items() if len(options) > 1]
     return f"{n_tried:,} readings ({'; '.join(parts)})"
 
@@ -814,11 +756,10 @@ def _is_group(table: Int[Tensor, "p p"]) -> bool:
     """Whether the answers are the products of a group, whatever the names of its elements. Associativity is
     asked of a thousand triples."""
     p = len(table)
-    own = torch.arange(p)
-    if int(table.max()) >= p or not (
-        (table.sort(0).values == own[:, None]).all() and (table.sort(1).values == own).all()
-    ):
+    elements = torch.arange(p)
+    is_latin = (table.sort(0).values == elements[:, None]).all() and (table.sort(1).values == elements).all()
+    if not is_latin:
         return False
     a, b, c = torch.randint(p, (3, 1000), generator=torch.Generator().manual_seed(0))
     associative = bool((table[table[a, b], c] == table[a, table[b, c]]).all())
-    return associative and bool((table == own).all(1).any())
+    return associative and bool((table == elements).all(1).any())

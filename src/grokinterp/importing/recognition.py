@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,23 +62,17 @@ def recognise(
             series, unread = series_in(layout, content)
             snapshots = arranged(good, max((one.last for one in series.values()), default=None))
             snapshots.left_out += bad
-            snapshots.later_is_bad, snapshots.empty = (
-                later_than_all(bad, good),
-                empty_places(content, networks),
-            )
+            snapshots.later_is_bad = later_than_all(bad, good)
+            snapshots.empty = empty_places(content, networks)
             last = convert(layout, snapshots.last.state, content, settings)
             fitting.append(Recognised(own, layout, settings, snapshots, last, series, unread))
         except Diverged as reason:
             raise Diverged(f"cannot import {path}: {reason}") from None
         except DoesNotFit as reason:
             failures.append((reason.progress, own, str(reason)))
-            if (
-                layout.needs_settings
-                and reason.progress >= 3
-                and _settings(layout, content, path, config_file) is not None
-            ):
-                # Its own settings lie beside it, and say what cannot be expressed: it is no network of
-                # another layout either.
+            is_its_kind = layout.needs_settings and reason.progress >= 3
+            if is_its_kind and _settings(layout, content, path, config_file) is not None:
+                # Its settings are there, and say what cannot be expressed: it is of no other layout either.
                 raise DoesNotFit(f"cannot import {path} as {own}: {reason}", reason.progress) from None
     if not fitting:
         raise _nothing_fits(name, failures, path)
@@ -87,10 +82,8 @@ def recognise(
     best = max(_specific(one.layout) for one in fitting)
     chosen = [one for one in fitting if _specific(one.layout) == best]
     if len(chosen) > 1:
-        raise UsageError(
-            f"cannot import {path}: it fits the layouts {' and '.join(one.name for one in chosen)}: say "
-            "which with --layout"
-        )
+        names = " and ".join(one.name for one in chosen)
+        raise UsageError(f"cannot import {path}: it fits the layouts {names}: say which with --layout")
     return chosen[0]
 
 
@@ -116,13 +109,8 @@ def _settings(layout: Layout, content: Any, path: Path, config_file: Path | None
         return read_settings(config_file)
     if layout.contents.settings_file:
         theirs, ours = layout.contents.settings_file.split(" -> ")
-        before, _, after = theirs.partition("{}")
-        if (
-            path.name.startswith(before)
-            and path.name.endswith(after)
-            and len(path.name) > len(before + after)
-        ):
-            beside = path.with_name(ours.replace("{}", path.name[len(before) : len(path.name) - len(after)]))
+        if match := re.fullmatch(re.escape(theirs).replace(r"\{\}", "(.+)"), path.name, re.DOTALL):
+            beside = path.with_name(ours.replace("{}", match[1]))
             if beside.is_file():
                 return read_settings(beside)
     inside = first(content, layout.contents.settings)

@@ -42,21 +42,12 @@ def readings(train: Any, test: Any, task: Operation) -> list[Rows]:
     for how, cells in _cells(train, test, task.p):
         _add(several, how, [at[one] for one in cells], task, is_rest)
     if not task.is_full_grid:
-        given = [_numbers(one, task.n_inputs) for one in (train, test) if one is not NOTHING]
-        own = [
-            one
-            for one in given
-            if one is not None and one.dim() == 1 and bool(((one >= 0) & (one < task.n_inputs)).all())
-        ]
-        if own and len(own) == len(given):
-            _add(several, "numbers of the pairs that have an answer", own, task, is_rest)
-    swapped = [
-        Rows(
-            f"{one.how}, with training and test set in each other's place",
-            Split(one.split.test, one.split.train),
-        )
-        for one in several
-    ]
+        numbers = [_numbers(one, task.n_inputs) for one in (train, test) if one is not NOTHING]
+        rows = [one for one in numbers if one is not None and one.dim() == 1 and _within(one, task.n_inputs)]
+        if rows and len(rows) == len(numbers):
+            _add(several, "numbers of the pairs that have an answer", rows, task, is_rest)
+    how = "with training and test set in each other's place"
+    swapped = [Rows(f"{one.how}, {how}", Split(one.split.test, one.split.train)) for one in several]
     return several + swapped
 
 
@@ -64,9 +55,9 @@ def possible_cells(train: Any, test: Any, p: int) -> list[Int[Tensor, "_"]]:
     """The sets of cells a p + b that may be the training set, where the file names one."""
     sets = []
     for _, cells in _cells(train, test, p):
-        own = torch.zeros(p * p, dtype=torch.bool)
-        own[cells[0]] = True
-        sets += [own.nonzero().flatten(), (~own).nonzero().flatten()]
+        is_named = torch.zeros(p * p, dtype=torch.bool)
+        is_named[cells[0]] = True
+        sets += [is_named.nonzero().flatten(), (~is_named).nonzero().flatten()]
     return [one for one in sets if len(one)]
 
 
@@ -80,17 +71,21 @@ def lower(losses: Float64[Tensor, "n"], rows: Int[Tensor, "m"]) -> float:
 def _cells(train: Any, test: Any, p: int) -> Iterator[tuple[str, list[Int[Tensor, "_"]]]]:
     """Cells a p + b, for each way to read numbers, pairs or a mask: of each set that is named, the training
     set first."""
-    given = [_numbers(value, p * p) for value in (train, test) if value is not NOTHING]
-    numbers = [one for one in given if one is not None]
-    if not numbers or len(numbers) < len(given) or len({one.dim() for one in numbers}) > 1:
+    named = [_numbers(value, p * p) for value in (train, test) if value is not NOTHING]
+    numbers = [one for one in named if one is not None]
+    if not numbers or len(numbers) < len(named) or len({one.dim() for one in numbers}) > 1:
         return
     if numbers[0].dim() == 2:
-        if all(bool(((one >= 0) & (one < p)).all()) for one in numbers):
+        if all(_within(one, p) for one in numbers):
             yield "pairs (a, b)", [one[:, 0] * p + one[:, 1] for one in numbers]
             yield "pairs (b, a)", [one[:, 1] * p + one[:, 0] for one in numbers]
-    elif all(bool(((one >= 0) & (one < p * p)).all()) for one in numbers):
+    elif all(_within(one, p * p) for one in numbers):
         yield "numbers a p + b", numbers
         yield "numbers b p + a", [one % p * p + one // p for one in numbers]
+
+
+def _within(numbers: Int[Tensor, "..."], n: int) -> bool:
+    return bool(((numbers >= 0) & (numbers < n)).all())
 
 
 def _add(several: list[Rows], how: str, rows: list[Int[Tensor, "_"]], task: Operation, is_rest: bool) -> None:
@@ -126,11 +121,7 @@ def _numbers(value: Any, n: int) -> Int[Tensor, "..."] | None:
 def _is_mask(rows: Tensor) -> bool:
     """Whether these say of each example, or cell of a square table, whether it is in a set: no row numbers
     are only 0 and 1."""
-    if (
-        rows.dim() not in (1, 2)
-        or rows.is_complex()
-        or rows.numel() <= 4
-        or (rows.dim() == 2 and rows.shape[0] != rows.shape[1])
-    ):
+    is_row_or_square = rows.dim() == 1 or (rows.dim() == 2 and rows.shape[0] == rows.shape[1])
+    if not is_row_or_square or rows.is_complex() or rows.numel() <= 4:
         return False
     return rows.dtype == torch.bool or bool(((rows == 0) | (rows == 1)).all())

@@ -15,25 +15,8 @@ from torch import Tensor
 
 from ..foreign import Record
 from .mapping import Layout
-from .places import (
-    STEP,
-    STEP_WORDS,
-    Account,
-    Place,
-    along,
-    children,
-    counted,
-    entries,
-    increasing,
-    length,
-    listed,
-    place_of,
-    scalar,
-    shown_place,
-    step_in,
-    vocabulary,
-    words,
-)
+from .places import Account, Place, along, children, counted, entries, places_of, shown_place
+from .values import STEP, STEP_WORDS, increasing, length, listed, scalar, step_in, vocabulary, words
 
 _TRAIN, _TEST = vocabulary("train training trn tr"), vocabulary("test testing tst")
 _HELD_OUT = vocabulary("val valid validation eval heldout dev")
@@ -46,6 +29,10 @@ _LOGS = vocabulary("log logs")
 """A dict of this name may hold losses; `log_losses` may be logarithms."""
 _STEP_KEYS = STEP_WORDS | {"x", "t"}
 _NOT_A_SERIES = vocabulary("optim optimizer optimiser scheduler config cfg args")
+_CONTENTS = {"train_loss": "train_losses", "test_loss": "test_losses"} | {
+    **{"train_accuracy": "train_accuracies", "test_accuracy": "test_accuracies"}
+}
+"""Columns, and where a layout says that they stand."""
 _ROUND = sorted(digits * 10**power for digits in (1, 2, 4, 5, 25) for power in range(12))
 _FEW = 5
 """Of fewer numbers it is not said that they are every so many steps."""
@@ -82,6 +69,11 @@ class Series:
         return len(self.values) - 1 if self.steps is None else self.steps[-1]
 
     @property
+    def finite(self) -> list[int | float]:
+        """The numbers that are some."""
+        return [value for value in self.values if value is not None and math.isfinite(value)]
+
+    @property
     def what(self) -> str:
         part, metric = self.column.split("_")
         return f"{part} {'losses' if metric == 'loss' else 'accuracies'}"
@@ -102,9 +94,8 @@ def series_in(layout: Layout, content: Any) -> tuple[dict[str, Series], list[Unr
     unread: list[Unread] = []
     for column, place, value in _candidates(layout, content):
         if column in found:
-            unread.append(
-                Unread(place, f"{found[column].what} are read from {shown_place(found[column].place)}")
-            )
+            taken = found[column]
+            unread.append(Unread(place, f"{taken.what} are read from {shown_place(taken.place)}"))
             continue
         series = _read(column, place, value, content)
         if isinstance(series, Series):
@@ -114,29 +105,16 @@ def series_in(layout: Layout, content: Any) -> tuple[dict[str, Series], list[Unr
     return _as_shares(found), unread
 
 
-def _as_shares(found: Mapping[str, Series]) -> dict[str, Series]:
+def _as_shares(several: Mapping[str, Series]) -> dict[str, Series]:
     """The series, accuracies as shares: where one of them goes beyond 1, the file has all in percent."""
-    accuracies = {column: series for column, series in found.items() if column.endswith("accuracy")}
-    if (
-        max(
-            (
-                x
-                for series in accuracies.values()
-                for x in series.values
-                if x is not None and math.isfinite(x)
-            ),
-            default=0,
-        )
-        <= 1
-    ):
-        return dict(found)
-    shares = {
-        column: replace(
-            series, values=[None if x is None else x / 100 for x in series.values], in_percent=True
-        )
-        for column, series in accuracies.items()
-    }
-    return {**found, **shares}
+    accuracies = {column: series for column, series in several.items() if column.endswith("accuracy")}
+    if max((max(series.finite) for series in accuracies.values()), default=0) <= 1:
+        return dict(several)
+    shares = {}
+    for column, series in accuracies.items():
+        values = [None if value is None else value / 100 for value in series.values]
+        shares[column] = replace(series, values=values, in_percent=True)
+    return {**several, **shares}
 
 
 def with_steps(series: Series, last: int | None, networks: Sequence[int]) -> tuple[dict[int, float], str]:
@@ -152,11 +130,8 @@ def with_steps(series: Series, last: int | None, networks: Sequence[int]) -> tup
     if series.steps is not None:
         steps, known_by = series.steps, series.known_by
     elif last is None or count >= last:
-        beyond = (
-            f", and on after the last network, of step {last:,}"
-            if last is not None and count > last + 1
-            else ""
-        )
+        is_beyond = last is not None and count > last + 1
+        beyond = f", and on after the last network, of step {last:,}" if is_beyond else ""
         steps, known_by = range(count), f"one a step from 0 on, as they are taken{beyond}"
     elif (every := thinning(count, last)) is not None:
         steps = range(0, last + 1, every)
@@ -164,11 +139,8 @@ def with_steps(series: Series, last: int | None, networks: Sequence[int]) -> tup
     elif count == len(networks) > 1:
         steps, known_by = networks, "the steps of the networks, as they are taken: there is one for each"
     else:
-        return (
-            {},
-            f"{count:,} {series.what} do not go with its {last:,} steps, and the file does not say of which "
-            "steps they are",
-        )
+        what = f"{count:,} {series.what} do not go with its {last:,} steps"
+        return {}, f"{what}, and the file does not say of which steps they are"
     pairs = zip(steps, series.values, strict=True)
     known = {step: value for step, value in pairs if value is not None and math.isfinite(value)}
     percent = ", in percent" if series.in_percent else ""
@@ -194,8 +166,7 @@ def thinning(count: int, last: int) -> int | None:
 def enter(
     series: Iterable[Series], unread: Iterable[Unread], without_steps: Mapping[str, str], account: Account
 ) -> None:
-    """Enters what was read and what was not; `without_steps` gives by column why the numbers have no
-    steps."""
+    """Enters what was read and what was not; `without_steps` gives by column why numbers have no steps."""
     for one in unread:
         account.leave(one.place, one.reason)
     for each in series:
@@ -209,33 +180,24 @@ def enter(
 def without_numbers(unread: Iterable[Unread], content: Any) -> Iterator[str]:
     """Sentences on what has the name of a loss or an accuracy and no numbers, so that no account has it:
     texts, or nothing."""
-    empty = [
-        one for one in unread if "*" not in one.place and counted(along(content, one.place)[-1]) == (0, 0)
-    ]
+    alone = [one for one in unread if "*" not in one.place]
+    empty = [one for one in alone if counted(along(content, one.place)[-1]) == (0, 0)]
     yield from (f"left out: {shown_place(one.place)}: {one.reason}" for one in empty[:_FEW])
-    if len(empty) > _FEW:
-        yield (
-            f"left out: {len(empty) - _FEW:,} more that are called losses or accuracies, and hold no numbers"
-        )
+    if more := len(empty[_FEW:]):
+        yield f"left out: {more:,} more that are called losses or accuracies, and hold no numbers"
 
 
 def _candidates(layout: Layout, content: Any) -> Iterator[tuple[str, Place, Any]]:
     """What may be a loss or accuracy: first what the layout names, then what is called so, and what is
     called validation last."""
-    contents = layout.contents
-    named = {
-        "train_loss": contents.train_losses,
-        "test_loss": contents.test_losses,
-        "train_accuracy": contents.train_accuracies,
-        "test_accuracy": contents.test_accuracies,
-    }
-    given: set[Place] = set()
-    for column, paths in named.items():
-        places = [place for path in paths if (place := place_of(content, path)) is not None]
-        if place := next((place for place in places if along(content, place)[-1] is not None), None):
-            given.add(place)
-            yield column, place, along(content, place)[-1]
-    by_name = [one for one in _called_so(content, ()) if one[2] not in given]
+    taken: set[Place] = set()
+    for column, name in _CONTENTS.items():
+        for place in places_of(content, getattr(layout.contents, name)):
+            if place and (value := along(content, place)[-1]) is not None:
+                taken.add(place)
+                yield column, place, value
+                break
+    by_name = [one for one in _called_so(content, ()) if one[2] not in taken]
     for _, column, place, value in sorted(by_name, key=lambda one: (one[0], len(one[2]))):
         yield column, place, value
 
@@ -255,11 +217,11 @@ def _called_so(value: Any, place: Place) -> Iterator[tuple[bool, str, Place, Any
                 yield *called, (*place, "*", name), value
     else:
         # What stands in a list has no name of its own.
-        inner = (
-            (Mapping, Record) if isinstance(value, list | tuple) else (Mapping, Record, Tensor, list, tuple)
-        )
+        is_list = isinstance(value, list | tuple)
         for key, child in children(value):
-            if isinstance(child, inner):
+            if isinstance(child, Mapping | Record) or (
+                not is_list and isinstance(child, Tensor | list | tuple)
+            ):
                 yield from _called_so(child, (*place, key))
 
 
@@ -268,40 +230,31 @@ def _column(place: Place) -> tuple[bool, str] | None:
     than test."""
     if not place or {*words(place[-1])} <= _STEP_KEYS:
         return None
-    known: set[str] = set()
+    so_far: set[str] = set()
     for key in reversed(place):
-        own = {*words(key)} if isinstance(key, str) else set()
-        is_metric = own & (_LOSS | _ACCURACY)
-        if (
-            own
-            - _TRAIN
-            - _TEST
-            - _HELD_OUT
-            - _LOSS
-            - _ACCURACY
-            - _BESIDE
-            - (frozenset() if is_metric else _LOGS)
-        ):
+        of_key = {*words(key)} if isinstance(key, str) else set()
+        metric_words = _LOSS | _ACCURACY
+        beside = _BESIDE if of_key & metric_words else _BESIDE | _LOGS
+        if of_key - _TRAIN - _TEST - _HELD_OUT - metric_words - beside:
             return None
-        known |= own
-        parts = [part for part, names in (("train", _TRAIN), ("test", _TEST | _HELD_OUT)) if known & names]
-        metrics = [metric for metric, names in (("loss", _LOSS), ("accuracy", _ACCURACY)) if known & names]
+        so_far |= of_key
+        parts = [part for part, names in (("train", _TRAIN), ("test", _TEST | _HELD_OUT)) if so_far & names]
+        metrics = [metric for metric, names in (("loss", _LOSS), ("accuracy", _ACCURACY)) if so_far & names]
         if len(parts) > 1 or len(metrics) > 1:
             return None
         if parts and metrics:
-            return bool(known & _HELD_OUT), f"{parts[0]}_{metrics[0]}"
+            return bool(so_far & _HELD_OUT), f"{parts[0]}_{metrics[0]}"
     return None
 
 
 def _read(column: str, place: Place, value: Any, content: Any) -> Series | str:
     """The series that stands there, or why there is none."""
     of_column = place[-2:-1] == ("*",)
-    rows = _rows(value) or []
-    pairs = (
-        [(step, scalar(row[place[-1]])) for step, row in rows if place[-1] in row]
-        if of_column
-        else _pairs(value) or []
-    )
+    if of_column:
+        name = place[-1]
+        pairs = [(step, scalar(row[name])) for step, row in _rows(value) or () if name in row]
+    else:
+        pairs = _pairs(value) or []
     if pairs:
         has_steps = any(step is not None for step, _ in pairs)
         steps = increasing(step for step, _ in pairs) if has_steps else None
@@ -316,7 +269,7 @@ def _read(column: str, place: Place, value: Any, content: Any) -> Series | str:
             what = "neither numbers in a row, nor pairs of a step and a number, nor a dict by step"
             return f"called a {column.replace('_', ' ')}, and {what}"
         series = Series(column, place, [scalar(item) for item in items])
-    finite = [number for number in series.values if number is not None and math.isfinite(number)]
+    finite = series.finite
     if not finite:
         return "it holds no finite number"
     if min(finite) < 0:
@@ -324,9 +277,8 @@ def _read(column: str, place: Place, value: Any, content: Any) -> Series | str:
     if column.endswith("accuracy") and max(finite) > _MOST_PERCENT:
         return "it holds numbers above 100, which are no accuracies"
     if series.steps is None and not of_column and (beside := _steps_beside(series, content)) is not None:
-        series = replace(
-            series, steps=beside[1], known_by=f"the file's {shown_place(beside[0])}", uses=(beside[0],)
-        )
+        at, steps = beside
+        return replace(series, steps=steps, known_by=f"the file's {shown_place(at)}", uses=(at,))
     return series
 
 
@@ -372,13 +324,9 @@ def _rows(value: Any) -> list[tuple[Any, Mapping[str, Any]]] | None:
         steps = [step_in(key) for key in value]
         by_step = sorted(zip(steps, inside, strict=True), key=lambda one: one[0] or 0)
         return None if None in steps else by_step
-    key = next(
-        (name for word in STEP for name in inside[0] if words(name) in ((word,), ("global", word))), None
-    )
-    return [
-        (None if key is None else row.get(key), {name: row[name] for name in row if name != key})
-        for row in inside
-    ]
+    keys = [name for word in STEP for name in inside[0] if words(name) in ((word,), ("global", word))]
+    key = next(iter(keys), None)
+    return [(row.get(key), {name: row[name] for name in row if name != key}) for row in inside]
 
 
 def _is_cell(value: Any) -> bool:
@@ -395,18 +343,15 @@ def _steps_beside(series: Series, content: Any) -> tuple[Place, list[int]] | Non
     """A list of as many steps in the same dict, or one further up; of several that which shares most
     words with the series."""
     values = along(content, series.place)
-    own = {word.rstrip("s") for key in series.place for word in words(key)}
+    its_words = {word.rstrip("s") for key in series.place for word in words(key)}
     for depth in reversed(range(len(series.place))):
         beside = entries(values[depth])
         fitting: list[tuple[int, Place, list[int]]] = []
         for key, value in beside.items() if len(beside) <= _MOST_KEYS else ():
             names = {*words(key)}
-            if (
-                names & _STEP_KEYS
-                and length(value) == len(series.values)
-                and (steps := increasing(listed(value) or ()))
-            ):
-                shared = len(own & {word.rstrip("s") for word in names})
+            may_be = names & _STEP_KEYS and length(value) == len(series.values)
+            if may_be and (steps := increasing(listed(value) or ())):
+                shared = len(its_words & {word.rstrip("s") for word in names})
                 fitting.append((shared, (*series.place[:depth], key), steps))
         if fitting:
             most = max(shared for shared, _, _ in fitting)

@@ -17,26 +17,8 @@ from torch import Tensor
 from ..foreign import shown
 from .convert import Diverged, DoesNotFit, convert, is_state_dict, key_pattern
 from .mapping import Layout
-from .places import (
-    STEP,
-    STEP_WORDS,
-    Account,
-    Place,
-    along,
-    children,
-    counted,
-    distinct,
-    entries,
-    length,
-    listed,
-    place_of,
-    scalar,
-    shown_place,
-    step_in,
-    vocabulary,
-    whole,
-    words,
-)
+from .places import Account, Place, along, children, counted, entries, places_of, shown_place
+from .values import STEP, STEP_WORDS, distinct, length, listed, scalar, step_in, vocabulary, whole, words
 
 _AVERAGES = vocabulary("ema swa average averaged avg shadow polyak")
 _INITIAL = vocabulary("init initial initialization initialisation")
@@ -133,17 +115,12 @@ class Snapshots:
         yield from self._sentences_of_unknown()
         yield from self._sentences_of_untaken()
         if self.later_is_bad:
-            yield (
-                "the last network cannot be read: what is said of the last is said of "
-                f"{list(self.at.values())[-1].where}"
-            )
+            what = "the last network cannot be read: what is said of the last is said of"
+            yield f"{what} {self.last.where}"
         if self.empty:
-            more = (
-                f" and {len(self.empty) - _MOST_SENTENCES:,} more"
-                if len(self.empty) > _MOST_SENTENCES
-                else ""
-            )
-            yield f"there is no network in {', '.join(map(shown_place, self.empty[:_MOST_SENTENCES]))}{more}"
+            n_more = len(self.empty[_MOST_SENTENCES:])
+            named = ", ".join(map(shown_place, self.empty[:_MOST_SENTENCES]))
+            yield f"there is no network in {named}{f' and {n_more:,} more' if n_more else ''}"
         if averages := [network.where for network in self.at.values() if network.is_average]:
             named = ", ".join(averages[:_MOST_SENTENCES])
             yield f"by its name an average of networks over steps, and no network of one step: {named}"
@@ -153,10 +130,8 @@ class Snapshots:
         said: dict[str, None] = {}
         for step, network in self.at.items():
             for place, value in network.untaken:
-                named = (
-                    f"the file's {shown_place(place)}, "
-                    f"{shown(value if scalar(value) is None else scalar(value), 60)},"
-                )
+                number = shown(value if scalar(value) is None else scalar(value), 60)
+                named = f"the file's {shown_place(place)}, {number},"
                 if length(value) is not None:
                     said[f"{named} is not one step for each of its networks, and was not taken"] = None
                 elif whole(value) is None:
@@ -164,31 +139,28 @@ class Snapshots:
                 elif step in self.unknown or whole(value) != step:
                     said[f"{named} was not taken for a step"] = None
         yield from list(said)[:_MOST_SENTENCES]
-        if len(said) > _MOST_SENTENCES:
-            yield f"nor were {len(said) - _MOST_SENTENCES:,} more numbers of the kind"
+        if more := list(said)[_MOST_SENTENCES:]:
+            yield f"nor were {len(more):,} more numbers of the kind"
 
     def _sentences_of_unknown(self) -> Iterator[str]:
-        if len(self.at) == 1 and self.unknown:
-            says = self._does_not_say([self.at[step] for step in self.unknown])
-            yield f"{says} after how many steps its network was saved: its step is unknown"
+        def not_known(networks: Sequence[Network], what: str) -> str:
+            # Where the file says something that is no step, that is said elsewhere.
+            is_said = any(one.untaken for one in networks)
+            return f"{'it is not known' if is_said else 'the file does not say'} after how many steps {what}"
+
+        unknown = {step: self.at[step] for step in self.unknown}
+        if unknown and len(self.at) == 1:
+            yield not_known([*unknown.values()], "its network was saved: its step is unknown")
             return
-        in_list = [self.at[step] for step in self.unknown if self.at[step].container is not None]
+        in_list = [network for network in unknown.values() if network.container is not None]
         if in_list and in_list[0].container is not None:
             which = f"its {len(in_list)} networks under {shown_place(in_list[0].container)} were saved"
             numbered = "these steps are unknown, and the networks numbered in their order from 0"
-            yield f"{self._does_not_say(in_list)} after how many steps {which}: {numbered}"
-        for step in self.unknown:
-            if self.at[step].container is None:
-                which = f"{self.at[step].where} was saved: its step is unknown"
-                yield (
-                    f"{self._does_not_say([self.at[step]])} after how many steps {which}, and it stands "
-                    f"last, as number {step:,}"
-                )
-
-    @staticmethod
-    def _does_not_say(networks: Sequence[Network]) -> str:
-        """That the file does not say a step; or nothing that is one, which is said elsewhere."""
-        return "it is not known" if any(one.untaken for one in networks) else "the file does not say"
+            yield not_known(in_list, f"{which}: {numbered}")
+        for step, network in unknown.items():
+            if network.container is None:
+                which = f"{network.where} was saved: its step is unknown"
+                yield not_known([network], f"{which}, and it stands last, as number {step:,}")
 
     def account(self, account: Account, ignored: Sequence[str]) -> None:
         """Enters all networks: used, or left out with the reason. Keys that are `ignored` in each are
@@ -196,17 +168,16 @@ class Snapshots:
         patterns = [key_pattern(key) for key in ignored]
         for network in self.at.values():
             account.use(*network.uses)
-            for at, value in network.untaken:
+            for untaken, value in network.untaken:
                 if length(value) is not None:
-                    account.leave(at, "not one step for each of the networks beside it")
+                    account.leave(untaken, "not one step for each of the networks beside it")
             place = network.place if network.container is None else (*network.container, "*")
             for key in network.state:
+                at = (*network.place, key)
                 if any(pattern.fullmatch(key) for pattern in patterns):
-                    account.leave(
-                        (*network.place, key), "no weights, by the layout", shown_place((*place, key))
-                    )
+                    account.leave(at, "no weights, by the layout", shown_place((*place, key)))
                 else:
-                    account.use((*network.place, key))
+                    account.use(at)
         for network, reason in self.left_out:
             account.use(*network.uses)
             for key in network.state:
@@ -214,20 +185,19 @@ class Snapshots:
 
 
 def state_dicts(content: Any) -> list[tuple[Place, Mapping[str, Tensor]]]:
-    """All dicts with tensors by name in a file, the tensors of each and where it stands, in the order of
-    the file."""
-    found: list[tuple[Place, Mapping[str, Tensor]]] = []
+    """All dicts with tensors by name in a file, the tensors of each and where it stands, in their order."""
+    several: list[tuple[Place, Mapping[str, Tensor]]] = []
 
     def look(value: Any, place: Place) -> None:
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             tensors = {key: tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
-            found.extend([(place, tensors)] if tensors else [])
+            several.extend([(place, tensors)] if tensors else [])
         for key, child in children(value):
             if not isinstance(child, Tensor | str | int | float | bytes | type(None)):
                 look(child, (*place, key))
 
     look(content, ())
-    return found
+    return several
 
 
 def networks_in(
@@ -241,7 +211,7 @@ def networks_in(
     """
     keys = [source.key for source in layout.weights.values()]
     known = [key_pattern(key) for key in (*keys, *layout.ignore, *layout.copies)]
-    named = _places(content, layout.contents.weights) + _places(content, layout.contents.snapshots)
+    named = places_of(content, layout.contents.weights) + places_of(content, layout.contents.snapshots)
 
     def is_named(place: Place) -> bool:
         return any(place[: len(one)] == one for one in named if one)
@@ -253,23 +223,19 @@ def networks_in(
 
     of_layout = [one for one in dicts if is_one(*one)]
     if not of_layout:
-        expected = [one for one in dicts if is_named(one[0])] + [
-            one for one in dicts if not one[0] and is_state_dict(content)
-        ]
+        expected = [one for one in dicts if is_named(one[0])]
+        expected += [one for one in dicts if not one[0] and is_state_dict(content)]
         of_layout = expected[:1] or sorted(dicts, key=lambda one: -len(one[1]))[:1]
     if not of_layout:
         raise DoesNotFit("it holds no state dict, that is a dictionary of tensors by name", 0)
     lists: dict[Place, tuple[list[int] | None, Place, Any]] = {}
-    return _with_main(
-        [_with_step(Network(place, state), layout, content, lists) for place, state in of_layout],
-        layout,
-        content,
-    )
+    networks = [_with_step(Network(place, state), layout, content, lists) for place, state in of_layout]
+    return _with_main(networks, layout, content)
 
 
 def good_ones(
     layout: Layout, networks: Sequence[Network], content: Any, settings: Any
-) -> tuple[list[Network], list[tuple[Network, str]]]:  # fmt: skip
+) -> tuple[list[Network], list[tuple[Network, str]]]:
     """The networks that can be converted and are of one shape, that of most of them; and the others, each
     with what is wrong with it.
 
@@ -291,11 +257,8 @@ def good_ones(
         raise _none_is_good(bad[-1][0], len(networks), error)
     counts = Counter(shape for _, shape in shapes)
     most = max(enumerate(shapes), key=lambda one: (counts[one[1][1]], one[0]))[1][1]
-    bad += [
-        (network, "another network than the others, by its shapes")
-        for network, shape in shapes
-        if shape != most
-    ]
+    unlike = "another network than the others, by its shapes"
+    bad += [(network, unlike) for network, shape in shapes if shape != most]
     return [network for network, shape in shapes if shape == most], bad
 
 
@@ -335,9 +298,8 @@ def later_than_all(bad: Sequence[tuple[Network, str]], good: Sequence[Network]) 
             return (main is None or main.step is not None) and network.step > max(steps, default=-1)
         if network.is_main or main is not None or steps or network.container is None:
             return network.is_main
-        return network.position > max(
-            (one.position for one in good if one.container == network.container), default=-1
-        )
+        beside = (one.position for one in good if one.container == network.container)
+        return network.position > max(beside, default=-1)
 
     return any(is_later(network) for network, _ in bad)
 
@@ -364,18 +326,15 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
     numbered = [network for network in of_one_step if network.step is not None]
     for network in sorted(numbered, key=lambda one: (one.container is None, not one.is_main)):
         assert network.step is not None
-        there = snapshots.at.setdefault(network.step, network)
-        if there is not network:
-            same = "the same network as" if _same(network, there) else "another network of the same step as"
-            leave((network, f"{same} {shown_place(there.place)}"))
+        taken = snapshots.at.setdefault(network.step, network)
+        if taken is not network:
+            same = "the same network as" if _same(network, taken) else "another network of the same step as"
+            leave((network, f"{same} {shown_place(taken.place)}"))
     main = next((network for network in of_one_step if network.is_main), None)
     others = [network for network in of_one_step if network.step is None and network is not main]
     first_list = next((network.container for network in others if network.container is not None), None)
-    _add_list(
-        snapshots,
-        [network for network in others if first_list is not None and network.container == first_list],
-        main,
-    )
+    in_list = [one for one in others if first_list is not None and one.container == first_list]
+    _add_list(snapshots, in_list, main)
     if main is not None and main.step is None:
         _add_main(snapshots, main, last_loss)
     for network in others:
@@ -385,10 +344,8 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
             leave((network, reason))
     if not snapshots.at:
         names = " and ".join(shown_place(network.place) for network in others[:4])
-        remedy = "a mapping says it, contents.weights"
-        raise DoesNotFit(
-            f"it holds several networks, {names}, and does not say which is the last: {remedy}", 3
-        )
+        what = f"it holds several networks, {names}, and does not say which is the last"
+        raise DoesNotFit(f"{what}: a mapping says it, contents.weights", 3)
     snapshots.at = dict(sorted(snapshots.at.items()))
     return snapshots
 
@@ -402,10 +359,8 @@ def _add_list(snapshots: Snapshots, networks: list[Network], main: Network | Non
     if networks and main is not None and main.step is not None and _same(main, networks[-1]):
         snapshots.left_out.append((networks.pop(), f"the same network as {shown_place(main.place)}"))
     if networks and snapshots.at and networks[-1].position >= min(snapshots.at):
-        reason = (
-            "the file does not say of which steps these are, and they are more than there are steps before "
-            "the others"
-        )
+        reason = "they are more than there are steps before the others"
+        reason = f"the file does not say of which steps these are, and {reason}"
         snapshots.left_out += [(network, reason) for network in networks]
     else:
         snapshots.at |= {network.position: network for network in networks}
@@ -432,30 +387,26 @@ def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Ne
     own, or the only one."""
     alone = [one for one in networks if one.container is None and not one.is_average]
     unnamed = [one for one in alone if not _words(one.place) - _NETWORK - _LAST]
-    by_layout = [
-        one for place in _places(content, layout.contents.weights) for one in networks if one.place == place
-    ]
+    at = places_of(content, layout.contents.weights)
+    by_layout = [one for place in at for one in networks if one.place == place]
     candidates = by_layout[:1] or unnamed or (networks if len(networks) == 1 else [])
     if len(candidates) != 1:
         return networks
     main = replace(candidates[0], is_main=True)
     if by_layout:
-        for place in _places(content, layout.contents.step):
+        for place in places_of(content, layout.contents.step):
             if (step := whole(along(content, place)[-1])) is not None:
-                others = [
-                    one
-                    for one in (*main.untaken, *((at, along(content, at)[-1]) for at in main.uses))
-                    if one[0] != place
-                ]
+                others = (*main.untaken, *((use, along(content, use)[-1]) for use in main.uses))
+                untaken = tuple(one for one in others if one[0] != place)
                 known_by = f"the file's {shown_place(place)}"
-                main = replace(main, step=step, known_by=known_by, uses=(place,), untaken=tuple(others))
+                main = replace(main, step=step, known_by=known_by, uses=(place,), untaken=untaken)
                 break
     return [main if one is candidates[0] else one for one in networks]
 
 
 def _with_step(
     network: Network, layout: Layout, content: Any, lists: dict[Place, tuple[list[int] | None, Place, Any]]
-) -> Network:  # fmt: skip
+) -> Network:
     """The network with its step, looked for from where it stands towards the top of the file, up to the
     list or dict that it is in.
 
@@ -472,35 +423,29 @@ def _with_step(
                 by = f"from the numbers beside the networks under {shown_place(here[:-1])}"
                 return replace(beside, step=pair[1], known_by=by, uses=((*here, pair[0]),))
             if here not in lists:
-                lists[here] = _steps_beside(
-                    parent, here, layout, content, values[depth - 1] if depth else None
-                )
-            steps, at, given = lists[here]
-            found = replace(network, container=here, position=place[depth])
-            if steps is None:
-                return found if given is None else replace(found, untaken=(*network.untaken, (at, given)))
-            return replace(
-                found, step=steps[found.position], known_by=f"the file's {shown_place(at)}", uses=(at,)
-            )
+                above = values[depth - 1] if depth else None
+                lists[here] = _steps_beside(parent, here, layout, content, above)
+            steps, at, no_steps = lists[here]
+            network = replace(network, container=here, position=place[depth])
+            if steps is not None:
+                by = f"the file's {shown_place(at)}"
+                return replace(network, step=steps[network.position], known_by=by, uses=(at,))
+            if no_steps is None:
+                return network
+            return replace(network, untaken=(*network.untaken, (at, no_steps)))
         if depth < len(place):
             around = _words(here[-1:])
             also = _NETWORK if around & _SNAPSHOTS else frozenset()
             if not around & _OTHER_RUNS and (step := step_in(place[depth], also)) is not None:
-                return replace(
-                    network,
-                    step=step,
-                    known_by=f"from the file's keys under {shown_place(here)}",
-                    container=here,
-                )
+                by = f"from the file's keys under {shown_place(here)}"
+                return replace(network, step=step, known_by=by, container=here)
             stem |= {*words(place[depth])} - _NETWORK - _LAST
-        its = (
-            entries(parent)
-            if depth < len(place)
-            else {key: value for key, value in parent.items() if key not in network.state}
-        )
-        own = _own_steps(its, stem)
-        taken = next(((name, step) for name, value in own if (step := whole(value)) is not None), None)
-        others = tuple(((*here, name), value) for name, value in own if taken is None or name != taken[0])
+        its = entries(parent)
+        if depth == len(place):
+            its = {key: value for key, value in its.items() if key not in network.state}
+        steps_of = _own_steps(its, stem)
+        taken = next(((name, step) for name, value in steps_of if (step := whole(value)) is not None), None)
+        others = tuple(((*here, name), value) for name, value in steps_of if not taken or name != taken[0])
         network, beside = (replace(one, untaken=(*one.untaken, *others)) for one in (network, beside))
         if taken is not None:
             name, step = taken
@@ -527,37 +472,35 @@ def _step_in_pair(pair: Sequence[Any], key: int) -> tuple[int, int] | None:
 def _own_steps(beside: Mapping[Any, Any], stem: set[str]) -> list[tuple[Any, Any]]:
     """The entries of a dict that say of which step the network with that stem in its name is: `epoch`,
     `global_step`, `best_epoch`; the surest first."""
-    found: list[tuple[Any, Any]] = []
+    several: list[tuple[Any, Any]] = []
     for word in STEP if len(beside) <= _MOST_KEYS else ():
         for key, value in beside.items():
             parts = {*words(key)} if isinstance(key, str) else set()
             rest = parts - {word}
             is_its = rest <= stem | _BESIDE_STEP and (not stem or rest & stem)
             if word in parts and is_its and (scalar(value) is not None or isinstance(value, str)):
-                found.append((key, value))
-    return found
+                several.append((key, value))
+    return several
 
 
 def _steps_beside(
     items: Sequence[Any], here: Place, layout: Layout, content: Any, parent: Any
-) -> tuple[list[int] | None, Place, Any]:  # fmt: skip
+) -> tuple[list[int] | None, Place, Any]:
     """The steps of the networks in a list, from a list of as many steps in the same dict, in whatever order,
     and where that stands. None where there is none; then what the layout or its name would have to be the
     steps, and is not, if anything."""
-    is_layouts = here in _places(content, layout.contents.snapshots)
-    given = _places(content, layout.contents.steps) if is_layouts else []
+    is_layouts = here in places_of(content, layout.contents.snapshots)
+    by_layout = places_of(content, layout.contents.steps) if is_layouts else []
     untaken: tuple[Place, Any] = (), None
-    for place in [*given, *((*here[:-1], key) for key in _names_of_steps(here, parent))]:
+    for place in [*by_layout, *((*here[:-1], key) for key in _names_of_steps(here, parent))]:
         values = along(content, place)[-1]
         count = length(values)
         steps = distinct(listed(values) or ()) if count == len(items) else None
         if steps is not None:
             return steps, place, None
-        if untaken[1] is None and count is not None and (place in given or count == len(items)):
-            of_others = any(
-                length(one) == count for _, one in children(parent) if one is not items and one is not values
-            )
-            if count == len(items) or not of_others:
+        if untaken[1] is None and count is not None and (place in by_layout or count == len(items)):
+            others = [one for _, one in children(parent) if one is not items and one is not values]
+            if count == len(items) or not any(length(one) == count for one in others):
                 untaken = place, list(listed(values) or ())[:12]
     return None, *untaken
 
@@ -570,20 +513,16 @@ def _names_of_steps(here: Place, parent: Any) -> list[Any]:
     beside = entries(parent)
     if len(beside) > _MOST_KEYS:
         return []
-    own = {word.rstrip("s") for word in _words(here[-1:])}
+    its_words = {word.rstrip("s") for word in _words(here[-1:])}
     keys = [key for key, value in beside.items() if {*words(key)} & STEP_WORDS and length(value) is not None]
-    return sorted(keys, key=lambda key: -len(own & {word.rstrip("s") for word in words(key)}))
+    return sorted(keys, key=lambda key: -len(its_words & {word.rstrip("s") for word in words(key)}))
 
 
 def _words(place: Place) -> set[str]:
     return {word for key in place for word in words(key)}
 
 
-def _places(content: Any, paths: Sequence[str]) -> list[Place]:
-    return [place for path in paths if (place := place_of(content, path)) is not None]
-
-
 def _same(one: Network, other: Network) -> bool:
-    return one.state.keys() == other.state.keys() and all(
-        torch.equal(one.state[key], other.state[key]) for key in one.state
-    )
+    if one.state.keys() != other.state.keys():
+        return False
+    return all(torch.equal(one.state[key], other.state[key]) for key in one.state)
