@@ -210,9 +210,10 @@ class Task(ABC):
     def chance(self) -> float:
         """The share of the commonest answer, of several answers that of all of them: what is right for
         whoever always gives it."""
-        answers = self.targets
-        counts = answers.bincount() if answers.ndim == 1 else answers.unique(dim=0, return_counts=True)[1]
-        return float(counts.max()) / self.n_inputs
+        if self.targets.ndim > 1:
+            return float(self.targets.unique(dim=0, return_counts=True)[1].max()) / self.n_inputs
+        asked = self.targets[self.targets >= 0]
+        return float(asked.bincount().max()) / len(asked)
 
     @property
     def families(self) -> list[str]:
