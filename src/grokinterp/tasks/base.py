@@ -219,7 +219,3 @@ class Task(ABC):
     def families(self) -> list[str]:
         """The names of the families that it belongs to, from the narrowest to that of all tasks."""
         return [family.__name__ for family in type(self).__mro__ if issubclass(family, Task)]
-
-    def registered(self, name: str, params: Mapping[str, Any], **common: Any) -> Task:
-        """The same task under the name and with the parameters that it was asked for with."""
-        return dataclasses.replace(self, name=name, params=params, **common)
