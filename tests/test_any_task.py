@@ -331,7 +331,7 @@ def test_a_measure_of_ones_own_may_be_of_ones_own_family(run):
         value = gi.measure("backwards.share", run.view(-1))
         assert value.sizes == {"answer": 6}
         with pytest.raises(
-            NotApplicable, match="is a measure of Reverse tasks, and modular_addition is a Operation"
+            NotApplicable, match="is a measure of Reverse tasks, and modular_addition is an Operation"
         ):
             gi.measure(
                 "backwards.share",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .measures import MEASURES, ablate, key_frequencies
     from .measures import measured as measure
     from .replay import replay
-    from .report import Report, analyze
+    from .report import Report, analyze, save_replay
     from .report.compare import compare
     from .runs import Run, load_run
     from .runs.many import train_many
@@ -33,7 +33,8 @@ _NAMES = {
     "measures": "MEASURES ablate key_frequencies",
     "measures.measured": "measure",
     "replay": "replay",
-    "report": "Report analyze compare",
+    "save_replay": "report",
+    "report": "Report analyze compare save_replay",
     "runs": "Run load_run train train_many",
     "tasks": "TASKS Operation Task make_task task",
     "training": "TrainConfig",

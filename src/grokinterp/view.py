@@ -213,6 +213,9 @@ class View:
                 way, at all positions. They see the examples in table order, 4,096 at a time or, where the
                 network has hooks of its own, all at once.
             rows: the examples to run; by default all.
+
+        Raises:
+            NotApplicable: the network lacks a hook that is edited.
         """
         inputs = self.task.inputs if rows is None else self.task.inputs[rows]
         return self._pass(names, edits, inputs, self.reads.positions)
@@ -226,6 +229,8 @@ class View:
     ) -> dict[str, Float64[Tensor, "rows ..."]]:
         """`activations` at so many positions, with an axis for them behind the examples where there are
         several."""
+        if unknown := sorted({name for name, _ in edits} - self._twin.hook_dict.keys()):
+            raise NotApplicable(f"the network has no hook {unknown[0]}")
         parts: dict[str, list[Tensor]] = {}
         with torch.no_grad():
             for some in inputs.to(self._device).split(self._together):

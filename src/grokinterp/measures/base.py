@@ -108,9 +108,10 @@ class Measure:
                     + (nearest(option, options_taken) if options_taken else "; it takes none")
                 )
         if not isinstance(view.task, self.of):
+            kind = type(view.task).__name__
             raise NotApplicable(
-                f"{self.name} is a measure of {self.of.__name__} tasks, and {view.task.name} is a "
-                f"{type(view.task).__name__}"
+                f"{self.name} is a measure of {self.of.__name__} tasks, and {view.task.name} is "
+                f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
             )
         if self.each_answer and len(view.answers) > 1:
             value = _over_answers(view, lambda one: self.function(one, **options))

@@ -248,6 +248,21 @@ def fits(weights: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
             )
 
 
+def part_of_network(prefix: str, weights: Weights, dtype: torch.dtype, *hooks: str) -> torch.nn.Module:
+    """A module with the parameters whose names begin with a prefix, in that precision, and with hook points:
+    what a hooked network is put together of."""
+    from transformer_lens.hook_points import HookPoint
+
+    module = torch.nn.Module()
+    for name, weight in weights.items():
+        head, _, last = name.rpartition(".")
+        if head == prefix:
+            module.register_parameter(last, torch.nn.Parameter(weight.to(dtype).clone()))
+    for hook in hooks:
+        module.add_module(hook, HookPoint())
+    return module
+
+
 def in_float64(model: HookedRootModule) -> HookedRootModule:
     """A copy of the network, its hooks included, that computes in float64."""
     twin = copy.deepcopy(model)

@@ -43,6 +43,7 @@ from .base import (
     fits,
     is_bias,
     kind,
+    part_of_network,
 )
 
 if TYPE_CHECKING:
@@ -218,17 +219,8 @@ class MLPConfig(NetworkConfig):
 
         config, positions = self, _operands(reads)
 
-        class Parameters(torch.nn.Module):
-            """The parameters whose names begin with a prefix, and hook points."""
-
-            def __init__(self, prefix: str, *hooks: str) -> None:
-                super().__init__()
-                for name, weight in weights.items():
-                    head, _, last = name.rpartition(".")
-                    if head == prefix:
-                        self.register_parameter(last, torch.nn.Parameter(weight.to(dtype).clone()))
-                for hook in hooks:
-                    self.add_module(hook, HookPoint())
+        def part(prefix: str, *hooks: str) -> torch.nn.Module:
+            return part_of_network(prefix, weights, dtype, *hooks)
 
         class HookedMLP(HookedRootModule):  # type: ignore[misc, unused-ignore]  # imported inside a function
             def __init__(self) -> None:
@@ -243,13 +235,13 @@ class MLPConfig(NetworkConfig):
                     attn_only=False,
                 )
                 for name in config._embeddings:
-                    self.add_module(name, Parameters(name))
+                    self.add_module(name, part(name))
                 self.hook_embed = HookPoint()
                 block: Any = torch.nn.Module()
-                block.mlp = Parameters("blocks.0.mlp", "hook_pre", "hook_post")
+                block.mlp = part("blocks.0.mlp", "hook_pre", "hook_post")
                 block.hook_mlp_out = HookPoint()
                 self.blocks = torch.nn.ModuleList([block])
-                self.unembed = Parameters("unembed")
+                self.unembed = part("unembed")
                 self.hook_logits = HookPoint()
                 self.setup()  # type: ignore[no-untyped-call, unused-ignore]
 

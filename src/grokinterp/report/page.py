@@ -194,7 +194,7 @@ def _answers(a: Analysis) -> Iterator[Panel | Table]:
 def _by_factor(a: Analysis) -> Iterator[Panel]:
     right = "every answer is right" if len(a.view.answers) > 1 else "the answer is right"
     for name in _factors(a):
-        caption = f"Share of the examples of each {name} of which {right}."
+        caption = f"Share of the examples of which {right}, by {name}."
         yield Panel(f"By {name}", caption, Figure(figures.by_factor(a, name)))
 
 
