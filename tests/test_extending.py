@@ -1,4 +1,4 @@
-"""The file in docs/extending.md, run as a user would: a task, network, measure, claim and panels of his own."""
+"""The file in docs/extending.md, run as a user would run it: what it registers stands in both pages."""
 
 from __future__ import annotations
 

@@ -158,8 +158,10 @@ def _training(a: Analysis) -> Iterator[Panel | Table]:
     if len(a.history) < 2:
         count = "one evaluation" if len(a.history) else "no evaluation of which the step is known"
         raise NotApplicable(f"this run has {count}, so there is no history to draw")
-    yield Panel("Loss", "Mean over the examples, log axis.", Figure(figures.losses(a)), size="wide")
-    yield Panel("Accuracy", accuracy_caption(a.noisy), Figure(figures.accuracies(a)), size="wide")
+    of = " Train: the batch of that step; test: the evaluation sample." if a.examples.fresh else ""
+    loss = f"Mean over the examples, log axis.{of}"
+    yield Panel("Loss", loss, Figure(figures.losses(a)), size="wide")
+    yield Panel("Accuracy", accuracy_caption(a.noisy) + of, Figure(figures.accuracies(a)), size="wide")
     yield from (table for table in (_boundaries(a), _leads(a)) if table.rows)
 
 
