@@ -37,7 +37,8 @@ def logits_by_both_routes(view, what, how="mean"):
     changes = ablation._changes(view, what, AT.get(what), how, generator)
     _, drawn = ablation._controls(view, what, changes, 1, generator)
     for made in (changes, next(iter(drawn))):
-        passed = view.activations([], edits=[edit for change in made for edit in change.edits()])["logits"]
+        edits = [edit for change in made for edit in change.edits(view)]
+        passed = view.activations([], edits=edits)["logits"]
         yield interventions.logits_after(view, made), passed
 
 

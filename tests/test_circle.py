@@ -207,6 +207,7 @@ SEE_ELEMENTS_APART |= {
 }
 SEE_ELEMENTS_APART |= {"clean_loss", "clean_accuracy", "loss.mse"}
 SEE_ELEMENTS_APART |= {
+    "accuracy.exact",
     "accuracy.mirror",
     "gradient_symmetricity",
     "excluded_loss.hidden_irreps",

@@ -702,7 +702,7 @@ def test_an_import_names_the_split_that_it_finds(tmp_path):
     assert report.analysis.phases.spans == []  # one evaluation tells no history
     html = report.to_html()
     assert "imported from" not in html.lower() or "theirs.pth" in html
-    assert "40% of the table, torch_randperm, seed 7" in html
+    assert "40% of the pairs, torch_randperm, seed 7" in html
     assert "weight decay" not in html.split("<dt>Training</dt>")[1].split("</dd>")[0]
 
 

@@ -108,10 +108,11 @@ def page(outcomes: Mapping[str, Outcome]) -> str:
 def line(name: str, outcome: Outcome) -> str:
     """The row of a task that is learned."""
     config = outcome.config
-    p = config.task.get("group") or config.make_task().p
+    sizes = {key: config.task[key] for key in ("group", "p", "n", "v") if key in config.task}
+    size = next(iter(sizes.values())) if len(sizes) == 1 else ", ".join(f"{k} = {v}" for k, v in sizes.items())
     seconds = max(outcome.seconds)
     took = "" if math.isnan(seconds) else f"{seconds:.0f}"
-    return f"{start(name)} {p} | {spread(outcome.steps)} | {config.training.steps:,} | {took} |"
+    return f"{start(name)} {size} | {spread(outcome.steps)} | {config.training.steps:,} | {took} |"
 
 
 def start(name: str) -> str:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class Measured:
     def entry(self, measure: Measure, options: Mapping[str, list[int]] | None = None) -> Entry:
         """A measure with those of these options that it takes, read or computed."""
         taken = {name: value for name, value in (options or {}).items() if name in measure.options}
-        if not measure.function.__module__.startswith(f"{_PACKAGE.name}."):  # a user's: its code may change
+        if not _is_of_this_package(measure):  # its code may change
             return _entry_of(lambda: measure(self.view, **taken))
         label = measure.name + (json.dumps(taken) if taken else "")
         return self.of_label(label, lambda: measure(self.view, **taken))
@@ -132,6 +132,13 @@ class Measured:
             durable=False,
         )
         self._changed = False
+
+
+def _is_of_this_package(measure: Measure) -> bool:
+    function = measure.function
+    while isinstance(function, partial):
+        function = function.func
+    return function.__module__.startswith(f"{_PACKAGE.name}.")
 
 
 def _entry_of(compute: Callable[[], Any]) -> Entry:

@@ -30,7 +30,8 @@ from ...view import View
 from ..base import Value, array, once_per_view, per_part
 from ..neurons import direct_readout
 from ..operands import loss_and_accuracy, read_by_perceptron
-from ..waves.circular import circular, measure
+from ..operands import measure
+from ..waves.circular import circular
 
 KEY_COSINE = 0.005
 """A representation is key where the cosine of the logits with its character is above this (Chughtai et al.
