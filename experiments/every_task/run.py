@@ -109,7 +109,8 @@ def line(name: str, outcome: Outcome) -> str:
     """The row of a task that is learned."""
     config = outcome.config
     sizes = {key: config.task[key] for key in ("group", "p", "n", "v") if key in config.task}
-    size = next(iter(sizes.values())) if len(sizes) == 1 else ", ".join(f"{k} = {v}" for k, v in sizes.items())
+    named = ", ".join(f"{key} = {value}" for key, value in sizes.items())
+    size = next(iter(sizes.values())) if len(sizes) == 1 else named
     seconds = max(outcome.seconds)
     took = "" if math.isnan(seconds) else f"{seconds:.0f}"
     return f"{start(name)} {size} | {spread(outcome.steps)} | {config.training.steps:,} | {took} |"
@@ -141,13 +142,14 @@ HEAD = [
     "[presets.py](../src/grokinterp/training/presets.py); this page is written by",
     "[experiments/every_task/run.py](../experiments/every_task/run.py), which trains all of them.",
     "",
-    "Steps are those to 99 % of the unseen examples, over three seeds of the initial weights; seconds are "
+    "Steps are those to 99 % of the unseen examples (where examples are drawn anew, of the evaluation sample, "
+    "with every answer right), over three seeds of the initial weights; seconds are "
     "processor time of the",
     "longest training on a busy server, to which starting Python adds a few. Another processor rounds "
     "otherwise and comes to other",
     "numbers; `run.py --check` wants 99 % in three quarters of the steps.",
     "",
-    "| task | preset | changed | p or group | steps to 99 % | of at most | CPU seconds |",
+    "| task | preset | changed | size | steps to 99 % | of at most | CPU seconds |",
     "|---|---|---|---|---|---|---|",
 ]
 MIDDLE = [
