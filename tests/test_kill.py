@@ -36,6 +36,18 @@ SHORT = tiny(
     **EVERY_STEP, **{"training.steps": 6, "snapshots.every": 3, "model.d_model": 8, "model.d_mlp": 8}
 )
 LONG = tiny(**EVERY_STEP, **{"training.steps": 200, "snapshots.every": 5})
+FRESH = gi.TrainConfig.preset(
+    "words",
+    **EVERY_STEP,
+    **{
+        "task": {"name": "reverse", "n": 2, "v": 3, "examples": 16},
+        "model": {"d_model": 8, "n_heads": 1, "d_mlp": 8},
+        "training.batch_size": 8,
+        "training.steps": 150,
+        "snapshots.every": 5,
+        "threads": 1,
+    },
+)
 IN_BETWEEN = (60, False, True)
 """Pauses a training of LONG at one of its some hundred calls that change the disk: however busy the machine
 is, it is not over by then."""
@@ -261,8 +273,9 @@ def left_behind(out: Path) -> list[str]:
 
 
 def killed_at_random(
-    start: Callable[..., Process], folder: Path, whole: dict[str, bytes], kills: int
-) -> None:
+    start: Callable[..., Process], folder: Path, whole: dict[str, bytes], kills: int,
+    config: gi.TrainConfig = LONG,
+) -> None:  # fmt: skip
     """Kills training at random instants until it is done, again and again; checks after each kill and at each
     end. What was hit.
 
@@ -274,7 +287,7 @@ def killed_at_random(
     for number in range(10 * kills):
         if hit["killed at work"] == kills:
             break
-        process = start(LONG, out).at_work(seen[1] + dice.randrange(1, 12))
+        process = start(config, out).at_work(seen[1] + dice.randrange(1, 12))
         time.sleep(dice.uniform(0, 0.015))
         process.send(signal.SIGKILL)
         status, text = process.wait()
@@ -292,12 +305,16 @@ def killed_at_random(
             hit.update(left_behind(out))
     print(dict(hit))
     assert hit["killed at work"] == kills, f"nearly every training was over before its kill: {dict(hit)}"
-    assert start(LONG, out).wait() == (0, "[]")
+    assert start(config, out).wait() == (0, "[]")
     assert contents(out) == whole
 
 
 def test_a_run_that_is_killed_at_random_instants_ends_with_the_same_bytes(start, tmp_path, uninterrupted):
     killed_at_random(start, tmp_path, uninterrupted(LONG), 40)
+
+
+def test_so_does_one_on_fresh_examples_with_several_answers(start, tmp_path, uninterrupted):
+    killed_at_random(start, tmp_path, uninterrupted(FRESH), 8, FRESH)
 
 
 @pytest.mark.slow
@@ -564,7 +581,7 @@ def test_a_run_can_be_opened_at_any_moment_of_training(start, tmp_path):
 
 def opened_in_training(start: Callable[..., Process], out: Path) -> int:
     """Opens a run again and again while it is trained; at how many lengths of its history before the last."""
-    process = start(LONG, out).at_work()
+    process = start(config, out).at_work()
     seen = [gi.load_run(out)]
     while process.alive():
         run = gi.load_run(out)

@@ -142,8 +142,8 @@ HEAD = [
     "[presets.py](../src/grokinterp/training/presets.py); this page is written by",
     "[experiments/every_task/run.py](../experiments/every_task/run.py), which trains all of them.",
     "",
-    "Steps are those to 99 % of the unseen examples (where examples are drawn anew, of the evaluation sample, "
-    "with every answer right), over three seeds of the initial weights; seconds are "
+    "Steps are those to 99 % of the unseen examples (where examples are drawn anew, of the evaluation "
+    "sample, with every answer right), over three seeds of the initial weights; seconds are "
     "processor time of the",
     "longest training on a busy server, to which starting Python adds a few. Another processor rounds "
     "otherwise and comes to other",

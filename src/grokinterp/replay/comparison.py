@@ -136,9 +136,8 @@ class RunsCompared:
             watched = history["train_loss"].count() >= _FEWEST
             leaps = (len(spikes(history)), len(slingshots(history))) if watched else (None, None)
             final, now = _final(run.history), _standing(run)
-            self.runs.append(
-                Compared(name, run, train, test, delay(train, test), final, now, leaps[0], leaps[1], verdict)
-            )
+            lag = None if run.config.training.data == "fresh" else delay(train, test)
+            self.runs.append(Compared(name, run, train, test, lag, final, now, leaps[0], leaps[1], verdict))
         self.differing = _differing([each.settings for each in self.runs])
         self.groups = self._groups()
 
@@ -262,6 +261,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _settings(run: Run) -> dict[str, Any]:
     """Its configuration by dotted keys, without the start; of an imported run only what is known."""
     settings = run.config.model_dump(mode="json", exclude={"start"})
+    if run.config.training.data == "fresh":  # of which no share is trained on
+        for key in ("fraction", "split", "split_seed"):
+            del settings["training"][key]
     if run.imported:
         settings = {section: settings[section] for section in ("task", "model", "training")}
         settings["training"] = {

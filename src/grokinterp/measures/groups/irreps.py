@@ -29,8 +29,7 @@ from ...tasks.table import group_identity
 from ...view import View
 from ..base import Value, array, once_per_view, per_part
 from ..neurons import direct_readout
-from ..operands import loss_and_accuracy, read_by_perceptron
-from ..operands import measure
+from ..operands import loss_and_accuracy, measure, read_by_perceptron
 from ..waves.circular import circular
 
 KEY_COSINE = 0.005
