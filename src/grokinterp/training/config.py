@@ -63,8 +63,8 @@ class TrainingConfig(Frozen):
     """Mean over examples; mse is also the mean over classes, against the one-hot answer. log_softmax is
     cross_entropy as people compute it, to which rounding does what `training.loss` describes."""
     data: Annotated[Literal["fresh"] | None, BeforeValidator(lambda x: None if x == "sample" else x)] = None
-    """Absent, or "sample": a share of the task's sample is trained on, the rest is to test on. "fresh": every update
-    learns from batch_size examples that the task draws anew, and the whole sample is to test on."""
+    """Absent, or "sample": a share of the task's sample is trained on, the rest is to test on. "fresh": every
+    update learns from batch_size examples that the task draws anew, and the whole sample is to test on."""
     clip: float | None = Field(None, gt=0)
     """Gradients are scaled down to this global norm."""
     evaluate_every: int = Field(10, ge=1)
