@@ -207,6 +207,7 @@ SEE_ELEMENTS_APART |= {
 }
 SEE_ELEMENTS_APART |= {"clean_loss", "clean_accuracy", "loss.mse"}
 SEE_ELEMENTS_APART |= {
+    "accuracy.by_criterion",
     "accuracy.exact",
     "accuracy.mirror",
     "gradient_symmetricity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +11,7 @@ import torch
 
 import grokinterp as gi
 from grokinterp.errors import ConfigError, NotApplicable
+from grokinterp.models import ModelConfig
 from grokinterp.tasks import (
     TASKS,
     Factor,
@@ -155,6 +157,76 @@ def test_an_answer_that_is_not_asked_is_neither_right_nor_wrong(parity):
 
     given = torch.tensor([[1, 2], [1, 7], [0, 1]])
     assert Asked().right(given)["exact"].tolist() == [True, True, False]
+
+
+@dataclass(frozen=True)
+class Wrong(Parity):
+    """A word of bits that says something false of itself."""
+
+    what: str = ""
+
+    @cached_property
+    def sample(self) -> Sample:
+        made = super().draw(self.n, torch.Generator().manual_seed(0))
+        changes = {
+            "long": (made.inputs[:, :-1], made.answers),
+            "two answers": (made.inputs, made.answers.repeat(1, 2)),
+            "token": (made.inputs + 1, made.answers),
+            "class": (made.inputs, made.answers * 2),
+            "unasked": (made.inputs, made.answers * 0 - 1),
+        }
+        return Sample(*changes.get(self.what, (made.inputs, made.answers)))
+
+    @cached_property
+    def factors(self):
+        return {"odd": Factor(torch.zeros(self.n - 1))} if self.what == "factor" else {}
+
+    def groups(self, split):
+        rows = torch.zeros(self.n, dtype=torch.bool)
+        return {"empty": {"empty": rows}, "short": {"short": rows[1:]}}.get(self.what, {})
+
+    def right(self, given):
+        if self.what == "raises":
+            raise ZeroDivisionError("division by zero")
+        exact = (given == self.sample.answers).all(1)
+        return {"exact": exact, "low": exact.double() if self.what == "number" else exact}
+
+
+FAULTS = {
+    "long": "its sample has examples of shape [3], and needs [4]",
+    "two answers": "its sample has 2 columns of answers, and needs 1: parity",
+    "token": "its sample has tokens 1 to 2, and needs 0 to 1",
+    "class": "its sample has classes 0 to 2, and needs 0 to 1",
+    "unasked": "its sample has an answer parity that is never asked, and needs some examples of it",
+    "factor": "its sample has a factor 'odd' of 63 examples, and needs one of 64",
+    "empty": "the group 'empty' has no examples: leave it out",
+    "short": "the group 'short' is [63] of torch.bool: give a tensor of 64 booleans, one for each example",
+    "raises": "right() raised ZeroDivisionError: division by zero",
+    "number": "the criterion 'low' is [64] of torch.float64: "
+    "give a tensor of 64 booleans, one for each example",
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_task_that_contradicts_itself_is_told_in_one_line(what):
+    network, wrong = ModelConfig(d_model=8, n_heads=2, d_mlp=8), Wrong(what=what, name="wrong")
+
+    def looked_at() -> None:
+        view = gi.View.of_weights(wrong, network, network.initial_weights(wrong.reads, 0))
+        gi.measure("loss", view)
+        gi.measure("accuracy.by_criterion", view)
+
+    with pytest.raises(ConfigError, match=f"^wrong: {re.escape(FAULTS[what])}$"):
+        looked_at()
+
+
+def test_a_task_may_judge_its_answers_itself():
+    network, lenient = ModelConfig(d_model=8, n_heads=2, d_mlp=8), Wrong(name="wrong")
+    view = gi.View.of_weights(lenient, network, network.initial_weights(lenient.reads, 0))
+    shares = gi.measure("accuracy.by_criterion", view)
+    assert shares.dims == ("criterion", "part")
+    assert float(shares.sel(criterion="low", part="all")) == float(view.correct().double().mean())
+    assert not gi.MEASURES["accuracy.by_criterion"].applies_to(gi.make_task("reverse"))
 
 
 # Splits

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
-from .errors import NotApplicable, UsageError, nearest
+from .errors import ConfigError, NotApplicable, UsageError, nearest
 from .models import Block, at_answer, blocks_of, fits, in_float64
 from .tasks import Split, Task
 
@@ -118,6 +118,7 @@ class View:
         return view
 
     def _set(self, task: Task, step: int | None, split: Split | None) -> None:
+        assert task.is_sound
         self.task, self.step, self.split = task, step, split
         self.reads = task.reads.only(task.reads.answers[0])
         self.answer: str | None = None
@@ -414,8 +415,18 @@ class View:
 
     @lazy
     def groups(self) -> dict[str, Bool[Tensor, "n"]]:
-        """The groups of examples that the task tells apart, by name."""
-        return dict(self.task.groups(self.split))
+        """The groups of examples that the task tells apart, by name.
+
+        Raises:
+            ConfigError: one of them marks no example, or is no mark for every example.
+        """
+        groups = {
+            name: self.task.marked(f"the group {name!r}", rows)
+            for name, rows in self.task.groups(self.split).items()
+        }
+        if empty := [name for name, rows in groups.items() if not rows.any()]:
+            raise ConfigError(f"{self.task.name}: the group {empty[0]!r} has no examples: leave it out")
+        return groups
 
     def loss(
         self,

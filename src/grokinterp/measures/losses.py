@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..errors import NotApplicable
-from ..tasks import Operation
+from ..tasks import Operation, Task
 from ..view import View
 from .base import Value, array, measure, per_part
 
@@ -42,6 +42,26 @@ def exact(view: View) -> Value:
     """Share of the training, test and all examples of which every answer that is asked is right, where a task
     asks several, each given the right ones before it (teacher forcing)."""
     return per_part(view, view.all_right())
+
+
+def _judges_itself(task: Task) -> bool:
+    return type(task).right is not Task.right
+
+
+@measure(
+    "accuracy.by_criterion",
+    unit="1",
+    ref="here: what the task itself calls right",
+    each_answer=False,
+    where=_judges_itself,
+    replayed=True,
+)
+def by_criterion(view: View) -> Value:
+    """Share of the training, test and all examples that are right by each criterion of a task that judges its
+    answers itself."""
+    given = torch.stack([view.at(answer).logits.argmax(1) for answer in view.answers], dim=1)
+    marks = view.task.judged(given)
+    return per_part(view, torch.stack(list(marks.values()), dim=1), criterion=list(marks))
 
 
 @measure(

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -134,6 +134,65 @@ class Task(ABC):
         answer that is asked is the class of the sample."""
         answers = self.sample.answers
         return {"exact": ((given == answers) | (answers < 0)).all(1)}
+
+    def judged(self, given: Int[Tensor, "n answer"]) -> dict[str, Bool[Tensor, "n"]]:
+        """What `right` says, looked through.
+
+        Raises:
+            ConfigError: it raises an exception, or gives no mark for every example.
+        """
+        try:
+            marks = self.right(given)
+        except Exception as error:
+            raise ConfigError(f"{self.name}: right() raised {type(error).__name__}: {error}") from error
+        return {name: self.marked(f"the criterion {name!r}", mark) for name, mark in marks.items()}
+
+    def marked(self, what: str, marks: Any) -> Bool[Tensor, "n"]:
+        """The marks themselves.
+
+        Raises:
+            ConfigError: they are not one yes or no for every example.
+        """
+        if isinstance(marks, Tensor) and marks.dtype == torch.bool and marks.shape == (self.n_inputs,):
+            return marks
+        shown = f"{list(marks.shape)} of {marks.dtype}" if isinstance(marks, Tensor) else repr(marks)
+        raise ConfigError(
+            f"{self.name}: {what} is {shown}: give a tensor of {self.n_inputs} booleans, one for each example"
+        )
+
+    @cached_property
+    def is_sound(self) -> Literal[True]:
+        """That sample, answers and factors fit one another and what a network is told of them.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        reads, inputs, answers = self.reads, self.sample.inputs, self.sample.answers
+        self._needs(
+            inputs.shape[1:] == reads.shape, f"examples of shape {[*inputs.shape[1:]]}", [*reads.shape]
+        )
+        columns, names = answers.shape[1], reads.answers
+        self._needs(
+            columns == len(names), f"{columns} columns of answers", f"{len(names)}: {', '.join(names)}"
+        )
+        for values, what, least, count in (
+            (inputs, "tokens", 0, reads.d_vocab), (answers, "classes", -1, reads.n_classes),
+        ):  # fmt: skip
+            if not values.is_floating_point():
+                low, high = (int(x) for x in values.aminmax())
+                self._needs(least <= low <= high < count, f"{what} {low} to {high}", f"0 to {count - 1}")
+        for name, column in zip(names, answers.T, strict=True):
+            self._needs(
+                bool((column >= 0).any()), f"an answer {name} that is never asked", "some examples of it"
+            )
+        for name, factor in self.factors.items():
+            n = len(factor.values)
+            self._needs(n == self.n_inputs, f"a factor {name!r} of {n} examples", f"one of {self.n_inputs}")
+        return True
+
+    def _needs(self, holds: bool, found: str, needed: Any) -> None:
+        if not holds:
+            raise ConfigError(f"{self.name}: its sample has {found}, and needs {needed}")
 
     def labels(self, split: Split | None) -> Int[Tensor, "n *answer"]:
         """The class that a network is given for every example: the right answer."""

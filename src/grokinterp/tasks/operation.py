@@ -290,7 +290,8 @@ class Operation(Task):
             return {}
         trained = torch.zeros(self.n_inputs, dtype=torch.bool).index_fill_(0, split.train, True)
         corrupted = self.labels(split) != self.targets
-        return {"corrupted": trained & corrupted, "clean": trained & ~corrupted}
+        groups = {"corrupted": trained & corrupted, "clean": trained & ~corrupted}
+        return {name: rows for name, rows in groups.items() if rows.any()}
 
 
 Task.of_function = Operation.of_function

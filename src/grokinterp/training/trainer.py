@@ -101,6 +101,7 @@ class Trainer:
         self._before = self._progress.to_json()
         self._scheduled = config.snapshots.steps(config.training.steps)
 
+        assert self.task.is_sound
         dtype = getattr(torch, config.training.dtype)
         shapes = self._model.shapes(self.task.reads)
         if state is not None:
