@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -51,6 +51,7 @@ class OfTasks:
 
 
 Thing = TypeVar("Thing", bound=OfTasks)
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class OfFamilies(Generic[Thing]):
@@ -60,15 +61,21 @@ class OfFamilies(Generic[Thing]):
         self._kind = kind
         self._things: list[Thing] = []
 
-    def add(self, thing: Thing) -> None:
-        """Registers a thing.
+    def registering(self, made: Callable[[Any], Thing]) -> Callable[[Function], Function]:
+        """A decorator that registers what is made of a function, and leaves the function as it is.
 
         Raises:
-            ValueError: another one of the same family has this name.
+            ValueError: another thing of the same family has this name.
         """
-        if any((other.name, other.of) == (thing.name, thing.of) for other in self._things):
-            raise ValueError(f"two {self._kind}s of {thing.of.__name__} tasks are named {thing.name!r}")
-        self._things.append(thing)
+
+        def register(function: Function) -> Function:
+            thing = made(function)
+            if any((other.name, other.of) == (thing.name, thing.of) for other in self._things):
+                raise ValueError(f"two {self._kind}s of {thing.of.__name__} tasks are named {thing.name!r}")
+            self._things.append(thing)
+            return function
+
+        return register
 
     def applying_to(self, families: Collection[str]) -> list[Thing]:
         """Those of a task that belongs to these families, which are names of classes."""

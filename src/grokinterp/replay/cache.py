@@ -46,8 +46,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class FromFinal(OfTasks):
-    """What the replay of a task of some family takes from the final network.
+class Taken:
+    """What a replay takes from the final network.
 
     Attributes:
         options: values of options of measures and pictures, by name, such as the key frequencies.
@@ -55,9 +55,16 @@ class FromFinal(OfTasks):
         attributes: what the Dataset says of them.
     """
 
-    options: Callable[[Measured], dict[str, list[int]]]
-    why_none: Callable[[Measured, dict[str, list[int]]], str]
-    attributes: Callable[[Measured, dict[str, list[int]]], dict[str, str]]
+    options: dict[str, list[int]]
+    why_none: str
+    attributes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class FromFinal(OfTasks):
+    """What the replay of a task of some family takes from the final network."""
+
+    taken: Callable[[Measured], Taken]
 
 
 FROM_FINAL: OfFamilies[FromFinal] = OfFamilies("option of the final network")
@@ -97,12 +104,8 @@ class Measured:
     def _read(self) -> dict[str, Entry]:
         try:
             data = read_sealed(self._path)
-        except (
-            FileNotFoundError,
-            NotADirectoryError,
-            GrokinterpError,
-        ):  # nothing yet, or damaged: it is made again
-            return {}
+        except (FileNotFoundError, NotADirectoryError, GrokinterpError):
+            return {}  # nothing yet, or damaged: it is made again
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         account = json.loads(header.get("__metadata__", {}).get("grokinterp", "{}"))
         if {key: account.get(key) for key in self._made_from} != self._made_from:
@@ -125,12 +128,8 @@ class Measured:
         }
         account = json.dumps({"seal": UNSEALED, **self._made_from, "entries": entries}, allow_nan=False)
         tensors = {name: e.values.contiguous() for name, e in self._entries.items() if e.values is not None}
-        replace(
-            self._path,
-            sealed(safetensors.torch.save(tensors, {"grokinterp": account})),
-            make_folder=True,
-            durable=False,
-        )
+        data = sealed(safetensors.torch.save(tensors, {"grokinterp": account}))
+        replace(self._path, data, make_folder=True, durable=False)
         self._changed = False
 
 

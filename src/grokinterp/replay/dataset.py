@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
@@ -33,6 +33,8 @@ from .frequencies.pictures import PICTURES
 if TYPE_CHECKING:
     import xarray as xr
 
+Tell: TypeAlias = Callable[[WriteFailed], None]
+"""Takes an error that keeps nothing from being measured."""
 _AT_ONCE = 4
 """Snapshots that are in memory together, however many threads there are."""
 
@@ -72,12 +74,9 @@ def pictures_of(run: Run) -> list[str]:
 
 
 def replay(
-    run: Run,
-    measures: Sequence[str] | None = None,
-    steps: Sequence[int] | None = None,
-    *,
-    progress: bool | None = None,
-) -> xr.Dataset:
+    run: Run, measures: Sequence[str] | None = None, steps: Sequence[int] | None = None,
+    *, progress: bool | None = None,
+) -> xr.Dataset:  # fmt: skip
     """Measures at every snapshot: dimension `step` first, then each measure's own, with unit and source in
     the attributes.
 
@@ -143,10 +142,7 @@ def _variables(names: Sequence[str]) -> dict[str, Measure]:
 
 
 def _of_snapshot(
-    snapshot: Measured,
-    wanted: Mapping[str, Measure],
-    final: Future[_Final],
-    tell: Callable[[WriteFailed], None],
+    snapshot: Measured, wanted: Mapping[str, Measure], final: Future[_Final], tell: Tell
 ) -> dict[str, Entry]:
     """All that is wanted of one snapshot, under the names of the variables. What needs no final keys goes
     first, while these are found."""
@@ -174,24 +170,21 @@ def _of_final(measure: Measure) -> bool:
 class _Final:
     """What measures take from the last snapshot; what else is asked of it goes into the cache, too."""
 
-    def __init__(self, last: Measured, task: Task, tell: Callable[[WriteFailed], None]) -> None:
-        self._last = last
-        self._taken = [(taken, taken.options(last)) for taken in FROM_FINAL.applying_to(task.families)]
-        self.attributes: dict[str, str] = {}
-        for taken, options in self._taken:
-            self.attributes |= taken.attributes(last, options)
+    def __init__(self, last: Measured, task: Task, tell: Tell) -> None:
+        self._taken = [each.taken(last) for each in FROM_FINAL.applying_to(task.families)]
+        self.attributes = {name: text for each in self._taken for name, text in each.attributes.items()}
         _save(last, tell)
 
     def entry(self, snapshot: Measured, measure: Measure) -> Entry:
         """A measure with the keys or the example neurons of the final network, where that has some."""
-        options = {name: values for _, each in self._taken for name, values in each.items()}
-        for taken, each in self._taken:
-            if not all(each[option] for option in each if option in measure.options):
-                return Entry(None, [], {}, taken.why_none(self._last, each))
+        options = {name: values for each in self._taken for name, values in each.options.items()}
+        for each in self._taken:
+            if not all(values for option, values in each.options.items() if option in measure.options):
+                return Entry(None, [], {}, each.why_none)
         return snapshot.entry(measure, options)
 
 
-def _save(snapshot: Measured, tell: Callable[[WriteFailed], None]) -> None:
+def _save(snapshot: Measured, tell: Tell) -> None:
     try:
         snapshot.save()
     except WriteFailed as error:
@@ -199,23 +192,19 @@ def _save(snapshot: Measured, tell: Callable[[WriteFailed], None]) -> None:
 
 
 @contextmanager
-def _warned_once() -> Iterator[Callable[[WriteFailed], None]]:
+def _warned_once() -> Iterator[Tell]:
     """Says at the end, once, that nothing could be kept: the replay itself is whole."""
     failures: list[WriteFailed] = []
     yield failures.append
     if failures:
-        why = str(failures[0]).partition(";")[0]
-        warnings.warn(
-            f"what was measured is not kept, so the next replay computes it again: {why}", stacklevel=4
-        )
+        lost = "what was measured is not kept, so the next replay computes it again"
+        warnings.warn(f"{lost}: {str(failures[0]).partition(';')[0]}", stacklevel=4)
 
 
 def _dataset(
-    run: Run,
-    wanted: Mapping[str, Measure],
-    entries_at: Mapping[int, Mapping[str, Entry]],
+    run: Run, wanted: Mapping[str, Measure], entries_at: Mapping[int, Mapping[str, Entry]],
     of_final: Mapping[str, str],
-) -> xr.Dataset:
+) -> xr.Dataset:  # fmt: skip
     import xarray as xr
 
     variables: dict[str, xr.DataArray] = {}
@@ -225,12 +214,10 @@ def _dataset(
         if all(entry.values is None for entry in entries):
             reasons[name] = entries[-1].reason
         else:
-            variables[name] = _stacked(entries, list(entries_at)).assign_attrs(
-                unit=wanted[name].unit, ref=wanted[name].ref
-            )
-    aligned = xr.align(
-        *variables.values(), join="outer", copy=False
-    )  # some measures have the key frequencies alone
+            stacked, measure = _stacked(entries, list(entries_at)), wanted[name]
+            variables[name] = stacked.assign_attrs(unit=measure.unit, ref=measure.ref)
+    # Some measures have the key frequencies alone.
+    aligned = xr.align(*variables.values(), join="outer", copy=False)
     return xr.Dataset(
         dict(zip(variables, aligned, strict=True)),
         attrs={
@@ -301,10 +288,8 @@ def at_known_steps(data: xr.Dataset, name: str) -> xr.DataArray:
     if (reason := skipped(data).get(name)) is not None:
         raise NotApplicable(reason)
     if name not in data:
-        raise UsageError(
-            f"{name} was not replayed: give it to gi.replay among the measures, or leave those out for the "
-            "default ones"
-        )
+        how = "give it to gi.replay among the measures, or leave those out for the default ones"
+        raise UsageError(f"{name} was not replayed: {how}")
     values = data[name].dropna("step", how="all")
     if not values.sizes["step"]:
         raise NotApplicable(f"{name} has no value at any of the steps")

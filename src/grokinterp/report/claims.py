@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import NotApplicable
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 Verdict = Literal["supported", "refuted", "not tested"]
 Decision: TypeAlias = tuple[bool, list[str]]
 """Whether a claim holds, and the numbers that say so."""
+Decide: TypeAlias = Callable[[Any], Decision]
+"""What decides a claim, of an `Analysis`."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +53,16 @@ class Claim:
 class Claimed(OfTasks):
     """A sentence that may be claimed of the networks of a family of tasks, and what decides it."""
 
-    decide: Callable[[Any], Decision]
     where: Callable[[Any], bool]
+    decide: Decide
 
 
 CLAIMS: OfFamilies[Claimed] = OfFamilies("claim")
 
 
 def claim(
-    sentence: str,
-    *,
-    of: type[Task] = Task,
-    where: Callable[[Any], bool] = lambda a: True,
-) -> Callable[[Callable[[Any], Decision]], Callable[[Any], Decision]]:
+    sentence: str, *, of: type[Task] = Task, where: Callable[[Any], bool] = lambda a: True
+) -> Callable[[Decide], Decide]:
     """Registers what decides a claim: a function of an `Analysis` that says whether the claim holds, with the
     numbers in words (`needs`), and raises NotApplicable where it cannot be tested.
 
@@ -74,12 +74,7 @@ def claim(
     Raises:
         ValueError: another claim about this family has this sentence.
     """
-
-    def register(decide: Callable[[Any], Decision]) -> Callable[[Any], Decision]:
-        CLAIMS.add(Claimed(sentence, of, decide, where))
-        return decide
-
-    return register
+    return CLAIMS.registering(partial(Claimed, sentence, of, where))
 
 
 def decided(a: Analysis) -> list[Claim]:

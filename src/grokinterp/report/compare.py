@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -101,14 +102,11 @@ def _directories(path: Path) -> list[Path]:
         for depth in ("*", "*/*")
         for file in ("run.json", "manifest.jsonl")
         for file_inside in path.glob(f"{depth}/{file}")
+        if not file_inside.parent.name.startswith(".")  # an import that is not finished
     }
-    inside = {
-        folder for folder in inside if not folder.name.startswith(".")
-    }  # an import that is not finished
     if not inside:
-        raise NotARun(
-            f"{path} holds no run, nor directories that do; give what `grokinterp train --out` made"
-        )
+        what = "holds no run, nor directories that do; give what `grokinterp train --out` made"
+        raise NotARun(f"{path} {what}")
 
     def natural(folder: Path) -> list[tuple[int, str]]:
         name = str(folder.relative_to(path))
@@ -123,24 +121,17 @@ def _directories(path: Path) -> list[Path]:
 def _verdict(compared: RunsCompared) -> str:
     """How many runs there are, and how many of them learned their test examples."""
     count, learned = len(compared.runs), sum(each.test.seen for each in compared.runs)
-    runs, were = (
-        (f"{count} runs, of which {learned}", "was" if learned == 1 else "were")
-        if count > 1
-        else ("One run, which", "was")
-    )
-    return (
-        f"{runs} {were} {'not ' if count == 1 and not learned else ''}seen to learn the test examples to "
-        f"99\N{NO-BREAK SPACE}%"
-    )
+    seen = "seen to learn the test examples to 99\N{NO-BREAK SPACE}%"
+    if count == 1:
+        return f"One run, which was {'' if learned else 'not '}{seen}"
+    return f"{count} runs, of which {learned} {'was' if learned == 1 else 'were'} {seen}"
 
 
 def shared(compared: RunsCompared) -> list[tuple[str, str]]:
     """What is the same for all runs, and so in no column of `rows`."""
-    same_everywhere = []
-    for name, values in _columns(compared, brief=False):
-        if name in ("task", "fraction", "seed") and len(set(values)) == 1:
-            same_everywhere.append((name, values[0]))
-    return same_everywhere
+    columns = _columns(compared, brief=False)
+    of_settings = [column for column in columns if column[0] in ("task", "fraction", "seed")]
+    return [(name, values[0]) for name, values in of_settings if len(set(values)) == 1]
 
 
 def rows(compared: RunsCompared, brief: bool = False) -> tuple[list[str], list[list[str]]]:
@@ -148,9 +139,8 @@ def rows(compared: RunsCompared, brief: bool = False) -> tuple[list[str], list[l
     one leaves out losses."""
     same = {name for name, _ in shared(compared)}
     columns = [(name, values) for name, values in _columns(compared, brief) if name not in same]
-    return [name for name, _ in columns], [
-        list(row) for row in zip(*(values for _, values in columns), strict=True)
-    ]
+    header, cells = zip(*columns, strict=True)
+    return list(header), [list(row) for row in zip(*cells, strict=True)]
 
 
 def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[str]]]:
@@ -169,14 +159,8 @@ def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[st
         yield "transfer", [_helped(each) for each in runs]
     for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss"):
         if not brief or name == "test_accuracy":
-            spec = ".4f" if "accuracy" in name else ".3g"
-            yield (
-                name.replace("_", " "),
-                [
-                    "–" if each.final[name] != each.final[name] else format(each.final[name], spec)
-                    for each in runs
-                ],
-            )
+            spec, values = ".4f" if "accuracy" in name else ".3g", [each.final[name] for each in runs]
+            yield name.replace("_", " "), ["–" if math.isnan(x) else format(x, spec) for x in values]
     yield "spikes", [_written(each.spikes) for each in runs]
     yield "slingshots", [_written(each.slingshots) for each in runs]
     short = [key.rpartition(".")[2] for key in compared.differing]
@@ -206,15 +190,9 @@ def groups(compared: RunsCompared) -> list[list[str]]:
     lines = []
     for group in compared.groups:
         of = len(group.names)
+        learned = [f"{count} of {of}" for count in (group.learned_train, group.learned_test)]
         medians = ["–" if median is None else f"{median:,.0f}" for median in (group.train, group.test)]
-        lines.append(
-            [
-                ", ".join(group.names),
-                f"{group.learned_train} of {of}",
-                f"{group.learned_test} of {of}",
-                *medians,
-            ]
-        )
+        lines.append([", ".join(group.names), *learned, *medians])
     return lines
 
 
@@ -240,30 +218,22 @@ def _labels(runs: Sequence[Compared]) -> list[str]:
     full = [each.name for each in runs]
     short = [name if len(name) <= 32 else f"{name[:15]}…{name[-16:]}" for name in full]
     short = short if len(set(short)) == len(full) else full
-    return (
-        short
-        if len(set(tasks)) == 1
-        else [f"{name}: {task}" for name, task in zip(short, tasks, strict=True)]
-    )
+    one_task = len(set(tasks)) == 1
+    return short if one_task else [f"{name}: {task}" for name, task in zip(short, tasks, strict=True)]
 
 
 def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for words, style in (("train", {"dash": "dash"}), ("test", {"dash": "solid"})):
-        figure.add_scatter(
-            x=[None], y=[None], name=words, mode="lines", line={"color": PLAIN, "width": 2, **style}
-        )
+    labels, nowhere = _labels(runs), {"x": [None], "y": [None]}  # nowhere but in the legend
+    for words, dash in (("train", "dash"), ("test", "solid")):
+        line = {"color": PLAIN, "dash": dash}
+        figure.add_scatter(**nowhere, name=words, mode="lines", line=line)
     for words, symbol in (("test reaches 99 %", "circle"), ("ended before that", "triangle-right-open")):
-        figure.add_scatter(
-            x=[None],
-            y=[None],
-            name=words,
-            mode="markers",
-            marker={"color": PLAIN, "size": 9, "symbol": symbol},
-        )
-    for each, label, colour in zip(runs, _labels(runs), palette.lines(len(runs)), strict=True):
+        marker = {"color": PLAIN, "size": 9, "symbol": symbol}
+        figure.add_scatter(**nowhere, name=words, mode="markers", marker=marker)
+    for each, label, colour in zip(runs, labels, palette.lines(len(runs)), strict=True):
         history, first = each.run.dated_history, True
         for part, dash in (("test", "solid"), ("train", "dash")):
             for metric, axis in (("accuracy", "y"), ("loss", "y2")):
@@ -281,30 +251,25 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
             at = each.test.after if each.test.by is None else each.test.by
             height = history.loc[history["step"] == at, judged_by(history, "test")].iloc[-1]
             symbol = "triangle-right-open" if each.test.by is None else "circle"
+            marker = {"color": colour, "size": 11, "symbol": symbol, "line": {"width": 2, "color": colour}}
             figure.add_scatter(
                 x=[at], y=[height], name=label, legendgroup=label, showlegend=False, mode="markers",
-                hoverinfo="skip",
-                marker={"color": colour, "size": 11, "symbol": symbol, "line": {"width": 2,
-                "color": colour}}, cliponaxis=False,
+                hoverinfo="skip", marker=marker, cliponaxis=False,
             )  # fmt: skip
-    losses = {each.settings.get("training.loss") == "mse" for each in runs}
-    unit = (
-        "loss (nats)"
-        if losses == {False}
-        else "mean squared error"
-        if losses == {True}
-        else "loss (nats, or squared error)"
-    )
-    width = 45 + 7 * max(16, *(len(label) for label in _labels(runs)))
+    squared = {each.settings.get("training.loss") == "mse" for each in runs}
+    unit = "mean squared error" if squared == {True} else "loss (nats)"
+    if len(squared) > 1:
+        unit = "loss (nats, or squared error)"
+    width = 45 + 7 * max(16, *map(len, labels))
     below = 70 + 21 * -(-(4 + len(runs)) // max(1, 1050 // width))
     return figure.update_layout(
         template=None, height=620 + below, margin={"l": 70, "r": 16, "t": 40, "b": below},
-        xaxis={"title": {"text": "step (optimiser updates)", "standoff": 8}, "anchor": "y2",
-        "type": "log" if log_x else "linear"},
-        yaxis={"title": {"text": "accuracy (share right)", "standoff": 12}, "domain": [0.54, 1],
-        "range": [-0.03, 1.05]},
-        yaxis2={"title": {"text": unit, "standoff": 12}, "domain": [0, 0.48], "type": "log",
-        "exponentformat": "power"},
+        xaxis={"title": {"text": "step (optimiser updates)", "standoff": 8}, "anchor": "y2"},
+        xaxis_type="log" if log_x else "linear",
+        yaxis={"title": {"text": "accuracy (share right)", "standoff": 12}, "domain": [0.54, 1]},
+        yaxis_range=[-0.03, 1.05],
+        yaxis2={"title": {"text": unit, "standoff": 12}, "domain": [0, 0.48], "type": "log"},
+        yaxis2_exponentformat="power",
         legend={"orientation": "h", "x": 0, "y": -70 / 580, "yanchor": "top", "entrywidth": width - 40},
         updatemenus=[_switch(log_x)],
     )  # fmt: skip
@@ -313,12 +278,8 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
 def _switch(log_x: bool) -> dict[str, Any]:
     """A button that puts the steps on a log axis and back on a linear one."""
     to = [{"xaxis.type": kind, "xaxis.autorange": True} for kind in ("linear", "log")]
-    button = {
-        "label": "steps: linear ⇄ log",
-        "method": "relayout",
-        "args": [to[not log_x]],
-        "args2": [to[log_x]],
-    }
+    switched = {"method": "relayout", "args": [to[not log_x]], "args2": [to[log_x]]}
+    button = {"label": "steps: linear ⇄ log", **switched}
     place = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "pad": {"b": 4, "t": 0}}
     font = {"color": palette.BUTTON_TEXT, "size": 11}
     colours = {"bgcolor": palette.BUTTON, "bordercolor": PLAIN, "font": font}
@@ -335,43 +296,40 @@ def _milestones(runs: Sequence[Compared]) -> go.Figure:
         ends = [t.after if t.by is None else t.by for t in (each.train, each.test) if t.state != "not known"]
         if len(ends) == 2:
             line = {"color": PLAIN, "width": 1.5, "dash": "dot" if each.test.by is None else "solid"}
-            figure.add_scatter(
-                x=ends, y=[name] * 2, mode="lines", line=line, showlegend=False, hoverinfo="skip"
-            )
+            unnamed = {"showlegend": False, "hoverinfo": "skip"}
+            figure.add_scatter(x=ends, y=[name] * 2, mode="lines", line=line, **unnamed)
     # Where both are censored they are at one step: the open arrow of the training examples lies around the
     # filled one.
-    kinds: list[tuple[str, list[Reached], str, str, int]] = [
-        ("train", [each.train for each in runs], "circle-open", "triangle-right-open", 17),
-        ("test", [each.test for each in runs], "circle", "triangle-right", 10),
+    kinds: list[tuple[str, list[Reached], str, str, str, int]] = [
+        ("train", [each.train for each in runs], TRAIN, "circle-open", "triangle-right-open", 17),
+        ("test", [each.test for each in runs], TEST, "circle", "triangle-right", 10),
     ]
-    for (part, times, symbol, arrow, size), colour in zip(kinds, (TRAIN, TEST), strict=True):
+    for part, times, colour, symbol, arrow, size in kinds:
         dated = list(zip(names, times, strict=True))
         learned = [(name, time) for name, time in dated if time.by is not None]
         censored = [(name, time) for name, time in dated if time.state == "censored"]
-        for words, mark, some in (
-            (f"{part} reaches 99 %", symbol, learned),
-            (f"{part} had not when it ended", arrow, censored),
+        for words, mark, mark_size, some in (
+            (f"{part} reaches 99 %", symbol, 10, learned),
+            (f"{part} had not when it ended", arrow, size, censored),
         ):
             if some:
                 before = [t.by - (t.after or 0) if t.by is not None else 0 for _, t in some]
+                bar = {"array": [0] * len(some), "arrayminus": before, "thickness": 1.5, "width": 3}
+                line = {"width": 2, "color": colour}
                 figure.add_scatter(
-                    x=[t.after if t.by is None else t.by for _, t in some], y=[n for n, _ in some],
-                    name=words, mode="markers",
-                    marker={"symbol": mark, "size": size if mark == arrow else 10, "color": colour,
-                    "line": {"width": 2, "color": colour}},
-                    error_x={"type": "data", "array": [0] * len(some), "arrayminus": before,
-                    "thickness": 1.5, "width": 3},
+                    x=[t.after if t.by is None else t.by for _, t in some], y=[name for name, _ in some],
+                    name=words, mode="markers", error_x={"type": "data", **bar},
+                    marker={"symbol": mark, "size": mark_size, "color": colour, "line": line},
                     text=[t.interval for _, t in some],
                     hovertemplate="%{y}: " + part + " %{text}<extra></extra>",
                 )  # fmt: skip
-    figure.update_layout(
+    return figure.update_layout(
         template=None, height=130 + 24 * len(runs), margin={"l": 40, "r": 16, "t": 40, "b": 50},
         xaxis={"title": {"text": "step (optimiser updates)"}, "rangemode": "tozero"},
-        yaxis={"automargin": True, "categoryorder": "array", "categoryarray": names[::-1], "range": [-0.6,
-        len(runs) - 0.4]},
+        yaxis={"automargin": True, "categoryorder": "array", "categoryarray": names[::-1]},
+        yaxis_range=[-0.6, len(runs) - 0.4],
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
     )  # fmt: skip
-    return figure
 
 
 def _page(comparison: Comparison) -> str:
@@ -379,26 +337,16 @@ def _page(comparison: Comparison) -> str:
 
     compared = comparison.compared
     header, cells = rows(compared)
-    thinned = any(len(each.run.history) > 2 * _MOST_POINTS for each in compared.runs)
+    times = (
+        "Open: training examples, filled: test examples; arrow: it ended before that; bar: since the "
+        "evaluation before."
+    )
+    curves = "Train dashed, test solid; a click on a run in the legend hides it."
+    if any(len(each.run.history) > 2 * _MOST_POINTS for each in compared.runs):
+        curves += " Long curves are drawn by the lowest and the highest value of each stretch."
     pictures = [
-        Panel(
-            "Steps to 99 %",
-            "Open: training examples, filled: test examples; arrow: it ended before that; bar: since the "
-            "evaluation before.",
-            Figure(_milestones(compared.runs)),
-            size="wide",
-        ),
-        Panel(
-            "Accuracy and loss",
-            "Train dashed, test solid; a click on a run in the legend hides it."
-            + (
-                " Long curves are drawn by the lowest and the highest value of each stretch."
-                if thinned
-                else ""
-            ),
-            Figure(comparison.figure),
-            size="wide",
-        ),
+        Panel("Steps to 99 %", times, Figure(_milestones(compared.runs)), size="wide"),
+        Panel("Accuracy and loss", curves, Figure(comparison.figure), size="wide"),
     ]
     return offline_page(
         "compare.html",

@@ -23,16 +23,11 @@ from .palette import CORRUPTED, KEY, PLAIN, TEST, TRAIN
 
 def new_figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
     """An empty figure with its axes named."""
+    axes = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y, "standoff": 12}}}
     margin = {"l": 62, "r": 14, "t": 12, "b": 48}
-    figure = go.Figure(
-        layout={
-            "height": height,
-            "margin": margin,
-            "xaxis": {"title": {"text": x}},
-            "yaxis": {"title": {"text": y, "standoff": 12}},
-        }
+    return (
+        go.Figure().update_layout(template=None, height=height, margin=margin, **axes).update_layout(layout)
     )
-    return figure.update_layout(template=None, **layout)
 
 
 def losses(a: Analysis) -> go.Figure:
@@ -42,15 +37,8 @@ def losses(a: Analysis) -> go.Figure:
     if "noise.bayes_loss" in a.values and not squared:
         best = max(float(x) for x in a.values["noise.bayes_loss"])
         figure.add_hline(y=best, line={"color": PLAIN, "width": 1, "dash": "dash"})
-        figure.add_annotation(
-            x=0,
-            xref="paper",
-            xanchor="left",
-            y=float(np.log10(best)),
-            yanchor="bottom",
-            text="Bayes",
-            showarrow=False,
-        )
+        corner = {"x": 0, "xref": "paper", "xanchor": "left", "yanchor": "bottom"}
+        figure.add_annotation(corner, y=float(np.log10(best)), text="Bayes", showarrow=False)
     return log_losses(figure, a.history[["train_loss", "test_loss"]].to_numpy())
 
 
@@ -66,50 +54,40 @@ def accuracies(a: Analysis) -> go.Figure:
     ]
     for column, label, colour, dash in of_noise:
         if column in a.history:
-            evaluated = a.history.dropna(subset=[column])
-            figure.add_scatter(
-                x=evaluated["step"],
-                y=evaluated[column],
-                name=label,
-                mode="lines",
-                line={"color": colour, "width": 2, "dash": dash},
-            )
+            _add_evaluations(figure, a, column, label, colour, dash)
     return figure
 
 
 def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
-    history = a.history
     figure = new_figure("step (optimiser updates)", label, 320)
     for part in ("train", "test"):
-        evaluated = history.dropna(subset=[f"{part}_{metric}"])
-        figure.add_scatter(
-            x=evaluated["step"],
-            y=evaluated[f"{part}_{metric}"],
-            name=part,
-            mode="lines",
-            line={"color": palette.OF_PART[part], "width": 2},
-        )
-    snapshots = history[history["step"].isin(a.run.steps)].dropna(subset=[f"test_{metric}"])
-    figure.add_scatter(
-        x=snapshots["step"], y=snapshots[f"test_{metric}"], name="snapshots", mode="markers",
-        marker={"symbol": "line-ns-open", "size": 9, "color": TEST},
-    )  # fmt: skip
+        _add_evaluations(figure, a, f"{part}_{metric}", part, palette.OF_PART[part])
+    snapshots = a.history[a.history["step"].isin(a.run.steps)].dropna(subset=[f"test_{metric}"])
+    x, y, ticks = snapshots["step"], snapshots[f"test_{metric}"], {"symbol": "line-ns-open", "size": 9}
+    figure.add_scatter(x=x, y=y, name="snapshots", mode="markers", marker={"color": TEST, **ticks})
     return over_training(a, figure)
+
+
+def _add_evaluations(
+    figure: go.Figure, a: Analysis, column: str, name: str, colour: str, dash: str = "solid"
+) -> None:
+    """A line through a column of the history, where it was evaluated."""
+    evaluated, line = a.history.dropna(subset=[column]), {"color": colour, "dash": dash}
+    figure.add_scatter(x=evaluated["step"], y=evaluated[column], name=name, mode="lines", line=line)
 
 
 def over_training(a: Analysis, figure: go.Figure) -> go.Figure:
     """Shades for the phases, a line at the analysed step, and the legend above."""
     for phase in a.phases.spans:
-        figure.add_vrect(
-            x0=phase.start,
-            x1=phase.end,
-            fillcolor=palette.PHASES[phase.name],
-            opacity=0.12,
-            line_width=0,
-            layer="below",
-        )
+        shade = {"fillcolor": palette.PHASES[phase.name], "opacity": 0.12, "line_width": 0, "layer": "below"}
+        figure.add_vrect(phase.start, phase.end, **shade)
     figure.add_vline(x=a.step, line={"color": KEY, "width": 1, "dash": "dot"})
-    return figure.update_layout(legend={"orientation": "h", "y": 1.14, "x": 0})
+    return figure.update_layout(legend=legend_above(1.14))
+
+
+def legend_above(y: float) -> dict[str, Any]:
+    """A legend in one row above the picture, so many of its heights up."""
+    return {"orientation": "h", "y": y, "x": 0}
 
 
 def log_losses(figure: go.Figure, values: Any) -> go.Figure:
@@ -125,34 +103,25 @@ def answers_over_training(a: Analysis, metric: str, label: str) -> go.Figure:
     """Test loss or accuracy of each answer over training."""
     figure = new_figure("step (optimiser updates)", label, 320)
     for answer, colour in zip(a.view.answers, palette.lines(len(a.view.answers)), strict=True):
-        evaluated = a.history.dropna(subset=[f"test_{metric}.{answer}"])
-        figure.add_scatter(
-            x=evaluated["step"],
-            y=evaluated[f"test_{metric}.{answer}"],
-            name=answer,
-            mode="lines",
-            line={"color": colour, "width": 2},
-        )
+        _add_evaluations(figure, a, f"test_{metric}.{answer}", answer, colour)
     return over_training(a, figure)
 
 
 def by_factor(a: Analysis, name: str) -> go.Figure:
     """The share of right examples for each class of a factor, with the interval that their number allows."""
-    shares = a.by_factor(name)
+    of_class = a.by_factor(name)
+    shares = list(of_class.values())
     figure = new_figure(name, "share of examples right", 260)
     figure.add_bar(
-        x=list(shares),
-        y=[share.right for share in shares.values()],
-        marker={"color": PLAIN, "line": {"width": 0}},
-        customdata=[share.n for share in shares.values()],
+        x=list(of_class), y=[share.right for share in shares], marker_color=PLAIN,
+        customdata=[share.n for share in shares],
         hovertemplate=f"{name} %{{x}}: %{{y:.4f}} of %{{customdata}}<extra></extra>",
         error_y={
-            "symmetric": False,
-            "array": [share.high - share.right for share in shares.values()],
-            "arrayminus": [share.right - share.low for share in shares.values()],
-            "thickness": 1,
+            "symmetric": False, "thickness": 1,
+            "array": [share.high - share.right for share in shares],
+            "arrayminus": [share.right - share.low for share in shares],
         },
-    )
+    )  # fmt: skip
     return figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category")
 
 
@@ -164,34 +133,34 @@ def attention(a: Analysis, layer: int) -> go.Figure:
         heads = [f"{answer}, {head}" for answer in values["answer"].values for head in heads]
     words = list(a.run.task.reads.words)
     rows = torch.from_numpy(values.values.reshape(-1, len(words)))
-    colours, names = list(palette.SEQUENTIAL), (words, heads)
-    return heatmap(rows, "position", "", "attention (share)", colours, (0.0, 1.0), names)
+    return heatmap(rows, "position", "", "attention (share)", (0.0, 1.0), (words, heads))
 
 
 def heatmap(
-    values: Float[Tensor, "y x"], x: str, y: str, unit: str, colours: Any = None, limits: tuple[float,
-    float] | None = None,
-    names: tuple[Sequence[str], Sequence[str]] | None = None,
+    values: Float[Tensor, "y x"], x: str, y: str, unit: str,
+    limits: tuple[float, float] | None = None, names: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> go.Figure:  # fmt: skip
     """A heatmap in int8: 255 levels between `limits`, or symmetrically around 0 where none are given; `names`
     of the columns and rows."""
-    if limits is None:
-        largest = max(float(values.abs().max()), 1e-12)
-        limits = (-largest, largest)
-    low, high = limits
+    largest = max(float(values.abs().max()), 1e-12)
+    low, high = limits or (-largest, largest)
     levels = ((values - low) / (high - low) * 254 - 127).round().clamp(-127, 127).to(torch.int8).numpy()
-    ticks = np.linspace(low, high, 5)
+    colours = palette.SEQUENTIAL if limits else palette.DIVERGING
     figure = new_figure(x, y, 330)
     figure.add_heatmap(
-        z=levels, zmin=-127, zmax=127, colorscale=colours or list(palette.DIVERGING),
+        z=levels, zmin=-127, zmax=127, colorscale=list(colours),
         colorbar={
-            "title": {"text": unit, "side": "right"}, "thickness": 10, "len": 1,
-            "tickvals": np.linspace(-127, 127, 5).tolist(),
-            "ticktext": [f"{tick:.3g}" for tick in ticks],
+            **colorbar(unit), "tickvals": np.linspace(-127, 127, 5).tolist(),
+            "ticktext": [f"{tick:.3g}" for tick in np.linspace(low, high, 5)],
         },
         hovertemplate=f"{y} %{{y}}, {x} %{{x}}<extra></extra>",
     )  # fmt: skip
     return named(figure.update_yaxes(autorange="reversed"), names)
+
+
+def colorbar(title: str) -> dict[str, Any]:
+    """The bar beside a heatmap that says what its colours mean."""
+    return {"title": {"text": title, "side": "right"}, "thickness": 10, "len": 1}
 
 
 def named(figure: go.Figure, names: tuple[Sequence[str], Sequence[str]] | None) -> go.Figure:

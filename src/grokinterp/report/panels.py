@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from markupsafe import Markup
@@ -96,44 +97,47 @@ class Section:
     """Why, by the title of the panel that is not shown; of the section, where that is all of it."""
 
 
+Words: TypeAlias = str | Callable[[Any], str]
+"""Words on a page, or what says them of an `Analysis` or of `Moments`."""
+DrawSection: TypeAlias = Callable[[Any], Iterable[Panel | Table]]
+DrawPanel: TypeAlias = Callable[[Any], Canvas]
+SayNote: TypeAlias = Callable[[Any], str]
+
+
+def _said(words: Words, of: Any) -> str:
+    return words if isinstance(words, str) else words(of)
+
+
 @dataclass(frozen=True)
 class SectionOf(OfTasks):
     """A section of the report on a network that learned a task of some family."""
 
-    lead: str | Callable[[Any], str]
+    lead: Words
     needs: Sequence[str]
     where: Callable[[Any], bool]
-    draw: Callable[[Any], Iterable[Panel | Table]]
+    draw: DrawSection
 
     def made(self, a: Any) -> Section:
         """The section of an `Analysis`, or why it is not shown: a measure that it needs is not there, or a
         figure has no meaning here. Any other error of a figure is a bug, and raised."""
-        lead = self.lead if isinstance(self.lead, str) else self.lead(a)
+        lead = _said(self.lead, a)
         try:
             for name in self.needs:
                 a.measured(name)
             parts = list(self.draw(a))
         except NotApplicable as reason:
             return Section(self.name, lead, missing={self.name: str(reason)})
-        return Section(
-            self.name,
-            lead,
-            [part for part in parts if isinstance(part, Panel)],
-            [part for part in parts if isinstance(part, Table)],
-        )
+        panels = [part for part in parts if isinstance(part, Panel)]
+        return Section(self.name, lead, panels, [part for part in parts if isinstance(part, Table)])
 
 
 SECTIONS: OfFamilies[SectionOf] = OfFamilies("section")
 
 
 def section(
-    title: str,
-    lead: str | Callable[[Any], str] = "",
-    *,
-    of: type[Task] = Task,
-    needs: Sequence[str] = (),
+    title: str, lead: Words = "", *, of: type[Task] = Task, needs: Sequence[str] = (),
     where: Callable[[Any], bool] = lambda a: True,
-) -> Callable[[Callable[[Any], Iterable[Panel | Table]]], Callable[[Any], Iterable[Panel | Table]]]:
+) -> Callable[[DrawSection], DrawSection]:  # fmt: skip
     """Registers what draws a section of the report: a function of an `Analysis` that gives its panels and
     tables in their order.
 
@@ -147,22 +151,17 @@ def section(
     Raises:
         ValueError: another section about this family has this title.
     """
-
-    def register(draw: Callable[[Any], Iterable[Panel | Table]]) -> Callable[[Any], Iterable[Panel | Table]]:
-        SECTIONS.add(SectionOf(title, of, lead, needs, where, draw))
-        return draw
-
-    return register
+    return SECTIONS.registering(partial(SectionOf, title, of, lead, needs, where))
 
 
 @dataclass(frozen=True)
 class PanelOf(OfTasks):
     """A panel of the replay of networks that learned a task of some family."""
 
-    caption: str | Callable[[Any], str]
+    caption: Words
     size: Size
     shows: Sequence[str]
-    draw: Callable[[Any], Canvas]
+    draw: DrawPanel
 
     def made(self, moments: Any) -> Panel:
         """The panel of a replay.
@@ -171,21 +170,15 @@ class PanelOf(OfTasks):
             NotApplicable: it has no meaning here, or what it shows was not measured.
         """
         body = self.draw(moments)
-        caption = self.caption if isinstance(self.caption, str) else self.caption(moments)
-        return Panel(self.name, caption + body.note, body, self.size)
+        return Panel(self.name, _said(self.caption, moments) + body.note, body, self.size)
 
 
 PANELS: OfFamilies[PanelOf] = OfFamilies("panel")
 
 
 def panel(
-    title: str,
-    caption: str | Callable[[Any], str],
-    *,
-    of: type[Task] = Task,
-    size: Size = "",
-    shows: Sequence[str] = (),
-) -> Callable[[Callable[[Any], Canvas]], Callable[[Any], Canvas]]:
+    title: str, caption: Words, *, of: type[Task] = Task, size: Size = "", shows: Sequence[str] = ()
+) -> Callable[[DrawPanel], DrawPanel]:
     """Registers what draws a panel of the replay page: a function of `Moments`, whose methods draw curves,
     bars and heatmaps of what was replayed.
 
@@ -200,43 +193,20 @@ def panel(
     Raises:
         ValueError: another panel about this family has this title.
     """
-
-    def register(draw: Callable[[Any], Canvas]) -> Callable[[Any], Canvas]:
-        PANELS.add(PanelOf(title, of, caption, size, shows, draw))
-        return draw
-
-    return register
+    return PANELS.registering(partial(PanelOf, title, of, caption, size, shows))
 
 
 @dataclass(frozen=True)
 class NoteOf(OfTasks):
     """A sentence about a whole replay, of a family of tasks."""
 
-    made: Callable[[Any], str]
+    made: SayNote
 
 
 NOTES: OfFamilies[NoteOf] = OfFamilies("note")
 
 
-def note(name: str, *, of: type[Task]) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
+def note(name: str, *, of: type[Task]) -> Callable[[SayNote], SayNote]:
     """Registers what says a sentence of a whole replay at the head of its page: a function of `Moments`,
     which raises NotApplicable where there is nothing to say."""
-
-    def register(made: Callable[[Any], str]) -> Callable[[Any], str]:
-        NOTES.add(NoteOf(name, of, made))
-        return made
-
-    return register
-
-
-def drawn(makers: Iterable[tuple[str, Callable[[], Panel]]], title: str = "", lead: str = "") -> Section:
-    """A section of the panels that have a meaning here, given by their titles, and why others are left
-    out."""
-    panels: list[Panel] = []
-    missing: dict[str, str] = {}
-    for name, make in makers:
-        try:
-            panels.append(make())
-        except NotApplicable as reason:
-            missing[name] = str(reason)
-    return Section(title, lead, panels, missing=missing)
+    return NOTES.registering(partial(NoteOf, name, of))

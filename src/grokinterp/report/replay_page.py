@@ -8,13 +8,13 @@ is measured is not decided here; a panel shows what the Dataset holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import NotApplicable
 from ..replay import (
@@ -42,7 +42,7 @@ from .moments import BARS_OVER, Curve, Moments, with_unit
 from .offline import asset, embedded, offline_page
 from .page import accuracy_caption
 from .palette import LINES, OF_PART, PHASES, PLAIN, lines
-from .panels import NOTES, PANELS, Canvas, Panel, drawn, panel
+from .panels import NOTES, PANELS, Canvas, Panel, Section, panel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,9 +76,8 @@ def save_replay(
     files = replay_files(run, path, data)
     dataset = replay(run, [*progress_of(run), *pictures_of(run), *measures], steps)
     unknown = [step for step in run.steps if not run.step_known(step)]
-    training_phases = (
-        None if unknown else phases(dataset, run.history)
-    )  # between steps that nobody knows there is no phase
+    # Between steps that nobody knows there is no phase.
+    training_phases = None if unknown else phases(dataset, run.history)
     page = replay_page(dataset, run.history, training_phases, chosen=measures, reload=reload, unknown=unknown)
     replace_file(files[0], page.encode(), make_folder=True)
     if data is not None:
@@ -125,24 +124,23 @@ def replay_page(
             never.
         unknown: steps that are only numbers, as of an imported file that does not say them.
     """
-    moments_shown = Moments(data, history)
-    standard = [
-        (each.name, partial(each.made, moments_shown)) for each in PANELS.applying_to(moments_shown.families)
-    ]
-    section = drawn([*standard, *_others(moments_shown, chosen)])
+    moments = Moments(data, history)
+    section = _section(moments, chosen)
     steps = [int(step) for step in data["step"].values]
-    moments = [f"step {step:,}" if step not in unknown else "step unknown" for step in steps]
+    numbered = "step; some are not known, and only number the snapshots"
+    spans, went = (training_phases.spans, training_phases.sentence) if training_phases else ((), "")
     content = {
         "run": data.attrs["run"],
         "task": data.attrs["task"],
         "steps": steps,
-        "moments": moments,
-        "axis": "step; some are not known, and only number the snapshots"
-        if {*unknown} & {*steps}
-        else "step (optimiser updates)",
+        "moments": [f"step {step:,}" if step not in unknown else "step unknown" for step in steps],
+        "axis": numbered if {*unknown} & {*steps} else "step (optimiser updates)",
         "reload": reload,
         "phases": [training_phases.at(step) for step in steps] if training_phases else [],
-        "spans": _spans(training_phases) if training_phases else [],
+        "spans": [
+            {"name": s.name, "start": float(s.start), "end": float(s.end), "colour": PHASES[s.name]}
+            for s in spans
+        ],
         "panels": [
             {"id": p.id, "kind": p.body.kind, "title": p.title, "shown": p.shown, **p.body.data}
             for p in section.panels
@@ -157,28 +155,28 @@ def replay_page(
         run=data.attrs["run"],
         steps=steps,
         span=steps_in_words(steps, unknown),
-        opening=" ".join(_opening(data, training_phases)),
-        notes=list(_notes(moments_shown)),
+        opening=" ".join(filter(None, [data.attrs.get("divergence"), went])),
+        notes=list(_notes(moments)),
         sure=[_how_sure(boundary) for boundary in training_phases.boundaries] if training_phases else [],
         section=section,
         replay=embedded(json.dumps(content, allow_nan=False)),
     )
 
 
-def _opening(data: xr.Dataset, training_phases: Phases | None) -> Iterator[str]:
-    """What the page begins with: how training ended and went."""
-    if divergence := data.attrs.get("divergence"):
-        yield divergence
-    if training_phases:
-        yield training_phases.sentence
-
-
-def _spans(training_phases: Phases) -> list[dict[str, Any]]:
-    """The phases with their colours."""
-    return [
-        {"name": s.name, "start": float(s.start), "end": float(s.end), "colour": PHASES[s.name]}
-        for s in training_phases.spans
+def _section(moments: Moments, chosen: Sequence[str]) -> Section:
+    """The panels that have a meaning here, and why others are left out."""
+    makers: list[tuple[str, Callable[[], Panel]]] = [
+        *((each.name, partial(each.made, moments)) for each in PANELS.applying_to(moments.families)),
+        *_others(moments, chosen),
     ]
+    panels: list[Panel] = []
+    missing: dict[str, str] = {}
+    for name, make in makers:
+        try:
+            panels.append(make())
+        except NotApplicable as reason:
+            missing[name] = str(reason)
+    return Section("", "", panels, missing=missing)
 
 
 def _how_sure(boundary: Boundary) -> str:
@@ -208,10 +206,16 @@ def by_part(moments: Moments, name: str) -> list[Curve]:
             Curve(_IN_WORDS.get(part, part), name, OF_PART[part], {"part": part}, column=f"{part}_{name}")
             for part in parts
         ]
-    answers, part = values["answer"].values.tolist(), "test" if "test" in parts else parts[0]
+    return _of_answers(values, name, {"part": "test" if "test" in parts else parts[0]})
+
+
+def _of_answers(values: xr.DataArray, name: str, at: Mapping[str, str]) -> list[Curve]:
+    """A measure of each answer, at labels of its other dimensions."""
+    answers = values["answer"].values.tolist()
+    columns = ["_".join([*at.values(), f"{name}.{answer}"]) for answer in answers]
     return [
-        Curve(answer, name, colour, {"part": part, "answer": answer}, column=f"{part}_{name}.{answer}")
-        for answer, colour in zip(answers, lines(len(answers)), strict=True)
+        Curve(answer, name, colour, {**at, "answer": answer}, column=column)
+        for answer, colour, column in zip(answers, lines(len(answers)), columns, strict=True)
     ]
 
 
@@ -307,7 +311,7 @@ def _other(moments: Moments, name: str, shown: bool) -> Panel:
         draw = BARS_OVER.get(dims[0], Moments.bars) if len(dims) == 1 else Moments.bars
         return Panel(name, "", draw(moments, variants[0]), shown=shown)
     if "answer" in dims:
-        curves = by_part(moments, name) if "part" in dims else _of_answers(values, name)
+        curves = by_part(moments, name) if "part" in dims else _of_answers(values, name, {})
     else:
         whose = {name: "own keys", name + FINAL: "final keys"} if len(variants) > 1 else {}
         curves = [
@@ -324,14 +328,6 @@ def _other(moments: Moments, name: str, shown: bool) -> Panel:
     caption = "With the key frequencies of each snapshot (dashed), and with the final ones."
     body = moments.curves(with_unit(name, values), curves, log=values.attrs["unit"] == "nats")
     return Panel(name, caption * (len(variants) > 1) + body.note, body, shown=shown)
-
-
-def _of_answers(values: xr.DataArray, name: str) -> list[Curve]:
-    answers = values["answer"].values.tolist()
-    return [
-        Curve(answer, name, colour, {"answer": answer})
-        for answer, colour in zip(answers, lines(len(answers)), strict=True)
-    ]
 
 
 _IN_WORDS = {"corrupted": "corrupted (label wrong)", "clean": "clean (label right)"}

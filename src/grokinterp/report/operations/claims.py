@@ -38,6 +38,7 @@ not known which examples were trained on, all of them stand for the training and
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from ...errors import NotApplicable
 from ...measures.noise import NEEDS, NoisePhase
@@ -45,8 +46,10 @@ from ...tasks import Operation
 from ..claims import Decision, all_of, claim, needs
 from .analysis import OperationAnalysis, has_frequencies
 
+claim_of_waves = partial(claim, of=Operation, where=has_frequencies)
 
-@claim("The embedding is sparse in the Fourier basis", of=Operation, where=has_frequencies)
+
+@claim_of_waves("The embedding is sparse in the Fourier basis")
 def _sparse_embedding(a: OperationAnalysis) -> Decision:
     share, keys = a.number("key_share.W_E"), len(a.keys_used) / a.n_frequencies if a.n_frequencies else 1.0
     return all_of(
@@ -56,18 +59,18 @@ def _sparse_embedding(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim("Neurons are single-frequency", of=Operation, where=has_frequencies)
+@claim_of_waves("Neurons are single-frequency")
 def _single_frequency(a: OperationAnalysis) -> Decision:
     name = "neuron.single_frequency_share"
     return all_of(needs(name, a.number(name), ">=", 0.75))
 
 
-@claim("Logits are sums of cos w(c* − c), c* the right answer", of=Operation, where=has_frequencies)
+@claim_of_waves("Logits are sums of cos w(c* − c), c* the right answer")
 def _cosine_logits(a: OperationAnalysis) -> Decision:
     return all_of(needs("logit_fve.centred", a.number("logit_fve.centred"), ">=", 0.9))
 
 
-@claim("The key frequencies are sufficient", of=Operation, where=has_frequencies)
+@claim_of_waves("The key frequencies are sufficient")
 def _sufficient(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     _has_few_keys(a)
@@ -79,7 +82,7 @@ def _sufficient(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim("The key frequencies are necessary", of=Operation, where=has_frequencies)
+@claim_of_waves("The key frequencies are necessary")
 def _necessary(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     _has_few_keys(a)
@@ -103,32 +106,25 @@ def _asked_of(a: OperationAnalysis) -> list[str]:
     """
     part = a.part("test")
     whole = a.on_circle.shares["all"].n == a.standing.shares["all"].n
+    nothing = "there is no algorithm to ask this of"
     if not a.on_circle.better_than_chance(part):
         of = "" if whole else "of the pairs that the frequencies are about, "
-        raise NotApplicable(f"there is no algorithm to ask this of: {of}{a.on_circle.words}")
+        raise NotApplicable(f"{nothing}: {of}{a.on_circle.words}")
     if not a.keys_used and a.on_circle.state != "generalises":
-        raise NotApplicable(
-            "there is no algorithm to ask this of: "
-            f"{a.skipped.get('restricted_loss.logit_dirs', 'there are no key frequencies')}"
-        )
+        why = a.skipped.get("restricted_loss.logit_dirs", "there are no key frequencies")
+        raise NotApplicable(f"{nothing}: {why}")
     right = a.on_circle.shares[part]
-    which = (
-        f"{'unseen' if part == 'test' else 'all'} "
-        f"{'examples' if whole else 'pairs that the frequencies are about'}"
-    )
-    return (
-        []
-        if right.right >= a.on_circle.level
-        else [f"asked of a network that is right on {right} of {which}"]
-    )
+    if right.right >= a.on_circle.level:
+        return []
+    of = "examples" if whole else "pairs that the frequencies are about"
+    which = "unseen" if part == "test" else "all"
+    return [f"asked of a network that is right on {right} of {which} {of}"]
 
 
 def _has_few_keys(a: OperationAnalysis) -> None:
     if 2 * len(a.keys_used) > a.n_frequencies:
-        raise NotApplicable(
-            f"{len(a.keys_used)} of {a.n_frequencies} frequencies are keys: with so many left in, a "
-            "projection tells nothing"
-        )
+        many = f"{len(a.keys_used)} of {a.n_frequencies} frequencies are keys"
+        raise NotApplicable(f"{many}: with so many left in, a projection tells nothing")
 
 
 @claim("Attention is uniform over a and b, whatever they are", of=Operation)
@@ -142,22 +138,17 @@ def _uniform_attention(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim(
-    "Waves of the key frequencies, fitted to every part, do what it does", of=Operation, where=has_frequencies
-)
+@claim_of_waves("Waves of the key frequencies, fitted to every part, do what it does")
 def _fitted_circuit(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
-    agreement, loss = (
-        a.number("circuit.whole.agreement", part="all"),
-        a.number("circuit.whole.loss", part="all"),
-    )
+    agreement, loss = (a.number(f"circuit.whole.{name}", part="all") for name in ("agreement", "loss"))
     return all_of(
         needs("circuit.whole.agreement (all)", agreement, ">=", 0.99, ".4f"),
         also=[f"circuit.whole.loss (all) = {loss:.3g} nats", *asked],
     )
 
 
-@claim("It computes as a clock (multiplies in the attention)", of=Operation, where=has_frequencies)
+@claim_of_waves("It computes as a clock (multiplies in the attention)")
 def _clock(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(
@@ -167,7 +158,7 @@ def _clock(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim("It computes as a pizza (averages, constant attention)", of=Operation, where=has_frequencies)
+@claim_of_waves("It computes as a pizza (averages, constant attention)")
 def _pizza(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(
@@ -186,20 +177,18 @@ _PHASES: dict[NoisePhase, str] = {
 }
 
 
-def _claim_of_phase(wanted: NoisePhase, sentence: str) -> None:
-    @claim(sentence, of=Operation, where=lambda a: a.noisy)
-    def is_in_phase(a: OperationAnalysis) -> Decision:
-        numbers = [
-            f"{name} ({part}) = {a.number(name, part=part):.4f}"
-            for part, names in (
-                ("train", ["accuracy"]),
-                ("test", ["clean_accuracy"]),
-                ("corrupted", ["accuracy", "clean_accuracy"]),
-            )
-            for name in names
-        ]
-        return a.noise_phase == wanted, [*numbers, f"needs {NEEDS[wanted]}; its phase is {a.noise_phase}"]
+_DECIDING = (
+    ("accuracy", "train"),
+    ("clean_accuracy", "test"),
+    ("accuracy", "corrupted"),
+    ("clean_accuracy", "corrupted"),
+)
+
+
+def _is_in(wanted: NoisePhase, a: OperationAnalysis) -> Decision:
+    numbers = [f"{name} ({part}) = {a.number(name, part=part):.4f}" for name, part in _DECIDING]
+    return a.noise_phase == wanted, [*numbers, f"needs {NEEDS[wanted]}; its phase is {a.noise_phase}"]
 
 
 for phase, sentence in _PHASES.items():
-    _claim_of_phase(phase, sentence)
+    claim(sentence, of=Operation, where=lambda a: a.noisy)(partial(_is_in, phase))

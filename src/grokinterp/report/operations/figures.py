@@ -22,14 +22,13 @@ from ...replay.frequencies.pictures import example_neurons, spectrum_2d
 from ...tasks import Circle, Operation
 from ...tasks.table import answer_numbers
 from .. import palette
-from ..figures import heatmap, log_losses, named, new_figure, over_training
+from ..figures import colorbar, heatmap, legend_above, log_losses, named, new_figure, over_training
 from ..palette import EXCLUDED, KEY, PLAIN, RESTRICTED, TEST, TRAIN
 from .analysis import OperationAnalysis
 
 _MOST_NAMED = 512
 """Elements up to which the answer of every pair of them is named: of 2,003 the names would take 30 MB of a
 page."""
-_SEQUENTIAL = list(palette.SEQUENTIAL)
 
 
 def noise_profile(a: OperationAnalysis) -> go.Figure:
@@ -39,28 +38,18 @@ def noise_profile(a: OperationAnalysis) -> go.Figure:
     figure = new_figure("places after the right answer (classes)", "probability", barmode="group")
     for part in ("train", "test", "corrupted", "clean"):
         if part in values.coords["part"].values:
-            figure.add_bar(
-                x=offsets,
-                y=values.sel(part=part).values,
-                name=part,
-                marker={"color": palette.OF_PART[part], "line": {"width": 0}},
-            )
-    task = a.task
-    noise = task.noise
-    assert noise is not None
-    drawn = noise.shifts(len(task.ring))
+            shares = values.sel(part=part).values
+            figure.add_bar(x=offsets, y=shares, name=part, marker_color=palette.OF_PART[part])
+    assert a.task.noise is not None
+    drawn = a.task.noise.shifts(len(a.task.ring))
     figure.add_scatter(
         x=offsets, y=[float(drawn[k]) for k in offsets], name="labels as drawn", mode="markers",
         marker={"symbol": "line-ew-open", "size": 34, "color": KEY, "line": {"width": 3}},
     )  # fmt: skip
-    return figure.update_yaxes(rangemode="tozero").update_layout(
-        legend={"orientation": "h", "y": 1.18, "x": 0}
-    )
+    return figure.update_yaxes(rangemode="tozero").update_layout(legend=legend_above(1.18))
 
 
-def _losses_at_snapshots(
-    a: OperationAnalysis, y: str, curves: Iterable[tuple[str, str, str, str]]
-) -> go.Figure:
+def _losses_at_snapshots(a: OperationAnalysis, y: str, curves: Iterable[Sequence[str]]) -> go.Figure:
     """Lines through a loss at the snapshots, each given by measure, part, label and colour, on a log axis;
     those that are known."""
     figure = new_figure("step (optimiser updates)", y, 340)
@@ -70,13 +59,9 @@ def _losses_at_snapshots(
             curve = a.replayed[name].sel(part=part).dropna("step")
             drawn.append(curve.values)
             figure.add_scatter(
-                x=curve.step.values,
-                y=curve.values,
-                name=label,
-                mode="lines+markers",
-                line={"color": colour, "width": 2},
-                marker={"size": 4},
-            )
+                x=curve.step.values, y=curve.values, name=label, mode="lines+markers",
+                line_color=colour, marker_size=4,
+            )  # fmt: skip
     return log_losses(over_training(a, figure), np.concatenate(drawn))
 
 
@@ -99,14 +84,11 @@ def lives(a: OperationAnalysis, place: str) -> go.Figure:
     figure = new_figure("step (optimiser updates)", "share of what varies", 320)
     lived = [life.freq for life in a.lives.lives if life.place == place and life.fate != "never"]
     others = [k for k in lived if k not in a.lives.final_keys]
-    for k in (*a.lives.final_keys, *others):
-        colour = (
-            PLAIN if k in others else palette.LINES[(a.lives.final_keys.index(k) + 3) % len(palette.LINES)]
-        )
-        figure.add_scatter(
-            x=share.step.values, y=share.sel(freq=k).values, name=f"k = {k}", mode="lines",
-            line={"color": colour, "width": 2, "dash": "dot" if k in others else "solid"},
-        )  # fmt: skip
+    for i, k in enumerate([*a.lives.final_keys, *others]):
+        colour = PLAIN if k in others else palette.LINES[(i + 3) % len(palette.LINES)]
+        line = {"color": colour, "dash": "dot" if k in others else "solid"}
+        y = share.sel(freq=k).values
+        figure.add_scatter(x=share.step.values, y=y, name=f"k = {k}", mode="lines", line=line)
     figure.add_hline(y=a.lives.born, line={"color": PLAIN, "width": 1, "dash": "dot"})
     return over_training(a, figure).update_layout(legend={"y": 1.2})
 
@@ -126,14 +108,13 @@ def _spectrum(values: Any, keys: Sequence[int], y: str) -> go.Figure:
     frequency = fourier.component_frequencies(len(norms)).numpy()
     figure = new_figure("frequency k", y, barmode="group", bargap=0.1)
     for name, rows, opacity in (("cos", slice(1, None, 2), 1.0), ("sin", slice(2, None, 2), 0.55)):
-        colours = [KEY if k in keys else PLAIN for k in frequency[rows]]
-        figure.add_bar(
-            x=frequency[rows],
-            y=norms[rows],
-            name=name,
-            marker={"color": colours, "opacity": opacity, "line": {"width": 0}},
-        )
+        marker = {"color": _key_colours(keys, frequency[rows]), "opacity": opacity}
+        figure.add_bar(x=frequency[rows], y=norms[rows], name=name, marker=marker)
     return figure.update_layout(showlegend=False)
+
+
+def _key_colours(keys: Sequence[int], frequencies: np.ndarray) -> list[str]:
+    return [KEY if k in keys else PLAIN for k in frequencies]
 
 
 def embedding_spectrum(a: OperationAnalysis) -> go.Figure:
@@ -158,12 +139,8 @@ def neuron_clusters(a: OperationAnalysis) -> go.Figure:
 
 def _per_frequency(a: OperationAnalysis, values: Any, y: str) -> go.Figure:
     k = values.coords["freq"].values
-    figure = new_figure("frequency k", y)
-    return figure.add_bar(
-        x=k,
-        y=values.values,
-        marker={"color": [KEY if i in a.keys_used else PLAIN for i in k], "line": {"width": 0}},
-    )
+    colours = _key_colours(a.keys_used, k)
+    return new_figure("frequency k", y).add_bar(x=k, y=values.values, marker_color=colours)
 
 
 def excluded_by_frequency(a: OperationAnalysis) -> go.Figure:
@@ -171,9 +148,9 @@ def excluded_by_frequency(a: OperationAnalysis) -> go.Figure:
     line."""
     values = a.values["excluded_loss.per_frequency"].sel(part="all")
     k = values.coords["freq"].values
-    colours = [KEY if i in a.keys_used else PLAIN for i in k]
+    marker = {"color": _key_colours(a.keys_used, k), "size": 7}
     figure = new_figure("frequency k", "loss without it (nats)")
-    figure.add_scatter(x=k, y=_positive(values.values), mode="markers", marker={"color": colours, "size": 7})
+    figure.add_scatter(x=k, y=_positive(values.values), mode="markers", marker=marker)
     whole = _positive(a.values["loss"].sel(part="all").values.reshape(1))[0]
     figure.add_hline(y=whole, line={"color": PLAIN, "width": 1, "dash": "dot"})
     return figure.update_yaxes(type="log", exponentformat="power").update_layout(showlegend=False)
@@ -187,39 +164,28 @@ def losses_by_variant(a: OperationAnalysis) -> go.Figure:
         for name, value in a.values.items()
         if "_loss." in name and getattr(value, "dims", 0) == ("part",)
     }
-    variants = {
-        kind: {
-            name.partition(".")[2]: loss for name, loss in loss_of.items() if name.startswith(f"{kind}_loss.")
-        }
-        for kind in ("restricted", "excluded")
-    }
-    if not any(variants.values()):
-        raise NotApplicable(
-            a.skipped.get("restricted_loss.logit_dirs", "no restricted or excluded loss was measured")
-        )
     figure = new_figure("loss on all examples (nats)", "variant", 420)
-    for (kind, mine), colour in zip(variants.items(), (TRAIN, KEY), strict=True):
-        if not mine:
-            continue
-        figure.add_scatter(
-            x=_positive(list(mine.values())), y=list(mine), name=kind, mode="markers",
-            marker={"color": colour, "size": 9},
-            hovertemplate="%{y}: %{x:.3g} nats<extra>" + kind + "</extra>",
-        )  # fmt: skip
-    for x, words in (
-        (float(a.values["loss"].sel(part="all")), "network"),
-        (float(np.log(a.run.task.n_answers)), "chance"),
-    ):
-        at = _positive([x])[0]
+    for kind, colour in (("restricted", TRAIN), ("excluded", KEY)):
+        start = f"{kind}_loss."
+        of_kind = {name[len(start) :]: loss for name, loss in loss_of.items() if name.startswith(start)}
+        if of_kind:
+            figure.add_scatter(
+                x=_positive(of_kind.values()), y=list(of_kind), name=kind, mode="markers",
+                marker={"color": colour, "size": 9},
+                hovertemplate="%{y}: %{x:.3g} nats<extra>" + kind + "</extra>",
+            )  # fmt: skip
+    if not figure.data:
+        absent = "no restricted or excluded loss was measured"
+        raise NotApplicable(a.skipped.get("restricted_loss.logit_dirs", absent))
+    whole, chance = float(a.values["loss"].sel(part="all")), float(np.log(a.run.task.n_answers))
+    for at, words in zip(_positive([whole, chance]), ("network", "chance"), strict=True):
         figure.add_vline(x=at, line={"color": PLAIN, "width": 1, "dash": "dot"})
         # On a log axis plotly takes the logarithm for annotations, and the value for lines.
-        figure.add_annotation(
-            x=float(np.log10(at)), y=1, yref="paper", yanchor="bottom", text=words, showarrow=False
-        )
-    figure.update_xaxes(type="log", exponentformat="power").update_yaxes(
-        autorange="reversed", automargin=True
-    )
-    return figure.update_layout(legend={"orientation": "h", "y": 1.18, "x": 0}, margin={"t": 40})
+        top = {"y": 1, "yref": "paper", "yanchor": "bottom"}
+        figure.add_annotation(top, x=float(np.log10(at)), text=words, showarrow=False)
+    figure.update_xaxes(type="log", exponentformat="power")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure.update_layout(legend=legend_above(1.18), margin={"t": 40})
 
 
 def _positive(values: Iterable[float]) -> list[float]:
@@ -231,10 +197,9 @@ def neuron_explained_variance(a: OperationAnalysis) -> go.Figure:
     """How well one frequency explains each neuron."""
     figure = new_figure("share of variance explained", "neurons (count)")
     values = a.values["neuron.explained_variance"].values
-    figure.add_histogram(x=values, xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker={"color": PLAIN})
-    return figure.add_vline(x=EXPLAINED, line={"color": KEY, "width": 1, "dash": "dot"}).update_xaxes(
-        range=[0, 1]
-    )
+    figure.add_histogram(x=values, xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker_color=PLAIN)
+    figure.add_vline(x=EXPLAINED, line={"color": KEY, "width": 1, "dash": "dot"})
+    return figure.update_xaxes(range=[0, 1])
 
 
 def pruning(a: OperationAnalysis) -> go.Figure:
@@ -254,20 +219,12 @@ def pruning(a: OperationAnalysis) -> go.Figure:
             figure.add_scatter(
                 x=curve.removed.values, y=curve.values, name=part, mode="lines", showlegend=dash == "solid",
                 hovertext=f"{part}, {words}",
-                line={"color": palette.OF_PART.get(part, PLAIN), "width": 2, "dash": dash},
+                line={"color": palette.OF_PART.get(part, PLAIN), "dash": dash},
             )  # fmt: skip
     for words, dash in orders.values():  # what the dashes mean: lines of one point, which none sees
-        figure.add_scatter(
-            x=[0],
-            y=[0],
-            name=words,
-            mode="lines",
-            line={"color": PLAIN, "width": 2, "dash": dash},
-            hoverinfo="skip",
-        )
-    return figure.update_yaxes(range=[-0.03, 1.06]).update_layout(
-        legend={"orientation": "h", "y": 1.16, "x": 0}
-    )
+        line = {"color": PLAIN, "dash": dash}
+        figure.add_scatter(x=[0], y=[0], name=words, mode="lines", line=line, hoverinfo="skip")
+    return figure.update_yaxes(range=[-0.03, 1.06]).update_layout(legend=legend_above(1.16))
 
 
 def pca_plane(a: OperationAnalysis) -> go.Figure:
@@ -281,14 +238,8 @@ def pca_plane(a: OperationAnalysis) -> go.Figure:
 
 def circle(a: OperationAnalysis, k: int) -> go.Figure:
     """The elements in the plane of the embedding's components cos k and sin k."""
-    return _points(
-        a,
-        plane(a.view, k),
-        circular(a.view).circle.a.tolist(),
-        f"W_E along cos {k} / sin {k}, axis 1 (weight)",
-        "axis 2 (weight)",
-        k,
-    )
+    x, y = f"W_E along cos {k} / sin {k}, axis 1 (weight)", "axis 2 (weight)"
+    return _points(a, plane(a.view, k), circular(a.view).circle.a.tolist(), x, y, k)
 
 
 def _points(
@@ -314,31 +265,13 @@ def example_neuron(a: OperationAnalysis, k: int) -> tuple[go.Figure, int, float]
     if not (best := example_neurons(a.view, [k])):
         return None
     share = float(neuron_power(a.view)[k - 1, best[0]])
-    return (
-        heatmap(
-            circular(a.view).grid(a.view.neurons[:, best[0]]),
-            *_axes(a),
-            "activation",
-            names=_names_on_circle(a),
-        ),
-        best[0],
-        share,
-    )
-
-
-def _axes(a: OperationAnalysis) -> tuple[str, str]:
-    """What stands on the axes of a grid over the positions of b and a."""
-    order = circular(a.view).circle.order
-    return (
-        ("b", "a")
-        if order.startswith("residues") and "−" not in order
-        else (f"b ({order})", f"a ({order.split(',')[0]})")
-    )
-
-
-def _names_on_circle(a: OperationAnalysis) -> tuple[list[str], list[str]]:
-    names, circle = a.task.operand_names, circular(a.view).circle
-    return [names[b] for b in circle.b.tolist()], [names[i] for i in circle.a.tolist()]
+    circle, names = circular(a.view).circle, a.task.operand_names
+    x, y = "b", "a"
+    if not circle.order.startswith("residues") or "−" in circle.order:
+        x, y = f"b ({circle.order})", f"a ({circle.order.split(',')[0]})"
+    on_axes = [names[b] for b in circle.b.tolist()], [names[i] for i in circle.a.tolist()]
+    activations = circular(a.view).grid(a.view.neurons[:, best[0]])
+    return heatmap(activations, x, y, "activation", names=on_axes), best[0], share
 
 
 def neuron_spectrum(a: OperationAnalysis) -> go.Figure:
@@ -352,32 +285,23 @@ def logit_spectrum(a: OperationAnalysis) -> go.Figure:
 
 
 def _spectrum_2d(shares: Float[Tensor, "component component"]) -> go.Figure:
-    return heatmap(
-        shares,
-        "component of b (1, cos 1, sin 1, …)",
-        "component of a",
-        "log₁₀ of share of power",
-        _SEQUENTIAL,
-        (-6.0, 0.0),
-    )
+    x, y = "component of b (1, cos 1, sin 1, …)", "component of a"
+    return heatmap(shares, x, y, "log₁₀ of share of power", (-6.0, 0.0))
 
 
 def attention_to_first(a: OperationAnalysis, layer: int, head: int) -> go.Figure:
     """How much the answer position attends to the first token, as a function of (a, b)."""
-    task = a.task
-    names = task.operand_names
+    task, names = a.task, a.task.operand_names
     if not task.is_full_grid:
         raise NotApplicable(f"{task.name} leaves out pairs, so its examples fill no p × p grid")
     attention = a.view.attention[layer, head, :, 0].unflatten(0, (task.p, task.p))
-    return heatmap(attention, "b", "a", "attention to a (share)", _SEQUENTIAL, (0.0, 1.0), (names, names))
+    return heatmap(attention, "b", "a", "attention to a (share)", (0.0, 1.0), (names, names))
 
 
 def value_counts(task: Operation) -> go.Figure:
     """How many pairs have each answer."""
     figure = new_figure("answer", "pairs (count)", 330)
-    figure.add_bar(
-        x=list(task.answer_names), y=list(task.facts.counts), marker={"color": PLAIN, "line": {"width": 0}}
-    )
+    figure.add_bar(x=list(task.answer_names), y=list(task.facts.counts), marker_color=PLAIN)
     return figure.update_xaxes(type="category")
 
 
@@ -386,36 +310,28 @@ def table(task: Operation, circle: Circle | None = None) -> go.Figure:
     a, b = (circle.a, circle.b) if circle else (torch.arange(task.p),) * 2
     classes = task.table[a][:, b]
     if circle:  # colours go round once with the positions of the answers
-        numbers = torch.zeros(task.n_answers, dtype=torch.float64).index_put_(
-            (circle.c,), torch.arange(circle.m).double()
-        )
+        numbers = torch.zeros(task.n_answers, dtype=torch.float64)
+        numbers[circle.c] = torch.arange(circle.m).double()
     else:
         numbers = answer_numbers(task.symbols)
-    whole = bool((classes >= 0).all()) and torch.equal(
-        numbers, numbers.short().double()
-    )  # two bytes for each, where that holds all
+    # Two bytes for each, where that holds all.
+    whole = bool((classes >= 0).all()) and torch.equal(numbers, numbers.short().double())
     z = numbers[classes].short() if whole else torch.where(classes >= 0, numbers[classes], torch.nan).float()
     where = " (order of the group)" if circle else ""
     figure = new_figure(f"b{where}", f"a{where}", 330)
     figure.add_heatmap(
-        z=z.numpy(), colorscale="Phase" if circle else _SEQUENTIAL,
+        z=z.numpy(), colorscale="Phase" if circle else list(palette.SEQUENTIAL),
         hovertemplate="a %{y}, b %{x}: %{z}<extra></extra>",
-        colorbar={"title": {"text": "position of the answer" if circle else "answer", "side": "right"},
-        "thickness": 10, "len": 1},
+        colorbar=colorbar("position of the answer" if circle else "answer"),
     )  # fmt: skip
-    names = task.answer_names
-    if (circle or not whole or numbers.tolist() != list(task.symbols.answers)) and len(
-        classes
-    ) <= _MOST_NAMED:
+    names, other_names = task.answer_names, numbers.tolist() != list(task.symbols.answers)
+    if (circle or not whole or other_names) and len(classes) <= _MOST_NAMED:
         said = [[names[c] if c >= 0 else "none" for c in row] for row in classes.tolist()]
         figure.update_traces(customdata=said, hovertemplate="a %{y}, b %{x}: %{customdata}<extra></extra>")
     elif circle:
         figure.update_traces(hovertemplate="a %{y}, b %{x}: position %{z}<extra></extra>")
-    if not circle and numbers.tolist() != list(task.symbols.answers):
+    if not circle and other_names:
         shown = range(0, len(names), max(1, -(-len(names) // 10)))
         figure.update_traces(colorbar={"tickvals": list(shown), "ticktext": [names[c] for c in shown]})
-    operands = task.operand_names
-    return named(
-        figure.update_yaxes(autorange="reversed"),
-        ([operands[i] for i in b.tolist()], [operands[i] for i in a.tolist()]),
-    )
+    columns, rows = ([task.operand_names[i] for i in elements.tolist()] for elements in (b, a))
+    return named(figure.update_yaxes(autorange="reversed"), (columns, rows))

@@ -4,6 +4,8 @@ Fourier story."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import product
 
 from ...errors import NotApplicable
 from ...measures.waves.neurons import EXPLAINED
@@ -14,6 +16,7 @@ from ..panels import Figure, Panel, Section, section
 from . import figures
 from .analysis import OperationAnalysis, has_frequencies
 
+_PLACES = {"W_E": "the embedding", "neurons": "the neurons", "W_L": "the readout W_L", "logits": "the logits"}
 _MOST_PANELS = 6
 """Key frequencies that get a picture of their own; with more, the page says how many are left out."""
 
@@ -31,9 +34,8 @@ def in_words(facts: TableFacts) -> list[str]:
         "−T[b, a]": facts.antisymmetry,
         "−T[b, a] mod p": facts.antisymmetry_mod,
     }
-    shares = [
-        f"{100 * share:.2f} % have T[a, b] = {words}" for words, share in scores.items() if share is not None
-    ]
+    alike = {words: share for words, share in scores.items() if share is not None}
+    shares = [f"{100 * share:.2f} % have T[a, b] = {words}" for words, share in alike.items()]
     return [
         f"It is {facts.structure}",
         f"{len(facts.counts)} answers to {facts.examples:,} pairs",
@@ -54,9 +56,8 @@ def _table_lead(task: Operation) -> str:
 
 def _table_panels(task: Operation) -> Iterator[Panel]:
     """What the table of a task shows before any network is trained."""
-    yield Panel(
-        "a ∘ b", "The answer to every pair, as the network has to learn it.", Figure(figures.table(task))
-    )
+    caption = "The answer to every pair, as the network has to learn it."
+    yield Panel("a ∘ b", caption, Figure(figures.table(task)))
     if (circle := task.facts.circle) is not None:
         caption = (
             "Stripes along a + b: operands and answers stand on a circle, and the network may use its "
@@ -82,11 +83,12 @@ def _noise(a: OperationAnalysis) -> Iterator[Panel]:
     yield Panel("What it has learned of the noise", caption, figure, size="wide")
 
 
-@section(
+section_of_waves = partial(section, of=Operation, where=has_frequencies)
+
+
+@section_of_waves(
     "Frequencies over training",
     lambda a: f"{a.lives.sentence} {a.lives.sensitivity}" if a.lives else "",
-    of=Operation,
-    where=has_frequencies,
 )
 def _formation(a: OperationAnalysis) -> Iterator[Panel]:
     """When each frequency came and went, in each place; the final keys beside those of each snapshot."""
@@ -98,16 +100,9 @@ def _formation(a: OperationAnalysis) -> Iterator[Panel]:
             "is left without them fails."
         )
         yield Panel("Progress measures", caption, Figure(figures.progress_measures(a)), size="wide")
-    places = {
-        "W_E": "the embedding",
-        "neurons": "the neurons",
-        "W_L": "the readout W_L",
-        "logits": "the logits",
-    }
-    for place, words in places.items():
-        if place in a.lives.share.place.values and any(
-            life.place == place and life.fate != "never" for life in a.lives.lives
-        ):
+    lived_in = {life.place for life in a.lives.lives if life.fate != "never"}
+    for place, words in _PLACES.items():
+        if place in lived_in and place in a.lives.share.place.values:
             caption = "Share of the power; grey: not a key in the end; dotted line: born."
             yield Panel(f"In {words}", caption, Figure(figures.lives(a, place)))
     if "restricted_loss.logit_dirs" in a.replayed:
@@ -127,20 +122,15 @@ def _embedding_lead(a: OperationAnalysis) -> str:
     return lead + (f" {more} more key frequencies are not drawn." if more > 0 else "")
 
 
-@section("Embedding", _embedding_lead, of=Operation, needs=["fourier_norms.W_E"], where=has_frequencies)
+@section_of_waves("Embedding", _embedding_lead, needs=["fourier_norms.W_E"])
 def _embedding(a: OperationAnalysis) -> Iterator[Panel]:
-    yield Panel(
-        "Spectrum of W_E",
-        "Left bar cosine, right bar sine; key frequencies are red.",
-        Figure(figures.embedding_spectrum(a)),
-        size="wide",
-    )
+    caption = "Left bar cosine, right bar sine; key frequencies are red."
+    yield Panel("Spectrum of W_E", caption, Figure(figures.embedding_spectrum(a)), size="wide")
     caption = "Elements on the first two, coloured in their order."
     yield Panel("Principal components", caption, Figure(figures.pca_plane(a)))
     for k in a.keys_used[:_MOST_PANELS]:
-        angle, spread = (
-            float(a.measured(name).sel(freq=k)) for name in ("circle.angle", "circle.radius_spread")
-        )
+        measures = ("circle.angle", "circle.radius_spread")
+        angle, spread = (float(a.measured(name).sel(freq=k)) for name in measures)
         caption = (
             f"Angle follows {k}·a to {angle:.3f} (1 is exact), radius spread {spread:.2f} (0 is a perfect "
             "circle)."
@@ -148,94 +138,63 @@ def _embedding(a: OperationAnalysis) -> Iterator[Panel]:
         yield Panel(f"Circle of k = {k}", caption, Figure(figures.circle(a, k)))
 
 
-@section(
+@section_of_waves(
     "Neurons",
     "A neuron of one frequency is a function of a and b with that period. Activations after the "
     "nonlinearity, at the answer position.",
-    of=Operation,
     needs=["neuron.clusters", "neuron.explained_variance"],
-    where=has_frequencies,
 )
 def _neurons(a: OperationAnalysis) -> Iterator[Panel]:
-    yield Panel(
-        "Clusters",
-        f"Neurons of which one frequency explains > {EXPLAINED:.0%} of the variance.",
-        Figure(figures.neuron_clusters(a)),
-    )
-    yield Panel(
-        "Explained variance",
-        f"Right of the line ({EXPLAINED}) a neuron counts.",
-        Figure(figures.neuron_explained_variance(a)),
-    )
-    yield Panel(
-        "2-D spectrum of all neurons",
-        "Bright points off the axes are products of waves in a and b.",
-        Figure(figures.neuron_spectrum(a)),
-    )
+    caption = f"Neurons of which one frequency explains > {EXPLAINED:.0%} of the variance."
+    yield Panel("Clusters", caption, Figure(figures.neuron_clusters(a)))
+    caption = f"Right of the line ({EXPLAINED}) a neuron counts."
+    yield Panel("Explained variance", caption, Figure(figures.neuron_explained_variance(a)))
+    caption = "Bright points off the axes are products of waves in a and b."
+    yield Panel("2-D spectrum of all neurons", caption, Figure(figures.neuron_spectrum(a)))
     for k in a.keys_used[:_MOST_PANELS]:
         if (example := figures.example_neuron(a, k)) is not None:
             figure, neuron, share = example
             caption = f"Its frequency explains {100 * share:.1f} % of its variance."
             yield Panel(f"Neuron {neuron}, k = {k}", caption, Figure(figure))
     if all(f"pruning.{order}" in a.values for order in ("lowest_ipr", "highest_ipr", "random")):
-        yield Panel(
-            "Pruned",
+        caption = (
             "Neurons removed in the order of their inverse participation ratio (IPR), or at random: those "
             "of low IPR are waves of no one frequency, and hold what a network has memorised beside its "
-            "sums.",
-            Figure(figures.pruning(a)),
-            size="wide",
+            "sums."
         )
+        yield Panel("Pruned", caption, Figure(figures.pruning(a)), size="wide")
 
 
-@section(
+@section_of_waves(
     "Logits",
     "The logits of a network that adds by frequencies are sums of cos w(c* − c), c* the right answer.",
-    of=Operation,
     needs=["logit_cosine"],
-    where=has_frequencies,
 )
 def _logits(a: OperationAnalysis) -> Iterator[Panel]:
-    yield Panel(
-        "Cosines in the logits",
-        "Cosine similarity with cos w(c* − c) for each frequency.",
-        Figure(figures.logit_cosines(a)),
-        size="wide",
-    )
+    caption = "Cosine similarity with cos w(c* − c) for each frequency."
+    yield Panel("Cosines in the logits", caption, Figure(figures.logit_cosines(a)), size="wide")
     caption = "Summed over answers; bright blocks at the keys."
     yield Panel("2-D spectrum of the logits", caption, Figure(figures.logit_spectrum(a)))
 
 
-@section(
+@section_of_waves(
     "Reduced to its keys, and robbed of them",
     "Restricted: only the key frequencies are left. Excluded: everything but them. Each variant of either "
     "measure that papers and notebooks use has its own name; the table at the end defines them. Dotted: the "
     "network as it is, and chance.",
-    of=Operation,
     needs=["excluded_loss.per_frequency"],
-    where=has_frequencies,
 )
 def _reduced(a: OperationAnalysis) -> Iterator[Panel]:
-    yield Panel(
-        "Restricted and excluded loss",
-        "By variant, on all examples.",
-        Figure(figures.losses_by_variant(a)),
-        size="wide",
-    )
-    yield Panel(
-        "Loss without one frequency",
-        "Where the network stands on a frequency, it fails without it; key frequencies are red.",
-        Figure(figures.excluded_by_frequency(a)),
-        size="wide",
-    )
+    caption = "By variant, on all examples."
+    yield Panel("Restricted and excluded loss", caption, Figure(figures.losses_by_variant(a)), size="wide")
+    caption = "Where the network stands on a frequency, it fails without it; key frequencies are red."
+    yield Panel("Loss without one frequency", caption, Figure(figures.excluded_by_frequency(a)), size="wide")
 
 
-@section(
+@section_of_waves(
     "Readout",
     "W_L = W_out W_U: what each neuron adds to each logit.",
-    of=Operation,
     needs=["fourier_norms.W_L"],
-    where=has_frequencies,
 )
 def _readout(a: OperationAnalysis) -> Iterator[Panel]:
     caption = "Over the answers; key frequencies are red."
@@ -247,29 +206,18 @@ def _attention_lead(a: OperationAnalysis) -> str:
     if mean is None or variance is None:
         return "How much the answer position attends to each token."
     words = [str(word).split(": ")[1] for word in mean.coords["pos"].values]
-    heads = [
-        f"layer {layer} head {head}: "
-        + ", ".join(
-            f"{word} {float(mean[layer, head, i]):.2f} ± {float(variance[layer, head, i]) ** 0.5:.2f}"
-            for i, word in enumerate(words)
-        )
-        for layer in range(mean.sizes["layer"])
-        for head in range(mean.sizes["head"])
-    ]
-    return (
-        "How much the answer position attends to each token, mean ± standard deviation over all inputs. "
-        + "; ".join(heads[:16])
-        + "."
-    )
+    heads = []
+    for layer, head in list(product(range(mean.sizes["layer"]), range(mean.sizes["head"])))[:16]:
+        numbers = zip(words, mean.values[layer, head], variance.values[layer, head] ** 0.5, strict=True)
+        to_each = ", ".join(f"{word} {share:.2f} ± {spread:.2f}" for word, share, spread in numbers)
+        heads.append(f"layer {layer} head {head}: {to_each}")
+    how = "How much the answer position attends to each token, mean ± standard deviation over all inputs."
+    return f"{how} {'; '.join(heads)}."
 
 
 @section("Attention", _attention_lead, of=Operation)
 def _attention(a: OperationAnalysis) -> Iterator[Panel]:
     layers, heads = a.view.attention.shape[:2]
-    for layer in range(layers):
-        for head in range(min(heads, 8)):
-            yield Panel(
-                f"Layer {layer}, head {head}",
-                "Attention from the answer position to a.",
-                Figure(figures.attention_to_first(a, layer, head)),
-            )
+    for layer, head in product(range(layers), range(min(heads, 8))):
+        figure = Figure(figures.attention_to_first(a, layer, head))
+        yield Panel(f"Layer {layer}, head {head}", "Attention from the answer position to a.", figure)
