@@ -185,8 +185,7 @@ def _new_directory(out: Path) -> Iterator[Path]:
 
 
 def _move_in(folder: Path, out: Path) -> None:
-    """Moves the whole content of a directory up into `out`: run.json, which makes it a run, after all the
-    rest; the lock goes last."""
+    """Moves all of a directory up into `out`: run.json, which makes it a run, late; the lock last."""
     last = ["run.json", "lock"]
     with writing(out):
         for name in [*sorted({entry.name for entry in folder.iterdir()} - set(last)), *last]:

@@ -199,8 +199,7 @@ class Layout(Frozen):
         return self
 
     def plain_tokens(self, n_ctx: int | None) -> list[str]:
-        """The layouts of tokens of that length that give no numbers, so that the vocabulary may hold more
-        tokens than are used."""
+        """The layouts of that length that give no numbers, so that there may be tokens never used."""
         plain = [text for text in self.tokens if not re.search(r"@|\bof\b", text)]
         return [text for text in plain if len(text.split()) == n_ctx]
 

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from ..models import HookedRootModule
 
 _LIKE = 1e-4
-"""How far logits of the network and of what its configuration describes may be apart, as a share of the
-largest."""
+"""How far apart logits may be from those of the configuration, as a share of the largest."""
 _LAYOUT = "in memory"
 """What stands in run.json for the layout of a file."""
 _FEW = 64

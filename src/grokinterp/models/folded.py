@@ -35,8 +35,7 @@ Jobs = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 """Does jobs, in whatever order, and returns their results in the order of the jobs."""
 
 _VECTOR = 64
-"""Bytes to a multiple of which the classes are filled up with zeros: matrix products of whole vectors are
-faster."""
+"""Classes are filled up with zeros to a multiple of so many bytes: whole vectors are faster."""
 
 _WORTH_SHARING = 2**18
 """Numbers in T from which folding is shared among threads: to wake one takes longer than what is below."""
@@ -99,8 +98,7 @@ class Folding:
     def forward(
         self, tables: Tables, rows: Int[Tensor, "n pos"], bags: Int[Tensor, "n pos_head"]
     ) -> tuple[Float[Tensor, "n pos head"], Float[Tensor, "n d_mlp"], Float[Tensor, "n classes"]]:
-        """Pattern, activations of the neurons and logits of some examples at the answer position. No
-        autograd."""
+        """Pattern, neurons and logits of some examples at the answer position. No autograd."""
         pattern = self.pattern(tables, rows)
         sums = F.embedding_bag(bags, tables.rows, per_sample_weights=pattern.flatten(1), mode="sum")
         sums.add_(tables.constant)
@@ -206,8 +204,7 @@ class Folded:
         return gradients | {"embed.W_E": by_position.sum(0), "pos_embed.W_pos": by_position.sum(1)}
 
     def _back(self, share: slice, heads: _Heads, by_scores: Tensor, by_rows: Tensor) -> dict[str, Tensor]:
-        """The gradients of some heads' weights, and those of the stream of every row, of the last position's
-        and of [W_in | W_U]."""
+        """The gradients of some heads' weights, of every row's stream, the last one's, and [W_in | W_U]."""
         W_Q, W_K, W_V, W_O, b_K = (
             self._w[f"attn.{name}"][share] for name in ("W_Q", "W_K", "W_V", "W_O", "b_K")
         )

@@ -173,8 +173,7 @@ class ModelConfig(NetworkConfig):
         return weights
 
     def _drawn(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
-        """One matrix; of the paper's, in the orientation of the released code and turned into
-        TransformerLens's."""
+        """One matrix; the paper's is drawn as in the released code and turned into TransformerLens's."""
         randn = partial(torch.randn, generator=generator, dtype=torch.float32)
         scale, last = math.sqrt(self.d_model), name.rsplit(".", 1)[-1]
         if self.init == "transformer_lens":
@@ -255,8 +254,7 @@ class ModelConfig(NetworkConfig):
         }
 
     def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedTransformer:
-        """The network in evaluation mode, every hook point live; attention mixing is a permanent hook on
-        `hook_pattern`."""
+        """The network in evaluation mode, hooks live; attention mixing is a permanent one on `hook_pattern`."""
         fits(weights, self.shapes(reads))
         with deprecation_silenced():
             from transformer_lens import HookedTransformer, HookedTransformerConfig

@@ -89,8 +89,7 @@ def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..
 
 
 def _by_group(rows: Int[Tensor, "n pos"]) -> tuple[int, int]:
-    """How many groups of examples that begin alike follow each other, and how many are in each; one of all,
-    where that differs."""
+    """How many groups of examples that begin alike there are, of how many each; one, if that differs."""
     lengths = rows[:, 0].unique_consecutive(return_counts=True)[1]
     return (len(lengths), int(lengths[0])) if (lengths == lengths[0]).all() else (1, len(rows))
 

@@ -110,8 +110,7 @@ _AT_ONCE = 2.0
 _RISE = 0.1
 _SLOWER = 0.5
 _LEFT, _CARRIED = 0.01, 0.5
-"""Shares of the loss of chance: what the key frequencies leave of it at most, and what is there without them
-at least."""
+"""Shares of the loss of chance: what the keys leave at most, and what is there without them at least."""
 _FALLEN = 0.9
 """The share of the fall of the weights after which they have shrunk."""
 _RECENT = 5
@@ -314,8 +313,7 @@ class _Curves:
         return round(self.level - _FORGOTTEN, 2)
 
     def reaches(self, part: Part, share: float) -> pd.Series[bool]:
-        """At which evaluations an accuracy is at least a share; of unseen examples only where it is better
-        than chance."""
+        """Where an accuracy is at least a share; of unseen examples only where better than chance."""
         return self.train >= share if part == "train" else (self.test >= share) & self.told
 
     @property
@@ -348,8 +346,7 @@ class _Curves:
 
     @property
     def learned_before(self) -> bool:
-        """Whether its training examples were right before any update of this run, so that nobody knows how
-        many steps they took."""
+        """Whether training examples were right at step 0, so that nobody knows what steps they took."""
         return _reached(self.reaches("train", LEARNED))[1] == 0
 
     @property
@@ -410,8 +407,7 @@ def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) 
 
 
 def _told(test: pd.Series[float], examples: Examples | None) -> pd.Series[bool]:
-    """Where test accuracy is better than chance; everywhere, where neither chance nor the number of examples
-    is known."""
+    """Where test accuracy is better than chance; everywhere, without chance and number of examples."""
     if examples is None or not examples.test:
         return test.notna()
     told = {right: examples.standing(None, right).better_than_chance("test") for right in test.unique()}
@@ -462,8 +458,7 @@ def _kind(curves: _Curves) -> Kind:
 
 
 def _rose(curves: _Curves, part: Part) -> bool:
-    """Whether an accuracy ever was far above chance: by so much, and by more than its number of examples
-    allows."""
+    """Whether an accuracy ever was so far above chance, and by more than its number of examples allows."""
     assert curves.examples is not None
     best = float(getattr(curves, part).max())
     standing = curves.examples.standing(*(best if part == name else None for name in ("train", "test")))
@@ -552,8 +547,7 @@ def _needs_circuit(curves: _Curves) -> None:
 
 
 def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
-    """The neighbours of the snapshot with the lowest excluded loss; or where it last is within `factor` of
-    that."""
+    """The neighbours of the lowest excluded loss; or where it last is within `factor` of that."""
     _needs_circuit(curves)
     if not curves.train.max() >= LEARNED:
         raise NotApplicable(f"training accuracy never reaches {_share(LEARNED)}")
@@ -580,8 +574,7 @@ def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
 
 
 def _excluded_before_half(curves: _Curves) -> pd.Series[float]:
-    """Excluded loss until half of the unseen examples were right: after that it may fall again, as the
-    weights do."""
+    """Excluded loss until half of the unseen are right: later it may fall again, as the weights do."""
     return curves.excluded.loc[: _reached(curves.reaches("test", _HALF))[1]]
 
 
@@ -606,8 +599,7 @@ def _not_learned_by_then(curves: _Curves, by: int) -> str:
 
 
 def _sufficient_and_necessary(curves: _Curves, left: float = _LEFT, carried: float = _CARRIED) -> Interval:
-    """Where the keys alone leave `left` of the loss of chance, and training examples without them have
-    `carried` of it."""
+    """Where keys alone leave `left` of the loss of chance, and training examples without them `carried`."""
     _needs_circuit(curves)
     both = curves.restricted.index.intersection(curves.excluded.index)
     if len(both) < _FEWEST:
@@ -833,8 +825,7 @@ _ENDS: dict[str, Name] = {
 
 
 def _spans(kind: Kind, found: _Found, curves: _Curves) -> list[Phase]:
-    """The phases between the boundaries, and the one after the last; none where the end of the first is not
-    known."""
+    """The phases between the boundaries and after the last; none without an end of the first."""
     first, last = (int(end([*curves.test.index, *curves.squares.index])) for end in (min, max))
     if curves.fresh:
         if not found.boundaries:
@@ -989,8 +980,7 @@ def _scalars(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, str
 
 
 def _half_way(curve: pd.Series[float]) -> tuple[int, int, float]:
-    """Between which steps a curve passes half of its range, on the way from one extreme to the other, and
-    where on a straight line."""
+    """Between which steps a curve is half-way from one extreme to the other, and where in between."""
     ends = sorted((int(curve.to_numpy().argmin()), int(curve.to_numpy().argmax())))
     way = curve.iloc[ends[0] : ends[1] + 1]
     level = (curve.min() + curve.max()) / 2

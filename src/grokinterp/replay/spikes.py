@@ -188,8 +188,7 @@ def _peaks(history: pd.DataFrame, signal: str) -> list[_Peak]:
 
 
 def _summits(x: NDArray[np.float64]) -> list[int]:
-    """Where a series is higher than its neighbours; the first of equal ones; not at its ends, which may go on
-    higher."""
+    """Where a series tops its neighbours, at the first of equals; not at its ends, which may go on."""
     summits, rose = [], -1
     for i in range(1, len(x)):
         if x[i] > x[i - 1]:
@@ -202,8 +201,7 @@ def _summits(x: NDArray[np.float64]) -> list[int]:
 
 
 def _prominence(x: NDArray[np.float64], at: int) -> tuple[float, int, int]:
-    """By how much a summit stands above the lowest value on either side, as far as it is the highest; and
-    where these two values are."""
+    """How far a summit stands above the lowest values beside it, up to a higher one; and where these are."""
     import numpy as np
 
     higher = np.flatnonzero(x > x[at])

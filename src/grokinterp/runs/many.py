@@ -128,8 +128,7 @@ def _device_type(config: TrainConfig) -> str:
 
 
 Sources = Mapping[str, Source | None]
-"""Where the weights are that each run starts from; None where it starts from none, or has begun and they are
-gone."""
+"""The weights that each run starts from; None for none, or where it has begun and they are gone."""
 Ends = Generator[tuple[str, GrokinterpError | None], None, None]
 """The names of runs as they end, with the error of those that failed."""
 
@@ -181,8 +180,7 @@ class _Sweep:
                 yield name, None
 
     def stacked(self) -> Ends:
-        """Trains in this process: together those that differ in their seeds alone, up to `_MOST_TOGETHER` at
-        a time."""
+        """Trains in this process: those that differ in seeds alone together, `_MOST_TOGETHER` at a time."""
         groups: dict[str | None, list[str]] = {}
         for name, config in self.configs.items():
             groups.setdefault(kind(config), []).append(name)

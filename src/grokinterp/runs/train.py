@@ -94,8 +94,7 @@ def train_in(
     threads: int | None = None,
     source: Source | None = None,
 ) -> Run:  # fmt: skip
-    """What `train` does, whoever asks it to stop and looks on; with other than the configuration's threads
-    where these are given."""
+    """What `train` does, whoever stops it and looks on; `threads` replaces the configuration's."""
     if is_finished(config, path, resume):
         return Run(path)
     refuse_unwritable(folder_named(path))
@@ -134,8 +133,7 @@ def is_finished(config: TrainConfig, path: Path, resume: bool) -> bool:
 
 
 def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
-    """Whether there is a run of this configuration to go on with; False where a new one may begin. Raises
-    what `is_finished` does."""
+    """Whether there is this run to go on with; False for a new one. Raises what `is_finished` does."""
     with reading(path):
         # Looked at before run.json, which another trainer may be about to write, followed by all the rest.
         folders = [one for one in (path, path / "snapshots", path / "resume") if one.is_dir()]
@@ -216,8 +214,7 @@ class Writer:
         return f"{self.path} is locked by {holder}: wait for it, stop it, or choose another directory"
 
     def _refuse_another_directory(self) -> None:
-        """The lock is of a file; when that is no longer the one in the directory, another process may be
-        training there."""
+        """The lock is of a file; once another is in its place, another process may train there."""
         with writing(self.path / "lock"):
             if not os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock)):
                 why = "it was removed and made anew since this training began in it"
@@ -382,8 +379,7 @@ def _asked_to_stop(trainer: Trainer) -> AbstractContextManager[None]:
 
 @contextmanager
 def on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `stop`, so that the current step ends and is not torn apart. Outside the main
-    thread nothing changes."""
+    """SIGINT and SIGTERM call `stop`, after which the current step ends; only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -118,8 +118,7 @@ class BatchedTrainer:
                 self._stack()
 
     def _stack(self) -> None:
-        """Lays the weights and moments of the running members into one tensor each, of which each member has
-        its row."""
+        """Lays the running members' weights and moments into one tensor each, a row for each member."""
         device = self._running[0].device
         self._weights = {
             name: torch.stack([member.weights[name].detach() for member in self._running])
@@ -153,8 +152,7 @@ class BatchedTrainer:
         return {key: value[row].clone() if value.ndim else value for key, value in self._moments.items()}
 
     def evaluation(self, row: int) -> Evaluation:
-        """What a member's weights say of its examples; it is computed for all, with the gradients that are
-        the stack's, when one asks."""
+        """What a member's weights say of its examples; computed for all, gradients stacked, once."""
         if self._evaluated is None:
             if self._running[0].learns_from_all:
                 train, gradients = self._learned(self._train_rows)
@@ -180,8 +178,7 @@ class BatchedTrainer:
         self._go_on_with_the_rest()
 
     def _logits(self, rows: Int[Tensor, "member m"]) -> Float[Tensor, "all classes"]:
-        """The logits of the examples in these rows of the table, of each member, one member after the
-        other."""
+        """The logits of these rows of the table, of each member, one member after the other."""
 
         def of_one(weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
             return self._model.logits(weights, tokens, self._reads)
@@ -202,8 +199,7 @@ class BatchedTrainer:
     def _learned(
         self, rows: Int[Tensor, "member m"]
     ) -> tuple[Values, dict[str, Float[Tensor, "member ..."]]]:
-        """What `_seen` gives, and the gradient of each member's mean loss with respect to its learning
-        weights."""
+        """What `_seen` gives, and the gradient of each member's mean loss by its learning weights."""
         values, total = [], {name: torch.zeros_like(weight) for name, weight in self._learning.items()}
         for some in self._pieces(rows):
             labels = self._labels.gather(1, some).flatten()
@@ -225,8 +221,7 @@ class BatchedTrainer:
 
 
 class _Member(Trainer):
-    """A run that decides for itself what is recorded, and has what it needs computed by the stack that it has
-    a row of."""
+    """A run that decides for itself what is recorded; the stack that it has a row of computes."""
 
     def __init__(
         self,

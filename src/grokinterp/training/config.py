@@ -243,8 +243,7 @@ def _preset(name: str) -> dict[str, Any]:
 
 
 def _for_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without those parameters of task, noise and network that the task and the kinds among the
-    overrides do not have."""
+    """The values without the parameters that the overrides' task, noise and network do not have."""
     result = dict(values)
     if (other := overrides.get("task.name")) is not None:
         parameters = task_parameters(str(other)).model_fields
@@ -282,8 +281,7 @@ def _copied(section: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _over(old: Any, item: Any) -> Any:
-    """An item in the place of an old one; of a section what it does not name stays, unless it is another task
-    or another kind."""
+    """An item over an old one; of a section what it does not name stays, unless name or kind changes."""
     if not isinstance(item, Mapping):
         return item
     if not isinstance(old, dict):

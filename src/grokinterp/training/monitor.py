@@ -25,8 +25,7 @@ from .schedule import METRICS, NOISE_METRICS, Condition
 MOST = 32
 """Columns that one measure may have. The sums of squares of a network of two layers are 29."""
 _FINE = ("freq", "component", "irrep", "neuron", "pc")
-"""Dimensions that are no columns, however short: by key frequency, they would have other labels at every
-evaluation."""
+"""Dimensions that are no columns, however short: labels would change from one evaluation to the next."""
 
 
 def known(names: Sequence[str]) -> tuple[str, ...]:

@@ -221,8 +221,7 @@ class Trainer:
 
     @property
     def learns_from_all(self) -> bool:
-        """Whether an update on all training examples follows, so that an evaluation gives its gradient
-        too."""
+        """Whether an update on all training examples is next, so that evaluations give its gradient."""
         return (self._fresh is not None or self._rows.full) and self.step < self.config.training.steps
 
     def next_batch(self) -> Int[Tensor, "batch"] | None:
