@@ -188,10 +188,8 @@ class Import:
             return None
         chosen, why = self._by_their_losses(several) or self._by_their_trace(several)
         names = "names" if train is not NOTHING else "does not name as its test set"
-        self.sentences.append(
-            f"trained on the {len(chosen.split.train)} examples that the file {names}, read as "
-            f"{chosen.how}: {why}"
-        )
+        how = f"trained on the {len(chosen.split.train)} examples that the file {names}, read as {chosen.how}"
+        self.sentences.append(f"{how}: {why}")
         return chosen.split
 
     def _by_their_losses(self, several: list[Rows]) -> tuple[Rows, str] | None:
@@ -326,10 +324,8 @@ class Import:
             return None
         is_named = self._train_rows is not NOTHING
         what = "the file names as its training set" if is_named else "it does not name as its test set"
-        return (
-            f"of what {what} the network gets {train:.3f} right and of the rest {test:.3f}, and its losses "
-            "are no lower there: these are not the rows that it was trained on"
-        )
+        why = f"of what {what} the network gets {train:.3f} right and of the rest {test:.3f}"
+        return f"{why}, and its losses are no lower there: these are not the rows that it was trained on"
 
     @property
     def config(self) -> TrainConfig:

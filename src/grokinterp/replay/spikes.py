@@ -147,10 +147,8 @@ def slingshots_in_words(found: Sequence[int], loss: str) -> str:
     count = {0: "No slingshot", 1: "One slingshot"}.get(len(found), f"{len(found)} slingshots")
     at = ", ".join(f"{step:,}" for step in found[:_NAMED]) + (" and on" if len(found) > _NAMED else "")
     where = f" at step{'s' if len(found) > 1 else ''} {at}" if found else ""
-    return (
-        f"{count}{where} (loss above {_TIMES_THE_MEDIAN:g} times its running median, and training accuracy "
-        f"falls); trained with {loss}."
-    )
+    what = f"{count}{where} (loss above {_TIMES_THE_MEDIAN:g} times its running median"
+    return f"{what}, and training accuracy falls); trained with {loss}."
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def no_run_in(folder: Path, what: str = "") -> NotARun:
     return NotARun(f"{folder} is not empty and holds no run{what}: choose a new or an empty directory")
 
 
-def damaged(file: Path, what: str, where: str = "") -> DamagedFile:
+def damaged(file: Path | str, what: str, where: str = "") -> DamagedFile:
     """The error of a file that is not as it was written."""
     return DamagedFile(f"{file} is damaged{where}: {what}; restore it from a copy")
 
@@ -247,9 +247,7 @@ def read_hashed(path: Path, sha256: str, what: str) -> bytes:
         why = f"cannot be read: {error.strerror}; it is recorded as committed"
         raise DamagedFile(f"{path} ({what}) {why}: restore it from a copy") from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedFile(
-            f"{path} ({what}) is damaged: its sha256 is not the recorded one; restore it from a copy"
-        )
+        raise damaged(f"{path} ({what})", "its sha256 is not the recorded one")
     return data
 
 

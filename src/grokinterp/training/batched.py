@@ -39,9 +39,8 @@ def kind(config: TrainConfig) -> str | None:
     if config.training.optimizer == "muon" or config.training.data == "fresh" or not one_answer:
         return None
     alike = config.training.model_copy(update={"split_seed": 0})
-    return config.model_copy(
-        update={"seed": 0, "threads": 1, "training": alike, "start": None}
-    ).model_dump_json()
+    changes = {"seed": 0, "threads": 1, "training": alike, "start": None}
+    return config.model_copy(update=changes).model_dump_json()
 
 
 class BatchedTrainer:
@@ -67,17 +66,14 @@ class BatchedTrainer:
         weights: Sequence[Weights | None] | None = None,
     ) -> None:
         if len(kinds := {kind(config) for config in configs}) != 1 or None in kinds:
-            raise ConfigError(
-                "only configurations that differ in nothing but seeds and threads, without muon, can be "
-                "trained together"
-            )
+            what = "only configurations that differ in nothing but seeds and threads"
+            raise ConfigError(f"{what}, without muon, can be trained together")
         given = zip(configs, states or [None] * len(configs), weights or [None] * len(configs), strict=True)
         self._running = [_Member(self, n, *each) for n, each in enumerate(given)]
         self.members: list[Trainer] = [*self._running]
         if len(steps := {member.step for member in self._running}) != 1:
-            raise ConfigError(
-                f"only runs at the same step can be trained together; these are at {sorted(steps)}"
-            )
+            what = "only runs at the same step can be trained together"
+            raise ConfigError(f"{what}; these are at {sorted(steps)}")
         first = self._running[0]
         self._model, self._training = first.config.model, first.config.training
         loss = self._training.loss
@@ -124,20 +120,13 @@ class BatchedTrainer:
             name: torch.stack([member.weights[name].detach() for member in self._running])
             for name in self._running[0].weights
         }
-        self._learning = {
-            name: weight.requires_grad_()
-            for name, weight in self._weights.items()
-            if self._model.trains(name)
-        }
+        learning = filter(self._model.trains, self._weights)
+        self._learning = {name: self._weights[name].requires_grad_() for name in learning}
         self._optimiser = Optimiser(self._learning, self._training, stacked=True)
-        states = [member.moments() for member in self._running]
+        several = [member.moments() for member in self._running]
+        of_all = {key: [moments[key] for moments in several] for key in several[0]}
         # A count of updates is one number, the same for all.
-        self._optimiser.load(
-            {
-                key: torch.stack([s[key] for s in states]) if one.ndim else one
-                for key, one in states[0].items()
-            }
-        )
+        self._optimiser.load({key: torch.stack(x) if x[0].ndim else x[0] for key, x in of_all.items()})
         splits = [member.split for member in self._running]
         self._train_rows = torch.stack([each.train.sort().values for each in splits]).to(device)
         self._test_rows = torch.stack([each.test.sort().values for each in splits]).to(device)
@@ -207,10 +196,8 @@ class BatchedTrainer:
                 logits = self._logits(some)
             constant = logits.detach()
             losses, by_logit = self._loss_and_gradient(constant, labels, 1 / rows.shape[1])
-            learning = list(self._learning.values())
-            gradients = torch.autograd.grad(
-                logits, learning, by_logit, allow_unused=True, materialize_grads=True
-            )
+            wrt = list(self._learning.values())
+            gradients = torch.autograd.grad(logits, wrt, by_logit, allow_unused=True, materialize_grads=True)
             for sum_, gradient in zip(total.values(), gradients, strict=True):
                 sum_ += gradient
             values.append(Values(losses.view_as(some), constant.argmax(1).view_as(some)))

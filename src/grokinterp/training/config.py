@@ -142,10 +142,8 @@ class TrainConfig(Frozen):
     @model_validator(mode="after")
     def _a_bearable_number_of_snapshots(self) -> TrainConfig:
         if (every := self.snapshots.every) and (count := self.training.steps // every) > _MOST_SNAPSHOTS:
-            raise ValueError(
-                f"snapshots.every={every} over {self.training.steps:,} steps makes {count:,} snapshots; at "
-                f"most {_MOST_SNAPSHOTS:,} may be"
-            )
+            what = f"snapshots.every={every} over {self.training.steps:,} steps makes {count:,} snapshots"
+            raise ValueError(f"{what}; at most {_MOST_SNAPSHOTS:,} may be")
         return self
 
     @model_validator(mode="after")
@@ -300,9 +298,8 @@ def doubt_of_default(config: TrainConfig) -> str | None:
     if default is None:
         return f"{name} may not be learned: no recipe was tuned for it, so this is {UNTUNED}"
     if default.unlearned is not None:
-        return (
-            f"{name} will not be learned to 99 % of the unseen examples: {default.unlearned} (docs/tasks.md)"
-        )
+        what = f"{name} will not be learned to 99 % of the unseen examples"
+        return f"{what}: {default.unlearned} (docs/tasks.md)"
     asked, tuned = (
         {f"task.{key}": value for key, value in each.task.items()} | {"model.kind": each.model.kind}
         for each in (config, TrainConfig.of_task(name))

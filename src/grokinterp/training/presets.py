@@ -63,8 +63,8 @@ PRESETS["doshi"] = {
     "snapshots": {"every": 10},
 }
 PRESETS["concat_mlp"] = {
-    "doc": "SimpleMLP of neural-circuit-lab on noisy labels: p = 97, embeddings side by side, 512 neurons, no "
-    "skip, 20,000 epochs",
+    "doc": "SimpleMLP of neural-circuit-lab on noisy labels: p = 97, embeddings side by side, 512 neurons, "
+    "no skip, 20,000 epochs",
     "task": {**_ADDITION_MOD_97, "noise": {"kind": "binomial", "n": 4, "p": 0.5}},
     "model": {"kind": "mlp", "embedding": "shared", "d_model": 128, "d_mlp": 512, "d_out": 128}
     | {"biases": "in", "init": "nanda"},
@@ -72,8 +72,8 @@ PRESETS["concat_mlp"] = {
     "snapshots": {"every": 100},
 }
 PRESETS["chughtai_mlp"] = {
-    "doc": "the MLP of Chughtai et al. 2023 on addition: p = 113, an embedding for each operand, 128 neurons, "
-    "250,000 epochs",
+    "doc": "the MLP of Chughtai et al. 2023 on addition: p = 113, an embedding for each operand, 128 "
+    "neurons, 250,000 epochs",
     "seed": 1,
     "task": {**_ADDITION_MOD_113, "layout": "a b"},
     "model": {"kind": "mlp", "embedding": "separate", "d_model": 256, "d_mlp": 128},

@@ -108,10 +108,8 @@ class Trainer:
         elif weights is None and config.start is None:
             weights = self._model.initial_weights(self.task.reads, config.seed)
         elif weights is None:
-            raise ConfigError(
-                f"start: the weights of {config.start} are needed here: give that run again (start=, or "
-                "--from)"
-            )
+            what = f"start: the weights of {config.start} are needed here"
+            raise ConfigError(f"{what}: give that run again (start=, or --from)")
         fits(weights, shapes)
         self.weights: Weights = {name: weights[name].to(self.device, dtype, copy=True) for name in shapes}
         self._learning = {
@@ -254,10 +252,8 @@ class Trainer:
         """NOISE_METRICS; without those of the corrupted examples where there are none."""
         train, test = evaluation.train.guesses, evaluation.test.guesses
         label, right = self._given["train"], self._right["train"]
-        metrics = {
-            "train_clean_accuracy": _mean(train == right),
-            "test_clean_accuracy": _mean(test == self._right["test"]),
-        }
+        metrics = {"train_clean_accuracy": _mean(train == right)}
+        metrics["test_clean_accuracy"] = _mean(test == self._right["test"])
         if (corrupted := label != right).any():
             metrics["corrupted_accuracy"] = _mean((train == label)[corrupted])
             metrics["corrupted_clean_accuracy"] = _mean((train == right)[corrupted])
@@ -304,11 +300,8 @@ def _metrics(
     if given.ndim == 1:
         return {f"{part}_loss": _mean(values.losses), f"{part}_accuracy": _mean(right)}
     asked = given >= 0
-    metrics = {
-        f"{part}_loss": _mean(values.losses[asked]),
-        f"{part}_accuracy": _mean(right[asked]),
-        f"{part}_exact": _mean((right | ~asked).all(1)),
-    }
+    metrics = {f"{part}_loss": _mean(values.losses[asked]), f"{part}_accuracy": _mean(right[asked])}
+    metrics[f"{part}_exact"] = _mean((right | ~asked).all(1))
     for i, answer in enumerate(answers):
         of_it = asked[:, i]
         metrics[f"{part}_loss.{answer}"] = _mean(values.losses[of_it, i])
@@ -330,10 +323,8 @@ def _stream(task: Task, config: TrainConfig) -> Fresh:
     except NotApplicable as reason:
         raise ConfigError(f"training.data: {reason}") from None
     sample = task.sample
-    for what, drawn, known in (
-        ("inputs", first.inputs, sample.inputs),
-        ("answers", first.answers, sample.answers),
-    ):
+    for what in ("inputs", "answers"):
+        drawn, known = getattr(first, what), getattr(sample, what)
         if drawn.shape != (size, *known.shape[1:]) or drawn.dtype != known.dtype:
             raise ConfigError(
                 f"training.data: {task.name} was asked for {size} fresh examples and drew {what} of shape "
@@ -362,15 +353,13 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "device: cuda was asked for and torch finds no CUDA device: use device = 'cpu' or 'auto'"
-        )
+        what = "device: cuda was asked for and torch finds no CUDA device"
+        raise ConfigError(f"{what}: use device = 'cpu' or 'auto'")
     if name == "mps":
         if not torch.backends.mps.is_available():
             raise ConfigError("device: mps was asked for and torch finds none: use device = 'cpu' or 'auto'")
         x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
         if not torch.allclose((x.to("mps") @ x.to("mps")).softmax(1).cpu(), (x @ x).softmax(1), atol=1e-4):
-            raise ConfigError(
-                "device: mps gives other numbers than the CPU on this machine: use device = 'cpu'"
-            )
+            what = "device: mps gives other numbers than the CPU on this machine"
+            raise ConfigError(f"{what}: use device = 'cpu'")
     return torch.device(name)
