@@ -243,7 +243,7 @@ class ModelConfig(NetworkConfig):
         }
 
     def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedTransformer:
-        """The network in evaluation mode, hooks live; attention mixing is a lasting one, on `hook_pattern`."""
+        """The network in evaluation mode, hooks live; attention mixing is one, on `hook_pattern`."""
         fits(weights, self.shapes(reads))
         with deprecation_silenced():
             from transformer_lens import HookedTransformer, HookedTransformerConfig
