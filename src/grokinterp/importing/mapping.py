@@ -174,10 +174,8 @@ class Layout(Frozen):
     def _values_and_lookups(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        lookups = {
-            key: Lookup.model_validate(item) for key, item in value.items() if isinstance(item, Mapping)
-        }
-        return {**value, **lookups}
+        lookups = {key: item for key, item in value.items() if isinstance(item, Mapping)}
+        return {**value, **{key: Lookup.model_validate(item) for key, item in lookups.items()}}
 
     @model_validator(mode="after")
     def _elements_are_known(self) -> Layout:

@@ -141,10 +141,8 @@ class Found:
         of = " of the best of the sets that its rows may mean" if self.of_rows else ""
         text += "".join(f"; the next best, {symbol}, on {other:.4f}{of}" for other, symbol in self.next_best)
         if max(share, self.share) < _WELL:
-            text += (
-                ". That is little for a trained network: if its author reports more, the tokens, the layout"
-            )
-            text += " or the task are not these"
+            text += ". That is little for a trained network: if its author reports more, "
+            text += "the tokens, the layout or the task are not these"
         yield text
         yield f"tried were {self.tried}"
         if self.same_tokens:

@@ -216,9 +216,8 @@ def _called_so(value: Any, place: Place) -> Iterator[tuple[bool, str, Place, Any
         # What stands in a list has no name of its own.
         is_list = isinstance(value, list | tuple)
         for key, child in children(value):
-            if isinstance(child, Mapping | Record) or (
-                not is_list and isinstance(child, Tensor | list | tuple)
-            ):
+            is_row = not is_list and isinstance(child, Tensor | list | tuple)
+            if is_row or isinstance(child, Mapping | Record):
                 yield from _called_so(child, (*place, key))
 
 

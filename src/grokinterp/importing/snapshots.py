@@ -37,6 +37,8 @@ _OTHER_RUNS = vocabulary("seed seeds runs fold folds ensemble members replicas r
 _BESIDE_STEP = vocabulary("global current last number num no idx index train training at of saved") | _NETWORK
 _MOST_KEYS = 1000
 _MOST_SENTENCES = 8
+StateDict = tuple[Place, Mapping[str, Tensor]]
+"""Where it stands, and its tensors by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +185,9 @@ class Snapshots:
                 account.leave((*network.place, key), reason, network.where)
 
 
-def state_dicts(content: Any) -> list[tuple[Place, Mapping[str, Tensor]]]:
+def state_dicts(content: Any) -> list[StateDict]:
     """All dicts with tensors by name in a file, the tensors of each and where it stands, in their order."""
-    several: list[tuple[Place, Mapping[str, Tensor]]] = []
+    several: list[StateDict] = []
 
     def look(value: Any, place: Place) -> None:
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
@@ -199,9 +201,7 @@ def state_dicts(content: Any) -> list[tuple[Place, Mapping[str, Tensor]]]:
     return several
 
 
-def networks_in(
-    layout: Layout, content: Any, dicts: Sequence[tuple[Place, Mapping[str, Tensor]]]
-) -> list[Network]:
+def networks_in(layout: Layout, content: Any, dicts: Sequence[StateDict]) -> list[Network]:
     """The networks of a layout among all state dicts of a file. Where none looks like one, that which
     would have to be.
 

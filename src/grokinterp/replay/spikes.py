@@ -228,17 +228,11 @@ def _spike(group: list[_Peak], history: pd.DataFrame, data: xr.Dataset | None) -
     # A peak has an evaluation on either side.
     before, after = history[history["step"] < first].iloc[-1], history[history["step"] > last].iloc[0]
     lowest = history[history["step"].between(first, last)].min()
-    return Spike(
-        first,
-        max(group, key=attrgetter("factor")).peak,
-        last,
-        signals,
-        Change(float(before["train_accuracy"]), float(after["train_accuracy"])),
-        Change(float(before["test_accuracy"]), float(after["test_accuracy"])),
-        float(lowest["train_accuracy"]),
-        float(lowest["test_accuracy"]),
-        **_between_snapshots(first, last, data),
-    )
+    peak, columns = max(group, key=attrgetter("factor")).peak, ("train_accuracy", "test_accuracy")
+    train, test = (Change(float(before[column]), float(after[column])) for column in columns)
+    low_train, low_test = (float(lowest[column]) for column in columns)
+    changed = _between_snapshots(first, last, data)
+    return Spike(first, peak, last, signals, train, test, low_train, low_test, **changed)
 
 
 def _between_snapshots(first: int, last: int, data: xr.Dataset | None) -> dict[str, Any]:

@@ -174,9 +174,8 @@ def replace(path: Path, data: bytes, make_folder: bool = False, durable: bool = 
     if make_folder:
         path = Path(os.path.realpath(path)) if path.is_symlink() else path
         temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
-        errors_of_disk = writing(
-            path, "nothing was changed there", f"{AGAIN}, or choose another place for it"
-        )
+        elsewhere = f"{AGAIN}, or choose another place for it"
+        errors_of_disk = writing(path, "nothing was changed there", elsewhere)
     with errors_of_disk:
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)

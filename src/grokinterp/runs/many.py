@@ -10,16 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import (
-    ConfigError,
-    Diverged,
-    GrokinterpError,
-    Interrupted,
-    NotARun,
-    SomeFailed,
-    UsageError,
-    nearest,
-)
+from ..errors import ConfigError, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, nearest
 from ..models import Weights
 from ..progress import bars
 from ..tasks import TASKS
@@ -170,10 +161,9 @@ class _Sweep:
             if self.stop.asked:
                 return
             path, config, source = self.out / name, self.configs[name], self.sources[name]
+            showing = self.display.showing(name)
             try:
-                train_in(
-                    path, config, self.resume, self.stop.watching, self.display.showing(name), source=source
-                )
+                train_in(path, config, self.resume, self.stop.watching, showing, source=source)
             except GrokinterpError as error:
                 yield name, error
             else:
@@ -220,13 +210,12 @@ class _Sweep:
     ) -> Ends:
         """Trains members that stand at the same step."""
         names = list(states)
-        batch = BatchedTrainer(
-            [self.configs[name] for name in names], list(states.values()), [weights[name] for name in names]
-        )
+        configs, begun = [self.configs[name] for name in names], [weights[name] for name in names]
+        batch = BatchedTrainer(configs, list(states.values()), begun)
         self.stop.watch(batch.members)
         for number, event in batch:
             name, writer, trainer = names[number], writers[names[number]], batch.members[number]
-            if isinstance(event, Diverged):
+            if not isinstance(event, Snapshot):
                 yield name, writer.diverged(event)
                 continue
             writer.commit(event, trainer)

@@ -360,9 +360,8 @@ def read_run_json(path: Path) -> dict[str, Any]:
     try:
         data = read_sealed(path / "run.json")
     except (FileNotFoundError, NotADirectoryError):
-        what = (
-            "has no run.json" if path.is_dir() else "is no directory" if path.exists() else "does not exist"
-        )
+        instead = "is no directory" if path.exists() else "does not exist"
+        what = "has no run.json" if path.is_dir() else instead
         remedy = "give the directory that `grokinterp train --out` made"
         raise NotARun(f"{path} holds no run: it {what}; {remedy}") from None
     record: dict[str, Any] = json.loads(data)

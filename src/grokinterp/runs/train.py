@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -64,9 +65,8 @@ def train(
     """
     path = files.folder_named(out)
     config, source = started(config, path, start)
-    return train_in(
-        path, config, resume, _asked_to_stop, lambda: _progress_bar(config, progress), source=source
-    )
+    showing = partial(_progress_bar, config, progress)
+    return train_in(path, config, resume, _asked_to_stop, showing, source=source)
 
 
 Stopping = Callable[[Trainer], AbstractContextManager[None]]
@@ -133,10 +133,8 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
                 what = f"{path} was imported from {record['imported']['file']} and cannot be trained on"
                 raise ConfigError(f"{what}: choose another directory")
             recorded = TrainConfig.make(record["config"])
-            if differ := "; ".join(
-                _both_values(key, recorded, config) for key in differences(recorded, config)
-            ):
-                what = f"{path} holds a run of another configuration: {differ}"
+            if differ := [_both_values(key, recorded, config) for key in differences(recorded, config)]:
+                what = f"{path} holds a run of another configuration: {'; '.join(differ)}"
                 raise ConfigError(f"{what}; choose another directory, or the same configuration")
             return True
         if files.folder_named(path).exists():
@@ -172,9 +170,8 @@ class Writer:
             with files.writing(self.path, remedy=files.AGAIN_OR_ELSEWHERE):
                 (self.path / "snapshots").mkdir(parents=True, exist_ok=True)
                 (self.path / "resume").mkdir(exist_ok=True)
-            self._lock = undo.enter_context(
-                files.locked(self.path, self._is_locked, self.path / "lock", files.AGAIN_OR_ELSEWHERE)
-            )
+            lock = files.locked(self.path, self._is_locked, self.path / "lock", files.AGAIN_OR_ELSEWHERE)
+            self._lock = undo.enter_context(lock)
             # Asked again, now that nobody else can change the answer.
             goes_on = _holds_this_run(self.config, self.path, self._resume)
             if goes_on:

@@ -157,9 +157,8 @@ class TrainConfig(Frozen):
     @model_validator(mode="after")
     def _measures_at_evaluations(self) -> TrainConfig:
         if self.monitor_every and self.monitor_every % (every := self.training.evaluate_every):
-            raise ValueError(
-                f"monitor_every={self.monitor_every} is no multiple of training.evaluate_every={every}"
-            )
+            what = f"is no multiple of training.evaluate_every={every}"
+            raise ValueError(f"monitor_every={self.monitor_every} {what}")
         refuse_unknown(self.conditions, self.monitor, self.metrics)
         return self
 
@@ -307,9 +306,7 @@ def doubt_of_default(config: TrainConfig) -> str | None:
     other = [key for key in asked if key != "task.layout" and asked[key] != tuned.get(key)]
     if not other:
         return None
-    theirs, ours = (
-        ", ".join(f"{key}={settings.get(key, 'none')}" for key in other) for settings in (tuned, asked)
-    )
+    theirs, ours = (", ".join(f"{key}={of.get(key, 'none')}" for key in other) for of in (tuned, asked))
     return f"{name} may not be learned: its recipe was tuned with {theirs}, not with {ours} (docs/tasks.md)"
 
 

@@ -125,9 +125,8 @@ class Trainer:
         if state is not None:
             self._restore(state)
         way, loss = way_to_learn(self._model, self.task, train), config.training.loss
-        self._examples = way(
-            self.weights, self._learning, self._model, loss, self.task, train, test, self.labels
-        )
+        network = self.weights, self._learning, self._model
+        self._examples = way(*network, loss, self.task, train, test, self.labels)
         self._given, self._right = (
             {"train": classes.to(self.device)[train], "test": classes.to(self.device)[test]}
             for classes in (self.labels, self.task.columns)
