@@ -64,11 +64,8 @@ class Request:
 
     @property
     def sha256(self) -> str:
-        try:
-            with reading(self.path):
-                return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.path.is_file() else ""
-        except FileNotFoundError:
-            return ""
+        with reading(self.path):
+            return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.path.is_file() else ""
 
     @property
     def mapping_sha256(self) -> str | None:

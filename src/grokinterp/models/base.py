@@ -74,11 +74,7 @@ def blocks_of(shapes: Mapping[str, Sequence[int]]) -> tuple[Block, ...]:
     """The layers of a network whose parameters have these names and shapes, in the order of the names."""
     prefixes = dict.fromkeys(match[1] for name in shapes if (match := _IN_A_BLOCK.match(name)))
     return tuple(
-        Block(
-            prefix,
-            shapes[f"{prefix}.attn.W_Q"][0] if f"{prefix}.attn.W_Q" in shapes else 0,
-            shapes[f"{prefix}.mlp.W_in"][1] if f"{prefix}.mlp.W_in" in shapes else 0,
-        )
+        Block(prefix, shapes.get(f"{prefix}.attn.W_Q", (0,))[0], shapes.get(f"{prefix}.mlp.W_in", (0, 0))[1])
         for prefix in prefixes
     )
 

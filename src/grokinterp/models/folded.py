@@ -212,6 +212,7 @@ class Folded:
         by_seen, by_all = self._x.T @ by_scores, by_scores.sum(0)[:, None]
         by_query = (by_seen.T[:, None] @ W_K).squeeze(1) + b_K * by_all
         by_values = by_rows @ heads.onward.mT
+        by_value_of_row = by_values.transpose(0, 1).flatten(1)
         by_onward = heads.values.mT @ by_rows
         return {
             "W_Q": self._answer[:, None] * by_query[:, None],
@@ -221,9 +222,7 @@ class Folded:
             "b_Q": by_query,
             "b_K": heads.query * by_all,
             "b_V": by_values.sum(1),
-            "x": torch.addmm(
-                by_scores @ heads.seen.T, by_values.transpose(0, 1).flatten(1), W_V.mT.flatten(0, 1)
-            ),
+            "x": torch.addmm(by_scores @ heads.seen.T, by_value_of_row, W_V.mT.flatten(0, 1)),
             "answer": (W_Q @ by_query[..., None]).sum((0, 2)),
             "onward": W_O.flatten(0, 1).T @ by_onward.flatten(0, 1),
         }

@@ -218,15 +218,9 @@ class MLPConfig(NetworkConfig):
         class HookedMLP(HookedRootModule):  # type: ignore[misc, unused-ignore]  # imported inside a function
             def __init__(self) -> None:
                 super().__init__()
-                self.cfg = SimpleNamespace(
-                    n_layers=1,
-                    n_ctx=reads.n_ctx,
-                    d_vocab=reads.d_vocab,
-                    d_vocab_out=config.n_logits(reads),
-                    d_mlp=config.d_mlp,
-                    act_fn=config.act_fn,
-                    attn_only=False,
-                )
+                sizes = {"n_ctx": reads.n_ctx, "d_vocab": reads.d_vocab, "d_mlp": config.d_mlp}
+                sizes |= {"n_layers": 1, "d_vocab_out": config.n_logits(reads)}
+                self.cfg = SimpleNamespace(**sizes, act_fn=config.act_fn, attn_only=False)
                 for name in config._embeddings:
                     self.add_module(name, part(name))
                 self.hook_embed = HookPoint()

@@ -385,19 +385,14 @@ def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) 
     train, test = _of(data, of_labels, part="train"), _of(data, of_answers, part="test")
     both = train.index.intersection(test.index)
     train, test = max(evaluated, (train[both], test[both]), key=lambda pair: len(pair[1]))
-    return _Curves(
-        train,
-        test,
-        _told(test, examples),
-        _of(data, "excluded_loss.logit_dirs" + FINAL, part="train"),
-        _of(data, "restricted_loss.logit_dirs" + FINAL, part="all"),
-        _of(data, "sum_of_squares", parameter="total"),
-        math.log(data.attrs["answers"]) if "answers" in data.attrs else math.nan,
-        examples,
-        examples.noisy if examples else "test_clean_accuracy" in history or "clean_accuracy" in data,
-        tested == "test_exact",
-        final_keys(data),
-    )
+    told, exact, keys = _told(test, examples), tested == "test_exact", final_keys(data)
+    excluded = _of(data, "excluded_loss.logit_dirs" + FINAL, part="train")
+    restricted = _of(data, "restricted_loss.logit_dirs" + FINAL, part="all")
+    squares = _of(data, "sum_of_squares", parameter="total")
+    chance = math.log(data.attrs["answers"]) if "answers" in data.attrs else math.nan
+    noisy = examples.noisy if examples else "test_clean_accuracy" in history or "clean_accuracy" in data
+    curves = train, test, told, excluded, restricted, squares
+    return _Curves(*curves, chance, examples, noisy, exact, keys)
 
 
 def _told(test: pd.Series[float], examples: Examples | None) -> pd.Series[bool]:

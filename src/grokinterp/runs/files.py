@@ -293,8 +293,7 @@ def _parsed(line: bytes, before: int) -> dict[str, Any] | None:
     match = _LINE.fullmatch(line)
     if match is None or zlib.crc32(match[1], before) != int(match[2], 16):
         return None
-    record: dict[str, Any] = json.loads(match[1] + b"}")
-    return record
+    return json.loads(match[1] + b"}")
 
 
 def _checksum(lines: bytes) -> int:

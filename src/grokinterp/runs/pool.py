@@ -163,10 +163,8 @@ class _Worker:
 
 def error_of(answer: Answer) -> GrokinterpError | None:
     """How a job failed; None where it did not."""
-    if answer["ended"] is None:
-        return None
-    error: GrokinterpError = getattr(errors, answer["ended"])(answer["message"])
-    return error
+    kind = answer["ended"]
+    return None if kind is None else getattr(errors, kind)(answer["message"])
 
 
 # The worker itself

@@ -172,8 +172,7 @@ class BatchedTrainer:
         def of_one(weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
             return self._model.logits(weights, tokens, self._reads)
 
-        logits: Tensor = torch.vmap(of_one)(self._weights, self._inputs[rows])
-        return logits.flatten(0, 1)
+        return torch.vmap(of_one)(self._weights, self._inputs[rows]).flatten(0, 1)
 
     def _seen(self, rows: Int[Tensor, "member m"]) -> Values:
         """Losses and guesses of the examples in these rows of the table, of each member."""

@@ -119,9 +119,8 @@ class Trainer:
         # Sorted: the order of a sum over a full batch must not matter to the user, and sorted rows are
         # gathered faster.
         train, test = (rows.sort().values.to(self.device) for rows in (self.split.train, self.split.test))
-        self._fresh, self._rows = None, Rows(train, config.training.batch_size, config.seed)
-        if config.training.data == "fresh":
-            self._fresh = _stream(self.task, config)
+        self._rows = Rows(train, config.training.batch_size, config.seed)
+        self._fresh = _stream(self.task, config) if config.training.data == "fresh" else None
         if state is not None:
             self._restore(state)
         way, loss = way_to_learn(self._model, self.task, train), config.training.loss
