@@ -74,8 +74,7 @@ def found(content: Any, settings: Any, path: str) -> Any:
 
 
 def first(content: Any, paths: Paths) -> Any:
-    """What is at the first of several paths into the checkpoint that leads to something; NOTHING where none
-    does."""
+    """What is at the first of several paths into the checkpoint that leads to something, or NOTHING."""
     places = (content if path == "." else found(content, None, f"file.{path}") for path in paths)
     return next((value for value in places if value is not NOTHING and value is not None), NOTHING)
 

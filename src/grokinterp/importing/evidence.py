@@ -1,5 +1,4 @@
-"""What an imported run will say: its steps, its history, its training set, and the sentences about what was
-taken for granted."""
+"""What an imported run will say: steps, history, training set, and what was taken for granted."""
 
 from __future__ import annotations
 
@@ -65,11 +64,8 @@ class Request:
 
     @property
     def sha256(self) -> str:
-        try:
-            with reading(self.path):
-                return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.path.is_file() else ""
-        except FileNotFoundError:
-            return ""
+        with reading(self.path):
+            return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.path.is_file() else ""
 
     @property
     def mapping_sha256(self) -> str | None:
@@ -178,8 +174,7 @@ class Import:
         return verdict.of_rows(min(measured, key=lambda count: measured[count]), min(alike), max(alike), n)
 
     def _stored_rows(self) -> Split | None:
-        """The training set that the file names, in the reading that its losses or those of its network speak
-        for."""
+        """The training set that the file names, in the reading that its or its network's losses speak for."""
         train, test, task = self._train_rows, self._test_rows, self.found.task
         several = readings(train, test, task)
         if not several:
@@ -190,10 +185,8 @@ class Import:
             return None
         chosen, why = self._by_their_losses(several) or self._by_their_trace(several)
         names = "names" if train is not NOTHING else "does not name as its test set"
-        self.sentences.append(
-            f"trained on the {len(chosen.split.train)} examples that the file {names}, read as "
-            f"{chosen.how}: {why}"
-        )
+        how = f"trained on the {len(chosen.split.train)} examples that the file {names}, read as {chosen.how}"
+        self.sentences.append(f"{how}: {why}")
         return chosen.split
 
     def _by_their_losses(self, several: list[Rows]) -> tuple[Rows, str] | None:
@@ -209,8 +202,7 @@ class Import:
         return best, f"its losses are then the file's, to {apart[best]:.2g} of them; {others}"
 
     def _by_their_trace(self, several: list[Rows]) -> tuple[Rows, str]:
-        """The reading of the rows under which the losses of the training set are lowest; the usual one, where
-        none clearly is."""
+        """The reading under which the training losses are lowest; the usual one, where none clearly is."""
         by = {rows: lower(self._telling, rows.split.train) for rows in several}
         best, usual = max(several, key=lambda rows: by[rows]), several[0]
         chosen = best if by[best] >= _CLEAR_TRACE and by[best] - by[usual] >= _CLEAR_TRACE else usual
@@ -224,14 +216,12 @@ class Import:
         return chosen, why
 
     def _near_last(self, part: str, metric: str = "loss") -> list[float]:
-        """The file's losses or accuracies of the last snapshot, evaluated before the step that it was saved
-        after, or after that."""
+        """The file's numbers of the last snapshot, evaluated before or after the step of its saving."""
         at, values = self.steps[-1], self.series.get(f"{part}_{metric}", {})
         return [values[step] for step in (at, at + 1) if math.isfinite(values.get(step, math.nan))]
 
     def _apart(self, split: Split, last: Behaviour | None = None) -> float | None:
-        """How far the losses measured at the last snapshot are from those in the file, relative to them; None
-        where it has none."""
+        """How far the last snapshot's losses are from the file's, relative to them; None without those."""
         last = last or self._last
         worst = []
         for part, rows in (("train", split.train), ("test", split.test)):
@@ -331,10 +321,8 @@ class Import:
             return None
         is_named = self._train_rows is not NOTHING
         what = "the file names as its training set" if is_named else "it does not name as its test set"
-        return (
-            f"of what {what} the network gets {train:.3f} right and of the rest {test:.3f}, and its losses "
-            "are no lower there: these are not the rows that it was trained on"
-        )
+        why = f"of what {what} the network gets {train:.3f} right and of the rest {test:.3f}"
+        return f"{why}, and its losses are no lower there: these are not the rows that it was trained on"
 
     @property
     def config(self) -> TrainConfig:

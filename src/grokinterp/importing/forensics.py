@@ -120,8 +120,7 @@ def centred_ranks(losses: Float64[Tensor, "n"]) -> np.ndarray:
 
 
 def contrast(ranks: np.ndarray) -> float:
-    """How much lower the ranks are at the beginning than in a random order, in standard deviations, at the
-    best fraction."""
+    """How many standard deviations lower ranks begin than in a random order, at the best fraction."""
     n = len(ranks)
     counts = np.maximum(1, (_FRACTIONS * n).astype(int))
     return float((-np.cumsum(ranks)[counts - 1] / np.sqrt(counts * (1 - counts / n))).max())

@@ -16,17 +16,7 @@ from typing import Any
 from ..errors import ConfigError, NotARun
 from ..foreign import read_foreign
 from ..progress import SHARE, bars
-from ..runs.files import (
-    Log,
-    folder_named,
-    locked,
-    no_run_in,
-    reading,
-    refuse_unwritable,
-    replace,
-    sync_folder,
-    writing,
-)
+from ..runs import files
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
 from ..runs.run import Run, read_run_json
 from .evidence import Import, Request, Say, settings_hash
@@ -69,7 +59,7 @@ def import_checkpoint(
         NotARun: the directory holds something else, or cannot be one.
         WriteFailed: the disk is full or read-only; asked before the file is read.
     """
-    path, out = Path(path), folder_named(out)
+    path, out = Path(path), files.folder_named(out)
     wanted = {"name": task} if isinstance(task, str) else dict(task or {})
     if wanted.get("noise") is not None:
         why = "the labels of an imported network are not known, so it is measured by right answers"
@@ -78,7 +68,7 @@ def import_checkpoint(
     request = Request(path, layout, wanted, settings, forensics, believe)
     if _holds_this_import(out, request):
         return Run(out)
-    refuse_unwritable(out, min(path.stat().st_size, _ROOM) if path.is_file() else 0)
+    files.refuse_unwritable(out, min(path.stat().st_size, _ROOM) if path.is_file() else 0)
     with _shown(progress) as say:
         say("reading", 0)
         content = read_foreign(path)
@@ -102,7 +92,7 @@ def _holds_this_import(out: Path, request: Request) -> bool:
     Raises:
         NotARun: it holds something else; the message says what differs.
     """
-    with reading(out):
+    with files.reading(out):
         if not out.exists() or all(entry.name == _STAGE for entry in out.iterdir()):
             return False
     if not (out / "run.json").is_file():
@@ -110,7 +100,7 @@ def _holds_this_import(out: Path, request: Request) -> bool:
             with _locked(out / _STAGE, out):
                 _move_in(out / _STAGE, out)
             return _holds_this_import(out, request)
-        raise no_run_in(out)
+        raise files.no_run_in(out)
     record = read_run_json(out)
     there = record.get("imported")
     if there is None:
@@ -133,15 +123,15 @@ def _holds_this_import(out: Path, request: Request) -> bool:
 
 def _write(out: Path, imported: Import) -> None:
     with _new_directory(out) as folder:
-        with writing(out):
+        with files.writing(out):
             (folder / "snapshots").mkdir()
-        with closing(Log(folder / "manifest.jsonl")) as manifest:
+        with closing(files.Log(folder / "manifest.jsonl")) as manifest:
             for step in imported.steps:
                 data, line = packed_snapshot(step, imported.weights(step))
-                replace(folder / line["file"], data)
+                files.replace(folder / line["file"], data)
                 manifest.append(line)
             manifest.sync()
-        with closing(Log(folder / "metrics.jsonl")) as metrics:
+        with closing(files.Log(folder / "metrics.jsonl")) as metrics:
             for evaluation in imported.evaluations():
                 metrics.append(evaluation)
             metrics.sync()
@@ -161,20 +151,20 @@ def _new_directory(out: Path) -> Iterator[Path]:
     out = out.absolute()
     there = out.exists()
     folder = out / _STAGE if there else out.with_name(f".{out.name}{_STAGE}")
-    with writing(out):
+    with files.writing(out):
         folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder, out):
         try:
-            with writing(out):
+            with files.writing(out):
                 for leftover in folder.iterdir():
                     if leftover.name != "lock":
                         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             yield folder
-            with writing(out):
-                sync_folder(folder)
+            with files.writing(out):
+                files.sync_folder(folder)
                 if not there:
                     os.rename(folder, out)
-                    sync_folder(out.parent)
+                    files.sync_folder(out.parent)
             if there:
                 _move_in(folder, out)
         except BaseException:
@@ -185,22 +175,21 @@ def _new_directory(out: Path) -> Iterator[Path]:
 
 
 def _move_in(folder: Path, out: Path) -> None:
-    """Moves the whole content of a directory up into `out`: run.json, which makes it a run, after all the
-    rest; the lock goes last."""
+    """Moves all of a directory up into `out`: run.json, which makes it a run, late; the lock last."""
     last = ["run.json", "lock"]
-    with writing(out):
+    with files.writing(out):
         for name in [*sorted({entry.name for entry in folder.iterdir()} - set(last)), *last]:
             if name == "run.json":
-                sync_folder(out)
+                files.sync_folder(out)
             os.rename(folder / name, out / name)
         folder.rmdir()
-        sync_folder(out)
+        files.sync_folder(out)
 
 
 def _locked(folder: Path, out: Path) -> AbstractContextManager[int]:
     """The lock of an import into `out`."""
     busy = f"another process is importing into {out}: wait for it, or choose another directory"
-    return locked(folder, lambda holder: busy, named=out)
+    return files.locked(folder, lambda holder: busy, named=out)
 
 
 @contextmanager

@@ -174,10 +174,8 @@ class Layout(Frozen):
     def _values_and_lookups(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        lookups = {
-            key: Lookup.model_validate(item) for key, item in value.items() if isinstance(item, Mapping)
-        }
-        return {**value, **lookups}
+        lookups = {key: item for key, item in value.items() if isinstance(item, Mapping)}
+        return {**value, **{key: Lookup.model_validate(item) for key, item in lookups.items()}}
 
     @model_validator(mode="after")
     def _elements_are_known(self) -> Layout:
@@ -199,8 +197,7 @@ class Layout(Frozen):
         return self
 
     def plain_tokens(self, n_ctx: int | None) -> list[str]:
-        """The layouts of tokens of that length that give no numbers, so that the vocabulary may hold more
-        tokens than are used."""
+        """The layouts of that length that give no numbers, so that there may be tokens never used."""
         plain = [text for text in self.tokens if not re.search(r"@|\bof\b", text)]
         return [text for text in plain if len(text.split()) == n_ctx]
 

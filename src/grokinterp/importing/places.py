@@ -128,8 +128,7 @@ class Account:
         self._said |= dict.fromkeys(places)
 
     def leave(self, place: Place, reason: str, called: str | None = None) -> None:
-        """What stands there is left out; `called` says where that is, where the place itself says too
-        little."""
+        """What stands there is left out; `called` says where that is, if the place says too little."""
         self._said[place] = reason, called or shown_place(place)
 
     def left_out(self) -> list[LeftOut]:

@@ -141,10 +141,8 @@ class Found:
         of = " of the best of the sets that its rows may mean" if self.of_rows else ""
         text += "".join(f"; the next best, {symbol}, on {other:.4f}{of}" for other, symbol in self.next_best)
         if max(share, self.share) < _WELL:
-            text += (
-                ". That is little for a trained network: if its author reports more, the tokens, the layout"
-            )
-            text += " or the task are not these"
+            text += ". That is little for a trained network: if its author reports more, "
+            text += "the tokens, the layout or the task are not these"
         yield text
         yield f"tried were {self.tried}"
         if self.same_tokens:
@@ -155,8 +153,7 @@ class Found:
             yield f"{what}; it was imported as asked for, by --believe"
 
     def of_the_weights(self, verdict: LikeliestWay) -> Iterator[str]:
-        """Sentences on how the weights are read: what was chosen, over what, by how much, and what cannot be
-        told apart from it."""
+        """Sentences on how the weights are read: what was chosen over what, and what is not told from it."""
         if self.n_ways == 1:
             return
         text = f"of the network: {self.variant}; {self.n_ways} ways to read it were tried"
@@ -210,8 +207,7 @@ def _is_told(layout: Layout, key: str, content: Any, settings: Any) -> bool:
 
 
 def _heads_turned(layout: Layout) -> Layout | None:
-    """The layout with heads interleaved where they lie one after the other in one dimension; None where none
-    do."""
+    """The layout with heads interleaved where one dimension holds one after the other; None without such."""
     turned = {
         name: source.model_copy(update={"axes": re.sub(r"\bhead d_head\b", "d_head head", source.axes)})
         for name, source in layout.weights.items()
@@ -290,8 +286,7 @@ class Judged:
 
 
 def judged(model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tensor, "n"] | None) -> Judged:
-    """What speaks for reading weights so, on a sample of the training rows, or of all where they are not
-    known."""
+    """What speaks for reading weights so, on a sample of the training rows; of all, if not known."""
     doubled = _doubled(model, task, weights)
     leaves = {name: weight.clone().requires_grad_(True) for name, weight in doubled.items()}
     drawn = sample(task.n_inputs, _SAMPLE // 2) if rows is None else rows[: _SAMPLE // 2]
@@ -368,8 +363,7 @@ def sample(n: int, most: int = _SAMPLE) -> Int[Tensor, "few"]:
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """A task, without the tokens in which it is written; its table by first and second operand in a network's
-    order."""
+    """A task without its tokens; its table is by first and second operand in a network's order."""
 
     section: dict[str, Any]
     symbol: str
@@ -436,14 +430,12 @@ class Trials:
         return "layout" not in self.wanted and self.known.last.model.reads_signs
 
     def cells(self, p: int, most: int | None = None) -> list[Int[Tensor, "_"]]:
-        """The sets of cells in one of which a network that does a task is right: the whole table, or possible
-        training sets."""
+        """The sets of cells in one of which it is right: the whole table, or possible training sets."""
         sets = self.rows(p) or [torch.arange(p * p)]
         return sets if most is None else [one[sample(len(one), most)] for one in sets]
 
     def tasks(self, p: int) -> list[_Known]:
-        """The different tables of the tasks that have p elements and p answers and agree with what is
-        wanted."""
+        """The different tables of the tasks of p elements and p answers that agree with what is wanted."""
         several: list[_Known] = []
         for section in _sections(p, self.wanted):
             task = Operation.of(make_task(**section))
@@ -535,8 +527,7 @@ def _signs(count: int, least: int, vocab: int) -> Iterator[tuple[int, ...]]:
 
 
 def _written(text: str, signs: tuple[int, ...], p: int, vocab: int) -> str:
-    """The layout with the tokens of its signs, where they are not those that follow the elements, and the
-    size of the vocabulary."""
+    """The layout with its signs' tokens, unless they follow the elements, and the vocabulary's size."""
     numbers, words, free = iter(signs), [], p
     for word in text.split():
         if word in ("a", "b"):
@@ -753,8 +744,7 @@ def _in_words(ways: Sequence[Variant], tries: Sequence[_Try], n_tried: int) -> s
 
 
 def _is_group(table: Int[Tensor, "p p"]) -> bool:
-    """Whether the answers are the products of a group, whatever the names of its elements. Associativity is
-    asked of a thousand triples."""
+    """Whether the answers are a group's products, names aside; of associativity, a thousand triples."""
     p = len(table)
     elements = torch.arange(p)
     is_latin = (table.sort(0).values == elements[:, None]).all() and (table.sort(1).values == elements).all()

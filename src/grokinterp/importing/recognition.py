@@ -103,8 +103,7 @@ def _nothing_fits(name: str, failures: list[tuple[int | float, str, str]], path:
 
 
 def _settings(layout: Layout, content: Any, path: Path, config_file: Path | None) -> Any:
-    """The settings in the file that the user names, else in the one beside the checkpoint, else inside it;
-    None where there are none."""
+    """The settings in the user's file, else beside the checkpoint, else inside it; None without any."""
     if config_file is not None:
         return read_settings(config_file)
     if layout.contents.settings_file:

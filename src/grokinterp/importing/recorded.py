@@ -21,7 +21,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import ConfigError, NotARun, UsageError
-from ..models import ModelConfig, NetworkConfig, fits, network_config
+from ..models import ModelConfig, NetworkConfig, Weights, fits, network_config
 from ..runs import Run
 from ..runs.files import Log, folder_named, locked, no_run_in, replace, writing
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from ..models import HookedRootModule
 
 _LIKE = 1e-4
-"""How far logits of the network and of what its configuration describes may be apart, as a share of the
-largest."""
+"""How far apart logits may be from those of the configuration, as a share of the largest."""
 _LAYOUT = "in memory"
 """What stands in run.json for the layout of a file."""
 _FEW = 64
@@ -131,7 +130,7 @@ def _config(model: HookedRootModule, config: Mapping[str, Any] | NetworkConfig |
         raise UsageError(f"{what}: say what it is with config=, a section [model]") from None
 
 
-def _weights(model: HookedRootModule) -> dict[str, Tensor]:
+def _weights(model: HookedRootModule) -> Weights:
     return {name: parameter.detach().cpu().clone() for name, parameter in model.named_parameters()}
 
 
@@ -203,22 +202,19 @@ def _refuse_other_logits(
         )
 
 
-def _measured(
-    task: Task, config: NetworkConfig, weights: dict[str, Tensor], split: Split | None
-) -> dict[str, float]:
+def _measured(task: Task, config: NetworkConfig, weights: Weights, split: Split | None) -> dict[str, float]:
     """Loss and accuracy of training and test examples; means over the answers where there are several."""
     if split is None:
         return {}
     view = View.of_weights(task, config, weights, None, split)
     of_answers = [view.at(answer) for answer in view.answers]
-    return {
-        f"{part}_{name}": float(
-            torch.cat([values(one)[one.rows(part)].double() for one in of_answers]).mean()
-        )
-        for name, values in (("loss", View.loss), ("accuracy", View.correct))
-        for part in ("train", "test")
-        if len(getattr(split, part))
-    }
+    measured = {}
+    for name, values in (("loss", View.loss), ("accuracy", View.correct)):
+        for part in ("train", "test"):
+            if len(getattr(split, part)):
+                rows = [values(one)[one.rows(part)].double() for one in of_answers]
+                measured[f"{part}_{name}"] = float(torch.cat(rows).mean())
+    return measured
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

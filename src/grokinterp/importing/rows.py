@@ -62,15 +62,13 @@ def possible_cells(train: Any, test: Any, p: int) -> list[Int[Tensor, "_"]]:
 
 
 def lower(losses: Float64[Tensor, "n"], rows: Int[Tensor, "m"]) -> float:
-    """How much lower the mean rank of the losses at some rows is than that of a random sample, in standard
-    deviations."""
+    """How many standard deviations lower the mean rank of some losses is than a random sample's."""
     ranks, m, n = centred_ranks(losses), len(rows), len(losses)
     return float(-ranks[rows.numpy()].sum() / (m * (1 - m / n)) ** 0.5)
 
 
 def _cells(train: Any, test: Any, p: int) -> Iterator[tuple[str, list[Int[Tensor, "_"]]]]:
-    """Cells a p + b, for each way to read numbers, pairs or a mask: of each set that is named, the training
-    set first."""
+    """Cells a p + b for each way to read numbers, pairs or a mask: of each set named, training first."""
     named = [_numbers(value, p * p) for value in (train, test) if value is not NOTHING]
     numbers = [one for one in named if one is not None]
     if not numbers or len(numbers) < len(named) or len({one.dim() for one in numbers}) > 1:
@@ -89,8 +87,7 @@ def _within(numbers: Int[Tensor, "..."], n: int) -> bool:
 
 
 def _add(several: list[Rows], how: str, rows: list[Int[Tensor, "_"]], task: Operation, is_rest: bool) -> None:
-    """Adds a reading, where it makes up the table; `is_rest`: of a test set alone, where the training set is
-    the rest."""
+    """Adds a reading that makes up the table; `is_rest`: of a test set, of which training is the rest."""
     if (rows[0] < 0).any():
         return
     is_named = torch.zeros(task.n_inputs, dtype=torch.bool)
@@ -119,8 +116,7 @@ def _numbers(value: Any, n: int) -> Int[Tensor, "..."] | None:
 
 
 def _is_mask(rows: Tensor) -> bool:
-    """Whether these say of each example, or cell of a square table, whether it is in a set: no row numbers
-    are only 0 and 1."""
+    """Whether these say of each example, or cell of a square, if it is in: rows are not only 0 and 1."""
     is_row_or_square = rows.dim() == 1 or (rows.dim() == 2 and rows.shape[0] == rows.shape[1])
     if not is_row_or_square or rows.is_complex() or rows.numel() <= 4:
         return False

@@ -88,8 +88,7 @@ class Unread:
 
 
 def series_in(layout: Layout, content: Any) -> tuple[dict[str, Series], list[Unread]]:
-    """The losses and accuracies in a file by column, from where the layout says or else by their names;
-    and what was not taken."""
+    """Losses and accuracies by column, where the layout says or else by name; and what was not taken."""
     found: dict[str, Series] = {}
     unread: list[Unread] = []
     for column, place, value in _candidates(layout, content):
@@ -188,8 +187,7 @@ def without_numbers(unread: Iterable[Unread], content: Any) -> Iterator[str]:
 
 
 def _candidates(layout: Layout, content: Any) -> Iterator[tuple[str, Place, Any]]:
-    """What may be a loss or accuracy: first what the layout names, then what is called so, and what is
-    called validation last."""
+    """What may be a loss or accuracy: first what the layout names, then by name, validation last."""
     taken: set[Place] = set()
     for column, name in _CONTENTS.items():
         for place in places_of(content, getattr(layout.contents, name)):
@@ -203,8 +201,7 @@ def _candidates(layout: Layout, content: Any) -> Iterator[tuple[str, Place, Any]
 
 
 def _called_so(value: Any, place: Place) -> Iterator[tuple[bool, str, Place, Any]]:
-    """What is called a loss or accuracy: whether of other held-out examples than test ones, its column,
-    where it is, and what."""
+    """What is called a loss or accuracy: whether held out but not test, its column, where, and what."""
     if place and _NOT_A_SERIES & {*words(place[-1])}:
         return
     names = [name for name in _names(value) if not {*words(name)} <= STEP_WORDS]
@@ -219,15 +216,13 @@ def _called_so(value: Any, place: Place) -> Iterator[tuple[bool, str, Place, Any
         # What stands in a list has no name of its own.
         is_list = isinstance(value, list | tuple)
         for key, child in children(value):
-            if isinstance(child, Mapping | Record) or (
-                not is_list and isinstance(child, Tensor | list | tuple)
-            ):
+            is_row = not is_list and isinstance(child, Tensor | list | tuple)
+            if is_row or isinstance(child, Mapping | Record):
                 yield from _called_so(child, (*place, key))
 
 
 def _column(place: Place) -> tuple[bool, str] | None:
-    """The column that the last names of a place mean, and whether by a word for held-out examples other
-    than test."""
+    """The column that a place's last names mean, and whether by a held-out word other than test."""
     if not place or {*words(place[-1])} <= _STEP_KEYS:
         return None
     so_far: set[str] = set()
@@ -289,8 +284,7 @@ def _is_in_a_row(value: Any) -> bool:
 
 
 def _pairs(value: Any) -> list[tuple[Any, int | float | None]] | None:
-    """Steps and numbers, where they come together: in pairs, in two columns or rows, or in a dict by
-    step; else None."""
+    """Steps and numbers where they come in pairs, two columns or rows, or a dict by step; else None."""
     if isinstance(value, Tensor):
         if value.dim() != 2 or 2 not in value.shape or value.numel() < 2:
             return None
@@ -310,8 +304,7 @@ def _pairs(value: Any) -> list[tuple[Any, int | float | None]] | None:
 
 
 def _rows(value: Any) -> list[tuple[Any, Mapping[str, Any]]] | None:
-    """Rows of numbers by name, each with its step where it says one: a list of dicts, or a dict of dicts
-    by step; else None."""
+    """Rows of numbers by name, with steps if they say any: a list, or a dict by step; else None."""
     keyed = isinstance(value, Mapping)
     if not (keyed or isinstance(value, list | tuple)):
         return None
@@ -340,8 +333,7 @@ def _names(value: Any) -> list[str]:
 
 
 def _steps_beside(series: Series, content: Any) -> tuple[Place, list[int]] | None:
-    """A list of as many steps in the same dict, or one further up; of several that which shares most
-    words with the series."""
+    """As many steps in the same dict or further up; of several, those that share most words."""
     values = along(content, series.place)
     its_words = {word.rstrip("s") for key in series.place for word in words(key)}
     for depth in reversed(range(len(series.place))):

@@ -37,6 +37,8 @@ _OTHER_RUNS = vocabulary("seed seeds runs fold folds ensemble members replicas r
 _BESIDE_STEP = vocabulary("global current last number num no idx index train training at of saved") | _NETWORK
 _MOST_KEYS = 1000
 _MOST_SENTENCES = 8
+StateDict = tuple[Place, Mapping[str, Tensor]]
+"""Where it stands, and its tensors by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +165,7 @@ class Snapshots:
                 yield not_known([network], f"{which}, and it stands last, as number {step:,}")
 
     def account(self, account: Account, ignored: Sequence[str]) -> None:
-        """Enters all networks: used, or left out with the reason. Keys that are `ignored` in each are
-        left out too."""
+        """Enters all networks, used or left out; keys that are `ignored` in each are left out too."""
         patterns = [key_pattern(key) for key in ignored]
         for network in self.at.values():
             account.use(*network.uses)
@@ -184,9 +185,9 @@ class Snapshots:
                 account.leave((*network.place, key), reason, network.where)
 
 
-def state_dicts(content: Any) -> list[tuple[Place, Mapping[str, Tensor]]]:
+def state_dicts(content: Any) -> list[StateDict]:
     """All dicts with tensors by name in a file, the tensors of each and where it stands, in their order."""
-    several: list[tuple[Place, Mapping[str, Tensor]]] = []
+    several: list[StateDict] = []
 
     def look(value: Any, place: Place) -> None:
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
@@ -200,9 +201,7 @@ def state_dicts(content: Any) -> list[tuple[Place, Mapping[str, Tensor]]]:
     return several
 
 
-def networks_in(
-    layout: Layout, content: Any, dicts: Sequence[tuple[Place, Mapping[str, Tensor]]]
-) -> list[Network]:
+def networks_in(layout: Layout, content: Any, dicts: Sequence[StateDict]) -> list[Network]:
     """The networks of a layout among all state dicts of a file. Where none looks like one, that which
     would have to be.
 
@@ -273,8 +272,7 @@ def _none_is_good(last: Network, count: int, error: DoesNotFit | Diverged) -> Do
 
 
 def empty_places(content: Any, networks: Iterable[Network]) -> list[Place]:
-    """Where there could be a network, in the lists and dicts by step that hold some, and neither a tensor
-    nor a list of numbers is."""
+    """Where, in the lists and dicts by step that hold networks, there could be one and is nothing."""
     containers = dict.fromkeys(network.container for network in networks if network.container is not None)
     empty: list[Place] = []
     for container in containers:
@@ -354,8 +352,7 @@ _NO_STEP = "the file does not say of which step it is"
 
 
 def _add_list(snapshots: Snapshots, networks: list[Network], main: Network | None) -> None:
-    """Puts networks of one list, of which no step is known, before the others, numbered in their order;
-    if there is room for them."""
+    """Puts a list's networks of unknown step before the others, numbered in order, if there is room."""
     if networks and main is not None and main.step is not None and _same(main, networks[-1]):
         snapshots.left_out.append((networks.pop(), f"the same network as {shown_place(main.place)}"))
     if networks and snapshots.at and networks[-1].position >= min(snapshots.at):
@@ -368,8 +365,7 @@ def _add_list(snapshots: Snapshots, networks: list[Network], main: Network | Non
 
 
 def _add_main(snapshots: Snapshots, main: Network, last_loss: int | None) -> None:
-    """Puts the main network, of which no step is known, behind the others: at the step of the last loss,
-    or as the next number."""
+    """Puts a main network of unknown step last: at the last loss's step, or as the next number."""
     last = max(snapshots.at, default=None)
     if last is not None and _same(main, snapshots.at[last]):
         snapshots.left_out.append((main, f"the same network as {shown_place(snapshots.at[last].place)}"))
@@ -383,8 +379,7 @@ def _add_main(snapshots: Snapshots, main: Network, last_loss: int | None) -> Non
 
 
 def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Network]:
-    """The networks, of which the main one is marked: that of the layout, or the one with no name of its
-    own, or the only one."""
+    """The networks, the main one marked: the layout's, or the one without a name, or the only one."""
     alone = [one for one in networks if one.container is None and not one.is_average]
     unnamed = [one for one in alone if not _words(one.place) - _NETWORK - _LAST]
     at = places_of(content, layout.contents.weights)
@@ -457,8 +452,7 @@ def _with_step(
 
 
 def _step_in_pair(pair: Sequence[Any], key: int) -> tuple[int, int] | None:
-    """Where in a short tuple, beside a network, its step stands, and the step: a whole number that is not
-    written as a real one."""
+    """Where in a short tuple, beside a network, its step stands, and the step: whole, and no float."""
     others = [(i, value) for i, value in enumerate(pair) if i != key] if 2 <= len(pair) <= 4 else []
     if any(isinstance(value, Mapping) for _, value in others):
         return None
@@ -506,8 +500,7 @@ def _steps_beside(
 
 
 def _names_of_steps(here: Place, parent: Any) -> list[Any]:
-    """The keys beside a list of networks under which its steps may stand, those first that share a word
-    with its own."""
+    """The keys beside a list of networks that may hold its steps; first those that share its words."""
     if isinstance(parent, list | tuple):
         return [i for i, value in enumerate(parent) if length(value) is not None] if len(parent) <= 4 else []
     beside = entries(parent)

@@ -67,8 +67,7 @@ def listed(value: Any) -> Sequence[Any] | None:
     """What stands in a row: the items of a list, or of a tensor of one dimension; else None."""
     if length(value) is None:
         return None
-    items: Sequence[Any] = value.tolist() if isinstance(value, Tensor) else value
-    return items
+    return value.tolist() if isinstance(value, Tensor) else value
 
 
 def length(value: Any) -> int | None:

@@ -74,11 +74,7 @@ def blocks_of(shapes: Mapping[str, Sequence[int]]) -> tuple[Block, ...]:
     """The layers of a network whose parameters have these names and shapes, in the order of the names."""
     prefixes = dict.fromkeys(match[1] for name in shapes if (match := _IN_A_BLOCK.match(name)))
     return tuple(
-        Block(
-            prefix,
-            shapes[f"{prefix}.attn.W_Q"][0] if f"{prefix}.attn.W_Q" in shapes else 0,
-            shapes[f"{prefix}.mlp.W_in"][1] if f"{prefix}.mlp.W_in" in shapes else 0,
-        )
+        Block(prefix, shapes.get(f"{prefix}.attn.W_Q", (0,))[0], shapes.get(f"{prefix}.mlp.W_in", (0, 0))[1])
         for prefix in prefixes
     )
 
@@ -155,10 +151,8 @@ class NetworkConfig(Frozen):
         asked = self.d_vocab_out
         if asked is not None and asked < reads.n_logits:
             what = "answers" if reads.n_logits == reads.n_classes else "tokens, of which each has a logit,"
-            raise UsageError(
-                f"model.d_vocab_out: {asked} logits are fewer than the {reads.n_logits} {what} of "
-                f"{reads.task}"
-            )
+            fewer = f"{asked} logits are fewer than the {reads.n_logits} {what} of {reads.task}"
+            raise UsageError(f"model.d_vocab_out: {fewer}")
         return asked or reads.n_logits
 
     def blocks(self, reads: Reads) -> tuple[Block, ...]:
@@ -242,10 +236,8 @@ def fits(weights: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name in sorted(expected.keys() | shapes.keys()):
         if shapes.get(name) != expected.get(name):
-            raise UsageError(
-                f"weights do not fit the model: {name} has shape {shapes.get(name)}, the configuration asks "
-                f"for {expected.get(name)}"
-            )
+            what = f"weights do not fit the model: {name} has shape {shapes.get(name)}"
+            raise UsageError(f"{what}, the configuration asks for {expected.get(name)}")
 
 
 def part_of_network(prefix: str, weights: Weights, dtype: torch.dtype, *hooks: str) -> torch.nn.Module:

@@ -35,8 +35,7 @@ Jobs = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 """Does jobs, in whatever order, and returns their results in the order of the jobs."""
 
 _VECTOR = 64
-"""Bytes to a multiple of which the classes are filled up with zeros: matrix products of whole vectors are
-faster."""
+"""Classes are filled up with zeros to a multiple of so many bytes: whole vectors are faster."""
 
 _WORTH_SHARING = 2**18
 """Numbers in T from which folding is shared among threads: to wake one takes longer than what is below."""
@@ -99,8 +98,7 @@ class Folding:
     def forward(
         self, tables: Tables, rows: Int[Tensor, "n pos"], bags: Int[Tensor, "n pos_head"]
     ) -> tuple[Float[Tensor, "n pos head"], Float[Tensor, "n d_mlp"], Float[Tensor, "n classes"]]:
-        """Pattern, activations of the neurons and logits of some examples at the answer position. No
-        autograd."""
+        """Pattern, neurons and logits of some examples at the answer position. No autograd."""
         pattern = self.pattern(tables, rows)
         sums = F.embedding_bag(bags, tables.rows, per_sample_weights=pattern.flatten(1), mode="sum")
         sums.add_(tables.constant)
@@ -206,8 +204,7 @@ class Folded:
         return gradients | {"embed.W_E": by_position.sum(0), "pos_embed.W_pos": by_position.sum(1)}
 
     def _back(self, share: slice, heads: _Heads, by_scores: Tensor, by_rows: Tensor) -> dict[str, Tensor]:
-        """The gradients of some heads' weights, and those of the stream of every row, of the last position's
-        and of [W_in | W_U]."""
+        """The gradients of some heads' weights, of every row's stream, the last one's, and [W_in | W_U]."""
         W_Q, W_K, W_V, W_O, b_K = (
             self._w[f"attn.{name}"][share] for name in ("W_Q", "W_K", "W_V", "W_O", "b_K")
         )
@@ -215,6 +212,7 @@ class Folded:
         by_seen, by_all = self._x.T @ by_scores, by_scores.sum(0)[:, None]
         by_query = (by_seen.T[:, None] @ W_K).squeeze(1) + b_K * by_all
         by_values = by_rows @ heads.onward.mT
+        by_value_of_row = by_values.transpose(0, 1).flatten(1)
         by_onward = heads.values.mT @ by_rows
         return {
             "W_Q": self._answer[:, None] * by_query[:, None],
@@ -224,9 +222,7 @@ class Folded:
             "b_Q": by_query,
             "b_K": heads.query * by_all,
             "b_V": by_values.sum(1),
-            "x": torch.addmm(
-                by_scores @ heads.seen.T, by_values.transpose(0, 1).flatten(1), W_V.mT.flatten(0, 1)
-            ),
+            "x": torch.addmm(by_scores @ heads.seen.T, by_value_of_row, W_V.mT.flatten(0, 1)),
             "answer": (W_Q @ by_query[..., None]).sum((0, 2)),
             "onward": W_O.flatten(0, 1).T @ by_onward.flatten(0, 1),
         }

@@ -59,10 +59,8 @@ def transformer_logits(
             stream = F.embedding(rows[:, queries], table)
         else:
             normed = _norm(residual, weights, f"{at}.ln1", config)
-            q, k, v = (
-                _heads(x, weights, at, letter)
-                for x, letter in ((normed[:, queries], "Q"), (normed, "K"), (normed, "V"))
-            )
+            q = _heads(normed[:, queries], weights, at, "Q")
+            k, v = (_heads(normed, weights, at, letter) for letter in "KV")
             stream = residual[:, queries]
         pattern = _pattern(q, k, places[queries], config)
         values = v.unflatten(-1, (config.n_heads, config.d_head))[:, None]

@@ -151,19 +151,12 @@ class MLPConfig(NetworkConfig):
         return inputs[:, _operands(reads)]
 
     def logits(
-        self,
-        weights: Weights,
-        inputs: Int[Tensor, "n 2"],
-        reads: Reads,
-        seen: dict[str, Tensor] | None = None,
+        self, weights: Weights, inputs: Int[Tensor, "n 2"], reads: Reads, seen: Weights | None = None
     ) -> Float[Tensor, "n classes"]:
         """Logits for pairs of operands, through the tables of what each operand adds to a neuron."""
-        of_a, of_b = weights["blocks.0.mlp.W_in"].chunk(2)
-        if self._embeddings:
-            of_a, of_b = (
-                weights[f"{name}.W_E"] @ half
-                for name, half in zip(self._embeddings, (of_a, of_b), strict=True)
-            )
+        halves = weights["blocks.0.mlp.W_in"].chunk(2)
+        tables = [weights[f"{name}.W_E"] for name in self._embeddings]
+        of_a, of_b = map(torch.matmul, tables, halves) if tables else halves
 
         def see(name: str, values: Tensor) -> Tensor:
             if seen is not None and name == "blocks.0.mlp.hook_post":
@@ -225,15 +218,9 @@ class MLPConfig(NetworkConfig):
         class HookedMLP(HookedRootModule):  # type: ignore[misc, unused-ignore]  # imported inside a function
             def __init__(self) -> None:
                 super().__init__()
-                self.cfg = SimpleNamespace(
-                    n_layers=1,
-                    n_ctx=reads.n_ctx,
-                    d_vocab=reads.d_vocab,
-                    d_vocab_out=config.n_logits(reads),
-                    d_mlp=config.d_mlp,
-                    act_fn=config.act_fn,
-                    attn_only=False,
-                )
+                sizes = {"n_ctx": reads.n_ctx, "d_vocab": reads.d_vocab, "d_mlp": config.d_mlp}
+                sizes |= {"n_layers": 1, "d_vocab_out": config.n_logits(reads)}
+                self.cfg = SimpleNamespace(**sizes, act_fn=config.act_fn, attn_only=False)
                 for name in config._embeddings:
                     self.add_module(name, part(name))
                 self.hook_embed = HookPoint()

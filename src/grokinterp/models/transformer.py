@@ -90,10 +90,8 @@ class ModelConfig(NetworkConfig):
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> ModelConfig:
         if "d_head" not in self.model_fields_set and self.d_model % self.n_heads:
-            raise ValueError(
-                f"{self.n_heads} heads do not divide d_model {self.d_model}: change one of them, or set "
-                "d_head"
-            )
+            what = f"{self.n_heads} heads do not divide d_model {self.d_model}"
+            raise ValueError(f"{what}: change one of them, or set d_head")
         return self
 
     @classmethod
@@ -119,10 +117,8 @@ class ModelConfig(NetworkConfig):
 
     def __str__(self) -> str:
         layers = "1 layer" if self.n_layers == 1 else f"{self.n_layers} layers"
-        return (
-            f"{layers}, d_model {self.d_model}, {self.n_heads} heads of {self.d_head}, d_mlp {self.d_mlp}, "
-            f"{self.act_fn}, normalisation {self.normalization}"
-        )
+        what = f"{layers}, d_model {self.d_model}, {self.n_heads} heads of {self.d_head}"
+        return f"{what}, d_mlp {self.d_mlp}, {self.act_fn}, normalisation {self.normalization}"
 
     def shapes(self, reads: Reads) -> Shapes:
         """The shape of every parameter under its TransformerLens name, in the order of the computation.
@@ -164,17 +160,13 @@ class ModelConfig(NetworkConfig):
         """
         generator = torch.Generator().manual_seed(seed)
         shapes = self.shapes(reads)
-        weights: Weights = {
-            name: torch.ones(shape) if name.endswith(".w") else torch.zeros(shape)
-            for name, shape in shapes.items()
-        }
+        weights = {name: torch.full(shape, float(name.endswith(".w"))) for name, shape in shapes.items()}
         for name in self._drawing_order():
             weights[name] = self._drawn(name, shapes[name], generator) * self.init_scale
         return weights
 
     def _drawn(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
-        """One matrix; of the paper's, in the orientation of the released code and turned into
-        TransformerLens's."""
+        """One matrix; the paper's is drawn as in the released code and turned into TransformerLens's."""
         randn = partial(torch.randn, generator=generator, dtype=torch.float32)
         scale, last = math.sqrt(self.d_model), name.rsplit(".", 1)[-1]
         if self.init == "transformer_lens":
@@ -193,11 +185,7 @@ class ModelConfig(NetworkConfig):
         return ["embed.W_E", "pos_embed.W_pos", *blocks, "unembed.W_U"]
 
     def logits(
-        self,
-        weights: Weights,
-        inputs: Int[Tensor, "n pos"],
-        reads: Reads,
-        seen: dict[str, Tensor] | None = None,
+        self, weights: Weights, inputs: Int[Tensor, "n pos"], reads: Reads, seen: Weights | None = None
     ) -> Float[Tensor, "n *answer classes"]:
         return transformer_logits(weights, inputs, self, reads, seen)
 
@@ -255,8 +243,7 @@ class ModelConfig(NetworkConfig):
         }
 
     def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedTransformer:
-        """The network in evaluation mode, every hook point live; attention mixing is a permanent hook on
-        `hook_pattern`."""
+        """The network in evaluation mode, hooks live; attention mixing is one, on `hook_pattern`."""
         fits(weights, self.shapes(reads))
         with deprecation_silenced():
             from transformer_lens import HookedTransformer, HookedTransformerConfig

@@ -74,11 +74,8 @@ def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..
             sums = (other_weight[at].transpose(0, 1) @ in_turn[at[1]]).transpose(0, 1).baddbmm_(by, table)
         else:
             of, per = other_bags[at].flatten(0, 1), other_weight[at].flatten(0, 1)
-            sums = (
-                F.embedding_bag(of, tables.rows, per_sample_weights=per, mode="sum")
-                .unflatten(0, by.shape[:2])
-                .baddbmm_(by, table)
-            )
+            others = F.embedding_bag(of, tables.rows, per_sample_weights=per, mode="sum")
+            sums = others.unflatten(0, by.shape[:2]).baddbmm_(by, table)
         on = torch.clamp_min(sums[..., :d_mlp], 0, out=neurons_of[at]).view(-1, d_mlp)
         logits_of[at].copy_(sums[..., d_mlp:]).view(len(on), -1).addmm_(on, tables.readout)
     return {
@@ -89,8 +86,7 @@ def _folded(weights: Weights, folding: Folding) -> dict[str, Float[Tensor, "n ..
 
 
 def _by_group(rows: Int[Tensor, "n pos"]) -> tuple[int, int]:
-    """How many groups of examples that begin alike follow each other, and how many are in each; one of all,
-    where that differs."""
+    """How many groups of examples that begin alike there are, of how many each; one, if that differs."""
     lengths = rows[:, 0].unique_consecutive(return_counts=True)[1]
     return (len(lengths), int(lengths[0])) if (lengths == lengths[0]).all() else (1, len(rows))
 

@@ -91,15 +91,9 @@ Kind = Literal[
     "memorises only", "learns nothing", "not known",
 ]  # fmt: skip
 Name = Literal[
-    "memorisation",
-    "circuit formation",
-    "cleanup",
-    "delay",
-    "generalisation",
-    "learning",
-    "after",
+    "memorisation", "circuit formation", "cleanup", "delay", "generalisation", "learning", "after",
     "forgetting",
-]
+]  # fmt: skip
 Basis = Literal["progress measures", "accuracy alone"]
 Part = Literal["train", "test"]
 _TRAINING = "training accuracy"
@@ -110,8 +104,7 @@ _AT_ONCE = 2.0
 _RISE = 0.1
 _SLOWER = 0.5
 _LEFT, _CARRIED = 0.01, 0.5
-"""Shares of the loss of chance: what the key frequencies leave of it at most, and what is there without them
-at least."""
+"""Shares of the loss of chance: what the keys leave at most, and what is there without them at least."""
 _FALLEN = 0.9
 """The share of the fall of the weights after which they have shrunk."""
 _RECENT = 5
@@ -314,8 +307,7 @@ class _Curves:
         return round(self.level - _FORGOTTEN, 2)
 
     def reaches(self, part: Part, share: float) -> pd.Series[bool]:
-        """At which evaluations an accuracy is at least a share; of unseen examples only where it is better
-        than chance."""
+        """Where an accuracy is at least a share; of unseen examples only where better than chance."""
         return self.train >= share if part == "train" else (self.test >= share) & self.told
 
     @property
@@ -348,8 +340,7 @@ class _Curves:
 
     @property
     def learned_before(self) -> bool:
-        """Whether its training examples were right before any update of this run, so that nobody knows how
-        many steps they took."""
+        """Whether training examples were right at step 0, so that nobody knows what steps they took."""
         return _reached(self.reaches("train", LEARNED))[1] == 0
 
     @property
@@ -394,24 +385,18 @@ def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) 
     train, test = _of(data, of_labels, part="train"), _of(data, of_answers, part="test")
     both = train.index.intersection(test.index)
     train, test = max(evaluated, (train[both], test[both]), key=lambda pair: len(pair[1]))
-    return _Curves(
-        train,
-        test,
-        _told(test, examples),
-        _of(data, "excluded_loss.logit_dirs" + FINAL, part="train"),
-        _of(data, "restricted_loss.logit_dirs" + FINAL, part="all"),
-        _of(data, "sum_of_squares", parameter="total"),
-        math.log(data.attrs["answers"]) if "answers" in data.attrs else math.nan,
-        examples,
-        examples.noisy if examples else "test_clean_accuracy" in history or "clean_accuracy" in data,
-        tested == "test_exact",
-        final_keys(data),
-    )
+    told, exact, keys = _told(test, examples), tested == "test_exact", final_keys(data)
+    excluded = _of(data, "excluded_loss.logit_dirs" + FINAL, part="train")
+    restricted = _of(data, "restricted_loss.logit_dirs" + FINAL, part="all")
+    squares = _of(data, "sum_of_squares", parameter="total")
+    chance = math.log(data.attrs["answers"]) if "answers" in data.attrs else math.nan
+    noisy = examples.noisy if examples else "test_clean_accuracy" in history or "clean_accuracy" in data
+    curves = train, test, told, excluded, restricted, squares
+    return _Curves(*curves, chance, examples, noisy, exact, keys)
 
 
 def _told(test: pd.Series[float], examples: Examples | None) -> pd.Series[bool]:
-    """Where test accuracy is better than chance; everywhere, where neither chance nor the number of examples
-    is known."""
+    """Where test accuracy is better than chance; everywhere, without chance and number of examples."""
     if examples is None or not examples.test:
         return test.notna()
     told = {right: examples.standing(None, right).better_than_chance("test") for right in test.unique()}
@@ -462,8 +447,7 @@ def _kind(curves: _Curves) -> Kind:
 
 
 def _rose(curves: _Curves, part: Part) -> bool:
-    """Whether an accuracy ever was far above chance: by so much, and by more than its number of examples
-    allows."""
+    """Whether an accuracy ever was so far above chance, and by more than its number of examples allows."""
     assert curves.examples is not None
     best = float(getattr(curves, part).max())
     standing = curves.examples.standing(*(best if part == name else None for name in ("train", "test")))
@@ -529,11 +513,9 @@ def _reaches(name: str, words: str, level: float, tried: Sequence[float] = (0.95
 
 
 def _needs_circuit(curves: _Curves) -> None:
-    losses = {
-        "restricted loss of all examples": curves.restricted,
-        "excluded loss of the training examples": curves.excluded,
-    }
-    if missing := [f"no {name}" for name, curve in losses.items() if not len(curve)]:
+    missing = [] if len(curves.restricted) else ["no restricted loss of all examples"]
+    missing += [] if len(curves.excluded) else ["no excluded loss of the training examples"]
+    if missing:
         raise NotApplicable(f"the data hold {' and '.join(missing)} with the final keys")
     if math.isnan(curves.chance_loss):
         raise NotApplicable(
@@ -541,38 +523,29 @@ def _needs_circuit(curves: _Curves) -> None:
             'attribute "answers")'
         )
     if not curves.has_circuit:
-        where = (
-            f"at none of {_counted(len(curves.restricted), 'snapshot')}, up to step "
-            f"{int(curves.restricted.index[-1]):,},"
-        )
-        do = "does" if len(curves.keys) == 1 else "do"
-        raise NotApplicable(
-            f"{where} {do} the {_named(curves.keys)} alone bring the loss under {_share(_HALF)} of chance"
-        )
+        none = f"at none of {_counted(len(curves.restricted), 'snapshot')}"
+        where = f"{none}, up to step {int(curves.restricted.index[-1]):,},"
+        alone = f"{'does' if len(curves.keys) == 1 else 'do'} the {_named(curves.keys)} alone"
+        raise NotApplicable(f"{where} {alone} bring the loss under {_share(_HALF)} of chance")
 
 
 def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
-    """The neighbours of the snapshot with the lowest excluded loss; or where it last is within `factor` of
-    that."""
+    """The neighbours of the lowest excluded loss; or where it last is within `factor` of that."""
     _needs_circuit(curves)
     if not curves.train.max() >= LEARNED:
         raise NotApplicable(f"training accuracy never reaches {_share(LEARNED)}")
     excluded = _excluded_before_half(curves)
     if len(excluded) < _FEWEST:
-        raise NotApplicable(
-            f"until {_share(_HALF)} of the unseen examples were right there is no lowest value of "
-            f"{_counted(len(excluded), 'snapshot')}"
-        )
+        until = f"until {_share(_HALF)} of the unseen examples were right"
+        raise NotApplicable(f"{until} there is no lowest value of {_counted(len(excluded), 'snapshot')}")
     steps, at = excluded.index, int(excluded.to_numpy().argmin())
     if at == 0:
-        raise NotApplicable(
-            "excluded loss is at its lowest at the first snapshot, so when it began to rise is not known"
-        )
+        what = "excluded loss is at its lowest at the first snapshot"
+        raise NotApplicable(f"{what}, so when it began to rise is not known")
     if at + 1 == len(steps):
         if curves.reaches("test", _HALF).any():
-            raise NotApplicable(
-                f"excluded loss does not rise before {_share(_HALF)} of the unseen examples are right"
-            )
+            half = f"{_share(_HALF)} of the unseen examples are right"
+            raise NotApplicable(f"excluded loss does not rise before {half}")
         raise _NotYet("excluded loss has not begun to rise")
     if factor == 1:
         return int(steps[at - 1]), int(steps[at + 1])
@@ -580,8 +553,7 @@ def _lowest_excluded(curves: _Curves, factor: float = 1.0) -> Interval:
 
 
 def _excluded_before_half(curves: _Curves) -> pd.Series[float]:
-    """Excluded loss until half of the unseen examples were right: after that it may fall again, as the
-    weights do."""
+    """Excluded loss until half of the unseen are right: later it may fall again, as the weights do."""
     return curves.excluded.loc[: _reached(curves.reaches("test", _HALF))[1]]
 
 
@@ -593,36 +565,25 @@ def _not_learned_by_then(curves: _Curves, by: int) -> str:
     not_yet, learned = _reached(curves.reaches("train", LEARNED))
     if not_yet < by:
         return ""
-    until = curves.train.loc[:step]
-    right = (
-        f"{percent(until.max())} of them at most were right until then, {_share(LEARNED)} "
-        if len(until)
-        else "that was "
-    )
-    return (
-        f"before the training examples were learned: excluded loss is lowest at step {step:,}, {right}by "
-        f"step {learned:,.0f}"
-    )
+    until, right = curves.train.loc[:step], "that was "
+    if len(until):
+        right = f"{percent(until.max())} of them at most were right until then, {_share(LEARNED)} "
+    what = "before the training examples were learned"
+    return f"{what}: excluded loss is lowest at step {step:,}, {right}by step {learned:,.0f}"
 
 
 def _sufficient_and_necessary(curves: _Curves, left: float = _LEFT, carried: float = _CARRIED) -> Interval:
-    """Where the keys alone leave `left` of the loss of chance, and training examples without them have
-    `carried` of it."""
+    """Where keys alone leave `left` of the loss of chance, and training examples without them `carried`."""
     _needs_circuit(curves)
     both = curves.restricted.index.intersection(curves.excluded.index)
     if len(both) < _FEWEST:
-        raise NotApplicable(
-            f"restricted and excluded loss were measured at {_counted(len(both), 'snapshot')}, and "
-            f"{_FEWEST} are needed"
-        )
-    enough = (curves.restricted[both] <= left * curves.chance_loss) & (
-        curves.excluded[both] >= carried * curves.chance_loss
-    )
+        what = f"restricted and excluded loss were measured at {_counted(len(both), 'snapshot')}"
+        raise NotApplicable(f"{what}, and {_FEWEST} are needed")
+    sufficient = curves.restricted[both] <= left * curves.chance_loss
+    enough = sufficient & (curves.excluded[both] >= carried * curves.chance_loss)
     if not enough.any():
-        raise NotApplicable(
-            f"at no snapshot is restricted loss at most {_share(left)} and excluded loss at least "
-            f"{_share(carried)} of chance"
-        )
+        what = f"at no snapshot is restricted loss at most {_share(left)}"
+        raise NotApplicable(f"{what} and excluded loss at least {_share(carried)} of chance")
     return first_interval(enough)
 
 
@@ -630,10 +591,8 @@ def _norm_has_fallen(curves: _Curves, since: int, share: float = _FALLEN) -> Int
     """Where `share` of the fall of the weights is done, and it generalises: the later of both."""
     squares = curves.squares.loc[since:]
     if len(squares) < _FEWEST:
-        raise NotApplicable(
-            f"the weights were measured at {_counted(len(squares), 'snapshot')} since the circuit formed, "
-            f"and {_FEWEST} are needed"
-        )
+        what = f"the weights were measured at {_counted(len(squares), 'snapshot')} since the circuit formed"
+        raise NotApplicable(f"{what}, and {_FEWEST} are needed")
     if squares.iloc[0] - squares.min() < _RISE * squares.iloc[0]:
         raise NotApplicable(f"the weights have not shrunk by {_share(_RISE)} since the circuit formed")
     fall = squares.iloc[0] - squares.min()
@@ -723,9 +682,8 @@ def _boundaries(curves: _Curves, kind: Kind) -> _Found:
         found.skipped |= dict.fromkeys(_BY_MEASURES, "not looked for: too little was ever learned")
         return found
     if curves.at_once is not False:
-        found.skipped |= dict.fromkeys(
-            _BY_MEASURES, "not looked for: the run is not known to have memorised before it generalised"
-        )
+        why = "not looked for: the run is not known to have memorised before it generalised"
+        found.skipped |= dict.fromkeys(_BY_MEASURES, why)
         found.seek(curves, _reaches("generalised", words, curves.level))
     else:
         found.seek(curves, _MEMORISED, _reaches("training examples learned", _TRAINING, LEARNED))
@@ -791,11 +749,8 @@ def _boundary(rules: Sequence[_Rule], curves: _Curves, earliest: int) -> Boundar
 
 def _nats(curves: _Curves) -> str:
     """The thresholds of the circuit in the unit of the losses."""
-    left, carried = (
-        f"{_share(share)} of the loss of chance is {share * curves.chance_loss:.3g} nats"
-        for share in (_LEFT, _CARRIED)
-    )
-    return f"{left}, {carried}"
+    nats = {share: f"{share * curves.chance_loss:.3g} nats" for share in (_LEFT, _CARRIED)}
+    return ", ".join(f"{_share(share)} of the loss of chance is {text}" for share, text in nats.items())
 
 
 def _spread(variants: Sequence[Callable[[], Interval]], words: str) -> str:
@@ -806,13 +761,9 @@ def _spread(variants: Sequence[Callable[[], Interval]], words: str) -> str:
             places.append(variant())
     if not places:
         return f"not found {words}"
-    hull, missing = (
-        (min(after for after, _ in places), max(by for _, by in places)),
-        len(variants) - len(places),
-    )
-    return f"{_written(hull)} {words}" + (
-        f" (not found with {missing} of {len(variants)})" if missing else ""
-    )
+    hull = _written((min(after for after, _ in places), max(by for _, by in places)))
+    missing = len(variants) - len(places)
+    return f"{hull} {words}{f' (not found with {missing} of {len(variants)})' if missing else ''}"
 
 
 def _written(interval: Interval) -> str:
@@ -833,8 +784,7 @@ _ENDS: dict[str, Name] = {
 
 
 def _spans(kind: Kind, found: _Found, curves: _Curves) -> list[Phase]:
-    """The phases between the boundaries, and the one after the last; none where the end of the first is not
-    known."""
+    """The phases between the boundaries and after the last; none without an end of the first."""
     first, last = (int(end([*curves.test.index, *curves.squares.index])) for end in (min, max))
     if curves.fresh:
         if not found.boundaries:
@@ -889,10 +839,8 @@ def _why_no_circuit(found: _Found, curves: _Curves) -> str:
         interval = _FORMED.find(curves)
     except NotApplicable as reason:
         return str(reason)
-    return (
-        f"at {_counted(len(curves.restricted), 'snapshot')} it is {_written(interval)}, which does not tell "
-        "it from what came before"
-    )
+    what = f"at {_counted(len(curves.restricted), 'snapshot')} it is {_written(interval)}"
+    return f"{what}, which does not tell it from what came before"
 
 
 def _kind_in_words(kind: Kind, curves: _Curves) -> str:
@@ -910,10 +858,8 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
     steps = [reaches("train", LEARNED), reaches("test", _HALF), reaches("test", curves.level)]
     if kind == "forgets again" and curves.generalised.any():
         verb = "learns" if curves.fresh else "generalises"
-        return (
-            f"It {verb} and forgets again: {steps[2]}, and is {percent(curves.test.iloc[-1])} at the "
-            f"last evaluation ({last})"
-        )
+        what = f"It {verb} and forgets again"
+        return f"{what}: {steps[2]}, and is {percent(curves.test.iloc[-1])} at the last evaluation ({last})"
     if kind == "learns":
         return f"It learns: {', '.join(filter(None, steps[1:]))}"
     if kind in ("groks", "generalises at once", "generalises"):
@@ -927,10 +873,8 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
             why = "its training examples were right at step 0" if curves.learned_before else too_few
             said += f"; whether it grokked is not known, as {why}"
         if (now := curves.test.iloc[-1]) < curves.level:
-            said += (
-                f"; {words['test']} is {percent(now)} at the last evaluation ({last}), below "
-                f"{_share(curves.level)}"
-            )
+            said += f"; {words['test']} is {percent(now)} at the last evaluation ({last}), "
+            said += f"below {_share(curves.level)}"
         return said
     assert standing is not None
     if kind == "forgets again":
@@ -962,10 +906,8 @@ def _leads(data: xr.Dataset, history: pd.DataFrame, test: pd.Series[float]) -> l
     if not curves:
         raise NotApplicable("the data hold no measure that is one number a step")
     if all(len(curve) < _TELLING for *_, curve in curves):
-        raise NotApplicable(
-            f"{_counted(data.sizes['step'], 'snapshot')} cannot tell when a measure was half-way: "
-            f"{_TELLING} are needed"
-        )
+        what = f"{_counted(data.sizes['step'], 'snapshot')} cannot tell when a measure was half-way"
+        raise NotApplicable(f"{what}: {_TELLING} are needed")
     for name, part, curve in curves:
         if len(curve) >= _TELLING and curve.max() > curve.min():
             after, by, at = _half_way(curve)
@@ -989,8 +931,7 @@ def _scalars(data: xr.Dataset, history: pd.DataFrame) -> Iterator[tuple[str, str
 
 
 def _half_way(curve: pd.Series[float]) -> tuple[int, int, float]:
-    """Between which steps a curve passes half of its range, on the way from one extreme to the other, and
-    where on a straight line."""
+    """Between which steps a curve is half-way from one extreme to the other, and where in between."""
     ends = sorted((int(curve.to_numpy().argmin()), int(curve.to_numpy().argmax())))
     way = curve.iloc[ends[0] : ends[1] + 1]
     level = (curve.min() + curve.max()) / 2

@@ -147,10 +147,8 @@ def slingshots_in_words(found: Sequence[int], loss: str) -> str:
     count = {0: "No slingshot", 1: "One slingshot"}.get(len(found), f"{len(found)} slingshots")
     at = ", ".join(f"{step:,}" for step in found[:_NAMED]) + (" and on" if len(found) > _NAMED else "")
     where = f" at step{'s' if len(found) > 1 else ''} {at}" if found else ""
-    return (
-        f"{count}{where} (loss above {_TIMES_THE_MEDIAN:g} times its running median, and training accuracy "
-        f"falls); trained with {loss}."
-    )
+    what = f"{count}{where} (loss above {_TIMES_THE_MEDIAN:g} times its running median"
+    return f"{what}, and training accuracy falls); trained with {loss}."
 
 
 @dataclass(frozen=True)
@@ -188,8 +186,7 @@ def _peaks(history: pd.DataFrame, signal: str) -> list[_Peak]:
 
 
 def _summits(x: NDArray[np.float64]) -> list[int]:
-    """Where a series is higher than its neighbours; the first of equal ones; not at its ends, which may go on
-    higher."""
+    """Where a series tops its neighbours, at the first of equals; not at its ends, which may go on."""
     summits, rose = [], -1
     for i in range(1, len(x)):
         if x[i] > x[i - 1]:
@@ -202,8 +199,7 @@ def _summits(x: NDArray[np.float64]) -> list[int]:
 
 
 def _prominence(x: NDArray[np.float64], at: int) -> tuple[float, int, int]:
-    """By how much a summit stands above the lowest value on either side, as far as it is the highest; and
-    where these two values are."""
+    """How far a summit stands above the lowest values beside it, up to a higher one; and where these are."""
     import numpy as np
 
     higher = np.flatnonzero(x > x[at])
@@ -232,17 +228,11 @@ def _spike(group: list[_Peak], history: pd.DataFrame, data: xr.Dataset | None) -
     # A peak has an evaluation on either side.
     before, after = history[history["step"] < first].iloc[-1], history[history["step"] > last].iloc[0]
     lowest = history[history["step"].between(first, last)].min()
-    return Spike(
-        first,
-        max(group, key=attrgetter("factor")).peak,
-        last,
-        signals,
-        Change(float(before["train_accuracy"]), float(after["train_accuracy"])),
-        Change(float(before["test_accuracy"]), float(after["test_accuracy"])),
-        float(lowest["train_accuracy"]),
-        float(lowest["test_accuracy"]),
-        **_between_snapshots(first, last, data),
-    )
+    peak, columns = max(group, key=attrgetter("factor")).peak, ("train_accuracy", "test_accuracy")
+    train, test = (Change(float(before[column]), float(after[column])) for column in columns)
+    low_train, low_test = (float(lowest[column]) for column in columns)
+    changed = _between_snapshots(first, last, data)
+    return Spike(first, peak, last, signals, train, test, low_train, low_test, **changed)
 
 
 def _between_snapshots(first: int, last: int, data: xr.Dataset | None) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def no_run_in(folder: Path, what: str = "") -> NotARun:
     return NotARun(f"{folder} is not empty and holds no run{what}: choose a new or an empty directory")
 
 
-def damaged(file: Path, what: str, where: str = "") -> DamagedFile:
+def damaged(file: Path | str, what: str, where: str = "") -> DamagedFile:
     """The error of a file that is not as it was written."""
     return DamagedFile(f"{file} is damaged{where}: {what}; restore it from a copy")
 
@@ -174,9 +174,8 @@ def replace(path: Path, data: bytes, make_folder: bool = False, durable: bool = 
     if make_folder:
         path = Path(os.path.realpath(path)) if path.is_symlink() else path
         temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
-        errors_of_disk = writing(
-            path, "nothing was changed there", f"{AGAIN}, or choose another place for it"
-        )
+        elsewhere = f"{AGAIN}, or choose another place for it"
+        errors_of_disk = writing(path, "nothing was changed there", elsewhere)
     with errors_of_disk:
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,9 +246,7 @@ def read_hashed(path: Path, sha256: str, what: str) -> bytes:
         why = f"cannot be read: {error.strerror}; it is recorded as committed"
         raise DamagedFile(f"{path} ({what}) {why}: restore it from a copy") from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedFile(
-            f"{path} ({what}) is damaged: its sha256 is not the recorded one; restore it from a copy"
-        )
+        raise damaged(f"{path} ({what})", "its sha256 is not the recorded one")
     return data
 
 
@@ -296,8 +293,7 @@ def _parsed(line: bytes, before: int) -> dict[str, Any] | None:
     match = _LINE.fullmatch(line)
     if match is None or zlib.crc32(match[1], before) != int(match[2], 16):
         return None
-    record: dict[str, Any] = json.loads(match[1] + b"}")
-    return record
+    return json.loads(match[1] + b"}")
 
 
 def _checksum(lines: bytes) -> int:

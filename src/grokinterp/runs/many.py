@@ -10,16 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import (
-    ConfigError,
-    Diverged,
-    GrokinterpError,
-    Interrupted,
-    NotARun,
-    SomeFailed,
-    UsageError,
-    nearest,
-)
+from ..errors import ConfigError, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, nearest
 from ..models import Weights
 from ..progress import bars
 from ..tasks import TASKS
@@ -128,8 +119,7 @@ def _device_type(config: TrainConfig) -> str:
 
 
 Sources = Mapping[str, Source | None]
-"""Where the weights are that each run starts from; None where it starts from none, or has begun and they are
-gone."""
+"""The weights that each run starts from; None for none, or where it has begun and they are gone."""
 Ends = Generator[tuple[str, GrokinterpError | None], None, None]
 """The names of runs as they end, with the error of those that failed."""
 
@@ -171,18 +161,16 @@ class _Sweep:
             if self.stop.asked:
                 return
             path, config, source = self.out / name, self.configs[name], self.sources[name]
+            showing = self.display.showing(name)
             try:
-                train_in(
-                    path, config, self.resume, self.stop.watching, self.display.showing(name), source=source
-                )
+                train_in(path, config, self.resume, self.stop.watching, showing, source=source)
             except GrokinterpError as error:
                 yield name, error
             else:
                 yield name, None
 
     def stacked(self) -> Ends:
-        """Trains in this process: together those that differ in their seeds alone, up to `_MOST_TOGETHER` at
-        a time."""
+        """Trains in this process: those that differ in seeds alone together, `_MOST_TOGETHER` at a time."""
         groups: dict[str | None, list[str]] = {}
         for name, config in self.configs.items():
             groups.setdefault(kind(config), []).append(name)
@@ -222,13 +210,12 @@ class _Sweep:
     ) -> Ends:
         """Trains members that stand at the same step."""
         names = list(states)
-        batch = BatchedTrainer(
-            [self.configs[name] for name in names], list(states.values()), [weights[name] for name in names]
-        )
+        configs, begun = [self.configs[name] for name in names], [weights[name] for name in names]
+        batch = BatchedTrainer(configs, list(states.values()), begun)
         self.stop.watch(batch.members)
         for number, event in batch:
             name, writer, trainer = names[number], writers[names[number]], batch.members[number]
-            if isinstance(event, Diverged):
+            if not isinstance(event, Snapshot):
                 yield name, writer.diverged(event)
                 continue
             writer.commit(event, trainer)

@@ -111,12 +111,9 @@ class _Worker:
         # The mask is handed down: not even while it starts does a Ctrl-C reach it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_PARENT)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _START.format(__name__), json.dumps(sys.path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=os.environ | _ONE_THREAD,
-            )
+            command = [sys.executable, "-c", _START.format(__name__), json.dumps(sys.path)]
+            pipe, environment = subprocess.PIPE, os.environ | _ONE_THREAD
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         assert self._process.stdin is not None
@@ -166,10 +163,8 @@ class _Worker:
 
 def error_of(answer: Answer) -> GrokinterpError | None:
     """How a job failed; None where it did not."""
-    if answer["ended"] is None:
-        return None
-    error: GrokinterpError = getattr(errors, answer["ended"])(answer["message"])
-    return error
+    kind = answer["ended"]
+    return None if kind is None else getattr(errors, kind)(answer["message"])
 
 
 # The worker itself

@@ -40,8 +40,7 @@ def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any
 
 
 def stored_split(folder: Path, split: Split) -> dict[str, str]:
-    """Writes the rows of a split that no recipe makes again into a run directory, and gives what run.json
-    says of the file."""
+    """Writes rows that no recipe makes again into a run directory; what run.json says of the file."""
     rows = safetensors.torch.save({"train": split.train.contiguous(), "test": split.test.contiguous()})
     replace(folder / "split.safetensors", rows)
     return {"file": "split.safetensors", "file_sha256": hashlib.sha256(rows).hexdigest()}

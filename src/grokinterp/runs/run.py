@@ -128,8 +128,7 @@ class Run:
     @property
     def imported(self) -> dict[str, Any] | None:
         """Where the run was imported from, and what was assumed; None where it was trained here."""
-        origin: dict[str, Any] | None = self.record.get("imported")
-        return origin
+        return self.record.get("imported")
 
     def step_known(self, step: int) -> bool:
         """Whether a committed step is the number of updates done; False where a file that was imported does
@@ -338,13 +337,10 @@ def follow(path: str | Path, pause: float = 0.25) -> Iterator[Run]:
         NotARun: there is none.
         DamagedFile: a file does not match its recorded hash or count.
     """
-    seen: object = None
+    files, seen = [Path(path) / name for name in ("run.json", "manifest.jsonl")], None
     while True:
-        state = [
-            (file.stat().st_size, file.stat().st_mtime_ns)
-            for name in ("run.json", "manifest.jsonl")
-            if (file := Path(path) / name).exists()
-        ]
+        stats = [file.stat() for file in files if file.exists()]
+        state = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
         if state == seen:
             time.sleep(pause)
             continue
@@ -360,9 +356,8 @@ def read_run_json(path: Path) -> dict[str, Any]:
     try:
         data = read_sealed(path / "run.json")
     except (FileNotFoundError, NotADirectoryError):
-        what = (
-            "has no run.json" if path.is_dir() else "is no directory" if path.exists() else "does not exist"
-        )
+        instead = "is no directory" if path.exists() else "does not exist"
+        what = "has no run.json" if path.is_dir() else instead
         remedy = "give the directory that `grokinterp train --out` made"
         raise NotARun(f"{path} holds no run: it {what}; {remedy}") from None
     record: dict[str, Any] = json.loads(data)

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,21 +28,7 @@ from ..errors import ConfigError, DamagedFile, Diverged, GrokinterpError, Interr
 from ..models import Weights
 from ..progress import bars
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
-from .files import (
-    AGAIN_OR_ELSEWHERE,
-    TEMPORARY,
-    UNSEALED,
-    Log,
-    folder_named,
-    locked,
-    no_run_in,
-    reading,
-    refuse_unwritable,
-    remove,
-    replace,
-    sealed,
-    writing,
-)
+from . import files
 from .record import new_record, packed_snapshot, write_record
 from .run import SLOTS, Run, read_resume, read_run_json, resume_file
 from .transfer import Source, Start, started
@@ -76,11 +63,10 @@ def train(
         Interrupted: by SIGINT or SIGTERM; the same call goes on from there.
         WriteFailed: the disk is full or read-only; the same call goes on from there.
     """
-    path = folder_named(out)
+    path = files.folder_named(out)
     config, source = started(config, path, start)
-    return train_in(
-        path, config, resume, _asked_to_stop, lambda: _progress_bar(config, progress), source=source
-    )
+    showing = partial(_progress_bar, config, progress)
+    return train_in(path, config, resume, _asked_to_stop, showing, source=source)
 
 
 Stopping = Callable[[Trainer], AbstractContextManager[None]]
@@ -94,11 +80,10 @@ def train_in(
     threads: int | None = None,
     source: Source | None = None,
 ) -> Run:  # fmt: skip
-    """What `train` does, whoever asks it to stop and looks on; with other than the configuration's threads
-    where these are given."""
+    """What `train` does, whoever stops it and looks on; `threads` replaces the configuration's."""
     if is_finished(config, path, resume):
         return Run(path)
-    refuse_unwritable(folder_named(path))
+    files.refuse_unwritable(files.folder_named(path))
     # A configuration that cannot be trained leaves no directory behind. Where a run has begun, what it
     # started from may be gone.
     begun = source is None and config.start is not None and (path / "run.json").exists()
@@ -134,9 +119,8 @@ def is_finished(config: TrainConfig, path: Path, resume: bool) -> bool:
 
 
 def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
-    """Whether there is a run of this configuration to go on with; False where a new one may begin. Raises
-    what `is_finished` does."""
-    with reading(path):
+    """Whether there is this run to go on with; False for a new one. Raises what `is_finished` does."""
+    with files.reading(path):
         # Looked at before run.json, which another trainer may be about to write, followed by all the rest.
         folders = [one for one in (path, path / "snapshots", path / "resume") if one.is_dir()]
         entries = [entry for folder in folders for entry in folder.iterdir()]
@@ -149,18 +133,16 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
                 what = f"{path} was imported from {record['imported']['file']} and cannot be trained on"
                 raise ConfigError(f"{what}: choose another directory")
             recorded = TrainConfig.make(record["config"])
-            if differ := "; ".join(
-                _both_values(key, recorded, config) for key in differences(recorded, config)
-            ):
-                what = f"{path} holds a run of another configuration: {differ}"
+            if differ := [_both_values(key, recorded, config) for key in differences(recorded, config)]:
+                what = f"{path} holds a run of another configuration: {'; '.join(differ)}"
                 raise ConfigError(f"{what}; choose another directory, or the same configuration")
             return True
-        if folder_named(path).exists():
+        if files.folder_named(path).exists():
             # What a trainer that was killed before its run.json may have left.
-            ours = {path / "lock", path / "snapshots", path / "resume", path / ("run.json" + TEMPORARY)}
+            ours = {path / "lock", path / "snapshots", path / "resume", path / ("run.json" + files.TEMPORARY)}
             foreign = sorted(str(entry.relative_to(path)) for entry in entries if entry not in ours)
             if foreign:
-                raise no_run_in(path, f" ({foreign[0]} is there)")
+                raise files.no_run_in(path, f" ({foreign[0]} is there)")
     return False
 
 
@@ -185,12 +167,11 @@ class Writer:
 
     def __enter__(self) -> Writer:
         with ExitStack() as undo:
-            with writing(self.path, remedy=AGAIN_OR_ELSEWHERE):
+            with files.writing(self.path, remedy=files.AGAIN_OR_ELSEWHERE):
                 (self.path / "snapshots").mkdir(parents=True, exist_ok=True)
                 (self.path / "resume").mkdir(exist_ok=True)
-            self._lock = undo.enter_context(
-                locked(self.path, self._is_locked, self.path / "lock", AGAIN_OR_ELSEWHERE)
-            )
+            lock = files.locked(self.path, self._is_locked, self.path / "lock", files.AGAIN_OR_ELSEWHERE)
+            self._lock = undo.enter_context(lock)
             # Asked again, now that nobody else can change the answer.
             goes_on = _holds_this_run(self.config, self.path, self._resume)
             if goes_on:
@@ -198,8 +179,8 @@ class Writer:
                 Run(self.path).refuse_other_examples(self.config.make_task())
             self._sweep_temporary_files()
             self.record = read_run_json(self.path) if goes_on else self._new_record()
-            self._manifest = undo.enter_context(closing(Log(self.path / "manifest.jsonl")))
-            self._metrics = undo.enter_context(closing(Log(self.path / "metrics.jsonl")))
+            self._manifest = undo.enter_context(closing(files.Log(self.path / "manifest.jsonl")))
+            self._metrics = undo.enter_context(closing(files.Log(self.path / "metrics.jsonl")))
             self._refuse_what_diverged()
             self._sweep_uncommitted_snapshots()
             self._close = undo.pop_all()
@@ -216,9 +197,8 @@ class Writer:
         return f"{self.path} is locked by {holder}: wait for it, stop it, or choose another directory"
 
     def _refuse_another_directory(self) -> None:
-        """The lock is of a file; when that is no longer the one in the directory, another process may be
-        training there."""
-        with writing(self.path / "lock"):
+        """The lock is of a file; once another is in its place, another process may train there."""
+        with files.writing(self.path / "lock"):
             if not os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock)):
                 why = "it was removed and made anew since this training began in it"
                 raise WriteFailed(f"cannot write {self.path}: {why}")
@@ -232,16 +212,16 @@ class Writer:
 
     def _sweep_temporary_files(self) -> None:
         ours = [self.path / "run.json", *(resume_file(self.path, slot) for slot in SLOTS)]
-        temporary = [file.with_name(file.name + TEMPORARY) for file in ours]
-        for leftover in (*temporary, *self._snapshot_files(TEMPORARY)):
+        temporary = [file.with_name(file.name + files.TEMPORARY) for file in ours]
+        for leftover in (*temporary, *self._snapshot_files(files.TEMPORARY)):
             if leftover.exists():
-                remove(leftover)
+                files.remove(leftover)
 
     def _sweep_uncommitted_snapshots(self) -> None:
         committed = {record["file"] for record in self._manifest.records}
         for file in self._snapshot_files(""):
             if f"snapshots/{file.name}" not in committed:
-                remove(file)
+                files.remove(file)
 
     def _snapshot_files(self, suffix: str) -> list[Path]:
         """Files that carry the name of a snapshot; what a user has put beside them is not ours to touch."""
@@ -292,10 +272,10 @@ class Writer:
         """Writes the trainer's state into the older of the two slots."""
         self._metrics.sync()
         state = trainer.state()
-        data = json.dumps({"seal": UNSEALED, **state.data, **self._account}, allow_nan=False)
+        data = json.dumps({"seal": files.UNSEALED, **state.data, **self._account}, allow_nan=False)
         # One key only: safetensors writes several in no fixed order.
         packed = safetensors.torch.save(state.tensors, {"grokinterp": data})
-        replace(resume_file(self.path, SLOTS[self._slot]), sealed(packed))
+        files.replace(resume_file(self.path, SLOTS[self._slot]), files.sealed(packed))
         self._slot = 1 - self._slot
         self._saved_at = time.monotonic()
 
@@ -321,14 +301,14 @@ class Writer:
                 why = "torch or the machine has changed: train into another directory"
                 raise GrokinterpError(f"{self.path}: training again from an older resume state {what}; {why}")
             return
-        replace(self.path / record["file"], data)
+        files.replace(self.path / record["file"], data)
         self._manifest.append(record)
         self._manifest.sync()
 
     def _finish(self, snapshot: Snapshot, trainer: Trainer) -> None:
         self._slot = 0
         self.save_resume_state(trainer)
-        remove(resume_file(self.path, SLOTS[1]))
+        files.remove(resume_file(self.path, SLOTS[1]))
         is_whole = snapshot.step == self.config.training.steps
         reason = "all steps done" if is_whole else f"{self.config.training.stop_when} was reached"
         self.record["finished"] = {"step": snapshot.step, "reason": reason, **self._account}
@@ -349,7 +329,7 @@ class Writer:
         return {"snapshots": len(self._manifest.records), "evaluations": len(self._metrics.records)}
 
 
-def _last_step(log: Log) -> int:
+def _last_step(log: files.Log) -> int:
     return log.records[-1]["step"] if log.records else -1
 
 
@@ -382,8 +362,7 @@ def _asked_to_stop(trainer: Trainer) -> AbstractContextManager[None]:
 
 @contextmanager
 def on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `stop`, so that the current step ends and is not torn apart. Outside the main
-    thread nothing changes."""
+    """SIGINT and SIGTERM call `stop`, after which the current step ends; only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

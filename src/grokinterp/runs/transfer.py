@@ -91,8 +91,7 @@ def _meant(start: Start) -> tuple[Run | Path, int | None]:
 
 
 def named(start: str | Path) -> tuple[Path, int | None]:
-    """The directory and the step of "RUN@step"; without a step None. A directory whose own name ends so is
-    itself."""
+    """Directory and step of "RUN@step"; without one None. A directory so named is itself."""
     if not str(start).strip():
         raise UsageError("start: needs a run directory, such as RUN or RUN@1000")
     both = re.fullmatch(r"(.+)@(-?\d{1,12})", str(start), re.DOTALL)

@@ -39,9 +39,8 @@ def kind(config: TrainConfig) -> str | None:
     if config.training.optimizer == "muon" or config.training.data == "fresh" or not one_answer:
         return None
     alike = config.training.model_copy(update={"split_seed": 0})
-    return config.model_copy(
-        update={"seed": 0, "threads": 1, "training": alike, "start": None}
-    ).model_dump_json()
+    changes = {"seed": 0, "threads": 1, "training": alike, "start": None}
+    return config.model_copy(update=changes).model_dump_json()
 
 
 class BatchedTrainer:
@@ -67,17 +66,14 @@ class BatchedTrainer:
         weights: Sequence[Weights | None] | None = None,
     ) -> None:
         if len(kinds := {kind(config) for config in configs}) != 1 or None in kinds:
-            raise ConfigError(
-                "only configurations that differ in nothing but seeds and threads, without muon, can be "
-                "trained together"
-            )
+            what = "only configurations that differ in nothing but seeds and threads"
+            raise ConfigError(f"{what}, without muon, can be trained together")
         given = zip(configs, states or [None] * len(configs), weights or [None] * len(configs), strict=True)
         self._running = [_Member(self, n, *each) for n, each in enumerate(given)]
         self.members: list[Trainer] = [*self._running]
         if len(steps := {member.step for member in self._running}) != 1:
-            raise ConfigError(
-                f"only runs at the same step can be trained together; these are at {sorted(steps)}"
-            )
+            what = "only runs at the same step can be trained together"
+            raise ConfigError(f"{what}; these are at {sorted(steps)}")
         first = self._running[0]
         self._model, self._training = first.config.model, first.config.training
         loss = self._training.loss
@@ -118,27 +114,19 @@ class BatchedTrainer:
                 self._stack()
 
     def _stack(self) -> None:
-        """Lays the weights and moments of the running members into one tensor each, of which each member has
-        its row."""
+        """Lays the running members' weights and moments into one tensor each, a row for each member."""
         device = self._running[0].device
         self._weights = {
             name: torch.stack([member.weights[name].detach() for member in self._running])
             for name in self._running[0].weights
         }
-        self._learning = {
-            name: weight.requires_grad_()
-            for name, weight in self._weights.items()
-            if self._model.trains(name)
-        }
+        learning = filter(self._model.trains, self._weights)
+        self._learning = {name: self._weights[name].requires_grad_() for name in learning}
         self._optimiser = Optimiser(self._learning, self._training, stacked=True)
-        states = [member.moments() for member in self._running]
+        several = [member.moments() for member in self._running]
+        of_all = {key: [moments[key] for moments in several] for key in several[0]}
         # A count of updates is one number, the same for all.
-        self._optimiser.load(
-            {
-                key: torch.stack([s[key] for s in states]) if one.ndim else one
-                for key, one in states[0].items()
-            }
-        )
+        self._optimiser.load({key: torch.stack(x) if x[0].ndim else x[0] for key, x in of_all.items()})
         splits = [member.split for member in self._running]
         self._train_rows = torch.stack([each.train.sort().values for each in splits]).to(device)
         self._test_rows = torch.stack([each.test.sort().values for each in splits]).to(device)
@@ -153,8 +141,7 @@ class BatchedTrainer:
         return {key: value[row].clone() if value.ndim else value for key, value in self._moments.items()}
 
     def evaluation(self, row: int) -> Evaluation:
-        """What a member's weights say of its examples; it is computed for all, with the gradients that are
-        the stack's, when one asks."""
+        """What a member's weights say of its examples; computed for all, gradients stacked, once."""
         if self._evaluated is None:
             if self._running[0].learns_from_all:
                 train, gradients = self._learned(self._train_rows)
@@ -180,14 +167,12 @@ class BatchedTrainer:
         self._go_on_with_the_rest()
 
     def _logits(self, rows: Int[Tensor, "member m"]) -> Float[Tensor, "all classes"]:
-        """The logits of the examples in these rows of the table, of each member, one member after the
-        other."""
+        """The logits of these rows of the table, of each member, one member after the other."""
 
         def of_one(weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
             return self._model.logits(weights, tokens, self._reads)
 
-        logits: Tensor = torch.vmap(of_one)(self._weights, self._inputs[rows])
-        return logits.flatten(0, 1)
+        return torch.vmap(of_one)(self._weights, self._inputs[rows]).flatten(0, 1)
 
     def _seen(self, rows: Int[Tensor, "member m"]) -> Values:
         """Losses and guesses of the examples in these rows of the table, of each member."""
@@ -202,8 +187,7 @@ class BatchedTrainer:
     def _learned(
         self, rows: Int[Tensor, "member m"]
     ) -> tuple[Values, dict[str, Float[Tensor, "member ..."]]]:
-        """What `_seen` gives, and the gradient of each member's mean loss with respect to its learning
-        weights."""
+        """What `_seen` gives, and the gradient of each member's mean loss by its learning weights."""
         values, total = [], {name: torch.zeros_like(weight) for name, weight in self._learning.items()}
         for some in self._pieces(rows):
             labels = self._labels.gather(1, some).flatten()
@@ -211,10 +195,8 @@ class BatchedTrainer:
                 logits = self._logits(some)
             constant = logits.detach()
             losses, by_logit = self._loss_and_gradient(constant, labels, 1 / rows.shape[1])
-            learning = list(self._learning.values())
-            gradients = torch.autograd.grad(
-                logits, learning, by_logit, allow_unused=True, materialize_grads=True
-            )
+            wrt = list(self._learning.values())
+            gradients = torch.autograd.grad(logits, wrt, by_logit, allow_unused=True, materialize_grads=True)
             for sum_, gradient in zip(total.values(), gradients, strict=True):
                 sum_ += gradient
             values.append(Values(losses.view_as(some), constant.argmax(1).view_as(some)))
@@ -225,8 +207,7 @@ class BatchedTrainer:
 
 
 class _Member(Trainer):
-    """A run that decides for itself what is recorded, and has what it needs computed by the stack that it has
-    a row of."""
+    """A run that decides for itself what is recorded; the stack that it has a row of computes."""
 
     def __init__(
         self,

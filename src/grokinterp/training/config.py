@@ -142,10 +142,8 @@ class TrainConfig(Frozen):
     @model_validator(mode="after")
     def _a_bearable_number_of_snapshots(self) -> TrainConfig:
         if (every := self.snapshots.every) and (count := self.training.steps // every) > _MOST_SNAPSHOTS:
-            raise ValueError(
-                f"snapshots.every={every} over {self.training.steps:,} steps makes {count:,} snapshots; at "
-                f"most {_MOST_SNAPSHOTS:,} may be"
-            )
+            what = f"snapshots.every={every} over {self.training.steps:,} steps makes {count:,} snapshots"
+            raise ValueError(f"{what}; at most {_MOST_SNAPSHOTS:,} may be")
         return self
 
     @model_validator(mode="after")
@@ -159,9 +157,8 @@ class TrainConfig(Frozen):
     @model_validator(mode="after")
     def _measures_at_evaluations(self) -> TrainConfig:
         if self.monitor_every and self.monitor_every % (every := self.training.evaluate_every):
-            raise ValueError(
-                f"monitor_every={self.monitor_every} is no multiple of training.evaluate_every={every}"
-            )
+            what = f"is no multiple of training.evaluate_every={every}"
+            raise ValueError(f"monitor_every={self.monitor_every} {what}")
         refuse_unknown(self.conditions, self.monitor, self.metrics)
         return self
 
@@ -243,8 +240,7 @@ def _preset(name: str) -> dict[str, Any]:
 
 
 def _for_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without those parameters of task, noise and network that the task and the kinds among the
-    overrides do not have."""
+    """The values without the parameters that the overrides' task, noise and network do not have."""
     result = dict(values)
     if (other := overrides.get("task.name")) is not None:
         parameters = task_parameters(str(other)).model_fields
@@ -282,8 +278,7 @@ def _copied(section: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _over(old: Any, item: Any) -> Any:
-    """An item in the place of an old one; of a section what it does not name stays, unless it is another task
-    or another kind."""
+    """An item over an old one; of a section what it does not name stays, unless name or kind changes."""
     if not isinstance(item, Mapping):
         return item
     if not isinstance(old, dict):
@@ -302,9 +297,8 @@ def doubt_of_default(config: TrainConfig) -> str | None:
     if default is None:
         return f"{name} may not be learned: no recipe was tuned for it, so this is {UNTUNED}"
     if default.unlearned is not None:
-        return (
-            f"{name} will not be learned to 99 % of the unseen examples: {default.unlearned} (docs/tasks.md)"
-        )
+        what = f"{name} will not be learned to 99 % of the unseen examples"
+        return f"{what}: {default.unlearned} (docs/tasks.md)"
     asked, tuned = (
         {f"task.{key}": value for key, value in each.task.items()} | {"model.kind": each.model.kind}
         for each in (config, TrainConfig.of_task(name))
@@ -312,9 +306,7 @@ def doubt_of_default(config: TrainConfig) -> str | None:
     other = [key for key in asked if key != "task.layout" and asked[key] != tuned.get(key)]
     if not other:
         return None
-    theirs, ours = (
-        ", ".join(f"{key}={settings.get(key, 'none')}" for key in other) for settings in (tuned, asked)
-    )
+    theirs, ours = (", ".join(f"{key}={of.get(key, 'none')}" for key in other) for of in (tuned, asked))
     return f"{name} may not be learned: its recipe was tuned with {theirs}, not with {ours} (docs/tasks.md)"
 
 

@@ -27,8 +27,7 @@ from ..tasks import Sample, Task
 from .loss import LOSSES, LOSSES_AND_GRADIENTS
 
 PIECE = 960
-"""Examples that one thread computes at a time, roughly: few enough for what they need to stay in its
-cache."""
+"""Examples that a thread computes at a time, roughly: few enough for its cache."""
 
 Group = tuple[Tensor, ...]
 """What is known of some examples: tensors of as many rows."""
@@ -85,8 +84,7 @@ class Examples:
         self._train, self._test = self._group(train), self._group(test)
 
     def evaluation(self, *, gradients: bool) -> Evaluation:
-        """Losses and guesses of all examples; with `gradients`, what an update on all training examples needs
-        as well."""
+        """Losses and guesses of all examples; with `gradients`, what an update on all needs too."""
         if not gradients:
             train, test = self._seen(self._train, self._test)
             return Evaluation(train, test, None)
@@ -117,8 +115,7 @@ class Examples:
         return list(map(joined, self._in_pieces(*((self._see, group) for group in groups))))
 
     def _learned(self, group: Group, *others: Group) -> tuple[list[Values], dict[str, Tensor]]:
-        """The gradient of the mean loss of a group of examples; and, where there are others, losses and
-        guesses of all groups."""
+        """The gradient of a group's mean loss; and, if there are others, losses and guesses of all."""
         learned, *seen = self._in_pieces(
             (partial(self._learn, 1 / _asked(group[-1]), bool(others)), group),
             *((self._see, other) for other in others),
@@ -130,8 +127,7 @@ class Examples:
         return list(map(joined, (values, *seen))) if others else [], by_weight
 
     def _in_pieces(self, *work: tuple[Callable[..., Any], Group]) -> list[list[Any]]:
-        """What functions give for every piece of their groups of examples; all pieces are one heap of
-        jobs."""
+        """What functions give for every piece of their examples; all pieces are one heap of jobs."""
         cut = [[partial(function, *piece) for piece in _pieces(group)] for function, group in work]
         done = iter(self.run(list(itertools.chain(*cut))))
         return [list(itertools.islice(done, len(jobs))) for jobs in cut]
@@ -201,8 +197,7 @@ class FoldedExamples(Examples):
 
     @staticmethod
     def folding(config: NetworkConfig, task: Task, device: torch.device) -> Folding | None:
-        """How a network is trained so on these examples; None where it does not fold, or not on this
-        machine."""
+        """How a network is trained so on these examples; None where it does not fold, or not here."""
         if device.type != "cpu" or not torch.backends.mkl.is_available():
             return None
         return config.folding(config.read(task.inputs, task.reads), task.reads)
@@ -254,8 +249,7 @@ class FoldedExamples(Examples):
         targets: Int[Tensor, "n"],
         sums: Float[Tensor, "n width"],
     ) -> tuple[Values | None, Tensor, Tensor, Tensor, Tensor]:
-        """Values, attention, and the gradients of the scores, of the readout (transposed) and of the
-        constant; fills `sums`."""
+        """Values, attention, gradients of scores, readout (transposed) and constant; fills `sums`."""
         pattern, neurons, logits = self._folding.forward(tables, rows, bags)
         losses, by_logit = self._loss_and_gradient(logits, targets, weight)
         d_mlp, width = neurons.shape[1], neurons.shape[1] + logits.shape[1]
@@ -289,8 +283,7 @@ class _Users:
     def weighted_sums(
         self, weights: Float[Tensor, "n pos head"], values: Float[Tensor, "n width"]
     ) -> list[Callable[[], Tensor]]:
-        """Jobs that give, block of rows by block, the sum of the values of those who use each row, times the
-        weights of the uses."""
+        """Jobs that give, by block of rows, the sum of its users' values times the uses' weights."""
         by_row = weights.flatten()[self._order]
 
         def block(first: int, end: int) -> Tensor:
@@ -305,8 +298,7 @@ class _Users:
 
 
 def way_to_learn(config: NetworkConfig, task: Task, train: Int[Tensor, "n_train"]) -> type[Examples]:
-    """The fastest way that there is to learn these examples; fresh ones, of which none are known, in the way
-    that takes all."""
+    """The fastest way to learn these examples; fresh ones, yet unknown, in the way that takes all."""
     folds = len(train) > 0 and FoldedExamples.folding(config, task, train.device) is not None
     return FoldedExamples if folds else Examples
 

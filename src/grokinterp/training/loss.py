@@ -80,8 +80,7 @@ def cross_entropy(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"])
 
     Needs at least two classes.
     """
-    loss: Tensor = _CrossEntropy.apply(logits, targets)  # type: ignore[no-untyped-call]
-    return loss
+    return _CrossEntropy.apply(logits, targets)  # type: ignore[no-untyped-call]
 
 
 def squared_error(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"]) -> Float[Tensor, "n"]:

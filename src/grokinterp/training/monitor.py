@@ -25,8 +25,7 @@ from .schedule import METRICS, NOISE_METRICS, Condition
 MOST = 32
 """Columns that one measure may have. The sums of squares of a network of two layers are 29."""
 _FINE = ("freq", "component", "irrep", "neuron", "pc")
-"""Dimensions that are no columns, however short: by key frequency, they would have other labels at every
-evaluation."""
+"""Dimensions that are no columns, however short: labels would change from one evaluation to the next."""
 
 
 def known(names: Sequence[str]) -> tuple[str, ...]:
@@ -46,9 +45,11 @@ def belongs(column: str, name: str) -> bool:
     return column == name or column.startswith(f"{name}.")
 
 
-def refuse_unknown(
-    conditions: Iterable[tuple[str, Condition]], names: Sequence[str], metrics: Sequence[str] = METRICS
-) -> None:
+Conditions = Iterable[tuple[str, Condition]]
+"""Conditions, each with the key of the configuration where it stands."""
+
+
+def refuse_unknown(conditions: Conditions, names: Sequence[str], metrics: Sequence[str] = METRICS) -> None:
     """Refuses a condition on what no evaluation will hold, as far as names tell: `check` knows the columns.
 
     Args:
@@ -70,10 +71,7 @@ def refuse_unknown(
 
 
 def check(
-    conditions: Iterable[tuple[str, Condition]],
-    names: Sequence[str],
-    untrained: View,
-    metrics: Sequence[str] = METRICS,
+    conditions: Conditions, names: Sequence[str], untrained: View, metrics: Sequence[str] = METRICS
 ) -> None:
     """Looks, at a network that is yet to be trained, whether the measures make columns and the conditions
     speak of these.

@@ -109,10 +109,8 @@ class Trainer:
         elif weights is None and config.start is None:
             weights = self._model.initial_weights(self.task.reads, config.seed)
         elif weights is None:
-            raise ConfigError(
-                f"start: the weights of {config.start} are needed here: give that run again (start=, or "
-                "--from)"
-            )
+            what = f"start: the weights of {config.start} are needed here"
+            raise ConfigError(f"{what}: give that run again (start=, or --from)")
         fits(weights, shapes)
         self.weights: Weights = {name: weights[name].to(self.device, dtype, copy=True) for name in shapes}
         self._learning = {
@@ -122,15 +120,13 @@ class Trainer:
         # Sorted: the order of a sum over a full batch must not matter to the user, and sorted rows are
         # gathered faster.
         train, test = (rows.sort().values.to(self.device) for rows in (self.split.train, self.split.test))
-        self._fresh, self._rows = None, Rows(train, config.training.batch_size, config.seed)
-        if config.training.data == "fresh":
-            self._fresh = _stream(self.task, config)
+        self._rows = Rows(train, config.training.batch_size, config.seed)
+        self._fresh = _stream(self.task, config) if config.training.data == "fresh" else None
         if state is not None:
             self._restore(state)
         way, loss = way_to_learn(self._model, self.task, train), config.training.loss
-        self._examples = way(
-            self.weights, self._learning, self._model, loss, self.task, train, test, self.labels
-        )
+        network = self.weights, self._learning, self._model
+        self._examples = way(*network, loss, self.task, train, test, self.labels)
         self._given, self._right = (
             {"train": classes.to(self.device)[train], "test": classes.to(self.device)[test]}
             for classes in (self.labels, self.task.columns)
@@ -222,8 +218,7 @@ class Trainer:
 
     @property
     def learns_from_all(self) -> bool:
-        """Whether an update on all training examples follows, so that an evaluation gives its gradient
-        too."""
+        """Whether an update on all training examples is next, so that evaluations give its gradient."""
         return (self._fresh is not None or self._rows.full) and self.step < self.config.training.steps
 
     def next_batch(self) -> Int[Tensor, "batch"] | None:
@@ -256,10 +251,8 @@ class Trainer:
         """NOISE_METRICS; without those of the corrupted examples where there are none."""
         train, test = evaluation.train.guesses, evaluation.test.guesses
         label, right = self._given["train"], self._right["train"]
-        metrics = {
-            "train_clean_accuracy": _mean(train == right),
-            "test_clean_accuracy": _mean(test == self._right["test"]),
-        }
+        metrics = {"train_clean_accuracy": _mean(train == right)}
+        metrics["test_clean_accuracy"] = _mean(test == self._right["test"])
         if (corrupted := label != right).any():
             metrics["corrupted_accuracy"] = _mean((train == label)[corrupted])
             metrics["corrupted_clean_accuracy"] = _mean((train == right)[corrupted])
@@ -306,11 +299,8 @@ def _metrics(
     if given.ndim == 1:
         return {f"{part}_loss": _mean(values.losses), f"{part}_accuracy": _mean(right)}
     asked = given >= 0
-    metrics = {
-        f"{part}_loss": _mean(values.losses[asked]),
-        f"{part}_accuracy": _mean(right[asked]),
-        f"{part}_exact": _mean((right | ~asked).all(1)),
-    }
+    metrics = {f"{part}_loss": _mean(values.losses[asked]), f"{part}_accuracy": _mean(right[asked])}
+    metrics[f"{part}_exact"] = _mean((right | ~asked).all(1))
     for i, answer in enumerate(answers):
         of_it = asked[:, i]
         metrics[f"{part}_loss.{answer}"] = _mean(values.losses[of_it, i])
@@ -332,10 +322,8 @@ def _stream(task: Task, config: TrainConfig) -> Fresh:
     except NotApplicable as reason:
         raise ConfigError(f"training.data: {reason}") from None
     sample = task.sample
-    for what, drawn, known in (
-        ("inputs", first.inputs, sample.inputs),
-        ("answers", first.answers, sample.answers),
-    ):
+    for what in ("inputs", "answers"):
+        drawn, known = getattr(first, what), getattr(sample, what)
         if drawn.shape != (size, *known.shape[1:]) or drawn.dtype != known.dtype:
             raise ConfigError(
                 f"training.data: {task.name} was asked for {size} fresh examples and drew {what} of shape "
@@ -364,15 +352,13 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "device: cuda was asked for and torch finds no CUDA device: use device = 'cpu' or 'auto'"
-        )
+        what = "device: cuda was asked for and torch finds no CUDA device"
+        raise ConfigError(f"{what}: use device = 'cpu' or 'auto'")
     if name == "mps":
         if not torch.backends.mps.is_available():
             raise ConfigError("device: mps was asked for and torch finds none: use device = 'cpu' or 'auto'")
         x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
         if not torch.allclose((x.to("mps") @ x.to("mps")).softmax(1).cpu(), (x @ x).softmax(1), atol=1e-4):
-            raise ConfigError(
-                "device: mps gives other numbers than the CPU on this machine: use device = 'cpu'"
-            )
+            what = "device: mps gives other numbers than the CPU on this machine"
+            raise ConfigError(f"{what}: use device = 'cpu'")
     return torch.device(name)

@@ -147,9 +147,8 @@ class Lives:
         of_all = f"Of {self.share.sizes['freq']} frequencies"
         if not self.ever:
             return f"{of_all} none ever stands out in {places}."
-        lived = (
-            f"{len(self.ever)} {'stands' if len(self.ever) == 1 else 'stand'} out at some time in {places}"
-        )
+        stand = "stands" if len(self.ever) == 1 else "stand"
+        lived = f"{len(self.ever)} {stand} out at some time in {places}"
         last = f"k = {_listed(self.committed)} to the end" if self.committed else "none to the end"
         went = f"k = {_listed(self.transient)} for a while" if self.transient else "none only for a while"
         multiples, places, noise = self._multiples(), self._first_places(), self._noise()
@@ -165,11 +164,8 @@ class Lives:
 
     def _noise(self) -> str:
         """A warning where one is alive at the first snapshot already: before training that is noise."""
-        loud = [
-            place
-            for place in self.loudest_at_first
-            if float(self.share.sel(place=place).dropna("step")[0].max()) >= self.born
-        ]
+        first = {place: self.share.sel(place=place).dropna("step")[0] for place in self.loudest_at_first}
+        loud = [place for place, shares in first.items() if float(shares.max()) >= self.born]
         if not loud:
             return ""
         alive = f" At the first snapshot one is alive already in {_listed(loud)}"
@@ -202,9 +198,8 @@ class Lives:
         if not moved:
             return text + "."
         most, life = max(moved, key=lambda pair: pair[0])
-        return (
-            f"{text}; the births of the rest lie at most {most:,} steps apart ({life.freq} in {life.place})."
-        )
+        apart = f"at most {most:,} steps apart ({life.freq} in {life.place})"
+        return f"{text}; the births of the rest lie {apart}."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: thresholds, sentences, and the lives of all that ever lived or are final keys."""
