@@ -77,11 +77,14 @@ class OfFamilies(Generic[Thing]):
 
         return register
 
-    def applying_to(self, families: Collection[str]) -> list[Thing]:
-        """Those of a task that belongs to these families, which are names of classes."""
+    def applying_to(self, families: Collection[str], in_place: bool = True) -> list[Thing]:
+        """Those of a task that belongs to these families, which are names of classes; one that takes the
+        place of another stands in that place, or else in its own."""
         of_name: dict[str, Thing] = {}
         for thing in self._things:
             if thing.of.__name__ in families:
                 narrower = thing.name not in of_name or issubclass(thing.of, of_name[thing.name].of)
                 of_name[thing.name] = thing if narrower else of_name[thing.name]
-        return list(of_name.values())
+        if in_place:
+            return list(of_name.values())
+        return [thing for thing in self._things if of_name.get(thing.name) is thing]

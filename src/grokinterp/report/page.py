@@ -44,7 +44,9 @@ def render(a: Analysis) -> str:
 
 def sections(a: Analysis) -> list[Section]:
     """The sections that apply, in their order."""
-    return [each.made(a) for each in SECTIONS.applying_to(a.run.task.families) if each.where(a)]
+    return [
+        each.made(a) for each in SECTIONS.applying_to(a.run.task.families, in_place=False) if each.where(a)
+    ]
 
 
 def not_measured(a: Analysis) -> dict[str, list[str]]:

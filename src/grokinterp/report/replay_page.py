@@ -201,21 +201,26 @@ def by_part(moments: Moments, name: str) -> list[Curve]:
     """The loss or the accuracy of every part of the sample that is known; where there are several answers, of
     each of them on the examples that are not trained on."""
     parts, values = moments.parts(name), moments.either(name)
-    if values is None or "answer" not in values.dims:
+    if values is None or not _EACH & {*values.dims}:
         return [
             Curve(_IN_WORDS.get(part, part), name, OF_PART[part], {"part": part}, column=f"{part}_{name}")
             for part in parts
         ]
-    return _of_answers(values, name, {"part": "test" if "test" in parts else parts[0]})
+    return _of_each(values, name, {"part": "test" if "test" in parts else parts[0]})
 
 
-def _of_answers(values: xr.DataArray, name: str, at: Mapping[str, str]) -> list[Curve]:
-    """A measure of each answer, at labels of its other dimensions."""
-    answers = values["answer"].values.tolist()
-    columns = ["_".join([*at.values(), f"{name}.{answer}"]) for answer in answers]
+_EACH = {"answer", "criterion"}
+"""Dimensions of which every label has a curve."""
+
+
+def _of_each(values: xr.DataArray, name: str, at: Mapping[str, str]) -> list[Curve]:
+    """A measure of each answer, or by each criterion, at labels of its other dimensions."""
+    dim = next(str(dim) for dim in values.dims if dim in _EACH)
+    labels = values[dim].values.tolist()
+    columns = ["_".join([*at.values(), f"{name}.{label}"]) for label in labels]
     return [
-        Curve(answer, name, colour, {**at, "answer": answer}, column=column)
-        for answer, colour, column in zip(answers, lines(len(answers)), columns, strict=True)
+        Curve(label, name, colour, {**at, dim: label}, column=column)
+        for label, colour, column in zip(labels, lines(len(labels)), columns, strict=True)
     ]
 
 
@@ -297,7 +302,7 @@ def _can_be_drawn(moments: Moments, name: str) -> bool:
     if values is None or values.dtype == bool:
         return False
     dims = {str(dim) for dim in values.dims[1:]}
-    return dims <= {"answer", "part"} or (len(dims) == 1 and not dims.isdisjoint(BARS_OVER))
+    return dims <= {*_EACH, "part"} or (len(dims) == 1 and not dims.isdisjoint(BARS_OVER))
 
 
 def _other(moments: Moments, name: str, shown: bool) -> Panel:
@@ -307,11 +312,11 @@ def _other(moments: Moments, name: str, shown: bool) -> Panel:
         raise AssertionError(name)
     dims = [str(dim) for dim in values.dims[1:]]
     variants = [variant for variant in (name, name + FINAL) if variant in moments.data]
-    if not set(dims) <= {"answer", "part"}:
+    if not set(dims) <= {*_EACH, "part"}:
         draw = BARS_OVER.get(dims[0], Moments.bars) if len(dims) == 1 else Moments.bars
         return Panel(name, "", draw(moments, variants[0]), shown=shown)
-    if "answer" in dims:
-        curves = by_part(moments, name) if "part" in dims else _of_answers(values, name, {})
+    if _EACH & {*dims}:
+        curves = by_part(moments, name) if "part" in dims else _of_each(values, name, {})
     else:
         whose = {name: "own keys", name + FINAL: "final keys"} if len(variants) > 1 else {}
         curves = [
