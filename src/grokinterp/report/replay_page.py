@@ -236,7 +236,7 @@ def _accuracy(moments: Moments) -> Canvas:
         curves += [
             replace(
                 curve,
-                label=f"{curve.label}: right answer",
+                label=f"{curve.at['part']}: right answer",
                 name="clean_accuracy",
                 dashed=True,
                 column=curve.column.replace("_", "_clean_"),
