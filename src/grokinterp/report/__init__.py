@@ -18,28 +18,6 @@ from .offline import PAGE_ROOM, Page
 from .panels import Figure, Panel, Table, panel, section
 from .replay_page import replay_page, save_replay
 
-__all__ = [
-    "Analysis",
-    "Comparison",
-    "Curve",
-    "Figure",
-    "Moments",
-    "Panel",
-    "Report",
-    "Table",
-    "analyze",
-    "claim",
-    "compare",
-    "operations",
-    "panel",
-    "replay_page",
-    "report_stem",
-    "save_replay",
-    "save_table",
-    "section",
-    "table_in_words",
-]
-
 
 class Report(Page):
     """What was found of a run at one step: as a page, as plain values, and shown in a notebook."""

@@ -4,7 +4,6 @@ here."""
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -71,20 +70,18 @@ class Analysis:
         names = self.asked_measures
         if names is None:
             names = [measure.name for measure in MEASURES.values() if measure.applies_to(run.task)]
-        given = {} if self.asked_keys is None else {"keys": self.asked_keys}
+        keys_asked = {} if self.asked_keys is None else {"keys": self.asked_keys}
         for name in dict.fromkeys([*names, *self._always_measured]):
             try:
-                value = MEASURES[name](self.view, **(given if MEASURES[name].takes_keys else {}))
+                value = MEASURES[name](self.view, **(keys_asked if MEASURES[name].takes_keys else {}))
+                if not np.isfinite(value).all():
+                    raise NotApplicable("the value is not finite")
+                self.values[name] = value
             except NotApplicable as reason:
                 self.skipped[name] = str(reason)
-                continue
-            if all(math.isfinite(x) for x in _flat(value)):
-                self.values[name] = value
-            else:
-                self.skipped[name] = "the value is not finite"
-        self.replayed, self.not_replayed = (
-            _replayed(run, progress) if with_replay else (_nothing(), "nobody asked for it")
-        )
+        self.replayed, self.not_replayed = _nothing(), "nobody asked for it"
+        if with_replay:
+            self.replayed, self.not_replayed = _replayed(run, progress)
 
     def _keys_asked_for(self, keys: Sequence[int] | None) -> list[int] | None:
         """The key frequencies that the caller asked for; None where nobody did."""
@@ -149,9 +146,7 @@ class Analysis:
     def verdict(self) -> str:
         """The sentence that a page opens with."""
         answer, state = _ANSWERS[self.standing.state]
-        if self.standing.fresh:
-            state = ""
-        return f"{answer}{state}{self.standing.words}."
+        return f"{answer}{'' if self.standing.fresh else state}{self.standing.words}."
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -182,12 +177,9 @@ class Analysis:
         """
         value = self.measured(name)
         if at and not all(label in value.coords[dim].values for dim, label in at.items()):
-            split_known = "part" in at and "train" in value.coords["part"].values
-            raise NotApplicable(
-                "there are no such examples"
-                if split_known
-                else "it is not known which examples the network was trained on"
-            )
+            if "part" in at and "train" in value.coords["part"].values:
+                raise NotApplicable("there are no such examples")
+            raise NotApplicable("it is not known which examples the network was trained on")
         return float(value.sel(**at) if at else value)
 
     def by_part(self, name: str) -> dict[str, float]:
@@ -220,9 +212,8 @@ class Analysis:
         shares = {}
         for label in factor.values[rows].unique().tolist():
             of_class = right[rows & (factor.values == label)]
-            shares[factor.names[label] if factor.names else str(label)] = Share.of(
-                float(of_class.double().mean()), len(of_class)
-            )
+            name_of_class = factor.names[label] if factor.names else str(label)
+            shares[name_of_class] = Share.of(float(of_class.double().mean()), len(of_class))
         return shares
 
     def reached(self, part: str) -> Reached:
@@ -298,11 +289,9 @@ class Analysis:
     def loss(self) -> str | None:
         """The loss that the network was trained with, and its precision; None where that is not known."""
         training, imported = self.run.config.training, self.run.imported
-        return (
-            None
-            if imported and "loss" not in imported["training"]
-            else f"{training.loss} in {training.dtype}"
-        )
+        if imported and "loss" not in imported["training"]:
+            return None
+        return f"{training.loss} in {training.dtype}"
 
     def _training(self) -> dict[str, Any]:
         """What training looked like as a whole: kind, boundaries, leads, spikes."""
@@ -320,14 +309,15 @@ class Analysis:
     def _measure_to_dict(self, name: str) -> dict[str, Any]:
         value, measure = self.values[name], MEASURES[name]
         described: dict[str, Any] = {
-            "value": value if isinstance(value, float) else _numbers(value),
+            "value": value,
             "unit": measure.unit,
             "ref": measure.ref,
             **({"gauge": measure.in_gauge} if measure.gauge else {}),
         }
         if not isinstance(value, float):
-            described["dims"] = list(value.dims)
-            described["coords"] = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
+            numbers = value.values.astype(int) if value.dtype == bool else value.values  # marks as 0 and 1
+            coords = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
+            described |= {"value": numbers.tolist(), "dims": list(value.dims), "coords": coords}
         return described
 
 
@@ -375,13 +365,11 @@ def _replayed(run: Run, progress: bool | None) -> tuple[xr.Dataset, str]:
     another from being analysed."""
     dated = [step for step in run.steps if run.step_known(step)]
     count = len(dated)
+    if len(run.steps) == 1:
+        return _nothing(), "the run has one snapshot"
     if count < 2:
-        some = (
-            "one snapshot"
-            if len(run.steps) == 1
-            else f"{len(run.steps)} snapshots, and it is not known at which steps they were taken"
-        )
-        return _nothing(), f"the run has {some}"
+        unknown = "it is not known at which steps they were taken"
+        return _nothing(), f"the run has {len(run.steps)} snapshots, and {unknown}"
     at = {round(i * (count - 1) / (_MOST_SNAPSHOTS - 1)) for i in range(_MOST_SNAPSHOTS)}
     try:
         return replay(run, steps=[dated[i] for i in at], progress=progress), ""
@@ -393,15 +381,6 @@ def _nothing() -> xr.Dataset:
     import xarray as xr
 
     return xr.Dataset()
-
-
-def _numbers(value: Any) -> list[Any]:
-    """The nested list of an array; marks as 0 and 1."""
-    return (value.values.astype(int) if value.dtype == bool else value.values).tolist()
-
-
-def _flat(value: Any) -> list[float]:
-    return [value] if isinstance(value, float) else [float(x) for x in value.values.flat]
 
 
 def labelled(value: Any, dim: str) -> dict[str, float]:

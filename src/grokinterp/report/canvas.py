@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import gzip
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -160,8 +160,8 @@ def heatmaps(
     each = [limits] * maps.shape[1] if limits else _colour_limits(maps)
     body = {
         "titles": list(titles),
-        "rows": {"label": rows.label, "ticks": list(rows.ticks), "names": list(rows.names)},
-        "columns": {"label": columns.label, "ticks": list(columns.ticks), "names": list(columns.names)},
+        "rows": asdict(rows),
+        "columns": asdict(columns),
         "unit": unit,
         "colours": palette.DIVERGING if each[0][0] == -each[0][1] else palette.SEQUENTIAL,
         "values": _levels(maps, each),
@@ -179,6 +179,12 @@ def finite_range(values: Numbers) -> Limits:
     """The lowest and the highest value that is finite; (0, 1) where none is."""
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def range_from_0(values: Numbers) -> Limits:
+    """The range of the values that are finite, with 0 in it."""
+    low, high = finite_range(values)
+    return min(low, 0.0), max(high, 0.0)
 
 
 def floats(values: Numbers) -> dict[str, Any]:

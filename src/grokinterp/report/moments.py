@@ -122,14 +122,9 @@ class Moments:
             return None
         evaluated = self.history[["step", column]].dropna()
         at = dict(zip(values["step"].values.tolist(), values.values.tolist(), strict=True))
-        same = np.array(
-            [
-                (at[int(s)], float(v))
-                for s, v in evaluated.itertuples(index=False)
-                if int(s) in at and np.isfinite(at[int(s)])
-            ]
-        )
-        if not len(same) or not np.allclose(same[:, 0], same[:, 1], rtol=0.05, atol=1e-6):
+        steps_and_values = [(int(step), float(value)) for step, value in evaluated.itertuples(index=False)]
+        both = np.array([(at[s], value) for s, value in steps_and_values if np.isfinite(at.get(s, np.nan))])
+        if not len(both) or not np.allclose(both[:, 0], both[:, 1], rtol=0.05, atol=1e-6):
             return None
         return evaluated["step"].to_numpy(), evaluated[column].to_numpy()
 
@@ -145,21 +140,16 @@ class Moments:
         """
         values = self.values(name)
         if values.ndim != 2 or values.shape[1] > _MOST_BARS:
-            raise NotApplicable(
-                f"an array over {', '.join(map(str, values.dims[1:]))}; `--data` writes it to a file"
-            )
+            over = ", ".join(map(str, values.dims[1:]))
+            raise NotApplicable(f"an array over {over}; `--data` writes it to a file")
         dim, unit = str(values.dims[1]), str(values.attrs["unit"])
         labels = values[dim].values.tolist()
         numbers = labels if all(isinstance(label, int) for label in labels) else range(1, len(labels) + 1)
-        low, high = canvas.finite_range(values.values)
+        places = [canvas.Bar(at, f"{dim} {label}") for at, label in zip(numbers, labels, strict=True)]
         return canvas.bars(
-            [canvas.Bar(at, f"{dim} {label}") for at, label in zip(numbers, labels, strict=True)],
-            [values.values],
-            dim,
-            y or with_unit(name, values),
-            unit="" if unit == "1" else unit,
-            limits=(min(low, 0.0), max(high, 0.0)),
-        )
+            places, [values.values], dim, y or with_unit(name, values), unit="" if unit == "1" else unit,
+            limits=canvas.range_from_0(values.values),
+        )  # fmt: skip
 
     def heatmaps(
         self, name: str, rows: canvas.Axis, columns: canvas.Axis, titles: Sequence[str],

@@ -73,10 +73,8 @@ class Page(ABC):
         return page, values
 
     def _repr_html_(self) -> str:
-        return (
-            f'<iframe srcdoc="{html.escape(self.to_html())}" style="width: 100%; height: 900px; border: '
-            '0"></iframe>'
-        )
+        style = "width: 100%; height: 900px; border: 0"
+        return f'<iframe srcdoc="{html.escape(self.to_html())}" style="{style}"></iframe>'
 
 
 def asset(name: str) -> str:
@@ -88,19 +86,14 @@ def offline_page(template: str, styles: list[str], scripts: list[str], **content
     """A template filled in: `style` and `scripts` are inlined, and `script_hashes` are what its policy allows
     to run."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(asset),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=jinja2.FunctionLoader(asset), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    digests = [hashlib.sha256(text.encode()).digest() for text in scripts]
     return environment.get_template(template).render(
         style=Markup("".join([STYLE, *styles])),
         scripts=[Markup(text) for text in scripts],
-        script_hashes=" ".join(
-            f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-            for text in scripts
-        ),
+        script_hashes=" ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests),
         **content,
     )
 

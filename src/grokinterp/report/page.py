@@ -31,15 +31,9 @@ def offline(template: str, **content: Any) -> str:
 def render(a: Analysis) -> str:
     """The whole page as text."""
     return offline(
-        "page.html",
-        analysis=a,
-        of_what=of_what(a),
-        facts=facts(a),
-        training=training(a),
-        sections=sections(a),
-        rows=list(_rows(a)),
-        not_measured=not_measured(a),
-    )
+        "page.html", analysis=a, of_what=of_what(a), facts=facts(a), training=training(a),
+        sections=sections(a), rows=list(_rows(a)), not_measured=not_measured(a),
+    )  # fmt: skip
 
 
 def sections(a: Analysis) -> list[Section]:
@@ -60,11 +54,11 @@ def of_what(a: Analysis) -> str:
     of = f"{a.name}, {a.run.step_text(a.step)}"
     if not a.is_last:
         of += f": not its last snapshot, which is of {a.run.step_text(a.run.steps[-1])}"
-    asked = [
-        *([] if a.asked_measures is None else [f"measured as asked for: {', '.join(a.asked_measures)}"]),
-        *([] if a.asked_keys is None else [f"with the keys asked for: {several(a.asked_keys)}"]),
-    ]
-    return "; ".join([of, *asked])
+    if a.asked_measures is not None:
+        of += f"; measured as asked for: {', '.join(a.asked_measures)}"
+    if a.asked_keys is not None:
+        of += f"; with the keys asked for: {several(a.asked_keys)}"
+    return of
 
 
 def training(a: Analysis) -> str:
@@ -81,13 +75,8 @@ def training(a: Analysis) -> str:
         said_of["fraction"] = f"{t.batch_size:,} fresh examples for every update"
         del said_of["split"]
     if imported is None:
-        start = a.run.config.start
-        return ", ".join(
-            [
-                *said_of.values(),
-                f"weights from {start}" if start else f"weights from seed {a.run.config.seed}",
-            ]
-        )
+        start = a.run.config.start or f"seed {a.run.config.seed}"
+        return ", ".join([*said_of.values(), f"weights from {start}"])
     return ", ".join(text for key, text in said_of.items() if key in imported["training"]) or "not known"
 
 
@@ -120,16 +109,14 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
 def _when(a: Analysis) -> str:
     """By which steps of the whole run training and test examples were learned."""
     train, test = a.reached("train"), a.reached("test")
-    factor = delay(train, test)
-    said = [
-        *([] if a.examples.fresh else [f"training accuracy {train.in_words}"]),
-        f"{'evaluation' if a.examples.fresh else 'test'} accuracy{' of right answers' if a.noisy else ''} "
-        f"{test.in_words}",
-        *([f"grokking delay {factor}"] if factor and not a.examples.fresh else []),
-    ]
-    return ("" if a.is_last else f"in the whole run, up to {a.run.step_text(a.run.steps[-1])}: ") + "; ".join(
-        said
-    )
+    of_answers = f"accuracy{' of right answers' if a.noisy else ''} {test.in_words}"
+    if a.examples.fresh:
+        when = f"evaluation {of_answers}"
+    else:
+        factor = delay(train, test)
+        grokked = f"; grokking delay {factor}" if factor else ""
+        when = f"training accuracy {train.in_words}; test {of_answers}{grokked}"
+    return when if a.is_last else f"in the whole run, up to {a.run.step_text(a.run.steps[-1])}: {when}"
 
 
 def accuracy_caption(noisy: bool) -> str:
@@ -147,11 +134,9 @@ def _training_lead(a: Analysis) -> str:
     if len(a.history) < 2:
         return ""
     spans = ", ".join(f"{phase.name} {phase.start:,}–{phase.end:,}" for phase in a.phases.spans)
-    return (
-        f"{_how_it_went(a)}{_looked_at(a)} Ticks mark snapshots, the dotted line the analysed step"
-        + (f", shades the phases: {spans}. " if spans else ". ")
-        + spikes_in_words(a.spikes)
-    )
+    shades = f", shades the phases: {spans}" if spans else ""
+    marks = f"Ticks mark snapshots, the dotted line the analysed step{shades}."
+    return f"{_how_it_went(a)}{_looked_at(a)} {marks} {spikes_in_words(a.spikes)}"
 
 
 @section("Training", _training_lead)
@@ -227,21 +212,17 @@ def _how_it_went(a: Analysis) -> str:
     """Kind and boundaries of the training; of the whole run, where the page is about another step than its
     last."""
     said = a.how_it_went
-    return (
-        said
-        if a.is_last
-        else f"Of the whole run, up to {a.run.step_text(a.run.steps[-1])}: {said[0].lower()}{said[1:]}"
-    )
+    if a.is_last:
+        return said
+    return f"Of the whole run, up to {a.run.step_text(a.run.steps[-1])}: {said[0].lower()}{said[1:]}"
 
 
 def _looked_at(a: Analysis) -> str:
     """That a replay would see more, where it would."""
     looked_at, count = a.replayed.sizes.get("step", 0), len(a.run.steps)
-    return (
-        f" The report looked at {looked_at} of {count} snapshots; grokinterp replay looks at all of them."
-        if 0 < looked_at < count
-        else ""
-    )
+    if not 0 < looked_at < count:
+        return ""
+    return f" The report looked at {looked_at} of {count} snapshots; grokinterp replay looks at all of them."
 
 
 def _boundaries(a: Analysis) -> Table:
@@ -265,22 +246,13 @@ def _leads(a: Analysis) -> Table:
         (f"{lead.measure} {lead.part}".strip(), f"{lead.steps:+,}", f"{lead.low:+,} to {lead.high:+,}")
         for lead in a.phases.leads
     ]
-    return Table(
-        "Which measures lead the jump of test accuracy, and by how many steps",
-        ("Measure", "Lead (steps)", "At least, at most"),
-        rows,
-        lead="Each taken where half of its own way is done (negative: it lags).",
-        folded=True,
-    )
+    title = "Which measures lead the jump of test accuracy, and by how many steps"
+    lead = "Each taken where half of its own way is done (negative: it lags)."
+    return Table(title, ("Measure", "Lead (steps)", "At least, at most"), rows, lead, folded=True)
 
 
 def _rows(a: Analysis) -> Iterator[tuple[str, str, str, str, str]]:
     """Every measure: name, value in short, unit, source, definition."""
     for name, value in a.values.items():
-        yield (
-            name,
-            summary(value),
-            MEASURES[name].unit,
-            MEASURES[name].ref,
-            MEASURES[name].doc.split("\n\n")[0],
-        )
+        measure = MEASURES[name]
+        yield name, summary(value), measure.unit, measure.ref, measure.doc.split("\n\n")[0]

@@ -302,37 +302,41 @@ def _can_be_drawn(moments: Moments, name: str) -> bool:
     if values is None or values.dtype == bool:
         return False
     dims = {str(dim) for dim in values.dims[1:]}
-    return dims <= {*_EACH, "part"} or (len(dims) == 1 and not dims.isdisjoint(BARS_OVER))
+    return dims <= _DIMS_OF_CURVES or (len(dims) == 1 and not dims.isdisjoint(BARS_OVER))
 
 
 def _other(moments: Moments, name: str, shown: bool) -> Panel:
+    """The panel of a measure that has none: curves of its numbers, or else bars."""
     values = moments.either(name)
     if values is None:
-        moments.values(name)  # which says why
-        raise AssertionError(name)
+        values = moments.values(name)  # which says why there is none
     dims = [str(dim) for dim in values.dims[1:]]
-    variants = [variant for variant in (name, name + FINAL) if variant in moments.data]
-    if not set(dims) <= {*_EACH, "part"}:
+    if not {*dims} <= _DIMS_OF_CURVES:
         draw = BARS_OVER.get(dims[0], Moments.bars) if len(dims) == 1 else Moments.bars
-        return Panel(name, "", draw(moments, variants[0]), shown=shown)
+        return Panel(name, "", draw(moments, str(values.name)), shown=shown)
+    both = {name, name + FINAL} <= {*moments.data}
     if _EACH & {*dims}:
         curves = by_part(moments, name) if "part" in dims else _of_each(values, name, {})
     else:
-        whose = {name: "own keys", name + FINAL: "final keys"} if len(variants) > 1 else {}
+        variants = [name, name + FINAL] if both else [str(values.name)]
         curves = [
-            Curve(
-                ", ".join(filter(None, [whose.get(variant), _IN_WORDS.get(part, part)])) or "value",
-                variant,
-                OF_PART.get(part, LINES[0]),
-                {"part": part} if part else {},
-                dashed=len(variants) > 1 and variant == name,
-            )
+            _of_variant(variant, part, both)
             for variant in variants
             for part in (moments.parts(variant) if dims else [""])
         ]
-    caption = "With the key frequencies of each snapshot (dashed), and with the final ones."
     body = moments.curves(with_unit(name, values), curves, log=values.attrs["unit"] == "nats")
-    return Panel(name, caption * (len(variants) > 1) + body.note, body, shown=shown)
+    caption = "With the key frequencies of each snapshot (dashed), and with the final ones." if both else ""
+    return Panel(name, caption + body.note, body, shown=shown)
 
 
+def _of_variant(variant: str, part: str, both: bool) -> Curve:
+    """A measure of a part, if it has parts; with whose keys, where it was replayed with both."""
+    own = both and not variant.endswith(FINAL)
+    whose = ("own keys" if own else "final keys") if both else ""
+    label = ", ".join(filter(None, [whose, _IN_WORDS.get(part, part)])) or "value"
+    return Curve(label, variant, OF_PART.get(part, LINES[0]), {"part": part} if part else {}, dashed=own)
+
+
+_DIMS_OF_CURVES = {*_EACH, "part"}
+"""Dimensions of numbers, each of which is a curve."""
 _IN_WORDS = {"corrupted": "corrupted (label wrong)", "clean": "clean (label right)"}

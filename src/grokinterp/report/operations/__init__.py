@@ -2,5 +2,3 @@
 its pages show. Importing it registers all of that."""
 
 from . import claims, panels, sections
-
-__all__ = ["claims", "panels", "sections"]

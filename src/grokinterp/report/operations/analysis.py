@@ -135,18 +135,11 @@ class OperationAnalysis(Analysis):
             return None
         of_labels, of_answers = self.by_part("accuracy"), self.by_part("clean_accuracy")
         earlier = self.history[self.history["step"] < self.step]
-        before = any(
-            learned(*pair)
-            for pair in earlier[["train_accuracy", "test_clean_accuracy"]].itertuples(index=False)
-        )
+        pairs = earlier[["train_accuracy", "test_clean_accuracy"]].itertuples(index=False)
         return noise_phase(
-            of_labels["train"],
-            of_answers["test"],
-            of_labels["corrupted"],
-            of_answers["corrupted"],
-            1 / self.task.n_answers,
-            learned_before=before,
-        )
+            of_labels["train"], of_answers["test"], of_labels["corrupted"], of_answers["corrupted"],
+            1 / self.task.n_answers, learned_before=any(learned(*pair) for pair in pairs),
+        )  # fmt: skip
 
     @property
     def verdict(self) -> str:
@@ -165,51 +158,41 @@ class OperationAnalysis(Analysis):
         rows = self._facts_of_noise()
         if "accuracy.mirror" in self.values and self.standing.state == "learning":
             trained, unseen = map(percent, labelled(self.values["accuracy.mirror"], "mirror").values())
-            mirrored = (
-                f"of unseen examples whose mirror image (b, a) was trained on {trained} are right, of those "
-                f"that are new both ways {unseen}"
-            )
-            rows.append(("Mirror images", mirrored))
+            mirrored = f"of unseen examples whose mirror image (b, a) was trained on {trained} are right"
+            rows.append(("Mirror images", f"{mirrored}, of those that are new both ways {unseen}"))
         if self.keys is None:
             return [*rows, ("Key frequencies", f"none: {self._found_keys}")]
         keys = self.keys.consensus
-        found = f"{', '.join(map(str, keys))} (of 1 to {self.n_frequencies})" if keys else self.keys.why_none
-        rows.append(("Key frequencies", found))
+        of_rules = f"{', '.join(map(str, keys))} (of 1 to {self.n_frequencies})"
+        rows.append(("Key frequencies", of_rules if keys else self.keys.why_none))
         if multiples := self.keys.harmonics_in_words:
             rows.append(("Multiples", multiples))
         if self.keys_used != keys:
             asked = f"{several(self.keys_used)}, as asked for; measures and claims below are about these"
             rows.append(("Keys in use", asked))
         rules = "; ".join(f"{rule}: {several(marked)}" for rule, marked in self.keys.rules.items())
-        sure = (
-            f"{len(self.keys.rules)} rules agree to {self.keys.agreement:.2f} (mean Jaccard index, 1 is full "
-            f"agreement). {rules}"
-        )
-        return [*rows, ("How sure", sure)]
+        agree = f"{len(self.keys.rules)} rules agree to {self.keys.agreement:.2f}"
+        return [*rows, ("How sure", f"{agree} (mean Jaccard index, 1 is full agreement). {rules}")]
 
     def _facts_of_noise(self) -> list[tuple[str, str]]:
         if (noise := self.task.noise) is None:
             return []
         test = "test labels noisy too" if noise.test == "noisy" else "test labels right"
-        drawn = (
-            f"answer + Binomial({noise.n}, {noise.p:g}) − {noise.centre}"
-            if isinstance(noise, Binomial)
-            else f"{100 * noise.share:g} % of the training labels uniform"
-        )
-        given = "Accuracy and loss above are of the labels as they are given"
+        if isinstance(noise, Binomial):
+            drawn = f"answer + Binomial({noise.n}, {noise.p:g}) − {noise.centre}"
+        else:
+            drawn = f"{100 * noise.share:g} % of the training labels uniform"
+        above = "Accuracy and loss above are of the labels as they are given"
         right, loss = self.by_part("clean_accuracy"), self.by_part("clean_loss")
         of_answers = f"accuracy {by_part(right, shares=True)}; loss {by_part(loss, shares=False)} nats"
-        rows = [("Labels", f"{drawn}, seed {noise.seed}; {test}. {given}"), ("Right answers", of_answers)]
+        rows = [("Labels", f"{drawn}, seed {noise.seed}; {test}. {above}"), ("Right answers", of_answers)]
         if {"noise.bayes_accuracy", "noise.bayes_loss"} <= self.values.keys():
             share_of, loss_of = self.by_part("noise.bayes_accuracy"), self.by_part("noise.bayes_loss")
             parts = [part for part in ("train", "test") if part in share_of]
             accuracy = ", ".join(f"{part} {100 * share_of[part]:.2f} %" for part in parts)
             least = ", ".join(f"{part} {loss_of[part]:.4f}" for part in parts)
-            best = (
-                f"who knows the rule and not the draws: accuracy {accuracy}; loss {least} nats. Chance: "
-                f"{math.log(self.task.n_answers):.4f} nats"
-            )
-            rows.append(("Bayes", best))
+            best = f"who knows the rule and not the draws: accuracy {accuracy}; loss {least} nats"
+            rows.append(("Bayes", f"{best}. Chance: {math.log(self.task.n_answers):.4f} nats"))
         if self.noise_spans:
             rows.append(("Noise", noise_in_words(self.noise_spans)))
         return rows
@@ -231,16 +214,16 @@ class OperationAnalysis(Analysis):
 
     def to_dict(self) -> dict[str, Any]:
         """The content of report.json, with the table, the key frequencies and the noise."""
-        keys = self.keys
+        keys = self.keys or KeyFrequencies([], {}, 0.0, {}, 0)
         return {
             **super().to_dict(),
             "table": self.task.facts.to_dict(),
             "key_frequencies": {
-                "consensus": keys.consensus if keys else [],
-                "rules": keys.rules if keys else {},
-                "agreement": keys.agreement if keys else 0.0,
-                "harmonics": {str(k): asdict(each) for k, each in keys.harmonics.items()} if keys else {},
-                "doubles": {str(k): of for k, of in keys.doubles.items()} if keys else {},
+                "consensus": keys.consensus,
+                "rules": keys.rules,
+                "agreement": keys.agreement,
+                "harmonics": {str(k): asdict(each) for k, each in keys.harmonics.items()},
+                "doubles": {str(k): of for k, of in keys.doubles.items()},
                 "used": self.keys_used,
             },
             **({"noise": self._noise()} if self.noisy else {}),
@@ -262,9 +245,8 @@ class OperationAnalysis(Analysis):
         if self.lives is not None:
             described["lives"] = self.lives.to_dict()
             described["keys_over_time"] = _records(keys_over_time(self.replayed))
-            described["keys_differ"] = (
-                _records(where_keys_differ(self.replayed)) if self.lives.final_keys else []
-            )
+            differ = _records(where_keys_differ(self.replayed)) if self.lives.final_keys else []
+            described["keys_differ"] = differ
             with suppress(NotApplicable):
                 described["neuron_flows"] = neuron_flows(self.replayed).to_dict()
         return described

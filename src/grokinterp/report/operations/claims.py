@@ -47,6 +47,7 @@ from ..claims import Decision, all_of, claim, needs
 from .analysis import OperationAnalysis, has_frequencies
 
 claim_of_waves = partial(claim, of=Operation, where=has_frequencies)
+"""A claim about operations whose elements stand on a circle."""
 
 
 @claim_of_waves("The embedding is sparse in the Fourier basis")

@@ -23,11 +23,10 @@ _LIMITS = {
 
 @note("keys", of=Operation)
 def _keys(moments: Moments) -> str:
-    keys = ", ".join(map(str, final_keys(moments.data)))
+    if not (keys := final_keys(moments.data)):
+        return "The last snapshot has no key frequencies."
     return (
-        f"Key frequencies of the last snapshot, by the consensus of the rules: {keys}."
-        if keys
-        else "The last snapshot has no key frequencies."
+        f"Key frequencies of the last snapshot, by the consensus of the rules: {', '.join(map(str, keys))}."
     )
 
 
@@ -79,10 +78,8 @@ _SHARES = {
     shows=[*_SHARES.values()],
 )
 def _sparsity(moments: Moments) -> Canvas:
-    curves = [
-        Curve(label, name, colour) for (label, name), colour in zip(_SHARES.items(), LINES, strict=False)
-    ]
-    return moments.curves("share", curves)
+    curves = map(Curve, _SHARES.keys(), _SHARES.values(), LINES)
+    return moments.curves("share", list(curves))
 
 
 def bars(moments: Moments, name: str, y: str = "") -> Canvas:
@@ -91,7 +88,7 @@ def bars(moments: Moments, name: str, y: str = "") -> Canvas:
     Raises:
         NotApplicable: the measure was not replayed, or has no meaning here.
     """
-    data, values = moments.data, moments.values(name)
+    values = moments.values(name)
     y, unit = y or with_unit(name, values), str(values.attrs["unit"])
     if "component" in values.dims:
         labels = ["cos", "sin"]
@@ -101,21 +98,16 @@ def bars(moments: Moments, name: str, y: str = "") -> Canvas:
     else:
         labels, groups = [""], [values.values]
         frequencies = [int(k) for k in values["freq"].values]
-    low, high = canvas.finite_range(values.values)
-    keys, keys_now = final_keys(data), moments.either("key_frequencies.consensus")
+    keys, keys_now = final_keys(moments.data), moments.either("key_frequencies.consensus")
+    places = [
+        canvas.Bar(k, f"k = {k}, a final key", KEY) if k in keys else canvas.Bar(k, f"k = {k}")
+        for k in frequencies
+    ]
     return canvas.bars(
-        [
-            canvas.Bar(k, f"k = {k}, a final key", KEY) if k in keys else canvas.Bar(k, f"k = {k}")
-            for k in frequencies
-        ],
-        groups,
-        "frequency k",
-        y,
-        labels=labels,
-        unit="" if unit in ("1", "neurons") else unit,
-        limits=(min(low, 0.0), max(high, 0.0)),
+        places, groups, "frequency k", y, labels=labels, unit="" if unit in ("1", "neurons") else unit,
+        limits=canvas.range_from_0(values.values),
         marks=None if keys_now is None else keys_now.reindex(freq=frequencies).values,
-    )
+    )  # fmt: skip
 
 
 BARS_OVER["freq"] = bars
@@ -134,10 +126,7 @@ _panel_of_bars(
     "wide",
 )
 _panel_of_bars(
-    "Neurons by frequency",
-    "How many neurons one frequency explains.",
-    "neuron.clusters",
-    "neurons (count)",
+    "Neurons by frequency", "How many neurons one frequency explains.", "neuron.clusters", "neurons (count)"
 )
 _panel_of_bars(
     "Spectrum of W_L",

@@ -84,6 +84,7 @@ def _noise(a: OperationAnalysis) -> Iterator[Panel]:
 
 
 section_of_waves = partial(section, of=Operation, where=has_frequencies)
+"""A section about operations whose elements stand on a circle."""
 
 
 @section_of_waves(
