@@ -178,8 +178,8 @@ def memoriser(p: int, scale: float = 20.0, seed: int = 0) -> View:
     """A table that is right on the training pairs and random on the others."""
     task = make_task("modular_addition", p=p)
     answers = torch.randint(p, (p * p,), generator=torch.Generator().manual_seed(seed))
-    known = split(task.n_inputs, 0.5).train
-    answers[known] = task.targets[known]
+    trained_rows = split(task.n_inputs, 0.5).train
+    answers[trained_rows] = task.targets[trained_rows]
     return _table(p, answers, scale)
 
 

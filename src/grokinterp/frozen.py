@@ -67,8 +67,8 @@ def _one_line(cls: type[BaseModel], error: ValidationError, at: str) -> str:
     dotted = ".".join(([at] if at else []) + path)
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = _keys_at(cls, path[:-1])
-        return f"unknown key {dotted!r}{nearest(path[-1], known)}{more}"
+        keys = _keys_at(cls, path[:-1])
+        return f"unknown key {dotted!r}{nearest(path[-1], keys)}{more}"
     if first["type"] == "missing":
         return f"{dotted}: is required{more}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")

@@ -63,17 +63,17 @@ def room(rows: int, width: int, dtype: torch.dtype) -> Float[Tensor, "rows width
     for large pages: small ones would take longer to get than to fill. One such tensor is kept for each
     thread, until `give_back_memory`.
     """
-    kept: list[np.ndarray] = _left.__dict__.setdefault("kept", [])
+    buffers: list[np.ndarray] = _left.__dict__.setdefault("kept", [])
     shape, numbers = (rows, width), torch.empty(0, dtype=dtype).numpy().dtype
-    whole = kept.pop() if kept else None
+    whole = buffers.pop() if buffers else None
     if whole is None or whole.shape != shape or whole.dtype != numbers:
         whole = np.empty(shape, numbers)
     # Lives as long as the storage of the tensor, and never leaves it: numpy's views of it would not count.
     lent = whole.view()
     if _SMALLEST_KEPT < whole.nbytes <= _LARGEST_KEPT:
-        weakref.finalize(lent, _keep, kept, whole).atexit = False
+        weakref.finalize(lent, _keep, buffers, whole).atexit = False
     return torch.from_numpy(lent)
 
 
-def _keep(kept: list[np.ndarray], whole: np.ndarray) -> None:
-    kept[:] = [whole]
+def _keep(buffers: list[np.ndarray], whole: np.ndarray) -> None:
+    buffers[:] = [whole]

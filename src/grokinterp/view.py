@@ -410,8 +410,8 @@ class View:
     @property
     def parts(self) -> list[str]:
         """The parts of the table that can be told apart."""
-        known = ["all"] if self.split is None else ["train", "test", "all"]
-        return [*known, *self.groups]
+        parts = ["all"] if self.split is None else ["train", "test", "all"]
+        return [*parts, *self.groups]
 
     @lazy
     def groups(self) -> dict[str, Bool[Tensor, "n"]]:

@@ -59,8 +59,8 @@ def _judges_itself(task: Task) -> bool:
 def by_criterion(view: View) -> Value:
     """Share of the training, test and all examples that are right by each criterion of a task that judges its
     answers itself."""
-    given = torch.stack([view.at(answer).logits.argmax(1) for answer in view.answers], dim=1)
-    marks = view.task.judged(given)
+    classes = torch.stack([view.at(answer).logits.argmax(1) for answer in view.answers], dim=1)
+    marks = view.task.judged(classes)
     return per_part(view, torch.stack(list(marks.values()), dim=1), criterion=list(marks))
 
 

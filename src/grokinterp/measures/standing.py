@@ -212,11 +212,15 @@ class Standing:
                 f"{self._no_better(unseen.n)}"
             )
         if self.state == "at chance":
-            known = {"train": "training", "test": "unseen"} if "test" in self.shares else {"all": "all"}
-            shares = " and ".join(
-                f"{self.shares[part]} of {word}" for part, word in known.items() if part in self.shares
+            words_of_part = (
+                {"train": "training", "test": "unseen"} if "test" in self.shares else {"all": "all"}
             )
-            each = ", each as far as it has examples" if len(known) > 1 else ""
+            shares = " and ".join(
+                f"{self.shares[part]} of {word}"
+                for part, word in words_of_part.items()
+                if part in self.shares
+            )
+            each = ", each as far as it has examples" if len(words_of_part) > 1 else ""
             return f"{shares} examples are right: no better than chance ({percent(self.chance)}){each}"
         if "test" in self.shares:
             unseen = self.shares["test"]

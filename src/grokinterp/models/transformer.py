@@ -50,9 +50,9 @@ class ModelConfig(NetworkConfig):
     n_layers: int = Field(1, ge=1, le=64)
     d_model: Width = 128
     n_heads: Width = 4
-    d_head: Width = Field(default_factory=lambda known: max(1, known["d_model"] // known["n_heads"]))
+    d_head: Width = Field(default_factory=lambda sizes: max(1, sizes["d_model"] // sizes["n_heads"]))
     """By default d_model / n_heads."""
-    d_mlp: int = Field(default_factory=lambda known: 4 * known["d_model"], ge=0, le=1 << 22)
+    d_mlp: int = Field(default_factory=lambda sizes: 4 * sizes["d_model"], ge=0, le=1 << 22)
     """By default 4 d_model; 0 leaves the MLPs out."""
     act_fn: Literal["relu", "gelu", "gelu_new", "silu"] = "relu"
     normalization: Literal["none", "LN", "LNPre", "RMS", "RMSPre"] = "none"

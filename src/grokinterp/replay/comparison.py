@@ -142,12 +142,12 @@ class RunsCompared:
         self.groups = self._groups()
 
     def _groups(self) -> list[Group]:
-        found: dict[tuple[str, str], dict[str, Compared]] = {}
+        runs_of_kind: dict[tuple[str, str], dict[str, Compared]] = {}
         for each in self.runs:
             if not each.run.imported:
                 start = each.run.config.start
                 origin = "" if start is None else f"{start.task} {'last' if start.last else start.step}"
-                group = found.setdefault((_key(each.settings, _WATCHING + _SEEDS), origin), {})
+                group = runs_of_kind.setdefault((_key(each.settings, _WATCHING + _SEEDS), origin), {})
                 group.setdefault(_key(each.settings, _WATCHING), each)  # a copy of a run is not another seed
         return [
             Group(
@@ -155,7 +155,7 @@ class RunsCompared:
                 *(sum(time.seen for time in times) for times in _times(group)),
                 *(median_steps(times) for times in _times(group)),
             )
-            for group in (list(each.values()) for each in found.values())
+            for group in (list(each.values()) for each in runs_of_kind.values())
             if len(group) > 1
         ]
 
@@ -233,15 +233,15 @@ def _times(group: Iterable[Compared]) -> tuple[list[Reached], list[Reached]]:
 
 def _final(history: pd.DataFrame) -> dict[str, float]:
     """The last known value of each."""
-    known = {name: history[name].dropna() for name in _FINAL}
-    return {name: float(values.iloc[-1]) if len(values) else math.nan for name, values in known.items()}
+    evaluations = {name: history[name].dropna() for name in _FINAL}
+    return {name: float(values.iloc[-1]) if len(values) else math.nan for name, values in evaluations.items()}
 
 
 def _standing(run: Run) -> Standing:
     """How far a run had come at the last evaluation that says how many examples are right."""
     columns = [judged_by(run.history, part) for part in ("train", "test")]
-    known = run.history.dropna(subset=columns, how="all")
-    now = known[columns].iloc[-1].tolist() if len(known) else [None, None]
+    evaluations = run.history.dropna(subset=columns, how="all")
+    now = evaluations[columns].iloc[-1].tolist() if len(evaluations) else [None, None]
     return Examples.of(run.task, run.split).standing(*now)
 
 

@@ -258,15 +258,15 @@ def phases(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None = 
     if kind == "not known":
         why = {"kind": _why_unknown(curves)}
         return Phases(kind, _unknown(curves), skipped=why, standing=curves.standing)
-    found = _boundaries_of_sample(curves) if curves.fresh else _boundaries(curves, kind)
+    outcome = _boundaries_of_sample(curves) if curves.fresh else _boundaries(curves, kind)
     leads = list[Lead]()
     try:
         leads = _leads(data, history, curves.test)
     except NotApplicable as reason:
-        found.skipped["leads"] = str(reason)
-    sentence, spans = _sentence(kind, found, curves), _spans(kind, found, curves)
-    boundaries = list(found.boundaries.values())
-    return Phases(kind, sentence, spans, boundaries, leads, found.skipped, curves.standing)
+        outcome.skipped["leads"] = str(reason)
+    sentence, spans = _sentence(kind, outcome, curves), _spans(kind, outcome, curves)
+    boundaries = list(outcome.boundaries.values())
+    return Phases(kind, sentence, spans, boundaries, leads, outcome.skipped, curves.standing)
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ class _Curves:
 
     Attributes:
         train, test: accuracies, at the same steps.
-        told: whether test accuracy is better than chance, as far as is known.
+        above_chance: whether test accuracy is better than chance, as far as is known.
         excluded, restricted, squares: losses with the final keys, and the summed squares of the weights.
         chance_loss: ln of the number of answers, in nats; NaN where that is not known.
         examples: None where nobody knows them.
@@ -286,7 +286,7 @@ class _Curves:
 
     train: pd.Series[float]
     test: pd.Series[float]
-    told: pd.Series[bool]
+    above_chance: pd.Series[bool]
     excluded: pd.Series[float]
     restricted: pd.Series[float]
     squares: pd.Series[float]
@@ -308,7 +308,7 @@ class _Curves:
 
     def reaches(self, part: Part, share: float) -> pd.Series[bool]:
         """Where an accuracy is at least a share; of unseen examples only where better than chance."""
-        return self.train >= share if part == "train" else (self.test >= share) & self.told
+        return self.train >= share if part == "train" else (self.test >= share) & self.above_chance
 
     @property
     def generalised(self) -> pd.Series[bool]:
@@ -366,7 +366,7 @@ class _Curves:
 
     def without(self, step: int) -> _Curves:
         """The same with one snapshot or evaluation left out."""
-        names = ("train", "test", "told", "excluded", "restricted", "squares")
+        names = ("train", "test", "above_chance", "excluded", "restricted", "squares")
         return replace(self, **{name: getattr(self, name).drop(step, errors="ignore") for name in names})
 
     def steps(self, after: int, by: int) -> list[int]:
@@ -378,20 +378,23 @@ class _Curves:
 def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) -> _Curves:
     # On noisy labels: whether the training labels were learned as they are, and whether the rule was.
     trained, tested = judged_by(history, "train"), judged_by(history, "test")
-    known = history.dropna(subset=[trained, tested])
-    evaluated = series(known["step"], known[trained]), series(known["step"], known[tested])
+    evaluations = history.dropna(subset=[trained, tested])
+    evaluated = (
+        series(evaluations["step"], evaluations[trained]),
+        series(evaluations["step"], evaluations[tested]),
+    )
     of_labels = "accuracy.exact" if "accuracy.exact" in data else "accuracy"
     of_answers = "clean_accuracy" if "clean_accuracy" in data else of_labels
     train, test = _of(data, of_labels, part="train"), _of(data, of_answers, part="test")
     both = train.index.intersection(test.index)
     train, test = max(evaluated, (train[both], test[both]), key=lambda pair: len(pair[1]))
-    told, exact, keys = _told(test, examples), tested == "test_exact", final_keys(data)
+    above_chance, exact, keys = _told(test, examples), tested == "test_exact", final_keys(data)
     excluded = _of(data, "excluded_loss.logit_dirs" + FINAL, part="train")
     restricted = _of(data, "restricted_loss.logit_dirs" + FINAL, part="all")
     squares = _of(data, "sum_of_squares", parameter="total")
     chance = math.log(data.attrs["answers"]) if "answers" in data.attrs else math.nan
     noisy = examples.noisy if examples else "test_clean_accuracy" in history or "clean_accuracy" in data
-    curves = train, test, told, excluded, restricted, squares
+    curves = train, test, above_chance, excluded, restricted, squares
     return _Curves(*curves, chance, examples, noisy, exact, keys)
 
 
@@ -399,8 +402,10 @@ def _told(test: pd.Series[float], examples: Examples | None) -> pd.Series[bool]:
     """Where test accuracy is better than chance; everywhere, without chance and number of examples."""
     if examples is None or not examples.test:
         return test.notna()
-    told = {right: examples.standing(None, right).better_than_chance("test") for right in test.unique()}
-    return test.map(told).astype(bool)
+    above_chance = {
+        right: examples.standing(None, right).better_than_chance("test") for right in test.unique()
+    }
+    return test.map(above_chance).astype(bool)
 
 
 def _of(data: xr.Dataset, name: str, **at: str) -> pd.Series[float]:
@@ -646,7 +651,7 @@ _BY_MEASURES = ("memorised", "circuit formed", "cleaned up")
 
 
 @dataclass
-class _Found:
+class _Outcome:
     """Boundaries by name, in order; why others were not found; and which of these are still to come."""
 
     boundaries: dict[str, Boundary] = field(default_factory=dict)
@@ -676,38 +681,42 @@ def _why_not(rule: _Rule, curves: _Curves, instead: Boundary) -> str:
     return f"{rule.words}: {why}; instead, by {instead.basis}: {instead.name}"
 
 
-def _boundaries(curves: _Curves, kind: Kind) -> _Found:
-    found, words = _Found(), curves.test_words
+def _boundaries(curves: _Curves, kind: Kind) -> _Outcome:
+    outcome, words = _Outcome(), curves.test_words
     if kind == "learns nothing" or (kind == "forgets again" and not curves.generalised.any()):
-        found.skipped |= dict.fromkeys(_BY_MEASURES, "not looked for: too little was ever learned")
-        return found
+        outcome.skipped |= dict.fromkeys(_BY_MEASURES, "not looked for: too little was ever learned")
+        return outcome
     if curves.at_once is not False:
         why = "not looked for: the run is not known to have memorised before it generalised"
-        found.skipped |= dict.fromkeys(_BY_MEASURES, why)
-        found.seek(curves, _reaches("generalised", words, curves.level))
+        outcome.skipped |= dict.fromkeys(_BY_MEASURES, why)
+        outcome.seek(curves, _reaches("generalised", words, curves.level))
     else:
-        found.seek(curves, _MEMORISED, _reaches("training examples learned", _TRAINING, LEARNED))
-        found.seek(curves, _FORMED, _reaches("half of the unseen examples right", words, _HALF, (0.25, 0.75)))
+        outcome.seek(curves, _MEMORISED, _reaches("training examples learned", _TRAINING, LEARNED))
+        outcome.seek(
+            curves, _FORMED, _reaches("half of the unseen examples right", words, _HALF, (0.25, 0.75))
+        )
         rules = [_reaches("unseen examples learned", words, curves.level)]
-        if formed := found.boundaries.get(_FORMED.name):
+        if formed := outcome.boundaries.get(_FORMED.name):
             rules.insert(0, _shrunk(formed.by, curves.level, words))
         else:
-            found.skipped["cleaned up"] = "when a circuit formed is not known"
-        found.seek(curves, *rules)
+            outcome.skipped["cleaned up"] = "when a circuit formed is not known"
+        outcome.seek(curves, *rules)
     if kind == "forgets again":
         falls = f"{words} falls below {_share(curves.kept)} for good"
         lost = partial(_lost, level=curves.kept)
-        found.seek(curves, _Rule("forgotten", falls, lost, [{"level": level} for level in (0.5, 0.8, 0.95)]))
-    return found
+        outcome.seek(
+            curves, _Rule("forgotten", falls, lost, [{"level": level} for level in (0.5, 0.8, 0.95)])
+        )
+    return outcome
 
 
-def _boundaries_of_sample(curves: _Curves) -> _Found:
+def _boundaries_of_sample(curves: _Curves) -> _Outcome:
     """Where examples are fresh, those by the accuracy on the evaluation sample."""
-    found = _Found()
+    outcome = _Outcome()
     words = curves.test_words
-    found.seek(curves, _reaches("half of the evaluation sample right", words, _HALF, (0.25, 0.75)))
-    found.seek(curves, _reaches("evaluation sample learned", words, curves.level))
-    return found
+    outcome.seek(curves, _reaches("half of the evaluation sample right", words, _HALF, (0.25, 0.75)))
+    outcome.seek(curves, _reaches("evaluation sample learned", words, curves.level))
+    return outcome
 
 
 def _boundary(rules: Sequence[_Rule], curves: _Curves, earliest: int) -> Boundary:
@@ -783,17 +792,19 @@ _ENDS: dict[str, Name] = {
 """The phase that each boundary ends."""
 
 
-def _spans(kind: Kind, found: _Found, curves: _Curves) -> list[Phase]:
+def _spans(kind: Kind, outcome: _Outcome, curves: _Curves) -> list[Phase]:
     """The phases between the boundaries and after the last; none without an end of the first."""
     first, last = (int(end([*curves.test.index, *curves.squares.index])) for end in (min, max))
     if curves.fresh:
-        if not found.boundaries:
+        if not outcome.boundaries:
             return []
-        learned = found.boundaries.get("evaluation sample learned")
+        learned = outcome.boundaries.get("evaluation sample learned")
         by = learned.by if learned else last
         return [Phase("learning", first, by), *([Phase("after", by, last)] if by < last else [])]
-    ends: list[tuple[Name, int]] = [(_ENDS[name], boundary.by) for name, boundary in found.boundaries.items()]
-    following = _following(kind, found, curves)
+    ends: list[tuple[Name, int]] = [
+        (_ENDS[name], boundary.by) for name, boundary in outcome.boundaries.items()
+    ]
+    following = _following(kind, outcome, curves)
     begins = ends[0][0] if ends else "memorisation"
     if following is None or curves.at_once is None or begins not in ("memorisation", "generalisation"):
         return []
@@ -805,35 +816,35 @@ def _spans(kind: Kind, found: _Found, curves: _Curves) -> list[Phase]:
     return spans
 
 
-def _following(kind: Kind, found: _Found, curves: _Curves) -> Name | None:
+def _following(kind: Kind, outcome: _Outcome, curves: _Curves) -> Name | None:
     """The phase after the last boundary."""
-    latest = next(reversed(found.boundaries), "")
+    latest = next(reversed(outcome.boundaries), "")
     if kind == "forgets again" and latest != "forgotten":
         return None
     if not latest:
-        if kind == "memorises only" or "memorised" in found.to_come:
+        if kind == "memorises only" or "memorised" in outcome.to_come:
             return "memorisation"
         return "generalisation" if curves.at_once else None
     if latest in ("memorised", "training examples learned"):
         return "circuit formation" if curves.has_circuit else "after"
     if latest == _FORMED.name:
-        return "cleanup" if "cleaned up" in found.to_come or not curves.generalised.any() else "after"
+        return "cleanup" if "cleaned up" in outcome.to_come or not curves.generalised.any() else "after"
     if latest == "half of the unseen examples right":
         return "generalisation"
     return "forgetting" if latest == "forgotten" else "after"
 
 
-def _sentence(kind: Kind, found: _Found, curves: _Curves) -> str:
+def _sentence(kind: Kind, outcome: _Outcome, curves: _Curves) -> str:
     said = [_kind_in_words(kind, curves)]
-    for source, boundaries in itertools.groupby(found.boundaries.values(), key=attrgetter("source")):
+    for source, boundaries in itertools.groupby(outcome.boundaries.values(), key=attrgetter("source")):
         said.append(f"by {source}, {', '.join(boundary.when for boundary in boundaries)}")
-    why = _why_no_circuit(found, curves) if kind == "groks" else ""
+    why = _why_no_circuit(outcome, curves) if kind == "groks" else ""
     return "; ".join(said) + "." + (f" When a circuit formed is not known: {why}." if why else "")
 
 
-def _why_no_circuit(found: _Found, curves: _Curves) -> str:
+def _why_no_circuit(outcome: _Outcome, curves: _Curves) -> str:
     """Why it is not said when a circuit formed; "" where it is."""
-    if _FORMED.name in found.boundaries:
+    if _FORMED.name in outcome.boundaries:
         return ""
     try:
         interval = _FORMED.find(curves)
@@ -863,8 +874,8 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
     if kind == "learns":
         return f"It learns: {', '.join(filter(None, steps[1:]))}"
     if kind in ("groks", "generalises at once", "generalises"):
-        told = [steps[0], steps[2]] if kind == "groks" else steps
-        said = f"It {kind}: {', '.join(filter(None, told))}"
+        milestones = [steps[0], steps[2]] if kind == "groks" else steps
+        said = f"It {kind}: {', '.join(filter(None, milestones))}"
         if curves.generalised_from_the_start:
             first = [f"{words[part]} is {percent(getattr(curves, part).iloc[0])}" for part in words]
             said = f"It generalises from the start: at step 0, before any update, {' and '.join(first)}"

@@ -112,12 +112,12 @@ def _in_order(history: pd.DataFrame) -> pd.DataFrame:
     return history.drop_duplicates("step", keep="last").sort_values("step")
 
 
-def spikes_in_words(found: Sequence[Spike]) -> str:
+def spikes_in_words(leaps: Sequence[Spike]) -> str:
     """How many there are, and the highest of them, in one sentence."""
-    if not found:
+    if not leaps:
         return "No spike of the loss or of the gradient was found."
-    highest = max(found, key=attrgetter("height"))
-    count = f"{len(found)} spikes" if len(found) > 1 else "One spike"
+    highest = max(leaps, key=attrgetter("height"))
+    count = f"{len(leaps)} spikes" if len(leaps) > 1 else "One spike"
     where = f"the highest at step {highest.peak:,} by a factor of {highest.height:.3g}"
     return f"{count} of the loss or of the gradient, {where}."
 
@@ -129,24 +129,24 @@ def slingshots(history: pd.DataFrame) -> list[int]:
 
     Meant for runs that are evaluated at every step, or nearly: what comes and goes between two is not seen.
     """
-    known = _in_order(history).dropna(subset=["train_loss", "train_accuracy"])
-    before = known["train_loss"].rolling(_AROUND, min_periods=1).median().shift(1)
-    high = (known["train_loss"] > _TIMES_THE_MEDIAN * before).to_numpy()
-    fell = (known["train_accuracy"].diff() < 0).to_numpy()
-    found, counted = [], False
-    for step, is_high, has_fallen in zip(known["step"].tolist(), high, fell, strict=True):
+    evaluations = _in_order(history).dropna(subset=["train_loss", "train_accuracy"])
+    before = evaluations["train_loss"].rolling(_AROUND, min_periods=1).median().shift(1)
+    high = (evaluations["train_loss"] > _TIMES_THE_MEDIAN * before).to_numpy()
+    fell = (evaluations["train_accuracy"].diff() < 0).to_numpy()
+    leaps, counted = [], False
+    for step, is_high, has_fallen in zip(evaluations["step"].tolist(), high, fell, strict=True):
         counted = counted and bool(is_high)
         if is_high and has_fallen and not counted:
-            found.append(int(step))
+            leaps.append(int(step))
             counted = True
-    return found
+    return leaps
 
 
-def slingshots_in_words(found: Sequence[int], loss: str) -> str:
+def slingshots_in_words(leaps: Sequence[int], loss: str) -> str:
     """How many there are, where the first are, and with which loss (`training.loss`) it was trained."""
-    count = {0: "No slingshot", 1: "One slingshot"}.get(len(found), f"{len(found)} slingshots")
-    at = ", ".join(f"{step:,}" for step in found[:_NAMED]) + (" and on" if len(found) > _NAMED else "")
-    where = f" at step{'s' if len(found) > 1 else ''} {at}" if found else ""
+    count = {0: "No slingshot", 1: "One slingshot"}.get(len(leaps), f"{len(leaps)} slingshots")
+    at = ", ".join(f"{step:,}" for step in leaps[:_NAMED]) + (" and on" if len(leaps) > _NAMED else "")
+    where = f" at step{'s' if len(leaps) > 1 else ''} {at}" if leaps else ""
     what = f"{count}{where} (loss above {_TIMES_THE_MEDIAN:g} times its running median"
     return f"{what}, and training accuracy falls); trained with {loss}."
 
@@ -163,8 +163,8 @@ class _Peak:
 def _peaks(history: pd.DataFrame, signal: str) -> list[_Peak]:
     import numpy as np
 
-    known = history[["step", signal]].replace([math.inf], math.nan).dropna()
-    steps, values = known["step"].to_numpy(), known[signal].to_numpy(dtype=float)
+    evaluations = history[["step", signal]].replace([math.inf], math.nan).dropna()
+    steps, values = evaluations["step"].to_numpy(), evaluations[signal].to_numpy(dtype=float)
     if not (values > 0).any():
         return []
     x = np.log(values.clip(min=values[values > 0].min()))

@@ -68,8 +68,10 @@ class BatchedTrainer:
         if len(kinds := {kind(config) for config in configs}) != 1 or None in kinds:
             what = "only configurations that differ in nothing but seeds and threads"
             raise ConfigError(f"{what}, without muon, can be trained together")
-        given = zip(configs, states or [None] * len(configs), weights or [None] * len(configs), strict=True)
-        self._running = [_Member(self, n, *each) for n, each in enumerate(given)]
+        each_run = zip(
+            configs, states or [None] * len(configs), weights or [None] * len(configs), strict=True
+        )
+        self._running = [_Member(self, n, *each) for n, each in enumerate(each_run)]
         self.members: list[Trainer] = [*self._running]
         if len(steps := {member.step for member in self._running}) != 1:
             what = "only runs at the same step can be trained together"

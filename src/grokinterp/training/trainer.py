@@ -280,25 +280,25 @@ class Trainer:
         reads = self.task.reads
         floats = batch * model.numbers(reads) * (4 if training.dtype == "float32" else 8)
         # Weights, gradients and two moments.
-        kept = 4 * 4 * sum(math.prod(shape) for shape in model.shapes(reads).values())
+        network = 4 * 4 * sum(math.prod(shape) for shape in model.shapes(reads).values())
         free = free_memory()
-        if self.device.type == "cpu" and floats + kept > 0.8 * free:
+        if self.device.type == "cpu" and floats + network > 0.8 * free:
             raise ConfigError(
-                f"training needs about {kept / 1e9:.3g} GB for the network and {floats / 1e9:.3g} GB for "
+                f"training needs about {network / 1e9:.3g} GB for the network and {floats / 1e9:.3g} GB for "
                 f"{batch:,} examples at once, and {free / 1e9:.1f} GB are free: choose a smaller network, "
                 "set training.batch_size, or choose fewer elements"
             )
 
 
 def _metrics(
-    part: str, values: Values, given: Int[Tensor, "n *answer"], answers: Sequence[str]
+    part: str, values: Values, labels: Int[Tensor, "n *answer"], answers: Sequence[str]
 ) -> dict[str, float]:
     """Loss and accuracy of a part; where there are several answers the means over all that are asked, those
     of each, and the share of examples of which every answer is right."""
-    right = values.guesses == given
-    if given.ndim == 1:
+    right = values.guesses == labels
+    if labels.ndim == 1:
         return {f"{part}_loss": _mean(values.losses), f"{part}_accuracy": _mean(right)}
-    asked = given >= 0
+    asked = labels >= 0
     metrics = {f"{part}_loss": _mean(values.losses[asked]), f"{part}_accuracy": _mean(right[asked])}
     metrics[f"{part}_exact"] = _mean((right | ~asked).all(1))
     for i, answer in enumerate(answers):
@@ -323,12 +323,12 @@ def _stream(task: Task, config: TrainConfig) -> Fresh:
         raise ConfigError(f"training.data: {reason}") from None
     sample = task.sample
     for what in ("inputs", "answers"):
-        drawn, known = getattr(first, what), getattr(sample, what)
-        if drawn.shape != (size, *known.shape[1:]) or drawn.dtype != known.dtype:
+        drawn, of_sample = getattr(first, what), getattr(sample, what)
+        if drawn.shape != (size, *of_sample.shape[1:]) or drawn.dtype != of_sample.dtype:
             raise ConfigError(
                 f"training.data: {task.name} was asked for {size} fresh examples and drew {what} of shape "
-                f"{list(drawn.shape)} ({drawn.dtype}); its sample has {list(known.shape[1:])} of each "
-                f"({known.dtype})"
+                f"{list(drawn.shape)} ({drawn.dtype}); its sample has {list(of_sample.shape[1:])} of each "
+                f"({of_sample.dtype})"
             )
     return stream
 
