@@ -248,16 +248,16 @@ def _solve(tensor: Tensor, source: Source, sizes: dict[str, int]) -> set[str]:
         raise DoesNotFit(f"{source.key} holds {tensor.dtype}, which are no weights", 1)
     if len(groups) != tensor.dim():
         raise wrong
-    own = {**sizes, "part": source.index_and_count[1]}
+    sizes_of_part = {**sizes, "part": source.index_and_count[1]}
     unsolved: set[str] = set()
     for group, size in zip(groups, tensor.shape, strict=True):
-        unknown = [axis for axis in group if axis not in own]
-        rest = math.prod(own[axis] for axis in group if axis in own)
+        unknown = [axis for axis in group if axis not in sizes_of_part]
+        rest = math.prod(sizes_of_part[axis] for axis in group if axis in sizes_of_part)
         if size < 1 or size % rest or (not unknown and size != rest):
-            where = ", ".join(f"{axis} {own[axis]}" for axis in group if axis in own)
+            where = ", ".join(f"{axis} {sizes_of_part[axis]}" for axis in group if axis in sizes_of_part)
             raise DoesNotFit(f"{wrong}{' with ' if where else ''}{where}", 1)
         if len(unknown) == 1:
-            sizes[unknown[0]] = own[unknown[0]] = size // rest
+            sizes[unknown[0]] = sizes_of_part[unknown[0]] = size // rest
         elif unknown:
             unsolved |= set(unknown)
     return unsolved
@@ -270,8 +270,8 @@ def _rearranged(kind: str, name: str, tensor: Tensor, source: Source, sizes: Map
     assert ours is not None
     index, count = source.index_and_count
     fused = "part" in axis_names(source.axes)
-    known = {axis: count if axis == "part" else sizes[axis] for axis in axis_names(source.axes)}
-    turned = einops.rearrange(tensor, f"{source.axes} -> {'part ' if fused else ''}{ours}", **known)
+    counts = {axis: count if axis == "part" else sizes[axis] for axis in axis_names(source.axes)}
+    turned = einops.rearrange(tensor, f"{source.axes} -> {'part ' if fused else ''}{ours}", **counts)
     weight = (turned[index] if fused else turned).detach().cpu()
     weight = weight if weight.dtype == torch.float64 else weight.to(torch.float32)
     if not weight.isfinite().all():

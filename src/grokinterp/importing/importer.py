@@ -73,8 +73,8 @@ def import_checkpoint(
         say("reading", 0)
         content = read_foreign(path)
         tokens = {"tokens": [wanted["layout"]], "p": wanted.get("p")} if "layout" in wanted else {}
-        known = recognise(content, path, layout, request.config_file, tokens)
-        imported = Import(request, content, known, say)
+        recognised = recognise(content, path, layout, request.config_file, tokens)
+        imported = Import(request, content, recognised, say)
         _write(out, imported)
     return Run(out)
 
@@ -102,21 +102,21 @@ def _holds_this_import(out: Path, request: Request) -> bool:
             return _holds_this_import(out, request)
         raise files.no_run_in(out)
     record = read_run_json(out)
-    there = record.get("imported")
-    if there is None:
+    before = record.get("imported")
+    if before is None:
         raise NotARun(f"{out} holds a run that was trained, not this import: choose another directory")
     task = record["config"]["task"]
     differs = {
-        "file": there["sha256"] != request.sha256,
-        "layout": request.mapping_sha256 not in (None, there["mapping_sha256"]),
+        "file": before["sha256"] != request.sha256,
+        "layout": request.mapping_sha256 not in (None, before["mapping_sha256"]),
         "task": any(task.get(key) != value for key, value in request.task.items()),
         "settings": request.config_file is not None
-        and settings_hash(read_settings(request.config_file)) != there["settings_sha256"],
-        "use of forensics": request.forensics and there["split"] == "not looked for",
+        and settings_hash(read_settings(request.config_file)) != before["settings_sha256"],
+        "use of forensics": request.forensics and before["split"] == "not looked for",
     }
     if any(differs.values()):
         what = ", ".join(name for name, is_so in differs.items() if is_so)
-        of = f"the import of {there['file']} with another {what}"
+        of = f"the import of {before['file']} with another {what}"
         raise NotARun(f"{out} holds {of}: choose another directory")
     return True
 
@@ -149,8 +149,8 @@ def _new_directory(out: Path) -> Iterator[Path]:
     it where it is there and empty, as somebody may stand in it, or a link lead to it. What an interrupted
     import has left there is removed first."""
     out = out.absolute()
-    there = out.exists()
-    folder = out / _STAGE if there else out.with_name(f".{out.name}{_STAGE}")
+    exists = out.exists()
+    folder = out / _STAGE if exists else out.with_name(f".{out.name}{_STAGE}")
     with files.writing(out):
         folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder, out):
@@ -162,14 +162,14 @@ def _new_directory(out: Path) -> Iterator[Path]:
             yield folder
             with files.writing(out):
                 files.sync_folder(folder)
-                if not there:
+                if not exists:
                     os.rename(folder, out)
                     files.sync_folder(out.parent)
-            if there:
+            if exists:
                 _move_in(folder, out)
         except BaseException:
             # Where it is whole the next import finishes the move.
-            if not there or not (folder / "run.json").exists():
+            if not exists or not (folder / "run.json").exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise
 

@@ -89,19 +89,19 @@ class Unread:
 
 def series_in(layout: Layout, content: Any) -> tuple[dict[str, Series], list[Unread]]:
     """Losses and accuracies by column, where the layout says or else by name; and what was not taken."""
-    found: dict[str, Series] = {}
+    series_of: dict[str, Series] = {}
     unread: list[Unread] = []
     for column, place, value in _candidates(layout, content):
-        if column in found:
-            taken = found[column]
+        if column in series_of:
+            taken = series_of[column]
             unread.append(Unread(place, f"{taken.what} are read from {shown_place(taken.place)}"))
             continue
         series = _read(column, place, value, content)
         if isinstance(series, Series):
-            found[column] = series
+            series_of[column] = series
         else:
             unread.append(Unread(place, series))
-    return _as_shares(found), unread
+    return _as_shares(series_of), unread
 
 
 def _as_shares(several: Mapping[str, Series]) -> dict[str, Series]:
@@ -141,11 +141,12 @@ def with_steps(series: Series, last: int | None, networks: Sequence[int]) -> tup
         what = f"{count:,} {series.what} do not go with its {last:,} steps"
         return {}, f"{what}, and the file does not say of which steps they are"
     pairs = zip(steps, series.values, strict=True)
-    known = {step: value for step, value in pairs if value is not None and math.isfinite(value)}
+    finite = {step: value for step, value in pairs if value is not None and math.isfinite(value)}
     percent = ", in percent" if series.in_percent else ""
-    lost = f"; {count - len(known):,} that are no finite numbers were left out" if len(known) < count else ""
+    missing = count - len(finite)
+    lost = f"; {missing:,} that are no finite numbers were left out" if missing else ""
     under = f"{series.what}: {count:,} under {shown_place(series.place)}"
-    return known, f"{under}, of steps {steps[0]:,} to {steps[-1]:,} ({known_by}){percent}{lost}"
+    return finite, f"{under}, of steps {steps[0]:,} to {steps[-1]:,} ({known_by}){percent}{lost}"
 
 
 def thinning(count: int, last: int) -> int | None:

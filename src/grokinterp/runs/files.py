@@ -72,12 +72,12 @@ def folder_named(path: str | Path, option: str = "--out") -> Path:
     with writing(folder, "nothing was begun"):
         with suppress(FileNotFoundError, NotADirectoryError):
             os.lstat(folder)  # a name that is too long, or lies where one may not look
-        there = _first_there(folder)
-        _refuse_link_to_nowhere(there, option)
-        if not there.is_dir():
-            what = "a file" if there.is_file() else "no directory"
-            below = "" if there == folder else f", so there is no {folder}"
-            raise NotARun(f"{there} is {what}{below}: choose a directory with {option}")
+        nearest_folder = _first_there(folder)
+        _refuse_link_to_nowhere(nearest_folder, option)
+        if not nearest_folder.is_dir():
+            what = "a file" if nearest_folder.is_file() else "no directory"
+            below = "" if nearest_folder == folder else f", so there is no {folder}"
+            raise NotARun(f"{nearest_folder} is {what}{below}: choose a directory with {option}")
     return folder
 
 

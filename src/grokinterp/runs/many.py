@@ -265,8 +265,8 @@ def _started(
     """The configurations with what they start from filled in, and where its weights are."""
     each = start if isinstance(start, Mapping) else {} if start is None else dict.fromkeys(members, start)
     if unknown := [name for name in each if name not in members]:
-        known = nearest(str(unknown[0]), members)
-        raise UsageError(f"start has {unknown[0]!r}, and no configuration is named so{known}")
+        near = nearest(str(unknown[0]), members)
+        raise UsageError(f"start has {unknown[0]!r}, and no configuration is named so{near}")
     configs, sources = {}, {}
     for name, config in members.items():
         configs[name], sources[name] = started(config, out / name, each.get(name))

@@ -307,14 +307,14 @@ class Run:
 
 def steps_in_words(steps: Sequence[int], unknown: Collection[int] = ()) -> str:
     """How many snapshots there are and of which steps, given those of them that are only numbers."""
-    known = [f"{step:,}" for step in steps if step not in unknown]
-    if not known:
+    dated = [f"{step:,}" for step in steps if step not in unknown]
+    if not dated:
         return "one snapshot, step unknown" if len(steps) == 1 else f"{len(steps)} snapshots, steps unknown"
-    span = f"step {known[0]}" if len(known) == 1 else f"steps {known[0]} to {known[-1]}"
-    if len(known) == len(steps):
+    span = f"step {dated[0]}" if len(dated) == 1 else f"steps {dated[0]} to {dated[-1]}"
+    if len(dated) == len(steps):
         return f"{f'{len(steps)} snapshots' if len(steps) > 1 else 'one snapshot'}, {span}"
-    others = f"{'the other' if len(known) == 1 else 'the others'} of {span}"
-    return f"{len(steps)} snapshots, {len(steps) - len(known)} of unknown steps, {others}"
+    others = f"{'the other' if len(dated) == 1 else 'the others'} of {span}"
+    return f"{len(steps)} snapshots, {len(steps) - len(dated)} of unknown steps, {others}"
 
 
 def load_run(path: str | Path) -> Run:
