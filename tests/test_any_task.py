@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pytest
 import torch
@@ -238,7 +239,7 @@ def test_loss_and_gradient_are_those_of_the_plain_network(asked, monkeypatch):
     counted = answers[test] >= 0
     assert metrics["test_accuracy"] == pytest.approx(float(right[test][counted].double().mean()), abs=1e-12)
     assert metrics["test_exact"] == pytest.approx(
-        float(odd.right(given)["exact"][test].double().mean()), abs=1e-12
+        float(odd.right(given)["exact"][test][counted.any(1)].double().mean()), abs=1e-12
     )
     for i, answer in enumerate(odd.reads.answers):
         part = right[test, i][counted[:, i]]
@@ -375,7 +376,7 @@ def odd() -> Odd:
         ),
         (
             {"task": {"name": "odd"}},
-            r"^training\.data: odd was asked for 64 fresh examples and drew inputs of shape \[64, 7\]",
+            r"^training\.data: odd: draw\(64\) has examples of shape \[7\], and needs \[8\]$",
         ),
         ({"training.stop_when": "test_loss.y9 < 1"}, r"unknown metric|is not monitored|test_loss\.y9"),
         ({"task.n": 1}, r"^task\.n: "),
@@ -405,3 +406,64 @@ def test_runs_on_fresh_examples_or_with_several_answers_are_not_stacked():
 def test_an_answer_may_stop_a_run():
     trainer = Trainer(config("reverse", **{"training.stop_when": "test_accuracy.y1 >= 0"}))
     assert [snapshot.step for snapshot in trainer] == [0]
+
+
+# Answers that are not always asked
+
+
+@dataclass(frozen=True)
+class Rare(Majority):
+    """The commonest kind, asked where it is the smallest; and whether it is, asked of some other examples."""
+
+    both: bool = True
+
+    @cached_property
+    def reads(self):
+        reads = super().reads
+        return replace(reads, answers=("kind", "smallest"), positions=(5, 7)) if self.both else reads
+
+    def draw(self, n, generator):
+        sample = super().draw(n, generator)
+        kind, first = sample.answers[:, 0], sample.inputs[:, 0]
+        answers = torch.stack(
+            [torch.where(kind == 0, kind, -1), torch.where(first == 1, (kind == 0).long(), -1)], 1
+        )
+        return Sample(sample.inputs, answers if self.both else answers[:, 1:])
+
+
+@pytest.mark.parametrize("data", ["fresh", "sample"])
+@pytest.mark.parametrize("both", [True, False])
+def test_an_answer_may_be_asked_of_few_examples_or_of_none_in_a_batch(monkeypatch, tmp_path, both, data):
+    def rare() -> Rare:
+        return Rare(n=8, v=5, examples=60, sample_seed=0, both=both, symbol="rare")
+
+    monkeypatch.setitem(TASKS, "rare", rare)
+    overrides = {"task": {"name": "rare"}, "training.batch_size": 8, "training.data": data}
+    run = gi.train(config("majority", **overrides), tmp_path / "run", progress=False)
+    task, view = run.task, run.view(-1)
+    assert 0 < task.asked.sum() < 60
+    test = run.split.test[task.asked[run.split.test]]
+    exact = view.all_right()[test].double().mean()
+    standing = gi.analyze(run).analysis.standing
+    assert standing.shares["test"].n == len(test)
+    assert standing.shares["test"].right == pytest.approx(float(exact), abs=1e-12)
+    column = "test_exact" if both else "test_accuracy"
+    assert run.history[column].iloc[-1] == pytest.approx(float(exact), abs=1e-12)
+    guesses = [task.targets[task.asked] * 0, task.targets[task.asked] * 0 + 1]
+    best = max(
+        float(((guess == task.targets[task.asked]) | (task.targets[task.asked] < 0)).double().mean())
+        for guess in guesses
+    )
+    assert task.chance <= best + 1e-12
+    ablated = gi.ablate(view, "mlp", draws=0)
+    assert ablated.before.loss["all"] == pytest.approx(float(view.loss()[view.asked].mean()), rel=1e-12)
+    gi.analyze(run).to_html()
+
+
+def test_what_is_recorded_of_several_answers_is_what_a_training_says(tmp_path):
+    trained = gi.train(finite("reverse", **{"training.steps": 4}), tmp_path / "trained", progress=False)
+    split = trained.split
+    recorded = gi.record(trained.model(4).float(), trained.task, 4, out=tmp_path / "recorded", split=split)
+    ours, theirs = trained.history.iloc[-1], recorded.history.iloc[-1]
+    for name in ("test_loss", "test_accuracy", "test_exact", "train_exact", "test_accuracy.y2"):
+        assert theirs[name] == pytest.approx(ours[name], rel=1e-4), name

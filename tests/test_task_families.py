@@ -165,6 +165,10 @@ class Wrong(Parity):
 
     what: str = ""
 
+    @property
+    def together(self):
+        return torch.zeros(self.n // 2) if self.what == "together" else None
+
     @cached_property
     def sample(self) -> Sample:
         made = super().draw(self.n, torch.Generator().manual_seed(0))
@@ -173,6 +177,7 @@ class Wrong(Parity):
             "two answers": (made.inputs, made.answers.repeat(1, 2)),
             "token": (made.inputs + 1, made.answers),
             "class": (made.inputs, made.answers * 2),
+            "numbers": (made.inputs, made.answers / 2),
             "unasked": (made.inputs, made.answers * 0 - 1),
         }
         return Sample(*changes.get(self.what, (made.inputs, made.answers)))
@@ -183,7 +188,9 @@ class Wrong(Parity):
 
     def groups(self, split):
         rows = torch.zeros(self.n, dtype=torch.bool)
-        return {"empty": {"empty": rows}, "short": {"short": rows[1:]}}.get(self.what, {})
+        return {"empty": {"empty": rows}, "short": {"short": rows[1:]}, "part": {"train": ~rows}}.get(
+            self.what, {}
+        )
 
     def right(self, given):
         if self.what == "raises":
@@ -199,6 +206,9 @@ FAULTS = {
     "class": "its sample has classes 0 to 2, and needs 0 to 1",
     "unasked": "its sample has an answer parity that is never asked, and needs some examples of it",
     "factor": "its sample has a factor 'odd' of 63 examples, and needs one of 64",
+    "together": "together has the shape [32], and needs [64]",
+    "part": "no group can be called 'train', which is a part of any sample",
+    "numbers": "its sample has answers that are no whole numbers",
     "empty": "the group 'empty' has no examples: leave it out",
     "short": "the group 'short' is [63] of torch.bool: give a tensor of 64 booleans, one for each example",
     "raises": "right() raised ZeroDivisionError: division by zero",

@@ -33,7 +33,6 @@ _NAMES = {
     "measures": "MEASURES ablate key_frequencies",
     "measures.measured": "measure",
     "replay": "replay",
-    "save_replay": "report",
     "report": "Report analyze compare save_replay",
     "runs": "Run load_run train train_many",
     "tasks": "TASKS Operation Task make_task task",

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
-from .errors import ConfigError, NotApplicable, UsageError, nearest
+from .errors import NotApplicable, UsageError, nearest
 from .models import Block, at_answer, blocks_of, fits, in_float64
 from .tasks import Split, Task
 
@@ -151,10 +151,8 @@ class View:
 
     @lazy
     def asked(self) -> Bool[Tensor, "n"]:
-        """Of which examples this answer is asked, or some answer, where none has been chosen: of all, unless
-        the task says otherwise."""
-        asked = self.task.targets >= 0
-        return asked.any(1) if asked.ndim > 1 and self.answer is None else self._column(asked)
+        """Of which examples this answer is asked: of all, unless the task says otherwise."""
+        return self._column(self.task.targets) >= 0
 
     @property
     def _which(self) -> int:
@@ -342,6 +340,8 @@ class View:
         """Which rows of which parameter embed the elements, in their order: one for both operands, or one for
         a and one for b."""
         tokens = self.task.element_tokens
+        if not len(tokens):
+            raise NotApplicable("examples are no tokens, so the network has no embedding")
         if "embed.W_E" in self.weights:
             return [("embed.W_E", tokens)]
         if "embed_a.W_E" in self.weights:
@@ -389,23 +389,25 @@ class View:
         """
         return self._column(self.task.labels(self.split)).clamp(min=0)
 
-    def rows(self, part: str) -> Bool[Tensor, "n"]:
-        """Which examples belong to a part of the sample: "all", "train", "test", or a group of the task.
+    def rows(self, part: str, asked: Bool[Tensor, "n"] | None = None) -> Bool[Tensor, "n"]:
+        """Which examples belong to a part of the sample: "all", "train", "test", or a group of the task; of
+        those of which this answer is asked, or of others (`task.asked`: of which any is).
 
         Raises:
             NotApplicable: the split is not known.
             UsageError: there is no such part.
         """
+        asked = self.asked if asked is None else asked
         if part == "all":
-            return self.asked
+            return asked
         if part in self.groups:
-            return self.groups[part] & self.asked
+            return self.groups[part] & asked
         if self.split is None:
             raise NotApplicable("it is not known which examples the network was trained on")
         if part not in ("train", "test"):
             raise UsageError(f"{self.task.name} has no part {part!r}{nearest(part, self.parts)}")
         rows = self.split.train if part == "train" else self.split.test
-        return torch.zeros_like(self.asked).index_fill_(0, rows, True) & self.asked
+        return torch.zeros_like(asked).index_fill_(0, rows, True) & asked
 
     @property
     def parts(self) -> list[str]:
@@ -415,18 +417,8 @@ class View:
 
     @lazy
     def groups(self) -> dict[str, Bool[Tensor, "n"]]:
-        """The groups of examples that the task tells apart, by name.
-
-        Raises:
-            ConfigError: one of them marks no example, or is no mark for every example.
-        """
-        groups = {
-            name: self.task.marked(f"the group {name!r}", rows)
-            for name, rows in self.task.groups(self.split).items()
-        }
-        if empty := [name for name, rows in groups.items() if not rows.any()]:
-            raise ConfigError(f"{self.task.name}: the group {empty[0]!r} has no examples: leave it out")
-        return groups
+        """The groups of examples that the task tells apart, by name."""
+        return self.task.groups_of(self.split)
 
     def loss(
         self,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from ..runs.record import new_record, packed_snapshot, stored_split, write_recor
 from ..runs.run import task_hash
 from ..tasks import Split, Task, make_task
 from ..training import TrainConfig
+from ..training.trainer import metrics_of
 from ..view import View
 
 if TYPE_CHECKING:
@@ -207,13 +209,17 @@ def _measured(task: Task, config: NetworkConfig, weights: Weights, split: Split 
     if split is None:
         return {}
     view = View.of_weights(task, config, weights, None, split)
-    of_answers = [view.at(answer) for answer in view.answers]
-    measured = {}
-    for name, values in (("loss", View.loss), ("accuracy", View.correct)):
-        for part in ("train", "test"):
-            if len(getattr(split, part)):
-                rows = [values(one)[one.rows(part)].double() for one in of_answers]
-                measured[f"{part}_{name}"] = float(torch.cat(rows).mean())
+    each = [view.at(answer) for answer in view.answers]
+    losses, right, asked = (
+        torch.stack([take(one) for one in each], 1) for take in (View.loss, View.correct, attrgetter("asked"))
+    )
+    measured: dict[str, float] = {}
+    for part, rows in (("train", split.train), ("test", split.test)):
+        if asked[rows].any():
+            loss, is_right, is_asked = (
+                x[rows] if len(each) > 1 else x[rows, 0] for x in (losses, right, asked)
+            )
+            measured |= metrics_of(part, loss, is_right, is_asked, view.answers)
     return measured
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
@@ -75,9 +76,13 @@ class Measure:
     where: Callable[[Any], bool] = always
     replayed: bool = False
 
+    def is_of(self, task: Task) -> bool:
+        """Whether it is of tasks of this family."""
+        return isinstance(task, self.of)
+
     def applies_to(self, task: Task) -> bool:
         """Whether it is of such tasks."""
-        return isinstance(task, self.of) and self.where(task)
+        return self.is_of(task) and self.where(task)
 
     @property
     def doc(self) -> str:
@@ -107,7 +112,7 @@ class Measure:
                     f"{self.name} takes no option {option!r}"
                     + (nearest(option, options_taken) if options_taken else "; it takes none")
                 )
-        if not isinstance(view.task, self.of):
+        if not self.is_of(view.task):
             kind = type(view.task).__name__
             raise NotApplicable(
                 f"{self.name} is a measure of {self.of.__name__} tasks, and {view.task.name} is "
@@ -117,6 +122,8 @@ class Measure:
             value = _over_answers(view, lambda one: self.function(one, **options))
         else:
             value = self.function(view, **options)
+        if isinstance(value, int | Tensor | np.number):
+            value = float(value)
         if not isinstance(value, float):
             value = value.rename(self.name).assign_attrs(
                 unit=self.unit, ref=self.ref, **({"gauge": self.in_gauge} if self.gauge else {})
@@ -131,7 +138,8 @@ def _over_answers(view: View, function: Callable[[View], Value]) -> Value:
     values = [function(view.at(answer)) for answer in view.answers]
     if all(isinstance(value, float) for value in values):
         return array(values, "answer", answer=list(view.answers))
-    return xr.concat(values, dim="answer").assign_coords(answer=list(view.answers))
+    # An answer may be asked of no example of some part: there it has no value.
+    return xr.concat(values, dim="answer", join="outer").assign_coords(answer=list(view.answers))
 
 
 MEASURES: Registry[Measure] = Registry("measure")
@@ -219,15 +227,18 @@ def per_neuron(values: Tensor) -> xr.DataArray:
     return array(values, "neuron", neuron=list(range(len(values))))
 
 
-def per_part(view: View, values: Tensor, rows: Tensor | None = None, **each: Sequence[Any]) -> xr.DataArray:
+def per_part(
+    view: View, values: Tensor, rows: Tensor | None = None, asked: Tensor | None = None, **each: Sequence[Any]
+) -> xr.DataArray:
     """Means over the training examples, the test examples and all of them; of those of `rows` where values
     are given for these alone.
 
     Where labels are noisy also over the training examples with wrong and with right labels ("corrupted" and
     "clean"). A part of which no example is among the rows is left out. The examples are the first dimension
-    of the values; those after it are `each`.
+    of the values; those after it are `each`. What is `asked` stands in `View.rows`.
     """
-    masks = {part: view.rows(part) if rows is None else view.rows(part)[rows] for part in view.parts}
+    masks = {part: view.rows(part, asked) for part in view.parts}
+    masks = {part: mask if rows is None else mask[rows] for part, mask in masks.items()}
     masks = {part: mask for part, mask in masks.items() if mask.any()}
     means = _means(values.double(), torch.stack(list(masks.values())))
     return array(means.movedim(0, -1), [*each, "part"], **each, part=list(masks))

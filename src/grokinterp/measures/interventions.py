@@ -161,6 +161,7 @@ def _short(view: View) -> frozenset[str]:
     hooks = {"mlp.hook_post", "hook_mlp_out"}
     if layer + "attn.W_O" in view.weights:
         hooks |= {"attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_resid_post"}
+    hooks = {hook for hook in hooks if layer + hook in points}  # a network of a user's own may lack some
     for name in sorted(layer + hook for hook in hooks):
         here = recorded(view, layer + "hook_resid_mid" if name.endswith("hook_resid_post") else name)[rows]
         added = torch.randn(here.shape, generator=generator, dtype=here.dtype) * (1 + here.abs().mean())

@@ -41,7 +41,7 @@ def accuracy(view: View) -> Value:
 def exact(view: View) -> Value:
     """Share of the training, test and all examples of which every answer that is asked is right, where a task
     asks several, each given the right ones before it (teacher forcing)."""
-    return per_part(view, view.all_right())
+    return per_part(view, view.all_right(), asked=view.task.asked)
 
 
 def _judges_itself(task: Task) -> bool:
@@ -61,7 +61,9 @@ def by_criterion(view: View) -> Value:
     answers itself."""
     classes = torch.stack([view.at(answer).logits.argmax(1) for answer in view.answers], dim=1)
     marks = view.task.judged(classes)
-    return per_part(view, torch.stack(list(marks.values()), dim=1), criterion=list(marks))
+    return per_part(
+        view, torch.stack(list(marks.values()), dim=1), asked=view.task.asked, criterion=list(marks)
+    )
 
 
 @measure(

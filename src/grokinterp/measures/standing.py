@@ -113,8 +113,9 @@ class Examples:
     @classmethod
     def of(cls, task: Task, split: Split | None) -> Examples:
         """Those of a task under a split."""
-        n_train, n_test = (0, 0) if split is None else (len(split.train), len(split.test))
-        return cls(task.chance, n_train, n_test, task.n_inputs, task.noisy)
+        rows = () if split is None else (split.train, split.test)
+        n_train, n_test = (int(task.asked[part].sum()) for part in rows) if rows else (0, 0)
+        return cls(task.chance, n_train, n_test, int(task.asked.sum()), task.noisy)
 
     @property
     def fresh(self) -> bool:
@@ -255,15 +256,16 @@ class Standing:
 def standing(view: View, rows: Int[Tensor, "rows"] | None = None) -> Standing:
     """How far the network of a view has learned its task; or those examples of it (row numbers of the
     table)."""
-    chosen = torch.ones(view.task.n_inputs, dtype=torch.bool)
+    asked = view.task.asked
+    chosen = asked
     if rows is not None:
         chosen = torch.zeros_like(chosen).index_fill_(0, rows, True)
     right = view.all_right("answers")
     answered = {"all": right[chosen]}
     if view.split is not None:
         answered |= {
-            "train": view.all_right()[view.rows("train") & chosen],
-            "test": right[view.rows("test") & chosen],
+            "train": view.all_right()[view.rows("train", asked) & chosen],
+            "test": right[view.rows("test", asked) & chosen],
         }
     marks_of = {part: marks for part, marks in answered.items() if len(marks)}
     n_train, n_test, n_all = (len(marks_of.get(part, ())) for part in ("train", "test", "all"))

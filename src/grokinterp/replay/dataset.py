@@ -62,8 +62,9 @@ OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile")
 
 def progress_of(run: Run) -> tuple[str, ...]:
     """The names of the measures that a run is replayed with unless others are named: those of PROGRESS that
-    are of its family of tasks, and those that were registered to be replayed."""
-    usual = [name for name in PROGRESS if MEASURES[name].applies_to(run.task)]
+    are of its family of tasks, and those that were registered to be replayed. Why one of them does not apply
+    is said."""
+    usual = [name for name in PROGRESS if MEASURES[name].is_of(run.task)]
     registered = [m.name for m in MEASURES.values() if m.replayed and m.applies_to(run.task)]
     return tuple(dict.fromkeys([*usual, *(OF_NOISE if run.task.noisy else ()), *registered]))
 

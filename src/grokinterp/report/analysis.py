@@ -74,7 +74,8 @@ class Analysis:
         for name in dict.fromkeys([*names, *self._always_measured]):
             try:
                 value = MEASURES[name](self.view, **(keys_asked if MEASURES[name].takes_keys else {}))
-                if not np.isfinite(value).all():
+                unasked = np.isnan(value) if "answer" in getattr(value, "dims", ()) else False
+                if not (np.isfinite(value) | unasked).all():
                     raise NotApplicable("the value is not finite")
                 self.values[name] = value
             except NotApplicable as reason:
@@ -191,7 +192,8 @@ class Analysis:
         each, means = [self.view.at(answer) for answer in self.view.answers], {}
         for part in map(str, value.coords["part"].values):
             asked = np.array([float(one.rows(part).sum()) for one in each])
-            means[part] = float((value.sel(part=part).fillna(0).values * asked).sum() / asked.sum())
+            if asked.any():
+                means[part] = float((value.sel(part=part).fillna(0).values * asked).sum() / asked.sum())
         return means
 
     @property
@@ -208,7 +210,7 @@ class Analysis:
         """The share of right examples, by the classes of what is known of every example: of those that were
         not trained on, where it is known which these are."""
         factor, right = self.run.task.factors[name], self.view.all_right("answers")
-        rows = self.view.rows("test" if "test" in self.view.parts else "all")
+        rows = self.view.rows("test" if "test" in self.view.parts else "all", self.run.task.asked)
         shares = {}
         for label in factor.values[rows].unique().tolist():
             of_class = right[rows & (factor.values == label)]
@@ -316,6 +318,8 @@ class Analysis:
         }
         if not isinstance(value, float):
             numbers = value.values.astype(int) if value.dtype == bool else value.values  # marks as 0 and 1
+            if np.isnan(numbers).any():  # of an answer that is asked of no example of a part
+                numbers = np.where(np.isnan(numbers), None, numbers)
             coords = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
             described |= {"value": numbers.tolist(), "dims": list(value.dims), "coords": coords}
         return described

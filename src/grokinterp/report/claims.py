@@ -83,7 +83,7 @@ def decided(a: Analysis) -> list[Claim]:
     for asked in CLAIMS.applying_to(task.families):
         if not asked.where(a):
             continue
-        sentence = asked.name.format(examples=task.examples_are)
+        sentence = asked.name.replace("{examples}", task.examples_are)
         try:
             holds, evidence = asked.decide(a)
             claims.append(Claim(sentence, "supported" if holds else "refuted", evidence))
@@ -119,6 +119,8 @@ def all_of(*conditions: tuple[bool, str], also: Sequence[str] = ()) -> Decision:
 def generalises(a: Analysis) -> Decision:
     """Whether the network is right on nearly all examples that it was not trained on."""
     name, share = a.accuracy("test")
+    if share >= a.standing.level and a.standing.state != "generalises":
+        raise NotApplicable(a.standing.words)
     return a.standing.state == "generalises", [needs(name, share, ">=", a.standing.level, ".4f")[1]]
 
 

@@ -43,16 +43,18 @@ def losses(a: Analysis) -> go.Figure:
 
 
 def accuracies(a: Analysis) -> go.Figure:
-    """Train and test accuracy over training, snapshots marked; on noisy labels also of right answers and of
-    corrupted examples."""
+    """Train and test accuracy over training, snapshots marked; of several answers also of all together; on
+    noisy labels also of right answers and of corrupted examples."""
     figure = _curves(a, "accuracy", "accuracy (share right)").update_yaxes(range=[-0.03, 1.06])
-    of_noise = [
+    others = [
+        ("train_exact", "train: every answer", TRAIN, "dash"),
+        ("test_exact", "test: every answer", TEST, "dash"),
         ("train_clean_accuracy", "train: right answer", TRAIN, "dash"),
         ("test_clean_accuracy", "test: right answer", TEST, "dash"),
         ("corrupted_accuracy", "corrupted (label wrong)", CORRUPTED, "solid"),
         ("corrupted_clean_accuracy", "corrupted: right answer", CORRUPTED, "dash"),
     ]
-    for column, label, colour, dash in of_noise:
+    for column, label, colour, dash in others:
         if column in a.history:
             _add_evaluations(figure, a, column, label, colour, dash)
     return figure
@@ -133,7 +135,8 @@ def attention(a: Analysis, layer: int) -> go.Figure:
         heads = [f"{answer}, {head}" for answer in values["answer"].values for head in heads]
     words = list(a.run.task.reads.words)
     rows = torch.from_numpy(values.values.reshape(-1, len(words)))
-    return heatmap(rows, "position", "", "attention (share)", (0.0, 1.0), (words, heads))
+    figure = heatmap(rows, "position", "", "attention (share)", (0.0, 1.0), (words, heads))
+    return figure.update_layout(height=max(330, 90 + 16 * len(heads)))
 
 
 def heatmap(

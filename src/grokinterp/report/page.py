@@ -109,13 +109,14 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
 def _when(a: Analysis) -> str:
     """By which steps of the whole run training and test examples were learned."""
     train, test = a.reached("train"), a.reached("test")
-    of_answers = f"accuracy{' of right answers' if a.noisy else ''} {test.in_words}"
+    every = " (every answer)" if len(a.view.answers) > 1 else ""
+    of_answers = f"accuracy{' of right answers' if a.noisy else every} {test.in_words}"
     if a.examples.fresh:
         when = f"evaluation {of_answers}"
     else:
         factor = delay(train, test)
         grokked = f"; grokking delay {factor}" if factor else ""
-        when = f"training accuracy {train.in_words}; test {of_answers}{grokked}"
+        when = f"training accuracy{every} {train.in_words}; test {of_answers}{grokked}"
     return when if a.is_last else f"in the whole run, up to {a.run.step_text(a.run.steps[-1])}: {when}"
 
 

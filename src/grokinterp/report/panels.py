@@ -120,15 +120,17 @@ class SectionOf(OfTasks):
     def made(self, a: Any) -> Section:
         """The section of an `Analysis`, or why it is not shown: a measure that it needs is not there, or a
         figure has no meaning here. Any other error of a figure is a bug, and raised."""
-        lead = _said(self.lead, a)
+        parts: list[Panel | Table] = []
+        missing: dict[str, str] = {}
         try:
             for name in self.needs:
                 a.measured(name)
-            parts = list(self.draw(a))
+            parts.extend(self.draw(a))
         except NotApplicable as reason:
-            return Section(self.name, lead, missing={self.name: str(reason)})
+            missing[self.name] = str(reason)
         panels = [part for part in parts if isinstance(part, Panel)]
-        return Section(self.name, lead, panels, [part for part in parts if isinstance(part, Table)])
+        tables = [part for part in parts if isinstance(part, Table)]
+        return Section(self.name, _said(self.lead, a), panels, tables, missing)
 
 
 SECTIONS: OfFamilies[SectionOf] = OfFamilies("section")

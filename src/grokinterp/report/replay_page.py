@@ -198,15 +198,15 @@ def _notes(moments: Moments) -> Iterator[str]:
 
 
 def by_part(moments: Moments, name: str) -> list[Curve]:
-    """The loss or the accuracy of every part of the sample that is known; where there are several answers, of
-    each of them on the examples that are not trained on."""
+    """The loss or the accuracy of every part of the sample that is known, and of each answer where there are
+    several."""
     parts, values = moments.parts(name), moments.either(name)
     if values is None or not _EACH & {*values.dims}:
         return [
             Curve(_IN_WORDS.get(part, part), name, OF_PART[part], {"part": part}, column=f"{part}_{name}")
             for part in parts
         ]
-    return _of_each(values, name, {"part": "test" if "test" in parts else parts[0]})
+    return [curve for part in reversed(parts) for curve in _of_each(values, name, {"part": part})]
 
 
 _EACH = {"answer", "criterion"}
@@ -219,7 +219,9 @@ def _of_each(values: xr.DataArray, name: str, at: Mapping[str, str]) -> list[Cur
     labels = values[dim].values.tolist()
     columns = ["_".join([*at.values(), f"{name}.{label}"]) for label in labels]
     return [
-        Curve(label, name, colour, {**at, dim: label}, column=column)
+        Curve(
+            ", ".join([label, *at.values()]), name, colour, {**at, dim: label}, "train" in at.values(), column
+        )
         for label, colour, column in zip(labels, lines(len(labels)), columns, strict=True)
     ]
 
@@ -250,9 +252,11 @@ def _accuracy(moments: Moments) -> Canvas:
             if not moments.data["clean_accuracy"].sel(curve.at).equals(moments.data["accuracy"].sel(curve.at))
         ]
     if "accuracy.exact" in moments.data:
-        part = curves[0].at["part"]
-        label, column = "every answer", f"{part}_exact"
-        curves.append(Curve(label, "accuracy.exact", PLAIN, {"part": part}, dashed=True, column=column))
+        for part in reversed(moments.parts("accuracy")):
+            at, column = {"part": part}, f"{part}_exact"
+            curves.append(
+                Curve(f"every answer, {part}", "accuracy.exact", PLAIN, at, part == "train", column)
+            )
     return moments.curves("accuracy (share right)", curves, limits=(0.0, 1.0))
 
 
@@ -302,7 +306,7 @@ def _can_be_drawn(moments: Moments, name: str) -> bool:
     if values is None or values.dtype == bool:
         return False
     dims = {str(dim) for dim in values.dims[1:]}
-    return dims <= _DIMS_OF_CURVES or (len(dims) == 1 and not dims.isdisjoint(BARS_OVER))
+    return _are_curves(dims) or (len(dims) == 1 and not dims.isdisjoint(BARS_OVER))
 
 
 def _other(moments: Moments, name: str, shown: bool) -> Panel:
@@ -311,7 +315,7 @@ def _other(moments: Moments, name: str, shown: bool) -> Panel:
     if values is None:
         values = moments.values(name)  # which says why there is none
     dims = [str(dim) for dim in values.dims[1:]]
-    if not {*dims} <= _DIMS_OF_CURVES:
+    if not _are_curves({*dims}):
         draw = BARS_OVER.get(dims[0], Moments.bars) if len(dims) == 1 else Moments.bars
         return Panel(name, "", draw(moments, str(values.name)), shown=shown)
     both = {name, name + FINAL} <= {*moments.data}
@@ -337,6 +341,9 @@ def _of_variant(variant: str, part: str, both: bool) -> Curve:
     return Curve(label, variant, OF_PART.get(part, LINES[0]), {"part": part} if part else {}, dashed=own)
 
 
-_DIMS_OF_CURVES = {*_EACH, "part"}
+def _are_curves(dims: set[str]) -> bool:
+    return dims <= {*_EACH, "part"} and len(dims & _EACH) <= 1
+
+
 """Dimensions of numbers, each of which is a curve."""
 _IN_WORDS = {"corrupted": "corrupted (label wrong)", "clean": "clean (label right)"}

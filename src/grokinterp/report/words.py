@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +11,9 @@ from ..measures.standing import percent
 
 
 def number(value: float) -> str:
-    """Three or four digits, whatever the size."""
+    """Three or four digits, whatever the size; a dash for what there is not."""
+    if math.isnan(value):
+        return "–"
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.3g}"
     return f"{value:.4g}"

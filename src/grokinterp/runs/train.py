@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from functools import partial
+from math import nan
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -390,7 +391,7 @@ def _progress_bar(config: TrainConfig, wanted: bool | None) -> Iterator[Callable
 
 def in_words(metrics: Mapping[str, float]) -> str:
     """The losses and accuracies of an evaluation as a progress bar shows them."""
-    return (
-        f"loss train {metrics['train_loss']:.2e} test {metrics['test_loss']:.2e}  "
-        f"accuracy train {metrics['train_accuracy']:.3f} test {metrics['test_accuracy']:.3f}"
+    loss, accuracy = (
+        [metrics.get(f"{part}_{what}", nan) for part in ("train", "test")] for what in ("loss", "accuracy")
     )
+    return "loss train {:.2e} test {:.2e}  accuracy train {:.3f} test {:.3f}".format(*loss, *accuracy)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import ConfigError, NotApplicable
+from ..errors import ConfigError, GrokinterpError, NotApplicable
 from ..frozen import Frozen
 from .reads import Reads
 from .split import Split
@@ -39,6 +39,9 @@ class Sample:
     answers: Tensor
 
     def __post_init__(self) -> None:
+        if not isinstance(self.inputs, Tensor) or not isinstance(self.answers, Tensor):
+            kinds = f"{type(self.inputs).__name__} and {type(self.answers).__name__}"
+            raise ConfigError(f"a sample needs tensors of examples and of their answers, got {kinds}")
         if self.answers.ndim != 2 or len(self.inputs) != len(self.answers) or not len(self.inputs):
             raise ConfigError(
                 f"a sample needs examples [n, ...] and their answers [n, answer], got inputs of shape "
@@ -65,6 +68,8 @@ class Factor:
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.values, Tensor) or self.values.ndim != 1:
+            raise ConfigError("a factor needs a tensor [n]: one value for every example")
         if self.values.is_floating_point():
             if self.values.isnan().any():
                 raise ConfigError(f"a factor is NaN at example {int(self.values.isnan().nonzero()[0])}")
@@ -141,11 +146,50 @@ class Task(ABC):
         Raises:
             ConfigError: it raises an exception, or gives no mark for every example.
         """
-        try:
-            marks = self.right(given)
-        except Exception as error:
-            raise ConfigError(f"{self.name}: right() raised {type(error).__name__}: {error}") from error
+        marks = self._asked_of_user("right", lambda: self.right(given))
+        if not isinstance(marks, Mapping) or not marks:
+            raise ConfigError(
+                f"{self.name}: right() gave {marks!r}: give a mark for each criterion by its name"
+            )
         return {name: self.marked(f"the criterion {name!r}", mark) for name, mark in marks.items()}
+
+    def _asked_of_user(self, method: str, call: Callable[[], Any]) -> Any:
+        """What a method that a user may have written gives; its exception in one line."""
+        try:
+            return call()
+        except GrokinterpError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"{self.name}: {method}() raised {type(error).__name__}: {error}") from error
+
+    def drawn(self, n: int, generator: torch.Generator) -> Sample:
+        """What `draw` gives, looked through.
+
+        Raises:
+            NotApplicable: the task has no other examples than its sample.
+            ConfigError: it raises an exception, or its examples are not like those that the task asks about.
+        """
+        sample: Sample = self._asked_of_user("draw", lambda: self.draw(n, generator))
+        self._refuse_unless_alike(sample, f"draw({n})")
+        self._needs(len(sample) == n, f"draw({n}) has {len(sample)} examples", n)
+        return sample
+
+    def groups_of(self, split: Split | None) -> dict[str, Bool[Tensor, "n"]]:
+        """What `groups` gives, looked through.
+
+        Raises:
+            ConfigError: it raises an exception, or a group has the name of a part, no examples, or is no mark
+                for every example.
+        """
+        groups = self._asked_of_user("groups", lambda: dict(self.groups(split)))
+        for name, rows in groups.items():
+            if name in ("train", "test", "all"):
+                raise ConfigError(
+                    f"{self.name}: no group can be called {name!r}, which is a part of any sample"
+                )
+            if not self.marked(f"the group {name!r}", rows).any():
+                raise ConfigError(f"{self.name}: the group {name!r} has no examples: leave it out")
+        return groups
 
     def marked(self, what: str, marks: Any) -> Bool[Tensor, "n"]:
         """The marks themselves.
@@ -167,32 +211,54 @@ class Task(ABC):
         Raises:
             ConfigError: they do not.
         """
-        reads, inputs, answers = self.reads, self.sample.inputs, self.sample.answers
-        self._needs(
-            inputs.shape[1:] == reads.shape, f"examples of shape {[*inputs.shape[1:]]}", [*reads.shape]
-        )
-        columns, names = answers.shape[1], reads.answers
-        self._needs(
-            columns == len(names), f"{columns} columns of answers", f"{len(names)}: {', '.join(names)}"
-        )
-        for values, what, least, count in (
+        sample = self.sample
+        self._refuse_unless_alike(sample, "its sample")
+        for name, column in zip(self.reads.answers, sample.answers.T, strict=True):
+            asked = bool((column >= 0).any())
+            self._needs(asked, f"its sample has an answer {name} that is never asked", "some examples of it")
+        for name, factor in self.factors.items():
+            if not isinstance(factor, Factor):
+                raise ConfigError(f"{self.name}: its factor {name!r} is no Factor")
+            n = len(factor.values)
+            self._needs(
+                n == self.n_inputs,
+                f"its sample has a factor {name!r} of {n} examples",
+                f"one of {self.n_inputs}",
+            )
+        if self.together is not None:
+            bundles = [*self.together.shape]
+            self._needs(bundles == [self.n_inputs], f"together has the shape {bundles}", [self.n_inputs])
+        return True
+
+    def _refuse_unless_alike(self, sample: Any, what: str) -> None:
+        """
+        Raises:
+            ConfigError: these examples and answers are not what `reads` says of them.
+        """
+        if not isinstance(sample, Sample):
+            raise ConfigError(f"{self.name}: {what} is {sample!r}, and needs to be a Sample")
+        reads, inputs, answers = self.reads, sample.inputs, sample.answers
+        shape, names, columns = inputs.shape[1:], reads.answers, answers.shape[1]
+        self._needs(shape == reads.shape, f"{what} has examples of shape {[*shape]}", [*reads.shape])
+        asked = f"{len(names)}: {', '.join(names)}"
+        self._needs(columns == len(names), f"{what} has {columns} columns of answers", asked)
+        if answers.is_floating_point() or (reads.d_vocab and inputs.is_floating_point()):
+            kind = "answers" if answers.is_floating_point() else "tokens"
+            raise ConfigError(f"{self.name}: {what} has {kind} that are no whole numbers")
+        for values, kind, least, count in (
             (inputs, "tokens", 0, reads.d_vocab), (answers, "classes", -1, reads.n_classes),
         ):  # fmt: skip
             if not values.is_floating_point():
+                self._needs(
+                    values.dtype == torch.int64, f"{what} has {kind} of {values.dtype}", "torch.int64"
+                )
                 low, high = (int(x) for x in values.aminmax())
-                self._needs(least <= low <= high < count, f"{what} {low} to {high}", f"0 to {count - 1}")
-        for name, column in zip(names, answers.T, strict=True):
-            self._needs(
-                bool((column >= 0).any()), f"an answer {name} that is never asked", "some examples of it"
-            )
-        for name, factor in self.factors.items():
-            n = len(factor.values)
-            self._needs(n == self.n_inputs, f"a factor {name!r} of {n} examples", f"one of {self.n_inputs}")
-        return True
+                fits = least <= low <= high < count
+                self._needs(fits, f"{what} has {kind} {low} to {high}", f"0 to {count - 1}")
 
-    def _needs(self, holds: bool, found: str, needed: Any) -> None:
+    def _needs(self, holds: bool, said: str, needed: Any) -> None:
         if not holds:
-            raise ConfigError(f"{self.name}: its sample has {found}, and needs {needed}")
+            raise ConfigError(f"{self.name}: {said}, and needs {needed}")
 
     def labels(self, split: Split | None) -> Int[Tensor, "n *answer"]:
         """The class that a network is given for every example: the right answer."""
@@ -269,10 +335,18 @@ class Task(ABC):
     def chance(self) -> float:
         """The share of the commonest answer, of several answers that of all of them: what is right for
         whoever always gives it."""
-        if self.targets.ndim > 1:
-            return float(self.targets.unique(dim=0, return_counts=True)[1].max()) / self.n_inputs
-        asked = self.targets[self.targets >= 0]
-        return float(asked.bincount().max()) / len(asked)
+        answers = self.sample.answers[self.asked]
+        if len(self.reads.answers) == 1:
+            return float(answers.flatten().bincount().max()) / len(answers)
+        rows, counts = answers.unique(dim=0, return_counts=True)
+        of_each = [column[column >= 0].bincount().argmax() for column in answers.T]
+        best = [torch.stack(of_each), *rows[counts.argmax()][None]]
+        return max(float(((answers == one) | (answers < 0)).all(1).double().mean()) for one in best)
+
+    @cached_property
+    def asked(self) -> Bool[Tensor, "n"]:
+        """Of which examples of the sample anything is asked: of all, unless answers are -1."""
+        return (self.sample.answers >= 0).any(1)
 
     @property
     def families(self) -> list[str]:

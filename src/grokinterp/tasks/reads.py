@@ -38,6 +38,18 @@ class Reads:
                 f"{self.task} has the answers {', '.join(self.answers) or 'none'} and {len(self.positions)} "
                 "positions at which they are read: give one position for each answer"
             )
+        if len(set(self.answers)) < len(self.answers):
+            raise ConfigError(f"{self.task} has two answers of one name: {', '.join(self.answers)}")
+        if self.d_vocab and self.shape != (len(self.words),):
+            raise ConfigError(
+                f"{self.task} has examples of {' x '.join(map(str, self.shape))} tokens and words for "
+                f"{len(self.words)} positions: give one for each"
+            )
+        if self.n_logits < self.n_classes or not all(isinstance(at, int) for at in self.positions):
+            raise ConfigError(
+                f"{self.task} reads {self.n_classes} classes off {self.n_logits} logits at the positions "
+                f"{', '.join(map(str, self.positions))}: give a logit for each class, and whole numbers"
+            )
         if outside := [at for at in self.positions if not 0 <= at < self.n_ctx]:
             raise ConfigError(
                 f"{self.task} reads an answer at position {outside[0]}, and its examples have the positions "

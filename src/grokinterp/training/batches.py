@@ -67,4 +67,4 @@ class Fresh:
         """The examples of a batch."""
         # torch's generator takes 32 bits of a seed: an odd step goes through all before one comes again.
         seed = (self._first + number * 0x9E3779B1) % 2**32
-        return self._task.draw(self._size, torch.Generator().manual_seed(seed))
+        return self._task.drawn(self._size, torch.Generator().manual_seed(seed))

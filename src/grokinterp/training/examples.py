@@ -81,6 +81,7 @@ class Examples:
         self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
         self._inputs = config.read(task.inputs, task.reads).to(train.device)
         self._targets = (task.columns if labels is None else labels).to(train.device)
+        self._some_unasked = bool((self._targets < 0).any())
         self._train, self._test = self._group(train), self._group(test)
 
     def evaluation(self, *, gradients: bool) -> Evaluation:
@@ -117,7 +118,7 @@ class Examples:
     def _learned(self, group: Group, *others: Group) -> tuple[list[Values], dict[str, Tensor]]:
         """The gradient of a group's mean loss; and, if there are others, losses and guesses of all."""
         learned, *seen = self._in_pieces(
-            (partial(self._learn, 1 / _asked(group[-1]), bool(others)), group),
+            (partial(self._learn, 1 / max(1, _asked(group[-1])), bool(others)), group),
             *((self._see, other) for other in others),
         )  # fmt: skip
         values, gradients = zip(*learned, strict=True)
@@ -148,7 +149,7 @@ class Examples:
             logits = self._config.logits(self._weights, inputs, self._reads)
         constant = logits.detach()
         losses, by_logit = self._loss_and_gradient(*_of_each_answer(constant, targets), weight)
-        if logits.ndim > 2:
+        if self._some_unasked or logits.ndim > 2:
             by_logit = by_logit.view_as(logits).masked_fill(targets[..., None] < 0, 0)
         learning = list(self._learning.values())
         gradients = torch.autograd.grad(logits, learning, by_logit, allow_unused=True, materialize_grads=True)
@@ -161,19 +162,19 @@ def _of_each_answer(
     logits: Float[Tensor, "n *answer classes"], targets: Int[Tensor, "n *answer"]
 ) -> tuple[Float[Tensor, "asked classes"], Int[Tensor, "asked"]]:
     """One row for every answer; one that is not asked stands as if class 0 were right."""
-    return (logits, targets) if logits.ndim == 2 else (logits.flatten(0, 1), targets.flatten().clamp(min=0))
+    return logits.flatten(0, -2), targets.flatten().clamp(min=0)
 
 
 def _where_asked(
     losses: Float[Tensor, "asked"], targets: Int[Tensor, "n *answer"]
 ) -> Float[Tensor, "n *answer"]:
     """The losses of `_of_each_answer` by example and answer: 0 where none is asked."""
-    return losses if targets.ndim == 1 else losses.view_as(targets).masked_fill(targets < 0, 0)
+    return losses.view_as(targets).masked_fill(targets < 0, 0)
 
 
 def _asked(targets: Int[Tensor, "n *answer"]) -> int:
     """How many answers are asked."""
-    return len(targets) if targets.ndim == 1 else int((targets >= 0).sum())
+    return int((targets >= 0).sum())
 
 
 class FoldedExamples(Examples):

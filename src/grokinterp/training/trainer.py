@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError, Diverged, NotApplicable
@@ -26,7 +26,7 @@ from ..view import View
 from . import monitor
 from .batches import Fresh, Rows
 from .config import TrainConfig
-from .examples import PIECE, Evaluation, FoldedExamples, Values, one_thread, way_to_learn, workers
+from .examples import PIECE, Evaluation, FoldedExamples, one_thread, way_to_learn, workers
 from .optimizers import Optimiser
 from .schedule import Progress
 
@@ -85,6 +85,7 @@ class Trainer:
         self._model = config.model
         self.device = resolve_device(config.device)
         self.task = config.make_task()
+        assert self.task.is_sound
         self.split = config.make_split(self.task)
         self.labels = self.task.logit_of(self.task.labels(self.split))
         """The logit of the answer that is given for every example, in table order."""
@@ -101,7 +102,6 @@ class Trainer:
         self._before = self._progress.to_json()
         self._scheduled = config.snapshots.steps(config.training.steps)
 
-        assert self.task.is_sound
         dtype = getattr(torch, config.training.dtype)
         shapes = self._model.shapes(self.task.reads)
         if state is not None:
@@ -237,11 +237,13 @@ class Trainer:
             self._given["train"] = self._examples.answers_learned
         metrics: dict[str, float] = {}
         for part, values in (("train", evaluation.train), ("test", evaluation.test)):
-            metrics |= _metrics(part, values, self._given[part], self.task.reads.answers)
+            labels = self._given[part]
+            right, asked = values.guesses == labels, labels >= 0
+            metrics |= metrics_of(part, values.losses, right, asked, self.task.reads.answers)
         metrics = dict(sorted(metrics.items(), key=lambda item: "_loss" not in item[0]))  # losses first
         if self.task.noisy:
             metrics |= self._against_right_answers(evaluation)
-        if not math.isfinite(metrics["train_loss"]) or not math.isfinite(metrics["test_loss"]):
+        if not all(math.isfinite(metrics.get(f"{part}_loss", 0.0)) for part in ("train", "test")):
             raise self._diverged("the loss became NaN or infinite")
         if self._grad_norm is not None:
             metrics["grad_norm"] = self._grad_norm
@@ -290,21 +292,21 @@ class Trainer:
             )
 
 
-def _metrics(
-    part: str, values: Values, labels: Int[Tensor, "n *answer"], answers: Sequence[str]
-) -> dict[str, float]:
+def metrics_of(
+    part: str, losses: Float[Tensor, "n *answer"], right: Bool[Tensor, "n *answer"],
+    asked: Bool[Tensor, "n *answer"], answers: Sequence[str],
+) -> dict[str, float]:  # fmt: skip
     """Loss and accuracy of a part; where there are several answers the means over all that are asked, those
-    of each, and the share of examples of which every answer is right."""
-    right = values.guesses == labels
-    if labels.ndim == 1:
-        return {f"{part}_loss": _mean(values.losses), f"{part}_accuracy": _mean(right)}
-    asked = labels >= 0
-    metrics = {f"{part}_loss": _mean(values.losses[asked]), f"{part}_accuracy": _mean(right[asked])}
-    metrics[f"{part}_exact"] = _mean((right | ~asked).all(1))
-    for i, answer in enumerate(answers):
-        of_it = asked[:, i]
-        metrics[f"{part}_loss.{answer}"] = _mean(values.losses[of_it, i])
-        metrics[f"{part}_accuracy.{answer}"] = _mean(right[of_it, i])
+    of each of which some is, and the share of examples of which every answer is right."""
+    if not asked.any():  # as in a batch of examples of which nothing is asked
+        return {}
+    metrics = {f"{part}_loss": _mean(losses[asked]), f"{part}_accuracy": _mean(right[asked])}
+    if asked.ndim > 1:
+        metrics[f"{part}_exact"] = _mean((right | ~asked).all(1)[asked.any(1)])
+        for i, answer in enumerate(answers):
+            if (of_it := asked[:, i]).any():
+                metrics[f"{part}_loss.{answer}"] = _mean(losses[of_it, i])
+                metrics[f"{part}_accuracy.{answer}"] = _mean(right[of_it, i])
     return metrics
 
 
@@ -318,18 +320,9 @@ def _stream(task: Task, config: TrainConfig) -> Fresh:
     assert size is not None
     stream = Fresh(task, size, config.seed)
     try:
-        first = stream.batch(0)
-    except NotApplicable as reason:
+        stream.batch(0)
+    except (NotApplicable, ConfigError) as reason:
         raise ConfigError(f"training.data: {reason}") from None
-    sample = task.sample
-    for what in ("inputs", "answers"):
-        drawn, of_sample = getattr(first, what), getattr(sample, what)
-        if drawn.shape != (size, *of_sample.shape[1:]) or drawn.dtype != of_sample.dtype:
-            raise ConfigError(
-                f"training.data: {task.name} was asked for {size} fresh examples and drew {what} of shape "
-                f"{list(drawn.shape)} ({drawn.dtype}); its sample has {list(of_sample.shape[1:])} of each "
-                f"({of_sample.dtype})"
-            )
     return stream
 
 
