@@ -291,7 +291,7 @@ def test_killed_at_any_replacement_of_a_file_it_goes_on_to_the_same_bytes(source
         mine = shutil.copytree(source.path, tmp_path / str(number) / "addition")
         out = tmp_path / str(number) / "run"
         with monkeypatch.context() as patched:
-            for module in ("train", "record"):
+            for module in ("files", "record"):
                 patched.setattr(sys.modules[f"grokinterp.runs.{module}"], "replace", mortal(number))
             try:
                 train(out, mine)
