@@ -655,7 +655,7 @@ def examples(count: int) -> settings:
     )
 
 
-@examples(2000)
+@examples(600)
 @given(nested, overrides)
 def test_anything_is_made_into_a_configuration_or_refused_in_one_line(nested, overrides):
     assert_made_or_refused_in_one_line(lambda: TrainConfig.make(nested, **overrides))

@@ -581,7 +581,7 @@ def test_a_run_can_be_opened_at_any_moment_of_training(start, tmp_path):
 
 def opened_in_training(start: Callable[..., Process], out: Path) -> int:
     """Opens a run again and again while it is trained; at how many lengths of its history before the last."""
-    process = start(config, out).at_work()
+    process = start(LONG, out).at_work()
     seen = [gi.load_run(out)]
     while process.alive():
         run = gi.load_run(out)
