@@ -69,7 +69,8 @@ SPARE = [
 
 
 @pytest.mark.parametrize(
-    ("p", "keys", "rows", "logits", "at", "layout"), SPARE, ids=[layout for *_, layout in SPARE]
+    ("p", "keys", "rows", "logits", "at", "layout"),
+    [pytest.param(*case, id=case[-1], marks=[pytest.mark.slow] * (case[0] > 13)) for case in SPARE],
 )
 def test_tokens_that_are_never_used_are_no_elements(tmp_path, p, keys, rows, logits, at, layout):
     run = imported(with_spare(dict(controls.clock(p, keys).weights), rows, logits, at), tmp_path)
@@ -291,6 +292,8 @@ WAYS = {
     "two layers": {"n_layers": 2},
     "two layers, bidirectional": {"n_layers": 2, "attention_dir": "bidirectional"},
 }
+FAST = ("gelu", "LNPre", "constant attention", "two layers")
+"""Those that every run of the tests looks at; the others are slow."""
 USUAL = {"act_fn": "relu", "normalization": "none", "attention_mixing": 1.0, "attention_dir": "causal"}
 
 
@@ -307,7 +310,9 @@ def networks(tmp_path_factory):
     return network
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=[pytest.mark.slow] * (way not in FAST)) for way in WAYS]
+)
 def test_what_a_state_dict_does_not_say_of_the_network_is_found(tmp_path, networks, way):
     true = networks(way)
     run = imported({"model": true.state_dict(-1), "train_indices": true.split.train}, tmp_path)
@@ -553,7 +558,10 @@ def shifted(p, keys, by):
     return {**weights, "unembed.W_U": weights["unembed.W_U"].roll(by, 1)}
 
 
-@pytest.mark.parametrize(("p", "keys", "by"), SHIFTS)
+@pytest.mark.parametrize(
+    ("p", "keys", "by"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (i in (1, 2, 5))) for i, case in enumerate(SHIFTS)],
+)
 def test_another_number_of_elements_is_not_believed_for_half_of_the_pairs(tmp_path, p, keys, by):
     with pytest.raises(NotBelieved, match="the import is not believed"):
         imported(shifted(p, keys, by), tmp_path)

@@ -72,6 +72,7 @@ def said(run: Path) -> dict[str, Any]:
         )
         opened = gi.load_run(copy)
         report, data = gi.analyze(opened).to_dict(), gi.replay(opened, progress=False)
+    report["claims"] = {claim["claim"]: claim for claim in report["claims"]}  # in whatever order
     return {"report": report, "replay": data.to_dict()}
 
 
