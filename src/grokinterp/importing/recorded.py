@@ -215,11 +215,8 @@ def _measured(task: Task, config: NetworkConfig, weights: Weights, split: Split 
     )
     measured: dict[str, float] = {}
     for part, rows in (("train", split.train), ("test", split.test)):
-        if asked[rows].any():
-            loss, is_right, is_asked = (
-                x[rows] if len(each) > 1 else x[rows, 0] for x in (losses, right, asked)
-            )
-            measured |= metrics_of(part, loss, is_right, is_asked, view.answers)
+        loss, is_right, is_asked = (x[rows] if len(each) > 1 else x[rows, 0] for x in (losses, right, asked))
+        measured |= metrics_of(part, loss, is_right, is_asked, view.answers)
     return measured
 
 

@@ -146,7 +146,7 @@ class Analysis:
     @property
     def verdict(self) -> str:
         """The sentence that a page opens with."""
-        answer, state = _ANSWERS[self.standing.state]
+        answer, state = ANSWERS[self.standing.state]
         return f"{answer}{'' if self.standing.fresh else state}{self.standing.words}."
 
     @property
@@ -325,7 +325,7 @@ class Analysis:
         return described
 
 
-_ANSWERS: dict[State, tuple[str, str]] = {
+ANSWERS: dict[State, tuple[str, str]] = {
     "generalises": ("Yes: ", "it generalises. "),
     "learning": ("In part: ", ""),
     "memorises": ("No: ", "it memorises. "),

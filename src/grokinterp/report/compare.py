@@ -15,7 +15,7 @@ from ..errors import NotARun, UsageError
 from ..replay import Compared, Reached, RunsCompared, judged_by
 from ..runs import Run
 from . import palette
-from .offline import Page, asset, offline_page
+from .offline import Page, page_of_figures
 from .palette import PLAIN, TEST, TRAIN
 from .panels import Figure, Panel, Section
 
@@ -333,8 +333,6 @@ def _milestones(runs: Sequence[Compared]) -> go.Figure:
 
 
 def _page(comparison: Comparison) -> str:
-    import plotly.offline
-
     compared = comparison.compared
     header, cells = rows(compared)
     times = (
@@ -348,10 +346,8 @@ def _page(comparison: Comparison) -> str:
         Panel("Steps to 99 %", times, Figure(_milestones(compared.runs)), size="wide"),
         Panel("Accuracy and loss", curves, Figure(comparison.figure), size="wide"),
     ]
-    return offline_page(
+    return page_of_figures(
         "compare.html",
-        [asset("page.css")],
-        [plotly.offline.get_plotlyjs(), asset("page.js")],
         title="Which runs learned, and in how many steps?",
         verdict=_verdict(compared),
         facts=[(f"All: {name}", text) for name, text in shared(compared)],

@@ -98,6 +98,14 @@ def offline_page(template: str, styles: list[str], scripts: list[str], **content
     )
 
 
+def page_of_figures(template: str, **content: Any) -> str:
+    """A template filled in, with plotly.js for its figures."""
+    import plotly.offline
+
+    scripts = [plotly.offline.get_plotlyjs(), asset("page.js")]
+    return offline_page(template, [asset("page.css")], scripts, **content)
+
+
 def embedded(json_text: str) -> Markup:
     """JSON that cannot end the script element that it stands in."""
     return Markup(json_text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

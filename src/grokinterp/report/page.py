@@ -6,31 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any
-
-import plotly.offline
 
 from ..errors import NotApplicable
 from ..measures import MEASURES
 from ..replay import delay, slingshots_in_words, spikes_in_words
 from . import figures
 from .analysis import Analysis
-from .offline import asset, offline_page
+from .offline import page_of_figures
 from .panels import SECTIONS, Figure, Panel, Section, Table, section
 from .words import by_part, number, several, summary
 
 _MOST_BARS = 32
 
 
-def offline(template: str, **content: Any) -> str:
-    """A page with plotly's figures as text."""
-    scripts = [plotly.offline.get_plotlyjs(), asset("page.js")]
-    return offline_page(template, [asset("page.css")], scripts, **content)
-
-
 def render(a: Analysis) -> str:
     """The whole page as text."""
-    return offline(
+    return page_of_figures(
         "page.html", analysis=a, of_what=of_what(a), facts=facts(a), training=training(a),
         sections=sections(a), rows=list(_rows(a)), not_measured=not_measured(a),
     )  # fmt: skip

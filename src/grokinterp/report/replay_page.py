@@ -342,8 +342,8 @@ def _of_variant(variant: str, part: str, both: bool) -> Curve:
 
 
 def _are_curves(dims: set[str]) -> bool:
+    """Whether numbers over these dimensions are drawn as one curve for each."""
     return dims <= {*_EACH, "part"} and len(dims & _EACH) <= 1
 
 
-"""Dimensions of numbers, each of which is a curve."""
 _IN_WORDS = {"corrupted": "corrupted (label wrong)", "clean": "clean (label right)"}

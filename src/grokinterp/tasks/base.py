@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -204,13 +204,14 @@ class Task(ABC):
             f"{self.name}: {what} is {shown}: give a tensor of {self.n_inputs} booleans, one for each example"
         )
 
-    @cached_property
-    def is_sound(self) -> Literal[True]:
-        """That sample, answers and factors fit one another and what a network is told of them.
+    def look_through(self) -> None:
+        """Looks, once, whether sample, answers and factors fit one another and what is told of them.
 
         Raises:
             ConfigError: they do not.
         """
+        if "_fits" in self.__dict__:
+            return
         sample = self.sample
         self._refuse_unless_alike(sample, "its sample")
         for name, column in zip(self.reads.answers, sample.answers.T, strict=True):
@@ -228,7 +229,7 @@ class Task(ABC):
         if self.together is not None:
             bundles = [*self.together.shape]
             self._needs(bundles == [self.n_inputs], f"together has the shape {bundles}", [self.n_inputs])
-        return True
+        self.__dict__["_fits"] = True
 
     def _refuse_unless_alike(self, sample: Any, what: str) -> None:
         """

@@ -85,7 +85,7 @@ class Trainer:
         self._model = config.model
         self.device = resolve_device(config.device)
         self.task = config.make_task()
-        assert self.task.is_sound
+        self.task.look_through()
         self.split = config.make_split(self.task)
         self.labels = self.task.logit_of(self.task.labels(self.split))
         """The logit of the answer that is given for every example, in table order."""

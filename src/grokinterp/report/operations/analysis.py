@@ -32,7 +32,7 @@ from ...replay import (
 )
 from ...tasks import Operation
 from ...tasks.noise import Binomial
-from ..analysis import Analysis, labelled
+from ..analysis import ANSWERS, Analysis, labelled
 from ..words import by_part, several
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class OperationAnalysis(Analysis):
         if self.noise_phase is None:
             return super().verdict
         state = self.standing.state
-        answer = {"generalises": "Yes: ", "learning": "In part: ", "not known": ""}.get(state, "No: ")
+        answer, _ = ANSWERS[state]
         rest = " and not generalised" if self.noise_phase == "memorisation" and state != "learning" else ""
         return f"{answer}{_ON_NOISE[self.noise_phase]}{rest}. {self.standing.words}."
 

@@ -11,7 +11,7 @@ from ...errors import NotApplicable
 from ...measures.waves.neurons import EXPLAINED
 from ...replay import FINAL
 from ...tasks import Operation, TableFacts
-from ..page import offline
+from ..offline import page_of_figures
 from ..panels import Figure, Panel, Section, section
 from . import figures
 from .analysis import OperationAnalysis, has_frequencies
@@ -24,7 +24,7 @@ _MOST_PANELS = 6
 def render_table(task: Operation) -> str:
     """The page about a task alone."""
     lead, panels = _table_lead(task), list(_table_panels(task))
-    return offline("table.html", symbol=task.symbol, section=Section("The table", lead, panels))
+    return page_of_figures("table.html", symbol=task.symbol, section=Section("The table", lead, panels))
 
 
 def in_words(facts: TableFacts) -> list[str]:
