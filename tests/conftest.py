@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,23 +51,30 @@ def tiny(**overrides: object) -> gi.TrainConfig:
 
 
 @pytest.fixture(scope="session")
-def quick_run(tmp_path_factory: pytest.TempPathFactory) -> gi.Run:
-    """The `quick` recipe trained to its end: a network that has grokked addition mod 53. Trained by the first
-    process that needs it.
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, gi.TrainConfig], gi.Run]:
+    """Trains what stands under a name, in the first process that needs it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def train(name: str, config: gi.TrainConfig) -> gi.Run:
+        while True:
+            try:
+                return gi.train(config, shared / name, progress=False)
+            except RunLocked:
+                time.sleep(0.5)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def quick_run(trained_once) -> gi.Run:
+    """The `quick` recipe trained to its end: a network that has grokked addition mod 53.
 
     In float64: there it is the same run on every processor, to 1 % of its losses at the end. In float32 what
     is rounded differently has grown as large as the losses themselves by the step at which it groks.
     """
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    while True:
-        try:
-            return gi.train(
-                gi.TrainConfig.preset("quick", seed=1, **STABLE), shared / "quick", progress=False
-            )
-        except RunLocked:
-            time.sleep(0.5)
+    return trained_once("quick", gi.TrainConfig.preset("quick", seed=1, **STABLE))
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ VARIANTS = {
         "model.attention_mixing": 0.5,
     },
 }
-STEPS = 120
+STEPS = 70
 
 
 def configs(**overrides: object) -> list[gi.TrainConfig]:
@@ -104,6 +104,7 @@ def test_members_that_end_leave_the_others_as_they_are():
     asked = configs(
         **{
             "training.dtype": "float64",
+            "training.steps": 120,
             "training.stop_when": "train_accuracy >= 0.9 for 10",
             "training.evaluate_every": 1,
         }

@@ -685,8 +685,19 @@ for module in EXPECTED:
     SLOWLY |= module.SLOWLY
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("network", ["grokked", "random", "memorising", "even p"])
+SECONDS = ("pruning.random", "ablation.single_frequency_neurons", "ablation.random_neurons")
+"""Measures that take seconds by their second route on a network that has grokked."""
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        pytest.param(network, name, marks=[pytest.mark.slow] * (network == "random" or is_slow))
+        for network in ("grokked", "random", "memorising", "even p")
+        for name in NAMES
+        for is_slow in [network == "grokked" and name in SECONDS]
+    ],
+)
 def test_every_measure_agrees_with_a_second_route(request, network, name):
     makers = {
         "grokked": lambda: request.getfixturevalue("grokked"),

@@ -72,15 +72,17 @@ def imported(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def analysed(imported):
-    """Analyses such a run once, by the command line."""
+    """Analyses such a run by the command line, as a whole or for a few measures alone; once for each."""
     done: dict[tuple[str, ...], Analysed] = {}
 
-    def analyse(name: str, *flags: str) -> Analysed:
-        asked = (name, *flags)
+    def analyse(name: str, *measures: str) -> Analysed:
+        asked = (name, *measures)
         if asked not in done:
-            out = imported(name, *flags)
-            run("analyze", str(out))
-            done[asked] = Analysed(json.loads((out / "report.json").read_text()))
+            out = imported(name)
+            run("analyze", str(out), *(word for measure in measures for word in ("--measure", measure)))
+            (report,) = out.glob("report*.json")
+            done[asked] = Analysed(json.loads(report.read_text()))
+            report.unlink()
         return done[asked]
 
     return analyse
@@ -103,10 +105,18 @@ FILES = {
     "C118": "chughtai/C118_T_seed1/model.pt",
 }
 SIGN = 59
+OF_ADDITION = [
+    "gini.W_E", "gini.W_L", "neuron.clusters", "logit_cosine", "restricted_loss.logit_dirs",
+    "excluded_loss.logit_dirs",
+]  # fmt: skip
+OF_GROUPS = [
+    "logit_fve.centred", "restricted_loss.hidden_irreps",
+    *(f"irrep_fve.{place}" for place in ("W_E", "W_U", "logits", "neurons", "neurons_ab")),
+]  # fmt: skip
 
 
 def test_nanda_without_weight_decay(analysed):
-    a = analysed(FILES["nanda"])
+    a = analysed(FILES["nanda"], *OF_ADDITION)
     assert a.keys == [36, 52]
     assert a.all("accuracy") == 1
     assert digits(a.all("loss"), 4) == 1.111e-7
@@ -119,7 +129,7 @@ def test_nanda_without_weight_decay(analysed):
 
 
 def test_chughtai_c113_transformer(analysed):
-    a = analysed(FILES["C113"])
+    a = analysed(FILES["C113"], *OF_ADDITION, *OF_GROUPS)
     assert a.keys == [16, 30, 56]
     assert a.all("accuracy") == 1
     assert digits(a.all("loss"), 4) == 1.585e-7
@@ -140,7 +150,7 @@ def test_chughtai_c113_transformer(analysed):
 
 
 def test_chughtai_c118_transformer_and_its_sign(analysed):
-    a = analysed(FILES["C118"])
+    a = analysed(FILES["C118"], *OF_ADDITION, *OF_GROUPS)
     assert a.keys == [10, 16, 19, 37, SIGN]
     assert a.all("accuracy") == 1
     assert digits(a.all("loss"), 4) == 1.451e-7
@@ -153,9 +163,9 @@ def test_chughtai_c118_transformer_and_its_sign(analysed):
     assert digits(a.all("restricted_loss.hidden_irreps"), 3) == 1.41e-7
 
 
-def test_chughtai_c118_transformer_without_its_sign(analysed, imported):
-    found = analysed(FILES["C118"]).keys
+def test_chughtai_c118_transformer_without_its_sign(imported):
     view = gi.load_run(imported(FILES["C118"])).view(-1)
+    found = gi.key_frequencies(view).consensus
     restricted, excluded = (
         float(
             gi.measure(f"{kind}_loss.logit_dirs", view, keys=[k for k in found if k != SIGN]).sel(part="all")
@@ -167,7 +177,7 @@ def test_chughtai_c118_transformer_without_its_sign(analysed, imported):
 
 
 def test_chughtai_c113_mlp(analysed):
-    a = analysed("chughtai/C113_MLP_seed1/model.pt")
+    a = analysed("chughtai/C113_MLP_seed1/model.pt", *OF_GROUPS)
     assert round(a.value("irrep_fve.W_E", operand="a"), 5) == 0.99232
     assert round(a.value("irrep_fve.W_U"), 5) == 0.97953
     assert round(a.value("irrep_fve.logits"), 5) == 0.93678

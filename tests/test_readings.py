@@ -262,8 +262,8 @@ def test_where_no_loss_tells_rows_apart_that_is_said(tmp_path):
 # Activation, normalisation, attention, heads
 
 
-def trained(folder, **model):
-    """A network that knows its training set by heart, in float64."""
+def by_heart(**model):
+    """The configuration of a network that knows its training set by heart, in float64."""
     options = {
         "task.p": 11,
         "model.d_model": 16,
@@ -278,7 +278,7 @@ def trained(folder, **model):
         "training.dtype": "float64",
     }
     options |= {f"model.{key}": value for key, value in model.items()}
-    return gi.train(gi.TrainConfig.preset("quick", threads=1, **options), folder, progress=False)
+    return gi.TrainConfig.preset("quick", threads=1, **options)
 
 
 WAYS = {
@@ -298,14 +298,11 @@ USUAL = {"act_fn": "relu", "normalization": "none", "attention_mixing": 1.0, "at
 
 
 @pytest.fixture(scope="session")
-def networks(tmp_path_factory):
-    done = {}
-
+def networks(trained_once):
     def network(way):
-        if way not in done:
-            done[way] = trained(tmp_path_factory.mktemp("trained") / "run", **WAYS[way])
-            assert done[way].history["train_accuracy"].iloc[-1] == 1
-        return done[way]
+        run = trained_once(f"readings, {way}", by_heart(**WAYS[way]))
+        assert run.history["train_accuracy"].iloc[-1] == 1
+        return run
 
     return network
 

@@ -29,6 +29,12 @@ def quick_report(quick_run) -> gi.Report:
     return gi.analyze(quick_run)
 
 
+@pytest.fixture(scope="module")
+def fresh_report(quick_run) -> gi.Report:
+    """Of the same network before its training."""
+    return gi.analyze(quick_run, 0)
+
+
 def of_its_task(run: gi.Run) -> set[str]:
     """The measures that are asked of a network with such a task."""
     return {name for name, measure in gi.MEASURES.items() if measure.applies_to(run.task)}
@@ -312,10 +318,10 @@ class _Text(HTMLParser):
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")], ids=["desktop", "phone"])
 @pytest.mark.parametrize("step", [-1, 0], ids=["grokked", "fresh"])
 def test_the_page_draws_every_figure_offline_without_a_console_error(
-    browser, quick_run, tmp_path, width, scheme, step
+    browser, quick_report, fresh_report, tmp_path, width, scheme, step
 ):
     file = tmp_path / "report.html"
-    gi.analyze(quick_run, step).save_html(file)
+    (fresh_report if step == 0 else quick_report).save_html(file)
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, color_scheme=scheme)
     page = context.new_page()
     problems: list[str] = []

@@ -295,7 +295,13 @@ def contradictions(said: Said) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+LIKE_ANOTHER = ("99.5 %", "p = 64")
+"""Kinds of which most is said as of another one."""
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in LIKE_ANOTHER)) for kind in KINDS]
+)
 def test_no_two_sentences_contradict_one_another(run_of, kind):
     run = run_of(kind)
     assert contradictions(Said(run)) == []

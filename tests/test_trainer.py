@@ -541,7 +541,8 @@ def test_a_run_that_goes_on_from_any_step_ends_in_the_same_bytes(overrides):
     asked = config(**overrides)
     by_step, whole = states(asked)
     assert list(by_step) == list(range(whole.lasts[0] + 1))
-    for step, state in by_step.items():
+    few = math.ceil(len(by_step) / 20)  # of a long run every few steps
+    for step, state in [*by_step.items()][::few]:
         rest = course(asked, state)
         assert as_bytes(rest.weights) == as_bytes(whole.weights), f"from step {step}"
         assert rest.metrics == {at: metrics for at, metrics in whole.metrics.items() if at >= step}
