@@ -310,11 +310,11 @@ def killed_at_random(
 
 
 def test_a_run_that_is_killed_at_random_instants_ends_with_the_same_bytes(start, tmp_path, uninterrupted):
-    killed_at_random(start, tmp_path, uninterrupted(LONG), 40)
+    killed_at_random(start, tmp_path, uninterrupted(LONG), 25)
 
 
 def test_so_does_one_on_fresh_examples_with_several_answers(start, tmp_path, uninterrupted):
-    killed_at_random(start, tmp_path, uninterrupted(FRESH), 8, FRESH)
+    killed_at_random(start, tmp_path, uninterrupted(FRESH), 4, FRESH)
 
 
 @pytest.mark.slow
