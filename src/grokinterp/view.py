@@ -402,10 +402,11 @@ class View:
             return asked & (torch.arange(self.task.n_inputs) < self.task.n_representative)
         if part in self.groups:
             return self.groups[part] & asked
+        if part not in ("train", "test"):
+            has = ", ".join(self.parts)
+            raise UsageError(f"{self.task.name} has no part {part!r}{nearest(part, self.parts)}: it has {has}")
         if self.split is None:
             raise NotApplicable("it is not known which examples the network was trained on")
-        if part not in ("train", "test"):
-            raise UsageError(f"{self.task.name} has no part {part!r}{nearest(part, self.parts)}")
         rows = self.split.train if part == "train" else self.split.test
         return torch.zeros_like(asked).index_fill_(0, rows, True) & asked
 

@@ -255,6 +255,7 @@ def digit_addition(
         raise ConfigError(
             f"task.nines, task.carries: shares of {nines} and {carries} are more than all examples"
         )
+    parse(layout, 10)
     asked = "all digits" if answer == "all" else f"the {answer} digit"
     symbol = f"{asked} of a + b, numbers of {n} digits"
     return Digits(n, answer, order, nines, carries, examples, per_class, sample_seed, layout, symbol=symbol)
