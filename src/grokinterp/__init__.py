@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .importing import import_checkpoint, record
     from .measures import MEASURES, ablate, key_frequencies
     from .measures import measured as measure
-    from .replay import replay
+    from .replay import plateaus, replay
     from .report import Report, analyze, save_replay
     from .report.compare import compare
     from .runs import Run, load_run
@@ -32,7 +32,7 @@ _NAMES = {
     "importing": "import_checkpoint record",
     "measures": "MEASURES ablate key_frequencies",
     "measures.measured": "measure",
-    "replay": "replay",
+    "replay": "plateaus replay",
     "report": "Report analyze compare save_replay",
     "runs": "Run load_run train train_many",
     "tasks": "TASKS Operation Task make_task task",

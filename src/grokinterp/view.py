@@ -404,7 +404,9 @@ class View:
             return self.groups[part] & asked
         if part not in ("train", "test"):
             has = ", ".join(self.parts)
-            raise UsageError(f"{self.task.name} has no part {part!r}{nearest(part, self.parts)}: it has {has}")
+            raise UsageError(
+                f"{self.task.name} has no part {part!r}{nearest(part, self.parts)}: it has {has}"
+            )
         if self.split is None:
             raise NotApplicable("it is not known which examples the network was trained on")
         rows = self.split.train if part == "train" else self.split.test

@@ -10,5 +10,6 @@ from .frequencies.lives import Life, Lives, lives
 from .frequencies.pictures import PICTURES
 from .noise_phases import NoiseSpan, noise_in_words, noise_spans
 from .phases import Boundary, Lead, Phase, Phases, phases
+from .plateaus import Course, Plateau, courses, has_plateaus, plateaus
 from .spikes import Spike, slingshots, slingshots_in_words, spikes, spikes_in_words
 from .steps_to_learn import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer

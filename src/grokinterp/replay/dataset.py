@@ -29,6 +29,7 @@ from ..runs import Run
 from ..tasks import Task
 from .cache import FROM_FINAL, Entry, Measured, sweep
 from .frequencies.pictures import PICTURES
+from .plateaus import has_plateaus
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -228,6 +229,7 @@ def _dataset(
             "answers": run.task.n_answers,
             **Examples.of(run.task, run.split).to_attrs(),
             "divergence": run.divergence,
+            **({"levels": json.dumps(run.task.levels)} if has_plateaus(run) else {}),
             **of_final,
             "skipped": json.dumps(reasons),
         },

@@ -14,7 +14,20 @@ import numpy as np
 from ..errors import DamagedFile, NotApplicable, UsageError
 from ..measures import MEASURES
 from ..measures.standing import Examples, Share, Standing, State, standing
-from ..replay import Phases, Reached, Spike, delay, phases, reached, replay, slingshots, spikes
+from ..replay import (
+    Course,
+    Phases,
+    Reached,
+    Spike,
+    delay,
+    has_plateaus,
+    phases,
+    plateaus,
+    reached,
+    replay,
+    slingshots,
+    spikes,
+)  # fmt: skip
 from ..runs import Run
 from ..tasks import Task
 from ..view import View
@@ -244,6 +257,14 @@ class Analysis:
         return spikes(self.history, self.replayed if self.replayed else None)
 
     @cached_property
+    def courses(self) -> list[Course]:
+        """How the loss of each answer came down, plateau by plateau; none where nobody looks for plateaus."""
+        try:
+            return plateaus(self.run) if has_plateaus(self.run) else []
+        except NotApplicable:
+            return []
+
+    @cached_property
     def slingshots(self) -> list[int]:
         """Where the loss leapt up and training accuracy came down."""
         return slingshots(self.history)
@@ -304,6 +325,7 @@ class Analysis:
             "sentence": self.how_it_went,
             "spikes": [spike.to_dict() for spike in self.spikes],
             "slingshots": {"steps": self.slingshots, "loss": self.loss},
+            **({"plateaus": [course.to_dict() for course in self.courses]} if self.courses else {}),
             "steps_to_99": {"train": asdict(train), "test": asdict(test)},
             "grokking_delay": asdict(lag) if lag and not self.examples.fresh else None,
         }

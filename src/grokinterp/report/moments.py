@@ -56,11 +56,11 @@ class Moments:
         """Whether labels are noisy, so that right answers are measured beside them."""
         return "clean_accuracy" in self.data and "accuracy" in self.data
 
-    def parts(self, name: str) -> list[str]:
+    def parts(self, name: str, groups: bool = True) -> list[str]:
         """The parts of the sample of which a measure has values: training and test examples where they are
-        known, else all."""
+        known, else all; and groups, unless these are not wanted."""
         parts = [str(part) for part in self.data[name]["part"].values] if name in self.data else ["all"]
-        return [part for part in parts if part != "all"] or ["all"]
+        return [part for part in parts if (groups and part != "all") or part in ("train", "test")] or ["all"]
 
     def either(self, name: str) -> xr.DataArray | None:
         """A measure with the keys of each snapshot, or else with the final ones; None where there is none."""

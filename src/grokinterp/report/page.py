@@ -89,6 +89,7 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     if a.watched:
         rows.append(("When", _when(a)))
         rows.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))
+    rows += [("Plateaus", course.sentence) for course in a.courses]
     rows += a.facts
     if a.replayed:
         rows.append(("Training", _how_it_went(a)))
@@ -141,7 +142,7 @@ def _training(a: Analysis) -> Iterator[Panel | Table]:
     loss = f"Mean over the examples, log axis.{of}"
     yield Panel("Loss", loss, Figure(figures.losses(a)), size="wide")
     yield Panel("Accuracy", accuracy_caption(a.noisy) + of, Figure(figures.accuracies(a)), size="wide")
-    yield from (table for table in (_boundaries(a), _leads(a)) if table.rows)
+    yield from (table for table in (_plateaus(a), _descents(a), _boundaries(a), _leads(a)) if table.rows)
 
 
 @section(
@@ -215,6 +216,40 @@ def _looked_at(a: Analysis) -> str:
     if not 0 < looked_at < count:
         return ""
     return f" The report looked at {looked_at} of {count} snapshots; grokinterp replay looks at all of them."
+
+
+def _plateaus(a: Analysis) -> Table:
+    """Where the loss of each answer stayed: steps, loss, and what is known there."""
+    rows = [
+        (
+            course.answer,
+            f"{plateau.first:,}–{plateau.last:,}",
+            number(plateau.level),
+            plateau.explanation,
+            "not left" if plateau.left is None else f"step {plateau.left:,}",
+        )
+        for course in a.courses
+        for plateau in course.plateaus
+    ]
+    lead = (
+        "The loss stays within a factor of 1.25 while the steps grow by half. Left: the first evaluation "
+        "0.1 nats lower, or at half of a loss under 0.2."
+    )
+    header = ("Answer", "Steps", "Loss (nats)", "Explained", "Left")
+    return Table("Plateaus of the loss", header, rows, lead)
+
+
+def _descents(a: Analysis) -> Table:
+    """When the loss of each answer came below each level of the task."""
+    rows = [
+        (course.answer, f"knows {what}", number(nats), "never" if step is None else f"step {step:,}")
+        for course in a.courses
+        for what, nats in a.run.task.levels[course.answer].items()
+        if what in course.descents
+        for step in [course.descents[what]]
+    ]
+    header = ("Answer", "A network that", "Loss (nats)", "Left below")
+    return Table("When each level of the task was left below", header, rows, folded=True)
 
 
 def _boundaries(a: Analysis) -> Table:

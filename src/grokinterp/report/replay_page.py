@@ -24,6 +24,7 @@ from ..replay import (
     Boundary,
     Phases,
     check_format,
+    courses,
     export,
     phases,
     pictures_of,
@@ -194,18 +195,25 @@ def _notes(moments: Moments) -> Iterator[str]:
     for note in NOTES.applying_to(moments.families):
         with suppress(NotApplicable):
             yield note.made(moments)
+    if levels := json.loads(moments.data.attrs.get("levels", "{}")):
+        with suppress(NotApplicable):
+            yield from (course.sentence for course in courses(moments.history, levels))
     yield spikes_in_words(spikes(moments.history, moments.data))
 
 
 def by_part(moments: Moments, name: str) -> list[Curve]:
     """The loss or the accuracy of every part of the sample that is known, and of each answer where there are
     several."""
-    parts, values = moments.parts(name), moments.either(name)
+    values = moments.either(name)
     if values is None or not _EACH & {*values.dims}:
+        parts = moments.parts(name)
+        groups = [part for part in parts if part not in OF_PART]
+        colours = {**OF_PART, **dict(zip(groups, lines(len(groups) + 2)[2:], strict=True))}
         return [
-            Curve(_IN_WORDS.get(part, part), name, OF_PART[part], {"part": part}, column=f"{part}_{name}")
+            Curve(_IN_WORDS.get(part, part), name, colours[part], {"part": part}, column=f"{part}_{name}")
             for part in parts
         ]
+    parts = moments.parts(name, groups=False)
     return [curve for part in reversed(parts) for curve in _of_each(values, name, {"part": part})]
 
 
@@ -252,7 +260,7 @@ def _accuracy(moments: Moments) -> Canvas:
             if not moments.data["clean_accuracy"].sel(curve.at).equals(moments.data["accuracy"].sel(curve.at))
         ]
     if "accuracy.exact" in moments.data:
-        for part in reversed(moments.parts("accuracy")):
+        for part in reversed(moments.parts("accuracy", groups=False)):
             at, column = {"part": part}, f"{part}_exact"
             curves.append(
                 Curve(f"every answer, {part}", "accuracy.exact", PLAIN, at, part == "train", column)
