@@ -1,4 +1,4 @@
-"""Plateaus of a loss: curves that are built with them and without, and what is said of a run that has some."""
+"""Plateaus of a loss: curves that are built with them and without, and what is said of a run with some."""
 
 from __future__ import annotations
 
