@@ -93,7 +93,7 @@ PRESETS["digits"] = {
     "doc": "one layer on fresh sums of numbers of five digits, all digits at once, 128 for every update: two "
     "minutes",
     "task": {"name": "digit_addition"},
-    "model": {**_OF_NANDA},
+    "model": {**_OF_NANDA, "init": "transformer_lens"},
     "training": {"data": "fresh", "batch_size": 128, "lr": 1e-3, "weight_decay": 0.25, "steps": 6000}
     | {"evaluate_every": 10},
     "snapshots": {"log": 20, "every": 100},
@@ -102,7 +102,7 @@ PRESETS["one_digit"] = {
     "doc": "the same network for one digit of the sum, by default the tens, 512 fresh sums for every update: "
     "plateaus at ln 10 and ln 2",
     "task": {"name": "digit_addition", "answer": "tens"},
-    "model": {**_OF_NANDA},
+    "model": {**_OF_NANDA, "init": "transformer_lens"},
     "training": {"data": "fresh", "batch_size": 512, "lr": 1e-3, "weight_decay": 0.25, "steps": 2500}
     | {"evaluate_every": 10},
     "snapshots": {"log": 20, "every": 50},
