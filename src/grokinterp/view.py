@@ -399,7 +399,7 @@ class View:
         """
         asked = self.asked if asked is None else asked
         if part == "all":
-            return asked
+            return asked & (torch.arange(self.task.n_inputs) < self.task.n_representative)
         if part in self.groups:
             return self.groups[part] & asked
         if self.split is None:

@@ -121,6 +121,21 @@ class Task(ABC):
         return {}
 
     @property
+    def n_representative(self) -> int:
+        """How many of the sample, from its beginning, stand for the examples that the task is about; those
+        behind them are there for their groups alone, which would have too few."""
+        return self.n_inputs
+
+    @cached_property
+    def levels(self) -> Mapping[str, Mapping[str, float]]:
+        """For every answer what the loss is (nats) for a network that knows so much of an example and no
+        more, in words: by default for one that knows nothing."""
+        of_each = self.sample.answers[: self.n_representative].T
+        counts = [column[column >= 0].bincount().double() for column in of_each]
+        unknown = [float(torch.special.entr(count / count.sum()).sum()) for count in counts]
+        return {answer: {"nothing": nats} for answer, nats in zip(self.reads.answers, unknown, strict=True)}
+
+    @property
     def together(self) -> Int[Tensor, "n"] | None:
         """The number of a bundle for every example: a split keeps bundles whole. None where every example may
         go its own way."""
@@ -336,7 +351,8 @@ class Task(ABC):
     def chance(self) -> float:
         """The share of the commonest answer, of several answers that of all of them: what is right for
         whoever always gives it."""
-        answers = self.sample.answers[self.asked]
+        answers = self.sample.answers[: self.n_representative]
+        answers = answers[self.asked[: self.n_representative]]
         if len(self.reads.answers) == 1:
             return float(answers.flatten().bincount().max()) / len(answers)
         rows, counts = answers.unique(dim=0, return_counts=True)

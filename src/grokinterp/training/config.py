@@ -228,10 +228,11 @@ class TrainConfig(Frozen):
 
     def make_split(self, task: Task) -> Split:
         """The training and test rows of the task's sample; to train on none, where examples are fresh."""
-        training = self.training
+        training, n, together = self.training, task.n_representative, task.together
         if training.data == "fresh":
-            return Split(torch.empty(0, dtype=torch.long), torch.arange(task.n_inputs))
-        return split(task.n_inputs, training.fraction, training.split, training.split_seed, task.together)
+            return Split(torch.empty(0, dtype=torch.long), torch.arange(n))
+        bundles = None if together is None else together[:n]
+        return split(n, training.fraction, training.split, training.split_seed, bundles)
 
 
 def _preset(name: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ NOISE_METRICS = (
 against the right answers; and of the training examples whose labels are wrong how many give the label, and
 how many the right answer."""
 
-_CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*(?:for\s+(\d+)\s*)?")
+_CONDITION = re.compile(r"\s*([\w.^]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*(?:for\s+(\d+)\s*)?")
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
