@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import NotApplicable
+from ..measures.nodes import CONTROLLED
 from . import figures
 from .analysis import Analysis
 from .panels import Figure, Panel, Table
@@ -24,15 +25,15 @@ MATTERS = 0.01
 """A node matters without which some answer loses that share of its accuracy in some part of the sample, or
 its loss rises by that many nats."""
 _MOST_ROWS = 60
-_MOST_IN_TABLE = 16
 _MOST_WITH_NUMBERS = 600
 """Cells of a map in which there is room for their numbers."""
 
 LEAD = (
     "What is lost when what one head, or one MLP, gives at one position is replaced by its mean over the "
     "examples, so that all that is computed from it changes. A star: the loss rises by more than under 95 % "
-    "of random changes of the stream at that place, as large on every example. That something is lost says "
-    "that the node has a part in it, not what it does."
+    f"of random changes of the stream at that place, as large on every example (tried for the {CONTROLLED} "
+    "nodes without which a loss rises most). That something is lost says that the node has a part in it, not "
+    "what it does."
 )
 
 
@@ -145,7 +146,7 @@ class _Nodes:
         """The nodes without which most is lost."""
         zero, resample = self.values("zero"), self.values("resample")
         rows = []
-        for row in self._by_rise(self.rows)[:_MOST_IN_TABLE]:
+        for row in self._by_rise(self.rows)[:CONTROLLED]:
             at = (row, self.worst[row])
             mean, quantile = self.control[at]
             rows.append((
