@@ -174,9 +174,9 @@ def test_the_controls_of_a_head_are_the_other_heads(random):
 def test_a_rotated_change_is_as_large_on_every_example(random):
     here = interventions.recorded(random, "blocks.0.hook_mlp_out")
     change = interventions.Change("blocks.0.hook_mlp_out", (), torch.zeros_like(here[:1]))
-    from grokinterp.measures.ablation import _rotation
+    from grokinterp.measures.ablation import random_rotation
 
-    turn = _rotation(64, torch.Generator().manual_seed(0))
+    turn = random_rotation(64, torch.Generator().manual_seed(0))
     torch.testing.assert_close(turn @ turn.T, torch.eye(64).double())
     turned = interventions.Change(change.read, (), change.value, rotation=turn).difference(here, change.value)
     torch.testing.assert_close(turned.norm(dim=1), here.norm(dim=1))

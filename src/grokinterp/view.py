@@ -219,6 +219,20 @@ class View:
         inputs = self.task.inputs if rows is None else self.task.inputs[rows]
         return self._pass(names, edits, inputs, self.reads.positions)
 
+    def logits_with(
+        self, edits: Sequence[tuple[str, Callable[..., Tensor]]]
+    ) -> Float64[Tensor, "n answer classes"]:
+        """The logits of every answer that it can be asked of, of all classes, from one pass over the table
+        with edits as in `activations`.
+
+        Raises:
+            NotApplicable: the network lacks a hook that is edited.
+        """
+        reads = self.task.reads
+        positions = tuple(reads.positions[reads.answers.index(answer)] for answer in self.answers)
+        logits = self._pass((), edits, self.task.inputs, positions)["logits"]
+        return logits[:, None] if logits.ndim == 2 else logits
+
     def _pass(
         self,
         names: Sequence[str],
@@ -255,8 +269,13 @@ class View:
     @property
     def _together(self) -> int:
         """How many examples run at once: all of them where a user's hook may look at the whole batch."""
+        return self.task.n_inputs if self.has_hooks_of_a_user else _CHUNK
+
+    @property
+    def has_hooks_of_a_user(self) -> bool:
+        """Whether the network was handed over with hooks, which may look at the whole batch."""
         hooks = (handle for point in self._twin.hook_dict.values() for handle in point.fwd_hooks)
-        return _CHUNK if all(handle.is_permanent for handle in hooks) else self.task.n_inputs
+        return not all(handle.is_permanent for handle in hooks)
 
     @property
     def _device(self) -> torch.device:
@@ -359,6 +378,19 @@ class View:
             model = copy.deepcopy(self._twin)
             model.load_state_dict(changed, strict=False)
             other = View(self.task, model, self.step, self.split)
+        return other if self.answer is None else other.at(self.answer)
+
+    def on(self, task: Task) -> View:
+        """The View of the same network on other examples, which a task of its own holds; of these it is not
+        known on which the network was trained. Hooks on it stay in force.
+
+        Raises:
+            UsageError: the network does not take them.
+        """
+        if self._config is not None:
+            other = View.of_weights(task, self._config, self.weights, self.step)
+        else:
+            other = View(task, self._twin, self.step)
         return other if self.answer is None else other.at(self.answer)
 
     @lazy

@@ -146,7 +146,7 @@ def _controls(
         frames = [_frame(view, change.read) for change in changes] if draws else []
         return "the same change, turned by a random rotation", (
             [
-                dataclasses.replace(change, rotation=frame @ _rotation(len(frame), generator) @ frame.T)
+                dataclasses.replace(change, rotation=frame @ random_rotation(len(frame), generator) @ frame.T)
                 for change, frame in zip(changes, frames, strict=True)
             ]
             for _ in range(draws)
@@ -185,7 +185,7 @@ def _frame(view: View, hook: str) -> Float64[Tensor, "d d"]:
     return directions * torch.where(largest < 0, -1.0, 1.0)
 
 
-def _rotation(size: int, generator: torch.Generator) -> Float64[Tensor, "d d"]:
+def random_rotation(size: int, generator: torch.Generator) -> Float64[Tensor, "d d"]:
     """A random orthogonal matrix, uniform over all of them."""
     q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
     return q * r.diagonal().sign()

@@ -148,14 +148,18 @@ def logits_after(view: View, changes: Sequence[Change]) -> Float64[Tensor, "n cl
     return view.activations([], edits=[edit for change in changes for edit in change.edits(view)])["logits"]
 
 
+def has_shortcut(view: View, hook: str) -> bool:
+    """Whether `logits_after` a change at this hook needs no pass of the network."""
+    return hook in _short(view)
+
+
 @once_per_view
 def _short(view: View) -> frozenset[str]:
     """The hooks of the last layer from which `_tail` gives the logits: all or none, found out on a few
     examples with random additions."""
     layer, points = f"blocks.{view.n_layers - 1}.", view.model.hook_dict
     # A user's hook may look at the whole batch: then examples cannot be run by the handful.
-    users = any(not handle.is_permanent for point in points.values() for handle in point.fwd_hooks)
-    if users or layer + "mlp.W_in" not in view.weights:
+    if view.has_hooks_of_a_user or layer + "mlp.W_in" not in view.weights:
         return frozenset()
     rows, generator = torch.arange(min(PROBED, view.task.n_inputs)), torch.Generator().manual_seed(0)
     hooks = {"mlp.hook_post", "hook_mlp_out"}

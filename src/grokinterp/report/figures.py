@@ -134,6 +134,8 @@ def attention(a: Analysis, layer: int) -> go.Figure:
     if "answer" in values.dims:
         heads = [f"{answer}, {head}" for answer in values["answer"].values for head in heads]
     words = list(a.run.task.reads.words)
+    if len(set(words)) < len(words):  # columns of one name would be one
+        words = [f"{i}: {word}" for i, word in enumerate(words)]
     rows = torch.from_numpy(values.values.reshape(-1, len(words)))
     figure = heatmap(rows, "position", "", "attention (share)", (0.0, 1.0), (words, heads))
     return figure.update_layout(height=max(330, 90 + 16 * len(heads)))

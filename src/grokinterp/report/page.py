@@ -10,7 +10,7 @@ from itertools import groupby
 from ..errors import NotApplicable
 from ..measures import MEASURES
 from ..replay import delay, slingshots_in_words, spikes_in_words
-from . import figures
+from . import figures, nodes
 from .analysis import Analysis
 from .offline import page_of_figures
 from .panels import SECTIONS, Figure, Panel, Section, Table, section
@@ -199,6 +199,11 @@ def _attention(a: Analysis) -> Iterator[Panel]:
         spread = float(a.measured("attention.variance").sel(layer=layer).max()) ** 0.5
         caption = f"Over examples a head varies by {spread:.2f} at most (standard deviation)."
         yield Panel(f"Layer {layer}", caption, Figure(figures.attention(a, layer)), size="wide")
+
+
+@section("Which part knows it", nodes.LEAD, where=lambda a: "node_ablation.mean" in a.values)
+def _nodes(a: Analysis) -> Iterator[Panel | Table]:
+    yield from nodes.panels(a)
 
 
 def _how_it_went(a: Analysis) -> str:

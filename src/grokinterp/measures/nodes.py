@@ -1,0 +1,412 @@
+"""Which part of a network knows an answer: what is lost without one head, or one MLP, at one position.
+
+A node is a head of a layer, or its MLP, at a position of the residual stream. What it gives there (`hook_z`
+of the head, `mlp.hook_post`) is replaced, in the network itself, by its mean over the examples, by zero, or
+by what it gives on another example; all that is computed from it changes, for every answer at once.
+ablation.py takes any part, where one answer is read.
+
+    the sample     examples that stand for the task, drawn at random; and more of each group that has too few
+                   among these, which count for their groups alone
+    left out       positions from which no change reaches an answer: in a last layer those at which none is
+                   read
+    the controls   the change that replacing by the mean makes of what a node adds to the stream, turned by a
+                   random rotation: as large on every example and of the same rank, in other directions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float64, Int
+from torch import Tensor
+
+from ..errors import NotApplicable, UsageError
+from ..tasks import Operation, Split, Task
+from ..tasks.base import Sample
+from ..tasks.reads import Reads
+from ..view import View
+from .ablation import random_rotation
+from .base import Value, array, once_per_view
+from .base import measure as of_any_task
+from .interventions import Change, has_shortcut, logits_after, recorded
+
+How = Literal["mean", "zero", "resample"]
+EXAMPLES = 512
+"""Examples that stand for the task. Of a group there are at least an eighth as many where it has them, of
+more than eight groups fewer of each."""
+DRAWS = 20
+"""Random controls of a node."""
+CONTROLLED = 16
+"""Nodes that are held against controls: those without which a loss rises most."""
+_PROBED = 4
+"""Examples on which it is found out which answers a change reaches."""
+
+
+def _is_no_table(task: Task) -> bool:
+    return not isinstance(task, Operation)
+
+
+measure = partial(of_any_task, each_answer=False, where=_is_no_table)
+"""Registers a measure that a report does not take of tables of pairs: of these an answer is read at one
+position, of which `ablation.*` says as much."""
+_REF = "Quirke & Barez 2024 (arXiv 2402.02619), code: useful nodes, by the mean over a sample"
+_UNIT = "nats; accuracy: 1"
+
+
+@measure("node_ablation.mean", unit=_UNIT, ref=_REF)
+def mean(view: View, examples: int = EXAMPLES, seed: int = 0) -> Value:
+    """Rise of the loss and fall of the accuracy of every answer, over all examples and in each group, when
+    what one head or MLP gives at one position is replaced by its mean.
+
+    By node, position, answer, part and statistic ("loss", "accuracy"), on `examples` drawn examples (seeded)
+    and as many more as groups lack. The mean is over those that stand for the task. A position from which no
+    answer is reached is left out; NaN where an answer is asked of no example of a group.
+
+    Raises:
+        NotApplicable: the network has no heads and no MLP that work at each position.
+        UsageError: fewer than two examples are asked for.
+    """
+    return _measured(view, "mean", examples, seed)
+
+
+@measure("node_ablation.zero", unit=_UNIT, ref="Wang et al. 2023 (arXiv 2211.00593), section 2")
+def zero(view: View, examples: int = EXAMPLES, seed: int = 0) -> Value:
+    """Rise of the loss and fall of the accuracy as in `node_ablation.mean`, with zero in place of the
+    mean."""
+    return _measured(view, "zero", examples, seed)
+
+
+@measure("node_ablation.resample", unit=_UNIT, ref="Chan et al. 2022, causal scrubbing: resampling")
+def resample(view: View, examples: int = EXAMPLES, seed: int = 0) -> Value:
+    """Rise of the loss and fall of the accuracy as in `node_ablation.mean`, with what the node gives on
+    another example, drawn at random, in place of the mean."""
+    return _measured(view, "resample", examples, seed)
+
+
+@measure(
+    "node_ablation.control",
+    unit="nats",
+    ref="here: a change as large in random directions",
+    gauge=("rotation",),
+)
+def control(view: View, examples: int = EXAMPLES, seed: int = 0) -> Value:
+    """Mean and 95 % quantile of the rise of the loss over all examples under 20 random changes of the stream
+    that are as large as that of `node_ablation.mean`.
+
+    The change that a node's replacement makes of what it adds to the stream, on every example, is turned by a
+    random rotation of the stream. For the 16 nodes without which the loss of some answer rises most; NaN for
+    all others, and where no matrix says what a node adds to the stream. A node matters more than its controls
+    where its rise, on the same examples, is above their quantile.
+    """
+    plan = _plan(view, examples, seed)
+    rises = _harm(view, "mean", examples, seed)[..., 0, 0]
+    chosen = _costliest(rises.nan_to_num(-torch.inf).amax(-1))
+    values = torch.full((*rises.shape, 2), torch.nan, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    for part in plan.parts:
+        written = part.written(plan.some)
+        if written is None:
+            continue
+        hook, matrix = written
+        for node, position, difference in plan.differences(part, "mean", seed):
+            if not chosen[node, position]:
+                continue
+            change = difference.flatten(1) @ matrix
+            turned = (change @ random_rotation(change.shape[1], generator) for _ in range(DRAWS))
+            drawn = torch.stack([plan.harm(part, hook, position, one)[:, 0, 0] for one in turned])
+            values[node, position] = torch.stack([drawn.mean(0), drawn.quantile(0.95, dim=0)], dim=-1)
+    return plan.labelled(values, statistic=["mean", "quantile"])
+
+
+def _costliest(rises: Float64[Tensor, "node pos"]) -> Bool[Tensor, "node pos"]:
+    """The nodes that have controls."""
+    order = rises.flatten().argsort(descending=True)[:CONTROLLED]
+    chosen = torch.zeros(rises.numel(), dtype=torch.bool).index_fill_(0, order, True)
+    return chosen.view_as(rises) & (rises > 0)
+
+
+def _measured(view: View, how: How, examples: int, seed: int) -> Value:
+    plan = _plan(view, examples, seed)
+    return plan.labelled(
+        _harm(view, how, examples, seed), part=plan.some.parts, statistic=["loss", "accuracy"]
+    )
+
+
+@once_per_view
+def _harm(
+    view: View, how: How, examples: int, seed: int
+) -> Float64[Tensor, "node pos answer part statistic"]:
+    """What is lost without each node, at every position."""
+    plan = _plan(view, examples, seed)
+    count = sum(len(part.nodes) for part in plan.parts)
+    values = plan.nothing.repeat(count, plan.some.reads.n_ctx, 1, 1, 1)
+    for part in plan.parts:
+        for node, position, difference in plan.differences(part, how, seed):
+            values[node, position] = plan.harm(part, part.hook, position, difference)
+    return values
+
+
+@dataclass(frozen=True, eq=False)
+class _Excerpt(Task):
+    """Some examples of a task; the first of them stand for it."""
+
+    whole: Task
+    split: Split | None
+    rows: Int[Tensor, "n"]
+    standing: int
+
+    @property
+    def reads(self) -> Reads:
+        return self.whole.reads
+
+    @property
+    def sample(self) -> Sample:
+        return Sample(self.whole.sample.inputs[self.rows], self.whole.sample.answers[self.rows])
+
+    @property
+    def n_representative(self) -> int:
+        return self.standing
+
+    @property
+    def answer_tokens(self) -> Int[Tensor, "answers"]:
+        return self.whole.answer_tokens
+
+    def labels(self, split: Split | None) -> Int[Tensor, "n *answer"]:
+        return self.whole.labels(self.split)[self.rows]
+
+    def groups(self, split: Split | None) -> Mapping[str, Bool[Tensor, "n"]]:
+        marks = {name: mark[self.rows] for name, mark in self.whole.groups(self.split).items()}
+        return {name: mark for name, mark in marks.items() if mark.any()}
+
+    def look_through(self) -> None:
+        """The whole has been looked through; of some examples an answer may never be asked."""
+
+
+def _excerpt(view: View, rows: Int[Tensor, "n"], standing: int) -> View:
+    task = view.task
+    return view.on(_Excerpt(task, view.split, rows, standing, name=task.name, symbol=task.symbol))
+
+
+def _drawn(view: View, examples: int, seed: int) -> View:
+    """The network on the examples that it is measured on."""
+    if examples < 2:
+        raise UsageError(f"examples: needs 2 or more, of which one takes another's place, got {examples}")
+    generator, task = torch.Generator().manual_seed(seed), view.task
+    if view.has_hooks_of_a_user:  # which may need to see the whole batch
+        return _excerpt(view, torch.arange(task.n_inputs), task.n_representative)
+
+    def some(marks: Bool[Tensor, "n"], count: int) -> Int[Tensor, "m"]:
+        rows = marks.nonzero().flatten()
+        return rows[torch.randperm(len(rows), generator=generator)[: max(count, 0)]]
+
+    rows = [some(task.asked & (torch.arange(task.n_inputs) < task.n_representative), examples)]
+    left = task.asked.index_fill(0, rows[0], False)
+    for marks in view.groups.values():
+        count = examples // max(8, len(view.groups))
+        rows.append(some(marks & left, count - int(marks[torch.cat(rows)].sum())))
+        left[rows[-1]] = False
+    return _excerpt(view, torch.cat(rows), len(rows[0]))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The heads of a layer, or its MLP, at all positions.
+
+    Attributes:
+        nodes: their numbers among all nodes, by name.
+        hook: what they give.
+        reaches: which answers a change at each position reaches.
+    """
+
+    nodes: Mapping[str, int]
+    hook: str
+    reaches: Bool[Tensor, "pos answer"]
+
+    def written(self, view: View) -> tuple[str, Float64[Tensor, "entries d_model"]] | None:
+        """The hook of what they add to the stream together, and the matrix that gives it; None where the
+        network has no such."""
+        layer, _, last = self.hook.rpartition(".attn." if self.hook.endswith("z") else ".mlp.")
+        out, weight = ("hook_attn_out", "attn.W_O") if last == "hook_z" else ("hook_mlp_out", "mlp.W_out")
+        matrix = view.weights.get(f"{layer}.{weight}")
+        if matrix is None or f"{layer}.{out}" not in view.model.hook_dict:
+            return None
+        return f"{layer}.{out}", matrix.cpu().flatten(0, -2)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is measured: nodes, positions and examples.
+
+    Attributes:
+        some: the network on these examples.
+        parts: the nodes.
+        ones: the same, speaking of each answer.
+        weights: of every example in the mean of a part, for each answer; NaN where it has none.
+    """
+
+    some: View
+    parts: tuple[_Part, ...]
+    ones: tuple[View, ...]
+    weights: Float64[Tensor, "answer part n"]
+
+    @property
+    def nothing(self) -> Float64[Tensor, "answer part statistic"]:
+        """What is lost where no answer is reached: 0, and NaN where there is no example."""
+        return (0 * self.weights.sum(-1, keepdim=True)).repeat(1, 1, 2)
+
+    def differences(
+        self, part: _Part, how: How, seed: int
+    ) -> Iterator[tuple[int, int, Float64[Tensor, "n *entries"]]]:
+        """What replacing a node adds to its hook: the number of the node, the position, and the change on
+        every example, of those that change anything and reach an answer."""
+        positions = part.reaches.any(1).nonzero().flatten()
+        here = _everywhere(self.some, part.hook)[:, positions]
+        change = self._replaced(here, how, seed) - here
+        for at, position in zip(change.unbind(1), positions.tolist(), strict=True):
+            for i, node in enumerate(part.nodes.values()):
+                head = at if at.ndim == 2 else at * (torch.arange(at.shape[1]) == i)[:, None]
+                if head.any():
+                    yield node, position, head
+
+    def _replaced(
+        self, here: Float64[Tensor, "n pos *entries"], how: How, seed: int
+    ) -> Float64[Tensor, "m pos *entries"]:
+        """What is put in the place of what is there."""
+        count = self.some.task.n_representative
+        if how == "zero":
+            return torch.zeros_like(here[:1])
+        if how == "mean":  # about the first, so that the mean of what never changes is that to the last digit
+            return here[:1] + (here[:count] - here[:1]).mean(0, keepdim=True)
+        generator = torch.Generator().manual_seed(seed)
+        further = 1 + torch.randint(max(count - 1, 1), (len(here),), generator=generator)
+        return here[(torch.arange(len(here)) + further) % count]
+
+    def harm(
+        self, part: _Part, hook: str, position: int, added: Float64[Tensor, "n *entries"]
+    ) -> Float64[Tensor, "answer part statistic"]:
+        """What is lost when something is added at a hook at this position."""
+        lost = self.nothing
+        for i, logits in self._logits(part.reaches[position], hook, position, added):
+            one = self.ones[i]
+            rise = one.loss(logits) - one.loss()
+            fall = one.correct().double() - one.correct(logits).double()
+            lost[i] = self.weights[i] @ torch.stack([rise, fall], dim=1)
+        return lost
+
+    def _logits(
+        self,
+        reached: Bool[Tensor, "answer"],
+        hook: str,
+        position: int,
+        added: Float64[Tensor, "n *entries"],
+    ) -> Iterator[tuple[int, Float64[Tensor, "n classes"]]]:
+        """The logits of each answer that is reached, with something added."""
+        answers = reached.nonzero().flatten().tolist()
+        ones = {i: self.ones[i] for i in answers if self.ones[i].reads.positions == (position,)}
+        if len(ones) == len(answers) and all(has_shortcut(one, hook) for one in ones.values()):
+            for i, one in ones.items():
+                change = Change(hook, ((hook, 1),), recorded(one, hook) + added)
+                yield i, logits_after(one, [change])
+            return
+        logits = self.some.logits_with([(hook, _adding(position, added))])
+        for i in answers:
+            yield i, logits[:, i]
+
+    def labelled(self, values: Float64[Tensor, "node pos answer *rest"], **rest: Sequence[str]) -> Value:
+        """An array of the nodes and of the positions from which answers are reached."""
+        words = [f"{i}: {word}" for i, word in enumerate(self.some.task.reads.words)]
+        reaching = torch.stack([part.reaches.any(1) for part in self.parts]).any(0).nonzero().flatten()
+        coords = {
+            "node": [name for part in self.parts for name in part.nodes],
+            "pos": [words[i] for i in reaching],
+            "answer": list(self.some.answers),
+            **rest,
+        }
+        return array(values[:, reaching], list(coords), **coords)
+
+
+@once_per_view
+def _plan(view: View, examples: int, seed: int) -> _Plan:
+    some = _drawn(view, examples, seed)
+    ones = tuple(some.at(answer) for answer in some.answers)
+    masks = torch.stack([torch.stack([one.rows(part) for part in one.parts]) for one in ones]).double()
+    return _Plan(some, tuple(_parts(some)), ones, masks / masks.sum(-1, keepdim=True))
+
+
+def _parts(some: View) -> Iterator[_Part]:
+    """
+    Raises:
+        NotApplicable: the network has no heads and no MLP that work at each position.
+    """
+    count, one = 0, some if some.has_hooks_of_a_user else _excerpt(some, torch.arange(1), 1)
+    for layer, block in enumerate(some.blocks):
+        for hook, has in (("attn.hook_z", block.n_heads), ("mlp.hook_post", block.d_mlp)):
+            name = block.name(hook)
+            if not has or name not in some.model.hook_dict:
+                continue
+            shape = _everywhere(one, name).shape
+            if len(shape) < 3 or shape[1] != some.reads.n_ctx:
+                continue
+            heads = [f"L{layer}H{head}" for head in range(shape[2])]
+            names = heads if hook == "attn.hook_z" else [f"L{layer} MLP"]
+            yield _Part({node: count + i for i, node in enumerate(names)}, name, _reached(some, name))
+            count += len(names)
+    if not count:
+        raise NotApplicable("the network has no heads and no MLP that work at each position of an example")
+
+
+def _reached(some: View, hook: str) -> Bool[Tensor, "pos answer"]:
+    """Which answers a change of what a hook has at each position reaches: those whose logits differ by more
+    than rounding when something random is added there."""
+    n_ctx, answers = some.reads.n_ctx, len(some.answers)
+    if some.has_hooks_of_a_user:
+        return torch.ones(n_ctx, answers, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(some.task.n_inputs, (_PROBED,), generator=generator)
+    probe, at = _excerpt(some, rows.repeat(n_ctx), 1), torch.arange(n_ctx).repeat_interleave(_PROBED)
+
+    def add(x: Tensor, hook: object) -> Tensor:
+        x, of_each = x.clone(), torch.arange(len(x))
+        noise = torch.randn(x[:, 0].shape, generator=generator, dtype=x.dtype).to(x.device)
+        x[of_each, at] += noise * (1 + x.abs().mean())
+        return x
+
+    before, after = probe.logits_with([]), probe.logits_with([(hook, add)])
+    apart = (after - before).abs().unflatten(0, (n_ctx, _PROBED)).amax((1, 3))
+    return apart > 1e-9 * before.abs().max()
+
+
+def _everywhere(view: View, hook: str) -> Float64[Tensor, "n pos *entries"]:
+    """What a hook has at every position, of every example.
+
+    Raises:
+        NotApplicable: the network has no such hook, or does not use it.
+    """
+    seen: list[Tensor] = []
+
+    def see(x: Tensor, hook: object) -> Tensor:
+        seen.append(x.cpu().clone())
+        return x
+
+    view.logits_with([(hook, see)])
+    if not seen:
+        raise NotApplicable(f"the network does not use {hook}")
+    return torch.cat(seen)
+
+
+def _adding(position: int, added: Float64[Tensor, "n *entries"]) -> Callable[..., Tensor]:
+    """An edit that adds something at one position; examples come in their order, some at a time."""
+    done = 0
+
+    def add(x: Tensor, hook: object) -> Tensor:
+        nonlocal done
+        x = x.clone()
+        x[:, position] += added[done : done + len(x)].to(x.device)
+        done += len(x)
+        return x
+
+    return add

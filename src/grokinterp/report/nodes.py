@@ -1,0 +1,172 @@
+"""The section on which part of a network knows it: its maps of nodes, and the nodes that matter most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import NotApplicable
+from ..measures.nodes import CONTROLLED
+from . import figures
+from .analysis import Analysis
+from .panels import Figure, Panel, Table
+from .words import number
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+MATTERS = 0.01
+"""A node matters without which some answer loses that share of its accuracy in some part of the sample, or
+its loss rises by that many nats."""
+_MOST_ROWS = 60
+_MOST_WITH_NUMBERS = 600
+"""Cells of a map in which there is room for their numbers."""
+
+LEAD = (
+    "What is lost when what one head, or one MLP, gives at one position is replaced by its mean over the "
+    "examples, so that all that is computed from it changes. A star: the loss rises by more than under 95 % "
+    f"of random changes of the stream at that place, as large on every example (tried for the {CONTROLLED} "
+    "nodes without which a loss rises most). That something is lost says that the node has a part in it, not "
+    "what it does."
+)
+
+
+def panels(a: Analysis) -> Iterator[Panel | Table]:
+    """A map of nodes by answers, one by the groups of the task, and a table of the nodes that matter most.
+
+    Raises:
+        NotApplicable: none matters.
+    """
+    nodes = _Nodes(a)
+    if not len(nodes.rows):
+        raise NotApplicable(
+            f"without none of {len(nodes.names):,} nodes any answer loses {MATTERS:.0%} of its accuracy, or "
+            f"{MATTERS:g} nats"
+        )
+    fall = nodes.mean[nodes.rows, :, :, 1]
+    left_out = len(nodes.names) - len(nodes.rows)
+    said = f" Left out: {left_out:,} nodes without which no answer loses as much." if left_out else ""
+    caption = f"Fall of the accuracy (share of examples) of each answer.{said}"
+    rows = [f"{nodes.names[row]}{' *' * nodes.beats(row)}" for row in nodes.rows]
+    if len(nodes.answers) > 1:
+        figure = _map(fall[:, :, 0], "answer", nodes.answers, rows)
+        yield Panel("What each answer loses", caption, Figure(figure), size="full")
+    if len(nodes.parts) > 1:
+        which = "of the answer that loses most" if len(nodes.answers) > 1 else f"of {nodes.answers[0]}"
+        caption = f"Fall of the accuracy (share of examples) {which}, in each group of examples.{said}"
+        most = np.nan_to_num(fall, nan=-np.inf).max(1)
+        figure = _map(np.where(np.isinf(most), np.nan, most), "group of examples", nodes.parts, rows)
+        yield Panel("What each group loses", caption, Figure(figure), size="full")
+    yield nodes.table
+
+
+def _map(values: NDArray[Any], x: str, columns: Sequence[str], rows: Sequence[str]) -> go.Figure:
+    """Falls of accuracy as a heatmap, with their numbers where there is room for them."""
+    shown = torch.from_numpy(np.nan_to_num(values))
+    figure = figures.heatmap(shown, x, "", "fall (share)", (0.0, 1.0), (columns, rows))
+    if values.size <= _MOST_WITH_NUMBERS:
+        text = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
+        figure.update_traces(text=text, texttemplate="%{text}")
+    return figure.update_layout(height=max(190, 90 + 20 * len(rows))).update_yaxes(automargin=True)
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """What is known of every node at every position."""
+
+    a: Analysis
+
+    def values(self, name: str) -> Any:
+        """A measure by (node and position, answer, ...); NaN where it was not taken."""
+        of_mean = self.a.measured("node_ablation.mean")
+        value = self.a.values.get(f"node_ablation.{name}")
+        if value is None:
+            shape = (*of_mean.shape[:3], 2) if name == "control" else of_mean.shape
+            return np.full((shape[0] * shape[1], *shape[2:]), np.nan)
+        return value.values.reshape(-1, *value.shape[2:])
+
+    @cached_property
+    def mean(self) -> Any:
+        """By (node and position, answer, part, statistic)."""
+        return self.values("mean")
+
+    @cached_property
+    def control(self) -> Any:
+        """By (node and position, answer, statistic)."""
+        return self.values("control")
+
+    def labels(self, dim: str) -> list[str]:
+        """The labels of a dimension."""
+        return [str(label) for label in self.a.measured("node_ablation.mean").coords[dim].values]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What each node is called."""
+        return [f"{node} at {word}" for node in self.labels("node") for word in self.labels("pos")]
+
+    @cached_property
+    def answers(self) -> list[str]:
+        """The answers."""
+        return self.labels("answer")
+
+    @cached_property
+    def parts(self) -> list[str]:
+        """The parts of the sample: all of it, then its groups."""
+        return self.labels("part")
+
+    @cached_property
+    def worst(self) -> Any:
+        """The answer of which the loss rises most, for each node."""
+        return np.nan_to_num(self.mean[:, :, 0, 0], nan=-np.inf).argmax(1)
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """The nodes that matter: in the order of the network, and where they are many those alone without
+        which a loss rises most."""
+        most = np.nan_to_num(self.mean, nan=0.0).max((1, 2, 3))
+        matters = np.flatnonzero(most >= MATTERS)
+        return sorted(self._by_rise(matters)[:_MOST_ROWS])
+
+    def _by_rise(self, rows: Any) -> list[int]:
+        return sorted(map(int, rows), key=lambda row: -self.mean[row, self.worst[row], 0, 0])
+
+    def beats(self, row: int) -> bool:
+        """Whether the loss rises by more than under 95 % of the controls."""
+        answer = self.worst[row]
+        return bool(self.mean[row, answer, 0, 0] > self.control[row, answer, 1])
+
+    @property
+    def table(self) -> Table:
+        """The nodes without which most is lost."""
+        zero, resample = self.values("zero"), self.values("resample")
+        rows = []
+        for row in self._by_rise(self.rows)[:CONTROLLED]:
+            at = (row, self.worst[row])
+            mean, quantile = self.control[at]
+            rows.append((
+                self.names[row],
+                f"{number(self.mean[at][0, 0])} ({self.answers[at[1]]})",
+                f"{number(zero[at][0, 0])}, {number(resample[at][0, 0])}",
+                self._falls(self.mean[row, :, 0, 1], self.answers),
+                self._falls(self.mean[at][1:, 1], self.parts[1:]),
+                f"{number(mean)}, {number(quantile)}" if quantile == quantile else "–",
+                "yes" if self.beats(row) else "no" if quantile == quantile else "–",
+            ))  # fmt: skip
+        header = (
+            "Node", "Rise of the loss (nats)", "By zero, by another example", "Fall of accuracy of answers",
+            "Of that answer in groups", "Controls: mean, 95 %", "More than its controls",
+        )  # fmt: skip
+        lead = "Of the answer whose loss rises most; controls are of the mean ablation, over all examples."
+        return Table("The nodes without which most is lost", header, rows, lead)
+
+    @staticmethod
+    def _falls(falls: Any, names: Sequence[str]) -> str:
+        """The largest falls, by name."""
+        largest = [i for i in np.argsort(-np.nan_to_num(falls, nan=-np.inf)) if falls[i] >= MATTERS][:3]
+        return ", ".join(f"{names[i]} {100 * falls[i]:.0f} %" for i in largest) or "none"
