@@ -8,7 +8,7 @@ disks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -21,6 +21,9 @@ from ..errors import ConfigError, GrokinterpError, NotApplicable
 from ..frozen import Frozen
 from .reads import Reads
 from .split import Split
+
+_MOST_CLASSES = 32
+"""Classes of a factor up to which every one of them has examples enough."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class Factor:
                 f"for {len(self.names)}"
             )
 
+    @property
+    def n_classes(self) -> int:
+        """How many classes the examples have; 0 where values are numbers."""
+        return 0 if self.values.is_floating_point() else len(self.values.unique())
+
 
 @dataclass(frozen=True)
 class Task(ABC):
@@ -115,6 +123,17 @@ class Task(ABC):
     def factors(self) -> Mapping[str, Factor]:
         """What is known of every example of the sample, by name."""
         return {}
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The factors that can be read off an example one by one, of which all others are made, such as its
+        digits: by these it is asked what a part of a network depends on. By default all of two to 32
+        classes."""
+        return tuple(name for name, factor in self.factors.items() if 2 <= factor.n_classes <= _MOST_CLASSES)
+
+    def read_in_words(self, names: Collection[str]) -> str:
+        """These factors of `read`, as a sentence says them."""
+        return ", ".join(names)
 
     def groups(self, split: Split | None) -> Mapping[str, Bool[Tensor, "n"]]:
         """Groups of examples of the sample that are told apart beside training and test examples, by name."""

@@ -8,7 +8,7 @@ through sums of nine is a cascade, the question classes S0 to S5 count its place
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
@@ -193,6 +193,19 @@ class Digits(Task):
                 f"cascade.{at}": Factor((run[:, place] - 1).clamp(min=0), (*"0123", "4 or more")),
             }
         return {**factors, "class": Factor(self.classes, tuple(f"S{cls}" for cls in range(N_CLASSES)))}
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The digits of a and of b, the units first."""
+        return tuple(f"{letter}.{name_of(place)}" for place in range(self.n) for letter in "xy")
+
+    def read_in_words(self, names: Collection[str]) -> str:
+        """By place, the units first, with whose digit it is where only one number's is read."""
+        said = []
+        for name in map(name_of, range(self.n)):
+            of = [number for letter, number in (("x", "a"), ("y", "b")) if f"{letter}.{name}" in names]
+            said += [f"{name} of {of[0] if len(of) == 1 else 'both numbers'}"] if of else []
+        return " and ".join(said)
 
     @cached_property
     def levels(self) -> Mapping[str, Mapping[str, float]]:

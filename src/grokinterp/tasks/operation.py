@@ -263,6 +263,11 @@ class Operation(Task):
             "answer": Factor(self.targets, self.answer_names),
         }
 
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The operands."""
+        return "a", "b"
+
     @cached_property
     def ring(self) -> Int[Tensor, "m"]:
         """The classes of answers in the order in which binomial noise moves along them: that of their numbers
