@@ -197,7 +197,11 @@ def dependences(network: str) -> dict[str, set[str]]:
         for change, view in views(network).items():
             after = numbers(known(view), reorder=change == "order")
             if not np.allclose(
-                before, after, rtol=0, atol=1e-8 * max(np.nanmax(np.abs(before), initial=0), 1e-9), equal_nan=True
+                before,
+                after,
+                rtol=0,
+                atol=1e-8 * max(np.nanmax(np.abs(before), initial=0), 1e-9),
+                equal_nan=True,
             ):
                 found[name].add(change)
     return found

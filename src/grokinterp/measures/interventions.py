@@ -159,7 +159,8 @@ def _short(view: View) -> frozenset[str]:
     examples with random additions."""
     layer, points = f"blocks.{view.n_layers - 1}.", view.model.hook_dict
     # A user's hook may look at the whole batch: then examples cannot be run by the handful.
-    if view.has_hooks_of_a_user or layer + "mlp.W_in" not in view.weights:
+    users = any(not handle.is_permanent for point in points.values() for handle in point.fwd_hooks)
+    if users or layer + "mlp.W_in" not in view.weights:
         return frozenset()
     rows, generator = torch.arange(min(PROBED, view.task.n_inputs)), torch.Generator().manual_seed(0)
     hooks = {"mlp.hook_post", "hook_mlp_out"}
