@@ -219,7 +219,8 @@ def array(values: Tensor | Sequence[Any], dims: str | Sequence[str], **coords: S
     import xarray as xr
 
     data = values.detach().cpu().numpy().copy() if isinstance(values, Tensor) else values
-    return xr.DataArray(data, dims=[dims] if isinstance(dims, str) else list(dims), coords=dict(coords))
+    labels = {dim: list(each) for dim, each in coords.items()}
+    return xr.DataArray(data, dims=[dims] if isinstance(dims, str) else list(dims), coords=labels)
 
 
 def per_neuron(values: Tensor) -> xr.DataArray:

@@ -34,7 +34,7 @@ def delta_profile(view: View) -> Value:
     The naive digit of a place is (x + y) mod 10, that of the leading digit 0: whoever knows the two digits of
     a place and not the carry gives it and the next one about half each.
     """
-    known, place = Digits.of(view.task).factors, view.reads.answers[0]
+    known, place = view.task.factors, view.reads.answers[0]
     naive = known[f"naive.{place}"].values if f"naive.{place}" in known else torch.zeros_like(view.targets)
     wanted = (naive[:, None] + torch.tensor(DELTAS)) % 10
     return per_part(view, view.probabilities.gather(1, wanted), delta=DELTAS)
@@ -68,7 +68,8 @@ def _of_places(
 ) -> tuple[Float64[Tensor, "place neuron"], Float64[Tensor, "place function neuron"]]:
     """Of each place the share of every neuron's variance that its two digits explain, and the shares of that
     which functions of them do; all corrected for chance."""
-    z, task = neurons(view), Digits.of(view.task)
+    z, task = neurons(view), view.task
+    assert isinstance(task, Digits)
     n, shares, functions = len(z), [], []
     for place in range(task.n):
         x, y = (classes(view, name) for name in task.read[2 * place : 2 * place + 2])

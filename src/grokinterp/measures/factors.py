@@ -22,8 +22,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from ..errors import NotApplicable, nearest
-from ..errors import UsageError
+from ..errors import NotApplicable, UsageError, nearest
 from ..tasks import Operation, Task
 from ..view import View
 from .base import Value, array, measure
@@ -87,8 +86,8 @@ def classes(view: View, name: str) -> Int[Tensor, "n"]:
     values = known[name].values[view.rows("all")]
     if values.is_floating_point():
         raise NotApplicable(f"the factor {name!r} has numbers, which are no classes")
-    found, numbered = values.unique(return_inverse=True)
-    if len(found) < 2:
+    distinct, numbered = values.unique(return_inverse=True)
+    if len(distinct) < 2:
         raise NotApplicable(f"all examples are of one class by the factor {name!r}: nothing can vary with it")
     return numbered
 
