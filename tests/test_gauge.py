@@ -59,6 +59,12 @@ def noisy_labels() -> Made:
     return make_task("modular_addition", p=P, noise={"kind": "uniform", "share": 0.3}), config, weights
 
 
+def digits() -> Made:
+    task = make_task("digit_addition", n=2, answer="tens", examples=400, per_class=10)
+    config = ModelConfig(d_model=16, n_heads=2, d_head=8, d_mlp=24)
+    return task, config, noisy(config.initial_weights(task.reads, 0), 0.3)
+
+
 MADE: dict[str, Callable[[], Made]] = {
     "clock": clock,
     "pizza": pizza,
@@ -66,6 +72,7 @@ MADE: dict[str, Callable[[], Made]] = {
     "two layers": lambda: untrained(n_layers=2),
     "perceptron": perceptron,
     "noisy labels": noisy_labels,
+    "digits": digits,
 }
 
 
@@ -160,7 +167,7 @@ CHANGES = {"rotation": rotation, "heads": heads, "order": order, "scale": scale,
 def views(network: str) -> dict[str, gi.View]:
     """The network as it is, under "", and written down otherwise, by what was changed."""
     task, config, weights = MADE[network]()
-    known = split(P * P, 0.5)
+    known = split(task.n_representative, 0.5)
     changed = {
         name: change(weights, torch.Generator().manual_seed(1))
         for name, change in CHANGES.items()

@@ -87,7 +87,14 @@ def _of_places(
     return torch.stack(shares), torch.stack(functions)
 
 
-measure_of_digits = partial(measure, of=Digits, ref="here; waves mod 10 as in Nanda et al. 2023, section 4.1")
+def _has_one_answer(task: Digits) -> bool:
+    return len(task.places) == 1
+
+
+measure_of_digits = partial(
+    measure, of=Digits, ref="here; waves mod 10 as in Nanda et al. 2023, section 4.1", where=_has_one_answer
+)
+"""Registers a measure that a report takes where one digit is asked for; of several it is asked for by name."""
 
 
 @measure_of_digits("pair_function.place", unit="1")

@@ -200,7 +200,7 @@ def _by_pair(kind: str, view: View, factors: Sequence[str] | None = None) -> Val
     pairs = pairs_of(_asked(view, factors))
     each = {name: classes(view, name) for pair in pairs for name in pair}
     for pair in pairs:
-        _refuse_few(*(each[name] for name in pair), " and ".join(map(repr, pair)))
+        _refuse_few(each[pair[0]], each[pair[1]], " and ".join(map(repr, pair)))
     z = UNITS[kind][0](view)
     values = [_in_parts(z, partial(_by_two, a=each[one], b=each[other])) for one, other in pairs]
     return _labelled(view, kind, "pair", [TOGETHER.join(pair) for pair in pairs], torch.stack(values))
@@ -228,7 +228,9 @@ def pairs_of(names: Sequence[str]) -> list[tuple[str, str]]:
         pairs = [pair for pair in every if place(pair[0]) == place(pair[1])][:_MOST_PAIRS]
     if not pairs:
         of_so_many = f"{len(every):,} pairs of factors are too many: name some" if every else "there is one"
-        raise NotApplicable(of_so_many if every else f"there is one factor, {names[0]!r}, and no pair of them")
+        raise NotApplicable(
+            of_so_many if every else f"there is one factor, {names[0]!r}, and no pair of them"
+        )
     return pairs
 
 
@@ -247,9 +249,11 @@ def _refuse_few(a: Int[Tensor, "n"], b: Int[Tensor, "n"], names: str) -> None:
         )
 
 
-def _in_reports(n_read: int, task: Task) -> bool:
-    """A table of pairs is told by its waves and its irreps; its operands are asked for by name."""
-    return not isinstance(task, Operation) and len(task.read) >= n_read
+def _in_reports(kind: str, n_read: int, task: Task) -> bool:
+    """A table of pairs is told by its waves and its irreps, and hundreds of neurons for each of several
+    answers are more than a report holds: these are asked for by name."""
+    is_small = kind == "heads" or len(task.reads.answers) == 1
+    return not isinstance(task, Operation) and is_small and len(task.read) >= n_read
 
 
 def _register(kind: str, words: str) -> None:
@@ -265,8 +269,8 @@ beyond a sum of a function of the one and a function of the other, and its stand
 Where the two are independent, (Var(E[z | f, g]) − Var(E[z | f]) − Var(E[z | g])) / Var(z). Of more than 64
 pairs only those of one place are asked. `factors` names others."""
     ref = "Sobol 1993, on functional analysis of variance; correction: Kelley 1935 (epsilon squared)"
-    measure(f"variance_by_factor.{kind}", unit="1", ref=ref, where=partial(_in_reports, 1))(by_factor)
-    measure(f"variance_by_pair.{kind}", unit="1", ref=ref, where=partial(_in_reports, 2))(by_pair)
+    measure(f"variance_by_factor.{kind}", unit="1", ref=ref, where=partial(_in_reports, kind, 1))(by_factor)
+    measure(f"variance_by_pair.{kind}", unit="1", ref=ref, where=partial(_in_reports, kind, 2))(by_pair)
 
 
 for _kind, (_, _words) in UNITS.items():

@@ -28,8 +28,8 @@ from ..progress import bars
 from ..runs import Run
 from ..tasks import Task
 from .cache import FROM_FINAL, Entry, Measured, sweep
+from .descent import has_plateaus
 from .frequencies.pictures import PICTURES
-from .plateaus import has_plateaus
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -28,7 +28,7 @@ class Curve:
     label: str
     name: str
     colour: str
-    at: Mapping[str, str] = field(default_factory=dict)
+    at: Mapping[str, str | int] = field(default_factory=dict)
     dashed: bool = False
     column: str = ""
     """The column of the history with the same quantity at every evaluation."""

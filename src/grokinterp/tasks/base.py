@@ -85,7 +85,7 @@ class Factor:
     @property
     def n_classes(self) -> int:
         """How many classes the examples have; 0 where values are numbers."""
-        return 0 if self.values.is_floating_point() else len(self.values.unique())
+        return 0 if self.values.is_floating_point() else len(set(self.values.tolist()))
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ class Digits(Task):
         pairs, yes_or_no, digits = self.pairs, ("no", "yes"), tuple(map(str, range(10)))
         sums = pairs.sum(2)
         run = of_carries.classes(KIND_OF_SUM[sums])
-        factors = {}
+        factors: dict[str, Factor] = {}
         for place in range(self.n):
             at, total = name_of(place), sums[:, place]
             factors |= {

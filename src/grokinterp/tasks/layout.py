@@ -44,13 +44,16 @@ def parse(text: str, p: int) -> Layout:
     """
     words, numbers, size = _read(text)
     free = p
-    token_of: dict[str, int | None] = {"a": None, "b": None}
+    tokens: list[int | None] = []
     for word, number in zip(words, numbers, strict=True):
-        if word not in token_of:
-            token_of[word] = free if number is None else number
-            free = max(free, token_of[word] + 1)
-    tokens = [token_of[word] for word in words]
-    signs = [token for token in token_of.values() if token is not None]
+        if word in ("a", "b"):
+            tokens.append(None)
+            continue
+        token = free if number is None else number
+        tokens.append(token)
+        free = max(free, token + 1)
+    # A sign may stand in several places where it says so by its number.
+    signs = [token for _, token in {(w, t) for w, t in zip(words, tokens, strict=True) if t is not None}]
     d_vocab = max([p, *(token + 1 for token in signs)]) if size is None else size
     if len(set(signs)) < len(signs) or not all(p <= token < d_vocab for token in signs) or d_vocab < p:
         raise ConfigError(

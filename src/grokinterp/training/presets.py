@@ -93,7 +93,7 @@ PRESETS["digits"] = {
     "doc": "one layer on fresh sums of numbers of five digits, all digits at once, 128 for every update: two "
     "minutes",
     "task": {"name": "digit_addition"},
-    "model": {**_OF_NANDA, "init": "transformer_lens"},
+    "model": _OF_NANDA,
     "training": {"data": "fresh", "batch_size": 128, "lr": 1e-3, "weight_decay": 0.25, "steps": 6000}
     | {"evaluate_every": 10},
     "snapshots": {"log": 20, "every": 100},
