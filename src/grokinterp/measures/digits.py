@@ -94,7 +94,7 @@ def _has_one_answer(task: Digits) -> bool:
 measure_of_digits = partial(
     measure, of=Digits, ref="here; waves mod 10 as in Nanda et al. 2023, section 4.1", where=_has_one_answer
 )
-"""Registers a measure that a report takes where one digit is asked for; of several it is asked for by name."""
+"""Registers a measure that a report takes where one digit is asked for; of several it has to be named."""
 
 
 @measure_of_digits("pair_function.place", unit="1")

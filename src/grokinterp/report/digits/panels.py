@@ -12,8 +12,8 @@ TITLE = "Naive digit, or one more?"
 """Of the section and of the panel."""
 HOW = (
     "Mean probability of the last digit of x + y at a place (naive: what comes out where nothing is carried) "
-    "and of its neighbours. Who knows these two digits and not the carry gives naive and naive + 1 about half "
-    "each."
+    "and of its neighbours. Who knows these two digits and not the carry gives naive and naive + 1 about "
+    "half each."
 )
 _NAME = "digits.delta_profile"
 _FEW = (0, 1)
