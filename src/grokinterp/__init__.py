@@ -15,7 +15,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .errors import GrokinterpError
     from .importing import import_checkpoint, record
-    from .measures import MEASURES, ablate, key_frequencies
+    from .measures import MEASURES, ablate, interchange, key_frequencies
     from .measures import measured as measure
     from .replay import plateaus, replay
     from .report import Report, analyze, save_replay
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "errors": "GrokinterpError",
     "importing": "import_checkpoint record",
-    "measures": "MEASURES ablate key_frequencies",
+    "measures": "MEASURES ablate interchange key_frequencies",
     "measures.measured": "measure",
     "replay": "plateaus replay",
     "report": "Report analyze compare save_replay",

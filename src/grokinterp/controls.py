@@ -1,6 +1,7 @@
-"""Networks whose algorithm is known: five that are built here by hand, and one that is random.
+"""Networks whose algorithm is known: six that are built here by hand, and random ones.
 
-The built networks add mod p. Three compute with frequencies, two with those that they are told to use:
+One adds numbers of n digits with carries (`adder`), the others add mod p. Three of these compute with
+frequencies, two with those that they are told to use:
 
     clock      one head copies a, one copies b; a neuron for every phase pair (s, t) of Z_p x Z_p. Exactly
                logits = scale Σ_k cos w_k(a + b − c)                          (Nanda et al. 2023)
@@ -30,8 +31,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from .errors import UsageError
 from .models import MLPConfig, ModelConfig, NetworkConfig
 from .tasks import Operation, Task, make_task, split
+from .tasks.digits import Digits
 from .view import View, view
 
 
@@ -198,6 +201,84 @@ def _table(p: int, answers: Int[Tensor, "n"], scale: float) -> View:
     weights["blocks.0.mlp.W_out"][neuron, answers] = scale
     weights["unembed.W_U"][:p] = torch.eye(p)
     return _seen(config, task, weights)
+
+
+MOST_DIGITS = 12
+"""A carry is told from none by one unit in 10^n, which float64 then holds with three more digits."""
+
+
+@functools.cache
+def adder(n: int, scale: float = 20.0, **sample: int) -> View:
+    """All digits of a + b for numbers of n digits, the highest first, by the carries of pupils.
+
+    At the position that answers the digit of place k
+
+        head 0 of layer 0   attends to x_k and y_k alike and gives the digit sum s_k (0 above the highest)
+        head 1 of layer 0   attends to all digits below with weights in proportion to 10^j, and gives
+                            N_k = Σ_{j<k} s_j 10^j up to a factor of the position, which MLP 0 undoes
+        MLP 0               relu(N_k - 10^k + 1) - relu(N_k - 10^k): the carry, by two neurons for each place,
+                            which are silent at all other positions
+        heads of layer 1    give nothing
+        MLP 1               hats around every value of s_k + c_k: logits = scale [d = (s_k + c_k) mod 10]
+
+    Args:
+        n: the number of digits, 1 to 12.
+        scale: the logit of the answer; all others are 0.
+        sample: parameters of the task's sample, such as `examples`.
+
+    Raises:
+        UsageError: float64 cannot tell the carry of so many digits.
+    """
+    if n > MOST_DIGITS:
+        raise UsageError(
+            f"adder({n}): float64 does not hold a carry through {n} digits: {MOST_DIGITS} at most"
+        )
+    task = make_task("digit_addition", n=n, **sample)
+    assert isinstance(task, Digits)
+    n_ctx, first = task.reads.n_ctx, task.reads.positions[0]
+    summed, below, carry, logits = range(1 + n_ctx, 5 + n_ctx)
+    config = ModelConfig(
+        n_layers=2, d_model=logits + 10, n_heads=2, d_head=n_ctx, d_mlp=max(22, 2 * n), train_biases="all"
+    )
+    weights = _zeros(config, task)
+    weights["embed.W_E"][:10, 0] = torch.arange(10)
+    weights["pos_embed.W_pos"][:, 1 : 1 + n_ctx] = torch.eye(n_ctx)
+    query, key = weights["blocks.0.attn.W_Q"], weights["blocks.0.attn.W_K"]
+    key[:, 1 : 1 + n_ctx] = torch.eye(n_ctx)
+    weights["blocks.0.attn.W_V"][:, 0, 0] = 1
+    weights["blocks.0.attn.W_O"][0, 0, summed], weights["blocks.0.attn.W_O"][1, 0, below] = 2, 1
+    mlp = {name: weights[f"blocks.0.mlp.{name}"] for name in ("W_in", "b_in", "W_out")}
+    for place, position in zip(task.places, task.reads.positions, strict=True):
+        for head, seen in enumerate(([place] if place < n else [], list(range(place)))):
+            scores = torch.full((n_ctx,), -1e3, dtype=torch.float64)
+            for j in seen:
+                scores[[task.reads.words.index(f"{letter}{j}") for letter in "xy"]] = (j - place) * math.log(
+                    10
+                )
+            if not seen:
+                scores[first] = 0  # "=", whose value is 0
+            query[head, 1 + position] = math.sqrt(n_ctx) * scores
+        if place:
+            at = slice(2 * place - 2, 2 * place)
+            mlp["W_in"][below, at] = 2 * (10**place - 1) // 9
+            mlp["b_in"][at] = torch.tensor([1.0, 0.0]).double() - 4 * 10**place
+            mlp["W_in"][1 + position, at] = 3 * 10**place
+            mlp["W_out"][at, carry] = torch.tensor([1.0, -1.0]).double()
+    corners = torch.arange(-1, 21)
+    weights["blocks.1.mlp.W_in"][[[summed], [carry]], torch.arange(22)] = 1
+    weights["blocks.1.mlp.b_in"][:22] = -corners
+    for value in range(20):
+        hat = torch.tensor([1.0, -2.0, 1.0]).double() * scale
+        weights["blocks.1.mlp.W_out"][value : value + 3, logits + value % 10] += hat
+    weights["unembed.W_U"][logits:, :10] = torch.eye(10)
+    return _seen(config, task, weights)
+
+
+@functools.cache
+def random_like(known: View, seed: int = 0) -> View:
+    """A network of the shape of another, on its task, that was never trained."""
+    config = ModelConfig.of_hooked(known.model.cfg)
+    return _seen(config, known.task, config.initial_weights(known.task.reads, seed))
 
 
 @functools.cache

@@ -10,6 +10,14 @@ for file in pkgutil.walk_packages(__path__, f"{__name__}."):
 
 from .ablation import Ablation, ablate
 from .base import MEASURES, Measure, measure, measured
+from .interchange import (
+    Hypothesis,
+    Interchange,
+    Subtask,
+    digits_hypothesis,
+    interchange,
+    operation_hypothesis,
+)
 from .noise import NoisePhase, noise_phase
 from .waves.circular import Circular, circular
 from .waves.keys import KeyFrequencies, key_frequencies
