@@ -59,7 +59,7 @@ def round_trip(config: TrainConfig) -> TrainConfig:
 def test_every_preset_is_a_configuration_that_survives_a_round_trip(name):
     config = TrainConfig.preset(name)
     assert round_trip(config) == config
-    assert config.make_task().n_inputs == (config.task["p"] ** 2 if "p" in config.task else 4096)
+    assert config.make_task().n_representative == (config.task["p"] ** 2 if "p" in config.task else 4096)
     assert PRESETS[name]["doc"]
 
 
@@ -415,8 +415,8 @@ def test_an_unknown_preset_is_refused_with_the_nearest():
         TrainConfig.preset("quik")
     with pytest.raises(
         ConfigError,
-        match=r"^unknown preset 'zebra'; known: chughtai_mlp, concat_mlp, doshi, fast113, "
-        r"grokking_demo, nanda, quick, words$",
+        match=r"^unknown preset 'zebra'; known: chughtai_mlp, concat_mlp, digits, doshi, fast113, "
+        r"grokking_demo, nanda, one_digit, quick, words$",
     ):
         TrainConfig.preset("zebra")
 
