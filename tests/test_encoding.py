@@ -31,7 +31,7 @@ from grokinterp.runs.record import write_record
 from grokinterp.tasks import TASKS, Symbols, make_task, task, task_parameters
 from grokinterp.tasks.encoding import encoded
 from grokinterp.training.examples import Examples, FoldedExamples
-from test_circle import OPEN, SEE_ELEMENTS_APART
+from test_circle import OF_OPERATIONS, OPEN, SEE_ELEMENTS_APART
 
 # Tokens
 
@@ -210,7 +210,7 @@ OF_PARAMETERS = {"sum_of_squares", "loss.mse"}
 """The bias that keeps the sign from being an answer is a parameter."""
 
 
-@pytest.mark.parametrize("name", [name for name in gi.MEASURES if name not in OF_PARAMETERS])
+@pytest.mark.parametrize("name", sorted(OF_OPERATIONS - OF_PARAMETERS))
 @pytest.mark.parametrize("kind", ["clock", "random"])
 def test_what_tokens_are_called_changes_no_measure(kind, name):
     if kind == "clock" and name in OPEN:
@@ -245,9 +245,8 @@ def test_a_view_is_in_the_order_of_symbols():
 
 JULIA_ADDITION = [
     name
-    for name in gi.MEASURES
-    if name not in SEE_ELEMENTS_APART | OPEN | OF_NOISE
-    and not name.startswith("circle.")  # the angle of what has no circle is rounding
+    for name in sorted(OF_OPERATIONS - SEE_ELEMENTS_APART - OPEN - OF_NOISE)
+    if not name.startswith("circle.")  # the angle of what has no circle is rounding
 ]
 
 

@@ -10,7 +10,7 @@ for file in pkgutil.walk_packages(__path__, f"{__name__}."):
 
 from .ablation import Ablation, ablate
 from .base import MEASURES, Measure, measure, measured
-from .interchange import (
+from .hypotheses import (
     Hypothesis,
     Interchange,
     Subtask,

@@ -157,7 +157,7 @@ def _logits(view: View) -> Units:
     return _of_examples(view, (view.logits - view.logits.mean(1, keepdim=True))[:, :, None])
 
 
-def _of_examples(view: View, x: Units) -> Units:
+def _of_examples(view: View, x: Units) -> Float64[Tensor, "m unit width"]:
     return standardised(x[view.rows("all")])
 
 

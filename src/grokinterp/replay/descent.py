@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotApplicable
+from ..measures.standing import Examples
 from .steps_to_learn import series
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Course:
 def has_plateaus(run: Run) -> bool:
     """Whether they are looked for in a run unasked: where examples are drawn without end, or several answers
     are asked for. A network that learns a finite set by heart has others, which `phases` tells."""
-    return run.config.training.data == "fresh" or len(run.task.reads.answers) > 1
+    return Examples.of(run.task, run.split).fresh or len(run.task.reads.answers) > 1
 
 
 def plateaus(run: Run) -> list[Course]:
