@@ -14,7 +14,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,6 @@ class Recipe:
     changes: dict[str, Any]
     rows: Callable[[str, gi.Run], list[Row]]
     quick: bool = False
-    seeds: tuple[int, ...] = field(default=SEEDS)
 
 
 def first_below(run: gi.Run, level: float) -> int | None:
@@ -148,7 +147,7 @@ def main() -> int:
     for name, each in RECIPES.items():
         if arguments.only not in (None, name) or (arguments.check and not each.quick):
             continue
-        for seed in arguments.seeds or (each.seeds[:1] if arguments.check else each.seeds):
+        for seed in arguments.seeds or (SEEDS[:1] if arguments.check else SEEDS):
             run = trained(each, arguments.out / f"{name}_seed_{seed}", seed)
             found += each.rows(f"{name}, seed {seed}", run)
     return told(found)

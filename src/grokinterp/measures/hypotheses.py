@@ -26,10 +26,10 @@ from torch import Tensor
 
 from ..errors import GrokinterpError, UsageError, nearest
 from ..tasks import Operation
-from ..tasks.carries import ABOVE, KIND_OF_SUM, NINE
+from ..tasks.carries import ABOVE, KIND_OF_SUM, NINE, classes
 from ..tasks.digits import Digits, name_of
 from ..view import View
-from .nodes import _excerpt, _parts
+from .nodes import everywhere, excerpt, parts_of
 from .standing import percent, wilson
 
 if TYPE_CHECKING:
@@ -77,11 +77,9 @@ def digits_hypothesis(task: Digits) -> Hypothesis:
     from the hundreds on also whether the sum one place lower is below nine, nine or above (where it is nine,
     it carries on what came in)."""
     sums = task.pairs.sum(2)
-    sums = torch.cat([sums, torch.zeros_like(sums[:, :1])], dim=1)
-    carries = [torch.zeros_like(sums[:, 0])]
-    for column in sums.T[:-1]:
-        carries.append((column + carries[-1]) // 10)
     kinds, n_answers, subtasks = KIND_OF_SUM[sums], len(task.places), []
+    carries = (classes(kinds) > 0).long().T
+    sums = torch.cat([sums, torch.zeros_like(sums[:, :1])], dim=1)
 
     def digit(answer: int, total: Callable[[Rows, Rows], Rows], receivers: Rows, donors: Rows) -> Tensor:
         predicted = torch.full((len(receivers), n_answers), -1)
@@ -276,7 +274,7 @@ def _sites(view: View, asked: Sequence[tuple[str, int]] | None) -> list[_Site]:
         UsageError: the network lacks one that is asked for.
     """
     words, there = view.task.reads.words, {}
-    for part in _parts(view):
+    for part in parts_of(view):
         for head, node in enumerate(part.nodes):
             for position, reaches in enumerate(part.reaches):
                 name = f"{node} at {position}: {words[position]}"
@@ -359,9 +357,9 @@ class _Test:
         both, from_both = receivers.repeat(2), torch.cat([donors, alike])
         m = len(chosen)
         shuffles = torch.stack([torch.randperm(m, generator=generator) for _ in range(_SHUFFLES)])
-        some = _excerpt(view, from_both, m)
-        given = _given(some, [part.hook for part in _parts(some)])
-        return cls(subtask, _excerpt(view, both, m), given, predicted, own[receivers], shuffles)
+        some = excerpt(view, from_both, m)
+        given = everywhere(some, [part.hook for part in parts_of(some)])
+        return cls(subtask, excerpt(view, both, m), given, predicted, own[receivers], shuffles)
 
     def trial(self, sites: Sequence[_Site]) -> Trial:
         """What comes of these sites, changed together."""
@@ -392,18 +390,6 @@ class _Test:
             return x
 
         return site.hook, edit
-
-
-def _given(some: View, hooks: Sequence[str]) -> dict[str, Float64[Tensor, "n pos *entries"]]:
-    """What hooks have at every position, from one pass."""
-    seen: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
-
-    def see(x: Tensor, hook: Any) -> Tensor:
-        seen[hook.name].append(x.cpu().clone())
-        return x
-
-    some.logits_with([(hook, see) for hook in hooks])
-    return {hook: torch.cat(values) for hook, values in seen.items()}
 
 
 def _values(view: View, subtask: Subtask) -> Int[Tensor, "n"]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float64, Int
@@ -186,7 +186,7 @@ class _Excerpt(Task):
         """The whole has been looked through; of some examples an answer may never be asked."""
 
 
-def _excerpt(view: View, rows: Int[Tensor, "n"], standing: int) -> View:
+def excerpt(view: View, rows: Int[Tensor, "n"], standing: int) -> View:
     task = view.task
     return view.on(_Excerpt(task, view.split, rows, standing, name=task.name, symbol=task.symbol))
 
@@ -197,19 +197,19 @@ def _drawn(view: View, examples: int, seed: int) -> View:
         raise UsageError(f"examples: needs 2 or more, of which one takes another's place, got {examples}")
     generator, task = torch.Generator().manual_seed(seed), view.task
     if view.has_hooks_of_a_user:  # which may need to see the whole batch
-        return _excerpt(view, torch.arange(task.n_inputs), task.n_representative)
+        return excerpt(view, torch.arange(task.n_inputs), task.n_representative)
 
     def some(marks: Bool[Tensor, "n"], count: int) -> Int[Tensor, "m"]:
         rows = marks.nonzero().flatten()
         return rows[torch.randperm(len(rows), generator=generator)[: max(count, 0)]]
 
-    rows = [some(task.asked & (torch.arange(task.n_inputs) < task.n_representative), examples)]
+    rows = [some(view.rows("all", task.asked), examples)]
     left = task.asked.index_fill(0, rows[0], False)
     for marks in view.groups.values():
         count = examples // max(8, len(view.groups))
         rows.append(some(marks & left, count - int(marks[torch.cat(rows)].sum())))
         left[rows[-1]] = False
-    return _excerpt(view, torch.cat(rows), len(rows[0]))
+    return excerpt(view, torch.cat(rows), len(rows[0]))
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class _Plan:
         """What replacing a node adds to its hook: the number of the node, the position, and the change on
         every example, of those that change anything and reach an answer."""
         positions = part.reaches.any(1).nonzero().flatten()
-        here = _everywhere(self.some, part.hook)[:, positions]
+        here = everywhere(self.some, [part.hook])[part.hook][:, positions]
         change = self._replaced(here, how, seed) - here
         for at, position in zip(change.unbind(1), positions.tolist(), strict=True):
             for i, node in enumerate(part.nodes.values()):
@@ -334,21 +334,21 @@ def _plan(view: View, examples: int, seed: int) -> _Plan:
     some = _drawn(view, examples, seed)
     ones = tuple(some.at(answer) for answer in some.answers)
     masks = torch.stack([torch.stack([one.rows(part) for part in one.parts]) for one in ones]).double()
-    return _Plan(some, tuple(_parts(some)), ones, masks / masks.sum(-1, keepdim=True))
+    return _Plan(some, tuple(parts_of(some)), ones, masks / masks.sum(-1, keepdim=True))
 
 
-def _parts(some: View) -> Iterator[_Part]:
+def parts_of(some: View) -> Iterator[_Part]:
     """
     Raises:
         NotApplicable: the network has no heads and no MLP that work at each position.
     """
-    count, one = 0, some if some.has_hooks_of_a_user else _excerpt(some, torch.arange(1), 1)
+    count, one = 0, some if some.has_hooks_of_a_user else excerpt(some, torch.arange(1), 1)
     for layer, block in enumerate(some.blocks):
         for hook, has in (("attn.hook_z", block.n_heads), ("mlp.hook_post", block.d_mlp)):
             name = block.name(hook)
             if not has or name not in some.model.hook_dict:
                 continue
-            shape = _everywhere(one, name).shape
+            shape = everywhere(one, [name])[name].shape
             if len(shape) < 3 or shape[1] != some.reads.n_ctx:
                 continue
             heads = [f"L{layer}H{head}" for head in range(shape[2])]
@@ -367,7 +367,7 @@ def _reached(some: View, hook: str) -> Bool[Tensor, "pos answer"]:
         return torch.ones(n_ctx, answers, dtype=torch.bool)
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(some.task.n_inputs, (_PROBED,), generator=generator)
-    probe, at = _excerpt(some, rows.repeat(n_ctx), 1), torch.arange(n_ctx).repeat_interleave(_PROBED)
+    probe, at = excerpt(some, rows.repeat(n_ctx), 1), torch.arange(n_ctx).repeat_interleave(_PROBED)
 
     def add(x: Tensor, hook: object) -> Tensor:
         x, of_each = x.clone(), torch.arange(len(x))
@@ -380,22 +380,22 @@ def _reached(some: View, hook: str) -> Bool[Tensor, "pos answer"]:
     return apart > 1e-9 * before.abs().max()
 
 
-def _everywhere(view: View, hook: str) -> Float64[Tensor, "n pos *entries"]:
-    """What a hook has at every position, of every example.
+def everywhere(view: View, hooks: Sequence[str]) -> dict[str, Float64[Tensor, "n pos *entries"]]:
+    """What each hook has at every position, of every example, from one pass.
 
     Raises:
-        NotApplicable: the network has no such hook, or does not use it.
+        NotApplicable: the network lacks one of them, or does not use it.
     """
-    seen: list[Tensor] = []
+    seen: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
 
-    def see(x: Tensor, hook: object) -> Tensor:
-        seen.append(x.cpu().clone())
+    def see(x: Tensor, hook: Any) -> Tensor:
+        seen[hook.name].append(x.cpu().clone())
         return x
 
-    view.logits_with([(hook, see)])
-    if not seen:
-        raise NotApplicable(f"the network does not use {hook}")
-    return torch.cat(seen)
+    view.logits_with([(hook, see) for hook in hooks])
+    if unused := [hook for hook, values in seen.items() if not values]:
+        raise NotApplicable(f"the network does not use {unused[0]}")
+    return {hook: torch.cat(values) for hook, values in seen.items()}
 
 
 def _adding(position: int, added: Float64[Tensor, "n *entries"]) -> Callable[..., Tensor]:

@@ -216,10 +216,6 @@ class Digits(Task):
             for place in self.places
         }
 
-    def place_of(self, answer: str) -> int:
-        """The place of a digit by its name."""
-        return self.places[self.reads.answers.index(answer)]
-
 
 def sum_of(pairs: Int[Tensor, "n place 2"]) -> Int[Tensor, "n digit"]:
     """The digits of the sums, one more than the numbers have, the units first."""

@@ -3,7 +3,6 @@ questions, and what their heads and neurons read."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -65,24 +64,22 @@ def _by_factor(a: Analysis) -> Iterator[Panel]:
     needs=["variance_by_factor.heads", "variance_by_pair.heads"],
 )
 def _reads(a: Analysis) -> Iterator[Table]:
-    heads = [(*where, words, shares) for where, words, shares in _read_by(a, "heads")]
+    heads = list(_read_by(a, "heads"))
     yield Table("What each head reads", ("Head", "Reads", "Shares of its variance"), heads)
     if "variance_by_factor.neurons" not in a.values:
         return
-    neurons: Counter[tuple[str, str]] = Counter()
-    examples: dict[tuple[str, str], list[str]] = {}
-    for (neuron,), words, _ in _read_by(a, "neurons"):
+    neurons: dict[tuple[str, str], list[str]] = {}
+    for neuron, words, _ in _read_by(a, "neurons"):
         answer, _, name = neuron.rpartition(", ")
-        neurons[answer, words] += 1
-        examples.setdefault((answer, words), []).append(name.removeprefix("neuron "))
+        neurons.setdefault((answer, words), []).append(name.removeprefix("neuron "))
     rows = [
-        (f"{answer}: {words}".removeprefix(": "), str(count), ", ".join(examples[answer, words][:5]))
-        for (answer, words), count in sorted(neurons.items(), key=lambda item: (item[0][0], -item[1]))
+        (f"{answer}: {words}".removeprefix(": "), str(len(names)), ", ".join(names[:5]))
+        for (answer, words), names in sorted(neurons.items(), key=lambda item: (item[0][0], -len(item[1])))
     ]
     yield Table("What neurons read", ("Reads", "Neurons", "Some of them"), rows)
 
 
-def _read_by(a: Analysis, kind: str) -> Iterator[tuple[tuple[str], str, str]]:
+def _read_by(a: Analysis, kind: str) -> Iterator[tuple[str, str, str]]:
     """Each head or neuron by name, the digits that it reads, and their shares of its variance."""
     alone, pairs = a.measured(f"variance_by_factor.{kind}"), a.values.get(f"variance_by_pair.{kind}")
     units = [dim for dim in alone.dims if dim not in ("factor", "of")]
@@ -94,7 +91,7 @@ def _read_by(a: Analysis, kind: str) -> Iterator[tuple[tuple[str], str, str]]:
         words = a.run.task.read_in_words(read) or "nothing"
         name = ", ".join(str(x) if dim == "answer" else f"{dim} {x}" for dim, x in at.items())
         ordered = sorted({**shares, **together}.items(), key=lambda item: -item[1])
-        yield (name,), words, ", ".join(f"{what} {share:.2f}" for what, share in ordered)
+        yield name, words, ", ".join(f"{what} {share:.2f}" for what, share in ordered)
 
 
 def _shares(values: xr.DataArray, over: str) -> dict[str, float]:
