@@ -120,18 +120,24 @@ def theirs(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
     return step
 
 
-def timed(step: Callable[[], tuple[float, float]], steps: int) -> dict[str, object]:
-    losses = [step() for _ in range(5)]
+def timed(
+    step: Callable[[], tuple[float, float]], steps: int, warm: int = 5, compared: int = COMPARED
+) -> dict[str, object]:
+    """Seconds that a step takes after some to warm up, and the losses of the first steps."""
+    losses = [step() for _ in range(warm)]
     started = time.perf_counter()
     losses += [step() for _ in range(steps)]
     seconds = (time.perf_counter() - started) / steps
-    losses += [step() for _ in range(COMPARED + 1 - len(losses))]
-    return {"seconds": seconds, "losses": losses[: COMPARED + 1]}
+    losses += [step() for _ in range(compared + 1 - len(losses))]
+    return {"seconds": seconds, "losses": losses[: compared + 1]}
 
 
 def in_a_process(side: str, arguments: list[str]) -> dict:
     done = subprocess.run(
-        [sys.executable, __file__, *arguments, "--side", side], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, sys.argv[0], *arguments, "--side", side],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout)
 

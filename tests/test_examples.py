@@ -1,5 +1,5 @@
-"""What a training step computes of examples: the folded way gives the numbers of the plain one, and that
-those of autograd."""
+"""What a training step computes of examples: the fast ways give the numbers of the plain one, and that those
+of autograd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from grokinterp.models import ModelConfig
 from grokinterp.tasks import Task, make_task
 from grokinterp.training import Trainer
 from grokinterp.training import examples as module
-from grokinterp.training.examples import Examples, FoldedExamples, way_to_learn, workers
+from grokinterp.training.examples import (
+    Examples,
+    FoldedExamples,
+    OneLayerExamples,
+    way_to_learn,
+    workers,
+)
 from grokinterp.training.loss import LOSSES
 
 
@@ -37,16 +43,25 @@ def random_weights(config: ModelConfig, task: Task, dtype: torch.dtype) -> dict[
     }
 
 
-def both(task: Task, asked: ModelConfig, loss: str = "cross_entropy", dtype: torch.dtype = torch.float64):
+def both(
+    task: Task,
+    asked: ModelConfig,
+    loss: str = "cross_entropy",
+    dtype: torch.dtype = torch.float64,
+    fast: type[Examples] = FoldedExamples,
+):
     """The plain examples and the folded ones, half of them to learn."""
     order = torch.randperm(task.n_inputs, generator=torch.Generator().manual_seed(5))
     train, test = (rows.sort().values for rows in order.tensor_split([task.n_inputs // 2]))
     weights = random_weights(asked, task, dtype)
-    known = weights, weights, asked, loss, task, train, test
-    return Examples(*known), FoldedExamples(*known)
+    labels = task.columns.clone()
+    if labels.ndim > 1:
+        labels[::3, 1] = -1  # not asked
+    known = weights, weights, asked, loss, task, train, test, labels
+    return Examples(*known), fast(*known)
 
 
-def assert_same(plain: Examples, folded: FoldedExamples, close: float) -> None:
+def assert_same(plain: Examples, folded: Examples, close: float) -> None:
     with workers(1):
         expected, found = plain.evaluation(gradients=True), folded.evaluation(gradients=True)
         looked = folded.evaluation(gradients=False)
@@ -83,6 +98,26 @@ def test_the_folded_way_gives_the_same_losses_and_gradients(changes, layout, los
     assert_same(*both(task, config(**changes), loss), close=1e-10)
 
 
+ANSWERS = {
+    "one": lambda: make_task("modular_division", p=7),
+    "another last token": lambda: make_task("modular_division", p=7, layout="a b"),
+    "one digit": lambda: make_task("digit_addition", n=2, answer="tens", examples=60, per_class=1),
+    "all digits": lambda: make_task("digit_addition", n=2, examples=60, per_class=1),
+    "little end": lambda: make_task("digit_addition", n=2, order="little", examples=60, per_class=1),
+    "words": lambda: make_task("reverse", n=3, v=4),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention_mixing": 0.3, "attention_dir": "bidirectional"}, {"n_heads": 1}]
+)
+@pytest.mark.parametrize("answers", ANSWERS)
+def test_one_layer_gives_the_same_losses_and_gradients_wherever_answers_are_read(answers, changes, loss):
+    task = ANSWERS[answers]()
+    assert_same(*both(task, config(**changes), loss, fast=OneLayerExamples), close=1e-10)
+
+
 @pytest.mark.parametrize("piece", [1, 3, 7, 1000])
 def test_so_it_does_in_any_number_of_pieces(monkeypatch, piece):
     monkeypatch.setattr(module, "PIECE", piece)
@@ -114,8 +149,13 @@ def test_other_networks_are_learned_the_plain_way(changes):
     assert way_of(config(**changes), make_task("modular_addition", p=7)) is Examples
 
 
-def test_one_layer_is_learned_the_folded_way():
+def test_one_layer_is_learned_the_folded_way_where_it_folds(monkeypatch):
     assert way_of(config(), make_task("modular_addition", p=7)) is FoldedExamples
+    assert way_of(config(), ANSWERS["all digits"]()) is OneLayerExamples
+    fresh = way_to_learn(config(), ANSWERS["one digit"](), torch.arange(0))
+    assert fresh is OneLayerExamples
+    monkeypatch.setattr("grokinterp.models.one_layer._TABLE", 1000)
+    assert way_of(config(), ANSWERS["all digits"]()) is Examples
 
 
 @pytest.mark.parametrize("worth", [0, 10**9])
@@ -149,7 +189,7 @@ def test_a_run_of_200_steps_is_the_same_both_ways_to_rounding(monkeypatch):
         losses = [(s.metrics["train_loss"], s.metrics["test_loss"]) for s in trainer if s.metrics]
         ways.append((type(trainer._examples), losses))
     (folded, ours), (plain, theirs) = ways
-    assert (folded, plain) == (FoldedExamples, Examples)
+    assert (folded, plain) == (FoldedExamples, OneLayerExamples)
     assert trainer.folded is False
     assert len(ours) == 201
     for mine, other in zip(itertools.chain(*ours), itertools.chain(*theirs), strict=True):

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from transformer_lens.hook_points import HookedRootModule
 
     from .folded import Folding
+    from .one_layer import OneLayer
 
 Weights = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -167,6 +168,11 @@ class NetworkConfig(Frozen):
     def folding(self, inputs: Shaped[Tensor, "n *read"], reads: Reads) -> Folding | None:
         """How the network folds into tables on these examples (folded.py), which is several times faster;
         None where it does not."""
+        return None
+
+    def one_layer(self, reads: Reads) -> OneLayer | None:
+        """The network as one layer without normalisation, gradient written out (one_layer.py); None where it
+        is none."""
         return None
 
     @property

@@ -34,6 +34,7 @@ from .base import (
 )
 from .folded import Folding
 from .forward import transformer_logits
+from .one_layer import OneLayer
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -196,6 +197,9 @@ class ModelConfig(NetworkConfig):
         one_layer = self.n_layers == 1 and not self.is_normalised and self.d_mlp > 0 and self.act_fn == "relu"
         at_the_end = reads.positions == (reads.n_ctx - 1,) and bool((inputs[:, -1] == inputs[0, -1]).all())
         return Folding(inputs, reads, self) if one_layer and at_the_end else None
+
+    def one_layer(self, reads: Reads) -> OneLayer | None:
+        return OneLayer.of(self, reads)
 
     def blocks(self, reads: Reads) -> tuple[Block, ...]:
         # Not read off the shapes: every forward asks.

@@ -138,9 +138,9 @@ class Trainer:
 
     @property
     def folded(self) -> bool:
-        """Whether it trains through tables (one layer without normalisation, ReLU, an MLP; on a CPU, with
-        MKL); else, several times slower, through the forward pass at the answer position that takes every
-        configuration."""
+        """Whether it trains through tables (one layer without normalisation, ReLU, an MLP, one answer behind
+        the same last token; on a CPU, with MKL); else through the forward pass at the answers, several times
+        slower where it is not one such layer."""
         return isinstance(self._examples, FoldedExamples)
 
     def __iter__(self) -> Iterator[Snapshot]:
