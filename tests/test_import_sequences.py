@@ -1,4 +1,4 @@
-"""Other people's networks that add digit by digit: files written here of an adder whose answers are right, with
+"""Other people's networks that add digit by digit: files written here of an adder that is right, with
 more positions, tokens and logits than are read, and refusals in one line."""
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from grokinterp.tasks import make_task
 
 DOCS = (Path(__file__).parents[1] / "docs/import.md").read_text()
 SIGNS = re.search(r"```toml\n(# sums\.toml\n.*?)```", DOCS, re.DOTALL)[1]
-FEW = {"task.examples": 200}
 
 
 def imported(weights, folder, task=None, **options):
@@ -29,7 +28,7 @@ def imported(weights, folder, task=None, **options):
 
 
 def exact(run) -> float:
-    return float(gi.measure("accuracy.exact", run).sel(part="all"))
+    return float(gi.measure("accuracy.exact", run.view(-1)).sel(part="all"))
 
 
 def said(run) -> str:
@@ -91,29 +90,28 @@ def test_the_digit_that_is_asked_for_may_be_one(tmp_path):
     run = imported(dict(built.weights), tmp_path)
     assert run.task.reads.answers == ("tens",)
     assert run.task.n == 3
-    assert float(gi.measure("accuracy", run).sel(part="all")) == 1
+    assert float(gi.measure("accuracy", run.view(-1)).sel(part="all")) == 1
 
 
 @pytest.mark.parametrize(
     ("task", "says"),
     [
         (
-            {"n": 3},
-            "numbers of 3 digits as 'a b' take 9 positions, and the network has 8: at most n = 2 fits",
+            {"n": 3, "answer": "all"},
+            "take 9 positions, and the network has 8: at most n = 2 fits",
         ),
         (
             {"n": 1},
-            r"with n = 1; it is right on 1\.000 with n = 2, order = big, layout = a \+ b =: ask for that",
+            "with n = 1; it is right on 1.000 with n = 2, order = big, layout = a + b =: ask for that",
         ),
-        ({"order": "little"}, r"with order = little; it is right on 1\.000 with n = 2, order = big"),
+        ({"order": "little"}, "with order = little; it is right on 1.000 with n = 2, order = big"),
         ({"layout": "a +@10 b =@12"}, "'a +@10 b =@12' is of 13 tokens, and the network has 12"),
         ({"layout": "a + b = of 15"}, "'a + b = of 15' is of 15 tokens, and the network has 12"),
-        ({"answer": "thousands"}, "no digit 'thousands'"),
-        ({"n": 2, "layout": "a + b = +@10"}, "take 9 positions, and the network has 8"),
+        ({"n": 2, "answer": "thousands"}, "no digit 'thousands'"),
     ],
 )
 def test_what_does_not_go_with_the_network_is_one_line(tmp_path, task, says):
-    with pytest.raises(GrokinterpError, match=says if "\\" in says else re.escape(says)) as refused:
+    with pytest.raises(GrokinterpError, match=re.escape(says)) as refused:
         imported(dict(controls.adder(2).weights), tmp_path, task)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "run").exists()
@@ -129,9 +127,10 @@ def test_a_vocabulary_or_logits_too_few(tmp_path):
             imported(weights | few, tmp_path)
 
 
-def test_a_network_that_was_never_trained_is_refused_unless_it_is_believed(tmp_path):
+def test_a_network_that_was_never_trained_is_refused_unless_it_is_believed(tmp_path, monkeypatch):
+    monkeypatch.setattr("grokinterp.importing.sequences._MOST_TRIALS", 12)
     weights = dict(controls.random_like(controls.adder(2)).weights)
-    with pytest.raises(NotBelieved, match="Tried were .* readings"):
+    with pytest.raises(NotBelieved, match=r"Tried were .* readings"):
         imported(weights, tmp_path, {"n": 2})
     run = imported(weights, tmp_path, {"n": 2}, believe=True)
     assert "NO MORE than by chance" in said(run)

@@ -278,12 +278,13 @@ def layout_named(name: str) -> tuple[Layout, str]:
 
 
 def _whole(values: dict[str, Any]) -> dict[str, Any]:
-    """A mapping with what it leaves to the built-in one that it is `like`; tables are filled up key by key."""
+    """A mapping with what it leaves to the built-in one that it is `like`; tables are filled up by key."""
     if "like" not in values:
         return values
-    if (like := values["like"]) not in (names := sorted(built_in())):
-        raise ConfigError(f"like: no built-in layout {like!r}{nearest(str(like), names)}")
-    whole = tomllib.loads(_text_of_built_in(str(like)))
+    like = str(values["like"])
+    if like not in built_in():
+        raise ConfigError(f"like: no built-in layout {like!r}{nearest(like, built_in())}")
+    whole = tomllib.loads(_text_of_built_in(like))
     if "task" in values:  # whose examples are written in another way
         whole.pop("tokens", None)
     for key, value in values.items():

@@ -102,8 +102,7 @@ class _Try:
         return self.share > min(self.chance + _ABOVE_CHANCE, (1 + self.chance) / 2)
 
     def __str__(self) -> str:
-        said = (f"{key} = {value}" for key, value in self.section.items() if key not in ("name", "examples"))
-        return ", ".join(said)
+        return ", ".join(f"{key} = {self.section[key]}" for key in _KEYS if key in self.section)
 
 
 def is_of_sequences(trials: Trials) -> bool:
@@ -137,7 +136,9 @@ def find_sequences(trials: Trials, believe: bool = False) -> FoundSequences:
         best = min(alike, key=lambda one: one.loss)
     same = [one for one in alike if one is not best and one.loss <= _SURELY * best.loss]
     task = make_task(**best.section)
-    of_ways = [_tried(best.section, way, _SAMPLE) for way in ways]
+    of_ways = [_tried(best.section, way) for way in ways]
+    least = max(one.share for one in of_ways) - _ABOVE_CHANCE
+    of_ways = [_tried(one.section, one.way, _SAMPLE) if one.share >= least else one for one in of_ways]
     most = max(one.share for one in of_ways)
     equals = [
         one.way for one in of_ways if one.share >= most - 2 * (_SAMPLE * len(task.reads.answers)) ** -0.5
@@ -170,9 +171,9 @@ def _best(trials: Trials, wanted: Mapping[str, Any], ways: Sequence[Variant]) ->
     usual = [way for way in ways if all(way.assumed.get(k) == ways[0].assumed.get(k) for k in kept)]
     tries: list[_Try] = []
     for sections in _sections(trials, wanted):
-        few, clear = usual, None
+        few, clear, before = usual, None, len(tries)
         for section in sections:
-            if clear is None and len(tries) >= _MOST_TRIALS:
+            if clear is None and len(tries) - before >= _MOST_TRIALS:
                 break
             # Once a reading is clearly the one, only its signs may still have other tokens.
             if clear is not None and _without_tokens(section) != _without_tokens(clear.section):
@@ -182,8 +183,8 @@ def _best(trials: Trials, wanted: Mapping[str, Any], ways: Sequence[Variant]) ->
             likeliest = max(these, key=lambda one: one.share)
             if clear is None and likeliest.is_clear:
                 clear, few = likeliest, [likeliest.way]
-        if any(one.above_chance for one in tries):
-            break
+        if clear is not None:
+            return clear, tries
     best = max(tries, key=lambda one: one.share - one.chance)
     return best if best.above_chance else tries[0], tries
 
@@ -279,7 +280,8 @@ def _sections(trials: Trials, wanted: Mapping[str, Any]) -> Iterator[list[dict[s
                 texts, enumerate(orders if is_all else orders[:1])
             ):
                 spare = n_ctx - _positions(text, n, is_all)
-                if spare >= 0:
+                # Of a network that has room for all digits one alone is no other reading.
+                if spare >= 0 and (is_all or is_said or spare < n):
                     section = {"n": n, "order": order, "layout": text} | (
                         {} if is_all else {"answer": answer}
                     )
