@@ -110,3 +110,41 @@ def lens_config(config: ModelConfig, task: Task, **more: object) -> Any:
         normalization_type=None, attention_dir=config.attention_dir, init_weights=True, device="cpu",
         seed=999, **more,
     )  # fmt: skip
+
+
+def with_rows(w: Weights, n_more: int) -> Weights:
+    """The same with so many more positions behind, at which nothing is read."""
+    more = torch.full((n_more, w["pos_embed.W_pos"].shape[1]), 7.0, dtype=torch.float64)
+    return w | {"pos_embed.W_pos": torch.cat([w["pos_embed.W_pos"], more])}
+
+
+def with_logits(w: Weights, n: int) -> Weights:
+    """The same with so many logits, of which the new ones are low."""
+    matrix, bias = w["unembed.W_U"], w["unembed.b_U"]
+    more = n - matrix.shape[1]
+    padded = {"unembed.W_U": torch.nn.functional.pad(matrix, (0, more))}
+    return w | padded | {"unembed.b_U": torch.nn.functional.pad(bias, (0, more), value=-9.0)}
+
+
+def normalised(w: Weights, folded: bool, scale: float = 1e4) -> Weights:
+    """The same network with LayerNorm, nearly: the stream holds its negative too, so that its mean is 0, and
+    two large numbers, so that its length hardly changes. Folded, as TransformerLens's `fold_ln` leaves it,
+    there are no weights of the norms."""
+    d_model = 2 * w["embed.W_E"].shape[1] + 2
+    length = scale * (2 / d_model) ** 0.5
+    large = torch.tensor([scale, -scale], dtype=torch.float64)
+    new = {}
+    for name, weight in w.items():
+        if name.endswith(("W_Q", "W_K", "W_V", "W_in", "W_U")):
+            read = torch.nn.functional.pad(weight, (0, 0, 0, d_model - weight.shape[-2]))
+            new[name] = read * length if folded else read
+        elif name.endswith(("W_E", "W_pos", "W_O", "b_O", "W_out", "b_out")):
+            ends = large if name.endswith("W_E") else 0 * large
+            new[name] = torch.cat([weight, -weight, ends.expand(*weight.shape[:-1], 2)], -1)
+        else:
+            new[name] = weight
+    norms = ["ln_final", *(f"{at}.{norm}" for at in blocks(w) for norm in ("ln1", "ln2"))]
+    for norm in [] if folded else norms:
+        new[f"{norm}.w"] = torch.full((d_model,), length, dtype=torch.float64)
+        new[f"{norm}.b"] = torch.zeros(d_model, dtype=torch.float64)
+    return new

@@ -769,9 +769,19 @@ def test_the_network_of_nanda_without_weight_decay_names_its_training_set(tmp_pa
     assert len(run.history) == 5000
 
 
-def test_five_digit_addition_is_refused_with_the_reason(tmp_path):
+def test_five_digit_addition_is_found_by_trying(tmp_path):
+    file = stored("nanda/5_digit_addition_infinite.pth")
     with pytest.raises(UsageError, match="as nanda: it takes 18 tokens of 12 kinds and gives 10 logits"):
-        gi.import_checkpoint(stored("nanda/5_digit_addition_infinite.pth"), tmp_path / "run")
+        gi.import_checkpoint(file, tmp_path / "run", task="modular_addition")
+    run = gi.import_checkpoint(file, tmp_path / "run")
+    assert (run.imported["layout"], run.task.n, run.task.order, run.task.layout) == (
+        "nanda", 5, "big", "a + b =",
+    )  # fmt: skip
+    assert run.config.model.act_fn == "relu"
+    assert len(run.history) == 6000
+    last = run.history.iloc[-1]
+    assert (last["train_loss"], last["test_exact"]) == pytest.approx((0.017226, 0.982), abs=0.002)
+    assert float(gi.measure("accuracy.exact", run.view(-1)).sel(part="all")) == last["test_exact"]
 
 
 # The command

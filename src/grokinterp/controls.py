@@ -208,7 +208,7 @@ MOST_DIGITS = 12
 
 
 @functools.cache
-def adder(n: int, scale: float = 20.0, **sample: int) -> View:
+def adder(n: int, scale: float = 20.0, **parameters: int | str) -> View:
     """All digits of a + b for numbers of n digits, the highest first, by the carries of pupils.
 
     At the position that answers the digit of place k
@@ -224,7 +224,7 @@ def adder(n: int, scale: float = 20.0, **sample: int) -> View:
     Args:
         n: the number of digits, 1 to 12.
         scale: the logit of the answer; all others are 0.
-        sample: parameters of the task's sample, such as `examples`.
+        parameters: of the task, such as `examples` and `layout`.
 
     Raises:
         UsageError: float64 cannot tell the carry of so many digits.
@@ -233,7 +233,7 @@ def adder(n: int, scale: float = 20.0, **sample: int) -> View:
         raise UsageError(
             f"adder({n}): float64 does not hold a carry through {n} digits: {MOST_DIGITS} at most"
         )
-    task = make_task("digit_addition", n=n, **sample)
+    task = make_task("digit_addition", n=n, **parameters)
     assert isinstance(task, Digits)
     n_ctx, first = task.reads.n_ctx, task.reads.positions[0]
     summed, below, carry, logits = range(1 + n_ctx, 5 + n_ctx)

@@ -23,6 +23,10 @@ from .mapping import Layout, Lookup, Paths, Source, axis_names, our_axes
 
 _GIVEN_BY_THE_MODEL = {"head": "n_heads", "d_head": "d_head", "d_model": "d_model", "d_mlp": "d_mlp"}
 _MOST_LAYERS = 64
+_MOST_TOKENS_OF_DIGITS = 20
+"""The digits and so many signs as a network of sums may know."""
+POSITIONS = "pos_embed.W_pos"
+"""The weights of which a network may have more rows than are read."""
 NOTHING = object()
 
 
@@ -207,11 +211,16 @@ def _cannot_be(key: str, value: object, expressed: str) -> NoReturn:
 
 
 def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
-    """How an example may be written: numbers of elements, and layouts of tokens."""
+    """How an example of two operands may be written: numbers of elements, and layouts of tokens. None where
+    the task is no operation, or its shapes are rather those of sums digit by digit."""
     if missing := [axis for axis in ("vocab", "out") if axis not in sizes]:
         raise DoesNotFit(f"none of its weights has the axis {missing[0]}", 1)
+    if layout.is_of_sequences:
+        return []
     tokens = [(p, text) for p, text in layout.examples(sizes["vocab"], sizes.get("pos")) if p <= sizes["out"]]
-    if not tokens and not layout.may_have_spare_tokens(sizes["vocab"], sizes.get("pos"), sizes["out"]):
+    if tokens or layout.may_have_spare_tokens(sizes["vocab"], sizes.get("pos"), sizes["out"]):
+        return tokens
+    if "name" in layout.task or not may_be_digits(sizes["vocab"], sizes.get("pos"), sizes["out"]):
         takes = f"{sizes['pos']} tokens" if "pos" in sizes else "tokens"
         what = f"it takes {takes} of {sizes['vocab']} kinds and gives {sizes['out']} logits"
         raise DoesNotFit(
@@ -220,6 +229,11 @@ def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
             2,
         )
     return tokens
+
+
+def may_be_digits(vocab: int, n_ctx: int | None, n_logits: int) -> bool:
+    """Whether a network of these shapes may add numbers of several digits."""
+    return 10 <= n_logits <= vocab and 10 < vocab <= _MOST_TOKENS_OF_DIGITS and (n_ctx or 0) >= 8
 
 
 def _sizes(tensors: Mapping[str, tuple[Tensor, Source]], facts: Mapping[str, Any]) -> dict[str, int]:
@@ -287,7 +301,8 @@ def _check_copies(layout: Layout, state: Mapping[str, Tensor], sources: Mapping[
 
 
 def completed(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> Weights:
-    """The weights with every bias that the file lacks at 0, in the order of the computation.
+    """The weights with every bias that the file lacks at 0, in the order of the computation; of positions
+    those that are read, the first ones.
 
     Raises:
         DoesNotFit: a weight is missing, or one is there that this network has no place for.
@@ -296,6 +311,8 @@ def completed(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> Weight
     if odd := sorted(weights.keys() - shapes.keys()) or missing:
         what = "no place for" if odd[0] in weights else "no"
         raise DoesNotFit(f"such a network cannot be expressed: it has {what} {odd[0]}", 3)
+    if POSITIONS in shapes:
+        weights = weights | {POSITIONS: weights[POSITIONS][: shapes[POSITIONS][0]]}
     dtype = max((weight.dtype for weight in weights.values()), key=lambda dtype: dtype.itemsize)
     return {
         name: weights[name] if name in weights else torch.zeros(shape, dtype=dtype)

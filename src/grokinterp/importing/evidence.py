@@ -20,8 +20,9 @@ from ..errors import ConfigError, NotBelieved
 from ..frozen import checked
 from ..models import Weights
 from ..runs.files import reading
-from ..tasks import Split, order
+from ..tasks import Operation, Split, order
 from ..training import TrainConfig, TrainingConfig
+from ..training.trainer import metrics_of
 from .convert import NOTHING, Converted, DoesNotFit, completed, convert, first, looked_up
 from .forensics import Verdict, find_split
 from .mapping import layout_named
@@ -29,6 +30,7 @@ from .places import Account, LeftOut, place_of
 from .readings import Behaviour, LikeliestWay, Trials, Variant, behaviour, find_task, for_task, most_at_rest
 from .recognition import Recognised
 from .rows import Rows, lower, possible_cells, readings
+from .sequences import find_sequences, is_of_sequences
 from .series import enter, with_steps, without_numbers
 
 Say = Callable[[str, float], None]
@@ -47,6 +49,11 @@ _TRACE, _CLEAR_TRACE = 3.0, 4.0
 rows beats another."""
 _KNOWN = 0.9
 """Of its training set a network that knows it gets at least this share right."""
+_NEW = 0.95
+"""Examples are drawn of so many that a network cannot have seen most, where so many of the sample are unlike
+all others in it."""
+_RECENT, _FEW_COMPARED = 100, 512
+"""Losses of fresh batches of which the mean is taken, and examples on which it is compared with others."""
 _COMPARED = 4
 """Ways to read the weights of which all losses are compared with the file's."""
 
@@ -97,9 +104,12 @@ class Import:
         self._test_rows = first(content, known.layout.contents.test_rows)
         say("trying readings", 0)
         of_rows = partial(possible_cells, self._train_rows, self._test_rows)
-        self.found = find_task(Trials(known, content, request.task, of_rows), request.believe)
+        trials = Trials(known, content, request.task, of_rows)
+        self._of_pairs = not is_of_sequences(trials)
+        self.found = (find_task if self._of_pairs else find_sequences)(trials, request.believe)
         self.fraction_between: tuple[float, float] | None = None
         self._read_as(self.found.variant)
+        self.recipe = "not found"
         self.split, self.recipe = self._find_split()
         self._choose_variant()
         self._check()
@@ -134,7 +144,10 @@ class Import:
         self._last = self._behaviour(self.steps[-1])
 
     def _find_split(self) -> tuple[Split | None, str]:
-        """The rows trained on, and how known: "stored", "recipe", "not found" or "not looked for"."""
+        """The rows trained on, and how known: "stored", "recipe", "not found" or "not looked for"; "drawn"
+        where the sample is drawn here, of so many examples that it is new to the network."""
+        if not self._of_pairs:
+            return self._drawn()
         is_named = self._train_rows is not NOTHING or self._test_rows is not NOTHING
         if is_named and (split := self._stored_rows()) is not None:
             return split, "stored"
@@ -151,6 +164,16 @@ class Import:
         self.training |= {"fraction": verdict.fraction, "split": verdict.recipe, "split_seed": verdict.seed}
         self.fraction_between = verdict.between
         return self.config.make_split(self.found.task), "recipe"
+
+    def _drawn(self) -> tuple[Split | None, str]:
+        task = self.found.task
+        n, what = task.n_representative, f"which {task.examples_are} it was trained on"
+        if len(task.inputs[:n].unique(dim=0)) < _NEW * n:
+            self.sentences.append(f"{what} is not known")
+            return None, "not looked for"
+        new = f"the {n:,} of the sample are drawn here, of so many that they are called its test examples"
+        self.sentences.append(f"{what} is not known: {new}")
+        return Split(torch.arange(0), torch.arange(n)), "drawn"
 
     @cached_property
     def _telling(self) -> Float64[Tensor, "n"]:
@@ -175,7 +198,7 @@ class Import:
 
     def _stored_rows(self) -> Split | None:
         """The training set that the file names, in the reading that its or its network's losses speak for."""
-        train, test, task = self._train_rows, self._test_rows, self.found.task
+        train, test, task = self._train_rows, self._test_rows, Operation.of(self.found.task)
         several = readings(train, test, task)
         if not several:
             are_cells = bool(possible_cells(train, test, task.p))
@@ -240,8 +263,14 @@ class Import:
         """Of the ways to read the weights that do the task equally well, the one under which the losses are
         the file's; else the one whose training had most come to rest."""
         found = self.found
-        verdict = most_at_rest(found, self.split.train if self.split else None)
-        if self.split is not None and len(found.equals) > 1 and any(map(self._near_last, _PARTS)):
+        rows = self.split.train if self.split is not None and len(self.split.train) else None
+        verdict = most_at_rest(found, rows)
+        if (
+            rows is not None
+            and self.split is not None
+            and len(found.equals) > 1
+            and any(map(self._near_last, _PARTS))
+        ):
             # In order: the one chosen so far, those like it, the others. Each takes a pass over all pairs.
             ways = list(dict.fromkeys([verdict.chosen, *verdict.alike, *found.equals]))[:_COMPARED]
             apart: dict[Variant, float] = {}
@@ -258,6 +287,8 @@ class Import:
                     after = min(others, key=lambda way: apart[way])
                     why += f", with {after.differs_from(chosen)} to {apart[after]:.2g}"
                 verdict = LikeliestWay(chosen, why, tuple(alike))
+        if rows is None and not self._of_pairs and (batches := self._recent("train") or self._recent("test")):
+            verdict = self._by_batches(verdict, batches[0])
         if verdict.chosen is not found.variant:
             self._read_as(verdict.chosen)
         self._of_the_weights = list(self.found.of_the_weights(verdict))
@@ -268,6 +299,9 @@ class Import:
             NotBelieved: what was read contradicts what the file says; where it is to be believed, this is a
                 sentence.
         """
+        if not self._of_pairs:
+            self._compare_with_batches()
+            return
         contradiction, doubt = self._contradiction(), self._doubt()
         if doubt is not None:
             if contradiction is None and float(self._last.right.double().mean()) < _KNOWN:
@@ -281,6 +315,43 @@ class Import:
             remedy = "Say what it is with --task, --config-file or a mapping"
             raise NotBelieved(f"{what}. {remedy}; or import it as it stands with --believe")
         self.sentences.append(f"{contradiction}; it was imported as asked for, by --believe")
+
+    def _recent(self, part: str) -> tuple[float, int] | None:
+        """The mean of the last losses of a part in the file, and of how many it is; None without any."""
+        every = [loss for loss in self.series.get(f"{part}_loss", {}).values() if math.isfinite(loss)]
+        last = every[-_RECENT:]
+        return (sum(last) / len(last), len(last)) if last else None
+
+    def _by_batches(self, verdict: LikeliestWay, recent: float) -> LikeliestWay:
+        """The verdict without the ways whose loss is far from that of the file's last batches, where that of
+        another is not."""
+        task, last = self.found.task, torch.arange(min(_FEW_COMPARED, self.found.task.n_representative))
+        ways = [verdict.chosen, *verdict.alike]
+        of = {
+            way: behaviour(for_task(way.converted.model, task), task, way.converted.weights, last).loss
+            for way in ways[: 1 + _COMPARED]
+        }
+        near = [way for way, loss in of.items() if not _far(loss, recent)]
+        if not near or len(near) == len(of):
+            return verdict
+        chosen = near[0]
+        after = min((way for way in of if way not in near), key=lambda way: of[way])
+        why = f"its loss is {of[chosen]:.3g}, with {after.differs_from(chosen)} {of[after]:.3g}"
+        return LikeliestWay(
+            chosen, f"{why}, and that of the file's last batches {recent:.3g}", tuple(near[1:])
+        )
+
+    def _compare_with_batches(self) -> None:
+        """Says whether the loss on the sample is that of the last batches in the file."""
+        for part in _PARTS:
+            if (batches := self._recent(part)) is None:
+                continue
+            recent, n = batches
+            of = f"the loss on the sample is {self._last.loss:.3g}, and the mean of the file's last"
+            text = f"{of} {n} {part} losses {recent:.3g}"
+            if _far(self._last.loss, recent):
+                text = f"DOUBTFUL: {text}: the network was read wrongly, or these are of other examples"
+            self.sentences.append(text)
 
     def _doubt(self) -> str | None:
         """That the loss over all pairs is not between the file's losses of training and test examples, where
@@ -328,6 +399,8 @@ class Import:
     def config(self) -> TrainConfig:
         """The configuration of the run: what is known of it, and defaults that mean nothing."""
         training = {**self.training, "steps": max(1, self.steps[-1])}
+        if self.recipe == "drawn":
+            training |= {"data": "fresh", "batch_size": 1}
         return TrainConfig.make(
             {"task": self.found.section, "model": self.found.model.model_dump(), "training": training}
         )
@@ -346,7 +419,9 @@ class Import:
 
     def _behaviour(self, step: int) -> Behaviour:
         """What the network does at a step."""
-        return behaviour(self.found.model, self.found.task, self.weights(step))
+        task = self.found.task
+        rows = None if self._of_pairs else torch.arange(task.n_representative)
+        return behaviour(self.found.model, task, self.weights(step), rows)
 
     def evaluations(self) -> Iterator[dict[str, float]]:
         """The history: what the file has of it; at snapshots, what was measured in its place and beside it.
@@ -362,11 +437,10 @@ class Import:
             if step in unknown:
                 continue
             seen = self._last if step == self.steps[-1] else self._behaviour(step)
-            measured[step] = {
-                f"{part}_{name}": float(values[rows].double().mean())
-                for part, rows in (("train", self.split.train), ("test", self.split.test))
-                for name, values in (("loss", seen.losses), ("accuracy", seen.right))
-            }
+            measured[step] = {}
+            for part, rows in (("train", self.split.train), ("test", self.split.test)):
+                of_rows = (seen.losses[rows], seen.right[rows], seen.asked[rows])
+                measured[step] |= metrics_of(part, *of_rows, self.found.task.reads.answers)
         self._compare(measured)
         for step in sorted({*measured}.union(*self.series.values())):
             in_file = {column: values[step] for column, values in self.series.items() if step in values}
@@ -379,7 +453,9 @@ class Import:
         for column, values in self.series.items():
             is_loss = column.endswith("loss")
             apart = {
-                shift: _apart(values, {s + shift: of[column] for s, of in measured.items()}, is_loss)
+                shift: _apart(
+                    values, {s + shift: of[column] for s, of in measured.items() if column in of}, is_loss
+                )
                 for shift in (0, 1)
             }
             if apart[0] is None:
@@ -434,7 +510,7 @@ class Import:
             "assumed": [
                 f"layout {known.name}: {known.layout.doc}",
                 *self._of_the_network(),
-                *self.found.of_the_task(float(self._last.right.double().mean()), self._share_of_training),
+                *self.found.of_the_task(self._last.share, self._share_of_training),
                 *self.sentences,
                 *map(str, left_out),
             ],

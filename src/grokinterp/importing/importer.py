@@ -20,6 +20,7 @@ from ..runs import files
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
 from ..runs.run import Run, read_run_json
 from .evidence import Import, Request, Say, settings_hash
+from .mapping import layout_named
 from .recognition import read_settings, recognise
 
 
@@ -65,6 +66,9 @@ def import_checkpoint(
         why = "the labels of an imported network are not known, so it is measured by right answers"
         raise ConfigError(f"task.noise: {why}: leave it out")
     settings = None if config_file is None else Path(config_file)
+    known = {} if layout == "auto" else layout_named(layout)[0].task
+    if wanted.get("name", known.get("name")) == known.get("name"):
+        wanted = known | wanted
     request = Request(path, layout, wanted, settings, forensics, believe)
     if _holds_this_import(out, request):
         return Run(out)
@@ -72,8 +76,9 @@ def import_checkpoint(
     with _shown(progress) as say:
         say("reading", 0)
         content = read_foreign(path)
-        tokens = {"tokens": [wanted["layout"]], "p": wanted.get("p")} if "layout" in wanted else {}
-        recognised = recognise(content, path, layout, request.config_file, tokens)
+        said: dict[str, Any] = {"task": wanted}
+        said |= {"tokens": [wanted["layout"]], "p": wanted.get("p")} if "layout" in wanted else {}
+        recognised = recognise(content, path, layout, request.config_file, said)
         imported = Import(request, content, recognised, say)
         _write(out, imported)
     return Run(out)

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from ..errors import ConfigError, UsageError, nearest
 from ..frozen import Frozen, checked
 from ..models import DEFAULT_KIND, KINDS
-from ..tasks import parse
+from ..tasks import Operation, family, parse
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -135,6 +135,8 @@ class Layout(Frozen):
     """Layouts of an example, of which those of the right length are tried. `p` is the number of elements."""
     p: int | None = Field(None, ge=2)
     """The number of elements, where the tokens do not tell."""
+    task: dict[str, Any] = Field(default_factory=dict)
+    """What they learned, where it is known: keys of a section [task]."""
     marks: list[str] = Field(default_factory=list)
     """Keys of the state dict by which files of this layout are told from others that would fit as well."""
     contents: Contents = Contents()
@@ -159,7 +161,7 @@ class Layout(Frozen):
     def _layouts(cls, value: Any) -> Any:
         texts = [value] if isinstance(value, str) else value
         for text in texts if isinstance(texts, list) else ():
-            parse(_numbered(str(text), 2), 2)
+            parse(numbered(str(text), 2), 2)
         return texts
 
     @field_validator("kind")
@@ -179,7 +181,8 @@ class Layout(Frozen):
 
     @model_validator(mode="after")
     def _elements_are_known(self) -> Layout:
-        if self.p is None and any(re.search(r"@\d|\bof \d", text) for text in self.tokens):
+        is_open = self.p is None and not self.is_of_sequences
+        if is_open and any(re.search(r"@\d|\bof \d", text) for text in self.tokens):
             what = "with numbers of tokens the number of elements is needed too"
             raise ValueError(f"tokens: {what}: give p, or write @p+1 and of p+4")
         return self
@@ -196,6 +199,11 @@ class Layout(Frozen):
                 raise ValueError(f"weights: {what}, which are not those of {source.axes!r}")
         return self
 
+    @property
+    def is_of_sequences(self) -> bool:
+        """Whether the task is named and is no operation: an example is more than two operands."""
+        return "name" in self.task and not issubclass(family(str(self.task["name"])), Operation)
+
     def plain_tokens(self, n_ctx: int | None) -> list[str]:
         """The layouts of that length that give no numbers, so that there may be tokens never used."""
         plain = [text for text in self.tokens if not re.search(r"@|\bof\b", text)]
@@ -211,7 +219,7 @@ class Layout(Frozen):
             size = _P_TOKENS.search(text)
             signs = [word for word in text.split() if word not in ("a", "b")]
             p = self.p or (vocab - int(size[1] or 0) if size else vocab - len(signs))
-            written = _numbered(text, p)
+            written = numbered(text, p)
             try:
                 layout = parse(written, p)
             except ConfigError:
@@ -220,7 +228,7 @@ class Layout(Frozen):
                 yield p, written
 
 
-def _numbered(text: str, p: int) -> str:
+def numbered(text: str, p: int) -> str:
     """A layout of tokens with numbers where it says `@p+1` and `of p+4`."""
     return _P_NUMBER.sub(lambda match: str(p + int(match[1] or 0)), text)
 
@@ -269,6 +277,23 @@ def layout_named(name: str) -> tuple[Layout, str]:
     return built_in()[name], _text_of_built_in(name)
 
 
+def _whole(values: dict[str, Any]) -> dict[str, Any]:
+    """A mapping with what it leaves to the built-in one that it is `like`; tables are filled up by key."""
+    if "like" not in values:
+        return values
+    like = str(values["like"])
+    if like not in built_in():
+        raise ConfigError(f"like: no built-in layout {like!r}{nearest(like, built_in())}")
+    whole = tomllib.loads(_text_of_built_in(like))
+    if "task" in values:  # whose examples are written in another way
+        whole.pop("tokens", None)
+    for key, value in values.items():
+        is_table = isinstance(value, dict) and isinstance(whole.get(key), dict)
+        whole[key] = {**whole[key], **value} if is_table else value
+    del whole["like"]
+    return whole
+
+
 def read_layout(text: str, name: str) -> Layout:
     """The layout in the text of a mapping file.
 
@@ -276,7 +301,7 @@ def read_layout(text: str, name: str) -> Layout:
         ConfigError: it is none; the message names the file and the first mistake.
     """
     try:
-        return checked(Layout, tomllib.loads(text))
+        return checked(Layout, _whole(tomllib.loads(text)))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"mapping {name}: it is no TOML: {error}") from None
     except ConfigError as error:

@@ -111,7 +111,7 @@ class Found:
         tried: what was tried, in words.
     """
 
-    task: Operation
+    task: Task
     section: dict[str, Any]
     variant: Variant
     equals: list[Variant]
@@ -132,7 +132,8 @@ class Found:
     def of_the_task(self, share: float, of_training: float | None) -> Iterator[str]:
         """Sentences on the task and its tokens, where that share is right of all pairs, and of the training
         set as it was read."""
-        text = f"task: {self.task.symbol}, tokens {self.task.layout!r}: right on {share:.4f} of all pairs"
+        text = f"task: {self.task.symbol}, tokens {self.section['layout']!r}: "
+        text += f"right on {share:.4f} of all pairs"
         is_best = of_training is None or round(of_training, 4) == round(self.share, 4)
         if of_training is not None:
             text += f" and on {of_training:.4f} of its training set by the rows in the file"
@@ -221,19 +222,32 @@ def _heads_turned(layout: Layout) -> Layout | None:
 
 @dataclass(frozen=True, eq=False)
 class Behaviour:
-    """What a network does with every example of a task, in table order; its logits are not kept.
+    """What a network does with every example of a task, in the order of its sample; its logits are not kept.
+    With an axis for the answers where there are several.
 
     Attributes:
-        losses: the cross-entropy of each example.
+        losses: the cross-entropy of each answer; 0 where none is asked.
         squares: its squared error, as a mean over the classes.
         answers: the class with the largest logit.
         right: whether that is the right one.
+        asked: whether an answer is asked.
     """
 
-    losses: Float64[Tensor, "n"]
-    squares: Float64[Tensor, "n"]
-    answers: Int[Tensor, "n"]
-    right: Bool[Tensor, "n"]
+    losses: Float64[Tensor, "n *answer"]
+    squares: Float64[Tensor, "n *answer"]
+    answers: Int[Tensor, "n *answer"]
+    right: Bool[Tensor, "n *answer"]
+    asked: Bool[Tensor, "n *answer"]
+
+    @property
+    def loss(self) -> float:
+        """The mean loss over all answers that are asked."""
+        return float(self.losses[self.asked].mean())
+
+    @property
+    def share(self) -> float:
+        """The share of examples of which every answer is right."""
+        return float((self.right | ~self.asked).reshape(len(self.right), -1).all(1).double().mean())
 
 
 def behaviour(
@@ -247,17 +261,18 @@ def behaviour(
     inputs, answers = model.read(task.inputs, task.reads), task.targets
     if rows is not None:
         inputs, answers = inputs[rows], answers[rows]
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    parts: list[tuple[Tensor, ...]] = []
     # These are many small operations, on which several threads wait for each other: ten times slower on a
     # busy machine.
     with torch.no_grad(), one_thread():
         for tokens, targets in zip(inputs.split(_CHUNK), answers.split(_CHUNK), strict=True):
-            logits = model.logits(doubled, tokens, task.reads)
-            at = targets[:, None]
-            squares = (logits.square().sum(1) + 1 - 2 * logits.gather(1, at)[:, 0]) / logits.shape[1]
-            parts.append((cross_entropy(logits, targets), squares, logits.argmax(1)))
+            logits = model.logits(doubled, tokens, task.reads).flatten(0, -2)
+            asked, at = targets.flatten() >= 0, targets.flatten().clamp(min=0)
+            squares = (logits.square().sum(1) + 1 - 2 * logits.gather(1, at[:, None])[:, 0]) / logits.shape[1]
+            of_each = (cross_entropy(logits, at) * asked, squares * asked, logits.argmax(1))
+            parts.append(tuple(one.reshape(targets.shape) for one in of_each))
     losses, squares, said = map(torch.cat, zip(*parts, strict=True))
-    return Behaviour(losses, squares, said, said == answers)
+    return Behaviour(losses, squares, said, said == answers, answers >= 0)
 
 
 def _doubled(model: NetworkConfig, task: Task, weights: Weights) -> Weights:
@@ -289,10 +304,13 @@ def judged(model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tensor,
     """What speaks for reading weights so, on a sample of the training rows; of all, if not known."""
     doubled = _doubled(model, task, weights)
     leaves = {name: weight.clone().requires_grad_(True) for name, weight in doubled.items()}
-    drawn = sample(task.n_inputs, _SAMPLE // 2) if rows is None else rows[: _SAMPLE // 2]
+    most = _SAMPLE // 2 // len(task.reads.answers)
+    drawn = sample(task.n_representative, most) if rows is None else rows[:most]
+    targets = task.targets[drawn].flatten()
     with one_thread():
-        logits = model.logits(leaves, model.read(task.inputs[drawn], task.reads), task.reads)
-        losses = cross_entropy(logits, task.targets[drawn])
+        logits = model.logits(leaves, model.read(task.inputs[drawn], task.reads), task.reads).flatten(0, -2)
+        logits, targets = logits[targets >= 0], targets[targets >= 0]
+        losses = cross_entropy(logits, targets)
         best = losses if rows is not None else losses[losses <= losses.detach().median()]
         matrices = [weight for name, weight in leaves.items() if not is_bias(name)]
         slopes = torch.autograd.grad(best.mean(), matrices, allow_unused=True)
@@ -301,7 +319,7 @@ def judged(model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tensor,
     along = -sum(float((matrix * slope).sum()) for matrix, slope in pairs)
     columns = zip(*pairs, strict=True)
     lengths = [math.sqrt(sum(float(x.square().sum()) for x in column)) for column in columns]
-    return Judged(along / (math.prod(lengths) or 1), logits.argmax(1) == task.targets[drawn])
+    return Judged(along / (math.prod(lengths) or 1), logits.argmax(1) == targets)
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,9 +41,10 @@ class Recognised:
 
 
 def recognise(
-    content: Any, path: Path, name: str, config_file: Path | None, tokens: Mapping[str, Any]
+    content: Any, path: Path, name: str, config_file: Path | None, said: Mapping[str, Any]
 ) -> Recognised:
-    """The checkpoint under the named layout, or under the one built-in layout that it fits.
+    """The checkpoint under the named layout, or under the one built-in layout that it fits; `said` are keys
+    of a mapping that take the place of the layout's.
 
     Raises:
         DoesNotFit: it fits none; the message is that of the layout which came nearest.
@@ -54,7 +55,7 @@ def recognise(
     fitting: list[Recognised] = []
     failures: list[tuple[int | float, str, str]] = []
     for own, given in known.items():
-        layout = given.model_copy(update=dict(tokens))
+        layout = given.model_copy(update=dict(said))
         try:
             networks = networks_in(layout, content, dicts)
             settings = _settings(layout, content, path, config_file)

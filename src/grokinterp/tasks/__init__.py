@@ -8,6 +8,6 @@ from .layout import parse
 from .noise import Noise
 from .operation import Operation
 from .reads import Reads
-from .registry import TASKS, make_task, task, task_parameters
+from .registry import TASKS, family, make_task, task, task_parameters
 from .split import Split, SplitRecipe, order, split
 from .table import TableFacts

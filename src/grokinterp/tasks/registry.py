@@ -51,6 +51,15 @@ def task(make: Make) -> Make:
     return make
 
 
+def family(name: str) -> type[Task]:
+    """The class of the tasks that the function of that name makes.
+
+    Raises:
+        ConfigError: there is no such task; the nearest is named.
+    """
+    return _family(TASKS[name])
+
+
 def _family(make: Callable[..., Task]) -> type[Task]:
     try:
         said = get_type_hints(make).get("return", Task)
