@@ -15,7 +15,7 @@ import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures import factors
-from grokinterp.measures.factors import TOGETHER, explained, standardised
+from grokinterp.measures.factors import TOGETHER, Sampled, standardised
 from grokinterp.models import ModelConfig
 from grokinterp.tasks import Factor, Sample, make_task
 from test_task_families import Parity
@@ -28,12 +28,26 @@ def digits(n: int, seed: int = 0):
 
 def one(values, cells) -> tuple[float, float]:
     """The share that classes explain of one activation, and its error."""
-    result = factors._by_one(standardised(values.double()[:, None, None]), cells)
-    return tuple(result[0].tolist())
+    return tuple(factors._by_one(sampled(values), cells)[0].tolist())
 
 
 def two(values, a, b) -> tuple[float, float]:
-    return tuple(factors._by_two(standardised(values.double()[:, None, None]), a, b)[0].tolist())
+    return tuple(factors._by_two(sampled(values), a, b)[0].tolist())
+
+
+def sampled(values) -> Sampled:
+    return Sampled(standardised(values.double()[:, None, None]))
+
+
+def by_examples(z, by, n_free, beyond, n_free_beyond):
+    """The share that fits explain and its error by the formula of the module, example by example."""
+    taken, size = (2 * z * by - by**2).sum(2), (z**2).sum(2)
+    left = (size - taken).mean(0)
+    taken = taken - (2 * z * beyond - beyond**2).sum(2)
+    by_chance = (n_free - n_free_beyond) / (len(z) - n_free)
+    share = taken.mean(0)
+    error = (1 + by_chance) * ((taken - share * size) ** 2).mean(0).sqrt() / (len(z) - 1) ** 0.5
+    return torch.stack([share - by_chance * left, error], dim=1)
 
 
 # Shares that are known
@@ -95,7 +109,7 @@ def test_shares_are_those_of_plain_loops():
         torch.randn(700, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         + x[:, None, None]
     )
-    measured = factors._by_one(standardised(z), x)
+    measured = factors._by_one(Sampled(standardised(z)), x)
     for unit in range(4):
         total = between = 0.0
         for component in range(2):
@@ -110,12 +124,42 @@ def test_shares_are_those_of_plain_loops():
 
 def test_what_a_part_explains_is_taken_off_what_the_whole_does():
     x, y = digits(4000)
-    z = standardised((x + (x + y) % 2).double()[:, None, None])
-    whole = torch.stack([z[(x == a) & (y == b)].mean() for a in range(10) for b in range(10)])[10 * x + y]
-    part = torch.stack([z[x == a].mean() for a in range(10)])[x]
-    beyond = explained(z, whole[:, None, None], 100, part[:, None, None], 10)[0, 0]
-    alone = explained(z, whole[:, None, None], 100)[0, 0] - explained(z, part[:, None, None], 10)[0, 0]
+    of, cells = sampled(x + (x + y) % 2), 10 * x + y
+    sums = of.sums(cells, 100)
+    means = sums[:, :, :1] / cells.bincount()[:, None, None]
+    of_x = torch.stack([of.z[x == a].mean() for a in range(10)])[:, None, None]
+    part = of_x.repeat_interleave(10, dim=0)
+    beyond = of.explained(cells, sums, means, 100, part, 10)[0, 0]
+    alone = of.explained(cells, sums, means, 100)[0, 0] - factors._by_one(of, x)[0, 0]
     assert float(beyond) == pytest.approx(float(alone), abs=1e-3)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_shares_and_errors_from_sums_over_cells_are_those_from_each_example(width):
+    x, y = digits(900, 5)
+    y[y == 7] = 0  # cells that are empty
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(900, 4, width, dtype=torch.float64, generator=generator)
+    z = standardised(z + ((x + y) % 3)[:, None, None] + x[:, None, None])
+    cells = 10 * x + y
+    whole = torch.stack([z[cells == cell].sum(0) / max(1, int((cells == cell).sum())) for cell in range(100)])
+    design = torch.cat([torch.eye(10)[x], torch.eye(10)[y]], dim=1).double()
+    both = design @ (torch.linalg.pinv(design) @ z.flatten(1))
+    n_cells, n_both = len(cells.unique()), int(torch.linalg.matrix_rank(design))
+    expected = by_examples(z, whole[cells], n_cells, both.view_as(z), n_both)
+    torch.testing.assert_close(factors._by_two(Sampled(z), x, y), expected)
+    of_x = torch.stack([z[x == a].mean(0) for a in range(10)])[x]
+    expected = by_examples(z, of_x, 10, torch.zeros_like(z), 1)
+    torch.testing.assert_close(factors._by_one(Sampled(z), x), expected)
+
+
+def test_few_units_at_a_time_give_what_all_at_once_do(monkeypatch):
+    x, _ = digits(300)
+    z = standardised(torch.randn(300, 5, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    together = factors.by_each(z, [x, x // 2])
+    monkeypatch.setattr(factors, "_AT_ONCE", 600)
+    assert together.shape == (2, 5, 2)
+    torch.testing.assert_close(factors.by_each(z, [x, x // 2]), together)
 
 
 # Of networks

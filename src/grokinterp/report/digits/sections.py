@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from ...measures.digits import READS
-from ...measures.factors import TOGETHER
+from ...measures.factors import READS, TOGETHER
 from ...tasks.digits import Digits
 from .. import figures
 from ..analysis import Analysis
