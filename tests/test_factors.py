@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import cached_property
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures import factors
 from grokinterp.measures.factors import TOGETHER, Sampled, standardised
 from grokinterp.models import ModelConfig
+from grokinterp.report.analysis import Analysis
+from grokinterp.report.digits import sections
 from grokinterp.tasks import Factor, Sample, make_task
 from test_task_families import Parity
 
@@ -95,6 +98,18 @@ def test_the_error_covers_the_truth_about_as_often_as_it_says():
         x, y = digits(300, seed)
         share, error = one(x + 2 * y, x)
         inside += abs(share - 1 / 5) < 1.96 * error
+    assert 0.88 <= inside / 200 <= 0.995
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_the_error_of_an_interaction_covers_the_truth_about_as_often_as_it_says(width):
+    """The parity of x + y is independent of either: of x + 2 y + 6 [x + y odd] it is 9 of 8.25 + 33 + 9."""
+    inside = 0
+    for seed in range(200):
+        x, y = digits(400, seed)
+        z = (x + 2 * y + 6 * ((x + y) % 2)).double()[:, None, None].expand(-1, -1, width)
+        share, error = factors._by_two(Sampled(standardised(z)), x, y)[0].tolist()
+        inside += abs(share - 9 / 50.25) < 1.96 * error
     assert 0.88 <= inside / 200 <= 0.995
 
 
@@ -290,6 +305,49 @@ def test_what_a_neuron_makes_of_two_digits_is_told_by_functions_of_them():
 # In the report
 
 
+def analysed(view, kinds):
+    """As much of an analysis as the section takes."""
+    names = [f"variance_by_{by}.{kind}" for kind in kinds for by in ("factor", "pair")]
+    names += ["pair_function.place", "pair_function.neurons"] if "neurons" in kinds else []
+    a = Analysis.__new__(Analysis)
+    a.values, a.run = {name: gi.measure(name, view) for name in names}, SimpleNamespace(task=view.task)
+    return a
+
+
+def test_the_report_names_what_neurons_read_and_which_functions_of_two_digits_fit_them():
+    view = network(examples=3000)
+    x, y = (view.task.factors[f"{letter}.tens"].values for letter in "xy")
+    carry = (x + y >= 10).double()
+    view.__dict__["neurons"] = torch.stack([carry, x.double(), torch.zeros(len(x)), 3 + carry], dim=1)
+    a = analysed(view, ["neurons"])
+    rows = dict(zip(("both", "a", "nothing"), sections._neurons(a).rows, strict=True))
+    assert rows["both"][:2] == ("tens of both numbers", "2")
+    assert rows["a"] == ("tens of a", "1", "1 (1.00)")
+    assert rows["nothing"] == ("nothing", "1", "2")
+    table = sections._pair_functions(a)
+    assert list(table.header) == ["Function", "tens"]
+    fits = dict(table.rows)
+    assert fits["neurons that read it"] == "3"
+    assert fits["carry"] == "1.00, 2 of 3"
+    assert fits["f(x) + g(y)"].endswith("1 of 3")
+
+
+def test_the_bars_of_the_report_are_the_shares_of_the_places_one_upon_the_other():
+    view = controls.adder(2, examples=4000, per_class=10)
+    a = analysed(view, ["heads"])
+    figure = sections._bars(a, "heads")
+    assert [bar.name for bar in figure.data] == ["units", "tens", "two places"]
+    names = list(figure.data[0].x)
+    of_sum, of_carry = (names.index(f"tens, layer 0, head {head}") for head in (0, 1))
+    heights = np.array([bar.y for bar in figure.data])
+    assert heights[:, of_sum] == pytest.approx([0, 1, 0], abs=0.03)
+    assert heights[:, of_carry] == pytest.approx([1, 0, 0], abs=0.03)
+    (unit,) = [unit for unit in sections._units(a, "heads") if unit.name == names[of_sum]]
+    assert unit.words == "tens of both numbers"
+    alone = a.values["variance_by_factor.heads"].sel(answer="tens", layer=0, head=0, of="share")
+    assert unit.largest_first[0].startswith(f"{alone.idxmax('factor').item()} {float(alone.max()):.2f} ± ")
+
+
 def test_the_report_says_what_is_read_and_takes_no_frequencies(tmp_path):
     from test_report import text_of
 
@@ -303,6 +361,9 @@ def test_the_report_says_what_is_read_and_takes_no_frequencies(tmp_path):
     for title in (
         "Naive digit, or one more?",
         "What heads and neurons read",
+        "What explains the heads",
+        "What each logit reads",
+        "What neurons make of two digits",
         "Which part knows it",
         "By class",
     ):

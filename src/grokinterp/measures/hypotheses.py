@@ -44,7 +44,7 @@ _CANDIDATES = 30
 _SHUFFLES = 20
 _LARGEST, _RANDOM_SETS = 6, 10
 """The most sites that a set may have, and random sets beside it."""
-_POOL, _GROUPS, _STARTS = 8, 16, 2
+_POOL, _GROUPS, _STARTS = 6, 12, 2
 """Sites that may be added to a set: those that change most alone; groups of sites that a search may begin
 with, and the best of them, with which it does."""
 _WORTH = 0.02
