@@ -63,18 +63,17 @@ def test_what_carries_a_subtask_does_so_in_every_case_and_an_idle_head_in_none()
     assert table.shuffled["carry into the hundreds", "L0H1 at 5: ="] == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_random_network_carries_nothing(seed):
-    random = controls.random_like(adder(), seed)
-    found = gi.interchange(random, digits_hypothesis(random.task), of_answers(random), cases=30)
+def test_a_random_network_carries_nothing():
+    random = controls.random_like(adder())
+    sites = sites_at(random.task.reads.positions)
+    found = gi.interchange(random, digits_hypothesis(random.task), sites, cases=30)
     assert not any(verdict.carriers or verdict.together for verdict in found.verdicts)
     assert found.table.share.max() < 0.5
 
 
-def of_answers(view: gi.View) -> list[tuple[str, int]]:
-    """The sites where answers are read."""
-    nodes = ("L0H0", "L0H1", "L0 MLP", "L1H0", "L1 MLP")
-    return [(node, position) for node in nodes for position in view.task.reads.positions]
+def sites_at(positions) -> list[tuple[str, int]]:
+    """Nodes of both layers at these positions."""
+    return [(node, at) for node in ("L0H0", "L0H1", "L0 MLP", "L1H0", "L1 MLP") for at in positions]
 
 
 def test_of_five_digits_the_adder_says_what_it_was_built_to_do_and_a_random_network_nothing():
@@ -92,10 +91,11 @@ def test_of_five_digits_the_adder_says_what_it_was_built_to_do_and_a_random_netw
     }
     every = digits_hypothesis(view.task).subtasks
     some = Hypothesis("some", tuple(subtask for subtask in every if subtask.name in are_there))
-    built = gi.interchange(view, some, of_answers(view), cases=30).verdicts
+    where = sites_at([position["hundreds"], position["10^5"]])
+    built = gi.interchange(view, some, where, cases=30).verdicts
     assert {verdict.subtask: set(verdict.carriers) for verdict in built} == are_there
     assert not any(verdict.together for verdict in built)
-    never_trained = gi.interchange(controls.random_like(view), some, of_answers(view), cases=30).verdicts
+    never_trained = gi.interchange(controls.random_like(view, 1), some, where, cases=30).verdicts
     assert not any(verdict.carriers or verdict.together for verdict in never_trained)
 
 
@@ -210,7 +210,9 @@ def test_a_set_is_checked_on_pairs_that_did_not_choose_it():
 def test_what_is_found_and_is_not_enough_is_said_with_its_interval():
     verdict = next(v for v in of_the_adder().verdicts if v.subtask.startswith("kind"))
     assert verdict.together is None
-    assert verdict.best.low < verdict.best.share < 0.9
+    # A head that holds the carry is wrong wherever the donor's sum is nine: a third of the values.
+    assert verdict.best.share == pytest.approx(2 / 3, abs=0.05)
+    assert verdict.best.low < verdict.best.share < verdict.best.high
     assert verdict.random_sets is None
     assert "no node carries it, and no set that was tried; the best is L0H1 at 5: = (" in verdict.sentence
 

@@ -82,8 +82,9 @@ class Hypothesis:
 
 def digits_hypothesis(task: Digits) -> Hypothesis:
     """Addition as pupils do it: at every place that is asked for the digit sum and what is carried into it;
-    from the hundreds on also whether the sum one place lower is below nine, nine or above (where it is nine,
-    it carries on what came in)."""
+    from the hundreds on also whether the sum one place lower is below nine, nine or above. Where that of the
+    donor is nine it carries on what came in, and something else came in at the receiver: a node that has the
+    donor's carry, and not the kind, is then wrong."""
     sums = task.pairs.sum(2)
     kinds, n_answers, subtasks = KIND_OF_SUM[sums], len(task.places), []
     carries = (classes(kinds) > 0).long().T
@@ -91,7 +92,8 @@ def digits_hypothesis(task: Digits) -> Hypothesis:
 
     def digit(answer: int, total: Callable[[Rows, Rows], Rows], receivers: Rows, donors: Rows) -> Tensor:
         predicted = torch.full((len(receivers), n_answers), -1)
-        predicted[:, answer] = total(receivers, donors) % 10
+        digit = total(receivers, donors)
+        predicted[:, answer] = torch.where(digit < 0, -1, digit % 10)
         return predicted
 
     for answer, k in enumerate(task.places):
@@ -104,8 +106,9 @@ def digits_hypothesis(task: Digits) -> Hypothesis:
             return own[r] + into[d]
 
         def with_kind(r: Rows, d: Rows, own: Tensor = own, k: int = k) -> Rows:
-            kind = kinds[d, k - 1]
-            return own[r] + torch.where(kind == NINE, carries[k - 1][r], (kind == ABOVE).long())
+            kind, came_in = kinds[d, k - 1], carries[k - 1]
+            total = own[r] + torch.where(kind == NINE, came_in[r], (kind == ABOVE).long())
+            return total.masked_fill((kind == NINE) & (came_in[d] == came_in[r]), -1)
 
         if k < task.n:
             subtasks.append(Subtask(f"digit sum of the {at}", own, partial(digit, answer, with_sum)))
