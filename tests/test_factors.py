@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import cached_property
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures import factors
-from grokinterp.measures.factors import TOGETHER, explained, standardised
+from grokinterp.measures.factors import TOGETHER, Sampled, standardised
 from grokinterp.models import ModelConfig
+from grokinterp.report.analysis import Analysis
+from grokinterp.report.digits import sections
 from grokinterp.tasks import Factor, Sample, make_task
 from test_task_families import Parity
 
@@ -28,12 +31,26 @@ def digits(n: int, seed: int = 0):
 
 def one(values, cells) -> tuple[float, float]:
     """The share that classes explain of one activation, and its error."""
-    result = factors._by_one(standardised(values.double()[:, None, None]), cells)
-    return tuple(result[0].tolist())
+    return tuple(factors._by_one(sampled(values), cells)[0].tolist())
 
 
 def two(values, a, b) -> tuple[float, float]:
-    return tuple(factors._by_two(standardised(values.double()[:, None, None]), a, b)[0].tolist())
+    return tuple(factors._by_two(sampled(values), a, b)[0].tolist())
+
+
+def sampled(values) -> Sampled:
+    return Sampled(standardised(values.double()[:, None, None]))
+
+
+def by_examples(z, by, n_free, beyond, n_free_beyond):
+    """The share that fits explain and its error by the formula of the module, example by example."""
+    taken, size = (2 * z * by - by**2).sum(2), (z**2).sum(2)
+    left = (size - taken).mean(0)
+    taken = taken - (2 * z * beyond - beyond**2).sum(2)
+    by_chance = (n_free - n_free_beyond) / (len(z) - n_free)
+    share = taken.mean(0)
+    error = (1 + by_chance) * ((taken - share * size) ** 2).mean(0).sqrt() / (len(z) - 1) ** 0.5
+    return torch.stack([share - by_chance * left, error], dim=1)
 
 
 # Shares that are known
@@ -84,6 +101,18 @@ def test_the_error_covers_the_truth_about_as_often_as_it_says():
     assert 0.88 <= inside / 200 <= 0.995
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_the_error_of_an_interaction_covers_the_truth_about_as_often_as_it_says(width):
+    """The parity of x + y is independent of either: of x + 2 y + 6 [x + y odd] it is 9 of 8.25 + 33 + 9."""
+    inside = 0
+    for seed in range(200):
+        x, y = digits(400, seed)
+        z = (x + 2 * y + 6 * ((x + y) % 2)).double()[:, None, None].expand(-1, -1, width)
+        share, error = factors._by_two(Sampled(standardised(z)), x, y)[0].tolist()
+        inside += abs(share - 9 / 50.25) < 1.96 * error
+    assert 0.88 <= inside / 200 <= 0.995
+
+
 def test_what_never_varies_has_no_share():
     x, _ = digits(500)
     assert one(torch.full((500,), 3.0), x) == (0, 0)
@@ -95,7 +124,7 @@ def test_shares_are_those_of_plain_loops():
         torch.randn(700, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         + x[:, None, None]
     )
-    measured = factors._by_one(standardised(z), x)
+    measured = factors._by_one(Sampled(standardised(z)), x)
     for unit in range(4):
         total = between = 0.0
         for component in range(2):
@@ -110,12 +139,42 @@ def test_shares_are_those_of_plain_loops():
 
 def test_what_a_part_explains_is_taken_off_what_the_whole_does():
     x, y = digits(4000)
-    z = standardised((x + (x + y) % 2).double()[:, None, None])
-    whole = torch.stack([z[(x == a) & (y == b)].mean() for a in range(10) for b in range(10)])[10 * x + y]
-    part = torch.stack([z[x == a].mean() for a in range(10)])[x]
-    beyond = explained(z, whole[:, None, None], 100, part[:, None, None], 10)[0, 0]
-    alone = explained(z, whole[:, None, None], 100)[0, 0] - explained(z, part[:, None, None], 10)[0, 0]
+    of, cells = sampled(x + (x + y) % 2), 10 * x + y
+    sums = of.sums(cells, 100)
+    means = sums[:, :, :1] / cells.bincount()[:, None, None]
+    of_x = torch.stack([of.z[x == a].mean() for a in range(10)])[:, None, None]
+    part = of_x.repeat_interleave(10, dim=0)
+    beyond = of.explained(cells, sums, means, 100, part, 10)[0, 0]
+    alone = of.explained(cells, sums, means, 100)[0, 0] - factors._by_one(of, x)[0, 0]
     assert float(beyond) == pytest.approx(float(alone), abs=1e-3)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_shares_and_errors_from_sums_over_cells_are_those_from_each_example(width):
+    x, y = digits(900, 5)
+    y[y == 7] = 0  # cells that are empty
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(900, 4, width, dtype=torch.float64, generator=generator)
+    z = standardised(z + ((x + y) % 3)[:, None, None] + x[:, None, None])
+    cells = 10 * x + y
+    whole = torch.stack([z[cells == cell].sum(0) / max(1, int((cells == cell).sum())) for cell in range(100)])
+    design = torch.cat([torch.eye(10)[x], torch.eye(10)[y]], dim=1).double()
+    both = design @ (torch.linalg.pinv(design) @ z.flatten(1))
+    n_cells, n_both = len(cells.unique()), int(torch.linalg.matrix_rank(design))
+    expected = by_examples(z, whole[cells], n_cells, both.view_as(z), n_both)
+    torch.testing.assert_close(factors._by_two(Sampled(z), x, y), expected)
+    of_x = torch.stack([z[x == a].mean(0) for a in range(10)])[x]
+    expected = by_examples(z, of_x, 10, torch.zeros_like(z), 1)
+    torch.testing.assert_close(factors._by_one(Sampled(z), x), expected)
+
+
+def test_few_units_at_a_time_give_what_all_at_once_do(monkeypatch):
+    x, _ = digits(300)
+    z = standardised(torch.randn(300, 5, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    together = factors.by_each(z, [x, x // 2])
+    monkeypatch.setattr(factors, "_AT_ONCE", 600)
+    assert together.shape == (2, 5, 2)
+    torch.testing.assert_close(factors.by_each(z, [x, x // 2]), together)
 
 
 # Of networks
@@ -246,6 +305,49 @@ def test_what_a_neuron_makes_of_two_digits_is_told_by_functions_of_them():
 # In the report
 
 
+def analysed(view, kinds):
+    """As much of an analysis as the section takes."""
+    names = [f"variance_by_{by}.{kind}" for kind in kinds for by in ("factor", "pair")]
+    names += ["pair_function.place", "pair_function.neurons"] if "neurons" in kinds else []
+    a = Analysis.__new__(Analysis)
+    a.values, a.run = {name: gi.measure(name, view) for name in names}, SimpleNamespace(task=view.task)
+    return a
+
+
+def test_the_report_names_what_neurons_read_and_which_functions_of_two_digits_fit_them():
+    view = network(examples=3000)
+    x, y = (view.task.factors[f"{letter}.tens"].values for letter in "xy")
+    carry = (x + y >= 10).double()
+    view.__dict__["neurons"] = torch.stack([carry, x.double(), torch.zeros(len(x)), 3 + carry], dim=1)
+    a = analysed(view, ["neurons"])
+    rows = dict(zip(("both", "a", "nothing"), sections._neurons(a).rows, strict=True))
+    assert rows["both"][:2] == ("tens of both numbers", "2")
+    assert rows["a"] == ("tens of a", "1", "1 (1.00)")
+    assert rows["nothing"] == ("nothing", "1", "2")
+    table = sections._pair_functions(a)
+    assert list(table.header) == ["Function", "tens"]
+    fits = dict(table.rows)
+    assert fits["neurons that read it"] == "3"
+    assert fits["carry"] == "1.00, 2 of 3"
+    assert fits["f(x) + g(y)"].endswith("1 of 3")
+
+
+def test_the_bars_of_the_report_are_the_shares_of_the_places_one_upon_the_other():
+    view = controls.adder(2, examples=4000, per_class=10)
+    a = analysed(view, ["heads"])
+    figure = sections._bars(a, "heads")
+    assert [bar.name for bar in figure.data] == ["units", "tens", "two places"]
+    names = list(figure.data[0].x)
+    of_sum, of_carry = (names.index(f"tens, layer 0, head {head}") for head in (0, 1))
+    heights = np.array([bar.y for bar in figure.data])
+    assert heights[:, of_sum] == pytest.approx([0, 1, 0], abs=0.03)
+    assert heights[:, of_carry] == pytest.approx([1, 0, 0], abs=0.03)
+    (unit,) = [unit for unit in sections._units(a, "heads") if unit.name == names[of_sum]]
+    assert unit.words == "tens of both numbers"
+    alone = a.values["variance_by_factor.heads"].sel(answer="tens", layer=0, head=0, of="share")
+    assert unit.largest_first[0].startswith(f"{alone.idxmax('factor').item()} {float(alone.max()):.2f} ± ")
+
+
 def test_the_report_says_what_is_read_and_takes_no_frequencies(tmp_path):
     from test_report import text_of
 
@@ -259,6 +361,9 @@ def test_the_report_says_what_is_read_and_takes_no_frequencies(tmp_path):
     for title in (
         "Naive digit, or one more?",
         "What heads and neurons read",
+        "What explains the heads",
+        "What each logit reads",
+        "What neurons make of two digits",
         "Which part knows it",
         "By class",
     ):

@@ -11,8 +11,15 @@ import torch
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import NotApplicable, UsageError
-from grokinterp.measures import Hypothesis, Interchange, Subtask, digits_hypothesis, operation_hypothesis
-from grokinterp.models import MLPConfig
+from grokinterp.measures import (
+    Hypothesis,
+    Interchange,
+    Subtask,
+    digits_hypothesis,
+    hypotheses,
+    operation_hypothesis,
+)
+from grokinterp.models import MLPConfig, ModelConfig
 
 SAMPLE = {"examples": 300, "per_class": 40}
 CASES = 60
@@ -58,9 +65,38 @@ def test_what_carries_a_subtask_does_so_in_every_case_and_an_idle_head_in_none()
 
 def test_a_random_network_carries_nothing():
     random = controls.random_like(adder())
-    found = gi.interchange(random, digits_hypothesis(random.task), cases=30)
+    sites = sites_at(random.task.reads.positions)
+    found = gi.interchange(random, digits_hypothesis(random.task), sites, cases=30)
     assert not any(verdict.carriers or verdict.together for verdict in found.verdicts)
     assert found.table.share.max() < 0.5
+
+
+def sites_at(positions) -> list[tuple[str, int]]:
+    """Nodes of both layers at these positions."""
+    return [(node, at) for node in ("L0H0", "L0H1", "L0 MLP", "L1H0", "L1 MLP") for at in positions]
+
+
+def test_of_five_digits_the_adder_says_what_it_was_built_to_do_and_a_random_network_nothing():
+    view = controls.adder(5, **SAMPLE)
+    position = dict(zip(view.answers, view.task.reads.positions, strict=True))
+
+    def sites(place: str, *nodes: str) -> set[str]:
+        return {f"{node} at {position[place]}: {view.task.reads.words[position[place]]}" for node in nodes}
+
+    are_there = {
+        "digit sum of the hundreds": sites("hundreds", "L0H0"),
+        "carry into the hundreds": sites("hundreds", "L0H1", "L0 MLP"),
+        "kind of the sum below the hundreds": set(),
+        "carry into the 10^5": sites("10^5", "L0H1", "L0 MLP", "L1 MLP"),
+    }
+    every = digits_hypothesis(view.task).subtasks
+    some = Hypothesis("some", tuple(subtask for subtask in every if subtask.name in are_there))
+    where = sites_at([position["hundreds"], position["10^5"]])
+    built = gi.interchange(view, some, where, cases=30).verdicts
+    assert {verdict.subtask: set(verdict.carriers) for verdict in built} == are_there
+    assert not any(verdict.together for verdict in built)
+    never_trained = gi.interchange(controls.random_like(view, 1), some, where, cases=30).verdicts
+    assert not any(verdict.carriers or verdict.together for verdict in never_trained)
 
 
 def test_the_clock_has_a_in_one_head_b_in_the_other_and_the_answer_in_its_neurons():
@@ -132,7 +168,53 @@ def test_where_no_site_is_enough_the_two_that_are_together_are_found():
     assert set(verdict.together.sites) == {"L0H0 at 6: z2", "L0H1 at 6: z2"}
     assert verdict.together.share == 1
     assert verdict.random_sets < 0.7
-    assert "tens: L0H0 at 6: z2 with L0H1 at 6: z2 (100 %; random" in verdict.sentence
+    said = "tens: L0H0 at 6: z2 with L0H1 at 6: z2 (100 %, 95 % interval 94 to 100 %; random sets as large"
+    assert verdict.sentence.startswith(said)
+
+
+def test_a_set_that_no_site_hints_at_is_found_among_those_that_read_the_same():
+    """Two heads give the digit of a and that of b; the MLP behind them, which holds the answer, agrees on
+    more cases than either."""
+    view = adder_with_a_head_for_each_number()
+    (verdict,) = gi.interchange(view, one("digit sum of the tens"), cases=CASES).verdicts
+    best = gi.interchange(view, one("digit sum of the tens"), cases=CASES).table.nlargest(1, "share")
+    assert best.site.tolist() == ["L1 MLP at 6: z2"]
+    assert set(verdict.together.sites) == {"L0H0 at 6: z2", "L0H2 at 6: z2"}
+    assert verdict.together.share == 1
+
+
+def adder_with_a_head_for_each_number() -> gi.View:
+    built = adder()
+    weights = {name: weight.clone() for name, weight in built.weights.items()}
+    for name in [name for name in weights if ".attn." in name and weights[name].ndim > 1]:
+        weights[name] = torch.cat([weights[name], weights[name][:1]])
+    words, query = built.task.reads.words, weights["blocks.0.attn.W_Q"]
+    for head, of_the_other in ((0, "y"), (2, "x")):
+        for place in range(2):
+            position = built.task.reads.positions[2 - place]
+            query[head, 1 + position, words.index(f"{of_the_other}{place}")] = -1e4
+        weights["blocks.0.attn.W_O"][head] /= 2
+    config = ModelConfig.of_hooked(built.model.cfg).model_copy(update={"n_heads": 3})
+    return gi.View.of_weights(built.task, config, weights)
+
+
+def test_a_set_is_checked_on_pairs_that_did_not_choose_it():
+    view, (subtask,) = adder(), one("carry into the tens").subtasks
+    own = torch.stack([view.at(answer).logits.argmax(1) for answer in view.answers], dim=1)
+    pairs, others = hypotheses._Pairs.drawn(view, own, subtask, CASES, torch.Generator().manual_seed(0))
+    chose, check = (set(zip(p.receivers.tolist(), p.donors.tolist(), strict=True)) for p in (pairs, others))
+    assert len(others.receivers) == CASES
+    assert not chose & check
+
+
+def test_what_is_found_and_is_not_enough_is_said_with_its_interval():
+    verdict = next(v for v in of_the_adder().verdicts if v.subtask.startswith("kind"))
+    assert verdict.together is None
+    # A head that holds the carry is wrong wherever the donor's sum is nine: a third of the values.
+    assert verdict.best.share == pytest.approx(2 / 3, abs=0.05)
+    assert verdict.best.low < verdict.best.share < verdict.best.high
+    assert verdict.random_sets is None
+    assert "no node carries it, and no set that was tried; the best is L0H1 at 5: = (" in verdict.sentence
 
 
 def test_donors_are_balanced_over_the_values():

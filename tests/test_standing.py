@@ -162,3 +162,21 @@ def test_evidence_shows_on_which_side_of_its_limit_a_number_is(value, sign, limi
         assert {"<=": shown <= limit, "<": shown < limit, ">=": shown >= limit, ">": shown > limit}[
             sign
         ] == holds
+
+
+@pytest.mark.parametrize(("z", "says"), [(1.959963984540054, 0.95), (2.5758293035489004, 0.99)])
+@pytest.mark.parametrize("n", [30, 200])
+def test_intervals_hold_the_truth_as_often_as_they_say(n, z, says):
+    """Over true shares from 5 to 95 %, by the exact chance of every count."""
+    intervals = [wilson(k / n, n, z) for k in range(n + 1)]
+    truths = [i / 400 for i in range(20, 381)]
+    covered = [
+        sum(
+            math.comb(n, k) * p**k * (1 - p) ** (n - k)
+            for k, (low, high) in enumerate(intervals)
+            if low <= p <= high
+        )
+        for p in truths
+    ]
+    assert sum(covered) / len(covered) == pytest.approx(says, abs=0.006)
+    assert min(covered) > says - 0.06

@@ -28,7 +28,9 @@ Classes = Literal["labels", "answers"]
 """What examples are held against: the labels that the network is given, or the right answers. They differ
 where labels are noisy."""
 T = TypeVar("T")
-_CHUNK = 4096
+_FEWEST_TOGETHER, _MOST_TOGETHER = 32, 4096
+_POSITIONS = 3 * 4096
+"""Examples that are run at a time, and about how many positions they have: of 1,000 neurons 100 MB."""
 _TOGETHER = 1024
 """Examples of which the losses are computed at a time, in the processor's cache."""
 
@@ -136,7 +138,7 @@ class View:
         for name in other.__dict__.keys() & _OF_ONE_ANSWER:
             del other.__dict__[name]
         other.reads, other.answer, other.kept = self.task.reads.only(answer), answer, {}
-        other._whole = self._whole or self
+        other._whole = self.whole
         return other
 
     @property
@@ -155,11 +157,17 @@ class View:
         return self._column(self.task.targets) >= 0
 
     @property
-    def _which(self) -> int:
+    def whole(self) -> View:
+        """The View that this one was chosen from with `at`; itself where none was."""
+        return self._whole or self
+
+    @property
+    def which(self) -> int:
+        """The number of the answer that it speaks of among those of the task."""
         return self.task.reads.answers.index(self.reads.answers[0])
 
     def _column(self, classes: Shaped[Tensor, "n *answer"]) -> Shaped[Tensor, "n"]:
-        return classes if classes.ndim == 1 else classes[:, self._which]
+        return classes if classes.ndim == 1 else classes[:, self.which]
 
     weights: dict[str, Float64[Tensor, "..."]]
     """All parameters under TransformerLens names, in the order of these."""
@@ -180,8 +188,7 @@ class View:
     def _at_answer(self) -> dict[str, Float64[Tensor, "n ..."]]:
         """Logits, and what the position of the answer attends to and computes in every layer."""
         if len(self.task.reads.answers) > 1:
-            of_answers, which = (self._whole or self)._at_answers, self._which
-            return {name: values[:, which] for name, values in of_answers.items()}
+            return {name: values[:, self.which] for name, values in self.whole._at_answers.items()}
         return self._at_answers
 
     @lazy
@@ -209,7 +216,7 @@ class View:
             names: hook names; patterns are given at the answer position as query. A name that the network
                 lacks is left out.
             edits: hook functions `(tensor, hook) -> tensor`, by hook name, that change activations on the
-                way, at all positions. They see the examples in table order, 4,096 at a time or, where the
+                way, at all positions. They see the examples in table order, some at a time or, where the
                 network has hooks of its own, all at once.
             rows: the examples to run; by default all.
 
@@ -269,7 +276,9 @@ class View:
     @property
     def _together(self) -> int:
         """How many examples run at once: all of them where a user's hook may look at the whole batch."""
-        return self.task.n_inputs if self.has_hooks_of_a_user else _CHUNK
+        if self.has_hooks_of_a_user:
+            return self.task.n_inputs
+        return min(_MOST_TOGETHER, max(_FEWEST_TOGETHER, _POSITIONS // self.reads.n_ctx))
 
     @property
     def has_hooks_of_a_user(self) -> bool:

@@ -14,11 +14,9 @@ from ..tasks.carries import ABOVE, KIND_OF_SUM, SUMS
 from ..tasks.digits import Digits
 from ..view import View
 from .base import Value, array, measure, once_per_view, per_part
-from .factors import cell_sums, classes, fitted, neurons
+from .factors import READS, cell_sums, classes, fitted, neurons
 
 DELTAS = (-1, 0, 1, 2)
-READS = 0.05
-"""The share of its variance from which a part of a network is said to read something."""
 
 
 @measure(

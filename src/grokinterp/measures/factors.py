@@ -30,8 +30,10 @@ from .interventions import recorded
 from .sites import needs
 
 OF = ("share", "error")
-_AT_ONCE = 2**21
-"""Numbers that are computed with at a time, 16 MB of them."""
+READS = 0.05
+"""The share of its variance from which a part of a network is said to read something."""
+_AT_ONCE = 2**18
+"""Numbers that are computed with at a time, 2 MB of them."""
 _MOST_PAIRS = 64
 """Pairs up to which all are asked; of more, those of one place."""
 _CONSTANT = 1e-20
@@ -41,28 +43,63 @@ Units = Float64[Tensor, "n unit width"]
 """What is divided: the activation of every unit, which has one component or, as a head, several."""
 
 
-def explained(
-    z: Units, by: Units, n_free: int, beyond: Units | None = None, n_free_beyond: int = 1
-) -> Float64[Tensor, "unit of"]:
-    """The share of the variance that a fit of least squares explains, or that it explains beyond another one
-    that is part of it; corrected for chance, with its standard error.
+class Sampled:
+    """Activations of a sample, standardised (a unit that never varies is 0), and what is computed of them
+    once, however many fits are held against them.
 
-    Args:
-        z: activations, standardised; a unit that never varies is 0.
-        by: what is fitted to them.
-        n_free: how many numbers are free in that, the mean included.
-        beyond: a fit that is part of it; by default the mean, which is 0.
-        n_free_beyond: how many numbers are free in that one.
+    Attributes:
+        z: the activations.
+        size: their squared lengths.
     """
-    taken, size = (by * (2 * z - by)).sum(2), z.square().sum(2)
-    left = size.mean(0) - taken.mean(0)
-    if beyond is not None:
-        taken = taken - (beyond * (2 * z - beyond)).sum(2)
-    by_chance = (n_free - n_free_beyond) / max(len(z) - n_free, 1)
-    share = taken.mean(0)
-    influence = taken - share * size
-    error = (1 + by_chance) * influence.square().mean(0).sqrt() / max(len(z) - 1, 1) ** 0.5
-    return torch.stack([share - by_chance * left, error], dim=1)
+
+    def __init__(self, z: Units) -> None:
+        self.z, self.size = z, z.square().sum(2)
+        self._mean_size, self._mean_squared_size = self.size.mean(0), self.size.square().mean(0)
+        # Of one component, sums of powers over the examples of a cell are all that an error needs.
+        self._powers = torch.cat([z, z**2, z**3], dim=2) if z.shape[2] == 1 else z
+
+    def sums(self, cells: Int[Tensor, "n"], n_cells: int) -> Float64[Tensor, "cell unit power"]:
+        """Sums over the examples of each cell: of the activations and, where these have one component, of
+        their squares and cubes behind them."""
+        return cell_sums(self._powers, cells, n_cells)
+
+    def explained(
+        self,
+        cells: Int[Tensor, "n"],
+        sums: Float64[Tensor, "cell unit power"],
+        by: Float64[Tensor, "cell unit width"],
+        n_free: int,
+        beyond: Float64[Tensor, "cell unit width"] | None = None,
+        n_free_beyond: int = 1,
+    ) -> Float64[Tensor, "unit of"]:
+        """The share of the variance that a fit of least squares explains, or that it explains beyond another
+        one that is part of it; corrected for chance, with its standard error.
+
+        Args:
+            cells: the cell of every example; a fit sees nothing else of it.
+            sums: over the examples of each cell.
+            by: what is fitted to them, in each cell.
+            n_free: how many numbers are free in that, the mean included.
+            beyond: a fit that is part of it; by default the mean, which is 0.
+            n_free_beyond: how many numbers are free in that one.
+        """
+        beyond = torch.zeros_like(by) if beyond is None else beyond
+        n, z_sums, counts = len(cells), sums[..., : by.shape[2]], cells.bincount(minlength=len(by))[:, None]
+        # Of an example z (2 by - by^2) - z (2 beyond - beyond^2) is explained: slope z - level.
+        slope, level = 2 * (by - beyond), (by.square() - beyond.square()).sum(2)
+        share = ((slope * z_sums).sum(2) - counts * level).sum(0) / n
+        left = self._mean_size - ((2 * by * z_sums).sum(2) - counts * by.square().sum(2)).sum(0) / n
+        if by.shape[2] == 1:
+            a, (s1, s2, s3) = slope[:, :, 0], sums.unbind(2)
+            squared = (a.square() * s2 + counts * level.square() - 2 * a * level * s1).sum(0)
+            across = (a * s3 - level * s2).sum(0)
+            influence = (squared - 2 * share * across) / n + share.square() * self._mean_squared_size
+        else:
+            taken = (self.z * slope[cells]).sum(2) - level[cells]
+            influence = (taken - share * self.size).square().mean(0)
+        by_chance = (n_free - n_free_beyond) / max(n - n_free, 1)
+        error = (1 + by_chance) * influence.clamp(min=0).sqrt() / max(n - 1, 1) ** 0.5
+        return torch.stack([share - by_chance * left, error], dim=1)
 
 
 def standardised(x: Units) -> Units:
@@ -97,25 +134,24 @@ def cell_sums(z: Units, cells: Int[Tensor, "n"], n_cells: int) -> Float64[Tensor
     return z.new_zeros(n_cells, *z.shape[1:]).index_add_(0, cells, z)
 
 
-def _by_one(z: Units, cells: Int[Tensor, "n"]) -> Float64[Tensor, "unit of"]:
-    counts = cells.bincount().double()
-    means = cell_sums(z, cells, len(counts)) / counts[:, None, None]
-    return explained(z, means[cells], len(counts))
+def _by_one(of: Sampled, cells: Int[Tensor, "n"]) -> Float64[Tensor, "unit of"]:
+    counts = cells.bincount()
+    sums = of.sums(cells, len(counts))
+    means = sums[..., : of.z.shape[2]] / counts[:, None, None]
+    return of.explained(cells, sums, means, len(counts))
 
 
-def _by_two(z: Units, a: Int[Tensor, "n"], b: Int[Tensor, "n"]) -> Float64[Tensor, "unit of"]:
+def _by_two(of: Sampled, a: Int[Tensor, "n"], b: Int[Tensor, "n"]) -> Float64[Tensor, "unit of"]:
     """What a pair explains beyond every sum of a function of the one and a function of the other."""
     n_a, n_b = int(a.max()) + 1, int(b.max()) + 1
-    cells = a * n_b + b
-    counts = cells.bincount(minlength=n_a * n_b).double()
-    sums = cell_sums(z, cells, n_a * n_b)
-    means = sums / counts.clamp(min=1)[:, None, None]
-    cell = torch.arange(n_a * n_b)
+    cells, cell = a * n_b + b, torch.arange(n_a * n_b)
+    counts, sums = cells.bincount(minlength=len(cell)).double(), of.sums(cells, len(cell))
+    z_sums = sums[..., : of.z.shape[2]]
+    means = z_sums / counts.clamp(min=1)[:, None, None]
     either = torch.nn.functional.one_hot(torch.stack([cell // n_b, n_a + cell % n_b]), n_a + n_b).sum(0)
-    sum_of_both, n_free = fitted(either.double(), counts, sums.flatten(1))
-    return explained(
-        z, means[cells], int((counts > 0).sum()), sum_of_both.view_as(means)[cells], n_free
-    )  # fmt: skip
+    sum_of_both, n_free = fitted(either.double(), counts, z_sums.flatten(1))
+    n_cells = int((counts > 0).sum())
+    return of.explained(cells, sums, means, n_cells, sum_of_both.view_as(means), n_free)
 
 
 def fitted(
@@ -128,9 +164,19 @@ def fitted(
     return design @ (inverse @ (design.T @ sums)), int(torch.linalg.matrix_rank(inner, hermitian=True))
 
 
-def _in_parts(z: Units, of_some: Callable[[Units], Float64[Tensor, "unit of"]]) -> Float64[Tensor, "unit of"]:
-    """A function of units, of so many at a time that memory is bounded."""
-    return torch.cat([of_some(some) for some in z.split(max(1, _AT_ONCE // z[:, 0].numel()), dim=1)])
+Share = Callable[[Sampled], Float64[Tensor, "unit of"]]
+
+
+def _shares(z: Units, each: Sequence[Share]) -> Float64[Tensor, "label unit of"]:
+    """What each of several fits explains, of so many units at a time that they stay in the processor's
+    cache."""
+    parts = map(Sampled, z.split(max(1, _AT_ONCE // z[:, 0].numel()), dim=1))
+    return torch.cat([torch.stack([share(part) for share in each]) for part in parts], dim=1)
+
+
+def by_each(z: Units, each: Sequence[Int[Tensor, "n"]]) -> Float64[Tensor, "label unit of"]:
+    """What each of several ways to divide examples into classes explains."""
+    return _shares(z, [partial(_by_one, cells=cells) for cells in each])
 
 
 # What is divided
@@ -191,9 +237,7 @@ def _asked(view: View, factors: Sequence[str] | None) -> tuple[str, ...]:
 def _by_factor(kind: str, view: View, factors: Sequence[str] | None = None) -> Value:
     names = _asked(view, factors)
     each = [classes(view, name) for name in names]
-    z = UNITS[kind][0](view)
-    values = [_in_parts(z, partial(_by_one, cells=cells)) for cells in each]
-    return _labelled(view, kind, "factor", names, torch.stack(values))
+    return _labelled(view, kind, "factor", names, by_each(UNITS[kind][0](view), each))
 
 
 def _by_pair(kind: str, view: View, factors: Sequence[str] | None = None) -> Value:
@@ -201,9 +245,8 @@ def _by_pair(kind: str, view: View, factors: Sequence[str] | None = None) -> Val
     each = {name: classes(view, name) for pair in pairs for name in pair}
     for pair in pairs:
         _refuse_few(each[pair[0]], each[pair[1]], " and ".join(map(repr, pair)))
-    z = UNITS[kind][0](view)
-    values = [_in_parts(z, partial(_by_two, a=each[one], b=each[other])) for one, other in pairs]
-    return _labelled(view, kind, "pair", [TOGETHER.join(pair) for pair in pairs], torch.stack(values))
+    values = _shares(UNITS[kind][0](view), [partial(_by_two, a=each[a], b=each[b]) for a, b in pairs])
+    return _labelled(view, kind, "pair", [TOGETHER.join(pair) for pair in pairs], values)
 
 
 TOGETHER = " × "

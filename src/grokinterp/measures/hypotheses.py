@@ -29,6 +29,7 @@ from ..tasks import Operation
 from ..tasks.carries import ABOVE, KIND_OF_SUM, NINE, classes
 from ..tasks.digits import Digits, name_of
 from ..view import View
+from .factors import READS, by_each, place, standardised
 from .nodes import everywhere, excerpt, parts_of
 from .standing import percent, wilson
 
@@ -41,8 +42,15 @@ _Z = 1.959963984540054
 _CANDIDATES = 30
 """Pairs that are drawn for each case that is needed."""
 _SHUFFLES = 20
-_POOL, _LARGEST, _RANDOM_SETS = 8, 4, 10
-"""Sites that a set is looked for among, the most that it may have, and random sets beside it."""
+_LARGEST, _RANDOM_SETS = 6, 10
+"""The most sites that a set may have, and random sets beside it."""
+_POOL, _GROUPS, _STARTS = 6, 12, 2
+"""Sites that may be added to a set: those that change most alone; groups of sites that a search may begin
+with, and the best of them, with which it does."""
+_WORTH = 0.02
+"""The share of cases that each site of a set must add."""
+_READ_ON = 512
+"""Examples on which it is found out what a site reads."""
 
 Rows = Int[Tensor, "m"]
 Predict = Callable[[Rows, Rows], Int[Tensor, "m answer"]]
@@ -74,8 +82,9 @@ class Hypothesis:
 
 def digits_hypothesis(task: Digits) -> Hypothesis:
     """Addition as pupils do it: at every place that is asked for the digit sum and what is carried into it;
-    from the hundreds on also whether the sum one place lower is below nine, nine or above (where it is nine,
-    it carries on what came in)."""
+    from the hundreds on also whether the sum one place lower is below nine, nine or above. Where that of the
+    donor is nine it carries on what came in, and something else came in at the receiver: a node that has the
+    donor's carry, and not the kind, is then wrong."""
     sums = task.pairs.sum(2)
     kinds, n_answers, subtasks = KIND_OF_SUM[sums], len(task.places), []
     carries = (classes(kinds) > 0).long().T
@@ -83,7 +92,8 @@ def digits_hypothesis(task: Digits) -> Hypothesis:
 
     def digit(answer: int, total: Callable[[Rows, Rows], Rows], receivers: Rows, donors: Rows) -> Tensor:
         predicted = torch.full((len(receivers), n_answers), -1)
-        predicted[:, answer] = total(receivers, donors) % 10
+        digit = total(receivers, donors)
+        predicted[:, answer] = torch.where(digit < 0, -1, digit % 10)
         return predicted
 
     for answer, k in enumerate(task.places):
@@ -96,8 +106,9 @@ def digits_hypothesis(task: Digits) -> Hypothesis:
             return own[r] + into[d]
 
         def with_kind(r: Rows, d: Rows, own: Tensor = own, k: int = k) -> Rows:
-            kind = kinds[d, k - 1]
-            return own[r] + torch.where(kind == NINE, carries[k - 1][r], (kind == ABOVE).long())
+            kind, came_in = kinds[d, k - 1], carries[k - 1]
+            total = own[r] + torch.where(kind == NINE, came_in[r], (kind == ABOVE).long())
+            return total.masked_fill((kind == NINE) & (came_in[d] == came_in[r]), -1)
 
         if k < task.n:
             subtasks.append(Subtask(f"digit sum of the {at}", own, partial(digit, answer, with_sum)))
@@ -158,27 +169,39 @@ class Verdict:
     Attributes:
         subtask: its name.
         carriers: the sites that each carry it alone, the best first.
-        together: the smallest set that was found to carry it, where no site does alone; else None.
-        random_sets: the mean share of random sets of the same size; None where there is no set.
+        best: where there are none, the best set that was found, on pairs that did not choose it; None also
+            where no pairs are left for that.
+        random_sets: the mean share of other sets of the same size, drawn at random, on the same pairs; None
+            where the best set does not reach 90 %, or there are no others.
     """
 
     subtask: str
     carriers: tuple[str, ...]
-    together: Trial | None = None
+    best: Trial | None = None
     random_sets: float | None = None
+
+    @property
+    def together(self) -> Trial | None:
+        """The set of sites that carries it, where no site does alone; else None."""
+        if self.best is None or not self.best.passes or self.best.low <= (self.random_sets or 0):
+            return None
+        return self.best
 
     @property
     def sentence(self) -> str:
         """In words."""
         if self.carriers:
             return f"{self.subtask}: {', or '.join(self.carriers)}"
-        if self.together is None:
+        if self.best is None:
             return f"{self.subtask}: no node carries it"
-        assert self.random_sets is not None
-        return (
-            f"{self.subtask}: {' with '.join(self.together.sites)} ({percent(self.together.share)}; random "
-            f"sets as large {percent(self.random_sets)})"
-        )
+        low, high = (f"{100 * limit:.0f}" for limit in (self.best.low, self.best.high))
+        share = percent(self.best.share)
+        found = f"{' with '.join(self.best.sites)} ({share}, 95 % interval {low} to {high} %"
+        if self.random_sets is not None:
+            found += f"; random sets as large {percent(self.random_sets)}"
+        if self.together is not None:
+            return f"{self.subtask}: {found})"
+        return f"{self.subtask}: no node carries it, and no set that was tried; the best is {found})"
 
 
 @dataclass(frozen=True)
@@ -221,6 +244,11 @@ class _Site:
     head: int | None
     reaches: Bool[Tensor, "answer"]
 
+    @property
+    def at(self) -> tuple[slice | int, ...]:
+        """Where it is in what its hook has."""
+        return (slice(None), self.position, *(() if self.head is None else (self.head,)))
+
 
 def interchange(
     view: View,
@@ -235,8 +263,14 @@ def interchange(
     values, each with a prediction that differs from what the network answers to the receiver. Beside every
     share stand two controls: how often the answer stays with donors of the same value, and how often it is as
     predicted for another case. A site carries a sub-task where at least 90 % are as predicted and the 95 %
-    interval lies above one half and above the shuffled predictions. Where none does, sites are added to the
-    best one while the share rises, up to four; random sets as large stand beside the result.
+    interval lies above one half and above the shuffled predictions.
+
+    Where none does, a set is looked for: from the best site, and from groups of sites that read the same (a
+    digit, a place, the value of the sub-task: 5 % of their variance or more), sites are added and taken away
+    as long as each that is in is worth 2 % of the cases, up to six. What is found is held against pairs that
+    did not choose it, and against random sets as large on the same pairs; it carries the sub-task by the same
+    rule, where its interval lies above the mean of those. The search does not try every set: that none was
+    found does not say that there is none.
 
     What it does not test stands at the head of this module.
 
@@ -256,15 +290,26 @@ def interchange(
     if cases < 10:
         raise UsageError(f"cases: 90 % are not told from one half by fewer than 10 cases, got {cases}")
     places = _sites(view, sites)
+    hooks = list(dict.fromkeys(site.hook for site in places))
+    names = [name for name in view.task.read if view.task.factors[name].n_classes > 1]
     own = torch.stack([view.at(answer).logits.argmax(1) for answer in view.answers], dim=1)
     trials: list[Trial] = []
     verdicts = []
     for subtask in hypothesis.subtasks:
-        test = _Test.drawn(view, own, subtask, cases, torch.Generator().manual_seed(seed))
-        reaching = [site for site in places if sites or (site.reaches & test.speaks).any()]
+        generator = torch.Generator().manual_seed(seed)
+        pairs, others = _Pairs.drawn(view, own, subtask, cases, generator)
+        test = _Test.of(view, pairs, hooks, generator)
+        reaching = [site for site in places if sites or (site.reaches & pairs.speaks).any()]
         alone = [test.trial((site,)) for site in reaching]
         trials += alone
-        verdicts.append(_verdict(test, reaching, alone, seed))
+        carriers = [trial for trial in sorted(alone, key=lambda trial: -trial.share) if trial.passes]
+        if carriers or not len(others.receivers):
+            verdicts.append(Verdict(subtask.name, tuple(trial.sites[0] for trial in carriers)))
+            continue
+        read = _read(view, reaching, [*(view.task.factors[name].values for name in names), subtask.values])
+        groups = _groups(names, reaching, read)
+        found = _searched(test, reaching, [trial.share for trial in alone], groups)
+        verdicts.append(_checked(_Test.of(view, others, hooks, generator), reaching, found, generator))
     return Interchange(hypothesis.name, tuple(trials), tuple(verdicts))
 
 
@@ -293,22 +338,25 @@ def _sites(view: View, asked: Sequence[tuple[str, int]] | None) -> list[_Site]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Test:
-    """The pairs by which a sub-task is tested: first those with another prediction, then as many with donors
-    of the receiver's own value.
+class _Pairs:
+    """Pairs whose prediction differs from what the network answers to the receiver.
 
     Attributes:
-        receivers: the network on the receivers, twice.
-        given: what every hook gives on the donors of both.
+        alike: of each pair another donor, of the receiver's own value.
         own: what the network answers to the receivers.
     """
 
     subtask: Subtask
-    receivers: View
-    given: dict[str, Float64[Tensor, "both pos *entries"]]
+    receivers: Rows
+    donors: Rows
+    alike: Rows
     predicted: Int[Tensor, "m answer"]
     own: Int[Tensor, "m answer"]
-    shuffles: Int[Tensor, "shuffle m"]
+
+    def some(self, which: Int[Tensor, "k"]) -> _Pairs:
+        """Some of them."""
+        parts = (self.receivers, self.donors, self.alike, self.predicted, self.own)
+        return _Pairs(self.subtask, *(part[which] for part in parts))
 
     @property
     def speaks(self) -> Bool[Tensor, "answer"]:
@@ -323,8 +371,9 @@ class _Test:
         subtask: Subtask,
         cases: int,
         generator: torch.Generator,
-    ) -> _Test:
-        """Pairs for a sub-task, balanced over the donors' values as far as there are such."""
+    ) -> tuple[_Pairs, _Pairs]:
+        """So many pairs for a sub-task, balanced over the donors' values as far as there are such; and up to
+        as many others, to check what was chosen by the first."""
         values = _values(view, subtask)
         rows = view.task.asked.nonzero().flatten()
         order = values[rows].argsort(stable=True)
@@ -351,41 +400,68 @@ class _Test:
         by_value = which.argsort(stable=True)
         rank = torch.empty_like(which)
         rank[by_value] = torch.arange(len(which)) - (of_each.cumsum(0) - of_each)[which[by_value]]
-        chosen = chosen[rank.argsort(stable=True)[:cases]]
+        chosen = chosen[rank.argsort(stable=True)]
         receivers, donors, predicted = receivers[chosen], donors[chosen], predicted[chosen]
         alike = of_value(torch.searchsorted(values[rows].unique(), values[receivers]))
-        both, from_both = receivers.repeat(2), torch.cat([donors, alike])
-        m = len(chosen)
+        every = cls(subtask, receivers, donors, alike, predicted, own[receivers])
+        code = receivers * view.task.n_inputs + donors
+        others = cases + (~torch.isin(code[cases:], code[:cases])).nonzero().flatten()
+        return every.some(torch.arange(min(cases, len(code)))), every.some(others[:cases])
+
+
+@dataclass(frozen=True, eq=False)
+class _Test:
+    """A sub-task, tested by some pairs.
+
+    Attributes:
+        receivers: the network on the receivers.
+        given: what every hook gives on the donors, and then on those that are alike.
+        shuffles: orders in which each pair has the prediction of another.
+    """
+
+    pairs: _Pairs
+    receivers: View
+    given: dict[str, Float64[Tensor, "both pos *entries"]]
+    shuffles: Int[Tensor, "shuffle m"]
+
+    @classmethod
+    def of(cls, view: View, pairs: _Pairs, hooks: Sequence[str], generator: torch.Generator) -> _Test:
+        """The test by these pairs, of sites at these hooks."""
+        m = len(pairs.receivers)
+        given = everywhere(excerpt(view, torch.cat([pairs.donors, pairs.alike]), m), hooks)
         shuffles = torch.stack([torch.randperm(m, generator=generator) for _ in range(_SHUFFLES)])
-        some = excerpt(view, from_both, m)
-        given = everywhere(some, [part.hook for part in parts_of(some)])
-        return cls(subtask, excerpt(view, both, m), given, predicted, own[receivers], shuffles)
+        return cls(pairs, excerpt(view, pairs.receivers, m), given, shuffles)
+
+    def share(self, sites: Sequence[_Site]) -> float:
+        """How often the answers are as predicted when these sites are changed together."""
+        return self._agreement(self._answers(sites, 0), self.pairs.predicted)
 
     def trial(self, sites: Sequence[_Site]) -> Trial:
-        """What comes of these sites, changed together."""
-        logits = self.receivers.logits_with([self._put(site) for site in sites])
-        now, with_alike = logits.argmax(2).split(len(self.predicted))
-        said = self.predicted >= 0
-        share = self._agreement(now, self.predicted)
-        shuffled = [self._agreement(now, self.predicted[order]) for order in self.shuffles]
-        stays = float(((with_alike == self.own) | ~said).all(1).double().mean())
-        n = len(now)
-        names = tuple(site.name for site in sites)
-        low, high = wilson(share, n, _Z)
-        return Trial(self.subtask.name, names, n, share, low, high, stays, sum(shuffled) / len(shuffled))
+        """What comes of these sites, changed together, beside the controls."""
+        predicted, n = self.pairs.predicted, len(self.pairs.predicted)
+        now, with_alike = self._answers(sites, 0), self._answers(sites, n)
+        share = self._agreement(now, predicted)
+        shuffled = [self._agreement(now, predicted[order]) for order in self.shuffles]
+        stays = float(((with_alike == self.pairs.own) | (predicted < 0)).all(1).double().mean())
+        names, (low, high) = tuple(site.name for site in sites), wilson(share, n, _Z)
+        name = self.pairs.subtask.name
+        return Trial(name, names, n, share, low, high, stays, sum(shuffled) / len(shuffled))
+
+    def _answers(self, sites: Sequence[_Site], first: int) -> Int[Tensor, "m answer"]:
+        """What the network answers with what it gives at these sites on the donors from the first on."""
+        return self.receivers.logits_with([self._put(site, first) for site in sites]).argmax(2)
 
     def _agreement(self, now: Int[Tensor, "m answer"], predicted: Int[Tensor, "m answer"]) -> float:
         return float(((now == predicted) | (predicted < 0)).all(1).double().mean())
 
-    def _put(self, site: _Site) -> tuple[str, Callable[..., Tensor]]:
+    def _put(self, site: _Site, first: int) -> tuple[str, Callable[..., Tensor]]:
         """An edit that puts what the donors give at a site; examples come in their order, some at a time."""
-        done, given = 0, self.given[site.hook]
-        at = (slice(None), site.position, *(() if site.head is None else (site.head,)))
+        done, given = first, self.given[site.hook][site.at]
 
         def edit(x: Tensor, hook: object) -> Tensor:
             nonlocal done
             x = x.clone()
-            x[at] = given[done : done + len(x)][at].to(x.device)
+            x[site.at] = given[done : done + len(x)].to(x.device)
             done += len(x)
             return x
 
@@ -426,24 +502,75 @@ def _predicted(view: View, subtask: Subtask, receivers: Rows, donors: Rows) -> I
     return predicted
 
 
-def _verdict(test: _Test, sites: Sequence[_Site], alone: Sequence[Trial], seed: int) -> Verdict:
-    """A site that carries it, else the smallest set that is found by adding the site that helps most."""
-    ranked = sorted(range(len(alone)), key=lambda i: -alone[i].share)
-    carriers = tuple(alone[i].sites[0] for i in ranked if alone[i].passes)
-    if carriers or len(sites) < 2:
-        return Verdict(test.subtask.name, carriers)
-    pool = [sites[i] for i in ranked[:_POOL]]
-    chosen, best = [pool.pop(0)], alone[ranked[0]]
-    while pool and len(chosen) < _LARGEST and not best.passes:
-        further = [test.trial([*chosen, site]) for site in pool]
-        at = max(range(len(pool)), key=lambda i: further[i].share)
-        if further[at].share <= best.share:
-            break
-        chosen, best = [*chosen, pool.pop(at)], further[at]
-    if not best.passes:
-        return Verdict(test.subtask.name, ())
-    generator = torch.Generator().manual_seed(seed)
-    sets = [torch.randperm(len(sites), generator=generator)[: len(chosen)] for _ in range(_RANDOM_SETS)]
-    shares = [test.trial([sites[i] for i in some]).share for some in sets]
-    beside = sum(shares) / len(shares)
-    return Verdict(test.subtask.name, (), best if best.low > beside else None, beside)
+def _read(view: View, sites: Sequence[_Site], by: Sequence[Rows]) -> Float64[Tensor, "factor site"]:
+    """The share of the variance of what each site gives that each way to divide examples into classes
+    explains, on a part of the sample."""
+    rows = view.rows("all", view.task.asked).nonzero().flatten()[:_READ_ON]
+    given = everywhere(excerpt(view, rows, len(rows)), list({site.hook for site in sites}))
+    cells = [values[rows].unique(return_inverse=True)[1] for values in by]
+    each = [by_each(standardised(given[site.hook][site.at][:, None]), cells) for site in sites]
+    return torch.cat(each, dim=1)[:, :, 0]
+
+
+def _groups(
+    names: Sequence[str], sites: Sequence[_Site], read: Float64[Tensor, "factor site"]
+) -> list[tuple[int, ...]]:
+    """Sites that read the same: a factor, one of several of the same place, or, in the last row, the value of
+    the sub-task; all of them, those at each position, and there those of each layer's heads (a part behind
+    them that holds what they give together would hide them). First those that read most of the last."""
+    places = dict.fromkeys(map(place, names))
+    kinds = [*read, *(read[[place(name) == each for name in names] + [False]].sum(0) for each in places)]
+    at = [site.position for site in sites]
+    within = [[True] * len(sites)]
+    for keys in (at, [(site.hook, site.position) for site in sites]):
+        within += [[key == each for each in keys] for key in dict.fromkeys(keys)]
+    found = set()
+    for kind in kinds:
+        for here in torch.tensor(within):
+            reading = ((kind > READS) & here).nonzero().flatten()
+            largest = reading[kind[reading].argsort(descending=True)[:_LARGEST]]
+            found.add(tuple(sorted(largest.tolist())))
+    sets = sorted(group for group in found if len(group) > 1)
+    return sorted(sets, key=lambda group: -float(read[-1, list(group)].mean()))[:_GROUPS]
+
+
+def _searched(
+    test: _Test, sites: Sequence[_Site], alone: Sequence[float], groups: Sequence[tuple[int, ...]]
+) -> list[int]:
+    """The best set that is found from the best site and from the best groups, where each site of it has to be
+    worth something."""
+    worths = {frozenset([i]): share - _WORTH for i, share in enumerate(alone)}
+
+    def worth(chosen: frozenset[int]) -> float:
+        if chosen not in worths:
+            worths[chosen] = test.share([sites[i] for i in sorted(chosen)]) - _WORTH * len(chosen)
+        return worths[chosen]
+
+    ranked = sorted(range(len(alone)), key=lambda i: -alone[i])
+    pool = {*ranked[:_POOL], *(i for group in groups[:_STARTS] for i in group)}
+    starts = sorted([frozenset(group) for group in groups], key=lambda group: -worth(group))[:_STARTS]
+    ends: list[frozenset[int]] = []
+    for chosen in (frozenset(ranked[:1]), *starts):
+        while True:
+            beside = (chosen ^ frozenset([i]) for i in sorted(pool | chosen))
+            best = max((some for some in beside if 0 < len(some) <= _LARGEST), key=worth, default=chosen)
+            if worth(best) <= worth(chosen):
+                break
+            chosen = best
+        ends.append(chosen)
+    best = max(ends, key=worth)
+    return sorted(best)
+
+
+def _checked(
+    test: _Test, sites: Sequence[_Site], found: Sequence[int], generator: torch.Generator
+) -> Verdict:
+    """What comes of a set on other pairs than those that chose it, beside random sets as large."""
+    best, name = test.trial([sites[i] for i in found]), test.pairs.subtask.name
+    drawn = (
+        sorted(torch.randperm(len(sites), generator=generator)[: len(found)].tolist())
+        for _ in range(_RANDOM_SETS)
+    )
+    others = [some for some in drawn if some != list(found)] if best.passes else []
+    shares = [test.share([sites[i] for i in some]) for some in others]
+    return Verdict(name, (), best, sum(shares) / len(shares) if shares else None)

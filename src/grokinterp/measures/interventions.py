@@ -102,11 +102,31 @@ def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
     """
     if hook == f"blocks.{view.n_layers - 1}.mlp.hook_post":
         return view.neurons
+    if len(view.task.reads.answers) > 1:
+        return _of_answers(view.whole, hook)[view.which]
     stream = _stream(view)
     activations = stream if hook in stream else _record(view, [hook])
     if hook not in activations:
         raise NotApplicable(f"the network does not use {hook}")
     return activations[hook]
+
+
+@once_per_view
+def _of_answers(whole: View, hook: str) -> Float64[Tensor, "answer n ..."]:
+    """The same at every answer of the task, from one pass."""
+    if hook == "logits":
+        return whole.logits_with([]).movedim(1, 0)
+    seen: list[Tensor] = []
+
+    def see(x: Tensor, hook: object) -> Tensor:
+        seen.append(torch.stack([at_answer(one, name, x).cpu() for one in each]))
+        return x
+
+    each, name = [whole.at(answer) for answer in whole.answers], hook
+    whole.logits_with([(hook, see)])
+    if not seen:
+        raise NotApplicable(f"the network does not use {hook}")
+    return torch.cat(seen, dim=1)
 
 
 @once_per_view

@@ -368,11 +368,14 @@ def _reached(some: View, hook: str) -> Bool[Tensor, "pos answer"]:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(some.task.n_inputs, (_PROBED,), generator=generator)
     probe, at = excerpt(some, rows.repeat(n_ctx), 1), torch.arange(n_ctx).repeat_interleave(_PROBED)
+    done = 0
 
     def add(x: Tensor, hook: object) -> Tensor:
+        nonlocal done
         x, of_each = x.clone(), torch.arange(len(x))
         noise = torch.randn(x[:, 0].shape, generator=generator, dtype=x.dtype).to(x.device)
-        x[of_each, at] += noise * (1 + x.abs().mean())
+        x[of_each, at[done : done + len(x)]] += noise * (1 + x.abs().mean())
+        done += len(x)
         return x
 
     before, after = probe.logits_with([]), probe.logits_with([(hook, add)])

@@ -3,21 +3,25 @@ questions, and what their heads and neurons read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ...measures.digits import READS
-from ...measures.factors import TOGETHER
-from ...tasks.digits import Digits
+import numpy as np
+from numpy.typing import NDArray
+
+from ...measures.factors import READS, TOGETHER, place
+from ...tasks.digits import Digits, name_of
 from .. import figures
 from ..analysis import Analysis
+from ..palette import PLAIN, lines
 from ..panels import Figure, Panel, Table, section
 from ..words import number
 from .panels import HOW, TITLE, in_words
 
 if TYPE_CHECKING:
-    import xarray as xr
+    import plotly.graph_objects as go
 
 _ERRORS = 2
 """What is read explains more than that many standard errors."""
@@ -58,45 +62,127 @@ def _by_factor(a: Analysis) -> Iterator[Panel]:
 
 @section(
     "What heads and neurons read",
-    f"A head or a neuron reads a digit that explains more than {READS:.0%} of its variance, alone or in a "
-    f"pair, and more than {_ERRORS} standard errors; at the position where the answer is read.",
+    f"A head, a neuron or a logit reads a digit that explains more than {READS:.0%} of its variance, alone "
+    f"or in a pair, and more than {_ERRORS} standard errors; at the position where the answer is read. "
+    "Beside each share stands its standard error.",
     of=Digits,
     needs=["variance_by_factor.heads", "variance_by_pair.heads"],
 )
-def _reads(a: Analysis) -> Iterator[Table]:
-    heads = list(_read_by(a, "heads"))
-    yield Table("What each head reads", ("Head", "Reads", "Shares of its variance"), heads)
-    if "variance_by_factor.neurons" not in a.values:
-        return
-    neurons: dict[tuple[str, str], list[str]] = {}
-    for neuron, words, _ in _read_by(a, "neurons"):
-        answer, _, name = neuron.rpartition(", ")
-        neurons.setdefault((answer, words), []).append(name.removeprefix("neuron "))
-    rows = [
-        (f"{answer}: {words}".removeprefix(": "), str(len(names)), ", ".join(names[:5]))
-        for (answer, words), names in sorted(neurons.items(), key=lambda item: (item[0][0], -len(item[1])))
+def _reads(a: Analysis) -> Iterator[Panel | Table]:
+    yield Panel("What explains the heads", _EXPLAINS, Figure(_bars(a, "heads")), size="full")
+    for kind in ("heads", "logits"):
+        if f"variance_by_factor.{kind}" in a.values:
+            name = kind.removesuffix("s")
+            header = (name.capitalize(), "Reads", "Largest share of its variance", "Further shares")
+            rows = [(each.name, each.words, *each.largest_first) for each in _units(a, kind)]
+            yield Table(f"What each {name} reads", header, rows, folded=len(rows) > _MOST_ROWS)
+    if "variance_by_factor.neurons" in a.values:
+        yield _neurons(a)
+    if "pair_function.neurons" in a.values:
+        yield _pair_functions(a)
+
+
+_EXPLAINS = (
+    "Share of the variance of what each head writes that the two digits of a place explain, each alone and "
+    "both together beyond that; and pairs of digits of different places. What is left to 1 depends on more "
+    "digits at once, or on others."
+)
+_MOST_ROWS = 8
+"""Rows up to which a table is open."""
+_FITS = 0.9
+"""A function fits what a neuron makes of two digits where it explains that share of it."""
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A head, a neuron or a logit, what it reads in words, and the shares that say so, with their errors."""
+
+    name: str
+    words: str
+    shares: Sequence[tuple[str, float, float]]
+
+    @property
+    def largest_first(self) -> tuple[str, str]:
+        """The largest share, and the others."""
+        said = [f"{what} {share:.2f} ± {error:.2f}" for what, share, error in self.shares]
+        return (said or ["none"])[0], ", ".join(said[1:]) or "none"
+
+
+def _units(a: Analysis, kind: str) -> list[_Unit]:
+    """Every head, neuron or logit; of several answers, at each."""
+    names, labels, values = _values(a, kind)
+    units = []
+    for name, of_unit in zip(names, values, strict=True):
+        read = (of_unit[:, 0] > READS) & (of_unit[:, 0] > _ERRORS * of_unit[:, 1])
+        shares = sorted(((labels[i], *of_unit[i]) for i in np.flatnonzero(read)), key=lambda each: -each[1])
+        digits = {digit for label, *_ in shares for digit in label.split(TOGETHER)}
+        units.append(_Unit(name, a.run.task.read_in_words(digits) or "nothing", shares))
+    return units
+
+
+def _values(a: Analysis, kind: str) -> tuple[list[str], list[str], NDArray[np.float64]]:
+    """The names of all units, the labels of digits and pairs, and shares and errors by unit and label."""
+    values = [a.measured(f"variance_by_factor.{kind}"), a.values.get(f"variance_by_pair.{kind}")]
+    labels: list[str] = []
+    parts = []
+    for over, value in zip(("factor", "pair"), values, strict=True):
+        if value is not None:
+            labels += value[over].values.tolist()
+            parts.append(value.transpose(..., over, "of").values.reshape(-1, value.sizes[over], 2))
+    dims = [dim for dim in values[0].dims if dim not in ("factor", "of")]
+    names = [
+        ", ".join(x if dim == "answer" else f"{dim} {x}" for dim, x in zip(dims, at, strict=True))
+        for at in product(*(values[0][dim].values.tolist() for dim in dims))
     ]
-    yield Table("What neurons read", ("Reads", "Neurons", "Some of them"), rows)
+    return names, labels, np.concatenate(parts, axis=1)
 
 
-def _read_by(a: Analysis, kind: str) -> Iterator[tuple[str, str, str]]:
-    """Each head or neuron by name, the digits that it reads, and their shares of its variance."""
-    alone, pairs = a.measured(f"variance_by_factor.{kind}"), a.values.get(f"variance_by_pair.{kind}")
-    units = [dim for dim in alone.dims if dim not in ("factor", "of")]
-    for labels in product(*(alone[dim].values.tolist() for dim in units)):
-        at = dict(zip(units, labels, strict=True))
-        shares = _shares(alone.sel(at), "factor")
-        together = {} if pairs is None else _shares(pairs.sel(at), "pair")
-        read = {*shares, *(name for pair in together for name in pair.split(TOGETHER))}
-        words = a.run.task.read_in_words(read) or "nothing"
-        name = ", ".join(str(x) if dim == "answer" else f"{dim} {x}" for dim, x in at.items())
-        ordered = sorted({**shares, **together}.items(), key=lambda item: -item[1])
-        yield name, words, ", ".join(f"{what} {share:.2f}" for what, share in ordered)
+def _bars(a: Analysis, kind: str) -> go.Figure:
+    """The shares of each unit, one upon the other, by the place of the digits."""
+    names, labels, values = _values(a, kind)
+    places = [{place(digit) for digit in label.split(TOGETHER)} for label in labels]
+    figure = figures.new_figure("", "share of its variance", 320, barmode="stack")
+    each = list(dict.fromkeys(place(name) for name in a.run.task.read))
+    for of, colour in zip([*each, "two places"], [*lines(len(each)), PLAIN], strict=True):
+        here = [places[i] == {of} or (of not in each and len(places[i]) > 1) for i in range(len(labels))]
+        y = np.maximum(values[:, here, 0].sum(1), 0)
+        figure.add_bar(x=names, y=y.round(4).tolist(), name=of, marker_color=colour)
+    figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category")
+    return figure.update_layout(legend=figures.legend_above(1.18))
 
 
-def _shares(values: xr.DataArray, over: str) -> dict[str, float]:
-    """The shares that say that something is read, by name."""
-    labels: list[Any] = values[over].values.tolist()
-    share, error = (values.sel(of=of).values for of in ("share", "error"))
-    reads = (share > READS) & (share > _ERRORS * error)
-    return {label: float(x) for label, x, is_read in zip(labels, share, reads, strict=True) if is_read}
+def _neurons(a: Analysis) -> Table:
+    """How many neurons read what, and the first of them by their largest share."""
+    groups: dict[tuple[str, str], list[tuple[float, str]]] = {}
+    for unit in _units(a, "neurons"):
+        answer, _, name = unit.name.rpartition(", ")
+        largest = unit.shares[0][1] if unit.shares else 0.0
+        groups.setdefault((answer, unit.words), []).append((largest, name.removeprefix("neuron ")))
+    rows = []
+    for (answer, words), neurons in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]))):
+        first = sorted(neurons, reverse=True)[:5]
+        said = ", ".join(f"{name} ({share:.2f})" if share else name for share, name in first)
+        rows.append((f"{answer}: {words}".removeprefix(": "), str(len(neurons)), said))
+    header = ("Reads", "Neurons", "Some of them (largest share of its variance)")
+    return Table("What neurons read", header, rows, folded=len(rows) > _MOST_ROWS)
+
+
+def _pair_functions(a: Analysis) -> Table:
+    """What the neurons of each place make of its two digits: how well functions of them fit."""
+    fits, of = a.measured("pair_function.neurons"), a.measured("pair_function.place")
+    reads = of.sel(of="share").values >= READS
+    by_place = [reads & (of.sel(of="place").values == k) for k in range(len(a.run.task.read) // 2)]
+    known = [k for k, neurons in enumerate(by_place) if neurons.any()]
+    rows = [("neurons that read it", *(str(int(by_place[k].sum())) for k in known))]
+    for name in fits["function"].values.tolist():
+        fit = fits.sel(function=name).values
+        cells = (fit[by_place[k]] for k in known)
+        rows.append((name, *(f"{np.median(x):.2f}, {int((x >= _FITS).sum())} of {len(x)}" for x in cells)))
+    lead = (
+        "Of each neuron's mean at the 100 pairs of digits of the place that explains most of it, the share "
+        f"that a function of x and y explains: the median over neurons, and of how many it is {_FITS:g} or "
+        "more. The naive digit is x + y mod 10, wave k is cos and sin of 2πk(x + y)/10; a place that "
+        f"explains less than {READS:.0%} of a neuron is not read."
+    )
+    header = ["Function", *map(name_of, known)]
+    return Table("What neurons make of two digits", header, rows, lead, folded=True)
