@@ -89,6 +89,8 @@ _EXPLAINS = (
 )
 _MOST_ROWS = 8
 """Rows up to which a table is open."""
+_MOST_SHARES = 4
+"""Further shares that are written out."""
 _FITS = 0.9
 """A function fits what a neuron makes of two digits where it explains that share of it."""
 
@@ -105,7 +107,8 @@ class _Unit:
     def largest_first(self) -> tuple[str, str]:
         """The largest share, and the others."""
         said = [f"{what} {share:.2f} ± {error:.2f}" for what, share, error in self.shares]
-        return (said or ["none"])[0], ", ".join(said[1:]) or "none"
+        further, more = said[1 : 1 + _MOST_SHARES], len(said) - 1 - _MOST_SHARES
+        return (said or ["none"])[0], ", ".join(further + [f"{more} more"] * (more > 0)) or "none"
 
 
 def _units(a: Analysis, kind: str) -> list[_Unit]:
