@@ -30,14 +30,13 @@ from ..tasks.carries import ABOVE, KIND_OF_SUM, NINE, classes
 from ..tasks.digits import Digits, name_of
 from ..view import View
 from .nodes import everywhere, excerpt, parts_of
-from .standing import percent, wilson
+from .standing import Z_OF_95, percent, wilson
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CARRIES = 0.9
 """The share of cases as predicted from which a node, or a set of nodes, carries a sub-task."""
-_Z = 1.959963984540054
 _CANDIDATES = 30
 """Pairs that are drawn for each case that is needed."""
 _SHUFFLES = 20
@@ -371,7 +370,7 @@ class _Test:
         stays = float(((with_alike == self.own) | ~said).all(1).double().mean())
         n = len(now)
         names = tuple(site.name for site in sites)
-        low, high = wilson(share, n, _Z)
+        low, high = wilson(share, n, Z_OF_95)
         return Trial(self.subtask.name, names, n, share, low, high, stays, sum(shuffled) / len(shuffled))
 
     def _agreement(self, now: Int[Tensor, "m answer"], predicted: Int[Tensor, "m answer"]) -> float:

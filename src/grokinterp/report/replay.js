@@ -179,6 +179,12 @@
         c.textAlign = "center"; c.textBaseline = "bottom"; c.fillStyle = theme.soft;
         if (c.measureText(span.name).width < to - from) c.fillText(span.name, (from + to) / 2, box.y - 3);
       });
+      c.textAlign = "right"; c.textBaseline = "bottom"; c.fillStyle = theme.soft; c.strokeStyle = theme.soft; c.setLineDash([4, 4]);
+      p.levels.filter(([, v]) => v >= p.yAxis.low && v <= p.yAxis.high).forEach(([words, v]) => {
+        c.beginPath(); c.moveTo(box.x, sy(v)); c.lineTo(box.x + box.w, sy(v)); c.stroke();
+        c.fillText(words, box.x + box.w - 4, sy(v) - 1, box.w - 8);
+      });
+      c.setLineDash([]);
       const shown = (v) => sy(p.log ? Math.max(v, p.smallest) : v);
       c.save(); c.beginPath(); c.rect(box.x, box.y - 4, box.w + 5, box.h + 8); c.clip();
       for (const s of p.series) {

@@ -40,7 +40,8 @@ def _profile(a: Analysis) -> Iterator[Table]:
 
 @section(
     "Which examples are right",
-    "By what is carried, of questions as they are drawn; bars: 99 % intervals (Wilson).",
+    "By what is carried; bars: 95 % intervals (Wilson). To a class belong the questions that were drawn for "
+    "it; all else is of questions as they are drawn.",
     of=Digits,
 )
 def _by_factor(a: Analysis) -> Iterator[Panel]:
