@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ import pytest
 
 import grokinterp as gi
 from grokinterp.errors import NotApplicable
-from grokinterp.replay import courses
+from grokinterp.measures.standing import wilson
+from grokinterp.replay import courses, courses_in_words, levels_to_draw
+from grokinterp.report.words import level_labels
 from test_report import text_of
 
 KNOWN = {"nothing": 2.303, "its digits": 0.688}
@@ -204,6 +207,40 @@ def test_without_an_evaluation_there_is_nothing_to_say():
         courses(pd.DataFrame({"step": [0], "test_loss": [float("nan")]}), {"tens": KNOWN})
 
 
+def told(*ends: list[tuple[int, float]]) -> list:
+    """Answers a, b, c whose losses go through these points."""
+    tables = [history(points, column=f"test_loss.{name}") for name, points in zip("abc", ends, strict=False)]
+    table = pd.concat(tables, axis=1)
+    return courses(table.loc[:, ~table.columns.duplicated()], dict.fromkeys("abc"[: len(ends)], KNOWN))
+
+
+def test_several_answers_are_told_in_the_order_in_which_they_are_learned():
+    late, early = [(0, 2.3), (200, 2.3), (300, 0.001), (400, 0.001)], [(0, 2.3), (50, 0.001), (400, 0.001)]
+    assert courses_in_words(told(late, early, FLAT)) == (
+        "The loss stays below 0.05: b from step 50 on, a from step 300 on; not so: c (2.3 at the end); "
+        "a plateau as of a network that knows nothing (ln 10 = 2.303): a, c."
+    )
+    assert courses_in_words(told(FLAT, FLAT)).startswith(
+        "The loss stays below 0.05: of no answer; a plateau "
+    )
+    assert courses_in_words(told(late, early)[:1]) == told(late, early)[0].sentence
+
+
+def test_levels_that_lie_near_one_another_are_one_line_but_for_those_at_which_a_loss_stays():
+    levels = {"a": {"nothing": math.log(10), "the first": 2.11, "its own": 0.7, "nearly all": 0.004}}
+    levels["b"] = {"nothing": math.log(10), "its own": 0.688, "more": 0.6}
+    plain = levels_to_draw(levels, [])
+    assert plain == [(math.log(10), "nothing"), (0.7, "its own")]
+    staying = courses(history([(0, 2.11), (200, 2.11), (260, 0.001), (400, 0.001)]), {"a": levels["a"]})
+    drawn = levels_to_draw(levels, staying)
+    assert drawn == [(math.log(10), "nothing"), (2.11, "the first"), (0.7, "its own")]
+    assert level_labels(drawn) == [
+        ("knows nothing (ln 10 = 2.303); knows the first (2.11)", math.log(10)),
+        ("", 2.11),
+        ("knows its own (0.7)", 0.7),
+    ]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> gi.Run:
     overrides = {
@@ -222,9 +259,28 @@ def test_report_and_replay_say_what_plateaus_says(run, tmp_path):
     page = text_of(report.to_html())
     gi.save_replay(run, tmp_path / "replay.html")
     replay = text_of((tmp_path / "replay.html").read_text())
+    assert courses_in_words(told) in page
+    assert courses_in_words(told) in replay
     for one in told:
         assert one.sentence in page
         assert one.sentence in replay
+    leaps = report.to_dict()["training"]["leaps"]
+    assert leaps == {**{one.answer: [*one.leaps] for one in told}, "gradient": leaps["gradient"]}
+    assert "knows nothing" in report.to_html()
+
+
+def test_a_class_is_judged_by_all_questions_that_were_drawn_for_it(run):
+    analysis = gi.analyze(run).analysis
+    groups = run.task.groups(run.split)
+    shares = analysis.by_factor("class")
+    assert {name: share.n for name, share in shares.items()} == {
+        name: int(rows.sum()) for name, rows in groups.items()
+    }
+    right = gi.measure("accuracy.exact", analysis.view)
+    for name, share in shares.items():
+        assert share.right == pytest.approx(float(right.sel(part=name)))
+        assert (share.low, share.high) == wilson(share.right, share.n, 1.959963984540054)
+    assert sum(share.n for share in analysis.by_factor("carry_in.units").values()) == 200
 
 
 def test_an_operation_is_told_by_its_phases(tiny_run):

@@ -160,16 +160,16 @@ def courses_in_words(told: Sequence[Course]) -> str:
         return told[0].sentence
     learned = sorted((one.converged, one.answer) for one in told if one.converged is not None)
     others = [f"{one.answer} ({one.end:.3g} at the end)" for one in told if one.converged is None]
-    order = ", ".join(f"{answer} (step {step:,})" for step, answer in learned) or "no answer"
-    spikes = " but for spikes" if any(one.lifted for one in told) else ""
-    said = f"The loss came below {_CONVERGED} to stay there{spikes} for {order}"
-    said += f", and not for {', '.join(others)}" if others else ""
+    steps = ", ".join(f"{answer} from step {step:,} on" for step, answer in learned) or "of no answer"
+    lifted = ", but for a few evaluations" if any(one.lifted for one in told) else ""
+    said = [f"The loss stays below {_CONVERGED}{lifted}: {steps}"]
+    said += [f"not so: {', '.join(others)}"] if learned and others else []
     stayed: dict[str, list[str]] = {}
     for one in told:
         for plateau in one.plateaus:
             stayed.setdefault(plateau.explanation, []).append(one.answer)
-    on_the_way = [f"{', '.join(answers)} stayed at a loss {why}" for why, answers in stayed.items()]
-    return f"{'; '.join([said, *on_the_way])}."
+    said += [f"a plateau {why}: {', '.join(answers)}" for why, answers in stayed.items()]
+    return f"{'; '.join(said)}."
 
 
 def levels_to_draw(

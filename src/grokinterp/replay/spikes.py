@@ -115,11 +115,11 @@ def _in_order(history: pd.DataFrame) -> pd.DataFrame:
 def spikes_in_words(leaps: Sequence[Spike]) -> str:
     """How many there are, and the highest of them, in one sentence."""
     if not leaps:
-        return "No spike of the loss or of the gradient was found."
+        return "No spike of the training loss or of the gradient was found."
     highest = max(leaps, key=attrgetter("height"))
     count = f"{len(leaps)} spikes" if len(leaps) > 1 else "One spike"
     where = f"the highest at step {highest.peak:,} by a factor of {highest.height:.3g}"
-    return f"{count} of the loss or of the gradient, {where}."
+    return f"{count} of the training loss or of the gradient, {where}."
 
 
 def leaps(values: pd.Series[float]) -> list[int]:
@@ -137,7 +137,7 @@ def leaps_in_words(of: Mapping[str, Sequence[int]]) -> str:
     """How often each of several signals leapt, and when."""
     said = [f"{name} {steps_in_words(steps)}" for name, steps in of.items() if steps]
     if not said:
-        return f"none is ever above {_TIMES_THE_MEDIAN:g} times its running median ({', '.join(of)})"
+        return f"never above {_TIMES_THE_MEDIAN:g} times the running median: {', '.join(of)}"
     none = [name for name, steps in of.items() if not steps]
     others = f"; never: {', '.join(none)}" if none else ""
     return f"above {_TIMES_THE_MEDIAN:g} times the running median: {'; '.join(said)}{others}"

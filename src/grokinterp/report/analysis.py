@@ -229,7 +229,7 @@ class Analysis:
         factor, right, tested = task.factors[name], view.all_right("answers"), "test" in view.parts
         rows = view.rows("test" if tested else "all", task.asked)
         shares = {}
-        for label in factor.values.unique().tolist():
+        for label in sorted(set(factor.values.tolist())):
             chosen, of_class = rows, factor.values == label
             name_of_class = factor.names[label] if factor.names else str(label)
             group = view.groups.get(name_of_class)

@@ -23,6 +23,9 @@ from .analysis import Analysis
 from .palette import CORRUPTED, KEY, PLAIN, TEST, TRAIN
 from .words import level_labels
 
+_MOST_LEVEL = 8
+"""Classes whose names stand level below their bars."""
+
 
 def new_figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
     """An empty figure with its axes named."""
@@ -63,16 +66,17 @@ def accuracies(a: Analysis) -> go.Figure:
 
 
 def _level(figure: go.Figure, nats: float, words: str, right: bool = False) -> None:
-    """A dashed line over a log axis, with what it is."""
+    """A dashed line over a log axis, with what it is at its left or right end."""
     figure.add_hline(y=nats, line={"color": PLAIN, "width": 1, "dash": "dash"}, layer="below")
     corner = {"xref": "paper", "yanchor": "bottom", "x": int(right), "xanchor": "right" if right else "left"}
     figure.add_annotation(corner, y=float(np.log10(nats)), text=words, showarrow=False, yshift=-2)
 
 
-def _levels(figure: go.Figure, a: Analysis) -> None:
-    """What the loss is, as the task computes it, for a network that knows so much and no more."""
-    for nats, words in level_labels(levels_to_draw(a.run.task.levels, a.courses)):
-        _level(figure, nats, words, right=True)
+def _levels(figure: go.Figure, a: Analysis, right: float = 0.0) -> None:
+    """What the loss is, as the task computes it, for a network that knows so much and no more; in words at
+    the right end of those above so many nats, where losses have come down."""
+    for words, nats in level_labels(levels_to_draw(a.run.task.levels, a.courses)):
+        _level(figure, nats, words, right=nats > right)
 
 
 def courses(a: Analysis) -> go.Figure:
@@ -94,7 +98,7 @@ def courses(a: Analysis) -> go.Figure:
                 line={"color": colour, "width": 12}, opacity=0.35, showlegend=False, hoverinfo="text",
                 text=f"{course.answer} {plateau.within(course.last)}",
             )  # fmt: skip
-    _levels(figure, a)
+    _levels(figure, a, right=1.0)
     figure.update_xaxes(type="log", range=np.log10([low, 1.02 * last]).tolist())
     figure.update_yaxes(type="log", range=np.log10([LEARNED / 2, 1.5 * _highest(a)]).tolist(), dtick=1)
     return figure.update_layout(legend=legend_above(1.14), showlegend=several)
@@ -176,7 +180,8 @@ def by_factor(a: Analysis, name: str) -> go.Figure:
             "arrayminus": [share.right - share.low for share in shares],
         },
     )  # fmt: skip
-    return figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category")
+    level = {"tickangle": 0} if len(of_class) <= _MOST_LEVEL else {}
+    return figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category", **level)
 
 
 def attention(a: Analysis, layer: int) -> go.Figure:

@@ -47,9 +47,8 @@ def opening(a: Analysis) -> Section | None:
     if not a.courses or len(a.history) < 2:
         return None
     caption = (
-        "Of the evaluation sample or, where there is none, of what is trained on; log axes, down to where it "
-        "is learned. Bands: plateaus. Dashed: what the task computes the loss to be for a network that knows "
-        "so much and no more."
+        "Log axes, down to where it is learned. Bands: plateaus. Dashed: what the task computes the loss to "
+        "be for a network that knows so much and no more."
     )
     panel = Panel("How the loss came down", caption, Figure(figures.courses(a)), size="wide")
     return Section("", courses_in_words(a.courses), [panel])
@@ -113,7 +112,7 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     if len(a.courses) > 1 or len(a.history) < 2:
         rows += [("Plateaus", course.sentence) for course in a.courses]
     if a.leaps:
-        rows.append(("Leaps", f"Losses and gradient: {leaps_in_words(a.leaps)}."))
+        rows.append(("Leaps", f"losses and gradient {leaps_in_words(a.leaps)}"))
     rows += a.facts
     if a.replayed:
         rows.append(("Training", _how_it_went(a)))
@@ -258,7 +257,8 @@ def _plateaus(a: Analysis) -> Table:
             course.answer,
             f"{plateau.first:,}–{plateau.last:,}",
             number(plateau.level),
-            *(("not known", "–") if plateau.nats is None else (plateau.known, nats_in_words(plateau.nats))),
+            plateau.known or "not known",
+            "–" if plateau.nats is None else nats_in_words(plateau.nats),
             "never" if plateau.left is None else f"step {plateau.left:,}",
         )
         for course in a.courses

@@ -143,7 +143,10 @@
       const arrays = p.series.flatMap((s) => [s.values.values, ...(s.line ? [s.line.y.values] : [])]);
       const found = extent(arrays, (v) => !p.log || v > 0) || [p.log ? 0.1 : 0, 1];
       let [low, high] = found;
-      if (p.log) { low /= 1.5; high *= 1.5; } else {
+      if (p.log) {
+        low /= 1.5; high *= 1.5;
+        for (const [, level] of p.levels) if (level <= high) high = Math.max(high, level * (high / low) ** 0.09);  // room for its words
+      } else {
         if (p.floor !== null) low = Math.min(low, p.floor);
         if (p.limits) { low = Math.min(low, p.limits[0]); high = Math.max(high, p.limits[1]); }
         const pad = (high - low || Math.abs(high) || 1) * 0.05;

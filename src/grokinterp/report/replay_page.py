@@ -182,6 +182,8 @@ def _section(moments: Moments, chosen: Sequence[str]) -> Section:
             panels.append(make())
         except NotApplicable as reason:
             missing[name] = str(reason)
+    if moments.courses:  # which are what the page says first
+        panels.sort(key=lambda panel: panel.title != _LOSS)
     return Section("", "", panels, missing=missing)
 
 
@@ -238,8 +240,11 @@ def _of_each(values: xr.DataArray, name: str, at: Mapping[str, str]) -> list[Cur
     ]
 
 
+_LOSS = "Loss"
+
+
 @panel(
-    "Loss",
+    _LOSS,
     lambda moments: (
         "Mean over the examples, of each answer where there are several. Click to go to a step."
         + " Dashed: what it is for a network that knows so much and no more." * bool(moments.levels)

@@ -12,7 +12,7 @@ from ...measures.factors import TOGETHER
 from ...tasks.digits import Digits
 from .. import figures
 from ..analysis import Analysis
-from ..panels import Figure, Panel, Table, section
+from ..panels import Figure, Panel, Size, Table, section
 from ..words import number
 from .panels import HOW, TITLE, in_words
 
@@ -54,7 +54,8 @@ def _by_factor(a: Analysis) -> Iterator[Panel]:
     for name in names:
         if name in task.factors and task.factors[name].n_classes > 1:
             caption = f"Share of the questions of which {right}, by {name}."
-            yield Panel(f"By {name}", caption, Figure(figures.by_factor(a, name)))
+            size: Size = "wide" if task.factors[name].n_classes > 4 else ""
+            yield Panel(f"By {name}", caption, Figure(figures.by_factor(a, name)), size)
 
 
 @section(
