@@ -109,6 +109,13 @@ def test_one_of_noise_alone_is_the_whole_run():
     assert (one.first, one.last, one.known, one.left) == (0, 3000, "nothing", None)
 
 
+def test_a_first_evaluation_far_above_the_next_is_none():
+    table = pd.DataFrame(
+        {"step": [0, 10, 20, 30, 40, 60, 90], "test_loss": [9.0, 2.0, 1.9, 1.0, 0.5, 0.2, 0.1]}
+    )
+    assert course(table).plateaus == ()
+
+
 def below(*lifted: tuple[int, float]) -> pd.DataFrame:
     """A loss that comes below 0.05 after step 100, and evaluations behind that with another loss."""
     table = history([(0, 1.0), (100, 0.06), (110, 0.03), (300, 0.02)])

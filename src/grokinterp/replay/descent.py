@@ -292,7 +292,10 @@ def _plateaus(
             known, nats = _explained(level, levels)
             if known is None and not _is_flat(values, first, last):
                 continue
-            last = first + int(np.flatnonzero(values[first : last + 1] >= math.log(_below(level)))[-1])
+            near = np.flatnonzero(values[first : last + 1] >= math.log(_below(level)))
+            if not len(near):
+                continue
+            last = first + int(near[-1])
             if not _stands_out(values, steps, clock, spacing, first, last):
                 continue
             left = _first_below(loss.iloc[last + 1 :], _below(level))
