@@ -109,11 +109,10 @@ def test_one_of_noise_alone_is_the_whole_run():
     assert (one.first, one.last, one.known, one.left) == (0, 3000, "nothing", None)
 
 
-def test_a_first_evaluation_far_above_the_next_is_none():
-    table = pd.DataFrame(
-        {"step": [0, 10, 20, 30, 40, 60, 90], "test_loss": [9.0, 2.0, 1.9, 1.0, 0.5, 0.2, 0.1]}
-    )
-    assert course(table).plateaus == ()
+def test_a_steep_beginning_whose_mean_is_a_level_is_none():
+    losses = [2.11, 0.95, 0.65, 0.53, 0.41, 0.32, 0.24, 0.19, 0.17, 0.14]
+    table = pd.DataFrame({"step": range(0, 50, 5), "test_loss": losses})
+    assert course(table, {"nothing": (losses[0] + losses[1]) / 2}).plateaus == ()
 
 
 def below(*lifted: tuple[int, float]) -> pd.DataFrame:
