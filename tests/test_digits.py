@@ -195,6 +195,7 @@ def test_the_levels_of_two_digits_are_those_counted_over_all_pairs():
     assert levels["tens"][with_carry] == pytest.approx(
         left(rows, lambda r: (*tens(r), total[2](r)), total[1])
     )
+    assert levels["tens"]["the leading digit of the sum"] == pytest.approx(left(rows, total[2], total[1]))
     assert levels["hundreds"]["those of 1 place below, not the carry"] == pytest.approx(
         left(rows, tens, total[2])
     )

@@ -14,7 +14,7 @@ import xarray as xr
 
 import grokinterp as gi
 from conftest import STABLE, tiny
-from grokinterp.replay import slingshots, slingshots_in_words, spikes
+from grokinterp.replay import leaps, leaps_in_words, slingshots, slingshots_in_words, spikes
 from grokinterp.training import Trainer
 from test_foreign import ROOT
 
@@ -277,6 +277,19 @@ def test_a_leap_that_does_not_come_down_is_a_slingshot_and_no_spike():
 def test_a_loss_that_rounds_to_nothing_hides_no_slingshot():
     planted = with_dips(np.where(STEPS == 2000, 0.5, 0.0), 2000)
     assert slingshots(planted) == [2000]
+
+
+def test_a_leap_is_ten_times_the_median_of_the_fifty_before_and_one_stretch_is_one_leap():
+    loss = pd.Series(with_spike(with_spike(falling(), 2000, 1e4), 3000, 1e4), index=STEPS)
+    high = [i for i in range(1, len(loss)) if loss.iloc[i] > 10 * loss.iloc[max(0, i - 50) : i].median()]
+    assert leaps(loss) == [int(STEPS[i]) for i in high if i - 1 not in high] == [2000, 3000]
+    assert leaps(pd.Series(falling(), index=STEPS)) == leaps(loss.head(0)) == []
+    assert leaps(pd.Series(with_spike(falling(), 2000, 5), index=STEPS)) == []
+    rule = "above 10 times the running median: "
+    assert leaps_in_words({"a": [2000], "b": [], "c": [5, 9]}) == (
+        f"{rule}a once (step 2,000); c 2 times (steps 5, 9); never: b"
+    )
+    assert leaps_in_words({"a": [], "b": []}) == f"never {rule}a, b"
 
 
 def test_an_empty_history_and_gaps_have_no_slingshots():

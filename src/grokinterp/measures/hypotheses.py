@@ -31,14 +31,13 @@ from ..tasks.digits import Digits, name_of
 from ..view import View
 from .factors import READS, by_each, place, standardised
 from .nodes import everywhere, excerpt, parts_of
-from .standing import percent, wilson
+from .standing import Z_OF_95, percent, wilson
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CARRIES = 0.9
 """The share of cases as predicted from which a node, or a set of nodes, carries a sub-task."""
-_Z = 1.959963984540054
 _CANDIDATES = 30
 """Pairs that are drawn for each case that is needed."""
 _SHUFFLES = 20
@@ -443,7 +442,7 @@ class _Test:
         share = self._agreement(now, predicted)
         shuffled = [self._agreement(now, predicted[order]) for order in self.shuffles]
         stays = float(((with_alike == self.pairs.own) | (predicted < 0)).all(1).double().mean())
-        names, (low, high) = tuple(site.name for site in sites), wilson(share, n, _Z)
+        names, (low, high) = tuple(site.name for site in sites), wilson(share, n, Z_OF_95)
         name = self.pairs.subtask.name
         return Trial(name, names, n, share, low, high, stays, sum(shuffled) / len(shuffled))
 

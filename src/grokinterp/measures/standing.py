@@ -37,6 +37,8 @@ _THRESHOLDS = (0, 50, 100 * KNOWN, 100 * GENERALISED, 100)
 """In per cent."""
 _Z = 2.5758293035489004
 """Standard deviations of a normal distribution that hold 99 % of it."""
+Z_OF_95 = 1.959963984540054
+"""Those that hold 95 %."""
 
 
 def wilson(share: float, n: int, z: float = _Z) -> tuple[float, float]:
@@ -60,7 +62,7 @@ class Share:
     Attributes:
         right: 0 to 1.
         n: how many examples.
-        low, high: the interval that this number of examples allows, at 99 %.
+        low, high: the interval that this number of examples allows, at 99 % unless another was asked for.
     """
 
     right: float
@@ -69,9 +71,9 @@ class Share:
     high: float
 
     @classmethod
-    def of(cls, right: float, n: int) -> Share:
+    def of(cls, right: float, n: int, z: float = _Z) -> Share:
         """The share with its interval."""
-        return cls(right, n, *wilson(right, n))
+        return cls(right, n, *wilson(right, n, z))
 
     def __str__(self) -> str:
         return percent(self.right)

@@ -2,7 +2,16 @@
 
 from .comparison import Compared, Group, RunsCompared
 from .dataset import FINAL, PROGRESS, families_of, final_keys, pictures_of, progress_of, replay, skipped
-from .descent import Course, Plateau, courses, has_plateaus, plateaus
+from .descent import (
+    Course,
+    Plateau,
+    courses,
+    courses_in_words,
+    has_plateaus,
+    levels_to_draw,
+    nats_in_words,
+    plateaus,
+)
 from .export import check_format, export, table
 from .frequencies import final as _final_network
 from .frequencies.flows import NeuronFlows, neuron_flows
@@ -11,5 +20,14 @@ from .frequencies.lives import Life, Lives, lives
 from .frequencies.pictures import PICTURES
 from .noise_phases import NoiseSpan, noise_in_words, noise_spans
 from .phases import Boundary, Lead, Phase, Phases, phases
-from .spikes import Spike, slingshots, slingshots_in_words, spikes, spikes_in_words
+from .spikes import (
+    Spike,
+    leaps,
+    leaps_in_words,
+    slingshots,
+    slingshots_in_words,
+    spikes,
+    spikes_in_words,
+    steps_in_words,
+)
 from .steps_to_learn import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer

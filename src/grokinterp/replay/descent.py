@@ -1,14 +1,21 @@
 """Plateaus of a loss that comes down in steps: where it stays, and what a network knows that has this loss.
 
-    plateau   evaluations over which the loss stays within a factor of 1.25 while the number of steps grows by
-              half at least: how long a loss takes on its way down grows with the steps behind it. The longest
-              is found first, on the logarithm of the steps; no two overlap. Five evaluations at least; a
-              spike of one or two of them does not end it. What is below 0.01 nats is learned, no plateau
+    plateau   evaluations over which the loss stays within a factor of 1.25, and which are long against the
+              changes beside them, of as much again: 1.5 times as many steps as the one behind it takes, and
+              1.5 times as much on the logarithm of the steps as the one before it, since how long a loss
+              takes on its way down grows with the steps behind it. The number of steps grows by half at
+              least, and there are five evaluations; a spike of one or two of them does not end it. It ends
+              before the first evaluation that is a step below its level. The longest is found first, no two
+              overlap. What is below 0.01 nats is learned, no plateau
     level     the median of the loss there
     known     the task says what the loss is for whoever knows so much of an example and no more
               (`Task.levels`); the nearest is named, where it lies within 0.08 nats and a quarter of itself
-    descent   the first evaluation at which the loss is 0.1 nats below a level that it began above, or below
-              half of a level under 0.2
+    flat      a plateau that no level explains has the same median in its first and last third, within a
+              factor of 1.1, as with it all before where the loss began no higher: else it is a slope
+    step      0.1 nats, or half of a level under 0.2
+    descent   the first evaluation at which the loss is a step below a level that it began above
+    learned   the first evaluation below 0.05 nats from which on the median of five stays there. Evaluations
+              that are above it none the less are told
 
 Measured of one network each: the tens of sums of five digits stay at 0.75 nats, near ln 2, while it is not
 known what is carried into them.
@@ -17,12 +24,14 @@ known what is carried into them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotApplicable
 from ..measures.standing import Examples
+from .spikes import leaps
 from .steps_to_learn import series
 
 if TYPE_CHECKING:
@@ -35,11 +44,16 @@ if TYPE_CHECKING:
 _BAND = 1.25
 _GROWTH = 1.5
 _EVALUATIONS = 5
-_LEARNED = 0.01
+LEARNED = 0.01
 _CONVERGED = 0.05
+_LONGER = 1.5
+_FLAT = 1.1
 _NEAR, _RELATIVE = 0.08, 0.25
 _DROP = 0.1
 _SMALL = 0.2
+_NAMED = 3
+APART = 1.3
+"""Levels that are nearer to one another are one line of a figure."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +78,16 @@ class Plateau:
 
     @property
     def explanation(self) -> str:
-        """What is known there, and what the loss is for that."""
+        """What a network knows that has this loss, and what the task computes for that."""
         if self.nats is None:
-            return "no level of the task explains it"
-        return f"as one that knows {self.known}: {self.nats:.3f}"
+            return "which no level of the task explains"
+        return f"as of a network that knows {self.known} ({nats_in_words(self.nats)})"
 
-    def __str__(self) -> str:
-        since = f"from step {self.first:,} to {self.last:,}" if self.first else f"to step {self.last:,}"
-        return f"at {self.level:.3g} nats {since} ({self.explanation})"
+    def within(self, last: int) -> str:
+        """Level, steps and explanation, of a run that was evaluated up to a step."""
+        to = "the end" if self.last == last else f"step {self.last:,}"
+        since = f"from step {self.first:,} to {to}" if self.first else f"to {to}"
+        return f"at {self.level:.3g} nats {since}, {self.explanation}"
 
 
 @dataclass(frozen=True)
@@ -83,30 +99,94 @@ class Course:
         plateaus: in their order.
         descents: for every level of the task that the loss began above the first evaluation a step below it,
             in words and with that step; None where it never was.
-        end: the loss at the last evaluation (nats).
-        converged: the first evaluation below 0.05 nats; None where there is none.
+        last: the step of the last evaluation.
+        end: the loss there (nats).
+        below: the first evaluation below 0.05 nats; None where there is none.
+        converged: the first from which on it stays there; None where it does not.
+        lifted: the steps of the evaluations behind that which are not, as a spike lifts them.
+        highest: the loss at the highest of these (nats); None where there are none.
+        leaps: the steps at which the loss leapt up, as `spikes.leaps` counts.
     """
 
     answer: str
     plateaus: tuple[Plateau, ...]
     descents: Mapping[str, int | None]
+    last: int
     end: float
+    below: int | None
     converged: int | None
+    lifted: tuple[int, ...] = ()
+    highest: float | None = None
+    leaps: tuple[int, ...] = ()
 
     @property
     def sentence(self) -> str:
         """What happened, in one sentence."""
-        stays = [str(plateau) for plateau in self.plateaus]
+        stays = ", then ".join(plateau.within(self.last) for plateau in self.plateaus)
+        return f"{self.answer}: the loss {f'stays {stays}' if stays else 'has no plateau'}; {self.ending}."
+
+    @property
+    def ending(self) -> str:
+        """Whether it was learned, and since when."""
+        if self.below is None:
+            return f"it ends at {self.end:.3g} and is never below {_CONVERGED}"
         if self.converged is None:
-            stays.append(f"{self.end:.3g} at the end, and never below {_CONVERGED}")
-        else:
-            again = f", {self.end:.3g} at the end" if self.end >= _CONVERGED else ""
-            stays.append(f"below {_CONVERGED} from step {self.converged:,}{again}")
-        return f"{self.answer}: {'; '.join(stays)}."
+            since = f"first at step {self.below:,}, not for good"
+            return f"it is below {_CONVERGED} {since}, and ends at {self.end:.3g}"
+        at, but = [f"{step:,}" for step in self.lifted], ""
+        if at:
+            more = f" and {len(at) - _NAMED} more" if len(at) > _NAMED else ""
+            steps = f"step{'s' * (len(at) > 1)} {', '.join(at[:_NAMED])}{more}"
+            but = f", but for {steps} (up to {self.highest:.3g})"
+        return f"it is below {_CONVERGED} from step {self.converged:,} on{but}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {**asdict(self), "plateaus": [asdict(plateau) for plateau in self.plateaus]}
+        plateaus = [asdict(plateau) for plateau in self.plateaus]
+        steps = {"lifted": list(self.lifted), "leaps": list(self.leaps)}
+        return {**asdict(self), "plateaus": plateaus, **steps}
+
+
+def nats_in_words(nats: float) -> str:
+    """A level, as a logarithm where it is one: "ln 10 = 2.303"."""
+    n = round(math.exp(nats))
+    return f"ln {n} = {nats:.3f}" if n > 1 and abs(nats - math.log(n)) < 5e-4 else f"{nats:.3g}"
+
+
+def courses_in_words(told: Sequence[Course]) -> str:
+    """What happened, in one sentence; of several answers which was learned when, and at which levels their
+    losses stayed."""
+    if len(told) == 1:
+        return told[0].sentence
+    learned = sorted((one.converged, one.answer) for one in told if one.converged is not None)
+    others = [f"{one.answer} ({one.end:.3g} at the end)" for one in told if one.converged is None]
+    steps = ", ".join(f"{answer} from step {step:,} on" for step, answer in learned) or "of no answer"
+    lifted = ", but for a few evaluations" if any(one.lifted for one in told) else ""
+    said = [f"The loss stays below {_CONVERGED}{lifted}: {steps}"]
+    said += [f"not so: {', '.join(others)}"] if learned and others else []
+    stayed: dict[str, list[str]] = {}
+    for one in told:
+        for plateau in one.plateaus:
+            stayed.setdefault(plateau.explanation, []).append(one.answer)
+    said += [f"a plateau {why}: {', '.join(answers)}" for why, answers in stayed.items()]
+    return f"{'; '.join(said)}."
+
+
+def levels_to_draw(
+    levels: Mapping[str, Mapping[str, float]], told: Sequence[Course]
+) -> list[tuple[float, str]]:
+    """Levels to draw the losses against (nats), the highest first, each with what a network knows that has
+    it: of those that lie near one another the one that most answers have, and any at which a loss stayed.
+    None where it is learned."""
+    stayed = {(plateau.nats, plateau.known) for one in told for plateau in one.plateaus}
+    every = [(nats, known) for of_one in levels.values() for known, nats in of_one.items() if nats >= LEARNED]
+    alike = Counter((round(nats, 2), known) for nats, known in every)
+    drawn: list[tuple[float, str]] = []
+    for nats, known in sorted(every, key=lambda each: (-alike[round(each[0], 2), each[1]], -each[0])):
+        near = [other for other in drawn if 1 / APART < other[0] / nats < APART]
+        if not near or ((nats, known) in stayed and known not in (words for _, words in near)):
+            drawn.append((nats, known))
+    return sorted(drawn, reverse=True)
 
 
 def has_plateaus(run: Run) -> bool:
@@ -130,13 +210,13 @@ def courses(history: pd.DataFrame, levels: Mapping[str, Mapping[str, float]]) ->
     Raises:
         NotApplicable: there is no evaluation of a loss.
     """
-    losses = {answer: _loss_of(history, answer, alone=len(levels) == 1) for answer in levels}
+    losses = {answer: loss_of(history, answer, alone=len(levels) == 1) for answer in levels}
     if all(loss is None for loss in losses.values()):
         raise NotApplicable("there is no evaluation of the loss of which the step is known")
     return [_course(answer, loss, levels[answer]) for answer, loss in losses.items() if loss is not None]
 
 
-def _loss_of(history: pd.DataFrame, answer: str, alone: bool) -> pd.Series[float] | None:
+def loss_of(history: pd.DataFrame, answer: str, alone: bool) -> pd.Series[float] | None:
     """The loss of an answer on what is tested on, or else trained on; None where it was not evaluated."""
     for part in ("test", "train"):
         column = f"{part}_loss" if alone else f"{part}_loss.{answer}"
@@ -146,27 +226,27 @@ def _loss_of(history: pd.DataFrame, answer: str, alone: bool) -> pd.Series[float
 
 
 def _course(answer: str, loss: pd.Series[float], levels: Mapping[str, float]) -> Course:
-    stretches = sorted(_stretches(loss))
-    converged = loss.index[loss < _CONVERGED]
+    smooth = loss.rolling(_EVALUATIONS, center=True, min_periods=1).median()
+    low = loss < _CONVERGED
+    below = loss.index[low]
+    lasting = loss.index[low & (smooth[::-1].cummax()[::-1] < _CONVERGED)]
+    lifted = loss.loc[lasting[0] :][lambda rest: rest >= _CONVERGED] if len(lasting) else loss.iloc[:0]
     return Course(
         answer,
-        tuple(_plateau(loss, first, last, levels) for first, last in stretches),
+        tuple(sorted(_plateaus(loss, smooth, levels), key=lambda plateau: plateau.first)),
         {
             known: _first_below(loss, _below(nats))
             for known, nats in levels.items()
             if loss.iloc[0] > _below(nats)
         },
+        int(loss.index[-1]),
         float(loss.iloc[-1]),
-        int(converged[0]) if len(converged) else None,
+        int(below[0]) if len(below) else None,
+        int(lasting[0]) if len(lasting) else None,
+        tuple(map(int, lifted.index)),
+        float(lifted.max()) if len(lifted) else None,
+        tuple(leaps(loss)),
     )
-
-
-def _plateau(loss: pd.Series[float], first: int, last: int, levels: Mapping[str, float]) -> Plateau:
-    level = float(loss.iloc[first : last + 1].median())
-    near = min(levels.items(), key=lambda item: abs(item[1] - level), default=("", math.inf))
-    known, nats = near if abs(near[1] - level) < min(_NEAR, _RELATIVE * near[1]) else (None, None)
-    left = _first_below(loss.iloc[last + 1 :], _below(level))
-    return Plateau(int(loss.index[first]), int(loss.index[last]), level, known, nats, left)
 
 
 def _below(level: float) -> float:
@@ -179,12 +259,19 @@ def _first_below(loss: pd.Series[float], limit: float) -> int | None:
     return int(below[0]) if len(below) else None
 
 
-def _stretches(loss: pd.Series[float]) -> Iterator[tuple[int, int]]:
-    """The first and last evaluation of every plateau, the longest first."""
+def _explained(level: float, levels: Mapping[str, float]) -> tuple[str, float] | tuple[None, None]:
+    """The level of the task that is nearest, if it is near."""
+    near = min(levels.items(), key=lambda item: abs(item[1] - level), default=("", math.inf))
+    return near if abs(near[1] - level) < min(_NEAR, _RELATIVE * near[1]) else (None, None)
+
+
+def _plateaus(
+    loss: pd.Series[float], smooth: pd.Series[float], levels: Mapping[str, float]
+) -> Iterator[Plateau]:
+    """The plateaus of a loss, the longest first; `smooth` is the median of five evaluations."""
     import numpy as np
 
-    smooth = loss.clip(lower=1e-30).rolling(_EVALUATIONS, center=True, min_periods=1).median()
-    values, steps = np.log(smooth.to_numpy()), loss.index.to_numpy().astype(float)
+    values, steps = np.log(smooth.clip(lower=1e-30).to_numpy()), loss.index.to_numpy().astype(float)
     if len(steps) < _EVALUATIONS:
         return
     spacing = float(np.median(np.diff(steps)))
@@ -196,14 +283,61 @@ def _stretches(loss: pd.Series[float]) -> Iterator[tuple[int, int]]:
         starts = np.arange(low, high + 1)
         ends = np.minimum(reach[low : high + 1], high)
         grown = clock[ends] - clock[starts]
-        lasts = (grown >= math.log(_GROWTH)) & (steps[ends] - steps[starts] >= (_EVALUATIONS - 1) * spacing)
-        lasts &= (ends - starts + 1 >= _EVALUATIONS) & (values[starts] >= math.log(_LEARNED))
-        if not lasts.any():
-            continue
-        best = int(np.where(lasts, grown, -1.0).argmax())
-        first, last = int(starts[best]), int(ends[best])
-        yield first, last
-        free += [(low, first - 1), (last + 1, high)]
+        lasts = (grown >= math.log(_GROWTH)) & (values[starts] >= math.log(LEARNED))
+        for i in np.argsort(-grown, kind="stable"):
+            if not lasts[i]:
+                continue
+            first, last = int(starts[i]), int(ends[i])
+            level = float(loss.iloc[first : last + 1].median())
+            known, nats = _explained(level, levels)
+            if known is None and not _is_flat(values, first, last):
+                continue
+            near = np.flatnonzero(values[first : last + 1] >= math.log(_below(level)))
+            if not len(near):
+                continue
+            last = first + int(near[-1])
+            if not _stands_out(values, steps, clock, spacing, first, last):
+                continue
+            left = _first_below(loss.iloc[last + 1 :], _below(level))
+            yield Plateau(int(steps[first]), int(steps[last]), level, known, nats, left)
+            free += [(low, first - 1), (last + 1, high)]
+            break
+
+
+def _is_flat(values: NDArray[np.float64], first: int, last: int) -> bool:
+    """Whether a stretch ends where it begins; together with all before it, where that was no higher."""
+    import numpy as np
+
+    stretch = values[first if len(_outside(values, first, last)[0]) else 0 : last + 1]
+    third = max(1, len(stretch) // 3)
+    return bool(abs(np.median(stretch[:third]) - np.median(stretch[-third:])) <= math.log(_FLAT))
+
+
+def _stands_out(
+    values: NDArray[np.float64], steps: NDArray[np.float64], clock: NDArray[np.float64], spacing: float,
+    first: int, last: int,
+) -> bool:  # fmt: skip
+    """Whether a stretch of evaluations is long, and long against the changes beside it."""
+    lasted, grown = steps[last] - steps[first], clock[last] - clock[first]
+    before, behind = _outside(values, first, last)
+    changed = steps[behind[0]] - steps[last] if len(behind) else 0.0
+    grown_before = clock[first] - clock[before[-1]] if len(before) else 0.0
+    return bool(
+        last - first + 1 >= _EVALUATIONS
+        and lasted >= max((_EVALUATIONS - 1) * spacing, _LONGER * changed)
+        and grown >= max(math.log(_GROWTH), _LONGER * grown_before)
+    )
+
+
+def _outside(
+    values: NDArray[np.float64], first: int, last: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What before a stretch and behind it is further from its values than these are from one another."""
+    import numpy as np
+
+    stretch, band = values[first : last + 1], math.log(_BAND)
+    far = np.flatnonzero((values > stretch.max() + band) | (values < stretch.min() - band))
+    return far[far < first], far[far > last]
 
 
 def _reach(values: NDArray[np.float64]) -> int:

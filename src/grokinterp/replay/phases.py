@@ -871,12 +871,10 @@ def _kind_in_words(kind: Kind, curves: _Curves) -> str:
         verb = "learns" if curves.fresh else "generalises"
         what = f"It {verb} and forgets again"
         return f"{what}: {steps[2]}, and is {percent(curves.test.iloc[-1])} at the last evaluation ({last})"
-    if kind == "learns":
-        return f"It learns: {', '.join(filter(None, steps[1:]))}"
-    if kind in ("groks", "generalises at once", "generalises"):
-        milestones = [steps[0], steps[2]] if kind == "groks" else steps
+    if kind in ("learns", "groks", "generalises at once", "generalises"):
+        milestones = {"learns": steps[1:], "groks": [steps[0], steps[2]]}.get(kind, steps)
         said = f"It {kind}: {', '.join(filter(None, milestones))}"
-        if curves.generalised_from_the_start:
+        if curves.generalised_from_the_start and kind != "learns":
             first = [f"{words[part]} is {percent(getattr(curves, part).iloc[0])}" for part in words]
             said = f"It generalises from the start: at step 0, before any update, {' and '.join(first)}"
         elif kind == "generalises":

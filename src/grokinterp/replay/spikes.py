@@ -15,17 +15,17 @@ The third leaves out the hump that the gradient has while the training examples 
 signals that overlap are one spike. The height is the topographic prominence of a peak; the three numbers are
 ours. Test loss is not looked at: it rises and falls on its own when a network groks.
 
-`slingshots` counts by another rule, which asks for harm: the training loss is more than ten times the median
-of the fifty evaluations before, and training accuracy falls. A spike may be no slingshot, as where all
-training examples stay right; a slingshot no spike, as where the loss does not come down again. The rounding
-of the loss brings them about (compare `training.loss` "log_softmax" with "cross_entropy" on one seed), and so
-does a learning rate or weight decay that the network does not bear.
+`leaps` are counted by a rule that knows of what came before alone: a value is more than ten times the median
+of the fifty evaluations before. `slingshots` ask for harm as well: training accuracy falls. A spike may be no
+slingshot, as where all training examples stay right; a slingshot no spike, as where the loss does not come
+down again. The rounding of the loss brings them about (compare `training.loss` "log_softmax" with
+"cross_entropy" on one seed), and so does a learning rate or weight decay that the network does not bear.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -115,11 +115,39 @@ def _in_order(history: pd.DataFrame) -> pd.DataFrame:
 def spikes_in_words(leaps: Sequence[Spike]) -> str:
     """How many there are, and the highest of them, in one sentence."""
     if not leaps:
-        return "No spike of the loss or of the gradient was found."
+        return "No spike of the training loss or of the gradient was found."
     highest = max(leaps, key=attrgetter("height"))
     count = f"{len(leaps)} spikes" if len(leaps) > 1 else "One spike"
     where = f"the highest at step {highest.peak:,} by a factor of {highest.height:.3g}"
-    return f"{count} of the loss or of the gradient, {where}."
+    return f"{count} of the training loss or of the gradient, {where}."
+
+
+def leaps(values: pd.Series[float]) -> list[int]:
+    """The steps, which are the index of the values, at which a stretch of them begins that are more than ten
+    times the median of the fifty before; with the first values the median is over as many as there are."""
+    leapt = _leapt(values)
+    return [int(step) for step in values.index[leapt & ~leapt.shift(1, fill_value=False)]]
+
+
+def _leapt(values: pd.Series[float]) -> pd.Series[bool]:
+    return values > _TIMES_THE_MEDIAN * values.rolling(_AROUND, min_periods=1).median().shift(1)
+
+
+def leaps_in_words(of: Mapping[str, Sequence[int]]) -> str:
+    """How often each of several signals leapt, and when."""
+    said = [f"{name} {steps_in_words(steps)}" for name, steps in of.items() if steps]
+    if not said:
+        return f"never above {_TIMES_THE_MEDIAN:g} times the running median: {', '.join(of)}"
+    none = [name for name, steps in of.items() if not steps]
+    others = f"; never: {', '.join(none)}" if none else ""
+    return f"above {_TIMES_THE_MEDIAN:g} times the running median: {'; '.join(said)}{others}"
+
+
+def steps_in_words(steps: Sequence[int]) -> str:
+    """How many there are, and the first of them."""
+    at = ", ".join(f"{step:,}" for step in steps[:_NAMED]) + (" and on" if len(steps) > _NAMED else "")
+    times = "once" if len(steps) == 1 else f"{len(steps)} times"
+    return f"{times} (step{'s' if len(steps) > 1 else ''} {at})"
 
 
 def slingshots(history: pd.DataFrame) -> list[int]:
@@ -130,8 +158,7 @@ def slingshots(history: pd.DataFrame) -> list[int]:
     Meant for runs that are evaluated at every step, or nearly: what comes and goes between two is not seen.
     """
     evaluations = _in_order(history).dropna(subset=["train_loss", "train_accuracy"])
-    before = evaluations["train_loss"].rolling(_AROUND, min_periods=1).median().shift(1)
-    high = (evaluations["train_loss"] > _TIMES_THE_MEDIAN * before).to_numpy()
+    high = _leapt(evaluations["train_loss"]).to_numpy()
     fell = (evaluations["train_accuracy"].diff() < 0).to_numpy()
     leaps, counted = [], False
     for step, is_high, has_fallen in zip(evaluations["step"].tolist(), high, fell, strict=True):

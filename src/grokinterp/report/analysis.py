@@ -10,10 +10,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 
 from ..errors import DamagedFile, NotApplicable, UsageError
 from ..measures import MEASURES
-from ..measures.standing import Examples, Share, Standing, State, standing
+from ..measures.standing import Z_OF_95, Examples, Share, Standing, State, standing
 from ..replay import (
     Course,
     Phases,
@@ -21,6 +22,7 @@ from ..replay import (
     Spike,
     delay,
     has_plateaus,
+    leaps,
     phases,
     plateaus,
     reached,
@@ -220,15 +222,22 @@ class Analysis:
         return f"{self.accuracy_name} ({part})", self.number(self.accuracy_name, part=part)
 
     def by_factor(self, name: str) -> dict[str, Share]:
-        """The share of right examples, by the classes of what is known of every example: of those that were
-        not trained on, where it is known which these are."""
-        factor, right = self.run.task.factors[name], self.view.all_right("answers")
-        rows = self.view.rows("test" if "test" in self.view.parts else "all", self.run.task.asked)
+        """The share of right examples with its 95 % interval, by the classes of what is known of every
+        example: of those that were not trained on, where it is known which these are. To a class that is a
+        group of the task belong the examples that were drawn for it, too."""
+        task, view = self.run.task, self.view
+        factor, right, tested = task.factors[name], view.all_right("answers"), "test" in view.parts
+        rows = view.rows("test" if tested else "all", task.asked)
         shares = {}
-        for label in factor.values[rows].unique().tolist():
-            of_class = right[rows & (factor.values == label)]
+        for label in sorted(set(factor.values.tolist())):
+            chosen, of_class = rows, factor.values == label
             name_of_class = factor.names[label] if factor.names else str(label)
-            shares[name_of_class] = Share.of(float(of_class.double().mean()), len(of_class))
+            group = view.groups.get(name_of_class)
+            if group is not None and torch.equal(group, of_class):
+                chosen = task.asked & ~view.rows("train", task.asked) if tested else task.asked
+            marks = right[chosen & of_class].double()
+            if len(marks):
+                shares[name_of_class] = Share.of(float(marks.mean()), len(marks), Z_OF_95)
         return shares
 
     def reached(self, part: str) -> Reached:
@@ -263,6 +272,15 @@ class Analysis:
             return plateaus(self.run) if has_plateaus(self.run) else []
         except NotApplicable:
             return []
+
+    @cached_property
+    def leaps(self) -> dict[str, Sequence[int]]:
+        """Where the loss of each answer and the norm of the gradient leapt up, where there are several
+        answers."""
+        if len(self.courses) < 2:
+            return {}
+        gradient = self.history.set_index("step")["grad_norm"].dropna()
+        return {**{one.answer: one.leaps for one in self.courses}, "gradient": leaps(gradient)}
 
     @cached_property
     def slingshots(self) -> list[int]:
@@ -326,6 +344,7 @@ class Analysis:
             "spikes": [spike.to_dict() for spike in self.spikes],
             "slingshots": {"steps": self.slingshots, "loss": self.loss},
             **({"plateaus": [course.to_dict() for course in self.courses]} if self.courses else {}),
+            **({"leaps": {name: [*steps] for name, steps in self.leaps.items()}} if self.leaps else {}),
             "steps_to_99": {"train": asdict(train), "test": asdict(test)},
             "grokking_delay": asdict(lag) if lag and not self.examples.fresh else None,
         }

@@ -42,10 +42,10 @@ class Line:
 
 def curves(
     lines: Sequence[Line], y: str, *, log: bool = False, limits: Limits | None = None,
-    floor: float | None = None, note: str = "",
+    floor: float | None = None, levels: Sequence[tuple[str, float]] = (), note: str = "",
 ) -> Canvas:  # fmt: skip
     """Lines over the steps, on one axis: logarithmic, or at least from `limits[0]` to `limits[1]`, or down
-    to `floor`; the note goes into the caption."""
+    to `floor`; behind them dashed levels with what they are; the note goes into the caption."""
     series = [
         {
             "label": line.label,
@@ -57,7 +57,8 @@ def curves(
         }
         for line in lines
     ]
-    return Canvas("curves", {"y": y, "log": log, "limits": limits, "floor": floor, "series": series}, note)
+    body = {"y": y, "log": log, "limits": limits, "floor": floor, "levels": levels, "series": series}
+    return Canvas("curves", body, note)
 
 
 @dataclass(frozen=True)

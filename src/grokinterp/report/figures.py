@@ -16,9 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..replay import levels_to_draw
+from ..replay.descent import LEARNED, loss_of
 from . import palette
 from .analysis import Analysis
 from .palette import CORRUPTED, KEY, PLAIN, TEST, TRAIN
+from .words import level_labels
+
+_MOST_LEVEL = 8
+"""Classes whose names stand level below their bars."""
 
 
 def new_figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
@@ -35,10 +41,9 @@ def losses(a: Analysis) -> go.Figure:
     squared = a.run.config.training.loss == "mse"
     figure = _curves(a, "loss", "mean squared error" if squared else "loss (nats)")
     if "noise.bayes_loss" in a.values and not squared:
-        best = max(float(x) for x in a.values["noise.bayes_loss"])
-        figure.add_hline(y=best, line={"color": PLAIN, "width": 1, "dash": "dash"})
-        corner = {"x": 0, "xref": "paper", "xanchor": "left", "yanchor": "bottom"}
-        figure.add_annotation(corner, y=float(np.log10(best)), text="Bayes", showarrow=False)
+        _level(figure, max(float(x) for x in a.values["noise.bayes_loss"]), "Bayes")
+    if len(a.courses) == 1:
+        _levels(figure, a)
     return log_losses(figure, a.history[["train_loss", "test_loss"]].to_numpy())
 
 
@@ -58,6 +63,51 @@ def accuracies(a: Analysis) -> go.Figure:
         if column in a.history:
             _add_evaluations(figure, a, column, label, colour, dash)
     return figure
+
+
+def _level(figure: go.Figure, nats: float, words: str, right: bool = False) -> None:
+    """A dashed line over a log axis, with what it is at its left or right end."""
+    figure.add_hline(y=nats, line={"color": PLAIN, "width": 1, "dash": "dash"}, layer="below")
+    corner = {"xref": "paper", "yanchor": "bottom", "x": int(right), "xanchor": "right" if right else "left"}
+    figure.add_annotation(corner, y=float(np.log10(nats)), text=words, showarrow=False, yshift=-2)
+
+
+def _levels(figure: go.Figure, a: Analysis, right: float = 0.0) -> None:
+    """What the loss is, as the task computes it, for a network that knows so much and no more; in words at
+    the right end of those above so many nats, where losses have come down."""
+    for words, nats in level_labels(levels_to_draw(a.run.task.levels, a.courses)):
+        _level(figure, nats, words, right=nats > right)
+
+
+def courses(a: Analysis) -> go.Figure:
+    """How the loss of each answer came down: both axes logarithmic, from before the first plateau is left
+    down to where a loss is learned; plateaus as bands, and the levels of the task."""
+    figure = new_figure("step (optimiser updates)", "loss (nats)", 360)
+    several, last = len(a.courses) > 1, max(course.last for course in a.courses)
+    left = [step for one in a.courses for step in (*(p.left for p in one.plateaus), one.below) if step]
+    low = max(1, min(left, default=last) // 4)
+    for course, colour in zip(a.courses, palette.lines(len(a.courses)), strict=True):
+        loss = loss_of(a.history, course.answer, alone=len(a.run.task.levels) == 1)
+        assert loss is not None
+        figure.add_scatter(
+            x=loss.index, y=loss, name=course.answer, mode="lines", line={"color": colour}
+        )  # fmt: skip
+        for plateau in course.plateaus:
+            figure.add_scatter(
+                x=[max(plateau.first, low), plateau.last], y=[plateau.level] * 2, mode="lines",
+                line={"color": colour, "width": 12}, opacity=0.35, showlegend=False, hoverinfo="text",
+                text=f"{course.answer} {plateau.within(course.last)}",
+            )  # fmt: skip
+    _levels(figure, a, right=1.0)
+    figure.update_xaxes(type="log", range=np.log10([low, 1.02 * last]).tolist())
+    figure.update_yaxes(type="log", range=np.log10([LEARNED / 2, 1.5 * _highest(a)]).tolist(), dtick=1)
+    return figure.update_layout(legend=legend_above(1.14), showlegend=several)
+
+
+def _highest(a: Analysis) -> float:
+    """The highest of the levels of the task and of the losses at plateaus (nats)."""
+    levels = [nats for of_answer in a.run.task.levels.values() for nats in of_answer.values()]
+    return max([*levels, *(plateau.level for one in a.courses for plateau in one.plateaus)])
 
 
 def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
@@ -102,10 +152,16 @@ def log_losses(figure: go.Figure, values: Any) -> go.Figure:
 
 
 def answers_over_training(a: Analysis, metric: str, label: str) -> go.Figure:
-    """Test loss or accuracy of each answer over training."""
+    """Test loss or accuracy of each answer over training; losses on a log axis, with the levels of the
+    task."""
     figure = new_figure("step (optimiser updates)", label, 320)
-    for answer, colour in zip(a.view.answers, palette.lines(len(a.view.answers)), strict=True):
-        _add_evaluations(figure, a, f"test_{metric}.{answer}", answer, colour)
+    colours = dict(zip(a.view.answers, palette.lines(len(a.view.answers)), strict=True))
+    columns = {f"test_{metric}.{answer}": answer for answer in colours}
+    for column in a.history.columns.intersection([*columns]):
+        _add_evaluations(figure, a, column, columns[column], colours[columns[column]])
+    if metric == "loss":
+        _levels(figure, a)
+        log_losses(figure, a.history.filter(items=[*columns]).to_numpy())
     return over_training(a, figure)
 
 
@@ -115,16 +171,17 @@ def by_factor(a: Analysis, name: str) -> go.Figure:
     shares = list(of_class.values())
     figure = new_figure(name, "share of examples right", 260)
     figure.add_bar(
-        x=list(of_class), y=[share.right for share in shares], marker_color=PLAIN,
-        customdata=[share.n for share in shares],
-        hovertemplate=f"{name} %{{x}}: %{{y:.4f}} of %{{customdata}}<extra></extra>",
+        x=[f"{label}<br>n = {share.n:,}" for label, share in of_class.items()],
+        y=[share.right for share in shares], marker_color=PLAIN,
+        hovertemplate=f"{name} %{{x}}: %{{y:.4f}}<extra></extra>",
         error_y={
             "symmetric": False, "thickness": 1,
             "array": [share.high - share.right for share in shares],
             "arrayminus": [share.right - share.low for share in shares],
         },
     )  # fmt: skip
-    return figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category")
+    level = {"tickangle": 0} if len(of_class) <= _MOST_LEVEL else {}
+    return figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category", **level)
 
 
 def attention(a: Analysis, layer: int) -> go.Figure:

@@ -3,14 +3,16 @@ with them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from ..errors import NotApplicable
-from ..replay import FINAL, families_of, skipped
+from ..replay import FINAL, Course, courses, families_of, skipped
 from . import canvas
 from .panels import Canvas
 
@@ -56,6 +58,21 @@ class Moments:
         """Whether labels are noisy, so that right answers are measured beside them."""
         return "clean_accuracy" in self.data and "accuracy" in self.data
 
+    @cached_property
+    def levels(self) -> dict[str, dict[str, float]]:
+        """What the loss of each answer is for a network that knows so much and no more; none where plateaus
+        are not looked for."""
+        levels: dict[str, dict[str, float]] = json.loads(self.data.attrs.get("levels", "{}"))
+        return levels
+
+    @cached_property
+    def courses(self) -> list[Course]:
+        """How the loss of each answer came down."""
+        try:
+            return courses(self.history, self.levels) if self.levels else []
+        except NotApplicable:
+            return []
+
     def parts(self, name: str, groups: bool = True) -> list[str]:
         """The parts of the sample of which a measure has values: training and test examples where they are
         known, else all; and groups, unless these are not wanted."""
@@ -83,6 +100,7 @@ class Moments:
     def curves(
         self, y: str, wanted: Sequence[Curve], *, log: bool = False,
         limits: tuple[float, float] | None = None, floor: float | None = None,
+        levels: Sequence[tuple[str, float]] = (),
     ) -> Canvas:  # fmt: skip
         """Lines over the steps; the caption says which are not drawn, and why.
 
@@ -92,6 +110,7 @@ class Moments:
             log: whether the axis is logarithmic.
             limits: what the axis shows at least.
             floor: its lower end.
+            levels: what is drawn behind them for comparison, in words, and where.
 
         Raises:
             NotApplicable: there is none of them.
@@ -113,7 +132,7 @@ class Moments:
         if not lines:
             raise NotApplicable(next(iter(reasons)))
         absent = "".join(f" Not drawn: {', '.join(labels)}: {reason}." for reason, labels in reasons.items())
-        return canvas.curves(lines, y, log=log, limits=limits, floor=floor, note=absent)
+        return canvas.curves(lines, y, log=log, limits=limits, floor=floor, levels=levels, note=absent)
 
     def _between(self, values: xr.DataArray, column: str) -> tuple[np.ndarray, np.ndarray] | None:
         """A column of the history, if at the snapshots it is what was measured there: a run may be trained on

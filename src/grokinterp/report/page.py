@@ -9,7 +9,15 @@ from itertools import groupby
 
 from ..errors import NotApplicable
 from ..measures import MEASURES
-from ..replay import delay, slingshots_in_words, spikes_in_words
+from ..replay import (
+    courses_in_words,
+    delay,
+    leaps_in_words,
+    nats_in_words,
+    slingshots_in_words,
+    spikes_in_words,
+    steps_in_words,
+)
 from . import figures, nodes
 from .analysis import Analysis
 from .offline import page_of_figures
@@ -22,7 +30,7 @@ _MOST_BARS = 32
 def render(a: Analysis) -> str:
     """The whole page as text."""
     return page_of_figures(
-        "page.html", analysis=a, of_what=of_what(a), facts=facts(a), training=training(a),
+        "page.html", analysis=a, of_what=of_what(a), opening=opening(a), facts=facts(a), training=training(a),
         sections=sections(a), rows=list(_rows(a)), not_measured=not_measured(a),
     )  # fmt: skip
 
@@ -32,6 +40,18 @@ def sections(a: Analysis) -> list[Section]:
     return [
         each.made(a) for each in SECTIONS.applying_to(a.run.task.families, in_place=False) if each.where(a)
     ]
+
+
+def opening(a: Analysis) -> Section | None:
+    """How the loss of each answer came down, in a sentence and a figure, where that is told by plateaus."""
+    if not a.courses or len(a.history) < 2:
+        return None
+    caption = (
+        "Log axes, down to where it is learned. Bands: plateaus. Dashed: what the task computes the loss to "
+        "be for a network that knows so much and no more."
+    )
+    panel = Panel("How the loss came down", caption, Figure(figures.courses(a)), size="wide")
+    return Section("", courses_in_words(a.courses), [panel])
 
 
 def not_measured(a: Analysis) -> dict[str, list[str]]:
@@ -89,7 +109,10 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     if a.watched:
         rows.append(("When", _when(a)))
         rows.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))
-    rows += [("Plateaus", course.sentence) for course in a.courses]
+    if len(a.courses) > 1 or len(a.history) < 2:
+        rows += [("Plateaus", course.sentence) for course in a.courses]
+    if a.leaps:
+        rows.append(("Leaps", f"losses and gradient {leaps_in_words(a.leaps)}"))
     rows += a.facts
     if a.replayed:
         rows.append(("Training", _how_it_went(a)))
@@ -165,11 +188,15 @@ def _answers(a: Analysis) -> Iterator[Panel | Table]:
     ]
     header = ["Answer", *(f"{what}, {part}" for what in ("Loss (nats)", "Accuracy") for part in parts)]
     yield Table("Loss and accuracy of each answer", header, rows)
+    if a.leaps:
+        lead = "A leap is a value above ten times the median of the fifty evaluations before."
+        counted = [(name, steps_in_words(steps) if steps else "never") for name, steps in a.leaps.items()]
+        yield Table("Leaps of the losses and of the gradient", ("Of", "Leaps"), counted, lead)
 
 
 @section(
     "Which examples are right",
-    "By what is known of every example, on those that it was not trained on where these are known; bars: 99 "
+    "By what is known of every example, on those that it was not trained on where these are known; bars: 95 "
     "% intervals (Wilson).",
     where=lambda a: bool(_factors(a)),
 )
@@ -230,17 +257,18 @@ def _plateaus(a: Analysis) -> Table:
             course.answer,
             f"{plateau.first:,}–{plateau.last:,}",
             number(plateau.level),
-            plateau.explanation,
-            "not left" if plateau.left is None else f"step {plateau.left:,}",
+            plateau.known or "not known",
+            "–" if plateau.nats is None else nats_in_words(plateau.nats),
+            "never" if plateau.left is None else f"step {plateau.left:,}",
         )
         for course in a.courses
         for plateau in course.plateaus
     ]
     lead = (
-        "The loss stays within a factor of 1.25 while the steps grow by half. Left: the first evaluation "
-        "0.1 nats lower, or at half of a loss under 0.2."
+        "The loss stays within a factor of 1.25, half as long again as it takes to change by as much before "
+        "and behind. Left: the first evaluation 0.1 nats lower, or at half of a loss under 0.2."
     )
-    header = ("Answer", "Steps", "Loss (nats)", "Explained", "Left")
+    header = ("Answer", "Steps", "Loss (nats)", "As of a network that knows", "which has (nats)", "Left")
     return Table("Plateaus of the loss", header, rows, lead)
 
 

@@ -143,7 +143,10 @@
       const arrays = p.series.flatMap((s) => [s.values.values, ...(s.line ? [s.line.y.values] : [])]);
       const found = extent(arrays, (v) => !p.log || v > 0) || [p.log ? 0.1 : 0, 1];
       let [low, high] = found;
-      if (p.log) { low /= 1.5; high *= 1.5; } else {
+      if (p.log) {
+        low /= 1.5; high *= 1.5;
+        for (const [, level] of p.levels) if (level <= high) high = Math.max(high, level * (high / low) ** 0.09);  // room for its words
+      } else {
         if (p.floor !== null) low = Math.min(low, p.floor);
         if (p.limits) { low = Math.min(low, p.limits[0]); high = Math.max(high, p.limits[1]); }
         const pad = (high - low || Math.abs(high) || 1) * 0.05;
@@ -179,6 +182,12 @@
         c.textAlign = "center"; c.textBaseline = "bottom"; c.fillStyle = theme.soft;
         if (c.measureText(span.name).width < to - from) c.fillText(span.name, (from + to) / 2, box.y - 3);
       });
+      c.textAlign = "right"; c.textBaseline = "bottom"; c.fillStyle = theme.soft; c.strokeStyle = theme.soft; c.setLineDash([4, 4]);
+      p.levels.filter(([, v]) => v >= p.yAxis.low && v <= p.yAxis.high).forEach(([words, v]) => {
+        c.beginPath(); c.moveTo(box.x, sy(v)); c.lineTo(box.x + box.w, sy(v)); c.stroke();
+        c.fillText(words, box.x + box.w - 4, sy(v) - 1, box.w - 8);
+      });
+      c.setLineDash([]);
       const shown = (v) => sy(p.log ? Math.max(v, p.smallest) : v);
       c.save(); c.beginPath(); c.rect(box.x, box.y - 4, box.w + 5, box.h + 8); c.clip();
       for (const s of p.series) {

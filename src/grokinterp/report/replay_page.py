@@ -24,8 +24,10 @@ from ..replay import (
     Boundary,
     Phases,
     check_format,
-    courses,
+    courses_in_words,
     export,
+    leaps_in_words,
+    levels_to_draw,
     phases,
     pictures_of,
     progress_of,
@@ -44,6 +46,7 @@ from .offline import asset, embedded, offline_page
 from .page import accuracy_caption
 from .palette import LINES, OF_PART, PHASES, PLAIN, lines
 from .panels import NOTES, PANELS, Canvas, Panel, Section, panel
+from .words import level_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,8 +159,10 @@ def replay_page(
         run=data.attrs["run"],
         steps=steps,
         span=steps_in_words(steps, unknown),
+        found=courses_in_words(moments.courses) if moments.courses else "",
         opening=" ".join(filter(None, [data.attrs.get("divergence"), went])),
         notes=list(_notes(moments)),
+        courses=[one.sentence for one in moments.courses] if len(moments.courses) > 1 else [],
         sure=[_how_sure(boundary) for boundary in training_phases.boundaries] if training_phases else [],
         section=section,
         replay=embedded(json.dumps(content, allow_nan=False)),
@@ -177,6 +182,8 @@ def _section(moments: Moments, chosen: Sequence[str]) -> Section:
             panels.append(make())
         except NotApplicable as reason:
             missing[name] = str(reason)
+    if moments.courses:  # which are what the page says first
+        panels.sort(key=lambda panel: panel.title != _LOSS)
     return Section("", "", panels, missing=missing)
 
 
@@ -195,10 +202,9 @@ def _notes(moments: Moments) -> Iterator[str]:
     for note in NOTES.applying_to(moments.families):
         with suppress(NotApplicable):
             yield note.made(moments)
-    if levels := json.loads(moments.data.attrs.get("levels", "{}")):
-        with suppress(NotApplicable):
-            yield from (course.sentence for course in courses(moments.history, levels))
     yield spikes_in_words(spikes(moments.history, moments.data))
+    if len(moments.courses) > 1:
+        yield f"Losses {leaps_in_words({one.answer: one.leaps for one in moments.courses})}."
 
 
 def by_part(moments: Moments, name: str) -> list[Curve]:
@@ -234,14 +240,21 @@ def _of_each(values: xr.DataArray, name: str, at: Mapping[str, str]) -> list[Cur
     ]
 
 
+_LOSS = "Loss"
+
+
 @panel(
-    "Loss",
-    "Mean over the examples, of each answer where there are several. Click to go to a step.",
+    _LOSS,
+    lambda moments: (
+        "Mean over the examples, of each answer where there are several. Click to go to a step."
+        + " Dashed: what it is for a network that knows so much and no more." * bool(moments.levels)
+    ),
     size="wide",
     shows=["loss"],
 )
 def _loss(moments: Moments) -> Canvas:
-    return moments.curves("loss (nats)", by_part(moments, "loss"), log=True)
+    levels = level_labels(levels_to_draw(moments.levels, moments.courses))
+    return moments.curves("loss (nats)", by_part(moments, "loss"), log=True, levels=levels)
 
 
 @panel("Accuracy", lambda moments: accuracy_caption(moments.noisy), shows=["accuracy", "accuracy.exact"])

@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 from ..measures.standing import percent
+from ..replay import nats_in_words
+from ..replay.descent import APART
 
 
 def number(value: float) -> str:
@@ -23,6 +25,23 @@ def by_part(values: Mapping[str, float], *, shares: bool) -> str:
     """Values of the parts of a sample; shares in per cent."""
     write = partial(percent, digits=2) if shares else number
     return ", ".join(f"{part} {write(value)}" for part, value in values.items())
+
+
+def level_labels(levels: Sequence[tuple[float, str]]) -> list[tuple[str, float]]:
+    """What stands at the lines of levels, as `levels_to_draw` gives them; of lines too near to one another
+    for words at each, at the highest."""
+    labels: list[tuple[str, float]] = []
+    top = 0.0
+    for nats, known in levels:
+        words = f"knows {known} ({nats_in_words(nats)})"
+        if labels and top / nats < APART:
+            at = max(i for i, (text, _) in enumerate(labels) if text)
+            labels[at] = (f"{labels[at][0]}; {words}", labels[at][1])
+            words = ""
+        else:
+            top = nats
+        labels.append((words, nats))
+    return labels
 
 
 def several(chosen: Sequence[int | str], of: str = "freq") -> str:

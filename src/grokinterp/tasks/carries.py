@@ -107,20 +107,21 @@ def class_shares(n_places: int, mixture: Sequence[Kind]) -> list[float]:
     ]
 
 
-def unknown_digit(place: int, n_places: int, mixture: Sequence[Kind]) -> float:
-    """The entropy of the digit at a place of the sum (nats): what is unknown where nothing is known. The
-    place n_places is that of the last carry."""
-    digits = torch.zeros(10, dtype=torch.float64)
+def unknown_digit(place: int, n_places: int, mixture: Sequence[Kind], carries_out: bool = False) -> float:
+    """The entropy of the digit at a place of the sum (nats): what is unknown where nothing is known, or only
+    what this place carries out. The place n_places is that of the last carry."""
+    digits = torch.zeros(2, 10, dtype=torch.float64)
     for kind in mixture:
         carry = kind.carry(place)
         if place == n_places:
-            digits[:2] += kind.share * torch.tensor([1 - carry, carry], dtype=torch.float64)
+            digits[0, :2] += kind.share * torch.tensor([1 - carry, carry], dtype=torch.float64)
             continue
         for pairs, probability in zip(PAIRS, kind.places, strict=True):
             for carried, chance in ((0, 1 - carry), (1, carry)):
-                of_kind = ((pairs.sum(1) + carried) % 10).bincount(minlength=10).double() / len(pairs)
-                digits += kind.share * probability * chance * of_kind
-    return float(torch.special.entr(digits).sum())
+                of_kind = (pairs.sum(1) + carried).bincount(minlength=20).double() / len(pairs)
+                digits += kind.share * probability * chance * of_kind.view(2, 10)
+    known = digits if carries_out else digits.sum(0, keepdim=True)
+    return float(torch.special.entr(known).sum() - torch.special.entr(known.sum(1)).sum())
 
 
 def unknown_carry(
@@ -171,6 +172,8 @@ def levels(
             that.
     """
     yield "nothing", unknown_digit(place, n_places, mixture)
+    if shown_before and place == n_places - 1:
+        yield "the leading digit of the sum", unknown_digit(place, n_places, mixture, carries_out=True)
     for lower in range(place == n_places, place):
         known = ["its own two digits"] if place < n_places else []
         known += [f"those of {lower} place{'s' * (lower > 1)} below"] if lower else []

@@ -16,7 +16,7 @@ from ...tasks.digits import Digits, name_of
 from .. import figures
 from ..analysis import Analysis
 from ..palette import PLAIN, lines
-from ..panels import Figure, Panel, Table, section
+from ..panels import Figure, Panel, Size, Table, section
 from ..words import number
 from .panels import HOW, TITLE, in_words
 
@@ -44,7 +44,8 @@ def _profile(a: Analysis) -> Iterator[Table]:
 
 @section(
     "Which examples are right",
-    "By what is carried, of questions as they are drawn; bars: 99 % intervals (Wilson).",
+    "By what is carried; bars: 95 % intervals (Wilson). To a class belong the questions that were drawn for "
+    "it; all else is of questions as they are drawn.",
     of=Digits,
 )
 def _by_factor(a: Analysis) -> Iterator[Panel]:
@@ -57,7 +58,8 @@ def _by_factor(a: Analysis) -> Iterator[Panel]:
     for name in names:
         if name in task.factors and task.factors[name].n_classes > 1:
             caption = f"Share of the questions of which {right}, by {name}."
-            yield Panel(f"By {name}", caption, Figure(figures.by_factor(a, name)))
+            size: Size = "wide" if task.factors[name].n_classes > 4 else ""
+            yield Panel(f"By {name}", caption, Figure(figures.by_factor(a, name)), size)
 
 
 @section(
