@@ -1,9 +1,10 @@
 """Every call in every test is checked against the annotations of what is called, shapes included.
 
 As jaxtyping's own decorator does it, at a fraction of the time: that one binds the arguments of every call in
-Python and checks them twice. Here beartype alone checks a function that names no shape, and one that does is
-checked by beartype inside one of jaxtyping's contexts, where `n` is the same number in arguments and result.
-Importing this module puts it in the place of jaxtyping's, so it comes before the package.
+Python, checks them twice, and writes its checks anew each time that a function within a function is made.
+Here beartype alone checks a function that names no shape, and one that does is checked by beartype inside one
+of jaxtyping's contexts, where `n` is the same number in arguments and result. Importing this module puts it
+in the place of jaxtyping's, so it comes before the package.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable
-from types import CodeType, FunctionType
+from collections.abc import Callable, Hashable
+from types import CellType, FunctionType
 
 import jaxtyping
 
@@ -24,27 +25,37 @@ def jaxtyped(*, typechecker: Callable) -> Callable:
     """The decorator that `--jaxtyping-packages` puts on every function and class."""
 
     def decorated(one):
-        if inspect.isclass(one):
-            if dataclasses.is_dataclass(one) and not hasattr(one.__init__, "__wrapped__"):
-                one.__init__ = checked(one.__init__, typechecker)
-            return one
-        return checked(one, typechecker)
+        if not inspect.isclass(one):
+            return checked(one, typechecker)
+        if dataclasses.is_dataclass(one) and not hasattr(one.__init__, "__wrapped__"):
+            one.__init__ = checked(one.__init__, typechecker)
+        return one
 
     return decorated
 
 
-def checked(function: Callable, typechecker: Callable) -> Callable:
+jaxtyping.jaxtyped = jaxtyped
+
+_WRITTEN: dict[Hashable, tuple[FunctionType, bool]] = {}
+"""Of each `def`: its checks around one function, and whether they are of shapes."""
+
+
+def checked(function: FunctionType, typechecker: Callable) -> FunctionType:
     if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
         return _of_jaxtyping(function, typechecker=typechecker)
-    hints, of_shapes = _read(function.__code__, function)
-    if not hints:
+    code, annotations = function.__code__, function.__annotations__
+    key = code, function.__module__, function.__qualname__, tuple(annotations.items())
+    if key not in _WRITTEN:
+        hints = {name: _meaning(hint, function) for name, hint in annotations.items()}
+        _WRITTEN[key] = typechecker(_model(function, hints)), any(map(_names_a_shape, hints.values()))
+    checks, of_shapes = _WRITTEN[key]
+    if checks.__code__ == code:  # there is nothing to check
         return function
-    copy = FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
-    copy.__kwdefaults__, copy.__annotations__ = function.__kwdefaults__, dict(hints)
-    copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
-    strict = typechecker(copy)
+    strict = _copy(checks, checks.__closure__)
+    strict.__kwdefaults__ = {
+        name: function if getattr(value, "__code__", None) == code else value
+        for name, value in checks.__kwdefaults__.items()
+    }
     if not of_shapes:
         return functools.update_wrapper(strict, function)
 
@@ -56,20 +67,22 @@ def checked(function: Callable, typechecker: Callable) -> Callable:
     return in_a_context
 
 
-_KNOWN: dict[CodeType, tuple[dict[str, object], bool]] = {}
+def _copy(function: FunctionType, closure: tuple[CellType, ...] | None) -> FunctionType:
+    return FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, closure
+    )
 
 
-def _read(code: CodeType, function: Callable) -> tuple[dict[str, object], bool]:
-    """What its annotations mean, and whether shapes are among them; once for all functions that one `def`
-    makes."""
-    if code not in _KNOWN:
-        hints = {name: _hint(hint, function) for name, hint in function.__annotations__.items()}
-        _KNOWN[code] = hints, any(map(_names_a_shape, hints.values()))
-    return _KNOWN[code]
+def _model(function: FunctionType, hints: dict[str, object]) -> FunctionType:
+    """What checks are written for: it has the signature, and holds on to nothing of one call's."""
+    model = _copy(function, function.__closure__ and tuple(CellType() for _ in function.__closure__))
+    model.__kwdefaults__, model.__annotations__ = function.__kwdefaults__, hints
+    model.__module__, model.__qualname__ = function.__module__, function.__qualname__
+    return model
 
 
-def _hint(hint: object, function: Callable) -> object:
-    """Anything goes where a name is known to type checkers alone."""
+def _meaning(hint: object, function: FunctionType) -> object:
+    """Anything goes where a name is there for mypy alone."""
 
     def holder(value):
         pass
@@ -84,8 +97,4 @@ def _hint(hint: object, function: Callable) -> object:
 def _names_a_shape(hint: object) -> bool:
     if inspect.isclass(hint) and issubclass(hint, jaxtyping.AbstractArray):
         return True
-    parts = hint if isinstance(hint, list) else typing.get_args(hint)
-    return any(map(_names_a_shape, parts))
-
-
-jaxtyping.jaxtyped = jaxtyped
+    return any(map(_names_a_shape, hint if isinstance(hint, list) else typing.get_args(hint)))
