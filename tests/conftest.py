@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+import annotations_checked  # noqa: F401  before the package, which it checks
 import grokinterp as gi
 from grokinterp.cli import main
 from grokinterp.errors import RunLocked

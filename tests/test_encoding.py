@@ -6,8 +6,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-import subprocess
-import sys
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -510,7 +509,7 @@ def test_a_run_is_not_read_as_that_of_another_function(tmp_path):
         del TASKS["shifted"]
 
 
-def test_a_registered_function_is_trained_resumed_and_analysed(tmp_path):
+def test_a_registered_function_is_trained_resumed_and_analysed(tmp_path, monkeypatch, capsys):
     """As a user writes it, in a file of its own."""
     script = tmp_path / "mine.py"
     script.write_text(
@@ -526,8 +525,12 @@ def test_a_registered_function_is_trained_resumed_and_analysed(tmp_path):
         "    run = gi.load_run('run')\n"
         "    print(run.view(-1).logits.shape, gi.analyze(run).to_dict()['table']['classes'])\n"
     )
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[0] == "torch.Size([49, 4]) 4"
+    monkeypatch.chdir(tmp_path)
+    try:
+        run_path(str(script), run_name="__main__")
+    finally:
+        del TASKS["distance"]
+    assert capsys.readouterr().out == "torch.Size([49, 4]) 4\n"
     with pytest.raises(
         ConfigError, match=r"run: unknown task 'distance'"
     ):  # here, where nobody has registered it

@@ -23,8 +23,6 @@ from grokinterp.replay import FINAL, Phases, phases
 from grokinterp.training import Trainer
 from test_foreign import ROOT
 
-pytestmark = pytest.mark.trains
-
 LOOKED_AT = ["loss", "accuracy", "sum_of_squares", "restricted_loss.logit_dirs", "excluded_loss.logit_dirs"]
 SMALL = {
     "model.d_model": 32,
@@ -47,6 +45,7 @@ def found_in(tmp_path, **overrides: object) -> Phases:
 # Kinds, in real trainings
 
 
+@pytest.mark.trains
 def test_a_run_that_groks(quick_run):
     history = quick_run.history
     found = phases(gi.replay(quick_run, LOOKED_AT, progress=False), history)
@@ -61,6 +60,7 @@ def test_a_run_that_groks(quick_run):
     assert by_name["restricted_loss.logit_dirs" + FINAL].steps > 100 > by_name["sum_of_squares"].steps
 
 
+@pytest.mark.trains
 def test_a_run_that_generalises_at_once(tmp_path):
     found = found_in(tmp_path, **{"task.p": 31, "training.fraction": 0.8, "training.steps": 500})
     assert found.kind == "generalises at once"
@@ -68,6 +68,7 @@ def test_a_run_that_generalises_at_once(tmp_path):
     assert [boundary.name for boundary in found.boundaries] == ["generalised"]
 
 
+@pytest.mark.trains
 def test_a_run_without_weight_decay_that_memorises(tmp_path):
     """It has seen (a, b) and so knows (b, a): more than chance."""
     found = found_in(
@@ -80,6 +81,7 @@ def test_a_run_without_weight_decay_that_memorises(tmp_path):
     assert "no jump" in found.skipped["leads"]
 
 
+@pytest.mark.trains
 def test_a_run_on_random_labels_memorises(tmp_path):
     found = found_in(
         tmp_path,
@@ -90,12 +92,14 @@ def test_a_run_on_random_labels_memorises(tmp_path):
     assert found.at(400) == "after"
 
 
+@pytest.mark.trains
 def test_a_run_that_learns_nothing(tmp_path):
     found = found_in(tmp_path, **{"training.lr": 1e-7, "training.steps": 60})
     assert (found.kind, found.spans, found.boundaries) == ("learns nothing", [], [])
     assert found.at(30) == ""
 
 
+@pytest.mark.trains
 def test_a_network_that_forgets_when_most_of_its_examples_are_taken_away():
     """Ungrokking (Varma et al. 2023, arXiv 2309.02390): from 80 % of the table to 10 %, the same network goes
     on."""
@@ -569,6 +573,7 @@ NEITHER = (
 )
 
 
+@pytest.mark.trains
 def test_measures_that_tell_no_boundary_leave_it_to_accuracy_and_say_so(quick_run):
     data = gi.replay(quick_run, ["ipr.real", "circuit.clock.agreement"], steps=[0, -1], progress=False)
     found = phases(data, quick_run.history)
@@ -827,6 +832,7 @@ def test_gaps_in_the_measures_are_passed_over():
     assert phases(fewer, history).boundaries == expected
 
 
+@pytest.mark.trains
 def test_everything_is_plain_json(quick_run):
     found = phases(gi.replay(quick_run, LOOKED_AT, progress=False), quick_run.history).to_dict()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
