@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -26,6 +27,17 @@ def attention_scores(view) -> np.ndarray:
     return np.einsum("nhe,nphe->nhp", query, key) / math.sqrt(query.shape[-1])
 
 
+@functools.cache
+def attended(view) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pattern of the answer position, the values of every position, and what the one takes of the other:
+    the same whatever is replaced further on."""
+    w, x = parameters(view), stream(view)
+    odds = np.exp((scores := attention_scores(view)) - scores.max(-1, keepdims=True))
+    pattern = odds / odds.sum(-1, keepdims=True)
+    value = np.einsum("npd,hde->nphe", x, w["W_V"]) + w["b_V"]
+    return pattern, value, np.einsum("nhp,nphe->nhe", pattern, value)
+
+
 def forward(view, **instead) -> dict[str, np.ndarray]:
     """Activations at the answer position.
 
@@ -41,10 +53,10 @@ def forward(view, **instead) -> dict[str, np.ndarray]:
         seen[name] = new(value) if callable(new) else new
         return seen[name]
 
-    odds = np.exp((scores := attention_scores(view)) - scores.max(-1, keepdims=True))
-    pattern = put("pattern", odds / odds.sum(-1, keepdims=True))
-    value = np.einsum("npd,hde->nphe", x, w["W_V"]) + w["b_V"]
-    z = put("z", np.einsum("nhp,nphe->nhe", pattern, value))
+    pattern, value, z = attended(view)
+    if put("pattern", pattern) is not pattern:
+        z = np.einsum("nhp,nphe->nhe", seen["pattern"], value)
+    z = put("z", z)
     out = put("attn_out", np.einsum("nhe,hed->nd", z, w["W_O"]) + w["b_O"])
     middle = put("resid_mid", seen["resid_pre"] + out)
     neurons = put("neurons", np.maximum(put("mlp_in", middle) @ w["W_in"] + w["b_in"], 0))
