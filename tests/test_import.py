@@ -33,7 +33,7 @@ SMALL = ModelConfig(d_model=12, n_heads=2, d_head=5, d_mlp=20)
 MAPPING = re.sub(
     r"(?m)^tokens = .*$",
     'tokens = ["a +@p b =@p+3 of p+4", "a *@p+2 b =@p+3 of p+4"]',
-    re.search(r"```toml\n(.*?)```", (ROOT / "docs/import.md").read_text(), re.DOTALL)[1],
+    re.search(r"```toml\n(# mine.toml.*?)```", (ROOT / "docs/import.md").read_text(), re.DOTALL)[1],
 )
 
 
