@@ -476,8 +476,10 @@ def test_a_page_that_is_being_rewritten_loads_itself_and_stays_at_the_end_or_whe
 ):
     file = tmp_path / "replay.html"
 
-    def write(count, reload):
-        file.write_text(replay_page(quick_data.isel(step=slice(count)), quick.history, reload=reload))
+    def write(count, reload):  # whole or not at all: half a page would not load itself again
+        new = tmp_path / "new.html"
+        new.write_text(replay_page(quick_data.isel(step=slice(count)), quick.history, reload=reload))
+        new.replace(file)
 
     write(2, 1)
     page, problems = opened(browser, file)
