@@ -187,5 +187,5 @@ def test_shape_checks_are_active_in_tests():
 
     from grokinterp.measures.sparsity import gini
 
-    with pytest.raises(Exception, match="Type-check error"):
+    with pytest.raises(Exception, match="violates type hint"):
         gini(torch.zeros(3, 3, dtype=torch.float64))
