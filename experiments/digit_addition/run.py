@@ -1,7 +1,7 @@
 """Trains networks that add numbers of five digits, one digit or all, and holds what they show against the lab
 notes of 2023 and an earlier measurement.
 
-python experiments/digit_addition/run.py            # every network, three seeds each (half an hour on 2 cores)
+python experiments/digit_addition/run.py            # every network, three seeds (half an hour on 2 cores)
 python experiments/digit_addition/run.py --check    # units, tens, tens by one head, one seed (minutes)
 python experiments/digit_addition/run.py --only tens
 

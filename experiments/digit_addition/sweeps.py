@@ -12,6 +12,7 @@ Prints a line for each run and writes a table (CSV) and a figure (HTML) of each 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from grokinterp.replay import spikes
 
 ROOT = Path(__file__).parents[2]
 SEEDS = (0, 1, 2)
-COLOURS = ("#3b7dd8", "#d1495b", "#2a9d8f", "#e9a03b", "#7b5ea7", "#8d99ae", "#5c4033", "#d66ba0")
+COLOURS = ("#3b7dd8", "#d1495b", "#2a9d8f", "#e9a03b", "#7b5ea7")
+FIRST_DRAWN = 50
 CONVERGED = 0.05
 """The loss (nats) that a network which has learned a digit stays below."""
 
@@ -112,32 +114,38 @@ def told(run: gi.Run) -> dict[str, Any]:
 
 
 def drawn(sweep: str, runs: Mapping[str, gi.Run]) -> Any:
-    """Loss against step, a colour for each network and a line for each seed."""
-    import plotly.graph_objects as go
+    """Loss against step, a panel for each network and a line for each seed."""
+    from plotly.subplots import make_subplots
 
-    figure = go.Figure()
+    networks = list(dict.fromkeys(name.rpartition(" seed ")[0] for name in runs))
+    figure = make_subplots(1, len(networks), shared_yaxes=True, subplot_titles=networks)
     for name, run in runs.items():
         network, _, seed = name.rpartition(" seed ")
-        of_network = [each.rpartition(" seed ")[0] for each in runs]
+        history, column = run.history[run.history["step"] >= FIRST_DRAWN], networks.index(network) + 1
         figure.add_scatter(
-            x=run.history["step"].clip(lower=1),
-            y=run.history["test_loss"],
-            line={"color": COLOURS[list(dict.fromkeys(of_network)).index(network)], "width": 1.3},
-            name=network,
-            legendgroup=network,
-            showlegend=seed == str(SEEDS[0]),
+            x=history["step"],
+            y=history["test_loss"],
+            line={"color": COLOURS[int(seed) % len(COLOURS)], "width": 1.3},
+            name=f"seed {seed}",
+            legendgroup=seed,
+            showlegend=column == 1,
             mode="lines",
+            row=1,
+            col=column,
         )
-    for level, said in ((2.302585, "ln 10"), (0.693147, "ln 2")):
-        figure.add_hline(y=level, line={"color": "#999", "width": 1, "dash": "dot"}, annotation_text=said)
-    figure.update_xaxes(title="step (updates)", type="log")
-    figure.update_yaxes(title="test loss (nats)", type="log", exponentformat="power")
+    for level in (math.log(10), math.log(2)):
+        figure.add_hline(y=level, line={"color": "#999", "width": 1, "dash": "dot"})
+    figure.update_xaxes(type="log", tickvals=[100, 1000, 10000], ticktext=["100", "1,000", "10,000"])
+    figure.update_xaxes(title="step", range=[math.log10(FIRST_DRAWN), math.log10(SWEEPS[sweep].steps)])
+    figure.update_yaxes(type="log", exponentformat="power", dtick=2)
+    figure.update_yaxes(title="test loss (nats)", col=1)
+    said = f"{sweep.replace('_', ' ')}: {SWEEPS[sweep].steps:,} updates; dotted: ln 10 and ln 2"
     return figure.update_layout(
-        title=sweep.replace("_", " ") + f", {SWEEPS[sweep].steps:,} updates, a line for each seed",
+        title={"text": said, "font": {"size": 15}},
         width=1000,
-        height=460,
+        height=360,
         template="plotly_white",
-        margin={"t": 50, "r": 10, "b": 50, "l": 70},
+        margin={"t": 80, "r": 10, "b": 50, "l": 70},
     )
 
 
