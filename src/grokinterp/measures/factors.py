@@ -38,6 +38,8 @@ _MOST_PAIRS = 64
 """Pairs up to which all are asked; of more, those of one place."""
 _CONSTANT = 1e-20
 """A variance of so little of the mean square is rounding."""
+_ROUNDING = 1e-13
+"""So is so small a share of a variance."""
 
 Units = Float64[Tensor, "n unit width"]
 """What is divided: the activation of every unit, which has one component or, as a head, several."""
@@ -97,9 +99,11 @@ class Sampled:
         else:
             taken = (self.z * slope[cells]).sum(2) - level[cells]
             influence = (taken - share * self.size).square().mean(0)
-        by_chance = (n_free - n_free_beyond) / max(n - n_free, 1)
+        # Of a whole table, which is fitted exactly, nothing is left that could be chance.
+        by_chance = (n_free - n_free_beyond) / (n - n_free) if n > n_free else 0.0
         error = (1 + by_chance) * influence.clamp(min=0).sqrt() / max(n - 1, 1) ** 0.5
-        return torch.stack([share - by_chance * left, error], dim=1)
+        found = torch.stack([share - by_chance * left, error], dim=1)
+        return found.masked_fill(found.abs() < _ROUNDING, 0.0)
 
 
 def standardised(x: Units) -> Units:
