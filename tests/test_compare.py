@@ -437,6 +437,7 @@ def test_the_page_needs_no_network_and_draws_without_an_error(runs, browser, tmp
         tmp_path / "new" / "compare.html"
     )
     page = browser.new_page(viewport={"width": 1280, "height": 900}, offline=True)
+    page.set_default_timeout(300_000)  # ms: a machine may be busy
     problems: list[str] = []
     page.on(
         "console",

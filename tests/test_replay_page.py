@@ -170,6 +170,7 @@ def test_the_history_is_drawn_only_where_it_is_of_the_same_quantity(quick, quick
 def opened(browser, file: Path, fragment: str = "", width: int = 1280, scheme: str = "light"):
     """A page with the network off, and what went wrong on it."""
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, color_scheme=scheme)
+    context.set_default_timeout(300_000)  # ms: a machine may be busy
     page = context.new_page()
     problems: list[str] = []
     page.on(

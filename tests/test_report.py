@@ -323,6 +323,7 @@ def test_the_page_draws_every_figure_offline_without_a_console_error(
     file = tmp_path / "report.html"
     (fresh_report if step == 0 else quick_report).save_html(file)
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, color_scheme=scheme)
+    context.set_default_timeout(300_000)  # ms: a machine may be busy
     page = context.new_page()
     problems: list[str] = []
     requests: list[str] = []
