@@ -18,7 +18,7 @@ import statistics
 import sys
 from collections.abc import Callable
 
-from train_speed import in_a_process, timed
+from train_speed import COMPARED, in_a_process, timed
 
 
 def config(a: argparse.Namespace):
@@ -108,7 +108,8 @@ def main() -> None:
     a = parser.parse_args()
     if a.side:
         side = {"ours": ours, "theirs": theirs}[a.side](a)
-        print(json.dumps(timed(side, max(1, a.steps // a.evaluate_every), warm=1, compared=5)))
+        compared = max(1, COMPARED // a.evaluate_every)
+        print(json.dumps(timed(side, max(1, a.steps // a.evaluate_every), warm=1, compared=compared)))
         return
     ratios, apart = [], 0.0
     for pair in range(a.pairs):
@@ -128,7 +129,7 @@ def main() -> None:
         f"median ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f}, "
         f"{len(ratios)} pairs)"
     )
-    updates = 5 * a.evaluate_every
+    updates = max(1, COMPARED // a.evaluate_every) * a.evaluate_every
     print(f"largest difference of a loss in the first {updates} updates: {apart:.2g} nats")
 
 
