@@ -380,6 +380,8 @@ def test_the_recipe_of_a_task_is_its_preset_with_its_changes_and_can_be_overridd
             {"task.p": 113},
             "modular_division may not be learned: its recipe was tuned with task.p=97, not with task.p=113",
         ),
+        ("digit_addition", {"task.examples": 100, "task.per_class": 0, "task.sample_seed": 1}, None),
+        ("digit_addition", {"task.n": 6}, "tuned with task.n=5, not with task.n=6"),
         ("group_composition", {"task.group": "A5"}, "tuned with task.group=S5, not with task.group=A5"),
         (
             "modular_subtraction",

@@ -232,6 +232,7 @@ def test_the_levels_of_five_digits_are_those_of_the_lab_notes():
 
 
 def test_a_question_is_written_as_its_layout_says():
+    assert addition(n=1).symbol == "all digits of a + b, numbers of 1 digit"
     task = addition(n=2, layout="a +@10 b =@12 +@10 of 15")
     assert task.reads.words == ("x1", "x0", "+", "y1", "y0", "=", "+", "z2", "z1")
     assert task.reads.d_vocab == 15
@@ -247,6 +248,7 @@ def test_a_question_is_written_as_its_layout_says():
         ({"n": 21}, r"task\.n"),
         ({"nines": 0.7, "carries": 0.7}, "more than all examples"),
         ({"layout": "a +@3 b ="}, "every sign needs a token of its own"),
+        ({"layout": "a y1 b ="}, "task.layout: y1 is what a digit is called here"),
         ({"answer": "ones"}, "no digit 'ones'"),
     ],
 )

@@ -14,7 +14,7 @@ from torch import Tensor
 import grokinterp as gi
 from grokinterp.models import ModelConfig
 from grokinterp.tasks import Task, make_task
-from grokinterp.training import Trainer
+from grokinterp.training import Trainer, is_plain
 from grokinterp.training import examples as module
 from grokinterp.training.examples import (
     Examples,
@@ -154,8 +154,11 @@ def test_one_layer_is_learned_the_folded_way_where_it_folds(monkeypatch):
     assert way_of(config(), ANSWERS["all digits"]()) is OneLayerExamples
     fresh = way_to_learn(config(), ANSWERS["one digit"](), torch.arange(0))
     assert fresh is OneLayerExamples
+    digits = gi.TrainConfig.preset("digits")
+    assert not is_plain(digits, digits.make_task())
     monkeypatch.setattr("grokinterp.models.one_layer._TABLE", 1000)
     assert way_of(config(), ANSWERS["all digits"]()) is Examples
+    assert is_plain(digits, digits.make_task())
 
 
 @pytest.mark.parametrize("worth", [0, 10**9])

@@ -254,10 +254,13 @@ def no_prediction(receivers, donors):
     [
         (no_prediction, r"carry: predict\(\) raised KeyError: 'thousands'"),
         (
-            lambda r, d: torch.zeros(len(r) - 1, 3),
+            lambda r, d: torch.zeros(len(r) - 1, 3, dtype=torch.long),
             r"carry: predict\(\) gave \[1799, 3\], and needs \[1800, 3\]",
         ),
-        (lambda r, d: None, r"carry: predict\(\) gave None, and needs \[1800, 3\]"),
+        (lambda r, d: None, r"gave no tensor of integers \(NoneType\), and needs \[1800, 3\]"),
+        (lambda r, d: torch.full((len(r), 3), 0.5), r"gave no tensor of integers \(torch.float32\), and"),
+        (lambda r, d: torch.full((len(r), 3), 10), r"predict\(\) gave 10, and classes are 0 to 9, or -1"),
+        (lambda r, d: torch.full((len(r), 3), -2), r"predict\(\) gave -2, and classes are 0 to 9, or -1"),
         (lambda r, d: torch.full((len(r), 3), -1), "carry: in none of 1,800 pairs does it predict another"),
     ],
 )
@@ -270,7 +273,7 @@ def test_a_bad_prediction_is_told_in_one_line(predict, says):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        (torch.zeros(5, dtype=torch.long), r"carry: its values have the shape \[5\], and need \["),
+        (torch.zeros(5, dtype=torch.long), r"carry: its values are \[5\], and need to be \["),
         (None, "carry: its value is 0 on every example"),
     ],
 )
@@ -285,6 +288,7 @@ def test_values_that_cannot_be_exchanged_are_told_in_one_line(values, says):
     [
         ({"sites": [("L0H2", 5)]}, "no node 'L0H2'; did you mean"),
         ({"sites": [("L0H1", 8)]}, "no position 8: examples have 0 to 7"),
+        ({"sites": []}, "sites: none are given"),
         ({"cases": 9}, "fewer than 10 cases, got 9"),
     ],
 )

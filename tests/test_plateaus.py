@@ -218,9 +218,7 @@ def test_several_answers_are_told_in_the_order_in_which_they_are_learned():
         "The loss stays below 0.05: b from step 50 on, a from step 300 on; not so: c (2.3 at the end); "
         "a plateau as of a network that knows nothing (ln 10 = 2.303): a, c."
     )
-    assert courses_in_words(told(FLAT, FLAT)).startswith(
-        "The loss stays below 0.05: of no answer; a plateau "
-    )
+    assert courses_in_words(told(FLAT, FLAT)).startswith("The loss of no answer stays below 0.05; a plateau ")
     assert courses_in_words(told(late, early)[:1]) == told(late, early)[0].sentence
 
 

@@ -228,10 +228,10 @@ def _place(path: Path) -> str:
 
 
 def _say_if_plain(run: Run) -> None:
-    """That a network was trained in the slower of two ways, and which would be trained in the other."""
-    from .training import folds
+    """That a network was trained in the slowest way, and which would be trained in another."""
+    from .training import is_plain
 
-    if (which := run.config.model.folds_where) and not folds(run.config, run.task):
+    if (which := run.config.model.folds_where) and is_plain(run.config, run.task):
         print(f"  by the plain forward, which is slower: {which}")
 
 

@@ -327,6 +327,8 @@ def _sites(view: View, asked: Sequence[tuple[str, int]] | None) -> list[_Site]:
                 there[node, position] = site
     if asked is None:
         return list(there.values())
+    if not asked:
+        raise UsageError("sites: none are given")
     for node, position in asked:
         if (node, position) not in there:
             nodes = list(dict.fromkeys(site.node for site in there.values()))
@@ -470,11 +472,12 @@ class _Test:
 def _values(view: View, subtask: Subtask) -> Int[Tensor, "n"]:
     """
     Raises:
-        UsageError: there is not one value for every example, or all are the same.
+        UsageError: there is not one integer for every example, or all are the same.
     """
     values, n = subtask.values, view.task.n_inputs
-    if values.shape != (n,):
-        raise UsageError(f"{subtask.name}: its values have the shape {[*values.shape]}, and need [{n}]")
+    has = [*values.shape] if _is_whole(values) else f"no tensor of integers ({_kind(values)})"
+    if has != [n]:
+        raise UsageError(f"{subtask.name}: its values are {has}, and need to be [{n}], one for each example")
     if len(values[view.task.asked].unique()) < 2:
         one = values[0].item()
         raise UsageError(
@@ -494,11 +497,24 @@ def _predicted(view: View, subtask: Subtask, receivers: Rows, donors: Rows) -> I
         raise
     except Exception as error:
         raise UsageError(f"{subtask.name}: predict() raised {type(error).__name__}: {error}") from error
-    needed = [len(receivers), len(view.answers)]
-    shape = [*predicted.shape] if isinstance(predicted, Tensor) else repr(predicted)
-    if shape != needed:
-        raise UsageError(f"{subtask.name}: predict() gave {shape}, and needs {needed}: pairs by answers")
+    needed, n_classes = [len(receivers), len(view.answers)], view.logits.shape[1]
+    gave = [*predicted.shape] if _is_whole(predicted) else f"no tensor of integers ({_kind(predicted)})"
+    if gave != needed:
+        raise UsageError(f"{subtask.name}: predict() gave {gave}, and needs {needed}: pairs by answers")
+    if len(outside := predicted[(predicted < -1) | (predicted >= n_classes)]):
+        raise UsageError(
+            f"{subtask.name}: predict() gave {int(outside[0])}, and classes are 0 to {n_classes - 1}, or -1 "
+            "where it says nothing"
+        )
     return predicted
+
+
+def _is_whole(values: object) -> bool:
+    return isinstance(values, Tensor) and values.dtype in (torch.int64, torch.int32, torch.int16, torch.int8)
+
+
+def _kind(values: object) -> str:
+    return str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
 
 
 def _read(view: View, sites: Sequence[_Site], by: Sequence[Rows]) -> Float64[Tensor, "factor site"]:

@@ -46,6 +46,7 @@ _GROWTH = 1.5
 _EVALUATIONS = 5
 LEARNED = 0.01
 _CONVERGED = 0.05
+_NONE = f"of no answer stays below {_CONVERGED}"
 _LONGER = 1.5
 _FLAT = 1.1
 _NEAR, _RELATIVE = 0.08, 0.25
@@ -160,9 +161,9 @@ def courses_in_words(told: Sequence[Course]) -> str:
         return told[0].sentence
     learned = sorted((one.converged, one.answer) for one in told if one.converged is not None)
     others = [f"{one.answer} ({one.end:.3g} at the end)" for one in told if one.converged is None]
-    steps = ", ".join(f"{answer} from step {step:,} on" for step, answer in learned) or "of no answer"
+    steps = ", ".join(f"{answer} from step {step:,} on" for step, answer in learned)
     lifted = ", but for a few evaluations" if any(one.lifted for one in told) else ""
-    said = [f"The loss stays below {_CONVERGED}{lifted}: {steps}"]
+    said = [f"The loss {f'stays below {_CONVERGED}{lifted}: {steps}' if steps else _NONE}"]
     said += [f"not so: {', '.join(others)}"] if learned and others else []
     stayed: dict[str, list[str]] = {}
     for one in told:

@@ -51,7 +51,8 @@ def panels(a: Analysis) -> Iterator[Panel | Table]:
         )
     fall = nodes.mean[nodes.rows, :, :, 1]
     left_out = len(nodes.names) - len(nodes.rows)
-    said = f" Left out: {left_out:,} nodes without which no answer loses as much." if left_out else ""
+    of_nodes = "1 node" if left_out == 1 else f"{left_out:,} nodes"
+    said = f" Left out: {of_nodes} without which no answer loses as much." if left_out else ""
     caption = f"Fall of the accuracy (share of examples) of each answer.{said}"
     rows = [f"{nodes.names[row]}{' *' * nodes.beats(row)}" for row in nodes.rows]
     if len(nodes.answers) > 1:
@@ -122,8 +123,9 @@ class _Nodes:
 
     @cached_property
     def worst(self) -> Any:
-        """The answer of which the loss rises most, for each node."""
-        return np.nan_to_num(self.mean[:, :, 0, 0], nan=-np.inf).argmax(1)
+        """The answer of which the loss rises most, for each node, among those that it has a part in."""
+        rise, untouched = self.mean[:, :, 0, 0], (np.nan_to_num(self.mean) == 0).all((2, 3))
+        return np.where(untouched | np.isnan(rise), -np.inf, rise).argmax(1)
 
     @cached_property
     def rows(self) -> list[int]:

@@ -8,6 +8,7 @@ through sums of nine is a cascade, the question classes S0 to S5 count its place
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,7 @@ from .split import Split
 
 _TOUCHED = 0.4
 """The share of the places of an example that are changed where it is drawn with more nines or carries."""
+_OF_A_DIGIT = re.compile(r"[xyz]\d+")
 _NAMES = ("units", "tens", "hundreds", "thousands")
 _PER_EXAMPLE = 8 * 10
 """Bytes of one place of one example: tokens, answers and what is known of it."""
@@ -254,9 +256,9 @@ def digit_addition(
     layout: LayoutText = "a + b =",
 ) -> Digits:
     """The digits of a + b for numbers of n digits, or one of them."""
-    names = [name_of(place) for place in range(n + 1)]
+    names, of_n = [name_of(place) for place in range(n + 1)], f"of {n} digit{'s' * (n > 1)}"
     if answer not in ("all", *names):
-        has = f"the sum of two numbers of {n} digits has {', '.join(reversed(names))}"
+        has = f"the sum of two numbers {of_n} has {', '.join(reversed(names))}"
         raise ConfigError(
             f'task.answer: no digit {answer!r}; {has}, or ask for "all"{nearest(answer, names)}'
         )
@@ -264,7 +266,8 @@ def digit_addition(
         raise ConfigError(
             f"task.nines, task.carries: shares of {nines} and {carries} are more than all examples"
         )
-    parse(layout, 10)
+    if named := [word for word in parse(layout, 10).words if _OF_A_DIGIT.fullmatch(word)]:
+        raise ConfigError(f"task.layout: {named[0]} is what a digit is called here: call the sign otherwise")
     asked = "all digits" if answer == "all" else f"the {answer} digit"
-    symbol = f"{asked} of a + b, numbers of {n} digits"
+    symbol = f"{asked} of a + b, numbers {of_n}"
     return Digits(n, answer, order, nines, carries, examples, per_class, sample_seed, layout, symbol=symbol)

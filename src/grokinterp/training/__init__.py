@@ -5,4 +5,4 @@ from .config import StartConfig, TrainConfig, TrainingConfig, differences, doubt
 from .loss import LOSSES, cross_entropy, squared_error
 from .presets import DEFAULTS, PRESETS
 from .schedule import METRICS, Condition, SnapshotConfig
-from .trainer import Snapshot, State, Trainer, folds, resolve_device
+from .trainer import Snapshot, State, Trainer, is_plain, resolve_device

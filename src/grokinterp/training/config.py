@@ -290,6 +290,10 @@ def _over(old: Any, item: Any) -> Any:
     return {**old, **{key: _over(old.get(key), value) for key, value in item.items()}}
 
 
+_NO_HARDER = {"task.layout", "task.examples", "task.per_class", "task.sample_seed"}
+"""How examples are written, and which of them are evaluated: no recipe depends on that."""
+
+
 def doubt_of_default(config: TrainConfig) -> str | None:
     """Why a task may not be learned with its default recipe, as this configuration has it; None where it was
     seen to be."""
@@ -304,7 +308,7 @@ def doubt_of_default(config: TrainConfig) -> str | None:
         {f"task.{key}": value for key, value in each.task.items()} | {"model.kind": each.model.kind}
         for each in (config, TrainConfig.of_task(name))
     )
-    other = [key for key in asked if key != "task.layout" and asked[key] != tuned.get(key)]
+    other = [key for key in asked if key not in _NO_HARDER and asked[key] != tuned.get(key)]
     if not other:
         return None
     theirs, ours = (", ".join(f"{key}={of.get(key, 'none')}" for key in other) for of in (tuned, asked))

@@ -26,7 +26,15 @@ from ..view import View
 from . import monitor
 from .batches import Fresh, Rows
 from .config import TrainConfig
-from .examples import PIECE, Evaluation, FoldedExamples, one_thread, way_to_learn, workers
+from .examples import (
+    PIECE,
+    Evaluation,
+    FoldedExamples,
+    OneLayerExamples,
+    one_thread,
+    way_to_learn,
+    workers,
+)
 from .optimizers import Optimiser
 from .schedule import Progress
 
@@ -331,9 +339,11 @@ def _mean(values: Tensor) -> float:
     return float(values.double().mean())
 
 
-def folds(config: TrainConfig, task: Task) -> bool:
-    """Whether a run is trained through tables here, as `Trainer.folded` says of one that has begun."""
-    return FoldedExamples.folding(config.model, task, resolve_device(config.device)) is not None
+def is_plain(config: TrainConfig, task: Task) -> bool:
+    """Whether a run is trained here by the forward pass as it stands: neither through tables, nor as one
+    layer whose gradient is written out."""
+    of = config.model, task, resolve_device(config.device)
+    return FoldedExamples.folding(*of) is None and OneLayerExamples.layer(*of) is None
 
 
 def resolve_device(name: str) -> torch.device:

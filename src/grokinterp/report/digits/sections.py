@@ -44,8 +44,9 @@ def _profile(a: Analysis) -> Iterator[Table]:
 
 @section(
     "Which examples are right",
-    "By what is carried; bars: 95 % intervals (Wilson). To a class belong the questions that were drawn for "
-    "it; all else is of questions as they are drawn.",
+    "By what is carried; bars: 95 % intervals (Wilson). S0: nothing is carried; S1: no carry runs on; S2 to "
+    "S5: one runs on through 1, 2, 3, or 4 and more sums of nine. To a class belong the questions that were "
+    "drawn for it; all else is of questions as they are drawn.",
     of=Digits,
 )
 def _by_factor(a: Analysis) -> Iterator[Panel]:
@@ -66,7 +67,8 @@ def _by_factor(a: Analysis) -> Iterator[Panel]:
     "What heads and neurons read",
     f"A head, a neuron or a logit reads a digit that explains more than {READS:.0%} of its variance, alone "
     f"or in a pair, and more than {_ERRORS} standard errors; at the position where the answer is read. "
-    "Beside each share stands its standard error.",
+    "Beside each share stands its standard error. What a digit does only together with two others or more, "
+    "as a carry does to a logit, is not seen here.",
     of=Digits,
     needs=["variance_by_factor.heads", "variance_by_pair.heads"],
 )
