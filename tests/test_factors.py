@@ -365,6 +365,7 @@ def test_the_report_says_what_is_read_and_takes_no_frequencies(tmp_path):
         "What each logit reads",
         "What neurons make of two digits",
         "Which part knows it",
+        "Which node carries which part of the sum",
         "By class",
     ):
         assert title in page

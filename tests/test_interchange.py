@@ -20,6 +20,8 @@ from grokinterp.measures import (
     operation_hypothesis,
 )
 from grokinterp.models import MLPConfig, ModelConfig
+from grokinterp.report.analysis import Analysis
+from grokinterp.report.digits import sections
 
 SAMPLE = {"examples": 300, "per_class": 40}
 CASES = 60
@@ -303,3 +305,17 @@ def test_a_network_without_positions_has_no_sites():
     view = gi.View.of_weights(task, config, config.initial_weights(task.reads, 0))
     with pytest.raises(NotApplicable, match="no heads and no MLP"):
         gi.interchange(view, operation_hypothesis(task))
+
+
+@pytest.mark.parametrize("made", ["adder", "random"])
+def test_the_report_says_which_node_carries_which_part_of_the_sum(made):
+    view = controls.adder(2, answer="tens", examples=600, per_class=10)
+    if made == "random":
+        view = controls.random_like(view)
+    a = object.__new__(Analysis)  # as much of one as the section takes
+    a.view = view
+    (table,) = sections._carried(a)
+    rows = {subtask: (by, share) for subtask, by, share, *_ in table.rows}
+    by, share = rows["carry into the tens"]
+    assert ("no node" in by) == (made == "random")
+    assert (share == "100 %") == (made == "adder")
