@@ -14,7 +14,14 @@ import xarray as xr
 
 import grokinterp as gi
 from conftest import STABLE, tiny
-from grokinterp.replay import leaps, leaps_in_words, slingshots, slingshots_in_words, spikes
+from grokinterp.replay import (
+    leaps,
+    leaps_in_words,
+    slingshots,
+    slingshots_in_words,
+    spikes,
+    spikes_in_words,
+)
 from grokinterp.training import Trainer
 from test_foreign import ROOT
 
@@ -343,3 +350,11 @@ def test_rounding_of_the_loss_makes_slingshots(tmp_path):
         if seen["log_softmax", seed] > seen["cross_entropy", seed] == 0:
             return
     pytest.fail(f"no seed of five leaps with log_softmax alone: {seen}")
+
+
+def test_the_sentence_names_what_was_recorded():
+    losses = pd.DataFrame({"step": range(20), "train_loss": [1.0] * 20})
+    assert spikes_in_words([], losses) == "No spike of the training loss was found."
+    both = losses.assign(grad_norm=1.0)
+    assert spikes_in_words([], both) == "No spike of the training loss or of the gradient was found."
+    assert spikes_in_words([], losses[["step"]]).startswith("No training loss or gradient was recorded")

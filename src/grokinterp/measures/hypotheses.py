@@ -286,8 +286,11 @@ def interchange(
             the wrong shape or never differs from what is answered; fewer than 10 cases are asked for.
         NotApplicable: the network has no heads and no MLP that work at each position.
     """
-    if cases < 10:
-        raise UsageError(f"cases: 90 % are not told from one half by fewer than 10 cases, got {cases}")
+    if not isinstance(cases, int) or cases < 10:
+        what = "90 % are not told from one half by fewer than 10 cases, a whole number"
+        raise UsageError(f"cases: {what}; got {cases!r}")
+    if not hypothesis.subtasks:
+        raise UsageError(f"{hypothesis.name}: it has no sub-task; give one at least")
     places = _sites(view, sites)
     hooks = list(dict.fromkeys(site.hook for site in places))
     names = [name for name in view.task.read if view.task.factors[name].n_classes > 1]
@@ -329,6 +332,8 @@ def _sites(view: View, asked: Sequence[tuple[str, int]] | None) -> list[_Site]:
         return list(there.values())
     if not asked:
         raise UsageError("sites: none are given")
+    if odd := [site for site in asked if not isinstance(site, tuple) or len(site) != 2]:
+        raise UsageError(f"sites: {odd[0]!r} is no node and position, such as ('L0H1', 5)")
     for node, position in asked:
         if (node, position) not in there:
             nodes = list(dict.fromkeys(site.node for site in there.values()))

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-SIGNALS = ("train_loss", "grad_norm")
-"""The columns of the history that are looked at."""
+SIGNALS = {"train_loss": "the training loss", "grad_norm": "the gradient"}
+"""The columns of the history that are looked at, in words."""
 LEAST = 3.0
 """The factor by which a peak stands out, at least."""
 _DEVIATIONS = 8.0
@@ -112,14 +112,20 @@ def _in_order(history: pd.DataFrame) -> pd.DataFrame:
     return history.drop_duplicates("step", keep="last").sort_values("step")
 
 
-def spikes_in_words(leaps: Sequence[Spike]) -> str:
-    """How many there are, and the highest of them, in one sentence."""
+def spikes_in_words(leaps: Sequence[Spike], history: pd.DataFrame) -> str:
+    """How many there are, and the highest of them, in one sentence that names what was recorded."""
+    recorded = [
+        words for signal, words in SIGNALS.items() if signal in history and history[signal].count() > 1
+    ]
+    of = " or of ".join(recorded)
+    if not of:
+        return "No training loss or gradient was recorded in which there could be a spike."
     if not leaps:
-        return "No spike of the training loss or of the gradient was found."
+        return f"No spike of {of} was found."
     highest = max(leaps, key=attrgetter("height"))
     count = f"{len(leaps)} spikes" if len(leaps) > 1 else "One spike"
     where = f"the highest at step {highest.peak:,} by a factor of {highest.height:.3g}"
-    return f"{count} of the training loss or of the gradient, {where}."
+    return f"{count} of {of}, {where}."
 
 
 def leaps(values: pd.Series[float]) -> list[int]:

@@ -152,7 +152,7 @@ def _training_lead(a: Analysis) -> str:
     spans = ", ".join(f"{phase.name} {phase.start:,}–{phase.end:,}" for phase in a.phases.spans)
     shades = f", shades the phases: {spans}" if spans else ""
     marks = f"Ticks mark snapshots, the dotted line the analysed step{shades}."
-    return f"{_how_it_went(a)}{_looked_at(a)} {marks} {spikes_in_words(a.spikes)}"
+    return f"{_how_it_went(a)}{_looked_at(a)} {marks} {spikes_in_words(a.spikes, a.history)}"
 
 
 @section("Training", _training_lead)

@@ -202,7 +202,7 @@ def _notes(moments: Moments) -> Iterator[str]:
     for note in NOTES.applying_to(moments.families):
         with suppress(NotApplicable):
             yield note.made(moments)
-    yield spikes_in_words(spikes(moments.history, moments.data))
+    yield spikes_in_words(spikes(moments.history, moments.data), moments.history)
     if len(moments.courses) > 1:
         yield f"Losses {leaps_in_words({one.answer: one.leaps for one in moments.courses})}."
 
