@@ -175,7 +175,9 @@ def report(sweep: str, runs: Mapping[str, gi.Run], out: Path) -> None:
     table = pd.DataFrame({name: told(run) for name, run in runs.items()}).T
     table.to_csv(out / "table.csv")
     print(f"\n{sweep} ({SWEEPS[sweep].steps:,} updates)\n{table.to_string()}", flush=True)
-    drawn(sweep, runs).write_html(out / "figure.html", include_plotlyjs="inline")
+    drawn(sweep, runs).write_html(
+        out / "figure.html", include_plotlyjs="inline", config={"displayModeBar": False}
+    )
 
 
 if __name__ == "__main__":
