@@ -287,8 +287,7 @@ def interchange(
         NotApplicable: the network has no heads and no MLP that work at each position.
     """
     if not isinstance(cases, int) or cases < 10:
-        what = "90 % are not told from one half by fewer than 10 cases, a whole number"
-        raise UsageError(f"cases: {what}; got {cases!r}")
+        raise UsageError(f"cases: 90 % are not told from one half by fewer than 10 cases, got {cases!r}")
     if not hypothesis.subtasks:
         raise UsageError(f"{hypothesis.name}: it has no sub-task; give one at least")
     places = _sites(view, sites)
