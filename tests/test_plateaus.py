@@ -13,6 +13,7 @@ import grokinterp as gi
 from grokinterp.errors import NotApplicable
 from grokinterp.measures.standing import wilson
 from grokinterp.replay import courses, courses_in_words, levels_to_draw
+from grokinterp.report.analysis import Analysis
 from grokinterp.report.words import level_labels
 from test_report import text_of
 
@@ -263,6 +264,16 @@ def test_report_and_replay_say_what_plateaus_says(run, tmp_path):
     leaps = report.to_dict()["training"]["leaps"]
     assert leaps == {**{one.answer: [*one.leaps] for one in told}, "gradient": leaps["gradient"]}
     assert "knows nothing" in report.to_html()
+
+
+def test_a_run_without_gradients_has_leaps_of_its_losses_alone(run, monkeypatch):
+    without = run.dated_history.assign(grad_norm=float("nan"))
+    monkeypatch.setattr(Analysis, "history", property(lambda analysis: without))
+    report = gi.analyze(run)
+    assert list(report.analysis.leaps) == ["tens", "units"]
+    page = text_of(report.to_html())
+    assert "Leaps of the losses" in page
+    assert "gradient" not in page
 
 
 def test_a_class_is_judged_by_all_questions_that_were_drawn_for_it(run):

@@ -275,12 +275,13 @@ class Analysis:
 
     @cached_property
     def leaps(self) -> dict[str, Sequence[int]]:
-        """Where the loss of each answer and the norm of the gradient leapt up, where there are several
-        answers."""
+        """Where the loss of each answer and, if it was recorded, the norm of the gradient leapt up, where
+        there are several answers."""
         if len(self.courses) < 2:
             return {}
+        of: dict[str, Sequence[int]] = {one.answer: one.leaps for one in self.courses}
         gradient = self.history.set_index("step")["grad_norm"].dropna()
-        return {**{one.answer: one.leaps for one in self.courses}, "gradient": leaps(gradient)}
+        return of if gradient.empty else {**of, "gradient": leaps(gradient)}
 
     @cached_property
     def slingshots(self) -> list[int]:

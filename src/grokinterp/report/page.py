@@ -44,7 +44,7 @@ def sections(a: Analysis) -> list[Section]:
 
 def opening(a: Analysis) -> Section | None:
     """How the loss of each answer came down, in a sentence and a figure, where that is told by plateaus."""
-    if not a.courses or len(a.history) < 2:
+    if not a.courses:
         return None
     caption = (
         "Log axes, down to where it is learned. Bands: plateaus. Dashed: what the task computes the loss to "
@@ -109,10 +109,11 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     if a.watched:
         rows.append(("When", _when(a)))
         rows.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))
-    if len(a.courses) > 1 or len(a.history) < 2:
+    if len(a.courses) > 1:
         rows += [("Plateaus", course.sentence) for course in a.courses]
     if a.leaps:
-        rows.append(("Leaps", f"losses and gradient {leaps_in_words(a.leaps)}"))
+        of = " and gradient" * ("gradient" in a.leaps)
+        rows.append(("Leaps", f"losses{of} {leaps_in_words(a.leaps)}"))
     rows += a.facts
     if a.replayed:
         rows.append(("Training", _how_it_went(a)))
@@ -191,7 +192,8 @@ def _answers(a: Analysis) -> Iterator[Panel | Table]:
     if a.leaps:
         lead = "A leap is a value above ten times the median of the fifty evaluations before."
         counted = [(name, steps_in_words(steps) if steps else "never") for name, steps in a.leaps.items()]
-        yield Table("Leaps of the losses and of the gradient", ("Of", "Leaps"), counted, lead)
+        of = " and of the gradient" * ("gradient" in a.leaps)
+        yield Table(f"Leaps of the losses{of}", ("Of", "Leaps"), counted, lead)
 
 
 @section(
