@@ -18,7 +18,7 @@ import statistics
 import sys
 from collections.abc import Callable
 
-from train_speed import COMPARED, in_a_process, timed
+from train_speed import COMPARED, in_a_process, stepping, timed
 
 
 def config(a: argparse.Namespace):
@@ -43,14 +43,7 @@ def ours(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
     from grokinterp.training import Trainer
 
     torch.set_num_threads(a.threads)
-    steps = iter(Trainer(config(a)))
-
-    def step() -> tuple[float, float]:
-        metrics = next(steps).metrics
-        assert metrics is not None
-        return metrics["train_loss"], metrics["test_loss"]
-
-    return step
+    return stepping(Trainer(config(a)))
 
 
 def theirs(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:

@@ -60,6 +60,11 @@ def ours(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
         "folded into tables" if trainer.folded else "not folded: the forward pass at the answer position",
         file=sys.stderr,
     )
+    return stepping(trainer)
+
+
+def stepping(trainer) -> Callable[[], tuple[float, float]]:
+    """A function that goes on to the next evaluation of a trainer and gives its losses."""
     steps = iter(trainer)
 
     def step() -> tuple[float, float]:

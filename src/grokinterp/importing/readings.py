@@ -146,6 +146,10 @@ class Found:
             text += "the tokens, the layout or the task are not these"
         yield text
         yield f"tried were {self.tried}"
+        yield from self._reservations()
+
+    def _reservations(self) -> Iterator[str]:
+        """Sentences on what is not told apart, and on what nothing but `believe` speaks for."""
         if self.same_tokens:
             which = " or ".join(map(repr, self.same_tokens[:4]))
             yield f"tokens that cannot be told apart from these: {which}"

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NotBelieved, UsageError
-from ..tasks import Task, family, make_task, parse
+from ..tasks import Reads, Task, family, make_task, parse
 from ..tasks.digits import Digits, name_of
 from ..training.examples import one_thread
 from .convert import POSITIONS, completed
@@ -65,12 +65,7 @@ class FoundSequences(Found):
             yield f"{POSITIONS}: of {rows} rows the first {n_ctx} are read; {which} left out"
         if self.sign is not None:
             yield f"the sign of the sum is given to it; it predicts it itself of {self.sign:.4f} of the {are}"
-        if self.same_tokens:
-            which = " or ".join(map(repr, self.same_tokens[:4]))
-            yield f"tokens that cannot be told apart from these: {which}"
-        if not self.above_chance:
-            what = "it is right on NO MORE than by chance, under every reading tried"
-            yield f"{what}; it was imported as asked for, by --believe"
+        yield from self._reservations()
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,11 +207,16 @@ def _tried(section: dict[str, Any], way: Variant, n: int | None = None) -> _Try:
 
 def _logits(task: Task, way: Variant, inputs: Tensor) -> Tensor:
     """Logits at the answers, with an axis for them."""
+    logits = _logits_where(task.reads, task, way, inputs)
+    return logits if len(task.reads.answers) > 1 else logits[:, None]
+
+
+def _logits_where(reads: Reads, task: Task, way: Variant, inputs: Tensor) -> Tensor:
+    """Logits of the network that a way to read the weights gives, at the positions of `reads`."""
     model = for_task(way.converted.model, task)
     weights = completed(way.converted.weights, model.shapes(task.reads))
     with torch.no_grad(), one_thread():
-        logits = model.logits(weights, inputs, task.reads)
-    return logits if len(task.reads.answers) > 1 else logits[:, None]
+        return model.logits(weights, inputs, reads)
 
 
 def _sign(task: Task, way: Variant) -> float | None:
@@ -229,10 +229,7 @@ def _sign(task: Task, way: Variant) -> float | None:
     if (sign := int(inputs[0, first])) >= n_logits:
         return None
     at_sign = dataclasses.replace(task.reads, answers=("sign",), positions=(first - 1,))
-    model = for_task(way.converted.model, task)
-    weights = completed(way.converted.weights, model.shapes(task.reads))
-    with torch.no_grad(), one_thread():
-        given = model.logits(weights, inputs, at_sign).argmax(1)
+    given = _logits_where(at_sign, task, way, inputs).argmax(1)
     return float((given == sign).double().mean())
 
 

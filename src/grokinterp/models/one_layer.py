@@ -46,10 +46,9 @@ class OneLayer:
 
     @classmethod
     def of(cls, config: ModelConfig, reads: Reads) -> OneLayer | None:
-        """None where there are other layers or neurons, or more scores than are worth a table."""
-        one_layer = config.n_layers == 1 and not config.is_normalised and config.d_mlp > 0
+        """Networks of one such layer; None where there are more scores than are worth a table."""
         scores = config.n_heads * len(reads.positions) * reads.n_ctx * reads.d_vocab**2
-        return cls(config, reads) if one_layer and config.act_fn == "relu" and scores <= _TABLE else None
+        return cls(config, reads) if scores <= _TABLE else None
 
     @property
     def _n_rows(self) -> int:

@@ -194,12 +194,16 @@ class ModelConfig(NetworkConfig):
         """How the network folds into tables on these examples: where there is one layer of ReLU neurons
         without normalisation, and one answer at the last position, where every example has the same token.
         Else None."""
-        one_layer = self.n_layers == 1 and not self.is_normalised and self.d_mlp > 0 and self.act_fn == "relu"
         at_the_end = reads.positions == (reads.n_ctx - 1,) and bool((inputs[:, -1] == inputs[0, -1]).all())
-        return Folding(inputs, reads, self) if one_layer and at_the_end else None
+        return Folding(inputs, reads, self) if self._is_one_layer and at_the_end else None
 
     def one_layer(self, reads: Reads) -> OneLayer | None:
-        return OneLayer.of(self, reads)
+        return OneLayer.of(self, reads) if self._is_one_layer else None
+
+    @property
+    def _is_one_layer(self) -> bool:
+        """Whether there is one layer, of ReLU neurons without normalisation."""
+        return self.n_layers == 1 and not self.is_normalised and self.d_mlp > 0 and self.act_fn == "relu"
 
     def blocks(self, reads: Reads) -> tuple[Block, ...]:
         # Not read off the shapes: every forward asks.

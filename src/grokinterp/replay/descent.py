@@ -279,8 +279,6 @@ def _plateaus(
     import numpy as np
 
     values, steps = np.log(smooth.clip(lower=1e-30).to_numpy()), loss.index.to_numpy().astype(float)
-    if len(steps) < _EVALUATIONS:
-        return
     spacing = float(np.median(np.diff(steps)))
     clock = np.log(steps - steps[0] + spacing)
     reach = np.array([_reach(values[i:]) for i in range(len(values))]) + np.arange(len(values))

@@ -112,7 +112,7 @@ def _in_order(history: pd.DataFrame) -> pd.DataFrame:
     return history.drop_duplicates("step", keep="last").sort_values("step")
 
 
-def spikes_in_words(leaps: Sequence[Spike], history: pd.DataFrame) -> str:
+def spikes_in_words(found: Sequence[Spike], history: pd.DataFrame) -> str:
     """How many there are, and the highest of them, in one sentence that names what was recorded."""
     recorded = [
         words for signal, words in SIGNALS.items() if signal in history and history[signal].count() > 1
@@ -120,10 +120,10 @@ def spikes_in_words(leaps: Sequence[Spike], history: pd.DataFrame) -> str:
     of = " or of ".join(recorded)
     if not of:
         return "No training loss or gradient was recorded in which there could be a spike."
-    if not leaps:
+    if not found:
         return f"No spike of {of} was found."
-    highest = max(leaps, key=attrgetter("height"))
-    count = f"{len(leaps)} spikes" if len(leaps) > 1 else "One spike"
+    highest = max(found, key=attrgetter("height"))
+    count = f"{len(found)} spikes" if len(found) > 1 else "One spike"
     where = f"the highest at step {highest.peak:,} by a factor of {highest.height:.3g}"
     return f"{count} of {of}, {where}."
 
