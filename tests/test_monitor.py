@@ -354,7 +354,7 @@ REFUSED = [
     ({"monitor": ["gini"]}, r"^monitor: unknown measure 'gini'; its variants are gini.W_E, "),
     ({"monitor": "ginni.W_E"}, "^monitor: unknown measure 'ginni.W_E'; did you mean 'gini.W_E'"),
     ({"monitor": 3}, "^monitor: input should be a valid tuple, got 3$"),
-    ({"monitor": [None]}, r"^monitor.0: input should be a valid string, got None$"),
+    ({"monitor": [None]}, r"^monitor.0: input should be a valid string, got None: it cannot be left empty$"),
     ({"monitor_every": 15}, "^monitor_every=15 is no multiple of training.evaluate_every=10$"),
     ({"monitor_every": 0}, "^monitor_every: input should be greater than or equal to 1, got 0$"),
     ({"training.stop_when": "test_los < 1"},

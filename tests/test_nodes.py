@@ -64,13 +64,14 @@ def copier(scale: float = 20.0) -> gi.View:
 @pytest.mark.parametrize("how", HOWS)
 def test_the_head_that_copies_matters_and_nothing_else_does(how):
     value = gi.measure(f"node_ablation.{how}", copier())
-    assert value.sizes == {"node": 3, "pos": 3, "answer": 3, "part": 1, "statistic": 2}
+    assert value.sizes == {"node": 3, "pos": 3, "answer": 3, "part": 1, "statistic": 4}
     assert value.coords["pos"].values.tolist() == ["3: =", "4: y1", "5: y2"]
     for i, pos in enumerate(value.coords["pos"].values):
         for j, answer in enumerate(value.coords["answer"].values):
             lost = value.sel(pos=pos, answer=answer, part="all")
             assert not lost.sel(node=["L0H0", "L0 MLP"]).values.any()
-            assert (lost.sel(node="L0H1").values > 0.2).all() if i == j else not lost.values.any()
+            copies = lost.sel(node="L0H1", statistic=["loss", "accuracy"])
+            assert (copies.values > 0.2).all() if i == j else not lost.values.any()
 
 
 def test_what_is_lost_is_what_follows_from_the_weights():
@@ -101,7 +102,8 @@ def test_a_node_beats_its_controls_where_it_alone_matters_and_has_none_where_it_
 
 
 def by_hooks(view: gi.View, layer: int, head: int | None, position: int, how: str) -> torch.Tensor:
-    """Loss and accuracy of each answer that are lost on average, by TransformerLens and torch alone."""
+    """Loss and accuracy of each answer that are lost on average, and the standard errors of the two, by
+    TransformerLens and torch alone."""
     tokens, answers, at = WORDS.inputs, WORDS.sample.answers, [3, 4, 5]
     name = f"blocks.{layer}." + ("mlp.hook_post" if head is None else "attn.hook_z")
 
@@ -114,9 +116,10 @@ def by_hooks(view: gi.View, layer: int, head: int | None, position: int, how: st
     lost = []
     for hooks in ([], [(name, replace)]):
         logits = view.model.run_with_hooks(tokens, fwd_hooks=hooks)[:, at]
-        loss = torch.nn.functional.cross_entropy(logits.mT, answers, reduction="none").mean(0)
-        lost.append(torch.stack([loss, -(logits.argmax(-1) == answers).double().mean(0)]))
-    return (lost[1] - lost[0]).detach()
+        loss = torch.nn.functional.cross_entropy(logits.mT, answers, reduction="none")
+        lost.append(torch.stack([loss, -(logits.argmax(-1) == answers).double()]))
+    of_each = (lost[1] - lost[0]).detach()
+    return torch.cat([of_each.mean(1), of_each.std(1) / len(answers) ** 0.5])
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ def _one_line(cls: type[BaseModel], error: ValidationError, at: str) -> str:
     # The message of a check across several keys already says what it found.
     is_of_several = isinstance(first["input"], (Mapping, BaseModel))
     got = "" if is_of_several else f", got {_shown(first['input'])}"
+    if first["input"] is None:
+        got += ": it cannot be left empty"
     return f"{dotted + ': ' if dotted else ''}{message}{got}{more}"
 
 

@@ -34,6 +34,8 @@ READS = 0.05
 """The share of its variance from which a part of a network is said to read something."""
 _AT_ONCE = 2**18
 """Numbers that are computed with at a time, 2 MB of them."""
+_FEWEST = 5
+"""Examples that a combination of two factors needs on average: of fewer, standard errors are too small."""
 _MOST_PAIRS = 64
 """Pairs up to which all are asked; of more, those of one place."""
 _CONSTANT = 1e-20
@@ -290,7 +292,7 @@ def _refuse_few(a: Int[Tensor, "n"], b: Int[Tensor, "n"], names: str) -> None:
     n_b = int(b.max()) + 1
     counts = (a * n_b + b).bincount(minlength=(int(a.max()) + 1) * n_b)
     whole: Bool[Tensor, ""] = (counts == counts[0]).all()
-    if not whole and len(a) < 2 * int((counts > 0).sum()):
+    if not whole and len(a) < _FEWEST * int((counts > 0).sum()):
         raise NotApplicable(
             f"{len(a):,} examples are too few for the {len(counts):,} combinations of {names}: ask for more"
         )
@@ -299,7 +301,7 @@ def _refuse_few(a: Int[Tensor, "n"], b: Int[Tensor, "n"], names: str) -> None:
 def _in_reports(kind: str, n_read: int, task: Task) -> bool:
     """A table of pairs is told by its waves and its irreps, and hundreds of neurons for each of several
     answers are more than a report holds: these are asked for by name."""
-    is_small = kind == "heads" or len(task.reads.answers) == 1
+    is_small = kind != "neurons" or len(task.reads.answers) == 1
     return not isinstance(task, Operation) and is_small and len(task.read) >= n_read
 
 

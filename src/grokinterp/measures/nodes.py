@@ -38,6 +38,8 @@ How = Literal["mean", "zero", "resample"]
 EXAMPLES = 512
 """Examples that stand for the task. Of a group there are at least an eighth as many where it has them, of
 more than eight groups fewer of each."""
+STATISTICS = ("loss", "accuracy", "loss error", "accuracy error")
+"""The rise of the one, the fall of the other, and their standard errors."""
 DRAWS = 20
 """Random controls of a node."""
 CONTROLLED = 16
@@ -62,9 +64,10 @@ def mean(view: View, examples: int = EXAMPLES, seed: int = 0) -> Value:
     """Rise of the loss and fall of the accuracy of every answer, over all examples and in each group, when
     what one head or MLP gives at one position is replaced by its mean.
 
-    By node, position, answer, part and statistic ("loss", "accuracy"), on `examples` drawn examples (seeded)
-    and as many more as groups lack. The mean is over those that stand for the task. A position from which no
-    answer is reached is left out; NaN where an answer is asked of no example of a group.
+    By node, position, answer, part and statistic ("loss", "accuracy" and the standard errors of the two), on
+    `examples` drawn examples (seeded) and as many more as groups lack. The mean is over those that stand for
+    the task. A position from which no answer is reached is left out; NaN where an answer is asked of no
+    example of a group, and as the error of a single one.
 
     Raises:
         NotApplicable: the network has no heads and no MLP that work at each position.
@@ -131,9 +134,8 @@ def _costliest(rises: Float64[Tensor, "node pos"]) -> Bool[Tensor, "node pos"]:
 
 def _measured(view: View, how: How, examples: int, seed: int) -> Value:
     plan = _plan(view, examples, seed)
-    return plan.labelled(
-        _harm(view, how, examples, seed), part=plan.some.parts, statistic=["loss", "accuracy"]
-    )
+    values = plan.labelled(_harm(view, how, examples, seed), part=plan.some.parts, statistic=STATISTICS)
+    return values.assign_attrs(examples=plan.some.task.n_representative)
 
 
 @once_per_view
@@ -256,7 +258,7 @@ class _Plan:
     @property
     def nothing(self) -> Float64[Tensor, "answer part statistic"]:
         """What is lost where no answer is reached: 0, and NaN where there is no example."""
-        return (0 * self.weights.sum(-1, keepdim=True)).repeat(1, 1, 2)
+        return (0 * self.weights.sum(-1, keepdim=True)).repeat(1, 1, len(STATISTICS))
 
     def differences(
         self, part: _Part, how: How, seed: int
@@ -294,7 +296,10 @@ class _Plan:
             one = self.ones[i]
             rise = one.loss(logits) - one.loss()
             fall = one.correct().double() - one.correct(logits).double()
-            lost[i] = self.weights[i] @ torch.stack([rise, fall], dim=1)
+            change = torch.stack([rise, fall], dim=1)
+            mean, counts = self.weights[i] @ change, (self.weights[i] > 0).sum(1, keepdim=True)
+            variance = (self.weights[i] @ change.square() - mean.square()).clamp(min=0) / (counts - 1)
+            lost[i] = torch.cat([mean, variance.sqrt()], dim=1)
         return lost
 
     def _logits(

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 MATTERS = 0.01
 """A node matters without which some answer loses that share of its accuracy in some part of the sample, or
 its loss rises by that many nats."""
+_WIDE = 1.96
+"""Standard errors to each side of an interval of 95 %."""
 _MOST_ROWS = 60
 _MOST_WITH_NUMBERS = 600
 """Cells of a map in which there is room for their numbers."""
 
 LEAD = (
     "What is lost when what one head, or one MLP, gives at one position is replaced by its mean over the "
-    "examples, so that all that is computed from it changes. A star: the loss rises by more than under 95 % "
+    "examples, so that all that is computed from it changes. A node is named by its layer, its head or MLP, "
+    "and the position, by its number and what stands there. A star: the loss rises by more than under 95 % "
     f"of random changes of the stream at that place, as large on every example (tried for the {CONTROLLED} "
     "nodes without which a loss rises most). That something is lost says that the node has a part in it, not "
     "what it does."
@@ -53,14 +56,18 @@ def panels(a: Analysis) -> Iterator[Panel | Table]:
     left_out = len(nodes.names) - len(nodes.rows)
     of_nodes = "1 node" if left_out == 1 else f"{left_out:,} nodes"
     said = f" Left out: {of_nodes} without which no answer loses as much." if left_out else ""
-    caption = f"Fall of the accuracy (share of examples) of each answer.{said}"
+    said += f" {words}" if (words := a.run.task.words_mean) else ""
+    caption = f"Fall of the accuracy (share of {nodes.examples}) of each answer.{said}"
     rows = [f"{nodes.names[row]}{' *' * nodes.beats(row)}" for row in nodes.rows]
     if len(nodes.answers) > 1:
         figure = _map(fall[:, :, 0], "answer", nodes.answers, rows)
         yield Panel("What each answer loses", caption, Figure(figure), size="full")
     if len(nodes.parts) > 1:
         which = "of the answer that loses most" if len(nodes.answers) > 1 else f"of {nodes.answers[0]}"
-        caption = f"Fall of the accuracy (share of examples) {which}, in each group of examples.{said}"
+        caption = (
+            f"Fall of the accuracy {which} (share of {nodes.examples}, and of the examples of each group, of "
+            f"which more are drawn where these have few).{said}"
+        )
         most = np.nan_to_num(fall, nan=-np.inf).max(1)
         figure = _map(np.where(np.isinf(most), np.nan, most), "group of examples", nodes.parts, rows)
         yield Panel("What each group loses", caption, Figure(figure), size="full")
@@ -121,17 +128,22 @@ class _Nodes:
         """The parts of the sample: all of it, then its groups."""
         return self.labels("part")
 
+    @property
+    def examples(self) -> str:
+        """The examples that stand for the task, in words."""
+        return f"{self.a.measured('node_ablation.mean').attrs['examples']:,} {self.a.run.task.examples_are}"
+
     @cached_property
     def worst(self) -> Any:
         """The answer of which the loss rises most, for each node, among those that it has a part in."""
-        rise, untouched = self.mean[:, :, 0, 0], (np.nan_to_num(self.mean) == 0).all((2, 3))
+        rise, untouched = self.mean[:, :, 0, 0], (np.nan_to_num(self.mean[..., :2]) == 0).all((2, 3))
         return np.where(untouched | np.isnan(rise), -np.inf, rise).argmax(1)
 
     @cached_property
     def rows(self) -> list[int]:
         """The nodes that matter: in the order of the network, and where they are many those alone without
         which a loss rises most."""
-        most = np.nan_to_num(self.mean, nan=0.0).max((1, 2, 3))
+        most = np.nan_to_num(self.mean[..., :2], nan=0.0).max((1, 2, 3))
         matters = np.flatnonzero(most >= MATTERS)
         return sorted(self._by_rise(matters)[:_MOST_ROWS])
 
@@ -150,13 +162,13 @@ class _Nodes:
         rows = []
         for row in self._by_rise(self.rows)[:CONTROLLED]:
             at = (row, self.worst[row])
-            mean, quantile = self.control[at]
+            (mean, quantile), (rise, _, error, _) = self.control[at], self.mean[at][0]
             rows.append((
                 self.names[row],
-                f"{number(self.mean[at][0, 0])} ({self.answers[at[1]]})",
+                f"{number(rise)} ± {number(_WIDE * error)} ({self.answers[at[1]]})",
                 f"{number(zero[at][0, 0])}, {number(resample[at][0, 0])}",
-                self._falls(self.mean[row, :, 0, 1], self.answers),
-                self._falls(self.mean[at][1:, 1], self.parts[1:]),
+                self._falls(self.mean[row, :, 0], self.answers),
+                self._falls(self.mean[at][1:], self.parts[1:]),
                 f"{number(mean)}, {number(quantile)}" if quantile == quantile else "–",
                 "yes" if self.beats(row) else "no" if quantile == quantile else "–",
             ))  # fmt: skip
@@ -164,11 +176,16 @@ class _Nodes:
             "Node", "Rise of the loss (nats)", "By zero, by another example", "Fall of accuracy of answers",
             "Of that answer in groups", "Controls: mean, 95 %", "More than its controls",
         )  # fmt: skip
-        lead = "Of the answer whose loss rises most; controls are of the mean ablation, over all examples."
+        lead = (
+            f"Of the answer whose loss rises most, over {self.examples}; controls are of the mean ablation. "
+            "Behind ±: half of an interval of 95 %, by the standard error of the mean over examples."
+        )
         return Table("The nodes without which most is lost", header, rows, lead)
 
     @staticmethod
-    def _falls(falls: Any, names: Sequence[str]) -> str:
-        """The largest falls, by name."""
+    def _falls(of_each: Any, names: Sequence[str]) -> str:
+        """The largest falls, by name, with the half widths of their intervals."""
+        falls, wide = of_each[:, 1], _WIDE * of_each[:, 3]
         largest = [i for i in np.argsort(-np.nan_to_num(falls, nan=-np.inf)) if falls[i] >= MATTERS][:3]
-        return ", ".join(f"{names[i]} {100 * falls[i]:.0f} %" for i in largest) or "none"
+        said = [f"{names[i]} {100 * falls[i]:.0f} ± {100 * wide[i]:.0f} %" for i in largest]
+        return ", ".join(said) or "none"

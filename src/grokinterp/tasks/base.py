@@ -131,6 +131,11 @@ class Task(ABC):
         classes."""
         return tuple(name for name, factor in self.factors.items() if 2 <= factor.n_classes <= _MOST_CLASSES)
 
+    @property
+    def words_mean(self) -> str:
+        """What the words at the positions mean, as a sentence; empty where they say it themselves."""
+        return ""
+
     def read_in_words(self, names: Collection[str]) -> str:
         """These factors of `read`, as a sentence says them."""
         return ", ".join(names)

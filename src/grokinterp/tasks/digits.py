@@ -94,6 +94,11 @@ class Digits(Task):
         answers = tuple(map(name_of, places))
         return Reads((len(words),), self._written.d_vocab, words, answers, positions, 10, 10, self.name)
 
+    @property
+    def words_mean(self) -> str:
+        """Which digits x, y and z are."""
+        return "x1, y1 and z1 are the tens of a, of b and of the sum, x0, y0 and z0 their units."
+
     @cached_property
     def mixture(self) -> tuple[Kind, ...]:
         """The kinds of examples that are drawn: with more nines, with more carries, and as they come."""

@@ -25,8 +25,8 @@ from .panels import HOW, TITLE, in_words
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_ERRORS = 2
-"""What is read explains more than that many standard errors."""
+_ERRORS = 4
+"""What is read explains more than that many standard errors: dozens of shares are looked at of every unit."""
 
 
 @section(TITLE, HOW, of=Digits, needs=["digits.delta_profile"])
@@ -94,18 +94,18 @@ def _carried(a: Analysis) -> Iterator[Table]:
         carried = verdict.carriers or verdict.together
         by = sites if carried else f"no node, and no set that was tried; the best: {sites}"
         others = "–" if verdict.random_sets is None else percent(verdict.random_sets)
-        shares = percent(trial.share), interval, percent(trial.shuffled), others
-        rows.append((verdict.subtask, by, *shares))
-    header = ["Part of the sum", "Carried by", "As predicted", "95 % interval", "By chance", "Random sets"]
+        rows.append((verdict.subtask, percent(trial.share), by, interval, percent(trial.shuffled), others))
+    header = ["Part of the sum", "As predicted", "Carried by", "95 % interval", "By chance", "Random sets"]
     yield Table("Nodes exchanged between questions", header, rows)
 
 
 @section(
     "What heads and neurons read",
-    f"A head, a neuron or a logit reads a digit that explains more than {READS:.0%} of its variance, alone "
+    f"A head, a neuron or a logit reads a digit that explains more than {100 * READS:.0f} % of its variance, alone "
     f"or in a pair, and more than {_ERRORS} standard errors; at the position where the answer is read. "
     "Beside each share stands its standard error. What a digit does only together with two others or more, "
-    "as a carry does to a logit, is not seen here.",
+    "as a carry does to a logit, is not seen here. Of several answers the neurons are left out: "
+    "`analyze --measure variance_by_factor.neurons` has them.",
     of=Digits,
     needs=["variance_by_factor.heads", "variance_by_pair.heads"],
 )
@@ -226,7 +226,7 @@ def _pair_functions(a: Analysis) -> Table:
         "Of each neuron's mean at the 100 pairs of digits of the place that explains most of it, the share "
         f"that a function of x and y explains: the median over neurons, and of how many it is {_FITS:g} or "
         "more. The naive digit is x + y mod 10, wave k is cos and sin of 2πk(x + y)/10; a place that "
-        f"explains less than {READS:.0%} of a neuron is not read."
+        f"explains less than {100 * READS:.0f} % of a neuron is not read."
     )
     header = ["Function", *map(name_of, known)]
     return Table("What neurons make of two digits", header, rows, lead, folded=True)
