@@ -101,8 +101,8 @@ def _carried(a: Analysis) -> Iterator[Table]:
 
 @section(
     "What heads and neurons read",
-    f"A head, a neuron or a logit reads a digit that explains more than {100 * READS:.0f} % of its variance, alone "
-    f"or in a pair, and more than {_ERRORS} standard errors; at the position where the answer is read. "
+    f"A head, a neuron or a logit reads a digit that explains more than {100 * READS:.0f} % of its variance, "
+    f"alone or in a pair, and more than {_ERRORS} standard errors; at the position where the answer is read. "
     "Beside each share stands its standard error. What a digit does only together with two others or more, "
     "as a carry does to a logit, is not seen here. Of several answers the neurons are left out: "
     "`analyze --measure variance_by_factor.neurons` has them.",
