@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
 from .errors import NotApplicable, UsageError, nearest
-from .models import Block, at_answer, blocks_of, fits, in_float64
+from .models import Block, Inside, at_answer, blocks_of, carried_config, fits, in_float64
 from .tasks import Split, Task
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class View:
 
     Attributes:
         task: the task; `n` below is its number of examples, in table order.
-        reads: what a network may know of the task, of which this answer alone is asked.
+        reads: what the network may know of the task, of which this answer alone is asked; positions and words
+            are those along which the network computes.
         answer: the answer that was chosen with `at`; None where none was.
         step: the optimiser updates that it has had, or None where that is not known.
         split: the training and test rows, or None where they are not known.
@@ -85,8 +86,13 @@ class View:
     def __init__(
         self, task: Task, model: HookedRootModule, step: int | None = None, split: Split | None = None
     ) -> None:
-        cfg, reads = model.cfg, task.reads
-        if cfg.d_vocab != reads.d_vocab or cfg.d_vocab_out < reads.n_logits or cfg.n_ctx != reads.n_ctx:
+        cfg, self._config, reads = model.cfg, carried_config(model), task.reads
+        if self._config is not None:
+            try:
+                fits(dict(model.named_parameters()), self._config.shapes(reads))
+            except UsageError as reason:
+                raise UsageError(f"{reason}: give the task that it was trained on") from None
+        elif cfg.d_vocab != reads.d_vocab or cfg.d_vocab_out < reads.n_logits or cfg.n_ctx != reads.n_ctx:
             raise UsageError(
                 f"the network takes {cfg.n_ctx} tokens of {cfg.d_vocab} kinds and gives {cfg.d_vocab_out} "
                 f"logits; {task.name} ({task.symbol}, read as {' '.join(reads.words)!r}) needs "
@@ -95,7 +101,7 @@ class View:
         self.model = model
         self._twin = in_float64(model)
         self.weights = {name: weight.detach() for name, weight in sorted(self._twin.named_parameters())}
-        self._config: NetworkConfig | None = None
+        self._bare = False
         self._set(task, step, split)
 
     @classmethod
@@ -115,14 +121,22 @@ class View:
         fits(weights, config.shapes(task.reads))
         view = cls.__new__(cls)
         view.weights = {name: _widened(weight) for name, weight in sorted(weights.items())}
-        view._config = config
+        view._config, view._bare = config, True
         view._set(task, step, split)
         return view
+
+    _config: NetworkConfig | None
+    """What describes the network, where that is known."""
+    _bare: bool
+    """Whether there are only weights, and no hooks of anybody's."""
 
     def _set(self, task: Task, step: int | None, split: Split | None) -> None:
         task.look_through()
         self.task, self.step, self.split = task, step, split
-        self.reads = task.reads.only(task.reads.answers[0])
+        config = self._config
+        self._sequence = task.reads if config is None else config.sequence(task.reads)
+        self._inside = None if config is None else config.inside(task.reads)
+        self.reads = self._sequence.only(task.reads.answers[0])
         self.answer: str | None = None
         self._whole: View | None = None
         self.kept: dict[Any, Any] = {}
@@ -137,7 +151,7 @@ class View:
         other = copy.copy(self)
         for name in other.__dict__.keys() & _OF_ONE_ANSWER:
             del other.__dict__[name]
-        other.reads, other.answer, other.kept = self.task.reads.only(answer), answer, {}
+        other.reads, other.answer, other.kept = self._sequence.only(answer), answer, {}
         other._whole = self.whole
         return other
 
@@ -195,13 +209,13 @@ class View:
     def _at_answers(self) -> dict[str, Float64[Tensor, "n ..."]]:
         """The same for all answers of the task, with an axis for them behind the examples where there are
         several, from one pass over the table."""
-        reads = self.task.reads
-        if self._config is not None:
-            values = at_answer(self._config, reads, self.weights, self.task.inputs)
+        if self._bare:
+            assert self._config is not None
+            values = at_answer(self._config, self.task.reads, self.weights, self.task.inputs)
             return {**values, "logits": self._by_class(values["logits"])}
         hooks = ("attn.hook_pattern", "mlp.hook_post")
         names = [block.name(hook) for block in self.blocks for hook in hooks]
-        return self._pass(names, (), self.task.inputs, reads.positions)
+        return self._pass(names, (), self.task.inputs, self._sequence.positions)
 
     def activations(
         self,
@@ -214,7 +228,8 @@ class View:
 
         Args:
             names: hook names; patterns are given at the answer position as query. A name that the network
-                lacks is left out.
+                lacks is left out. Of layers inside parts of an example (`Inside`) what each part gives, with
+                an axis for the parts behind that of the examples.
             edits: hook functions `(tensor, hook) -> tensor`, by hook name, that change activations on the
                 way, at all positions. They see the examples in table order, some at a time or, where the
                 network has hooks of its own, all at once.
@@ -235,7 +250,7 @@ class View:
         Raises:
             NotApplicable: the network lacks a hook that is edited.
         """
-        reads = self.task.reads
+        reads = self._sequence
         positions = tuple(reads.positions[reads.answers.index(answer)] for answer in self.answers)
         logits = self._pass((), edits, self.task.inputs, positions)["logits"]
         return logits[:, None] if logits.ndim == 2 else logits
@@ -258,12 +273,22 @@ class View:
                     logits, cache = self._twin.run_with_cache(some, names_filter=lambda name: name in names)
                 assert isinstance(logits, Tensor)
                 for name, value in (("logits", logits), *cache.items()):
+                    if (inside := self.inside_at(name)) is not None:
+                        axis = -2 if name.endswith(("hook_pattern", "hook_attn_scores")) else 1
+                        values = value.select(axis, inside.position).unflatten(0, (len(some), -1)).cpu()
+                        parts.setdefault(name, []).append(values)
+                        continue
                     # A multilayer perceptron has one position, whatever the length of an example.
                     at = list(positions) if value.shape[-2] == self.reads.n_ctx else [-1]
                     values = value[..., at, :].movedim(-2, 1).cpu()
                     parts.setdefault(name, []).append(values.squeeze(1) if len(at) == 1 else values)
         together = {name: torch.cat(values) for name, values in parts.items()}
         return {**together, "logits": self._by_class(together["logits"])}
+
+    def inside_at(self, hook: str) -> Inside | None:
+        """The layers inside parts of an example that a hook is of: there every example has a row for each part;
+        None where a hook is of layers whose rows are the examples."""
+        return self._inside if self._inside is not None and hook.startswith(self._inside.prefix) else None
 
     def _by_class(self, logits: Float64[Tensor, "*rows classes"]) -> Float64[Tensor, "*rows classes"]:
         """With the answer classes first, in their order: the logits themselves where they are so."""
@@ -380,7 +405,8 @@ class View:
     def with_weights(self, changed: Weights) -> View:
         """The View of the same network with other values of some of its parameters, under their names. Hooks
         on it stay in force."""
-        if self._config is not None:
+        if self._bare:
+            assert self._config is not None
             weights = {**self.weights, **changed}
             other = View.of_weights(self.task, self._config, weights, self.step, self.split)
         else:
@@ -396,7 +422,8 @@ class View:
         Raises:
             UsageError: the network does not take them.
         """
-        if self._config is not None:
+        if self._bare:
+            assert self._config is not None
             other = View.of_weights(task, self._config, self.weights, self.step)
         else:
             other = View(task, self._twin, self.step)

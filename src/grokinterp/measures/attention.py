@@ -146,7 +146,7 @@ def needs_softmax(view: View) -> float:
 
 
 def _per_position(view: View, values: Tensor) -> Value:
-    return per_head(values, pos=[f"{i}: {word}" for i, word in enumerate(view.task.reads.words)])
+    return per_head(values, pos=[f"{i}: {word}" for i, word in enumerate(view.reads.words)])
 
 
 def per_head(values: Tensor, **each: Sequence[Any]) -> Value:

@@ -319,7 +319,7 @@ def _sites(view: View, asked: Sequence[tuple[str, int]] | None) -> list[_Site]:
     Raises:
         UsageError: the network lacks one that is asked for.
     """
-    words, there = view.task.reads.words, {}
+    words, there = view.reads.words, {}
     for part in parts_of(view):
         for head, node in enumerate(part.nodes):
             for position, reaches in enumerate(part.reaches):

@@ -55,9 +55,10 @@ class Change:
 
         def see(x: Tensor, hook: object) -> Tensor:
             nonlocal first, difference
-            value = self.value if len(self.value) == 1 else self.value[first : first + len(x)]
-            difference = self.difference(at_answer(view, self.read, x).cpu(), value).to(x.device)
-            first += len(x)
+            here = at_answer(view, self.read, x)
+            value = self.value if len(self.value) == 1 else self.value[first : first + len(here)]
+            difference = self.difference(here.cpu(), value).to(x.device)
+            first += len(here)
             return x
 
         def adding(name: str, sign: int) -> Callable[..., Tensor]:
@@ -73,8 +74,11 @@ class Change:
 
 def at_answer(view: View, hook: str, x: Float64[Tensor, "n ..."]) -> Float64[Tensor, "n ..."]:
     """The activation of a hook at the answer position: the query of patterns and scores, the position of all
-    others. It shares memory."""
+    others. It shares memory. Of layers inside parts of an example what each part gives, with an axis for the
+    parts behind that of the examples."""
     axis = 2 if hook.endswith(("hook_pattern", "hook_attn_scores")) else 1
+    if (inside := view.inside_at(hook)) is not None:
+        return x.unflatten(0, (-1, inside.parts)).select(axis + 1, inside.position)
     # A multilayer perceptron has one position, whatever the length of an example.
     return x.select(axis, view.reads.positions[0] if x.shape[axis] == view.reads.n_ctx else -1)
 
@@ -87,8 +91,9 @@ def put(view: View, hook: str, values: Float64[Tensor, "n ..."]) -> tuple[str, C
     def edit(x: Tensor, **_: object) -> Tensor:
         nonlocal done  # examples come in table order, some at a time
         x = x.clone()
-        at_answer(view, hook, x).copy_(values[done : done + len(x)])
-        done += len(x)
+        here = at_answer(view, hook, x)
+        here.copy_(values[done : done + len(here)])
+        done += len(here)
         return x
 
     return hook, edit

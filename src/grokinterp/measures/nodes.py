@@ -323,7 +323,7 @@ class _Plan:
 
     def labelled(self, values: Float64[Tensor, "node pos answer *rest"], **rest: Sequence[str]) -> Value:
         """An array of the nodes and of the positions from which answers are reached."""
-        words = [f"{i}: {word}" for i, word in enumerate(self.some.task.reads.words)]
+        words = [f"{i}: {word}" for i, word in enumerate(self.some.reads.words)]
         reaching = torch.stack([part.reaches.any(1) for part in self.parts]).any(0).nonzero().flatten()
         coords = {
             "node": [name for part in self.parts for name in part.nodes],

@@ -6,9 +6,11 @@ from .base import (
     DEFAULT_KIND,
     KINDS,
     Block,
+    Inside,
     NetworkConfig,
     Weights,
     blocks_of,
+    carried_config,
     fits,
     in_float64,
     is_bias,
@@ -20,6 +22,7 @@ from .mlp import MLPConfig
 from .one_layer import OneLayer
 from .transformer import ModelConfig
 from .unhooked import at_answer
+from .vision import VisionConfig
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache, HookedTransformer

@@ -71,6 +71,22 @@ class Block:
         return f"{self.prefix}.{part}"
 
 
+@dataclass(frozen=True)
+class Inside:
+    """Layers that work inside each part of an example on its own, such as a patch of an image: at their hooks
+    every example has as many rows as it has parts.
+
+    Attributes:
+        prefix: what the names of their parameters and hooks begin with, such as `local.`.
+        parts: of an example.
+        position: at which what they give is read.
+    """
+
+    prefix: str
+    parts: int
+    position: int
+
+
 def blocks_of(shapes: Mapping[str, Sequence[int]]) -> tuple[Block, ...]:
     """The layers of a network whose parameters have these names and shapes, in the order of the names."""
     prefixes = dict.fromkeys(match[1] for name in shapes if (match := _IN_A_BLOCK.match(name)))
@@ -134,6 +150,20 @@ class NetworkConfig(Frozen):
     def read(self, inputs: Shaped[Tensor, "n *example"], reads: Reads) -> Shaped[Tensor, "n *read"]:
         """What `logits` takes of every example: all of it, unless a kind says otherwise."""
         return inputs
+
+    def sequence(self, reads: Reads) -> Reads:
+        """The same with the positions along which the network computes, what stands at each, and where it
+        reads an answer: those of the task, unless a kind says otherwise."""
+        return reads
+
+    def inside(self, reads: Reads) -> Inside | None:
+        """The layers that work inside each part of an example, if there are such."""
+        return None
+
+    def together(self, reads: Reads) -> int | None:
+        """How many examples a thread computes at a time in training, few enough for its cache; None: as many
+        as of a network of a few positions."""
+        return None
 
     def trains(self, name: str) -> bool:
         """Whether the parameter of that name is trained."""
@@ -259,6 +289,13 @@ def part_of_network(prefix: str, weights: Weights, dtype: torch.dtype, *hooks: s
     for hook in hooks:
         module.add_module(hook, HookPoint())
     return module
+
+
+def carried_config(model: HookedRootModule) -> NetworkConfig | None:
+    """The configuration that a hooked network carries as its `config`: one whose positions are not those of
+    the task has to."""
+    config = getattr(model, "config", None)
+    return config if isinstance(config, NetworkConfig) else None
 
 
 def in_float64(model: HookedRootModule) -> HookedRootModule:

@@ -37,7 +37,7 @@ from .forward import transformer_logits
 from .one_layer import OneLayer
 
 if TYPE_CHECKING:
-    from transformer_lens import HookedTransformer
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 _NAMED_ALIKE = ("n_layers", "d_model", "n_heads", "d_head", "attention_dir")
 """The keys that a HookedTransformer's own configuration has too."""
@@ -129,10 +129,16 @@ class ModelConfig(NetworkConfig):
         """
         if not reads.d_vocab:
             raise UsageError(f"model.kind: a {self.kind} reads tokens, and {reads.task} has none")
-        d, heads, d_head, d_mlp = self.d_model, self.n_heads, self.d_head, self.d_mlp
-        n_logits = self.n_logits(reads)
-        norm = dict.fromkeys({"LN": "wb", "RMS": "w"}.get(self.normalization, ""), (d,))
+        d, n_logits = self.d_model, self.n_logits(reads)
         shapes: Shapes = {"embed.W_E": (reads.d_vocab, d), "pos_embed.W_pos": (reads.n_ctx, d)}
+        shapes |= self.shapes_of_layers()
+        return shapes | {"unembed.W_U": (d, n_logits), "unembed.b_U": (n_logits,)}
+
+    def shapes_of_layers(self) -> Shapes:
+        """The shape of every parameter of the layers, and of the normalisation behind them."""
+        d, heads, d_head, d_mlp = self.d_model, self.n_heads, self.d_head, self.d_mlp
+        norm = dict.fromkeys({"LN": "wb", "RMS": "w"}.get(self.normalization, ""), (d,))
+        shapes: Shapes = {}
         for layer in range(self.n_layers):
             at = f"blocks.{layer}"
             shapes |= {f"{at}.ln1.{key}": shape for key, shape in norm.items()}
@@ -144,8 +150,7 @@ class ModelConfig(NetworkConfig):
                 shapes |= {f"{at}.ln2.{key}": shape for key, shape in norm.items()}
                 shapes |= {f"{at}.mlp.W_in": (d, d_mlp), f"{at}.mlp.b_in": (d_mlp,)}
                 shapes |= {f"{at}.mlp.W_out": (d_mlp, d), f"{at}.mlp.b_out": (d,)}
-        shapes |= {f"ln_final.{key}": shape for key, shape in norm.items()}
-        return shapes | {"unembed.W_U": (d, n_logits), "unembed.b_U": (n_logits,)}
+        return shapes | {f"ln_final.{key}": shape for key, shape in norm.items()}
 
     def trains(self, name: str) -> bool:
         mlp = self.train_biases == "mlp" and ".mlp." in name
@@ -254,23 +259,9 @@ class ModelConfig(NetworkConfig):
         """The network in evaluation mode, hooks live; attention mixing is one, on `hook_pattern`."""
         fits(weights, self.shapes(reads))
         with deprecation_silenced():
-            from transformer_lens import HookedTransformer, HookedTransformerConfig
+            from transformer_lens import HookedTransformer
 
-            model = HookedTransformer(
-                HookedTransformerConfig(
-                    **self.model_dump(include=set(_NAMED_ALIKE)),
-                    n_ctx=reads.n_ctx,
-                    d_mlp=self.d_mlp or None,
-                    attn_only=self.d_mlp == 0,
-                    act_fn=self.act_fn,
-                    d_vocab=reads.d_vocab,
-                    d_vocab_out=self.n_logits(reads),
-                    normalization_type=None if self.normalization == "none" else self.normalization,
-                    init_weights=False,
-                    device="cpu",
-                    dtype=dtype,
-                )
-            )
+            model = HookedTransformer(self.lens(reads.n_ctx, reads.d_vocab, self.n_logits(reads), dtype))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
@@ -278,6 +269,25 @@ class ModelConfig(NetworkConfig):
         if self.attention_mixing != 1:
             _mix_patterns(model, self.attention_mixing, causal=self.attention_dir == "causal")
         return model.eval()
+
+
+    def lens(self, n_ctx: int, d_vocab: int, d_vocab_out: int, dtype: torch.dtype) -> HookedTransformerConfig:
+        """TransformerLens's own configuration of the network."""
+        from transformer_lens import HookedTransformerConfig
+
+        return HookedTransformerConfig(
+            **self.model_dump(include=set(_NAMED_ALIKE)),
+            n_ctx=n_ctx,
+            d_mlp=self.d_mlp or None,
+            attn_only=self.d_mlp == 0,
+            act_fn=self.act_fn,
+            d_vocab=d_vocab,
+            d_vocab_out=d_vocab_out,
+            normalization_type=None if self.normalization == "none" else self.normalization,
+            init_weights=False,
+            device="cpu",
+            dtype=dtype,
+        )
 
 
 def _mix_patterns(model: HookedTransformer, alpha: float, causal: bool) -> None:

@@ -190,7 +190,7 @@ def attention(a: Analysis, layer: int) -> go.Figure:
     heads = [f"head {head}" for head in values["head"].values]
     if "answer" in values.dims:
         heads = [f"{answer}, {head}" for answer in values["answer"].values for head in heads]
-    words = list(a.run.task.reads.words)
+    words = list(a.view.reads.words)
     if len(set(words)) < len(words):  # columns of one name would be one
         words = [f"{i}: {word}" for i, word in enumerate(words)]
     rows = torch.from_numpy(values.values.reshape(-1, len(words)))

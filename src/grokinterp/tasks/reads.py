@@ -21,6 +21,7 @@ class Reads:
             answers have tokens.
         n_classes: the number of answer classes.
         task: its name, for messages.
+        grid: how the last positions lie where they are parts of an array, row by row; empty where they do not.
     """
 
     shape: tuple[int, ...]
@@ -31,6 +32,7 @@ class Reads:
     n_logits: int
     n_classes: int
     task: str
+    grid: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.answers) != len(self.positions) or not self.answers:
@@ -66,6 +68,10 @@ class Reads:
             raise UsageError(f"{self.task} has no answer {answer!r}{nearest(answer, self.answers)}")
         position = self.positions[self.answers.index(answer)]
         return replace(self, answers=(answer,), positions=(position,))
+
+    def along(self, words: tuple[str, ...], positions: tuple[int, ...], grid: tuple[int, ...] = ()) -> Reads:
+        """The same at other positions: those of a network whose own they are."""
+        return replace(self, words=words, positions=positions, grid=grid)
 
     @property
     def n_ctx(self) -> int:

@@ -146,7 +146,7 @@ class Examples:
     @property
     def _piece(self) -> int:
         """How many examples are computed at a time."""
-        return PIECE
+        return self._config.together(self._reads) or PIECE
 
     def _logits(self, inputs: Shaped[Tensor, "n *example"]) -> Float[Tensor, "n *answer classes"]:
         return self._config.logits(self._weights, inputs, self._reads)

@@ -286,8 +286,9 @@ class Trainer:
         model, training = self._model, self.config.training
         n = training.batch_size if training.data == "fresh" else len(self.split.train)
         assert n is not None
-        batch = max(min(training.batch_size or n, n), min(PIECE, self.task.n_inputs))
         reads = self.task.reads
+        piece = model.together(reads) or PIECE
+        batch = max(min(training.batch_size or n, n), min(piece, self.task.n_inputs))
         floats = batch * model.numbers(reads) * (4 if training.dtype == "float32" else 8)
         # Weights, gradients and two moments.
         network = 4 * 4 * sum(math.prod(shape) for shape in model.shapes(reads).values())
