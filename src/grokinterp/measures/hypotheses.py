@@ -29,8 +29,9 @@ from ..tasks import Operation
 from ..tasks.carries import ABOVE, KIND_OF_SUM, NINE, classes
 from ..tasks.digits import Digits, name_of
 from ..view import View
+from .excerpts import excerpt
 from .factors import READS, by_each, place, standardised
-from .nodes import everywhere, excerpt, parts_of
+from .nodes import everywhere, parts_of
 from .standing import Z_OF_95, percent, wilson
 
 if TYPE_CHECKING:

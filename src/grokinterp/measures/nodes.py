@@ -21,17 +21,16 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from ..errors import NotApplicable, UsageError
-from ..tasks import Operation, Split, Task
-from ..tasks.base import Sample
-from ..tasks.reads import Reads
+from ..errors import NotApplicable
+from ..tasks import Operation, Task
 from ..view import View
 from .ablation import random_rotation
 from .base import Value, array, once_per_view
 from .base import measure as of_any_task
+from .excerpts import drawn_with_groups, excerpt
 from .interventions import Change, has_shortcut, logits_after, recorded
 
 How = Literal["mean", "zero", "resample"]
@@ -150,68 +149,6 @@ def _harm(
         for node, position, difference in plan.differences(part, how, seed):
             values[node, position] = plan.harm(part, part.hook, position, difference)
     return values
-
-
-@dataclass(frozen=True, eq=False)
-class _Excerpt(Task):
-    """Some examples of a task; the first of them stand for it."""
-
-    whole: Task
-    split: Split | None
-    rows: Int[Tensor, "n"]
-    standing: int
-
-    @property
-    def reads(self) -> Reads:
-        return self.whole.reads
-
-    @property
-    def sample(self) -> Sample:
-        return Sample(self.whole.sample.inputs[self.rows], self.whole.sample.answers[self.rows])
-
-    @property
-    def n_representative(self) -> int:
-        return self.standing
-
-    @property
-    def answer_tokens(self) -> Int[Tensor, "answers"]:
-        return self.whole.answer_tokens
-
-    def labels(self, split: Split | None) -> Int[Tensor, "n *answer"]:
-        return self.whole.labels(self.split)[self.rows]
-
-    def groups(self, split: Split | None) -> Mapping[str, Bool[Tensor, "n"]]:
-        marks = {name: mark[self.rows] for name, mark in self.whole.groups(self.split).items()}
-        return {name: mark for name, mark in marks.items() if mark.any()}
-
-    def look_through(self) -> None:
-        """The whole has been looked through; of some examples an answer may never be asked."""
-
-
-def excerpt(view: View, rows: Int[Tensor, "n"], standing: int) -> View:
-    task = view.task
-    return view.on(_Excerpt(task, view.split, rows, standing, name=task.name, symbol=task.symbol))
-
-
-def _drawn(view: View, examples: int, seed: int) -> View:
-    """The network on the examples that it is measured on."""
-    if examples < 2:
-        raise UsageError(f"examples: needs 2 or more, of which one takes another's place, got {examples}")
-    generator, task = torch.Generator().manual_seed(seed), view.task
-    if view.has_hooks_of_a_user:  # which may need to see the whole batch
-        return excerpt(view, torch.arange(task.n_inputs), task.n_representative)
-
-    def some(marks: Bool[Tensor, "n"], count: int) -> Int[Tensor, "m"]:
-        rows = marks.nonzero().flatten()
-        return rows[torch.randperm(len(rows), generator=generator)[: max(count, 0)]]
-
-    rows = [some(view.rows("all", task.asked), examples)]
-    left = task.asked.index_fill(0, rows[0], False)
-    for marks in view.groups.values():
-        count = examples // max(8, len(view.groups))
-        rows.append(some(marks & left, count - int(marks[torch.cat(rows)].sum())))
-        left[rows[-1]] = False
-    return excerpt(view, torch.cat(rows), len(rows[0]))
 
 
 @dataclass(frozen=True)
@@ -336,7 +273,7 @@ class _Plan:
 
 @once_per_view
 def _plan(view: View, examples: int, seed: int) -> _Plan:
-    some = _drawn(view, examples, seed)
+    some = drawn_with_groups(view, examples, seed)
     ones = tuple(some.at(answer) for answer in some.answers)
     masks = torch.stack([torch.stack([one.rows(part) for part in one.parts]) for one in ones]).double()
     return _Plan(some, tuple(parts_of(some)), ones, masks / masks.sum(-1, keepdim=True))
