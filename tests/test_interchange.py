@@ -315,7 +315,7 @@ def test_the_report_says_which_node_carries_which_part_of_the_sum(made):
     a = object.__new__(Analysis)  # as much of one as the section takes
     a.view = view
     (table,) = sections._carried(a)
-    rows = {subtask: (by, share) for subtask, by, share, *_ in table.rows}
+    rows = {subtask: (by, share) for subtask, share, by, *_ in table.rows}
     by, share = rows["carry into the tens"]
     assert ("no node" in by) == (made == "random")
     assert (share == "100 %") == (made == "adder")
