@@ -18,7 +18,7 @@ from ..replay import (
     spikes_in_words,
     steps_in_words,
 )
-from . import figures, nodes
+from . import dimensions, figures, nodes
 from .analysis import Analysis
 from .offline import page_of_figures
 from .panels import SECTIONS, Figure, Panel, Section, Table, section
@@ -233,6 +233,11 @@ def _attention(a: Analysis) -> Iterator[Panel]:
 @section("Which part knows it", nodes.LEAD, where=lambda a: "node_ablation.mean" in a.values)
 def _nodes(a: Analysis) -> Iterator[Panel | Table]:
     yield from nodes.panels(a)
+
+
+@section("How many dimensions are needed", dimensions.lead, where=lambda a: dimensions.NAME in a.values)
+def _dimensions(a: Analysis) -> Iterator[Panel | Table]:
+    yield from dimensions.panels(a)
 
 
 def _how_it_went(a: Analysis) -> str:
