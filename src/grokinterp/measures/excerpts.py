@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from ..errors import UsageError
@@ -58,6 +58,35 @@ def excerpt(view: View, rows: Int[Tensor, "n"], standing: int) -> View:
     return view.on(_Excerpt(task, view.split, rows, standing, name=task.name, symbol=task.symbol))
 
 
+@dataclass(frozen=True, eq=False)
+class _Shown(Task):
+    """Inputs of a task of which the answers are not known."""
+
+    whole: Task
+    shown: Tensor
+
+    @property
+    def reads(self) -> Reads:
+        return self.whole.reads
+
+    @property
+    def sample(self) -> Sample:
+        return Sample(self.shown, torch.zeros(len(self.shown), len(self.reads.answers), dtype=torch.long))
+
+    @property
+    def answer_tokens(self) -> Int[Tensor, "answers"]:
+        return self.whole.answer_tokens
+
+    def look_through(self) -> None:
+        """Nothing is asked of them."""
+
+
+def showing(view: View, inputs: Shaped[Tensor, "m *example"]) -> View:
+    """The network on any inputs of the shape that its task has; what is right is not known of them."""
+    task = view.task
+    return view.on(_Shown(task, inputs, name=task.name, symbol=task.symbol))
+
+
 def drawn(view: View, examples: int, seed: int) -> View:
     """The network on so many examples that stand for its task, drawn at random; on all of them where there
     are no more, and where a user's hooks may need to see the whole batch.
@@ -67,6 +96,17 @@ def drawn(view: View, examples: int, seed: int) -> View:
     """
     rows = _rows(view, examples, seed)[0]
     return excerpt(view, rows, len(rows))
+
+
+def unseen(view: View, examples: int, seed: int) -> Int[Tensor, "n"]:
+    """The rows of so many examples that stand for the task, drawn at random, of those that the network was
+    not trained on where these are known.
+
+    Raises:
+        UsageError: fewer than two are asked for.
+    """
+    part = "test" if "test" in view.parts else "all"
+    return _rows(view, examples, seed, part)[0]
 
 
 def drawn_with_groups(view: View, examples: int, seed: int) -> View:
@@ -87,14 +127,16 @@ def drawn_with_groups(view: View, examples: int, seed: int) -> View:
     return excerpt(view, torch.cat(rows), len(standing))
 
 
-def _rows(view: View, examples: int, seed: int) -> tuple[Int[Tensor, "n"], torch.Generator]:
+def _rows(
+    view: View, examples: int, seed: int, part: str = "all"
+) -> tuple[Int[Tensor, "n"], torch.Generator]:
     """Rows of the sample that stand for the task, and the generator that drew them."""
     if examples < 2:
         raise UsageError(f"examples: needs 2 or more, of which one takes another's place, got {examples}")
-    generator, asked = torch.Generator().manual_seed(seed), view.task.asked
+    generator, marks = torch.Generator().manual_seed(seed), view.rows(part, view.task.asked)
     if view.has_hooks_of_a_user:
-        return view.rows("all", asked).nonzero().flatten(), generator
-    return _some(view.rows("all", asked), examples, generator), generator
+        return marks.nonzero().flatten(), generator
+    return _some(marks, examples, generator), generator
 
 
 def _some(marks: Bool[Tensor, "n"], count: int, generator: torch.Generator) -> Int[Tensor, "m"]:

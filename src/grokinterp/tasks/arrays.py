@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, NotApplicable
 from ..memory import free_memory
 from .base import Factor, Sample, Task
 from .reads import Reads
@@ -58,6 +58,26 @@ class Arrays(Task):
     def vocabulary(self) -> dict[str, tuple[str, ...]]:
         """There are no tokens; the logits are the classes by their names."""
         return super().vocabulary | {"logit": self.classes}
+
+    @property
+    def unflipped(self) -> Arrays:
+        """The same examples without the noise that the task puts on them: itself where it puts none."""
+        return self
+
+    def moved(self, right: int, up: int) -> Float[Tensor, "n row column *channel"]:
+        """The examples with what they show moved by so many pixels, of `unflipped`; what leaves the border is
+        lost, and 0 comes in.
+
+        Raises:
+            NotApplicable: they are no images.
+        """
+        if len(self.shape) < 2:
+            raise NotApplicable(f"examples of {self.name} are rows of a table, and no images")
+        n_rows, n_columns = self.shape[:2]
+        sides = (max(right, 0), max(-right, 0), max(-up, 0), max(up, 0))
+        padding = (0,) * 2 * (len(self.shape) - 2) + sides
+        moved = torch.nn.functional.pad(self.unflipped.inputs, padding)
+        return moved[:, max(up, 0) :, max(-right, 0) :][:, :n_rows, :n_columns]
 
 
 @dataclass(frozen=True, eq=False)

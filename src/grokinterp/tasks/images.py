@@ -145,6 +145,18 @@ class LineImages(Arrays):
         return other
 
     @cached_property
+    def unflipped(self) -> LineImages:
+        """The same lines, no pixel flipped."""
+        flips = self.flips if self.sample_flips is None else self.sample_flips
+        return self.sampled(flips=0.0) if flips else self
+
+    def moved(self, right: int, up: int) -> Float32[Tensor, "n row column"]:
+        """The images with their lines moved by so many pixels, drawn anew from border to border."""
+        slopes, offsets = self.lines
+        by = torch.tensor([right, up], dtype=torch.float64)
+        return self.images_of(slopes, offsets + self._across(slopes) @ by)
+
+    @cached_property
     def factors(self) -> Mapping[str, Factor]:
         """The slope, the offset in pixels (as a number, and as one of five bands of all that occur), and how
         many pixels are on."""
