@@ -71,7 +71,7 @@ class Measure:
     ref: str
     function: Callable[..., Value]
     gauge: tuple[str, ...] = ()
-    of: type[Task] = Task  # type: ignore[type-abstract]
+    of: type[Task] = Task
     each_answer: bool = True
     where: Callable[[Any], bool] = always
     replayed: bool = False

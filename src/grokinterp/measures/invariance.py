@@ -21,6 +21,8 @@ from .excerpts import showing, unseen
 
 SHIFTS = (1, 2, 3)
 """Pixels by which images are moved."""
+EXAMPLES = 1024
+"""Examples of which the readout is looked at."""
 DRAWS = 200
 """Random orders of the classes of a baseline."""
 STATISTICS = ("value", "mean", "quantile", "maximum")
@@ -34,13 +36,18 @@ def _is_no_table(task: Task) -> bool:
 measure = partial(of_any_task, where=_is_no_table)
 
 
-@measure("invariance.eta2", unit="1", ref="Fisher 1925, section 42, on the first two principal components")
+@measure(
+    "invariance.eta2",
+    unit="1",
+    ref="Fisher 1925, section 42, on the first two principal components",
+    replayed=True,
+)
 def eta2(view: View, seed: int = 0) -> Value:
     """Share of the variance of the readout in the plane of its first two principal components that lies
     between the classes of answers (1: nothing but the class decides where an example lies), and what 200
     random orders of the classes give: mean, 95 % quantile and maximum.
 
-    Over the examples that the network was not trained on, where these are known.
+    Over 1,024 examples, drawn at random, of those that the network was not trained on where these are known.
 
     Raises:
         NotApplicable: there is one class, or the readout never varies.
@@ -103,8 +110,7 @@ def _readout(view: View) -> tuple[Float64[Tensor, "n width"], Int[Tensor, "n"]]:
     Raises:
         NotApplicable: the network does not say what it unembeds.
     """
-    part = "test" if "test" in view.parts else "all"
-    rows = view.rows(part).nonzero().flatten()
+    rows = unseen(view, EXAMPLES, 0)
     last, hooks = view.blocks[-1], view.model.hook_dict
     name = "ln_final.hook_normalized" if view.is_normalised else last.name("hook_resid_post")
     if name not in hooks:
@@ -124,7 +130,7 @@ def _readout(view: View) -> tuple[Float64[Tensor, "n width"], Int[Tensor, "n"]]:
     "invariance.shift",
     unit="1",
     ref="here: the same thing, moved",
-    of=Arrays,  # type: ignore[type-abstract]
+    of=Arrays,
 )
 def shift(view: View, pixels: tuple[int, ...] = SHIFTS, images: int = 1024, seed: int = 0) -> Value:
     """Share of the images to which the network answers the same when what they show is moved by whole pixels

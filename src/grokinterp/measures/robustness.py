@@ -33,15 +33,17 @@ SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 """Of the pixels that are flipped, along a curve of noise."""
 _TOLD_FROM = 5.0
 """Seconds from which it is said beforehand how long it takes."""
+_FARTHEST = 4
+"""Pixels from those that are on, from which distances are told together."""
 _TOGETHER = 4096
 """Flipped images at a time."""
 
-measure = partial(of_any_task, of=Arrays, unit="1")  # type: ignore[type-abstract]
+measure = partial(of_any_task, of=Arrays, unit="1")
 _REF = "here, after Szegedy et al. 2014 (arXiv 1312.6199): the smallest change of a binary image"
 
 
-@measure("robustness.one_flip", ref=_REF)
-def one_flip(view: View, images: int = 4096, seed: int = 0) -> float:
+@measure("robustness.one_flip", ref=_REF, replayed=True)
+def one_flip(view: View, images: int = 1024, seed: int = 0) -> float:
     """Share of the images to which the network answers the same when one pixel, drawn at random, is
     flipped.
 
@@ -82,6 +84,37 @@ def flips(view: View, images: int = IMAGES, seed: int = 0, progress: bool | None
     share = count.mean() / _pixels(clean(view, images, seed)).shape[1]
     values = [float(count.mean()), float(count.median()), float(count.max()), float(share)]
     return array(values, "statistic", statistic=["mean", "median", "maximum", "share of flips"])
+
+
+@measure("robustness.where", ref="here: where the pixels lie that decide")
+def where(view: View, images: int = IMAGES, seed: int = 0, progress: bool | None = None) -> Value:
+    """Share of the flips that change the answer, over the images of `robustness.all_flips`, by how far the
+    flipped pixel lies from the nearest one that is on (0: it is on itself; rows or columns, whichever are
+    more). The last distance stands for all from there on.
+
+    Raises:
+        NotApplicable: examples are no images of one channel, or pixels have more than two values.
+        UsageError: fewer than two images are asked for.
+    """
+    some = clean(view, images, seed)
+    if some.task.inputs.ndim != 3:
+        raise NotApplicable(f"examples of {view.task.name} are no images of one channel")
+    changed, pixels = breaking(view, images, seed, progress), _pixels(some)
+    apart = distances((pixels == pixels.max()).view_as(some.task.inputs)).flatten(1).clamp(max=_FARTHEST)
+    there = [k for k in range(_FARTHEST + 1) if (apart == k).any()]
+    shares = [float(changed[apart == k].double().mean()) for k in there]
+    return array(shares, "distance", distance=there)
+
+
+def distances(on: Bool[Tensor, "image row column"]) -> Int[Tensor, "image row column"]:
+    """How far each pixel lies from the nearest one that is on, in rows or columns, whichever are more; as far
+    as an image is long where none is."""
+    apart = torch.full(on.shape, max(on.shape[1:]), dtype=torch.long)
+    reached = on.float()
+    for k in range(max(on.shape[1:])):
+        apart = torch.where((reached > 0) & (apart > k), k, apart)
+        reached = torch.nn.functional.max_pool2d(reached[:, None], 3, stride=1, padding=1)[:, 0]
+    return apart
 
 
 @measure("robustness.noise", ref="accuracy against the share of flipped pixels; here")

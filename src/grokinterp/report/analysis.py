@@ -62,7 +62,7 @@ class Analysis:
         not_replayed: why it is.
     """
 
-    of: ClassVar[type[Task]] = Task  # type: ignore[type-abstract]
+    of: ClassVar[type[Task]] = Task
     """The family of tasks that it is of."""
 
     def __init__(

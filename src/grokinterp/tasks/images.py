@@ -211,7 +211,7 @@ def line_images(
     sample_seed: Seed = 0,
 ) -> LineImages:
     """Which of K slopes a line on an image of size x size pixels has, some pixels being flipped."""
-    what = f"slope of a line on {size} x {size} pixels, one of {slopes}"
+    what = f"the slope of a line on {size} x {size} pixels, one of {slopes}"
     noise = f", {100 * flips:g} % of the pixels flipped" if flips else ""
     made = LineImages(size, slopes, flips, sample_flips, examples, sample_seed, symbol=what + noise)
     made.refuse_what_cannot_be_told_apart()
