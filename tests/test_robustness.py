@@ -14,7 +14,6 @@ from grokinterp.measures.invariance import between, readout_plane
 from grokinterp.measures.robustness import breaking
 from grokinterp.models import VisionConfig
 from grokinterp.tasks import Arrays, make_task
-from grokinterp.tasks.arrays import arrays
 
 SIDE = 4
 CONFIG = VisionConfig(
@@ -26,7 +25,7 @@ CONFIG = VisionConfig(
 def corner() -> Arrays:
     """Images of random pixels, whose class is the first of them."""
     images = torch.randint(2, (300, SIDE, SIDE), generator=torch.Generator().manual_seed(0)).float()
-    return arrays(images, images[:, 0, 0].long(), name="corner")
+    return gi.arrays(images, images[:, 0, 0].long(), name="corner")
 
 
 def looking_at_the_corner(task: Arrays | None = None) -> gi.View:
@@ -187,11 +186,11 @@ def test_what_cannot_be_asked_is_said_in_a_line(name, options, said):
 
 def test_grey_images_are_not_flipped_and_a_table_is_not_moved():
     grey = torch.rand(40, 4, 4, generator=torch.Generator().manual_seed(0))
-    view = untrained(arrays(grey, grey[:, 0, 0] > 0.5, name="grey"))
+    view = untrained(gi.arrays(grey, grey[:, 0, 0] > 0.5, name="grey"))
     for name in ("one_flip", "all_flips", "flips", "noise"):
         with pytest.raises(NotApplicable, match="flipped between two values, and those of grey have"):
             gi.measure(f"robustness.{name}", view)
-    table = arrays(grey.flatten(1), grey[:, 0, 0] > 0.5, name="rows")
+    table = gi.arrays(grey.flatten(1), grey[:, 0, 0] > 0.5, name="rows")
     with pytest.raises(NotApplicable, match="examples of rows are rows of a table"):
         gi.measure("invariance.shift", untrained(table))
 

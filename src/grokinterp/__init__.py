@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .runs import Run, load_run
     from .runs.many import train_many
     from .runs.train import train
-    from .tasks import TASKS, Operation, Task, make_task, task
+    from .tasks import TASKS, Operation, Task, arrays, make_task, task
     from .training import TrainConfig
     from .view import View, view
 
@@ -35,7 +35,7 @@ _NAMES = {
     "replay": "plateaus replay",
     "report": "Report analyze compare save_replay",
     "runs": "Run load_run train train_many",
-    "tasks": "TASKS Operation Task make_task task",
+    "tasks": "TASKS Operation Task arrays make_task task",
     "training": "TrainConfig",
     "view": "View view",
 }

@@ -10,4 +10,4 @@ from .report.claims import Decision, all_of, claim, needs
 from .report.figures import new_figure
 from .report.moments import Curve, Moments
 from .report.panels import Figure, Panel, Table, note, panel, section
-from .tasks import Factor, Reads, Sample, Task, task
+from .tasks import Arrays, Factor, Reads, Sample, Task, task

@@ -33,6 +33,8 @@ _POSITIONS = 3 * 4096
 """Examples that are run at a time, and about how many positions they have: of 1,000 neurons 100 MB."""
 _TOGETHER = 1024
 """Examples of which the losses are computed at a time, in the processor's cache."""
+_LARGEST_KEPT = 2**28
+"""Bytes of what enters a layer, up to which it is kept."""
 
 LARGEST_EXPONENT = 600.0
 """exp of it and of its negative are far inside the range of float64, and so is a sum of thousands."""
@@ -137,6 +139,7 @@ class View:
         self._sequence = task.reads if config is None else config.sequence(task.reads)
         self._inside = None if config is None else config.inside(task.reads)
         self.reads = self._sequence.only(task.reads.answers[0])
+        self._streams: dict[int, Tensor] = {}
         self.answer: str | None = None
         self._whole: View | None = None
         self.kept: dict[Any, Any] = {}
@@ -215,7 +218,7 @@ class View:
             return {**values, "logits": self._by_class(values["logits"])}
         hooks = ("attn.hook_pattern", "mlp.hook_post")
         names = [block.name(hook) for block in self.blocks for hook in hooks]
-        return self._pass(names, (), self.task.inputs, self._sequence.positions)
+        return self._pass(names, (), None, self._sequence.positions)
 
     def activations(
         self,
@@ -238,8 +241,7 @@ class View:
         Raises:
             NotApplicable: the network lacks a hook that is edited.
         """
-        inputs = self.task.inputs if rows is None else self.task.inputs[rows]
-        return self._pass(names, edits, inputs, self.reads.positions)
+        return self._pass(names, edits, rows, self.reads.positions)
 
     def logits_with(
         self, edits: Sequence[tuple[str, Callable[..., Tensor]]]
@@ -252,14 +254,14 @@ class View:
         """
         reads = self._sequence
         positions = tuple(reads.positions[reads.answers.index(answer)] for answer in self.answers)
-        logits = self._pass((), edits, self.task.inputs, positions)["logits"]
+        logits = self._pass((), edits, None, positions)["logits"]
         return logits[:, None] if logits.ndim == 2 else logits
 
     def _pass(
         self,
         names: Sequence[str],
         edits: Sequence[tuple[str, Callable[..., Tensor]]],
-        inputs: Shaped[Tensor, "rows *example"],
+        rows: Int[Tensor, "m"] | None,
         positions: tuple[int, ...],
     ) -> dict[str, Float64[Tensor, "rows ..."]]:
         """`activations` at so many positions, with an axis for them behind the examples where there are
@@ -267,10 +269,16 @@ class View:
         if unknown := sorted({name for name, _ in edits} - self._twin.hook_dict.keys()):
             raise NotApplicable(f"the network has no hook {unknown[0]}")
         parts: dict[str, list[Tensor]] = {}
+        inputs = self.task.inputs if rows is None else self.task.inputs[rows]
+        from_layer: dict[str, int] = {}
+        if rows is None and (first := self._first_layer([*names, *(name for name, _ in edits)])) is not None:
+            inputs, from_layer = self._entering(first), {"start_at_layer": first}
         with torch.no_grad():
             for some in inputs.to(self._device).split(self._together):
                 with self._twin.hooks(fwd_hooks=list(edits)):
-                    logits, cache = self._twin.run_with_cache(some, names_filter=lambda name: name in names)
+                    logits, cache = self._twin.run_with_cache(
+                        some, names_filter=lambda name: name in names, **from_layer
+                    )
                 assert isinstance(logits, Tensor)
                 for name, value in (("logits", logits), *cache.items()):
                     if (inside := self.inside_at(name)) is not None:
@@ -285,9 +293,30 @@ class View:
         together = {name: torch.cat(values) for name, values in parts.items()}
         return {**together, "logits": self._by_class(together["logits"])}
 
+    def _first_layer(self, hooks: Sequence[str]) -> int | None:
+        """The layer at which a pass may begin that asks for these hooks alone, what enters there being kept:
+        where that spares something, and the network takes it."""
+        if self._config is None or not self._config.resumes or self.has_hooks_of_a_user or not hooks:
+            return None
+        prefixes = [block.prefix for block in self.blocks]
+        of = [next((i for i, at in enumerate(prefixes) if hook.startswith(f"{at}.")), -1) for hook in hooks]
+        width = len(self.weights["unembed.W_U"])
+        too_large = self.task.n_inputs * self.reads.n_ctx * width * 8 > _LARGEST_KEPT
+        first = min(of)
+        return None if first < 0 or too_large or (first == 0 and self._inside is None) else first
+
+    def _entering(self, layer: int) -> Float64[Tensor, "n pos d_model"]:
+        """What enters a layer, of all examples; that of the layer asked for last is kept."""
+        if layer not in self._streams:
+            self._streams.clear()
+            with torch.no_grad():
+                some = self.task.inputs.to(self._device).split(self._together)
+                self._streams[layer] = torch.cat([self._twin(each, stop_at_layer=layer) for each in some])
+        return self._streams[layer]
+
     def inside_at(self, hook: str) -> Inside | None:
-        """The layers inside parts of an example that a hook is of: there every example has a row for each part;
-        None where a hook is of layers whose rows are the examples."""
+        """The layers inside parts of an example that a hook is of: there every example has a row for each
+        part; None where a hook is of layers whose rows are the examples."""
         return self._inside if self._inside is not None and hook.startswith(self._inside.prefix) else None
 
     def _by_class(self, logits: Float64[Tensor, "*rows classes"]) -> Float64[Tensor, "*rows classes"]:

@@ -172,11 +172,14 @@ def _frame(view: View, hook: str) -> Float64[Tensor, "d d"]:
     direction points to where its largest entry is positive.
     """
     parts = [recorded(view, hook).flatten(1)]
-    if hook.rpartition(".")[2] in _OF_STREAM:
+    if hook.rpartition(".")[2] in _OF_STREAM and view.inside_at(hook) is None:
         readout = view.W_U[:, : view.task.n_answers]
         parts.append((readout - readout.mean(1, keepdim=True)).T)
         if "blocks.0.attn.W_O" in view.weights:  # elsewhere neurons do not read what they write
-            read = [weight.cpu() for name, weight in view.weights.items() if name.endswith("mlp.W_in")]
+            readers = [
+                name for name in view.weights if name.endswith("mlp.W_in") and view.inside_at(name) is None
+            ]
+            read = [view.weights[name].cpu() for name in readers]
             parts += [torch.nn.functional.normalize(columns.T) for columns in read]
     seen = torch.cat([part / part.norm().clamp_min(torch.finfo(part.dtype).tiny) for part in parts])
     directions = torch.linalg.eigh(seen.T @ seen).eigenvectors

@@ -19,13 +19,14 @@ DRAWS = 5
 MAINLINE = "Nanda et al. 2023, released notebook"
 
 
-def _asks_one_answer(task: Task) -> bool:
-    return len(task.reads.answers) == 1
+def _is_one_answer_to_tokens(task: Task) -> bool:
+    return len(task.reads.answers) == 1 and task.reads.d_vocab > 0
 
 
-measure = functools.partial(of_any_task, where=_asks_one_answer)
-"""Registers a measure that a report takes of tasks with one answer: of several, a pass for each part, control
-and answer takes minutes, so that it is measured where it is asked for by name."""
+measure = functools.partial(of_any_task, where=_is_one_answer_to_tokens)
+"""Registers a measure that a report takes of tasks with one answer to tokens: of several, and of networks that
+read images, a pass for each part, control and answer takes minutes, so that it is measured where it is asked
+for by name."""
 
 
 @measure(

@@ -66,8 +66,8 @@ def _flat(hook: str, x: Tensor) -> Float64[Tensor, "... width"]:
     return x.flatten(-2) if hook.rpartition(".")[2] in _OF_EACH_HEAD else x
 
 
-def _of_arrays(task: Task) -> bool:
-    """Of tokens it is taken where it is asked for."""
+def of_arrays(task: Task) -> bool:
+    """Whether a report takes it: of tokens it is measured where it is asked for by name."""
     return not task.reads.d_vocab
 
 
@@ -77,7 +77,7 @@ def _of_arrays(task: Task) -> bool:
     ref="principal components as in Pearson 1901; here: kept at one hook at a time",
     gauge=("heads", "scale"),
     each_answer=False,
-    where=_of_arrays,
+    where=of_arrays,
 )
 def dimension_reduction(
     view: View,

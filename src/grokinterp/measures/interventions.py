@@ -72,7 +72,7 @@ class Change:
         return [(self.read, see), *((name, adding(name, sign)) for name, sign in self.added)]
 
 
-def at_answer(view: View, hook: str, x: Float64[Tensor, "n ..."]) -> Float64[Tensor, "n ..."]:
+def at_answer(view: View, hook: str, x: Float64[Tensor, "rows ..."]) -> Float64[Tensor, "n ..."]:
     """The activation of a hook at the answer position: the query of patterns and scores, the position of all
     others. It shares memory. Of layers inside parts of an example what each part gives, with an axis for the
     parts behind that of the examples."""
@@ -222,7 +222,11 @@ def _tail(
     and given for some entries alone where they are named.
     """
     layer, unembed = f"blocks.{view.n_layers - 1}.", view.W_U
-    w = {name.removeprefix(layer): weight.cpu() for name, weight in view.weights.items() if layer in name}
+    w = {
+        name.removeprefix(layer): weight.cpu()
+        for name, weight in view.weights.items()
+        if name.startswith(layer)
+    }
     to_stream = to_mlp = torch.zeros(1, len(unembed), dtype=torch.float64)
     for name, x in added.items():
         hook = name.removeprefix(layer)

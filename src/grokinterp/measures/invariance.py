@@ -13,10 +13,11 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from ..errors import NotApplicable, UsageError
-from ..tasks import Arrays, Operation, Task
+from ..tasks import Arrays
 from ..view import View
 from .base import Value, array, once_per_view
 from .base import measure as of_any_task
+from .dimension_reduction import of_arrays
 from .excerpts import showing, unseen
 
 SHIFTS = (1, 2, 3)
@@ -29,11 +30,8 @@ STATISTICS = ("value", "mean", "quantile", "maximum")
 """A value, and of a baseline the mean, the 95 % quantile and the maximum."""
 
 
-def _is_no_table(task: Task) -> bool:
-    return not isinstance(task, Operation)
-
-
-measure = partial(of_any_task, where=_is_no_table)
+measure = partial(of_any_task, where=of_arrays)
+"""Registers a measure that a report takes of arrays, in which a thing may lie here or there."""
 
 
 @measure(

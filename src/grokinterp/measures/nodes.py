@@ -41,6 +41,8 @@ STATISTICS = ("loss", "accuracy", "loss error", "accuracy error")
 """The rise of the one, the fall of the other, and their standard errors."""
 DRAWS = 20
 """Random controls of a node."""
+MOST_POSITIONS = 64
+"""Positions up to which every node at each of them is replaced: it takes a pass of the network for each."""
 CONTROLLED = 16
 """Nodes that are held against controls: those without which a loss rises most."""
 _PROBED = 4
@@ -273,6 +275,11 @@ class _Plan:
 
 @once_per_view
 def _plan(view: View, examples: int, seed: int) -> _Plan:
+    if (n := view.reads.n_ctx) > MOST_POSITIONS:
+        raise NotApplicable(
+            f"the network has {n} positions, and a pass for every node at each would take too long: nodes "
+            f"are ablated where there are at most {MOST_POSITIONS}"
+        )
     some = drawn_with_groups(view, examples, seed)
     ones = tuple(some.at(answer) for answer in some.answers)
     masks = torch.stack([torch.stack([one.rows(part) for part in one.parts]) for one in ones]).double()

@@ -116,6 +116,10 @@ class NetworkConfig(Frozen):
     reads_signs: ClassVar[bool] = True
     """Whether a network sees the signs of an example beside its operands, and where they stand."""
 
+    resumes: ClassVar[bool] = False
+    """Whether a hooked network begins at a layer where it is given `start_at_layer` and, in place of
+    examples, the stream that enters there, as a HookedTransformer does."""
+
     @abstractmethod
     def shapes(self, reads: Reads) -> Shapes:
         """The shape of every parameter under its TransformerLens name, in the order of the computation."""

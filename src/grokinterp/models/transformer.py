@@ -270,7 +270,6 @@ class ModelConfig(NetworkConfig):
             _mix_patterns(model, self.attention_mixing, causal=self.attention_dir == "causal")
         return model.eval()
 
-
     def lens(self, n_ctx: int, d_vocab: int, d_vocab_out: int, dtype: torch.dtype) -> HookedTransformerConfig:
         """TransformerLens's own configuration of the network."""
         from transformer_lens import HookedTransformerConfig

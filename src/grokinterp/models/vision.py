@@ -6,15 +6,15 @@
     a transformer inside    local_layers 1 or more: inside each patch a small transformer runs over the pixels
     each patch              with a class token of its own, and W_E takes what that has in the end
 
-The trunk is `transformer_lens.HookedTransformer` itself, whose layers, hooks and names are as ever; what is put
-before its first layer is `hook_embed` (the class token, then the patches) plus `hook_pos_embed`. The transformer
-inside patches is another one, `local`, whose names have `local.` in front and whose batch axis has a row for
-each patch.
+The trunk is `transformer_lens.HookedTransformer` itself, whose layers, hooks and names are as ever; what is
+put before its first layer is `hook_embed` (the class token, then the patches) plus `hook_pos_embed`. The
+transformer inside patches is another one, `local`, whose names have `local.` in front and whose batch axis
+has a row for each patch.
 
-`VisionConfig.logits` gives the same numbers by a shorter way. Only the class token is asked for, so that the last
-layer computes nothing else. There keys and values are not needed either: with one query q a score is x · (W_K q),
-b_K adds the same to all of them, and the values of a head are the weighted sum of x, times W_V. Attention between
-all positions of the layers before is torch's own, which never writes out the pattern.
+`VisionConfig.logits` gives the same numbers by a shorter way. Only the class token is asked for, so that the
+last layer computes nothing else. There keys and values are not needed either: with one query q a score is x ·
+(W_K q), b_K adds the same to all of them, and the values of a head are the weighted sum of x, times W_V.
+Attention between all positions of the layers before is torch's own, which never writes out the pattern.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ _POSITIONS = 2048
 
 @kind
 class VisionConfig(NetworkConfig):
-    """A vision transformer. Images and classes come from the task: an example is an array (rows, columns), (rows,
-    columns, channels), or a row of a table, whose patches are patch_size numbers beside one another."""
+    """A vision transformer. Images and classes come from the task: an example is an array (rows, columns),
+    (rows, columns, channels), or a row of a table, whose patches are patch_size numbers beside one
+    another."""
 
     kind: Literal["vision"] = "vision"
     patch_size: int = Field(4, ge=1, le=1024)
@@ -81,6 +82,8 @@ class VisionConfig(NetworkConfig):
     """By default 4 local_d_model."""
     init_scale: float = Field(1.0, gt=0, le=1e6)
     """Every initial weight is multiplied by this."""
+
+    resumes = True
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> VisionConfig:
@@ -121,25 +124,26 @@ class VisionConfig(NetworkConfig):
         """How many patches there are along each axis of an example: (rows, columns), or (patches,).
 
         Raises:
-            UsageError: examples are tokens, arrays of more than three axes, or the patch does not divide them.
+            UsageError: examples are tokens, arrays of more than three axes, or the patch does not divide
+                them.
         """
         shape, side = reads.shape, self.patch_size
         if reads.d_vocab:
             raise UsageError(
-                f"model.kind: a {self.kind} network reads arrays of numbers, and {reads.task} has tokens: choose "
-                "another kind"
+                f"model.kind: a {self.kind} network reads arrays of numbers, and {reads.task} has tokens: "
+                "choose another kind"
             )
         if not 1 <= len(shape) <= 3:
             raise UsageError(
-                f"model.kind: a {self.kind} network reads (rows, columns), (rows, columns, channels) or a row of a "
-                f"table, and an example of {reads.task} has {len(shape)} axes"
+                f"model.kind: a {self.kind} network reads (rows, columns), (rows, columns, channels) or a "
+                f"row of a table, and an example of {reads.task} has {len(shape)} axes"
             )
         if odd := [axis for axis in shape[:2] if axis % side]:
             pixels = " x ".join(map(str, shape[:2]))
             fitting = [str(d) for d in range(1, min(shape[:2]) + 1) if not any(x % d for x in shape[:2])]
             raise UsageError(
-                f"model.patch_size: {side} does not divide {odd[0]}, and an example of {reads.task} has {pixels} "
-                f"{'pixels' if len(shape) > 1 else 'numbers'}: choose {', '.join(fitting)}"
+                f"model.patch_size: {side} does not divide {odd[0]}, and an example of {reads.task} has "
+                f"{pixels} {'pixels' if len(shape) > 1 else 'numbers'}: choose {', '.join(fitting)}"
             )
         return tuple(axis // side for axis in shape[:2])
 
@@ -174,8 +178,8 @@ class VisionConfig(NetworkConfig):
         """The shape of every parameter, in the order of the computation.
 
         Raises:
-            UsageError: examples are no such arrays, the patch does not divide them, several answers are asked,
-                or more logits.
+            UsageError: examples are no such arrays, the patch does not divide them, or several answers are
+                asked, or more logits.
         """
         patches, (pixels, channels) = math.prod(self.grid(reads)), self._pixels(reads)
         if len(reads.answers) > 1:
@@ -192,8 +196,8 @@ class VisionConfig(NetworkConfig):
         return shapes | {"unembed.W_U": (self.d_model, n_logits), "unembed.b_U": (n_logits,)}
 
     def initial_weights(self, reads: Reads, seed: int) -> Weights:
-        """Fresh float32 weights on the CPU, from a generator of their own: matrices N(0, 1 / rows), class tokens
-        and positions N(0, .02²) as in the original vision transformer, biases 0."""
+        """Fresh float32 weights on the CPU, from a generator of their own: matrices N(0, 1 / rows), class
+        tokens and positions N(0, .02²) as in the original vision transformer, biases 0."""
         generator = torch.Generator().manual_seed(seed)
         weights: Weights = {}
         for name, shape in self.shapes(reads).items():
@@ -210,7 +214,9 @@ class VisionConfig(NetworkConfig):
             weights[name] = drawn * (scale * self.init_scale)
         return weights
 
-    def read(self, inputs: Float[Tensor, "n *example"], reads: Reads) -> Float[Tensor, "n patch pixel channel"]:
+    def read(
+        self, inputs: Float[Tensor, "n *example"], reads: Reads
+    ) -> Float[Tensor, "n patch pixel channel"]:
         """The patches, row by row, and the pixels of each in the same order."""
         return _patches(inputs, self.grid(reads), self.patch_size)
 
@@ -221,13 +227,14 @@ class VisionConfig(NetworkConfig):
         reads: Reads,
         seen: Weights | None = None,
     ) -> Float[Tensor, "n classes"]:
-        x = inputs.to(weights["unembed.W_U"].dtype)
+        readout = weights["unembed.W_U"]
+        x = inputs.to(readout.dtype)
         if self.local_layers:
             inner = _class_token(weights, _LOCAL, x.flatten(0, 1), self._local)
             x = inner.unflatten(0, x.shape[:2])
         else:
             x = x.flatten(2)
-        return _class_token(weights, "", x, self._trunk, seen) @ weights["unembed.W_U"] + weights["unembed.b_U"]
+        return _class_token(weights, "", x, self._trunk, seen) @ readout + weights["unembed.b_U"]
 
     def blocks(self, reads: Reads) -> tuple[Block, ...]:
         """The layers of the trunk; those inside of patches are not among them."""
@@ -295,9 +302,7 @@ class VisionConfig(NetworkConfig):
 
             shapes = self.shapes(reads)
             patches, pixels = math.prod(grid), self._pixels(reads)[0]
-            model = HookedVision(
-                self._trunk, patches, shapes["embed.W_E"][0], shapes["unembed.W_U"][1]
-            )
+            model = HookedVision(self._trunk, patches, shapes["embed.W_E"][0], shapes["unembed.W_U"][1])
             model.local = None
             if self.local_layers:
                 model.local = Stack(self._local, pixels, shapes[f"{_LOCAL}embed.W_E"][0], 1)

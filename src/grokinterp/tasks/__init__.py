@@ -1,7 +1,7 @@
 """What a network is asked to learn. `make_task(name, **parameters)` makes one; `TASKS` lists them."""
 
 from . import digits, groups, images, majority, modular, reverse
-from .arrays import Arrays, arrays
+from .array import Arrays, arrays
 from .base import Factor, Sample, Task
 from .circle import Circle
 from .encoding import Encoding, Symbols

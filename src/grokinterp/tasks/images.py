@@ -2,13 +2,14 @@
 
 Pixels are counted from the centre of the first one, x to the right and y upwards, so that the image has its
 centre at ((size − 1) / 2, (size − 1) / 2) and class k stands at the angle (k + 1/2) π / K, counterclockwise
-from the horizontal. A line is where x sin(angle) − y cos(angle) has a value; how far that is from the value at
-the centre is its offset. It goes through a point that is drawn uniformly in the central square of .6 size, and
-a pixel is on, that is 1, where its centre lies no further from the line than half a pixel.
+from the horizontal. A line is where x sin(angle) − y cos(angle) has a value; how far that is from the value
+at the centre is its offset. It goes through a point that is drawn uniformly in the central square of .6 size,
+and a pixel is on, that is 1, where its centre lies no further from the line than half a pixel.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..memory import free_memory
-from .arrays import Arrays
+from .array import Arrays
 from .base import Factor, Sample
 from .encoding import Seed
 from .registry import task
@@ -90,9 +91,7 @@ class LineImages(Arrays):
         self._lines(self.examples, generator)
         return generator
 
-    def _lines(
-        self, n: int, generator: torch.Generator
-    ) -> tuple[Int[Tensor, "n"], Float64[Tensor, "n"]]:
+    def _lines(self, n: int, generator: torch.Generator) -> tuple[Int[Tensor, "n"], Float64[Tensor, "n"]]:
         slopes = torch.randint(self.slopes, (n,), generator=generator)
         points = (torch.rand(n, 2, generator=generator, dtype=torch.float64) - 0.5) * (_CENTRAL * self.size)
         return slopes, (points * self._across(slopes)).sum(1)
@@ -164,7 +163,7 @@ class LineImages(Arrays):
         farthest = _CENTRAL / 2 * math.sqrt(2) * self.size
         band = ((offsets / farthest + 1) / 2 * _BANDS).long().clamp(0, _BANDS - 1)
         edges = [farthest * (2 * i / _BANDS - 1) for i in range(_BANDS + 1)]
-        names = [f"{low:.1f} to {high:.1f}" for low, high in zip(edges, edges[1:], strict=False)]
+        names = [f"{low:.1f} to {high:.1f}" for low, high in itertools.pairwise(edges)]
         return {
             "slope": Factor(slopes, self.classes),
             "offset": Factor(offsets),
@@ -195,9 +194,9 @@ class LineImages(Arrays):
             k = int(same.nonzero()[0])
             one, other = self.classes[k], self.classes[(k + 1) % self.slopes]
             raise ConfigError(
-                f"task.slopes: {self.slopes} slopes cannot be told apart on {self.size} x {self.size} pixels: "
-                f"lines at {one} and {other} through the centre are the same image: choose fewer slopes or a "
-                "larger task.size"
+                f"task.slopes: {self.slopes} slopes cannot be told apart on {self.size} x {self.size} "
+                f"pixels: lines at {one} and {other} through the centre are the same image: choose fewer "
+                "slopes or a larger task.size"
             )
 
 

@@ -21,7 +21,8 @@ class Reads:
             answers have tokens.
         n_classes: the number of answer classes.
         task: its name, for messages.
-        grid: how the last positions lie where they are parts of an array, row by row; empty where they do not.
+        grid: how the last positions lie where they are parts of an array, row by row; empty where they do
+            not.
     """
 
     shape: tuple[int, ...]

@@ -161,7 +161,7 @@ def arrays(
         raise ConfigError(f"factors: {Arrays.asked_for!r} is that of the labels: choose another name")
     return _Given(
         given=Sample(values.contiguous(), classes[:, None]), class_names=of_class, known=known,
-        name=name, symbol=symbol or f"{len(of_class)} classes of arrays of {_times(values.shape[1:])} numbers",
+        name=name, symbol=symbol or f"{len(of_class)} classes of {_times(values.shape[1:])} numbers",
     )  # fmt: skip
 
 
@@ -226,7 +226,9 @@ def _classes(
             "classes or more"
         )
     if len(occurring) > _MOST_CLASSES:
-        raise ConfigError(f"labels: {len(occurring):,} classes are too many; at most {_MOST_CLASSES:,} may be")
+        raise ConfigError(
+            f"labels: {len(occurring):,} classes are too many; at most {_MOST_CLASSES:,} may be"
+        )
     if names is None:
         return classes, tuple(str(label) for label in occurring.tolist())
     called = tuple(map(str, names))
