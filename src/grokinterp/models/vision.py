@@ -288,6 +288,9 @@ class VisionConfig(NetworkConfig):
             class HookedVision(Stack):
                 """The trunk, and what stands before it."""
 
+                local: Any
+                config: Any
+
                 def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Any:
                     if kwargs.get("start_at_layer") is None:
                         x = _patches(input, grid, side)
@@ -305,9 +308,10 @@ class VisionConfig(NetworkConfig):
             model = HookedVision(self._trunk, patches, shapes["embed.W_E"][0], shapes["unembed.W_U"][1])
             model.local = None
             if self.local_layers:
-                model.local = Stack(self._local, pixels, shapes[f"{_LOCAL}embed.W_E"][0], 1)
-                model.local.unembed = torch.nn.Identity()  # what it gives is its normalised stream
-            model.setup()
+                inner: Any = Stack(self._local, pixels, shapes[f"{_LOCAL}embed.W_E"][0], 1)
+                inner.unembed = torch.nn.Identity()  # what it gives is its normalised stream
+                model.local = inner
+            model.setup()  # type: ignore[no-untyped-call, unused-ignore]  # the hooks by their whole names
         model.config, model.cfg.d_vocab = self, 0
         with torch.no_grad():
             for name, parameter in model.named_parameters():

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float32, Float64, Int
@@ -133,7 +133,7 @@ class LineImages(Arrays):
             ConfigError: a share outside 0 to .5, no examples, or more than memory can hold.
         """
         asked = {"sample_flips": flips, "sample_seed": seed, "examples": examples}
-        changes = {key: value for key, value in asked.items() if value is not None}
+        changes: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
         share = changes.get("sample_flips", 0.0)
         if not 0 <= share <= 0.5:
             raise ConfigError(f"flips: needs a share from 0 to 0.5, got {share}")
