@@ -29,7 +29,7 @@ from expectations import Row, between, told  # noqa: E402
 STEPS = {"patch": (300, 2000), "double": (600, 1000), "pixel": (600, 600)}
 """Updates on clean and on noisy images."""
 NOISE = (0.0, 0.05, 0.15)
-FINITE = {"training.data": "rows", "task.examples": 4000, "training.fraction": 0.5}
+FINITE: dict[str, object] = {"training.data": None, "task.examples": 4000, "training.fraction": 0.5}
 """2,000 images to learn from, whose flipped pixels stay as they are, and as many that are never seen."""
 CHECKED = ("patch, no noise, endless", "double, 5 % noise, endless", "pixel, no noise, endless")
 
