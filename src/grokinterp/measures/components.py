@@ -24,9 +24,9 @@ def _is_one_answer_to_tokens(task: Task) -> bool:
 
 
 measure = functools.partial(of_any_task, where=_is_one_answer_to_tokens)
-"""Registers a measure that a report takes of tasks with one answer to tokens: of several, and of networks that
-read images, a pass for each part, control and answer takes minutes, so that it is measured where it is asked
-for by name."""
+"""Registers a measure that a report takes of tasks with one answer to tokens: of several, and of networks
+that read images, a pass for each part, control and answer takes minutes, so that it is measured where it is
+asked for by name."""
 
 
 @measure(

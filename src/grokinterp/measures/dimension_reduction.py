@@ -26,7 +26,9 @@ from .excerpts import drawn
 
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.0)
 """Of the width that are kept."""
-EXAMPLES = 512
+EXAMPLES, EXAMPLES_OF_LONG = 512, 128
+"""Examples of networks of up to 64 positions, and of those of more, which take as much longer."""
+_LONG = 64
 _NOT_PROJECTED = ("hook_pattern", "hook_attn_scores", "hook_scale", "hook_logits")
 """Hooks of what is no vector of features."""
 _SEEN_ELSEWHERE = ("hook_in", "hook_out")
@@ -83,7 +85,7 @@ def dimension_reduction(
     view: View,
     shares: Sequence[int | float] = SHARES,
     sites: Sequence[str] | None = None,
-    examples: int = EXAMPLES,
+    examples: int | None = None,
     seed: int = 0,
 ) -> Value:
     """Accuracy (share of examples with every answer right) when activations at one hook are projected on the
@@ -92,7 +94,8 @@ def dimension_reduction(
     Args:
         shares: kept, each from 0 (every activation becomes the mean) to 1 (nothing changes).
         sites: names of hooks; by default all whose activations are vectors, in the order of the computation.
-        examples, seed: of the sample, drawn at random; components and accuracies are of the same ones.
+        examples, seed: so many of the sample, drawn at random: components and accuracies are of the same
+            ones. By default 512, of networks of more than 64 positions 128.
 
     `width` beside `site` has how many dimensions there are; round(share × width) are kept.
 
@@ -104,7 +107,8 @@ def dimension_reduction(
             raise UsageError(f"shares: needs numbers from 0 to 1, got {share}")
     if not shares:
         raise UsageError("shares: needs one or more numbers from 0 to 1, got none")
-    some = drawn(view, examples, seed)
+    usual = EXAMPLES if view.reads.n_ctx <= _LONG else EXAMPLES_OF_LONG
+    some = drawn(view, usual if examples is None else examples, seed)
     found = _principal(some, None if sites is None else tuple(dict.fromkeys(sites)))
     kept = [float(share) for share in shares]
     rows = [[_right(some, site, share) for share in kept] for site in found]
