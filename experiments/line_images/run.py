@@ -4,6 +4,7 @@ end or on 2,000: who learns noise, whom a single flip breaks, and whether it mat
 python experiments/line_images/run.py --check   # a patch, a double and a pixel network: minutes
 python experiments/line_images/run.py           # all of them on 0, 5 and 15 % noise: an hour
 python experiments/line_images/run.py --only patch double
+python experiments/line_images/run.py --narrow  # patch networks that are trained with narrower layers
 
 Exits 1 where a number is missed. A training that was interrupted goes on.
 """
@@ -31,6 +32,8 @@ STEPS = {"patch": (300, 2000), "double": (600, 1000), "pixel": (600, 600)}
 NOISE = (0.0, 0.05, 0.15)
 FINITE: dict[str, object] = {"training.data": None, "task.examples": 4000, "training.fraction": 0.5}
 """2,000 images to learn from, whose flipped pixels stay as they are, and as many that are never seen."""
+NARROWED = {"d_head": 16, "d_mlp": 256, "d_model": 64}
+"""Widths that a patch network is trained with, one of them a half, a fifth, a tenth or a twentieth as wide."""
 CHECKED = ("patch, no noise, endless", "double, 5 % noise, endless", "pixel, no noise, endless")
 
 
@@ -47,6 +50,17 @@ def configs() -> dict[str, gi.TrainConfig]:
         name = f"{kind}, {said}, {'2,000 images' if finite else 'endless'}"
         found[name] = gi.TrainConfig.preset(f"{kind}_vit", **changes)
     return found
+
+
+def narrow() -> dict[str, gi.TrainConfig]:
+    """Patch networks on clean images, without end, one width of which is smaller."""
+    found = {"as wide": {}}
+    for key, width in NARROWED.items():
+        found |= {
+            f"{key} {round(width * s)}": {f"model.{key}": round(width * s)} for s in (0.5, 0.2, 0.1, 0.05)
+        }
+    fixed = {"model.d_head": 16, "model.d_mlp": 256, "training.steps": STEPS["patch"][0]}
+    return {name: gi.TrainConfig.preset("patch_vit", **{**fixed, **more}) for name, more in found.items()}
 
 
 def measured(run: gi.Run) -> dict[str, float | str]:
@@ -83,8 +97,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="the three that show what is checked")
     parser.add_argument("--only", nargs="+", choices=[*STEPS], default=[*STEPS], help="these networks alone")
+    parser.add_argument(
+        "--narrow", action="store_true", help="networks with narrower layers, and nothing else"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "line_images")
     a = parser.parse_args()
+    if a.narrow:
+        configs_of_narrow = narrow()
+        trained = gi.train_many(configs_of_narrow, a.out / "narrow", workers=2)
+        for name, run in zip(configs_of_narrow, trained, strict=True):
+            print(f"{name:12} accuracy {run.history['test_accuracy'].iloc[-1]:.3f}")
+        return 0
     chosen = {
         name: config
         for name, config in configs().items()
