@@ -33,7 +33,7 @@ NOISE = (0.0, 0.05, 0.15)
 FINITE: dict[str, object] = {"training.data": None, "task.examples": 4000, "training.fraction": 0.5}
 """2,000 images to learn from, whose flipped pixels stay as they are, and as many that are never seen."""
 NARROWED = {"d_head": 16, "d_mlp": 256, "d_model": 64}
-"""Widths that a patch network is trained with, one of them a half, a fifth, a tenth or a twentieth as wide."""
+"""Widths of a patch network; one of them is trained a half, a fifth, a tenth or a twentieth as wide."""
 CHECKED = ("patch, no noise, endless", "double, 5 % noise, endless", "pixel, no noise, endless")
 
 
