@@ -44,7 +44,7 @@ def has_coordinates(task: Task) -> bool:
 
 
 measure = partial(of_any_task, where=has_coordinates, each_answer=False, replayed=True)
-"""Registers a measure of where the elements lie."""
+"""Registers a measure of where the elements lie. Replays have them all, with their chance."""
 
 
 def located(view: View) -> Coordinates:
@@ -137,7 +137,7 @@ def best_pair_components(view: View) -> Value:
     return array(pair, "member", member=["first", "second"][: len(pair)])
 
 
-@measure("geometry.carried", unit="1", ref=_HERE)
+@measure("geometry.carried", unit="1", ref=_HERE, replayed=False)
 def carried(view: View) -> Value:
     """Share of each coordinate on each of the first 20 principal components: R² of an affine function of that
     component alone."""

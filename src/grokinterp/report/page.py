@@ -21,7 +21,8 @@ from ..replay import (
 from . import figures, nodes
 from .analysis import Analysis
 from .offline import page_of_figures
-from .panels import SECTIONS, Figure, Panel, Section, Table, section
+from .panels import OPENINGS, SECTIONS, Figure, Panel, Section, Table, section
+from .panels import opening as open_with
 from .words import by_part, number, several, summary
 
 _MOST_BARS = 32
@@ -43,15 +44,21 @@ def sections(a: Analysis) -> list[Section]:
 
 
 def opening(a: Analysis) -> Section | None:
-    """How the loss of each answer came down, in a sentence and a figure, where that is told by plateaus."""
-    if not a.courses:
-        return None
+    """What was learned, in a sentence and a figure; None where nobody has one."""
+    for each in reversed(OPENINGS.applying_to(a.run.task.families, in_place=False)):
+        if each.where(a) and all(name in a.values for name in each.needs):
+            return each.made(a)
+    return None
+
+
+@open_with("plateaus", lambda a: courses_in_words(a.courses), where=lambda a: bool(a.courses))
+def _courses(a: Analysis) -> Iterator[Panel]:
+    """How the loss of each answer came down, where that is told by plateaus."""
     caption = (
         "Log axes, down to where it is learned. Bands: plateaus. Dashed: what the task computes the loss to "
         "be for a network that knows so much and no more."
     )
-    panel = Panel("How the loss came down", caption, Figure(figures.courses(a)), size="wide")
-    return Section("", courses_in_words(a.courses), [panel])
+    yield Panel("How the loss came down", caption, Figure(figures.courses(a)), size="wide")
 
 
 def not_measured(a: Analysis) -> dict[str, list[str]]:

@@ -5,9 +5,12 @@ A network is not told. What its embedding shows of it is measured by `measures/g
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float64, Int
@@ -48,6 +51,13 @@ class Coordinates:
         if not len(self.values) or not (self.values != self.values[:1]).any():
             raise ConfigError("all elements lie in one place, so that their coordinates say nothing")
 
+    @property
+    def is_grid(self) -> bool:
+        """Whether they are every combination of some values along two axes or more, each once."""
+        along = [len(column.unique()) for column in self.values.T]
+        different = len(self.values.unique(dim=0))
+        return min(along) > 1 < len(along) and different == len(self.values) == math.prod(along)
+
     @cached_property
     def neighbours(self) -> Int[Tensor, "pair 2"]:
         """The pairs of elements at the smallest distance that two different places have: of a grid its
@@ -65,6 +75,18 @@ class Coordinates:
         nearest = distance.min(1)
         everywhere = len(nearest.indices.unique()) == len(centred)
         return nearest.indices if everywhere and nearest.values.max() <= _SAME * centred.norm() else None
+
+    def to_attrs(self) -> dict[str, str]:
+        """As an attribute of a Dataset that every file format keeps."""
+        return {"coordinates": json.dumps({"axes": self.axes, "values": self.values.tolist()})}
+
+    @classmethod
+    def from_attrs(cls, attrs: Mapping[Any, Any]) -> Coordinates | None:
+        """What `to_attrs` put into the attributes of a Dataset; None where nobody did."""
+        if "coordinates" not in attrs:
+            return None
+        told = json.loads(attrs["coordinates"])
+        return cls(torch.tensor(told["values"], dtype=torch.float64), tuple(told["axes"]))
 
 
 def of_symbols(symbols: Sequence[Hashable]) -> Coordinates | None:
