@@ -59,9 +59,9 @@ def round_trip(config: TrainConfig) -> TrainConfig:
 def test_every_preset_is_a_configuration_that_survives_a_round_trip(name):
     config = TrainConfig.preset(name)
     assert round_trip(config) == config
-    assert config.make_task().n_representative == (
-        config.task["p"] ** 2 if "p" in config.task else config.task["examples"]
-    )
+    known = {"point_slope": 2352}
+    n = config.task["p"] ** 2 if "p" in config.task else config.task.get("examples", known.get(name))
+    assert config.make_task().n_representative == n
     assert PRESETS[name]["doc"]
 
 
@@ -85,6 +85,7 @@ def test_a_configuration_holds_all_parameters_of_its_task(name):
         "reverse": set(),
         "digit_addition": set(),
         "line_images": {"sample_flips"},
+        "point_slope": {"noise"},
     }
     assert absent == of_families.get(name, {"noise", "opaque"})
     assert config.task.keys() == {"name", *task_parameters(name).model_fields} - absent
@@ -426,7 +427,7 @@ def test_an_unknown_preset_is_refused_with_the_nearest():
     with pytest.raises(
         ConfigError,
         match=r"^unknown preset 'zebra'; known: chughtai_mlp, concat_mlp, digits, doshi, double_vit, "
-        r"fast113, grokking_demo, nanda, one_digit, patch_vit, pixel_vit, quick, words$",
+        r"fast113, grokking_demo, nanda, one_digit, patch_vit, pixel_vit, point_slope, quick, words$",
     ):
         TrainConfig.preset("zebra")
 

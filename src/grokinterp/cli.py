@@ -217,6 +217,8 @@ def train(
         )
         loss = f", cross-entropy {entropy:.4f} nats" if run.config.training.loss != "mse" else ""
         print(f"  Bayes, test labels: accuracy {accuracy:.4f}{loss}")
+    for untrained in run.task.untrained(run.split):
+        print(f"  {untrained}")
     _say_if_plain(run)
     print(f"  {len(run.steps)} snapshots in {_place(folder)}\nNext: grokinterp analyze {out}")
 

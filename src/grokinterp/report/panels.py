@@ -234,7 +234,7 @@ class NoteOf(OfTasks):
 NOTES: OfFamilies[NoteOf] = OfFamilies("note")
 
 
-def note(name: str, *, of: type[Task]) -> Callable[[SayNote], SayNote]:
+def note(name: str, *, of: type[Task] = Task) -> Callable[[SayNote], SayNote]:
     """Registers what says a sentence of a whole replay at the head of its page: a function of `Moments`,
     which raises NotApplicable where there is nothing to say."""
     return NOTES.registering(partial(NoteOf, name, of))

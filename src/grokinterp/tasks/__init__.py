@@ -1,9 +1,10 @@
 """What a network is asked to learn. `make_task(name, **parameters)` makes one; `TASKS` lists them."""
 
-from . import digits, groups, images, majority, modular, reverse
+from . import digits, groups, images, majority, modular, points, reverse
 from .array import Arrays, arrays
 from .base import Factor, Sample, Task
 from .circle import Circle
+from .coordinates import Coordinates
 from .encoding import Encoding, Symbols
 from .layout import parse
 from .noise import Noise

@@ -82,6 +82,15 @@ PRESETS["chughtai_mlp"] = {
     "training": {"fraction": 0.3, "lr": 1e-3, "steps": 250_000, "evaluate_every": 50},
     "snapshots": {"every": 1000},
 }
+PRESETS["point_slope"] = {
+    "doc": "slopes between opaque points of a 7 x 7 grid, 90 % of the pairs {p, q}: memorises in 300 steps, "
+    "then learns the grid",
+    "task": {"name": "point_slope", "n": 7},
+    "model": {**_OF_NANDA, "init_scale": 1.25},
+    "training": {"fraction": 0.9, "batch_size": 512, "lr": 1e-3, "weight_decay": 0.3, "steps": 10_000}
+    | {"evaluate_every": 20},
+    "snapshots": {"log": 20, "every": 100},
+}
 PRESETS["words"] = {
     "doc": "two layers on fresh examples, 256 for every update: a small transformer for tasks of words that "
     "are drawn without end",
@@ -179,6 +188,7 @@ DEFAULTS: dict[str, Default] = {
     "group_composition": Default("doshi", {"training.steps": 200, **_UNTIL_LEARNED}),
     "group_conjugation": Default("doshi", {"training.fraction": 0.6, "training.steps": 400} | _UNTIL_LEARNED),
     "group_aba": Default("doshi", {"task.group": "S4", "model.d_mlp": 1000} | _FEW_UNSEEN | _UNTIL_LEARNED),
+    "point_slope": Default("point_slope", {"model.init_scale": 1.0, "training.steps": 6000}),
     "majority": Default("words"),
     "digit_addition": Default("digits"),
     "reverse": Default("words"),
