@@ -18,6 +18,7 @@ from ..replay import (
     spikes_in_words,
     steps_in_words,
 )
+from ..training import SQUARED
 from . import figures, nodes
 from .analysis import Analysis
 from .offline import page_of_figures
@@ -99,9 +100,10 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     ]
     if "accuracy.exact" in a.values:
         rows.insert(0, ("Every answer right", by_part(a.by_part("accuracy.exact"), shares=True)))
-    if a.run.config.training.loss == "mse" and "loss.mse" in a.values:
-        error = by_part(a.by_part("loss.mse"), shares=False)
-        rows.append(("Squared error", f"{error}, which was trained on"))
+    words, squared = SQUARED.get(a.run.config.training.loss, ("", ""))
+    if squared in a.values:
+        error = by_part(a.by_part(squared), shares=False)
+        rows.append((words.removeprefix("mean ").capitalize(), f"{error}, which was trained on"))
     if a.run.imported:
         rows.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
     if a.run.diverged:

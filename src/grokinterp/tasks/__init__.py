@@ -1,6 +1,6 @@
 """What a network is asked to learn. `make_task(name, **parameters)` makes one; `TASKS` lists them."""
 
-from . import digits, groups, majority, modular, reverse
+from . import digits, division, groups, majority, modular, reverse
 from .base import Factor, Sample, Task
 from .circle import Circle
 from .encoding import Encoding, Symbols

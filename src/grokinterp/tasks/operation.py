@@ -22,7 +22,7 @@ from ..frozen import Frozen, checked
 from ..memory import free_memory
 from .base import Factor, Sample, Task
 from .circle import Circle, residues
-from .encoding import Encoding, Seed, Symbols, encoded, named
+from .encoding import Encoding, Seed, Symbols, encoded, named, numbers
 from .functions import tabulated
 from .layout import Layout, parse
 from .noise import Noise, drawn, of_its_kind
@@ -234,7 +234,19 @@ class Operation(Task):
             n_logits=len(self.encoding.logits),
             n_classes=len(self.symbols.answers),
             task=self.name,
+            **self._numbers,
         )
+
+    @property
+    def _numbers(self) -> dict[str, tuple[float | None, ...]]:
+        """The numbers of tokens and of logits, where symbols are numbers that a network is told."""
+        if self.opaque is not None:
+            return {}
+        symbols, d_vocab = self.symbols, self.tokens.d_vocab
+        written = numbers(symbols.operands if symbols.written is None else symbols.written)
+        tokens = (*written, *[None] * (d_vocab - len(written))) if written else ()
+        answers = tokens if symbols.written is not None else numbers(symbols.answers)
+        return {"token_numbers": tokens, "logit_numbers": answers}
 
     @cached_property
     def operand_names(self) -> tuple[str, ...]:
