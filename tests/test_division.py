@@ -16,6 +16,9 @@ from torch import Tensor
 import grokinterp as gi
 from grokinterp.errors import ConfigError, Diverged, NotApplicable, UsageError
 from grokinterp.models import MLPConfig, ModelConfig, NALUConfig, NetworkConfig, at_answer
+from grokinterp.report import page
+from grokinterp.report.analysis import analysis_of
+from grokinterp.report.page import opening
 from grokinterp.tasks import Task, make_task
 from grokinterp.tasks.encoding import numbers
 from grokinterp.training import LOSSES, TrainConfig, Trainer
@@ -364,3 +367,71 @@ def test_a_network_that_answers_with_classes_gives_no_number():
     for name in ("loss.squared_distance", "number.within", "number.unexplained", "number.relative_error"):
         with pytest.raises(NotApplicable, match="the network answers with classes, not with a number"):
             gi.measure(name, view)
+
+
+# What is said of it
+
+
+def small_run(tmp_path: Path, **overrides: object) -> gi.Run:
+    settings = {"task.p": 7, "task.reading": "quotient", "training.steps": 40, "threads": 1}
+    return gi.train(
+        TrainConfig.of_task("plain_division", **{**settings, **overrides}), tmp_path / "run", progress=False
+    )
+
+
+def percent_of(marks: list[bool]) -> str:
+    share = 100 * sum(marks) / len(marks)
+    return "0 %" if share == 0 else "100 %" if share == 100 else f"{share:.1f} %"
+
+
+@pytest.mark.parametrize("reading", ["quotient", "integer"])
+def test_a_report_opens_with_what_is_right_beside_the_commonest_answer(tmp_path, reading):
+    run = small_run(tmp_path, **{"task.reading": reading})
+    analysis = analysis_of(run)
+    section = opening(analysis)
+    task, split = run.task, run.split
+    trained = {int(task.targets[i]) for i in split.train}
+    right = dict(enumerate(run.view(-1).correct().tolist()))
+    test = split.test.tolist()
+    new = [i for i in test if int(task.targets[i]) not in trained]
+    other = [i for i in test if task.answer_names[task.targets[i]] != "0"]
+    said = section.lead
+    assert (
+        f"Of {len(test)} unseen pairs {percent_of([right[i] for i in test])} are right (95 % interval" in said
+    )
+    majority = {"quotient": "14.3 %", "integer": "50.0 %"}[reading]
+    assert f"always giving the commonest, 0, is right for {majority} of all pairs." in said
+    assert f"another answer than that, {percent_of([right[i] for i in other])} are right." in said
+    of_new = f"{percent_of([i in new for i in test])} of the unseen pairs have an answer that no training"
+    assert (of_new in said) == bool(new) == (reading == "quotient")
+    assert "circle" not in said
+    assert "number" not in said
+    (panel,) = section.panels
+    marks = sum(len(trace.x) for trace in panel.body.figure.data)
+    assert marks == len(task.pairs)
+    assert said in gi.analyze(run, progress=False).to_html()
+
+
+def test_a_report_on_a_number_says_how_far_it_is_off_and_of_no_nats(tmp_path):
+    run = small_run(tmp_path, **{"model.readout": "number", "training.loss": "squared_distance"})
+    analysis = analysis_of(run)
+    section = opening(analysis)
+    view, rows = run.view(-1), run.split.test
+    right = torch.tensor([a / b for a, b in run.task.pairs[rows].tolist()], dtype=torch.float64)
+    apart = (view.number[rows] - right).abs()
+    left = float(apart.square().mean() / right.var(correction=0))
+    assert (
+        f"{percent_of((apart <= 0.01).tolist())} of the numbers of unseen pairs are at most 0.01 off"
+        in section.lead
+    )
+    assert f"and {left:.3g} of their variance is left unexplained." in section.lead
+    assert [panel.title for panel in section.panels] == ["Where it is right", "How far off the number is"]
+    names = [name for name, _ in page.facts(analysis)]
+    assert "Squared distance" in names
+    assert "Loss" not in names
+
+
+def test_a_report_on_division_mod_p_opens_with_neither(tmp_path):
+    config = TrainConfig.of_task("modular_division", **{"task.p": 7, "training.steps": 20, "threads": 1})
+    run = gi.train(config, tmp_path / "run", progress=False)
+    assert opening(analysis_of(run)) is None

@@ -19,12 +19,12 @@ WITHIN = 1e-2
 """How near a number is called right, absolutely."""
 
 
-def _on_a_line(task: Operation) -> bool:
+def on_a_line(task: Operation) -> bool:
     """Whether answers are numbers whose distances mean something: those of residues do not."""
     return task.circle is None and bool(task.reads.logit_numbers)
 
 
-measure_of_numbers = partial(measure, unit="1", of=Operation, where=_on_a_line)
+measure_of_numbers = partial(measure, unit="1", of=Operation, where=on_a_line)
 """A measure of operations whose answers are numbers."""
 
 

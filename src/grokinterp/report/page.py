@@ -22,7 +22,8 @@ from ..training import SQUARED
 from . import figures, nodes
 from .analysis import Analysis
 from .offline import page_of_figures
-from .panels import SECTIONS, Figure, Panel, Section, Table, section
+from .panels import OPENINGS, SECTIONS, Figure, Panel, Section, Table, section
+from .panels import opening as open_with
 from .words import by_part, number, several, summary
 
 _MOST_BARS = 32
@@ -44,15 +45,21 @@ def sections(a: Analysis) -> list[Section]:
 
 
 def opening(a: Analysis) -> Section | None:
-    """How the loss of each answer came down, in a sentence and a figure, where that is told by plateaus."""
-    if not a.courses:
-        return None
+    """What was learned, in a sentence and a figure; None where nobody has one."""
+    for each in reversed(OPENINGS.applying_to(a.run.task.families, in_place=False)):
+        if each.where(a) and all(name in a.values for name in each.needs):
+            return each.made(a)
+    return None
+
+
+@open_with("plateaus", lambda a: courses_in_words(a.courses), where=lambda a: bool(a.courses))
+def _courses(a: Analysis) -> Iterator[Panel]:
+    """How the loss of each answer came down, where that is told by plateaus."""
     caption = (
         "Log axes, down to where it is learned. Bands: plateaus. Dashed: what the task computes the loss to "
         "be for a network that knows so much and no more."
     )
-    panel = Panel("How the loss came down", caption, Figure(figures.courses(a)), size="wide")
-    return Section("", courses_in_words(a.courses), [panel])
+    yield Panel("How the loss came down", caption, Figure(figures.courses(a)), size="wide")
 
 
 def not_measured(a: Analysis) -> dict[str, list[str]]:
@@ -96,7 +103,7 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     """What the reader wants next: did it generalise, when, how, how sure."""
     rows = [
         ("Accuracy", by_part(a.by_part("accuracy"), shares=True)),
-        ("Loss", by_part(a.by_part("loss"), shares=False) + " nats"),
+        *([] if a.run.config.model.gives_number else [_loss(a)]),
     ]
     if "accuracy.exact" in a.values:
         rows.insert(0, ("Every answer right", by_part(a.by_part("accuracy.exact"), shares=True)))
@@ -122,6 +129,10 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     counts = [sum(claim.verdict == v for claim in a.claims) for v in ("supported", "refuted", "not tested")]
     rows.append(("Claims", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested"))
     return rows
+
+
+def _loss(a: Analysis) -> tuple[str, str]:
+    return "Loss", by_part(a.by_part("loss"), shares=False) + " nats"
 
 
 def _when(a: Analysis) -> str:

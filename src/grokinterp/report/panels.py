@@ -156,6 +156,28 @@ def section(
     return SECTIONS.registering(partial(SectionOf, title, of, lead, needs, where))
 
 
+OPENINGS: OfFamilies[SectionOf] = OfFamilies("opening")
+
+
+def opening(
+    name: str, lead: Words, *, of: type[Task] = Task, needs: Sequence[str] = (),
+    where: Callable[[Any], bool] = lambda a: True,
+) -> Callable[[DrawSection], DrawSection]:  # fmt: skip
+    """Registers what a report opens with, under the verdict: a sentence that says what was learned, and the
+    panels that show it. Of several that apply, the one that was registered last.
+
+    Args:
+        name: under which it is known; it stands nowhere.
+        lead: the sentence, or what says it of an `Analysis`.
+        of, needs, where: as for `section`; where a measure that it needs is not there, or a figure has no
+            meaning here, the report opens with another.
+
+    Raises:
+        ValueError: another opening about this family has this name.
+    """
+    return OPENINGS.registering(partial(SectionOf, name, of, lead, needs, where))
+
+
 @dataclass(frozen=True)
 class PanelOf(OfTasks):
     """A panel of the replay of networks that learned a task of some family."""

@@ -86,7 +86,7 @@ PRESETS["regression"] = {
     "squared distance: seconds",
     "task": _PLAIN_DIVISION,
     "model": {"kind": "mlp", "d_model": 64, "d_mlp": 256, "biases": "all", "readout": "number"},
-    "training": {"fraction": 0.8, "loss": "squared_distance", "lr": 3e-3, "weight_decay": 1.0, "steps": 1000},
+    "training": {"fraction": 0.8, "loss": "squared_distance", "lr": 1e-3, "weight_decay": 1.0, "steps": 2000},
     "snapshots": {"every": 100},
 }
 PRESETS["nalu"] = {
