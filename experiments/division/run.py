@@ -43,46 +43,36 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="the smallest form that shows it")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "division", help="where the runs are")
     arguments = parser.parse_args()
+    few, units = (1, 8) if arguments.check else (3, 16)
     runs = {
-        name: [trained(config, seed, arguments.out / name) for seed in range(1 if arguments.check else 3)]
-        for name, config in configs(arguments.check).items()
-    }
-    units = {
-        f"{layers} NALU": [
-            trained(nalu(layers), seed, arguments.out / f"nalu_{layers}")
-            for seed in range(8 if arguments.check else 16)
+        name: [
+            trained(config, seed, arguments.out / name) for seed in range(units if "nalu" in name else few)
         ]
-        for layers in ((1,) if arguments.check else (1, 2))
+        for name, config in configs(arguments.check).items()
     }
     for name, some in runs.items():
         mean, low, high = interval(some)
         each = ", ".join(f"{accuracy(run):.3f}" for run in some)
         print(f"{name}: test {each}; mean {mean:.3f} ({low:.3f} to {high:.3f})", end="")
         print(f", majority {some[0].task.chance:.3f}, never trained {untrained(some[0]):.3f}")
-    for run in runs["number_perceptron"]:
-        print("  of the number:", ", ".join(f"{name} {error(run, name):.4g}" for name in ERRORS))
-    for name, some in units.items():
-        for seed, run in enumerate(some):
-            print(f"{name}, seed {seed}:", "fails," if failed(run) else "divides,", how(run))
-    return told([*facts(), *rows(runs), *rows_of_nalu(units)])
+        for run in some if some[0].config.model.gives_number else ():
+            print(" ", run.divergence or ", ".join(f"{of} {error(run, of):.2g}" for of in ERRORS))
+    nalus = {name: some for name, some in runs.items() if "nalu" in name}
+    return told([*rows({n: some for n, some in runs.items() if n not in nalus}), *rows_of_nalus(nalus)])
 
 
 def configs(check: bool) -> dict[str, gi.TrainConfig]:
-    """All but the NALUs, by reading and network."""
+    """By reading and network."""
     found = {f"{n}_perceptron": gi.TrainConfig.preset("doshi", **t, **PERCEPTRON) for n, t in TASKS.items()}
     found["number_perceptron"] = gi.TrainConfig.preset("regression", threads=1)
+    sizes = {"threads": 1, "training.evaluate_every": 100}
+    found["nalu_1"] = gi.TrainConfig.preset("nalu", **sizes)
     if not check:
-        of_97 = {**PERCEPTRON, **INTEGER, **AS_OPAQUE}
-        found["integer_97_perceptron"] = gi.TrainConfig.preset("doshi", **of_97)
+        found["nalu_2"] = gi.TrainConfig.preset("nalu", **sizes, **{"model.n_layers": 2})
+        found["integer_97_perceptron"] = found["integer_perceptron"].changed(**AS_OPAQUE)
         for name, task in TASKS.items():
             found[f"{name}_transformer"] = gi.TrainConfig.preset("quick", **task, **TRANSFORMER)
     return found
-
-
-def nalu(layers: int) -> gi.TrainConfig:
-    """So many layers of neural arithmetic logic units."""
-    sizes = {"model.n_layers": layers, "training.evaluate_every": 100}
-    return gi.TrainConfig.preset("nalu", threads=1, **sizes)
 
 
 def trained(config: gi.TrainConfig, seed: int, out: Path) -> gi.Run:
@@ -94,7 +84,7 @@ def trained(config: gi.TrainConfig, seed: int, out: Path) -> gi.Run:
 
 
 def accuracy(run: gi.Run) -> float:
-    """On the test pairs, at the end; of regression, the nearest quotient being the right one."""
+    """On the test pairs, at the end; of a number, that of the nearest quotient."""
     return float(run.history["test_accuracy"].iloc[-1])
 
 
@@ -116,33 +106,17 @@ def error(run: gi.Run, name: str) -> float:
 
 
 def failed(run: gi.Run) -> bool:
+    """Whether a NALU diverged, or is far off on the test pairs."""
     return run.diverged is not None or error(run, ERRORS[0]) > FAILS
-
-
-def how(run: gi.Run) -> str:
-    return run.divergence or f"squared distance {error(run, ERRORS[0]):.2g}, accuracy {accuracy(run):.3f}"
-
-
-def facts() -> list[Row]:
-    """What is known before any training."""
-    tasks = {
-        reading: gi.make_task("plain_division", p=31, reading=reading)
-        for reading in TASKS
-        if reading != "modular"
-    }
-    sizes = {reading: (task.n_inputs, task.n_answers) for reading, task in tasks.items()}
-    chance = {reading: task.chance for reading, task in tasks.items()}
-    return [
-        equal("pairs and classes", sizes, {"quotient": (930, 556), "integer": (930, 31)}),
-        within("quotient: the majority", chance["quotient"], 1 / 31, 1e-9),
-        within("integer: the majority", chance["integer"], 1 / 2, 1e-9),
-    ]
 
 
 def rows(runs: Mapping[str, Sequence[gi.Run]]) -> list[Row]:
     """Expected and measured; what is claimed of each reading is a test accuracy at the majority's."""
+    first = {reading: runs[f"{reading}_perceptron"][0] for reading in ("quotient", "integer")}
+    sizes = [(run.task.n_inputs, run.task.n_answers) for run in first.values()]
     found = [
-        within("quotient: test pairs never trained", untrained(runs["quotient_perceptron"][0]), 0.441, 5e-4)
+        equal("quotient, integer: pairs and classes", sizes, [(930, 556), (930, 31)]),
+        within("quotient: test pairs never trained", untrained(first["quotient"]), 0.441, 5e-4),
     ]
     for name, some in runs.items():
         mean, low, _ = interval(some)
@@ -157,10 +131,10 @@ def rows(runs: Mapping[str, Sequence[gi.Run]]) -> list[Row]:
     return [*found, between("number_perceptron: unexplained, the most", squared, high=0.05)]
 
 
-def rows_of_nalu(units: Mapping[str, Sequence[gi.Run]]) -> list[Row]:
+def rows_of_nalus(nalus: Mapping[str, Sequence[gi.Run]]) -> list[Row]:
     """That some seeds divide, and others never."""
     found = []
-    for name, some in units.items():
+    for name, some in nalus.items():
         share = sum(map(failed, some)) / len(some)
         found.append(between(f"{name}: share of {len(some)} seeds that fail", share, 0.01, 0.75))
         found.append(between(f"{name}: best test accuracy", max(map(accuracy, some)), 0.99))

@@ -37,7 +37,7 @@ def squared_distance(view: View) -> Value:
     return per_part(view, (view.number - view.numbers_of_labels).square())
 
 
-@measure_of_numbers("number.within", ref="here: a fixed distance, as right to two decimals")
+@measure_of_numbers("number.within", ref="here: a fixed distance, as right to two decimals", replayed=True)
 def within(view: View) -> Value:
     """Share of the training, test and all examples whose number is at most 0.01 from that of the label."""
     return per_part(view, (view.number - view.numbers_of_labels).abs() <= WITHIN)
