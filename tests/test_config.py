@@ -59,8 +59,8 @@ def round_trip(config: TrainConfig) -> TrainConfig:
 def test_every_preset_is_a_configuration_that_survives_a_round_trip(name):
     config = TrainConfig.preset(name)
     assert round_trip(config) == config
-    known = {"point_slope": 2352}
-    n = config.task["p"] ** 2 if "p" in config.task else config.task.get("examples", known.get(name))
+    known, task = {"point_slope": 2352, "plain_division": 31 * 30}, config.task
+    n = known.get(task["name"], task["p"] ** 2 if "p" in task else task.get("examples"))
     assert config.make_task().n_representative == n
     assert PRESETS[name]["doc"]
 
@@ -226,7 +226,7 @@ def test_making_a_configuration_leaves_its_arguments_as_they_were(values, overri
         ("training.evaluate_every", 0, "greater than or equal to 1"),
         ("training.warmup", -1, "greater than or equal to 0"),
         ("training.optimizer", "adan", "'adamw', 'adam', 'sgd' or 'muon', got 'adan'"),
-        ("training.loss", "nll", "'cross_entropy', 'log_softmax' or 'mse', got 'nll'"),
+        ("training.loss", "nll", "'cross_entropy', 'log_softmax', 'mse' or 'squared_distance', got 'nll'"),
         ("training.split", "random", "'python_shuffle' or 'torch_randperm', got 'random'"),
         ("training.split_seed", -1, "greater than or equal to 0"),
         ("training.dtype", "float16", "'float32' or 'float64', got 'float16'"),
@@ -427,7 +427,8 @@ def test_an_unknown_preset_is_refused_with_the_nearest():
     with pytest.raises(
         ConfigError,
         match=r"^unknown preset 'zebra'; known: chughtai_mlp, concat_mlp, digits, doshi, double_vit, "
-        r"fast113, grokking_demo, nanda, one_digit, patch_vit, pixel_vit, point_slope, quick, words$",
+        r"fast113, grokking_demo, nalu, nanda, one_digit, patch_vit, pixel_vit, point_slope, quick, "
+        r"regression, words$",
     ):
         TrainConfig.preset("zebra")
 
@@ -558,10 +559,14 @@ WORDS = [
     "sgd",
     "muon",
     "mse",
+    "squared_distance",
     "log_softmax",
     "cpu",
     "auto",
     "mlp",
+    "nalu",
+    "number",
+    "integer",
     "float64",
     "test_loss < 1 for 3",
     "gini.W_E",

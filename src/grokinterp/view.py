@@ -9,6 +9,7 @@ when something else is asked of it. Knows nothing of files or of training.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -217,7 +218,7 @@ class View:
             values = at_answer(self._config, self.task.reads, self.weights, self.task.inputs)
             return {**values, "logits": self._by_class(values["logits"])}
         hooks = ("attn.hook_pattern", "mlp.hook_post")
-        names = [block.name(hook) for block in self.blocks for hook in hooks]
+        names = [*(block.name(hook) for block in self.blocks for hook in hooks), "hook_number"]
         return self._pass(names, (), None, self._sequence.positions)
 
     def activations(
@@ -398,6 +399,29 @@ class View:
         return self._at_answer[name]
 
     @lazy
+    def number(self) -> Float64[Tensor, "n"]:
+        """The number that every example is answered with.
+
+        Raises:
+            NotApplicable: the network answers with classes.
+        """
+        if "hook_number" not in self._at_answer:
+            raise NotApplicable("the network answers with classes, not with a number")
+        return self._at_answer["hook_number"][:, 0]
+
+    @lazy
+    def numbers_of_labels(self) -> Float64[Tensor, "n"]:
+        """The number that every example is said to have.
+
+        Raises:
+            NotApplicable: labels are no numbers, or depend on the split, and that is not known.
+        """
+        known = [math.nan if number is None else number for number in self.reads.logit_numbers]
+        if not known:
+            raise NotApplicable(f"the answers of {self.task.name} are no numbers")
+        return torch.tensor(known, dtype=torch.float64)[self.task.logit_of(self.labels)]
+
+    @lazy
     def attention(self) -> Float64[Tensor, "layer head n pos"]:
         """How much the answer position attends to each position, per layer and head, for every example.
 
@@ -428,7 +452,9 @@ class View:
             return [("embed.W_E", tokens)]
         if "embed_a.W_E" in self.weights:
             return [("embed_a.W_E", tokens), ("embed_b.W_E", tokens)]
-        w_in = self.blocks[0].name("mlp.W_in")
+        w_in = self.blocks[0].name("mlp.W_in") if self.blocks else ""
+        if w_in not in self.weights:
+            raise NotApplicable("the network has no embedding")
         return [(w_in, tokens), (w_in, len(self.weights[w_in]) // 2 + tokens)]
 
     def with_weights(self, changed: Weights) -> View:
@@ -460,15 +486,22 @@ class View:
 
     @lazy
     def W_U(self) -> Float64[Tensor, "width classes"]:
-        """The unembedding, with its columns in the order of the logits."""
-        return self._by_class(self.weights["unembed.W_U"].cpu())
+        """The unembedding, with its columns in the order of the logits.
+
+        Raises:
+            NotApplicable: the network has none, or one column, for the number that it answers with.
+        """
+        readout = self.weights.get("unembed.W_U")
+        if readout is None or readout.shape[-1] < self.reads.n_logits:
+            raise NotApplicable("the network has no unembedding with a column for each answer")
+        return self._by_class(readout.cpu())
 
     @lazy
     def W_L(self) -> Float64[Tensor, "d_mlp answers"]:
         """W_out W_U of the last layer: what each neuron adds to each logit.
 
         Raises:
-            NotApplicable: the network has no MLP.
+            NotApplicable: the network has no MLP, or no column for each answer.
         """
         readout, last = self.W_U, self.blocks[-1]
         if not last.d_mlp:
@@ -578,7 +611,8 @@ class View:
 
 
 _OF_ONE_ANSWER = {
-    "_at_answer", "logits", "neurons", "attention", "labels", "probabilities", "targets", "asked",
+    "_at_answer", "logits", "neurons", "number", "numbers_of_labels", "attention", "labels", "probabilities",
+    "targets", "asked",
 }  # fmt: skip
 """What a View keeps that is of one answer."""
 

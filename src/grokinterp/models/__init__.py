@@ -19,6 +19,7 @@ from .base import (
 )
 from .folded import Folded, Folding, Jobs, Tables, one_after_the_other
 from .mlp import MLPConfig
+from .nalu import NALUConfig
 from .one_layer import OneLayer
 from .transformer import ModelConfig
 from .unhooked import at_answer

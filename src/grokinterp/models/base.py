@@ -181,13 +181,15 @@ class NetworkConfig(Frozen):
         """The number of logits that the configuration asks for: by default as many as the task needs.
 
         Raises:
-            UsageError: it asks for fewer.
+            UsageError: it asks for fewer, or for more of a network that answers with a number.
         """
         asked = self.d_vocab_out
         if asked is not None and asked < reads.n_logits:
             what = "answers" if reads.n_logits == reads.n_classes else "tokens, of which each has a logit,"
             fewer = f"{asked} logits are fewer than the {reads.n_logits} {what} of {reads.task}"
             raise UsageError(f"model.d_vocab_out: {fewer}")
+        if asked is not None and asked > reads.n_logits and self.gives_number:
+            raise UsageError("model.d_vocab_out: a network that answers with a number has none: leave it out")
         return asked or reads.n_logits
 
     def blocks(self, reads: Reads) -> tuple[Block, ...]:
@@ -212,6 +214,11 @@ class NetworkConfig(Frozen):
     @property
     def is_normalised(self) -> bool:
         """Whether what leaves the last layer is normalised before it is unembedded."""
+        return False
+
+    @property
+    def gives_number(self) -> bool:
+        """Whether it answers with a number, of which the nearest answer is taken, and not with classes."""
         return False
 
     @classmethod
@@ -278,6 +285,42 @@ def fits(weights: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
         if shapes.get(name) != expected.get(name):
             what = f"weights do not fit the model: {name} has shape {shapes.get(name)}"
             raise UsageError(f"{what}, the configuration asks for {expected.get(name)}")
+
+
+def nearness(number: Float[Tensor, "*any 1"], reads: Reads) -> Float[Tensor, "*any classes"]:
+    """The logits of a network that answers with a number: minus its squared distance to the number of every
+    answer, so that the largest is that of the nearest one. `numbers_of_answers` says whether there are."""
+    numbers = torch.tensor(numbers_of_answers(reads), dtype=number.dtype, device=number.device)
+    return -(number - numbers).square()
+
+
+def numbers_of_answers(reads: Reads) -> tuple[float, ...]:
+    """The number of every logit.
+
+    Raises:
+        UsageError: not every logit is of a number that a network is told.
+    """
+    known = tuple(number for number in reads.logit_numbers if number is not None)
+    if not known or len(known) < reads.n_logits:
+        raise UsageError(
+            f"model: a network that answers with a number needs answers that are numbers, not opaque, and no "
+            f"logit of a sign; of the {reads.n_logits} logits of {reads.task} {len(known)} are of one"
+        )
+    return known
+
+
+def operands_of(reads: Reads, kind: str) -> list[int]:
+    """The positions of a and of b.
+
+    Raises:
+        UsageError: the task has not two operands and one answer.
+    """
+    if not {"a", "b"} <= set(reads.words) or len(reads.answers) != 1:
+        raise UsageError(
+            f"model.kind: {kind} reads the operands a and b and gives one answer; {reads.task} has the "
+            f"positions {' '.join(reads.words)!r} and {len(reads.answers)} answers: choose another kind"
+        )
+    return [reads.words.index(word) for word in "ab"]
 
 
 def part_of_network(prefix: str, weights: Weights, dtype: torch.dtype, *hooks: str) -> torch.nn.Module:

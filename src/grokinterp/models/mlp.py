@@ -31,7 +31,6 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import UsageError
 from ..tasks import Reads
 from .base import (
     NetworkConfig,
@@ -43,6 +42,9 @@ from .base import (
     fits,
     is_bias,
     kind,
+    nearness,
+    numbers_of_answers,
+    operands_of,
     part_of_network,
 )
 
@@ -69,6 +71,9 @@ class MLPConfig(NetworkConfig):
     """The width between W_out and W_U; absent: the neurons are unembedded directly, without a W_out."""
     biases: Annotated[Literal["none", "in", "all"], BeforeValidator(all_or_none)] = "none"
     """Which biases there are, all of them trained; `in`: that of the neurons alone."""
+    readout: Literal["classes", "number"] = "classes"
+    """`number`: W_U has one column, and of the number that it gives the nearest answer is taken (regression,
+    with `training.loss = "squared_distance"`)."""
     init: Literal["fan_in", "nanda", "gromov"] = "fan_in"
     """`fan_in`: N(0, 1 / rows) for every matrix, W_E N(0, 1 / d_model) (Chughtai et al. 2023); `nanda`: the
     same, but W_out N(0, 1 / d_out) and W_U N(0, 1 / number of logits), as Nanda et al. 2023 draw their
@@ -91,7 +96,8 @@ class MLPConfig(NetworkConfig):
     reads_signs = False
 
     def __str__(self) -> str:
-        return f"1 layer, d_model {self.d_model}, d_mlp {self.d_mlp}, {self.act_fn}"
+        number = ", answers with a number" if self.gives_number else ""
+        return f"1 layer, d_model {self.d_model}, d_mlp {self.d_mlp}, {self.act_fn}{number}"
 
     @property
     def _embeddings(self) -> list[str]:
@@ -102,15 +108,20 @@ class MLPConfig(NetworkConfig):
         """The shape of every parameter, in the order of the computation.
 
         Raises:
-            UsageError: the task has not two operands and one answer, or it needs more logits.
+            UsageError: the task has not two operands and one answer, it needs more logits, or its answers are
+                no numbers.
         """
-        _operands(reads)
+        operands_of(reads, "an mlp")
+        n_out = self.n_logits(reads)
+        if self.gives_number:
+            numbers_of_answers(reads)
+            n_out = 1
         shapes: Shapes = {f"{name}.W_E": (reads.d_vocab, self.d_model) for name in self._embeddings}
         width = self.d_model if shapes else reads.d_vocab
         matrices = {"blocks.0.mlp.{}_in": (2 * width, self.d_mlp)}
         if self.d_out:
             matrices["blocks.0.mlp.{}_out"] = (self.d_mlp, self.d_out)
-        matrices["unembed.{}_U"] = (self.d_out or self.d_mlp, self.n_logits(reads))
+        matrices["unembed.{}_U"] = (self.d_out or self.d_mlp, n_out)
         for name, (rows, columns) in matrices.items():
             shapes[name.format("W")] = (rows, columns)
             if self.biases == "all" or (self.biases == "in" and name.endswith("_in")):
@@ -148,7 +159,7 @@ class MLPConfig(NetworkConfig):
 
     def read(self, inputs: Int[Tensor, "n pos"], reads: Reads) -> Int[Tensor, "n 2"]:
         """The tokens of a and of b: all that a multilayer perceptron reads."""
-        return inputs[:, _operands(reads)]
+        return inputs[:, operands_of(reads, "an mlp")]
 
     def logits(
         self, weights: Weights, inputs: Int[Tensor, "n 2"], reads: Reads, seen: Weights | None = None
@@ -159,17 +170,18 @@ class MLPConfig(NetworkConfig):
         of_a, of_b = map(torch.matmul, tables, halves) if tables else halves
 
         def see(name: str, values: Tensor) -> Tensor:
-            if seen is not None and name == "blocks.0.mlp.hook_post":
+            if seen is not None and name in ("blocks.0.mlp.hook_post", "hook_number"):
                 seen[name] = values
             return values
 
         before = F.embedding(inputs[:, 0], of_a) + F.embedding(inputs[:, 1], of_b)
-        return self._onward(weights, before, see)
+        return self._onward(weights, before, reads, see)
 
     def _onward(
         self,
         weights: Mapping[str, Tensor],
         before: Float[Tensor, "*any d_mlp"],
+        reads: Reads,
         hook: Callable[[str, Tensor], Tensor],
     ) -> Float[Tensor, "*any classes"]:
         """The logits, from what the operands add to the neurons; every value passes the hook of its name."""
@@ -182,7 +194,13 @@ class MLPConfig(NetworkConfig):
         if self.d_out:
             out = plus(out @ weights["blocks.0.mlp.W_out"], "blocks.0.mlp.b_out")
         out = hook("blocks.0.hook_mlp_out", out)
-        return hook("hook_logits", plus(out @ weights["unembed.W_U"], "unembed.b_U"))
+        out = plus(out @ weights["unembed.W_U"], "unembed.b_U")
+        return hook("hook_logits", nearness(hook("hook_number", out), reads) if self.gives_number else out)
+
+    @property
+    def gives_number(self) -> bool:
+        """Whether it answers with a number, of which the nearest answer is taken."""
+        return self.readout == "number"
 
     def numbers(self, reads: Reads) -> int:
         """About how many numbers training holds of one example at a time: the neurons, and what is
@@ -201,7 +219,8 @@ class MLPConfig(NetworkConfig):
 
     def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedRootModule:
         """The network in evaluation mode, every hook point live: hook_embed [n, 1, 2 d_model] (none for
-        one_hot), blocks.0.mlp.hook_pre and hook_post, blocks.0.hook_mlp_out, hook_logits.
+        one_hot), blocks.0.mlp.hook_pre and hook_post, blocks.0.hook_mlp_out, where it answers with a number
+        hook_number [n, 1, 1], and hook_logits.
 
         Called with tokens [n, pos] it gives logits [n, 1, answers].
         """
@@ -210,7 +229,7 @@ class MLPConfig(NetworkConfig):
             from transformer_lens import HookedRootModule
             from transformer_lens.hook_points import HookPoint
 
-        config, positions = self, _operands(reads)
+        config, positions = self, operands_of(reads, "an mlp")
 
         def part(prefix: str, *hooks: str) -> torch.nn.Module:
             return part_of_network(prefix, weights, dtype, *hooks)
@@ -229,6 +248,8 @@ class MLPConfig(NetworkConfig):
                 block.hook_mlp_out = HookPoint()
                 self.blocks = torch.nn.ModuleList([block])
                 self.unembed = part("unembed")
+                if config.gives_number:
+                    self.hook_number = HookPoint()
                 self.hook_logits = HookPoint()
                 self.setup()  # type: ignore[no-untyped-call, unused-ignore]
 
@@ -242,16 +263,6 @@ class MLPConfig(NetworkConfig):
                 else:
                     of_a, of_b = map(F.embedding, operands, w_in.chunk(2))
                     before = (of_a + of_b)[:, None]
-                return config._onward(weights, before, lambda name, x: self.hook_dict[name](x))
+                return config._onward(weights, before, reads, lambda name, x: self.hook_dict[name](x))
 
         return HookedMLP().eval()
-
-
-def _operands(reads: Reads) -> list[int]:
-    """The positions of a and of b."""
-    if not {"a", "b"} <= set(reads.words) or len(reads.answers) != 1:
-        raise UsageError(
-            f"model.kind: an mlp reads the operands a and b and gives one answer; {reads.task} has the "
-            f"positions {' '.join(reads.words)!r} and {len(reads.answers)} answers: choose another kind"
-        )
-    return [reads.words.index(word) for word in "ab"]

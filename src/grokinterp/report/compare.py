@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NotARun, UsageError
 from ..replay import Compared, Reached, RunsCompared, judged_by
 from ..runs import Run
+from ..training import SQUARED
 from . import palette
 from .offline import Page, page_of_figures
 from .palette import PLAIN, TEST, TRAIN
@@ -256,10 +257,8 @@ def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
                 x=[at], y=[height], name=label, legendgroup=label, showlegend=False, mode="markers",
                 hoverinfo="skip", marker=marker, cliponaxis=False,
             )  # fmt: skip
-    squared = {each.settings.get("training.loss") == "mse" for each in runs}
-    unit = "mean squared error" if squared == {True} else "loss (nats)"
-    if len(squared) > 1:
-        unit = "loss (nats, or squared error)"
+    units = {SQUARED.get(str(each.settings.get("training.loss")), ("loss (nats)", ""))[0] for each in runs}
+    unit = units.pop() if len(units) == 1 else "loss (nats, or squared error)"
     width = 45 + 7 * max(16, *map(len, labels))
     below = 70 + 21 * -(-(4 + len(runs)) // max(1, 1050 // width))
     return figure.update_layout(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..replay import levels_to_draw
 from ..replay.descent import LEARNED, loss_of
+from ..training import SQUARED
 from . import palette
 from .analysis import Analysis
 from .palette import CORRUPTED, KEY, PLAIN, TEST, TRAIN
@@ -38,8 +39,8 @@ def new_figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
 
 def losses(a: Analysis) -> go.Figure:
     """Train and test loss over training, log axis, snapshots marked."""
-    squared = a.run.config.training.loss == "mse"
-    figure = _curves(a, "loss", "mean squared error" if squared else "loss (nats)")
+    squared, _ = SQUARED.get(a.run.config.training.loss, ("", ""))
+    figure = _curves(a, "loss", squared or "loss (nats)")
     if "noise.bayes_loss" in a.values and not squared:
         _level(figure, max(float(x) for x in a.values["noise.bayes_loss"]), "Bayes")
     if len(a.courses) == 1:

@@ -18,6 +18,7 @@ from ..replay import (
     spikes_in_words,
     steps_in_words,
 )
+from ..training import SQUARED
 from . import dimensions, figures, nodes
 from .analysis import Analysis
 from .offline import page_of_figures
@@ -104,13 +105,14 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     """What the reader wants next: did it generalise, when, how, how sure."""
     rows = [
         ("Accuracy", by_part(a.by_part("accuracy"), shares=True)),
-        ("Loss", by_part(a.by_part("loss"), shares=False) + " nats"),
+        *([] if a.run.config.model.gives_number else [_loss(a)]),
     ]
     if "accuracy.exact" in a.values:
         rows.insert(0, ("Every answer right", by_part(a.by_part("accuracy.exact"), shares=True)))
-    if a.run.config.training.loss == "mse" and "loss.mse" in a.values:
-        error = by_part(a.by_part("loss.mse"), shares=False)
-        rows.append(("Squared error", f"{error}, which was trained on"))
+    words, squared = SQUARED.get(a.run.config.training.loss, ("", ""))
+    if squared in a.values:
+        error = by_part(a.by_part(squared), shares=False)
+        rows.append((words.removeprefix("mean ").capitalize(), f"{error}, which was trained on"))
     if a.run.imported:
         rows.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
     if a.run.diverged:
@@ -134,6 +136,10 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     counts = [sum(claim.verdict == v for claim in a.claims) for v in ("supported", "refuted", "not tested")]
     rows.append(("Claims", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested"))
     return rows
+
+
+def _loss(a: Analysis) -> tuple[str, str]:
+    return "Loss", by_part(a.by_part("loss"), shares=False) + " nats"
 
 
 def _when(a: Analysis) -> str:

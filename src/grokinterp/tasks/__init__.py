@@ -1,6 +1,6 @@
 """What a network is asked to learn. `make_task(name, **parameters)` makes one; `TASKS` lists them."""
 
-from . import digits, groups, images, majority, modular, points, reverse
+from . import digits, division, groups, images, majority, modular, points, reverse
 from .array import Arrays, arrays
 from .base import Factor, Sample, Task
 from .circle import Circle

@@ -18,8 +18,10 @@ whatever the tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Annotated
 
 import torch
@@ -110,3 +112,16 @@ def named(symbols: tuple[Hashable, ...]) -> tuple[str, ...]:
     "1" do."""
     names = tuple(map(str, symbols))
     return names if len(set(names)) == len(names) else tuple(map(repr, symbols))
+
+
+def numbers(symbols: tuple[Hashable, ...]) -> tuple[float, ...]:
+    """The number that each symbol is; none where one of them is no finite number."""
+    found: list[float] = []
+    for symbol in symbols:
+        if not isinstance(symbol, Real) or isinstance(symbol, bool):
+            return ()
+        try:
+            found.append(float(symbol))
+        except OverflowError:  # a whole number of four hundred digits
+            return ()
+    return tuple(found) if all(map(math.isfinite, found)) else ()

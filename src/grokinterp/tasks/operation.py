@@ -23,7 +23,7 @@ from ..memory import free_memory
 from .base import Factor, Sample, Task
 from .circle import Circle, residues
 from .coordinates import Coordinates, of_symbols
-from .encoding import Encoding, Seed, Symbols, encoded, named
+from .encoding import Encoding, Seed, Symbols, encoded, named, numbers
 from .functions import tabulated
 from .layout import Layout, parse
 from .noise import Noise, drawn, of_its_kind
@@ -225,7 +225,7 @@ class Operation(Task):
     @cached_property
     def reads(self) -> Reads:
         """The tokens of a layout, used or not, answered at the last."""
-        words = self.tokens.words
+        words, (of_tokens, of_logits) = self.tokens.words, self._numbers
         return Reads(
             shape=(len(words),),
             d_vocab=self.tokens.d_vocab,
@@ -235,7 +235,20 @@ class Operation(Task):
             n_logits=len(self.encoding.logits),
             n_classes=len(self.symbols.answers),
             task=self.name,
+            token_numbers=of_tokens,
+            logit_numbers=of_logits,
         )
+
+    @property
+    def _numbers(self) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
+        """The numbers of tokens and of logits, where symbols are numbers that a network is told."""
+        if self.opaque is not None:
+            return (), ()
+        symbols, d_vocab = self.symbols, self.tokens.d_vocab
+        written = numbers(symbols.operands if symbols.written is None else symbols.written)
+        tokens = (*written, *[None] * (d_vocab - len(written))) if written else ()
+        answers = tokens if symbols.written is not None else numbers(symbols.answers)
+        return tokens, answers
 
     @cached_property
     def operand_names(self) -> tuple[str, ...]:

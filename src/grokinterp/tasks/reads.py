@@ -23,6 +23,10 @@ class Reads:
         task: its name, for messages.
         grid: how the last positions lie where they are parts of an array, row by row; empty where they do
             not.
+        token_numbers: the number that each token stands for, None for a sign; empty where elements are no
+            numbers, or opaque symbols.
+        logit_numbers: the number that each logit is of, None for one that is of none; empty where answers are
+            no numbers, or opaque symbols.
     """
 
     shape: tuple[int, ...]
@@ -34,6 +38,8 @@ class Reads:
     n_classes: int
     task: str
     grid: tuple[int, ...] = ()
+    token_numbers: tuple[float | None, ...] = ()
+    logit_numbers: tuple[float | None, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.answers) != len(self.positions) or not self.answers:
@@ -53,6 +59,11 @@ class Reads:
                 f"{self.task} reads {self.n_classes} classes off {self.n_logits} logits at the positions "
                 f"{', '.join(map(str, self.positions))}: give a logit for each class, and whole numbers"
             )
+        of_tokens, of_logits = (self.token_numbers, self.d_vocab), (self.logit_numbers, self.n_logits)
+        for what, (numbers, count) in (("tokens", of_tokens), ("logits", of_logits)):
+            if numbers and count and len(numbers) != count:
+                known = f"{len(numbers)} of {count} {what}"
+                raise ConfigError(f"{self.task} has numbers for {known}: give one for each, or none")
         if outside := [at for at in self.positions if not 0 <= at < self.n_ctx]:
             raise ConfigError(
                 f"{self.task} reads an answer at position {outside[0]}, and its examples have the positions "

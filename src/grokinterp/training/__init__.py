@@ -2,7 +2,7 @@
 
 from .batched import BatchedTrainer, kind
 from .config import StartConfig, TrainConfig, TrainingConfig, differences, doubt_of_default
-from .loss import LOSSES, cross_entropy, squared_error
+from .loss import LOSSES, SQUARED, cross_entropy, squared_error
 from .presets import DEFAULTS, PRESETS
 from .schedule import METRICS, Condition, SnapshotConfig
 from .trainer import Snapshot, State, Trainer, is_plain, resolve_device

@@ -26,7 +26,7 @@ else:
 
 _MOST_SNAPSHOTS = 100_000
 Optimizer = Literal["adamw", "adam", "sgd", "muon"]
-Loss = Literal["cross_entropy", "log_softmax", "mse"]
+Loss = Literal["cross_entropy", "log_softmax", "mse", "squared_distance"]
 
 
 def _one_or_several(value: object) -> object:
@@ -61,7 +61,8 @@ class TrainingConfig(Frozen):
     remainder."""
     loss: Loss = "cross_entropy"
     """Mean over examples; mse is also the mean over classes, against the one-hot answer. log_softmax is
-    cross_entropy as people compute it, to which rounding does what `training.loss` describes."""
+    cross_entropy as people compute it, to which rounding does what `training.loss` describes.
+    squared_distance is of the number that a network answers with, from that of the right answer."""
     data: Annotated[Literal["fresh"] | None, BeforeValidator(lambda x: None if x == "sample" else x)] = None
     """Absent, or "sample": a share of the task's sample is trained on, the rest is to test on. "fresh": every
     update learns from batch_size examples that the task draws anew, and the whole sample is to test on."""
@@ -152,6 +153,13 @@ class TrainConfig(Frozen):
             raise ValueError("training.data: fresh examples come in batches: set training.batch_size")
         if self.training.data == "fresh" and self.task.get("noise"):
             raise ValueError("training.data: labels of fresh examples have no noise: leave task.noise out")
+        return self
+
+    @model_validator(mode="after")
+    def _a_number_where_its_distance_is_the_loss(self) -> TrainConfig:
+        if self.training.loss == "squared_distance" and not self.model.gives_number:
+            what = f"squared_distance is of a number, and this {self.model.kind} answers with classes"
+            raise ValueError(f"training.loss: {what}: set model.readout='number' of an mlp, or another loss")
         return self
 
     @model_validator(mode="after")

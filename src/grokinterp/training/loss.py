@@ -96,6 +96,13 @@ def log_softmax_loss(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n
     return F.cross_entropy(logits, targets, reduction="none")
 
 
+def squared_distance(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """The squared distance of the number that each example is answered with from that of the right class:
+    minus the logit of that class, for a network whose logits are minus the squared distances to the numbers
+    of all classes (`models.base.nearness`)."""
+    return -logits.gather(1, targets[:, None])[:, 0]
+
+
 def _cross_entropy_and_gradient(
     logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"], weight: float
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n classes"]]:
@@ -120,12 +127,32 @@ def _squared_error_and_gradient(
     return apart.square().mean(1), apart * (2 * weight / logits.shape[1])
 
 
-LOSSES = {"cross_entropy": cross_entropy, "log_softmax": log_softmax_loss, "mse": squared_error}
+def _squared_distance_and_gradient(
+    logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"], weight: float
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n classes"]]:
+    by_logit = torch.zeros_like(logits).scatter_(1, targets[:, None], -weight)
+    return squared_distance(logits, targets), by_logit
+
+
+LOSSES = {
+    "cross_entropy": cross_entropy,
+    "log_softmax": log_softmax_loss,
+    "mse": squared_error,
+    "squared_distance": squared_distance,
+}
 """The loss of each example, for autograd."""
+
+SQUARED = {
+    "mse": ("mean squared error", "loss.mse"),
+    "squared_distance": ("mean squared distance", "loss.squared_distance"),
+}
+"""The losses that are no cross-entropy and have no unit: what stands on an axis for each, and the measure
+that is the same in float64."""
 
 LOSSES_AND_GRADIENTS: dict[str, Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]] = {
     "cross_entropy": _cross_entropy_and_gradient,
     "log_softmax": _log_softmax_loss_and_gradient,
     "mse": _squared_error_and_gradient,
+    "squared_distance": _squared_distance_and_gradient,
 }
 """The same, and the gradient of their sum times a weight with respect to the logits, without autograd."""

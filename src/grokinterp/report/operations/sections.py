@@ -11,6 +11,7 @@ from ...errors import NotApplicable
 from ...measures.waves.neurons import EXPLAINED
 from ...replay import FINAL
 from ...tasks import Operation, TableFacts
+from ...training import SQUARED
 from ..offline import page_of_figures
 from ..panels import Figure, Panel, Section, section
 from . import figures
@@ -77,7 +78,7 @@ def _table_panels(task: Operation) -> Iterator[Panel]:
 )
 def _noise(a: OperationAnalysis) -> Iterator[Panel]:
     caption = "Mean probability of the class k places after the right answer. Red: how labels are drawn."
-    if a.run.config.training.loss == "mse":
+    if a.run.config.training.loss in SQUARED:
         caption += " Trained by squared error, logits are no logarithms: accuracies tell more."
     figure = Figure(figures.noise_profile(a))
     yield Panel("What it has learned of the noise", caption, figure, size="wide")
