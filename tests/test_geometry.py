@@ -27,7 +27,7 @@ from clouds import (
 from grokinterp import controls, geometry
 from grokinterp.errors import ConfigError, NotApplicable
 from grokinterp.measures.geometry import SIZES
-from grokinterp.models import MLPConfig, ModelConfig
+from grokinterp.models import MLPConfig, ModelConfig, VisionConfig
 from grokinterp.tasks import Coordinates
 
 NAMES = [name for name in gi.MEASURES if name.startswith("geometry.") and ".circle." not in name]
@@ -386,3 +386,29 @@ def test_coordinates_that_are_none_are_refused_in_a_line(values, axes, message):
 )
 def test_symbols_that_are_no_places_have_no_coordinates(operands):
     assert gi.Task.of_function(lambda a, b: a == b, operands=operands).coordinates is None
+
+
+def laid_out(exact: bool) -> gi.View:
+    """A vision network whose position embeddings are the rows and columns of the patches, turned, or chance."""
+    task = gi.make_task("line_images", size=12, slopes=4, examples=20)
+    config = VisionConfig(patch_size=2, n_layers=1, d_model=16, n_heads=2)
+    weights = config.initial_weights(task.reads, 0)
+    if exact:
+        places = torch.cartesian_prod(torch.arange(6.0), torch.arange(6.0))
+        turned = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(0)))[0]
+        weights["pos_embed.W_pos"][1:] = torch.nn.functional.pad(places, (0, 14)) @ turned
+    return gi.View.of_weights(task, config, weights)
+
+
+def test_position_embeddings_that_are_the_grid_show_it_and_others_do_not():
+    for name in ("r2_top2", "best_pair"):
+        grid, chance = (gi.measure(f"geometry.positions.{name}", laid_out(exact)) for exact in (True, False))
+        assert grid.sel(statistic="value").item() == pytest.approx(1, abs=1e-5)
+        assert grid.sel(statistic="maximum").item() < 0.6
+        assert chance.sel(statistic="value").item() <= chance.sel(statistic="maximum").item()
+    e = laid_out(False).weights["pos_embed.W_pos"][1:].numpy()
+    u = np.linalg.svd(e - e.mean(0), full_matrices=False)[0][:, :2]
+    c = np.stack(np.meshgrid(np.arange(6), np.arange(6), indexing="ij"), -1).reshape(36, 2) - 2.5
+    expected = ((u.T @ c) ** 2).sum() / (c**2).sum()
+    found = gi.measure("geometry.positions.r2_top2", laid_out(False)).sel(statistic="value").item()
+    assert found == pytest.approx(expected)

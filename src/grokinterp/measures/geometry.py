@@ -19,7 +19,7 @@ from torch import Tensor
 from .. import geometry
 from ..errors import NotApplicable
 from ..geometry import Chance, Principal
-from ..tasks import Coordinates, Task
+from ..tasks import Arrays, Coordinates, Task
 from ..view import View
 from .base import Value, array, once_per_view
 from .base import measure as of_any_task
@@ -241,6 +241,52 @@ def plane(view: View) -> Value:
     points = torch.stack([_upright(of, places, pair) for pair in pairs])
     names = _element_names(view)
     return array(points, ("plane", "element", "axis"), plane=PLANES, element=names, axis=["right", "up"])
+
+
+_of_parts = partial(of_any_task, of=Arrays, unit="1", ref=_HERE, replayed=True)
+
+
+@_of_parts("geometry.positions.r2_top2")
+def positions_r2_top2(view: View) -> Value:
+    """R² of the row and the column of the parts of an image (pixels or patches) as affine functions of the
+    first two principal components of their position embeddings: whether these show where the parts lie.
+
+    Raises:
+        NotApplicable: the network does not cut images into parts of several rows and columns.
+    """
+    of, places = _positions(view)
+    return statistics([geometry.against_relabelling(lambda o: geometry.r2_top2(of, places[o]), len(places))])
+
+
+@_of_parts("geometry.positions.best_pair")
+def positions_best_pair(view: View) -> Value:
+    """The same of the two of the first 20 principal components that carry most of rows and columns, which
+    every relabelling chooses again.
+
+    Raises:
+        NotApplicable: the network does not cut images into parts of several rows and columns.
+    """
+    of, places = _positions(view)
+    return statistics([
+        geometry.against_relabelling(lambda o: geometry.best_pair_r2(of, places[o]), len(places))
+    ])  # fmt: skip
+
+
+def _positions(view: View) -> tuple[Principal, Float64[Tensor, "part 2"]]:
+    """The principal components of the position embeddings of the parts of an image, and the row and column of
+    each part.
+
+    Raises:
+        NotApplicable: there are no such, or all of them are embedded alike.
+    """
+    grid = view.reads.grid
+    if len(grid) != 2 or min(grid) < 2 or "pos_embed.W_pos" not in view.weights:
+        raise NotApplicable("the network does not cut images into parts of several rows and columns")
+    places = torch.cartesian_prod(*(torch.arange(size).double() for size in grid))
+    try:
+        return geometry.principal(view.weights["pos_embed.W_pos"].cpu()[-len(places) :]), places
+    except ValueError as error:
+        raise NotApplicable(str(error)) from None
 
 
 def _upright(of: Principal, places: Coordinates, pair: Int[Tensor, "two"]) -> Float64[Tensor, "m 2"]:
