@@ -402,7 +402,7 @@ def laid_out(exact: bool) -> gi.View:
 
 def test_position_embeddings_that_are_the_grid_show_it_and_others_do_not():
     for name in ("r2_top2", "best_pair"):
-        grid, chance = (gi.measure(f"geometry.positions.{name}", laid_out(exact)) for exact in (True, False))
+        grid, chance = (gi.measure(f"position_grid.{name}", laid_out(exact)) for exact in (True, False))
         assert grid.sel(statistic="value").item() == pytest.approx(1, abs=1e-5)
         assert grid.sel(statistic="maximum").item() < 0.6
         assert chance.sel(statistic="value").item() <= chance.sel(statistic="maximum").item()
@@ -410,5 +410,5 @@ def test_position_embeddings_that_are_the_grid_show_it_and_others_do_not():
     u = np.linalg.svd(e - e.mean(0), full_matrices=False)[0][:, :2]
     c = np.stack(np.meshgrid(np.arange(6), np.arange(6), indexing="ij"), -1).reshape(36, 2) - 2.5
     expected = ((u.T @ c) ** 2).sum() / (c**2).sum()
-    found = gi.measure("geometry.positions.r2_top2", laid_out(False)).sel(statistic="value").item()
+    found = gi.measure("position_grid.r2_top2", laid_out(False)).sel(statistic="value").item()
     assert found == pytest.approx(expected)

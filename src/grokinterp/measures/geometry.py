@@ -246,7 +246,7 @@ def plane(view: View) -> Value:
 _of_parts = partial(of_any_task, of=Arrays, unit="1", ref=_HERE, replayed=True)
 
 
-@_of_parts("geometry.positions.r2_top2")
+@_of_parts("position_grid.r2_top2")
 def positions_r2_top2(view: View) -> Value:
     """R² of the row and the column of the parts of an image (pixels or patches) as affine functions of the
     first two principal components of their position embeddings: whether these show where the parts lie.
@@ -258,7 +258,7 @@ def positions_r2_top2(view: View) -> Value:
     return statistics([geometry.against_relabelling(lambda o: geometry.r2_top2(of, places[o]), len(places))])
 
 
-@_of_parts("geometry.positions.best_pair")
+@_of_parts("position_grid.best_pair")
 def positions_best_pair(view: View) -> Value:
     """The same of the two of the first 20 principal components that carry most of rows and columns, which
     every relabelling chooses again.

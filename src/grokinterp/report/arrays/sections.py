@@ -225,10 +225,10 @@ def _places(a: Analysis) -> Iterator[Panel | Table]:
             for count in moved["shift"].values.tolist()
         ]
         yield Table("What a shift does", ["Moved by", "Same answer (share)", "Right (share)"], rows)
-    if "geometry.positions.r2_top2" in a.values:
+    if "position_grid.r2_top2" in a.values:
         rows = []
         for what, name in (("first two components", "r2_top2"), ("best pair of components", "best_pair")):
-            found = a.measured(f"geometry.positions.{name}")
+            found = a.measured(f"position_grid.{name}")
             each = (number(float(found.sel(statistic=which))) for which in ("value", "quantile", "maximum"))
             rows.append((what, *each))
         header = ["Position embeddings", "Rows and columns shown (R²)", "By chance: 95 % below", "At most"]
