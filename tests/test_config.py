@@ -59,9 +59,9 @@ def round_trip(config: TrainConfig) -> TrainConfig:
 def test_every_preset_is_a_configuration_that_survives_a_round_trip(name):
     config = TrainConfig.preset(name)
     assert round_trip(config) == config
-    p = config.task.get("p", 64)  # 4096 where examples are drawn
-    undefined = p if config.task["name"] == "plain_division" else 0
-    assert config.make_task().n_representative == p**2 - undefined
+    of_name = {"point_slope": 2352, "regression": 31 * 30, "nalu": 31 * 30}
+    n = of_name.get(name, config.task["p"] ** 2 if "p" in config.task else 4096)
+    assert config.make_task().n_representative == n
     assert PRESETS[name]["doc"]
 
 
@@ -80,7 +80,8 @@ def test_no_values_at_all_are_the_defaults():
 def test_a_configuration_holds_all_parameters_of_its_task(name):
     config = TrainConfig.make(**{"task.name": name})
     absent = {key for key, known in task_parameters(name).model_fields.items() if known.default is None}
-    assert absent == (set() if name in ("majority", "reverse", "digit_addition") else {"noise", "opaque"})
+    none_of_it = name in ("majority", "reverse", "digit_addition")
+    assert absent == (set() if none_of_it else {"noise"} if name == "point_slope" else {"noise", "opaque"})
     assert config.task.keys() == {"name", *task_parameters(name).model_fields} - absent
     assert config.make_task().name == name
     assert round_trip(config) == config
@@ -420,7 +421,7 @@ def test_an_unknown_preset_is_refused_with_the_nearest():
     with pytest.raises(
         ConfigError,
         match=r"^unknown preset 'zebra'; known: chughtai_mlp, concat_mlp, digits, doshi, fast113, "
-        r"grokking_demo, nalu, nanda, one_digit, quick, regression, words$",
+        r"grokking_demo, nalu, nanda, one_digit, point_slope, quick, regression, words$",
     ):
         TrainConfig.preset("zebra")
 

@@ -65,6 +65,11 @@ def digits() -> Made:
     return task, config, noisy(config.initial_weights(task.reads, 0), 0.3)
 
 
+def points() -> Made:
+    task, config = make_task("point_slope", n=3), ModelConfig(**SMALL)
+    return task, config, noisy(config.initial_weights(task.reads, 0), 0.3)
+
+
 MADE: dict[str, Callable[[], Made]] = {
     "clock": clock,
     "pizza": pizza,
@@ -73,6 +78,7 @@ MADE: dict[str, Callable[[], Made]] = {
     "perceptron": perceptron,
     "noisy labels": noisy_labels,
     "digits": digits,
+    "points": points,
 }
 
 

@@ -13,9 +13,9 @@ import grokinterp
 
 ROOT = Path(grokinterp.__file__).parent
 LAYERS = [
-    "version", "errors", "registry", "memory", "progress", "frozen", "fourier", "tasks", "foreign", "models",
-    "view", "controls", "measures", "training", "runs", "importing", "replay", "report", "extending",
-    "cli",
+    "version", "errors", "registry", "memory", "progress", "frozen", "fourier", "geometry", "tasks",
+    "foreign", "models", "view", "controls", "measures", "training", "runs", "importing", "replay",
+    "report", "extending", "cli",
 ]  # fmt: skip
 """A file may import from its own layer and from those before it."""
 

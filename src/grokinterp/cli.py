@@ -219,6 +219,8 @@ def train(
         squared = run.config.training.loss in SQUARED
         loss = "" if squared else f", cross-entropy {entropy:.4f} nats"
         print(f"  Bayes, test labels: accuracy {accuracy:.4f}{loss}")
+    for untrained in run.task.untrained(run.split):
+        print(f"  {untrained}")
     _say_if_plain(run)
     print(f"  {len(run.steps)} snapshots in {_place(folder)}\nNext: grokinterp analyze {out}")
 

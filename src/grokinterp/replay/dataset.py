@@ -230,6 +230,7 @@ def _dataset(
             **Examples.of(run.task, run.split).to_attrs(),
             "divergence": run.divergence,
             **({"levels": json.dumps(run.task.levels)} if has_plateaus(run) else {}),
+            **(run.task.coordinates.to_attrs() if run.task.coordinates is not None else {}),
             **of_final,
             "skipped": json.dumps(reasons),
         },

@@ -312,7 +312,12 @@ class Analysis:
                 "versions": run.record["versions"],
                 **({"imported": run.imported} if run.imported else {}),
             },
-            "task": {**run.config.task, "symbol": run.task.symbol, "examples": run.task.n_inputs},
+            "task": {
+                **run.config.task,
+                "symbol": run.task.symbol,
+                "examples": run.task.n_inputs,
+                "untrained": [asdict(each) for each in run.task.untrained(run.split)],
+            },
             "step": self.step,
             "step_known": self.run.step_known(self.step),
             "asked": {"measures": self.asked_measures, "keys": self.asked_keys},

@@ -104,7 +104,7 @@ def bars(
 
 def points(
     values: Numbers, titles: Sequence[str], names: Sequence[str], colours: Sequence[Sequence[str]],
-    x: str, y: str, unit: str, note: str = "",
+    x: str, y: str, unit: str, note: str = "", lines: Sequence[tuple[int, int, str]] = (),
 ) -> Canvas:  # fmt: skip
     """Points in several planes with the same axes, which hold for all steps.
 
@@ -115,10 +115,12 @@ def points(
         colours: for each plane those of its points.
         x, y, unit: what stands at the axes.
         note: what goes into the caption.
+        lines: pairs of points that a line of a colour joins.
     """
     body = {
         "titles": list(titles),
         "names": list(names),
+        "lines": [list(line) for line in lines],
         "colours": [list(of_plane) for of_plane in colours],
         "x": x,
         "y": y,

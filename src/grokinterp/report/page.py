@@ -115,6 +115,11 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         rows.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
     if a.run.diverged:
         rows.append(("Ended", a.run.divergence))
+    several = len(a.view.answers) > 1
+    rows += [
+        ("Never trained", f"{each.answer}: {each}" if several else str(each))
+        for each in a.run.task.untrained(a.run.split)
+    ]
     if a.watched:
         rows.append(("When", _when(a)))
         rows.append(("Slingshots", slingshots_in_words(a.slingshots, a.loss or "a loss that is not known")))

@@ -185,6 +185,7 @@ class PanelOf(OfTasks):
     caption: Words
     size: Size
     shows: Sequence[str]
+    where: Callable[[Any], bool]
     draw: DrawPanel
 
     def made(self, moments: Any) -> Panel:
@@ -201,8 +202,9 @@ PANELS: OfFamilies[PanelOf] = OfFamilies("panel")
 
 
 def panel(
-    title: str, caption: Words, *, of: type[Task] = Task, size: Size = "", shows: Sequence[str] = ()
-) -> Callable[[DrawPanel], DrawPanel]:
+    title: str, caption: Words, *, of: type[Task] = Task, size: Size = "", shows: Sequence[str] = (),
+    where: Callable[[Any], bool] = lambda moments: True,
+) -> Callable[[DrawPanel], DrawPanel]:  # fmt: skip
     """Registers what draws a panel of the replay page: a function of `Moments`, whose methods draw curves,
     bars and heatmaps of what was replayed.
 
@@ -213,11 +215,12 @@ def panel(
             the same title.
         size: how many columns of the page it takes.
         shows: the measures that it draws; every other one that was replayed gets a panel of its own.
+        where: of which replays it is at all.
 
     Raises:
         ValueError: another panel about this family has this title.
     """
-    return PANELS.registering(partial(PanelOf, title, of, caption, size, shows))
+    return PANELS.registering(partial(PanelOf, title, of, caption, size, shows, where))
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ class NoteOf(OfTasks):
 NOTES: OfFamilies[NoteOf] = OfFamilies("note")
 
 
-def note(name: str, *, of: type[Task]) -> Callable[[SayNote], SayNote]:
+def note(name: str, *, of: type[Task] = Task) -> Callable[[SayNote], SayNote]:
     """Registers what says a sentence of a whole replay at the head of its page: a function of `Moments`,
     which raises NotApplicable where there is nothing to say."""
     return NOTES.registering(partial(NoteOf, name, of))

@@ -271,16 +271,22 @@
 
   kinds.points = {
     prepare() {},
-    height: (p, width) => tiles(p.titles.length, width, 240, 20).height,
+    height: (p, width) => tiles(p.titles.length, width, p.titles.length > 2 ? 240 : 360, 20).height,
     draw(p, c, width) {
       const values = frame(p.values, at), count = p.names.length, limit = p.limit * 1.06 || 1;
-      p.boxes = tiles(p.titles.length, width, 240, 20).boxes;
+      p.boxes = tiles(p.titles.length, width, p.titles.length > 2 ? 240 : 360, 20).boxes;
       p.points = [];
       p.boxes.forEach((box, q) => {
         const { sx, sy } = axes(c, box, { low: -limit, high: limit, label: box.lowest ? p.x : "" },
           { low: -limit, high: limit, label: box.first ? p.y : "", far: 34 });
         above(c, box, p.titles[q]);
         if (Number.isNaN(values[q * count * 2])) { nothing(c, box); return; }
+        const place = (i) => [sx(values[(q * count + i) * 2]), sy(values[(q * count + i) * 2 + 1])];
+        c.lineWidth = 1.4;
+        for (const [from, to, colour] of p.lines) {
+          c.strokeStyle = colour;
+          c.beginPath(); c.moveTo(...place(from)); c.lineTo(...place(to)); c.stroke();
+        }
         for (let i = 0; i < count; i++) {
           const j = (q * count + i) * 2, x = sx(values[j]), y = sy(values[j + 1]);
           c.fillStyle = p.colours[q][i];

@@ -171,8 +171,9 @@ def replay_page(
 
 def _section(moments: Moments, chosen: Sequence[str]) -> Section:
     """The panels that have a meaning here, and why others are left out."""
+    applying = [each for each in PANELS.applying_to(moments.families) if each.where(moments)]
     makers: list[tuple[str, Callable[[], Panel]]] = [
-        *((each.name, partial(each.made, moments)) for each in PANELS.applying_to(moments.families)),
+        *((each.name, partial(each.made, moments)) for each in applying),
         *_others(moments, chosen),
     ]
     panels: list[Panel] = []

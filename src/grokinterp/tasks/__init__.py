@@ -1,8 +1,9 @@
 """What a network is asked to learn. `make_task(name, **parameters)` makes one; `TASKS` lists them."""
 
-from . import digits, division, groups, majority, modular, reverse
+from . import digits, division, groups, majority, modular, points, reverse
 from .base import Factor, Sample, Task
 from .circle import Circle
+from .coordinates import Coordinates
 from .encoding import Encoding, Symbols
 from .layout import parse
 from .noise import Noise

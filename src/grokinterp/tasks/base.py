@@ -19,11 +19,14 @@ from torch import Tensor
 
 from ..errors import ConfigError, GrokinterpError, NotApplicable
 from ..frozen import Frozen
+from .coordinates import Coordinates
 from .reads import Reads
 from .split import Split
 
 _MOST_CLASSES = 32
 """Classes of a factor up to which every one of them has examples enough."""
+_MOST_NAMED = 12
+"""Classes that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,31 @@ class Factor:
 
 
 @dataclass(frozen=True)
+class Untrained:
+    """The classes of an answer that no training example has, so that nothing is known of them.
+
+    Attributes:
+        answer: the name of the answer.
+        classes: the names of these classes.
+        of: how many classes there are.
+        share: the share of the test examples whose right answer is one of them.
+    """
+
+    answer: str
+    classes: tuple[str, ...]
+    of: int
+    share: float
+
+    def __str__(self) -> str:
+        shown, more = self.classes[:_MOST_NAMED], len(self.classes) - _MOST_NAMED
+        named = f"{', '.join(shown)}{f' and {more:,} more' if more > 0 else ''}"
+        return (
+            f"{len(self.classes):,} of {self.of:,} classes have no training example ({named}): "
+            f"{100 * self.share:.3g} % of the test examples have such an answer"
+        )
+
+
+@dataclass(frozen=True)
 class Task(ABC):
     """What a network is asked to learn.
 
@@ -130,6 +158,12 @@ class Task(ABC):
         digits: by these it is asked what a part of a network depends on. By default all of two to 32
         classes."""
         return tuple(name for name, factor in self.factors.items() if 2 <= factor.n_classes <= _MOST_CLASSES)
+
+    @property
+    def coordinates(self) -> Coordinates | None:
+        """Where the elements lie of which `element_tokens` are the tokens; None where that is not known. By
+        this it is asked what an embedding shows of it."""
+        return None
 
     def read_in_words(self, names: Collection[str]) -> str:
         """These factors of `read`, as a sentence says them."""
@@ -298,6 +332,26 @@ class Task(ABC):
     def labels(self, split: Split | None) -> Int[Tensor, "n *answer"]:
         """The class that a network is given for every example: the right answer."""
         return self.targets
+
+    def untrained(self, split: Split | None) -> list[Untrained]:
+        """Of every answer for which there are some, the classes that its training examples lack. None where
+        the split is not known, or where training examples are drawn anew."""
+        if split is None or not len(split.train):
+            return []
+        logits, found = self.vocabulary["logit"], []
+        given, right = (x.reshape(self.n_inputs, -1) for x in (self.labels(split), self.targets))
+        for answer, labels, targets in zip(self.reads.answers, given.T, right.T, strict=True):
+            seen = torch.zeros(self.n_answers, dtype=torch.bool)
+            seen[labels[split.train][labels[split.train] >= 0]] = True
+            occurs = torch.zeros_like(seen)
+            occurs[targets[targets >= 0]] = True
+            tested = targets[split.test][targets[split.test] >= 0]
+            if not (missing := (occurs & ~seen).nonzero().flatten()).numel():
+                continue
+            names = tuple(logits[token] for token in self.answer_tokens[missing].tolist())
+            share = float((~seen[tested]).double().mean()) if len(tested) else 0.0
+            found.append(Untrained(answer, names, int(occurs.sum()), share))
+        return found
 
     @property
     def n_answers(self) -> int:

@@ -22,6 +22,7 @@ from ..frozen import Frozen, checked
 from ..memory import free_memory
 from .base import Factor, Sample, Task
 from .circle import Circle, residues
+from .coordinates import Coordinates, of_symbols
 from .encoding import Encoding, Seed, Symbols, encoded, named, numbers
 from .functions import tabulated
 from .layout import Layout, parse
@@ -279,6 +280,11 @@ class Operation(Task):
     def read(self) -> tuple[str, ...]:
         """The operands."""
         return "a", "b"
+
+    @cached_property
+    def coordinates(self) -> Coordinates | None:
+        """Those that the operands are, where each is a tuple of as many numbers, such as (2, 3)."""
+        return of_symbols(self.symbols.operands)
 
     @cached_property
     def ring(self) -> Int[Tensor, "m"]:

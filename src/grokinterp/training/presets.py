@@ -97,6 +97,15 @@ PRESETS["nalu"] = {
     "training": {"fraction": 0.8, "loss": "squared_distance", "lr": 1e-2, "weight_decay": 0.0, "steps": 3000},
     "snapshots": {"every": 100},
 }
+PRESETS["point_slope"] = {
+    "doc": "slopes between opaque points of a 7 x 7 grid, 90 % of the pairs {p, q}: memorises in 300 steps, "
+    "then learns the grid",
+    "task": {"name": "point_slope", "n": 7},
+    "model": {**_OF_NANDA, "init_scale": 1.25},
+    "training": {"fraction": 0.9, "batch_size": 512, "lr": 1e-3, "weight_decay": 0.3, "steps": 10_000}
+    | {"evaluate_every": 20},
+    "snapshots": {"log": 20, "every": 100},
+}
 PRESETS["words"] = {
     "doc": "two layers on fresh examples, 256 for every update: a small transformer for tasks of words that "
     "are drawn without end",
@@ -174,6 +183,7 @@ DEFAULTS: dict[str, Default] = {
     "group_conjugation": Default("doshi", {"training.fraction": 0.6, "training.steps": 400} | _UNTIL_LEARNED),
     "group_aba": Default("doshi", {"task.group": "S4", "model.d_mlp": 1000} | _FEW_UNSEEN | _UNTIL_LEARNED),
     "plain_division": Default("doshi", {"task.p": 31, "training.fraction": 0.8}, unlearned=_UNTRAINED),
+    "point_slope": Default("point_slope", {"model.init_scale": 1.0, "training.steps": 6000}),
     "majority": Default("words"),
     "digit_addition": Default("digits"),
     "reverse": Default("words"),
