@@ -389,7 +389,7 @@ def test_symbols_that_are_no_places_have_no_coordinates(operands):
 
 
 def laid_out(exact: bool) -> gi.View:
-    """A vision network whose position embeddings are the rows and columns of the patches, turned, or chance."""
+    """A vision network whose position embeddings are rows and columns of the patches, turned, or chance."""
     task = gi.make_task("line_images", size=12, slopes=4, examples=20)
     config = VisionConfig(patch_size=2, n_layers=1, d_model=16, n_heads=2)
     weights = config.initial_weights(task.reads, 0)
