@@ -8,6 +8,7 @@ process of its own, with the same number of threads; the ratio of every pair is 
     python benchmarks/stream_speed.py --threads 2                        # all digits at once
     python benchmarks/stream_speed.py --threads 2 --preset one_digit     # the tens
     python benchmarks/stream_speed.py --threads 2 --evaluate-every 1000  # next to no evaluation
+    python benchmarks/stream_speed.py --threads 2 --preset pixel_vit     # vision: pixel, patch, double
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def theirs(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
     asked = config(a)
     task, training = asked.make_task(), asked.training
     reads = task.reads
+    positions = asked.model.sequence(reads).positions
     model = asked.model.hooked(reads, asked.model.initial_weights(reads, asked.seed)).train()
     learning = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -66,7 +68,7 @@ def theirs(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
     sample, answers = task.inputs[evaluated], task.columns[evaluated]
 
     def loss_fn(inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        logits = model(inputs)[:, list(reads.positions)]
+        logits = model(inputs)[:, list(positions)]
         log_probs = logits.to(torch.float64).log_softmax(dim=-1)
         return -log_probs.gather(-1, labels.view(len(labels), -1, 1)).mean()
 

@@ -50,8 +50,9 @@ if TYPE_CHECKING:
 
 _LOCAL = "local."
 _EPS = 1e-5  # TransformerLens's default
-_POSITIONS = 2048
-"""Positions that a thread computes at a time, about."""
+_MOST_TOGETHER, _STREAM = 64, 2**19
+"""Examples that a thread computes at a time, and about how many numbers their streams may have: more are no
+faster, and a batch of 128 is shared by two threads."""
 
 
 @kind
@@ -166,13 +167,16 @@ class VisionConfig(NetworkConfig):
         return Inside(_LOCAL, math.prod(self.grid(reads)), 0) if self.local_layers else None
 
     def together(self, reads: Reads) -> int:
-        """Few enough for a core's cache."""
-        return max(1, _POSITIONS // self._positions(reads))
+        """A power of two, so that batches of such a size are cut into equal pieces."""
+        streams = sum(positions * config.d_model for config, positions in self._stacks(reads))
+        fitting = min(_MOST_TOGETHER, max(1, _STREAM // streams))
+        return int(1 << (fitting.bit_length() - 1))
 
-    def _positions(self, reads: Reads) -> int:
-        """All positions of an example, those inside of patches too."""
+    def _stacks(self, reads: Reads) -> list[tuple[ModelConfig, int]]:
+        """The layers inside patches, and those of the trunk, each with its positions in an example."""
         patches = math.prod(self.grid(reads))
-        return 1 + patches + (patches * (1 + self._pixels(reads)[0]) if self.local_layers else 0)
+        inside = [(self._local, patches * (1 + self._pixels(reads)[0]))] if self.local_layers else []
+        return [*inside, (self._trunk, 1 + patches)]
 
     def shapes(self, reads: Reads) -> Shapes:
         """The shape of every parameter, in the order of the computation.
@@ -244,11 +248,7 @@ class VisionConfig(NetworkConfig):
         """About how many numbers training holds of one example at a time: the stream, its normalised forms,
         queries, keys, values and neurons at all positions but in the last layer."""
         held = 4 * self.n_logits(reads)
-        patches = math.prod(self.grid(reads))
-        stacks = [(self._trunk, 1 + patches)]
-        if self.local_layers:
-            stacks.append((self._local, patches * (1 + self._pixels(reads)[0])))
-        for config, positions in stacks:
+        for config, positions in self._stacks(reads):
             at_each = 8 * config.d_model + 4 * config.n_heads * config.d_head + 4 * config.d_mlp
             held += positions * ((config.n_layers - 1) * at_each + 6 * config.d_model + 4 * config.n_heads)
         return held
