@@ -225,3 +225,21 @@ def test_every_script_says_what_it_does(name, monkeypatch, capsys):
 def test_what_the_readme_says_holds(name, tmp_path):
     done = asked(name, "--check", "--out", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_point_slope_computes_its_facts_and_measures_a_small_run(tmp_path, monkeypatch):
+    point_slope = script("point_slope")
+    assert all(row.holds for row in point_slope.facts())
+    monkeypatch.setattr(point_slope, "EARLY", 10)
+    small = {**QUICK, "task.n": 4, "snapshots.log": None, "snapshots.every": 10, "threads": 1}
+    run = gi.train(gi.TrainConfig.preset("point_slope", **small), tmp_path / "run", progress=False)
+    rows = [*point_slope.learned(run), *point_slope.laid_out(run)]
+    assert not all(row.holds for row in rows)  # thirty steps are not enough
+    assert len({row.name for row in rows}) == len(rows) == 10
+
+
+@pytest.mark.slow
+def test_point_slope_is_checked_in_its_smallest_form(tmp_path):
+    done = asked("point_slope", "--check", "--out", tmp_path / "runs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "MISSED" not in done.stdout

@@ -167,6 +167,28 @@ TAIL = [
     "error. An operation that is",
     "addition but for the names of its operands and answers is no harder for it than addition, which is not "
     "so for a transformer.",
+    "",
+    "## Slopes between points, and pairs that leak",
+    "",
+    "`point_slope` asks for the slope of the line through two points of an n x n grid. The network "
+    "is shown opaque symbols, never coordinates: it has to",
+    "find out where they lie. slope(p, q) = slope(q, p), so a split that puts the two orders of a "
+    "pair on different sides gives the answer away: a network",
+    "that is merely symmetric in its inputs knows (q, p) once it was trained on (p, q). With 80 % of "
+    "the ordered pairs it is right on 94 % of the test",
+    "examples after 500 steps, and on all whose mirror image it was trained on; with 80 % of the "
+    "unordered pairs, trained alike, on 33 %. So a split keeps",
+    "{p, q} on one side; `--set task.pairs=ordered` splits them one by one, and the report then says "
+    "how much was known from mirror images.",
+    "",
+    "The preset `point_slope` starts from larger weights (`model.init_scale = 1.25`): it memorises "
+    "all training examples while most of the unseen are",
+    "wrong, and learns the grid later. The default recipe takes the initial weights of Nanda et al. "
+    "as they are and learns sooner, with less of a gap.",
+    "[experiments/point_slope](../experiments/point_slope/README.md) says what the embedding looks "
+    "like on the way. Where a split leaves out all examples",
+    "of some class, the command and the report say which classes these are, and what share of the "
+    "test examples has such an answer.",
 ]
 
 

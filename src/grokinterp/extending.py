@@ -9,5 +9,5 @@ from .report.canvas import Axis
 from .report.claims import Decision, all_of, claim, needs
 from .report.figures import new_figure
 from .report.moments import Curve, Moments
-from .report.panels import Figure, Panel, Table, note, panel, section
-from .tasks import Factor, Reads, Sample, Task, task
+from .report.panels import Figure, Panel, Table, note, opening, panel, section
+from .tasks import Coordinates, Factor, Reads, Sample, Task, task
