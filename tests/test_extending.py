@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
+import xarray as xr
 
 import grokinterp as gi
 from grokinterp import extending
@@ -73,8 +75,9 @@ def test_what_is_registered_for_one_family_is_of_no_other(quick_run):
 def test_a_narrower_panel_takes_the_place_of_a_general_one_and_two_alike_are_refused():
     from grokinterp.report.panels import PANELS, SECTIONS
 
+    nowhere = extending.Moments(xr.Dataset(), pd.DataFrame())  # of elements that lie nowhere
     of_operation, of_any = (
-        {panel.name: panel.of.__name__ for panel in PANELS.applying_to(families)}
+        {panel.name: panel.of.__name__ for panel in PANELS.applying_to(families) if panel.where(nowhere)}
         for families in (["Operation", "Task"], ["Majority", "Task"])
     )
     assert (of_operation["Loss"], of_any["Loss"]) == ("Operation", "Task")

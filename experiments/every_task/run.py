@@ -177,11 +177,11 @@ TAIL = [
     "that is merely symmetric in its inputs knows (q, p) once it was trained on (p, q). With 80 % of "
     "the ordered pairs it is right on 94 % of the test",
     "examples after 500 steps, and on all whose mirror image it was trained on; with 80 % of the "
-    "unordered pairs, trained alike, on 33 %. So a split keeps",
+    "unordered pairs, trained alike, on 36 %. So a split keeps",
     "{p, q} on one side; `--set task.pairs=ordered` splits them one by one, and the report then says "
     "how much was known from mirror images.",
     "",
-    "The preset `point_slope` starts from larger weights (`model.init_scale = 1.25`): it memorises "
+    "The preset `point_slope` starts from larger weights (`model.init_scale = 1.2`): it memorises "
     "all training examples while most of the unseen are",
     "wrong, and learns the grid later. The default recipe takes the initial weights of Nanda et al. "
     "as they are and learns sooner, with less of a gap.",

@@ -101,8 +101,8 @@ PRESETS["point_slope"] = {
     "doc": "slopes between opaque points of a 7 x 7 grid, 90 % of the pairs {p, q}: memorises in 300 steps, "
     "then learns the grid",
     "task": {"name": "point_slope", "n": 7},
-    "model": {**_OF_NANDA, "init_scale": 1.25},
-    "training": {"fraction": 0.9, "batch_size": 512, "lr": 1e-3, "weight_decay": 0.3, "steps": 10_000}
+    "model": {**_OF_NANDA, "init_scale": 1.2},
+    "training": {"fraction": 0.9, "batch_size": 512, "lr": 1e-3, "weight_decay": 0.3, "steps": 8000}
     | {"evaluate_every": 20},
     "snapshots": {"log": 20, "every": 100},
 }
