@@ -21,7 +21,8 @@ from grokinterp.report.analysis import analysis_of
 from grokinterp.report.page import opening
 from grokinterp.tasks import Task, make_task
 from grokinterp.tasks.encoding import numbers
-from grokinterp.training import LOSSES, TrainConfig, Trainer
+from grokinterp.training import LOSSES, Snapshot, TrainConfig, Trainer
+from grokinterp.training.batched import BatchedTrainer
 
 QUOTIENTS = make_task("plain_division", p=7)
 INTEGERS = make_task("plain_division", p=7, reading="integer")
@@ -435,3 +436,20 @@ def test_a_report_on_division_mod_p_opens_with_neither(tmp_path):
     config = TrainConfig.of_task("modular_division", **{"task.p": 7, "training.steps": 20, "threads": 1})
     run = gi.train(config, tmp_path / "run", progress=False)
     assert opening(analysis_of(run)) is None
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{"kind": "nalu", "n_layers": 2}, {"kind": "mlp", "d_model": 8, "d_mlp": 16, "readout": "number"}],
+)
+def test_of_runs_that_are_stacked_each_is_the_run_that_it_is_alone(model):
+    values = {"task": {"name": "plain_division", "p": 5}, "model": model, "threads": 1}
+    training = {"loss": "squared_distance", "steps": 20, "dtype": "float64", "weight_decay": 0.1}
+    asked = [TrainConfig.make({**values, "training": training, "seed": seed}) for seed in (0, 1)]
+    found: dict[int, list[Snapshot]] = {0: [], 1: []}
+    for number, snapshot in BatchedTrainer(asked):
+        assert isinstance(snapshot, Snapshot)
+        found[number].append(snapshot)
+    for config, together in zip(asked, found.values(), strict=True):
+        for one, other in zip(Trainer(config), together, strict=True):
+            assert one.metrics == pytest.approx(other.metrics, rel=1e-8)

@@ -210,7 +210,7 @@ def test_every_task_makes_its_rows_and_its_page(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["every_task", "label_noise", "modular_addition", "opaque_operations", "transfer"]
+    "name", ["division", "every_task", "label_noise", "modular_addition", "opaque_operations", "transfer"]
 )
 def test_every_script_says_what_it_does(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}/run.py", "--help"])
@@ -221,7 +221,9 @@ def test_every_script_says_what_it_does(name, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["every_task", "modular_addition", "opaque_operations", "transfer"])
+@pytest.mark.parametrize(
+    "name", ["division", "every_task", "modular_addition", "opaque_operations", "transfer"]
+)
 def test_what_the_readme_says_holds(name, tmp_path):
     done = asked(name, "--check", "--out", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -243,3 +245,25 @@ def test_point_slope_is_checked_in_its_smallest_form(tmp_path):
     done = asked("point_slope", "--check", "--out", tmp_path / "runs")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "MISSED" not in done.stdout
+
+
+def test_division_measures_short_runs_and_says_what_they_miss(tmp_path):
+    division = script("division")
+    short = {name: each.changed(**{"training.steps": 20}) for name, each in division.configs(True).items()}
+    runs = {name: [division.trained(config, 0, tmp_path / name)] for name, config in short.items()}
+    assert division.failed(runs["nalu_1"][0])
+    assert division.untrained(runs["quotient_perceptron"][0]) == pytest.approx(82 / 186)
+    rows = [*division.rows({n: some for n, some in runs.items() if n != "nalu_1"})]
+    rows += division.rows_of_nalus({"nalu_1": runs["nalu_1"]})
+    missed = {row.name for row in rows if not row.holds}
+    assert "nalu_1: best test accuracy" in missed
+    assert "nalu_1: share of 1 seeds that fail" in missed
+    assert "quotient_perceptron: its interval above the majority" in missed
+    assert "quotient, integer: pairs and classes" not in missed
+    assert len({row.name for row in rows}) == len(rows)
+
+
+def test_a_nalu_that_diverged_has_failed(tmp_path):
+    division = script("division")
+    wild = {"training.lr": 1e6, "training.weight_decay": 1e6, "training.evaluate_every": 1}
+    assert division.failed(division.trained(division.configs(True)["nalu_1"].changed(**wild), 0, tmp_path))

@@ -30,7 +30,7 @@ PLAIN = {"task.name": "plain_division", "task.p": 31}
 INTEGER = {**PLAIN, "task.reading": "integer"}
 TASKS = {"modular": {"task.name": "modular_division", "task.p": 31}, "quotient": PLAIN, "integer": INTEGER}
 SAME = {"threads": 1, "training.fraction": 0.8, "training.split_seed": 0, "training.stop_when": None}
-PERCEPTRON, TRANSFORMER = {**SAME, "training.steps": 400}, {**SAME, "training.steps": 1000}
+PERCEPTRON = {**SAME, "training.steps": 400}
 AS_OPAQUE = {"task.p": 97, "training.fraction": 0.9}
 """Size and share of ../opaque_operations."""
 ERRORS = ("loss.squared_distance", "number.unexplained", "number.within", "number.relative_error")
@@ -71,7 +71,8 @@ def configs(check: bool) -> dict[str, gi.TrainConfig]:
         found["nalu_2"] = gi.TrainConfig.preset("nalu", **sizes, **{"model.n_layers": 2})
         found["integer_97_perceptron"] = found["integer_perceptron"].changed(**AS_OPAQUE)
         for name, task in TASKS.items():
-            found[f"{name}_transformer"] = gi.TrainConfig.preset("quick", **task, **TRANSFORMER)
+            steps = {"training.steps": 1000 if name == "quotient" else 2500}  # 556 classes are slow
+            found[f"{name}_transformer"] = gi.TrainConfig.preset("quick", **task, **SAME, **steps)
     return found
 
 
@@ -121,7 +122,7 @@ def rows(runs: Mapping[str, Sequence[gi.Run]]) -> list[Row]:
     for name, some in runs.items():
         mean, low, _ = interval(some)
         if "modular" in name:
-            found.append(between(f"{name}: test accuracy", mean, 0.98))
+            found.append(between(f"{name}: test accuracy", mean, 0.95))
             continue
         most = 0.99 if "number" in name else min(0.99, 1 - untrained(some[0]))
         found.append(between(f"{name}: test accuracy", mean, high=most))
