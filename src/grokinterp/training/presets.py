@@ -139,7 +139,8 @@ PRESETS["patch_vit"] = {
     "doc": "a vision transformer of linear patches on fresh images of lines: seconds",
     "task": {"name": "line_images"},
     "model": {**_VIT, "patch_size": 4},
-    "training": _OF_IMAGES | {"steps": 300, "evaluate_every": 10},
+    "training": _OF_IMAGES
+    | {"steps": 400, "evaluate_every": 10, "stop_when": "test_accuracy >= 1 for 50"},
     "snapshots": {"log": 20, "every": 20},
 }
 PRESETS["double_vit"] = {
@@ -147,7 +148,8 @@ PRESETS["double_vit"] = {
     "being flipped: a minute",
     "task": {"name": "line_images", "flips": 0.05},
     "model": {**_VIT, "patch_size": 4, "local_layers": 1, "local_d_model": 32, "local_heads": 4},
-    "training": _OF_IMAGES | {"steps": 1000, "evaluate_every": 20},
+    "training": _OF_IMAGES
+    | {"clip": 1.0, "steps": 2000, "evaluate_every": 20, "stop_when": "test_accuracy >= 0.985 for 60"},
     "snapshots": {"log": 20, "every": 50},
 }
 PRESETS["pixel_vit"] = {
