@@ -27,7 +27,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from expectations import Row, between, told  # noqa: E402
 
-STEPS = {"patch": (300, 2000), "double": (600, 1000), "pixel": (600, 600)}
+STEPS = {"patch": (300, 2000), "double": (600, 2000), "pixel": (600, 600)}
 """Updates on clean and on noisy images."""
 NOISE = (0.0, 0.05, 0.15)
 FINITE: dict[str, object] = {"training.data": None, "task.examples": 4000, "training.fraction": 0.5}
@@ -44,6 +44,7 @@ def configs() -> dict[str, gi.TrainConfig]:
         said = f"{100 * noise:g} % noise" if noise else "no noise"
         changes = {
             "task.flips": noise,
+            "training.stop_when": None,
             "training.steps": STEPS[kind][noise > 0],
             **(FINITE if finite else {}),
         }
