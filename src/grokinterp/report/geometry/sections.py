@@ -184,7 +184,7 @@ def first_two_show_it(a: Analysis) -> Decision:
     )
 
 
-@claim("The embedding is folded: a point and its mirror image are more alike", where=_knows_places)
+@claim("The embedding is folded at its centre more than it is laid out", where=_knows_places)
 def is_folded(a: Analysis) -> Decision:
     """Whether squares and products of the coordinates make up more of the embedding than these do, and make
     mirror images through the centre alike."""
