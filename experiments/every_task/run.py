@@ -108,9 +108,8 @@ def page(outcomes: Mapping[str, Outcome]) -> str:
 def line(name: str, outcome: Outcome) -> str:
     """The row of a task that is learned."""
     config = outcome.config
-    sizes = {
-        key: config.task[key] for key in ("group", "p", "n", "v", "size", "slopes") if key in config.task
-    }
+    keys = ("group", "p", "n", "v", "size", "slopes")
+    sizes = {key: config.task[key] for key in keys if key in config.task}
     named = ", ".join(f"{key} = {value}" for key, value in sizes.items())
     size = next(iter(sizes.values())) if len(sizes) == 1 else named
     seconds = max(outcome.seconds)

@@ -139,8 +139,7 @@ PRESETS["patch_vit"] = {
     "doc": "a vision transformer of linear patches on fresh images of lines: seconds",
     "task": {"name": "line_images"},
     "model": {**_VIT, "patch_size": 4},
-    "training": _OF_IMAGES
-    | {"steps": 400, "evaluate_every": 10, "stop_when": "test_accuracy >= 1 for 50"},
+    "training": _OF_IMAGES | {"steps": 400, "evaluate_every": 10, "stop_when": "test_accuracy >= 1 for 50"},
     "snapshots": {"log": 20, "every": 20},
 }
 PRESETS["double_vit"] = {
