@@ -28,7 +28,15 @@ from ..runs import Run
 from ..runs.files import TEMPORARY, UNSEALED, read_sealed, replace, sealed
 from ..view import View
 
-_CODE = ("measures", "models", "tasks", "fourier.py", "view.py", "replay/frequencies/pictures.py")
+_CODE = (
+    "measures",
+    "models",
+    "tasks",
+    "fourier.py",
+    "geometry.py",
+    "view.py",
+    "replay/frequencies/pictures.py",
+)
 """What the value of a measure depends on, beside the weights and torch."""
 
 _PACKAGE = Path(__file__).parents[1]

@@ -22,11 +22,13 @@ from ..training import SQUARED
 from . import figures, nodes
 from .analysis import Analysis
 from .offline import page_of_figures
-from .panels import OPENINGS, SECTIONS, Figure, Panel, Section, Table, section
+from .panels import OPENINGS, SECTIONS, Figure, Panel, Section, Size, Table, section
 from .panels import opening as open_with
 from .words import by_part, number, several, summary
 
 _MOST_BARS = 32
+_MOST_NARROW = 7
+"""Bars of which the names have room in one column."""
 
 
 def render(a: Analysis) -> str:
@@ -224,7 +226,8 @@ def _by_factor(a: Analysis) -> Iterator[Panel]:
     right = "every answer is right" if len(a.view.answers) > 1 else "the answer is right"
     for name in _factors(a):
         caption = f"Share of the examples of which {right}, by {name}."
-        yield Panel(f"By {name}", caption, Figure(figures.by_factor(a, name)))
+        size: Size = "wide" if a.run.task.factors[name].n_classes > _MOST_NARROW else ""
+        yield Panel(f"By {name}", caption, Figure(figures.by_factor(a, name)), size)
 
 
 def _factors(a: Analysis) -> list[str]:

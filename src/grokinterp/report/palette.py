@@ -13,6 +13,8 @@ KEY = "#d1495b"
 """What the network stands on, and the analysed step."""
 PLAIN = ALL
 """What is drawn for comparison only: what is no key, limits, chance."""
+FAINT = "#c3cad6"
+"""Of what is drawn for comparison, that which is farther off."""
 RESTRICTED, EXCLUDED = "#2a9d8f", KEY
 """What is left of a network that is restricted to its keys, or robbed of them."""
 
@@ -54,6 +56,11 @@ def lines(n: int) -> list[str]:
         red, green, blue = colorsys.hls_to_rgb(i / n, 0.38 if i % 2 else 0.58, 0.7)
         colours.append("#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue)))
     return colours
+
+
+def on_two_axes(right: float, up: float) -> str:
+    """The colour of a place, as its shares of two axes: redder to the right, bluer upwards."""
+    return f"rgb({round(40 + 200 * right)}, 90, {round(40 + 200 * up)})"
 
 
 def round_the_circle(position: int, count: int) -> str:

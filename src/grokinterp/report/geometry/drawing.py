@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...tasks import Coordinates
-from ..palette import LINES, PLAIN
+from ..palette import LINES, PLAIN, on_two_axes
 
 ALONG = LINES[:3]
 """The colours of lines along each axis."""
@@ -60,7 +60,7 @@ def colours(places: Coordinates) -> list[str]:
     """A colour for each element: redder with the first coordinate, bluer with the second."""
     low, high = places.values.aminmax(dim=0)
     share = ((places.values - low) / (high - low).clamp_min(1e-300))[:, :2].tolist()
-    return [f"rgb({round(40 + 200 * x[0])}, 90, {round(40 + 200 * x[-1])})" for x in share]
+    return [on_two_axes(x[0], x[-1]) for x in share]
 
 
 def across(places: Coordinates) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from ..analysis import Analysis
 from ..claims import Decision, all_of, claim, needs
 from ..figures import legend_above, new_figure
 from ..figures import over_training as with_phases
-from ..palette import LINES, PLAIN, lines
+from ..palette import FAINT, LINES, PLAIN, lines
 from ..panels import Figure, Panel, Table, opening, section
 from ..words import number
 from . import drawing
@@ -27,7 +27,6 @@ _CHANCE = (
     "ways, or, of planarity, of 200 random clouds. What is larger than all of these is told from chance."
 )
 _DRAWN = "geometry.plane"
-_LIGHT = "#c3cad6"
 _WORDS = {
     "geometry.planarity": "Variance in the first two components",
     "geometry.r2_top2": "Coordinates in the plane of the first two components",
@@ -155,7 +154,7 @@ def _degrees(a: Analysis) -> go.Figure:
     values = a.measured("geometry.poly_share")
     names = [f"degree {degree}" for degree in values["degree"].values.tolist()]
     figure = new_figure("", "share of the variance", 430, barmode="group")
-    of = {"value": ("embedding", LINES[0]), "mean": ("chance", PLAIN), "maximum": ("chance, largest", _LIGHT)}
+    of = {"value": ("embedding", LINES[0]), "mean": ("chance", PLAIN), "maximum": ("chance, largest", FAINT)}
     for statistic, (words, colour) in of.items():
         figure.add_bar(x=names, y=values.sel(statistic=statistic).values, name=words, marker_color=colour)
     return figure.update_yaxes(range=[0, 1.05]).update_layout(legend=legend_above(1.14))
@@ -185,7 +184,7 @@ def first_two_show_it(a: Analysis) -> Decision:
     )
 
 
-@claim("The embedding is folded: a point and its mirror image are more alike", where=_knows_places)
+@claim("The embedding is folded at its centre more than it is laid out", where=_knows_places)
 def is_folded(a: Analysis) -> Decision:
     """Whether squares and products of the coordinates make up more of the embedding than these do, and make
     mirror images through the centre alike."""
