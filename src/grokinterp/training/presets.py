@@ -130,7 +130,7 @@ PRESETS["pixel_vit"] = {
     "task": {"name": "line_images", "examples": 1024},
     "model": {**_VIT, "patch_size": 1},
     "training": _OF_IMAGES
-    | {"clip": 1.0, "steps": 1200, "evaluate_every": 25, "stop_when": "test_accuracy >= 0.985 for 25"},
+    | {"clip": 1.0, "steps": 1200, "evaluate_every": 25, "stop_when": "test_accuracy >= 0.985"},
     "snapshots": {"log": 20, "every": 50},
 }
 
