@@ -1,7 +1,9 @@
-"""The file in docs/extending.md, run as a user would run it: what it registers stands in both pages."""
+"""The files in docs/extending.md, run as a user would run them: what the first registers stands in both
+pages."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -29,6 +31,21 @@ def folder(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def test_images_of_ones_own_are_learned(tmp_path):
+    pytest.importorskip("sklearn")
+    (tmp_path / "handwritten.py").write_text(FILES["handwritten.py"].text)
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "handwritten.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "('class', 'patch 0,0', 'patch 0,1') torch.Size([2, 4, 1797, 17])" in done.stdout
+    metrics = (tmp_path / "runs/handwritten/metrics.jsonl").read_text().splitlines()
+    last = json.loads(metrics[-1])
+    assert last["step"] == 300
+    assert last["test_accuracy"] > 0.8  # .90 where it was written
 
 
 def test_its_claim_section_and_measure_stand_in_the_report(folder):

@@ -73,7 +73,15 @@ def test_angles_are_counterclockwise_from_the_horizontal():
     shallow = task.images_of(torch.tensor([0]), torch.tensor([0.0], dtype=torch.float64))[0]
     rows = [int(column.nonzero()[0]) for column in shallow.T if column.any()]
     assert rows[0] > rows[-1]  # it rises to the right, row 0 being the highest
-    assert task.classes[0] == "11.25°"
+    assert task.classes[:2] == ("11°", "34°")
+    every = task.images_of(torch.arange(8), torch.zeros(8, dtype=torch.float64))
+    assert torch.equal(every.flip(2), every.flip(0))  # class 7 − k is the mirror image of class k
+
+
+def test_slopes_have_different_names():
+    for slopes in (2, 90, 91, 360):
+        task = make_task("line_images", size=256, slopes=slopes, examples=2)
+        assert len(set(task.classes)) == slopes
 
 
 def test_the_stream_is_seeded_and_never_repeats():
@@ -123,7 +131,7 @@ def test_a_sample_is_had_with_other_flips_on_the_same_lines():
         ({"size": 2}, "task.size: input should be greater than or equal to 4, got 2"),
         (
             {"slopes": 40},
-            "task.slopes: 40 slopes cannot be told apart on 12 x 12 pixels: lines at 2.25° and 6.75° through "
+            "task.slopes: 40 slopes cannot be told apart on 12 x 12 pixels: lines at 2° and 7° through "
             "the centre are the same image: choose fewer slopes or a larger task.size",
         ),
     ],

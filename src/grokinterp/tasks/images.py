@@ -64,8 +64,9 @@ class LineImages(Arrays):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The angles in degrees."""
-        return tuple(f"{180 * (k + 0.5) / self.slopes:.5g}°" for k in range(self.slopes))
+        """The angles in degrees, rounded as far as they stay different."""
+        digits = 0 if self.slopes <= 90 else 1
+        return tuple(f"{180 * (k + 0.5) / self.slopes:.{digits}f}°" for k in range(self.slopes))
 
     def draw(self, n: int, generator: torch.Generator) -> Sample:
         """Lines through uniform points, of slopes that are drawn uniformly, with `flips` of all pixels

@@ -148,14 +148,15 @@ PRESETS["double_vit"] = {
     "task": {"name": "line_images", "flips": 0.05},
     "model": {**_VIT, "patch_size": 4, "local_layers": 1, "local_d_model": 32, "local_heads": 4},
     "training": _OF_IMAGES
-    | {"clip": 1.0, "steps": 2000, "evaluate_every": 20, "stop_when": "test_accuracy >= 0.985 for 60"},
+    | {"clip": 1.0, "steps": 2000, "evaluate_every": 20, "stop_when": "test_accuracy >= 0.98 for 60"},
     "snapshots": {"log": 20, "every": 50},
 }
 PRESETS["pixel_vit"] = {
     "doc": "a vision transformer with one token per pixel on fresh images of lines: minutes",
-    "task": {"name": "line_images"},
+    "task": {"name": "line_images", "examples": 1024},
     "model": {**_VIT, "patch_size": 1},
-    "training": _OF_IMAGES | {"steps": 600, "evaluate_every": 20},
+    "training": _OF_IMAGES
+    | {"clip": 1.0, "steps": 1200, "evaluate_every": 25, "stop_when": "test_accuracy >= 0.985"},
     "snapshots": {"log": 20, "every": 50},
 }
 
