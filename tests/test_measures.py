@@ -826,6 +826,8 @@ def test_small_and_even_moduli_have_all_measures(p, task):
             assert reason == f"{view.task.symbol} is the product of no group"
         elif name == "accuracy.mirror":
             assert reason == no_mirror(view)
+        elif name.startswith("geometry.circle.") and p < 4:
+            assert reason == f"{p} elements make no circle: it takes 4"
         else:
             assert reason is None, name
 
@@ -845,7 +847,11 @@ def test_a_network_of_zeros_has_all_measures():
     zeros = {name: torch.zeros_like(w) for name, w in other.model.named_parameters()}
     view = gi.view(config.hooked(task.reads, zeros), task, split=other.split)
     for name in NAMES:
-        assert measured_or_reason(name, view) is None, name
+        reason = measured_or_reason(name, view)
+        if name.startswith("geometry.circle."):
+            assert reason == "all elements are embedded in one place"
+        else:
+            assert reason is None, name
     assert gi.key_frequencies(view).consensus == []
     assert float(gi.measure("loss", view).sel(part="all")) == pytest.approx(math.log(7))
 

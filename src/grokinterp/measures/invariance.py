@@ -38,6 +38,7 @@ measure = partial(of_any_task, where=of_arrays)
     "invariance.eta2",
     unit="1",
     ref="Fisher 1925, section 42, on the first two principal components",
+    gauge=("scale",),
     replayed=True,
 )
 def eta2(view: View, seed: int = 0) -> Value:
@@ -59,7 +60,12 @@ def eta2(view: View, seed: int = 0) -> Value:
     return array(torch.stack(values), "statistic", statistic=STATISTICS)
 
 
-@measure("invariance.planarity", unit="1", ref="share of the variance on two principal components")
+@measure(
+    "invariance.planarity",
+    unit="1",
+    ref="share of the variance on two principal components",
+    gauge=("scale",),
+)
 def planarity(view: View) -> float:
     """Share of the variance of the readout that its first two principal components have, over the examples of
     `invariance.eta2`.
