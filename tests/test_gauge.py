@@ -278,7 +278,7 @@ def test_the_controls_of_an_ablation_turn_with_the_network(network, what, how):
         assert len({round(loss, 9) for loss in losses}) == 3, "they are three different ones"
 
 
-@pytest.mark.parametrize("network", MADE)
+@pytest.mark.parametrize("network", [name for name in MADE if name != "quotients"])
 def test_random_neurons_are_the_same_however_they_are_numbered_and_scaled(network):
     here = views(network)
     place = new_order(here[""].neurons.shape[1]).argsort()
