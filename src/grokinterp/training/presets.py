@@ -156,7 +156,13 @@ PRESETS["pixel_vit"] = {
     "task": {"name": "line_images", "examples": 1024},
     "model": {**_VIT, "patch_size": 1},
     "training": _OF_IMAGES
-    | {"clip": 1.0, "steps": 1200, "evaluate_every": 25, "stop_when": "test_accuracy >= 0.985"},
+    | {
+        "lr": 5e-4,
+        "clip": 1.0,
+        "steps": 600,
+        "evaluate_every": 25,
+        "stop_when": "test_accuracy >= 0.99 for 50",
+    },
     "snapshots": {"log": 20, "every": 50},
 }
 
