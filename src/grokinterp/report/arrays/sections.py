@@ -3,10 +3,11 @@ noise does, and whether it matters where a thing lies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...measures.example_images import titles
 from ...measures.invariance import readout_plane
@@ -70,32 +71,39 @@ def _pixels_that_decide(a: Analysis) -> Iterator[Panel]:
 
 def _examples(a: Analysis, with_flips: bool) -> go.Figure:
     """Example images side by side: with the flips that change an answer, or what the class token looks at."""
-    from plotly.subplots import make_subplots
-
     image = a.measured("example_images.pixels").values
     image = (image - image.min()) / ((image.max() - image.min()) or 1)
     answers = a.measured("example_images.answers")
     given = [str(answers["class"].values[k]) for k in answers.values.argmax(1)]
     names = [f"{name}<br>says {said}" for name, said in zip(titles(a.view), given, strict=True)]
     if with_flips:
-        shown, limits = flips_on_image(image, a.measured("example_images.flips").values), (0.0, 1.0)
-    else:
-        shown = a.measured("example_images.attention").values
-        limits = (0.0, float(shown.max()))
-    figure = make_subplots(1, len(shown), subplot_titles=names, horizontal_spacing=0.02)
-    for i, one in enumerate(shown, 1):
+        shown = flips_on_image(image, a.measured("example_images.flips").values)
+        return _side_by_side(shown, names, 3, high=1.0)
+    return _side_by_side(a.measured("example_images.attention").values, names, 3, "attention (share)")
+
+
+def _side_by_side(
+    maps: NDArray[np.float64], names: Sequence[str], columns: int, unit: str = "", high: float | None = None
+) -> go.Figure:
+    """Images, so many in a row, from 0 to the largest value or to `high`; a bar says what colours mean where
+    there is a unit."""
+    from plotly.subplots import make_subplots
+
+    rows, high = -(-len(maps) // columns), float(maps.max()) if high is None else high
+    figure = make_subplots(rows, columns, subplot_titles=names, horizontal_spacing=0.04)
+    for i, one in enumerate(maps):
+        at = {"row": i // columns + 1, "col": i % columns + 1}
         figure.add_heatmap(
-            z=np.round(one, 3), zmin=limits[0], zmax=limits[1], colorscale=list(SEQUENTIAL), row=1, col=i,
-            showscale=not with_flips and i == len(shown),
-            colorbar=figures.colorbar("attention (share)"),
+            z=np.round(one, 4), zmin=0, zmax=high, colorscale=list(SEQUENTIAL), **at,
+            showscale=bool(unit) and i == 0, colorbar=figures.colorbar(unit),
             hovertemplate="row %{y}, column %{x}: %{z}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(showticklabels=False, constrain="domain")
-    figure.update_yaxes(showticklabels=False, autorange="reversed", scaleratio=1)
-    for i in range(1, len(shown) + 1):
-        figure.update_yaxes(scaleanchor=f"x{i if i > 1 else ''}", row=1, col=i)
+        figure.update_yaxes(scaleanchor=f"x{i + 1 if i else ''}", **at)
+    bare = {"showticklabels": False, "ticks": "", "showgrid": False, "constrain": "domain"}
+    figure.update_xaxes(**bare, zeroline=False).update_yaxes(**bare, zeroline=False, autorange="reversed")
     figure.update_annotations(font={"size": 11})
-    return figure.update_layout(template=None, height=230, margin={"l": 8, "r": 8, "t": 44, "b": 8})
+    margin = {"l": 8, "r": 8, "t": 44, "b": 8}
+    return figure.update_layout(template=None, height=50 + 170 * rows, margin=margin)
 
 
 def _is_square_grid(a: Analysis) -> bool:
@@ -121,24 +129,10 @@ def _looks_at(a: Analysis) -> Iterator[Panel]:
 
 def _of_heads(a: Analysis, layer: int) -> go.Figure:
     """The mean attention of each head of a layer, over the image."""
-    from plotly.subplots import make_subplots
-
     values, grid = a.measured("attention.mean").sel(layer=layer).values, a.view.reads.grid
-    itself = values[:, 0]
-    names = [f"head {i}: itself {own:.2f}" for i, own in enumerate(itself)]
+    names = [f"head {i}: itself {own:.2f}" for i, own in enumerate(values[:, 0])]
     maps = values[:, -grid[0] * grid[1] :].reshape(-1, *grid)
-    figure = make_subplots(1, len(maps), subplot_titles=names, horizontal_spacing=0.03)
-    for i, one in enumerate(maps, 1):
-        figure.add_heatmap(
-            z=np.round(one, 4), zmin=0, zmax=float(maps.max()), colorscale=list(SEQUENTIAL), row=1, col=i,
-            showscale=i == len(maps), colorbar=figures.colorbar("attention (share)"),
-            hovertemplate="row %{y}, column %{x}: %{z}<extra></extra>",
-        )  # fmt: skip
-        figure.update_yaxes(scaleanchor=f"x{i if i > 1 else ''}", row=1, col=i)
-    figure.update_xaxes(showticklabels=False, constrain="domain")
-    figure.update_yaxes(showticklabels=False, autorange="reversed")
-    figure.update_annotations(font={"size": 11})
-    return figure.update_layout(template=None, height=230, margin={"l": 8, "r": 8, "t": 44, "b": 8})
+    return _side_by_side(maps, names, 2 if len(maps) <= 4 else 4, "attention (share)")
 
 
 @section(
