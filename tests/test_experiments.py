@@ -210,8 +210,12 @@ def test_every_task_makes_its_rows_and_its_page(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["division", "every_task", "label_noise", "modular_addition", "opaque_operations", "transfer"]
-)
+    "name",
+    [
+        "digit_addition", "division", "every_task", "label_noise", "line_images", "modular_addition",
+        "opaque_operations", "point_slope", "transfer",
+    ],
+)  # fmt: skip
 def test_every_script_says_what_it_does(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}/run.py", "--help"])
     with pytest.raises(SystemExit) as stop:
@@ -222,7 +226,7 @@ def test_every_script_says_what_it_does(name, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["division", "every_task", "modular_addition", "opaque_operations", "transfer"]
+    "name", ["division", "every_task", "line_images", "modular_addition", "opaque_operations", "transfer"]
 )
 def test_what_the_readme_says_holds(name, tmp_path):
     done = asked(name, "--check", "--out", str(tmp_path))
@@ -267,3 +271,25 @@ def test_a_nalu_that_diverged_has_failed(tmp_path):
     division = script("division")
     wild = {"training.lr": 1e6, "training.weight_decay": 1e6, "training.evaluate_every": 1}
     assert division.failed(division.trained(division.configs(True)["nalu_1"].changed(**wild), 0, tmp_path))
+
+
+def test_line_images_trains_three_kinds_on_clean_and_noisy_images_without_end_and_on_some():
+    lines = script("line_images")
+    configs = lines.configs()
+    assert len(configs) == 18
+    assert set(lines.CHECKED) < set(configs)
+    finite = configs["double, 5 % noise, 2,000 images"]
+    assert finite.training.data is None
+    assert len(finite.make_split(finite.make_task()).train) == 2000
+    assert len({len(config.model.shapes(config.make_task().reads)) for config in configs.values()}) == 2
+    assert [config.model.d_head for config in lines.narrow().values()].count(16) == 9
+
+
+def test_line_images_measures_a_small_run(tmp_path):
+    lines = script("line_images")
+    small = {"training.steps": 2, "task.examples": 300, "model.d_model": 16, "training.batch_size": 16}
+    run = gi.train(lines.configs()[lines.CHECKED[0]].changed(**small), out=tmp_path, progress=False)
+    found = lines.measured(run)
+    assert {"one flip", "all flips", "eta2", "accuracy at 15 %"} < found.keys()
+    rows = lines.rows(dict.fromkeys(lines.CHECKED, found))
+    assert not all(row.holds for row in rows)  # two steps are not enough
