@@ -24,7 +24,7 @@ import copy
 import re
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
@@ -343,6 +343,17 @@ def carried_config(model: HookedRootModule) -> NetworkConfig | None:
     the task has to."""
     config = getattr(model, "config", None)
     return config if isinstance(config, NetworkConfig) else None
+
+
+def noting(seen: dict[str, Tensor] | None, *names: str) -> Callable[[str, Tensor], Tensor]:
+    """What lets every value pass, and puts those of these hooks into `seen`, where there is such."""
+
+    def note(name: str, values: Tensor) -> Tensor:
+        if seen is not None and name in names:
+            seen[name] = values
+        return values
+
+    return note
 
 
 def in_float64(model: HookedRootModule) -> HookedRootModule:

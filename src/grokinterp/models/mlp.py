@@ -43,6 +43,7 @@ from .base import (
     is_bias,
     kind,
     nearness,
+    noting,
     numbers_of_answers,
     operands_of,
     part_of_network,
@@ -169,13 +170,8 @@ class MLPConfig(NetworkConfig):
         tables = [weights[f"{name}.W_E"] for name in self._embeddings]
         of_a, of_b = map(torch.matmul, tables, halves) if tables else halves
 
-        def see(name: str, values: Tensor) -> Tensor:
-            if seen is not None and name in ("blocks.0.mlp.hook_post", "hook_number"):
-                seen[name] = values
-            return values
-
         before = F.embedding(inputs[:, 0], of_a) + F.embedding(inputs[:, 1], of_b)
-        return self._onward(weights, before, reads, see)
+        return self._onward(weights, before, reads, noting(seen, "blocks.0.mlp.hook_post", "hook_number"))
 
     def _onward(
         self,

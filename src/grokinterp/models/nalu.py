@@ -35,6 +35,7 @@ from .base import (
     fits,
     kind,
     nearness,
+    noting,
     numbers_of_answers,
     operands_of,
     part_of_network,
@@ -108,12 +109,7 @@ class NALUConfig(NetworkConfig):
     def logits(
         self, weights: Weights, inputs: Float64[Tensor, "n 2"], reads: Reads, seen: Weights | None = None
     ) -> Float[Tensor, "n classes"]:
-        def see(name: str, values: Tensor) -> Tensor:
-            if seen is not None and name == "hook_number":
-                seen[name] = values
-            return values
-
-        return self._onward(weights, inputs, reads, see)
+        return self._onward(weights, inputs, reads, noting(seen, "hook_number"))
 
     def _onward(
         self,
