@@ -106,15 +106,22 @@ def norm(tensors: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.trains
-def test_thirty_steps_are_those_of_a_plain_loop():
-    asked = config(**{"task.p": 11, "training.steps": 30, "training.evaluate_every": 1, "training.lr": 1e-2})
+@pytest.mark.parametrize(("dtype", "steps", "rel"), [("float64", 30, 1e-8), ("float32", 15, 1e-4)])
+def test_steps_are_those_of_a_plain_loop(dtype, steps, rel):
+    """In float32 fewer: once rounding decides whether a neuron is on, two loops part."""
+    asked = config(**{
+        "task.p": 11, "training.steps": steps, "training.evaluate_every": 1, "training.lr": 1e-2,
+        "training.dtype": dtype,
+    })  # fmt: skip
     task = asked.make_task()
     rows = asked.make_split(task)
-    network = reference_network(asked, asked.model.initial_weights(task.reads, asked.seed), torch.float32)
+    network = reference_network(
+        asked, asked.model.initial_weights(task.reads, asked.seed), getattr(torch, dtype)
+    )
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=1e-2, betas=(0.9, 0.98), weight_decay=1.0)
     expected = []
-    for _ in range(31):
+    for _ in range(steps + 1):
         log_probabilities = network(task.inputs)[:, -1].double().log_softmax(-1)
         losses = -log_probabilities.gather(1, task.targets[:, None])[:, 0]
         expected.append((losses[rows.train].mean().item(), losses[rows.test].mean().item()))
@@ -122,9 +129,9 @@ def test_thirty_steps_are_those_of_a_plain_loop():
         optimiser.step()
         optimiser.zero_grad()
     found = course(asked).metrics
-    assert expected[-1][0] < 0.6 * expected[0][0]  # it does learn
-    assert [(found[step]["train_loss"], found[step]["test_loss"]) for step in range(31)] == [
-        pytest.approx(pair, rel=1e-4) for pair in expected
+    assert expected[-1][0] < 0.9 * expected[0][0]  # it does learn
+    assert [(found[step]["train_loss"], found[step]["test_loss"]) for step in range(steps + 1)] == [
+        pytest.approx(pair, rel=rel) for pair in expected
     ]
 
 
