@@ -582,12 +582,19 @@ class View:
         logits = self._logits_with_all_classes if logits is None else logits
         return logits.argmax(1) == self._classes(against, rows)
 
-    def all_right(self, against: Classes = "labels") -> Bool[Tensor, "n"]:
-        """Whether every answer of an example that is asked is right, of all that the View can be asked of."""
+    def all_right(
+        self, against: Classes = "labels", logits: Float64[Tensor, "n answer classes"] | None = None
+    ) -> Bool[Tensor, "n"]:
+        """Whether every answer of an example that is asked is right, of all that the View can be asked of: by
+        its own logits, or by others, as `logits_with` gives them."""
+        of_each = [None] * len(self.answers) if logits is None else logits.unbind(1)
         if len(self.answers) == 1:
-            return self.correct(against=against)
+            return self.correct(of_each[0], against=against)
         each = [self.at(answer) for answer in self.answers]
-        return torch.stack([one.correct(against=against) | ~one.asked for one in each]).all(0)
+        right = [
+            one.correct(given, against=against) | ~one.asked for one, given in zip(each, of_each, strict=True)
+        ]
+        return torch.stack(right).all(0)
 
     def squared_error(self) -> Float64[Tensor, "n"]:
         """The squared distance of every example's logits from its one-hot label, as a mean over classes."""

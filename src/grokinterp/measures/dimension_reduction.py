@@ -120,11 +120,7 @@ def dimension_reduction(
 def _right(some: View, site: _Site, share: float) -> float:
     """The share of examples that are right in all that is asked of them."""
     logits = some.logits_with([(site.hook, site.cut(share))])
-    right = torch.ones(len(logits), dtype=torch.bool)
-    for i, answer in enumerate(some.answers):
-        one = some.at(answer) if len(some.answers) > 1 else some
-        right &= one.correct(logits[:, i]) | ~one.asked
-    return float(right.double().mean())
+    return float(some.all_right(logits=logits).double().mean())
 
 
 @once_per_view

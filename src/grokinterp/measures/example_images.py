@@ -14,8 +14,8 @@ from ..tasks import Arrays
 from ..view import View
 from .base import Value, array, once_per_view
 from .base import measure as of_any_task
-from .excerpts import excerpt, unseen
-from .robustness import flips_that_break
+from .excerpts import unseen
+from .robustness import flips_that_break, unflipped
 
 SHOWN = 6
 """Images."""
@@ -48,7 +48,7 @@ def shown(view: View) -> View:
     there = classes.unique()
     picked = there[torch.linspace(0, len(there) - 1, min(SHOWN, len(there))).round().long()]
     chosen = torch.stack([rows[(classes == one).nonzero()[0, 0]] for one in picked])
-    return excerpt(view if task.unflipped is task else view.on(task.unflipped), chosen, len(chosen))
+    return unflipped(view, chosen)
 
 
 def titles(view: View) -> list[str]:

@@ -68,8 +68,17 @@ def components(view: View) -> Principal:
     Raises:
         NotApplicable: all of them are embedded alike.
     """
+    return principal(view.W_E)
+
+
+def principal(embedding: Float64[Tensor, "m d"]) -> Principal:
+    """The principal components of an embedding.
+
+    Raises:
+        NotApplicable: all elements are embedded alike.
+    """
     try:
-        return geometry.principal(view.W_E)
+        return geometry.principal(embedding)
     except ValueError as error:
         raise NotApplicable(str(error)) from None
 
@@ -283,10 +292,7 @@ def _positions(view: View) -> tuple[Principal, Float64[Tensor, "part 2"]]:
     if len(grid) != 2 or min(grid) < 2 or "pos_embed.W_pos" not in view.weights:
         raise NotApplicable("the network does not cut images into parts of several rows and columns")
     places = torch.cartesian_prod(*(torch.arange(size).double() for size in grid))
-    try:
-        return geometry.principal(view.weights["pos_embed.W_pos"].cpu()[-len(places) :]), places
-    except ValueError as error:
-        raise NotApplicable(str(error)) from None
+    return principal(view.weights["pos_embed.W_pos"].cpu()[-len(places) :]), places
 
 
 def _upright(of: Principal, places: Coordinates, pair: Int[Tensor, "two"]) -> Float64[Tensor, "m 2"]:

@@ -13,12 +13,14 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from ..errors import NotApplicable, UsageError
+from ..geometry import chance
 from ..tasks import Arrays
 from ..view import View
 from .base import Value, array, once_per_view
 from .base import measure as of_any_task
 from .dimension_reduction import of_arrays
 from .excerpts import showing, unseen
+from .geometry import statistics
 
 SHIFTS = (1, 2, 3)
 """Pixels by which images are moved."""
@@ -26,8 +28,6 @@ EXAMPLES = 1024
 """Examples of which the readout is looked at."""
 DRAWS = 200
 """Random orders of the classes of a baseline."""
-STATISTICS = ("value", "mean", "quantile", "maximum")
-"""A value, and of a baseline the mean, the 95 % quantile and the maximum."""
 
 
 measure = partial(of_any_task, where=of_arrays)
@@ -56,8 +56,7 @@ def eta2(view: View, seed: int = 0) -> Value:
     drawn = torch.stack([
         between(plane, classes[torch.randperm(len(classes), generator=generator)]) for _ in range(DRAWS)
     ])  # fmt: skip
-    values = [between(plane, classes), drawn.mean(), drawn.quantile(0.95), drawn.max()]
-    return array(torch.stack(values), "statistic", statistic=STATISTICS)
+    return statistics([chance(float(between(plane, classes)), drawn)])
 
 
 @measure(

@@ -80,9 +80,9 @@ def flips(view: View, images: int = IMAGES, seed: int = 0, progress: bool | None
         NotApplicable: pixels have more than two values.
         UsageError: fewer than two images are asked for.
     """
-    count = breaking(view, images, seed, progress).sum(1).double()
-    share = count.mean() / _pixels(clean(view, images, seed)).shape[1]
-    values = [float(count.mean()), float(count.median()), float(count.max()), float(share)]
+    changed = breaking(view, images, seed, progress).double()
+    count = changed.sum(1)
+    values = [float(x) for x in (count.mean(), count.median(), count.max(), changed.mean())]
     return array(values, "statistic", statistic=["mean", "median", "maximum", "share of flips"])
 
 
@@ -192,7 +192,12 @@ def clean(view: View, images: int, seed: int) -> View:
     Raises:
         UsageError: fewer than two images are asked for.
     """
-    task, rows = view.task, unseen(view, images, seed)
+    return unflipped(view, unseen(view, images, seed))
+
+
+def unflipped(view: View, rows: Int[Tensor, "image"]) -> View:
+    """The network on these images of the sample, no pixel of which is flipped."""
+    task = view.task
     assert isinstance(task, Arrays)
     return excerpt(view if task.unflipped is task else view.on(task.unflipped), rows, len(rows))
 

@@ -345,6 +345,16 @@ def carried_config(model: HookedRootModule) -> NetworkConfig | None:
     return config if isinstance(config, NetworkConfig) else None
 
 
+def refuse_odd_heads(config: Any) -> None:
+    """
+    Raises:
+        ValueError: no width of a head was set, and the heads do not divide that of the stream.
+    """
+    if "d_head" not in config.model_fields_set and config.d_model % config.n_heads:
+        what = f"{config.n_heads} heads do not divide d_model {config.d_model}"
+        raise ValueError(f"{what}: change one of them, or set d_head")
+
+
 def noting(seen: dict[str, Tensor] | None, *names: str) -> Callable[[str, Tensor], Tensor]:
     """What lets every value pass, and puts those of these hooks into `seen`, where there is such."""
 

@@ -31,6 +31,7 @@ from .base import (
     fits,
     is_bias,
     kind,
+    refuse_odd_heads,
 )
 from .folded import Folding
 from .forward import transformer_logits
@@ -90,9 +91,7 @@ class ModelConfig(NetworkConfig):
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> ModelConfig:
-        if "d_head" not in self.model_fields_set and self.d_model % self.n_heads:
-            what = f"{self.n_heads} heads do not divide d_model {self.d_model}"
-            raise ValueError(f"{what}: change one of them, or set d_head")
+        refuse_odd_heads(self)
         return self
 
     @classmethod

@@ -41,6 +41,7 @@ from .base import (
     deprecation_silenced,
     fits,
     kind,
+    refuse_odd_heads,
 )
 from .forward import ACTIVATIONS
 from .transformer import ModelConfig
@@ -88,9 +89,7 @@ class VisionConfig(NetworkConfig):
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> VisionConfig:
-        if "d_head" not in self.model_fields_set and self.d_model % self.n_heads:
-            what = f"{self.n_heads} heads do not divide d_model {self.d_model}"
-            raise ValueError(f"{what}: change one of them, or set d_head")
+        refuse_odd_heads(self)
         if self.local_layers and self.local_d_model % self.local_heads:
             what = f"{self.local_heads} local_heads do not divide local_d_model {self.local_d_model}"
             raise ValueError(f"{what}: change one of them")

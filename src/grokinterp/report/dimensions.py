@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import torch
-
 from ..measures.standing import Z_OF_95, percent, wilson
 from . import figures
 from .analysis import Analysis
@@ -15,7 +13,7 @@ from .panels import Figure, Panel, Table
 from .words import number
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
+    pass
 
 _TENTH = 0.1
 _COSTS = 0.05
@@ -58,9 +56,13 @@ def panels(a: Analysis) -> Iterator[Panel | Table]:
         f"Accuracy (share of {int(value.attrs['examples']):,} {a.run.task.examples_are}) after a cut at one "
         "hook; from top to bottom in the order of the computation."
     )
-    yield Panel("What is left after a cut", caption, Figure(_map(a)), size="full")
     widths = [int(width) for width in value.coords["width"].values]
     shares = [float(share) for share in value.coords["kept"].values]
+    figure = figures.numbered_heatmap(
+        value.values, "share of dimensions kept", "accuracy", [f"{share:g}" for share in shares],
+        value.coords["site"].values.tolist(), most=value.size,
+    )  # fmt: skip
+    yield Panel("What is left after a cut", caption, Figure(figure), size="full")
     rows = []
     for site, width in zip(value.coords["site"].values.tolist(), widths, strict=True):
         of_site = (float(x) for x in value.sel(site=site).values)
@@ -69,14 +71,3 @@ def panels(a: Analysis) -> Iterator[Panel | Table]:
     header = ["Hook", "Dimensions", *(f"{share:g} kept" for share in shares)]
     lead = "Accuracy, and in brackets how many dimensions were kept."
     yield Table("Accuracy after each cut", header, rows, lead, folded=True)
-
-
-def _map(a: Analysis) -> go.Figure:
-    value = a.measured(NAME)
-    shares = [f"{float(share):g}" for share in value.coords["kept"].values]
-    sites = value.coords["site"].values.tolist()
-    numbers = torch.from_numpy(value.values)
-    figure = figures.heatmap(numbers, "share of dimensions kept", "", "accuracy", (0.0, 1.0), (shares, sites))
-    text = [[f"{x:.2f}" for x in row] for row in value.values]
-    figure.update_traces(text=text, texttemplate="%{text}")
-    return figure.update_layout(height=max(190, 90 + 20 * len(sites))).update_yaxes(automargin=True)

@@ -14,6 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..replay import levels_to_draw
@@ -219,6 +220,19 @@ def heatmap(
         hovertemplate=f"{y} %{{y}}, {x} %{{x}}<extra></extra>",
     )  # fmt: skip
     return named(figure.update_yaxes(autorange="reversed"), names)
+
+
+def numbered_heatmap(
+    values: NDArray[Any], x: str, unit: str, columns: Sequence[str], rows: Sequence[str], most: int = 600
+) -> go.Figure:
+    """Shares as a heatmap from 0 to 1, a row of it for each of many, with their numbers written in up to so
+    many cells; NaN where there is none."""
+    shown = torch.from_numpy(np.nan_to_num(values))
+    figure = heatmap(shown, x, "", unit, (0.0, 1.0), (columns, rows))
+    if values.size <= most:
+        text = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
+        figure.update_traces(text=text, texttemplate="%{text}")
+    return figure.update_layout(height=max(190, 90 + 20 * len(rows))).update_yaxes(automargin=True)
 
 
 def colorbar(title: str) -> dict[str, Any]:

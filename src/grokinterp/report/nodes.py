@@ -8,8 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from ..errors import NotApplicable
 from ..measures.nodes import CONTROLLED
@@ -19,7 +17,7 @@ from .panels import Figure, Panel, Table
 from .words import number
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
+    pass
 
 MATTERS = 0.01
 """A node matters without which some answer loses that share of its accuracy in some part of the sample, or
@@ -27,8 +25,7 @@ its loss rises by that many nats."""
 _WIDE = 1.96
 """Standard errors to each side of an interval of 95 %."""
 _MOST_ROWS = 60
-_MOST_WITH_NUMBERS = 600
-"""Cells of a map in which there is room for their numbers."""
+_UNIT = "fall (share)"
 
 LEAD = (
     "What is lost when what one head, or one MLP, gives at one position is replaced by its mean over the "
@@ -60,7 +57,7 @@ def panels(a: Analysis) -> Iterator[Panel | Table]:
     caption = f"Fall of the accuracy (share of {nodes.examples}) of each answer.{said}"
     rows = [f"{nodes.names[row]}{' *' * nodes.beats(row)}" for row in nodes.rows]
     if len(nodes.answers) > 1:
-        figure = _map(fall[:, :, 0], "answer", nodes.answers, rows)
+        figure = figures.numbered_heatmap(fall[:, :, 0], "answer", _UNIT, nodes.answers, rows)
         yield Panel("What each answer loses", caption, Figure(figure), size="full")
     if len(nodes.parts) > 1:
         which = "of the answer that loses most" if len(nodes.answers) > 1 else f"of {nodes.answers[0]}"
@@ -69,19 +66,10 @@ def panels(a: Analysis) -> Iterator[Panel | Table]:
             f"which more are drawn where these have few).{said}"
         )
         most = np.nan_to_num(fall, nan=-np.inf).max(1)
-        figure = _map(np.where(np.isinf(most), np.nan, most), "group of examples", nodes.parts, rows)
+        most = np.where(np.isinf(most), np.nan, most)
+        figure = figures.numbered_heatmap(most, "group of examples", _UNIT, nodes.parts, rows)
         yield Panel("What each group loses", caption, Figure(figure), size="full")
     yield nodes.table
-
-
-def _map(values: NDArray[Any], x: str, columns: Sequence[str], rows: Sequence[str]) -> go.Figure:
-    """Falls of accuracy as a heatmap, with their numbers where there is room for them."""
-    shown = torch.from_numpy(np.nan_to_num(values))
-    figure = figures.heatmap(shown, x, "", "fall (share)", (0.0, 1.0), (columns, rows))
-    if values.size <= _MOST_WITH_NUMBERS:
-        text = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
-        figure.update_traces(text=text, texttemplate="%{text}")
-    return figure.update_layout(height=max(190, 90 + 20 * len(rows))).update_yaxes(automargin=True)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from ... import geometry
 from ...errors import NotApplicable
 from ...view import View
 from ..base import Value
-from ..geometry import STATISTIC, statistics
+from ..geometry import STATISTIC, principal, statistics
 from .circular import circular, measure
 
 _FEWEST = 4
@@ -60,7 +60,4 @@ def _components(view: View) -> geometry.Principal:
     embedding = circular(view).embedding
     if len(embedding) < _FEWEST:
         raise NotApplicable(f"{len(embedding)} elements make no circle: it takes {_FEWEST}")
-    try:
-        return geometry.principal(embedding)
-    except ValueError as error:
-        raise NotApplicable(str(error)) from None
+    return principal(embedding)
