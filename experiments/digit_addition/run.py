@@ -29,6 +29,8 @@ from expectations import Row, between, equal, told  # noqa: E402
 from grokinterp.measures import digits_hypothesis  # noqa: E402
 
 SEEDS = (0, 1, 2)
+TENS_STEPS = 8000
+"""Updates in which the tens are known: some seeds, and some processors, take more than 5,000."""
 OWN = "its own two digits, not the carry"
 
 
@@ -65,7 +67,7 @@ def units(name: str, run: gi.Run) -> list[Row]:
 
 
 def tens(name: str, run: gi.Run) -> list[Row]:
-    """A plateau near ln 2, on which the carry is what is not known."""
+    """A plateau near ln 2, on which the carry is what is not known; it is trained until it knows that."""
     (course,) = gi.plateaus(run)
     (plateau,) = [each for each in course.plateaus if each.known == OWN] or [None]
     if plateau is None:
@@ -77,19 +79,13 @@ def tens(name: str, run: gi.Run) -> list[Row]:
     table = gi.interchange(view, digits_hypothesis(view.task)).table
     carry = table[table["subtask"] == "carry into the tens"].sort_values("share").iloc[-1]
     learned = float(gi.measure("accuracy", view).sel(part="test"))
-    carried = Row(
-        f"{name}: tens as the carry at {carry['site']} says",
-        ">= 0.9 where all questions are right",
-        float(carry["share"]),
-        carry["share"] >= 0.9 or learned < 1,
-    )
     return [
         between(f"{name}: level of its plateau (nats)", plateau.level, 0.66, 0.80),
         between(f"{name}: length of its plateau (steps)", plateau.last - plateau.first, low=200),
         between(f"{name}: p(naive) + p(naive + 1), step {middle}", half_each, low=0.95),
-        between(f"{name}: first loss below .05, step", first_below(run, 0.05), high=3000),
-        Row(f"{name}: questions that are right", "", learned, True),
-        carried,
+        between(f"{name}: first loss below .05, step", first_below(run, 0.05), high=TENS_STEPS),
+        between(f"{name}: questions that are right", learned, low=1),
+        between(f"{name}: tens as the carry at {carry['site']} says", float(carry["share"]), low=0.9),
     ]
 
 
@@ -137,7 +133,7 @@ def recipe(
 
 RECIPES = {
     "units": recipe("units", 260, units, True, **{"training.weight_decay": 0.0}),
-    "tens": recipe("tens", 3000, tens, True),
+    "tens": recipe("tens", TENS_STEPS, tens, True, **{"training.stop_when": "test_accuracy >= 1 for 300"}),
     "tens_one_head": recipe("tens", 3000, one_head, True, **{"model.n_heads": 1}),
     "hundreds": recipe("hundreds", 2500, hundreds),
     "all_digits": Recipe("digits", {}, all_digits),
