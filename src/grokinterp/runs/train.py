@@ -30,6 +30,7 @@ from ..models import Weights
 from ..progress import bars
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
 from . import files
+from .processes import shared
 from .record import new_record, packed_snapshot, write_record
 from .run import SLOTS, Run, read_resume, read_run_json, resume_file
 from .transfer import Source, Start, started
@@ -94,7 +95,8 @@ def train_in(
         if trainer is None or state is not None:
             trainer = Trainer(config, state)
         trainer.threads = threads or trainer.threads
-        with stopping(trainer), showing() as show:
+        weights = None if state else trainer.weights
+        with shared(config, state, weights), stopping(trainer), showing() as show:
             try:
                 for snapshot in trainer:
                     writer.commit(snapshot, trainer)

@@ -26,6 +26,7 @@ from .config import TrainConfig
 from .examples import Evaluation, Values, joined
 from .loss import LOSSES, LOSSES_AND_GRADIENTS
 from .optimizers import Optimiser
+from .scaled import scaled
 from .trainer import Snapshot, State, Trainer
 
 _AT_ONCE = 2**18
@@ -34,9 +35,11 @@ _AT_ONCE = 2**18
 
 def kind(config: TrainConfig) -> str | None:
     """The same text for configurations that can be trained together, each from weights of its own; None where
-    none can: Muon takes single matrices, and fresh examples and several answers are not stacked."""
+    none can: Muon takes single matrices, and fresh examples, several answers and what is trained in parts are
+    not stacked."""
     one_answer = len(config.make_task().reads.answers) == 1
-    if config.training.optimizer == "muon" or config.training.data == "fresh" or not one_answer:
+    alone = config.training.optimizer == "muon" or config.training.data == "fresh" or scaled(config)
+    if alone or not one_answer:
         return None
     alike = config.training.model_copy(update={"split_seed": 0})
     changes = {"seed": 0, "threads": 1, "training": alike, "start": None}

@@ -54,6 +54,8 @@ class TrainingConfig(Frozen):
     """For adamw and adam; sgd and muon take the first as their momentum."""
     warmup: int = Field(0, ge=0)
     """The learning rate grows linearly over so many updates: update i of them uses lr i / warmup."""
+    decay: Literal["none", "cosine"] = "none"
+    """cosine: after the warmup the learning rate falls to 0 at the last step, along half a cosine."""
     steps: int = Field(20_000, ge=1, le=10**9)
     """The largest number of optimiser updates."""
     batch_size: int | None = Field(None, ge=1)
@@ -73,7 +75,12 @@ class TrainingConfig(Frozen):
     stop_when: ConditionText | None = None
     """Ends the run early, for example "test_accuracy >= 0.999 for 200". Columns of monitored measures can
     stand here too."""
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    """Of weights and of all that is computed; bfloat16: of matrix products alone (torch's autocast), all else
+    is float32."""
+    accumulate: int = Field(1, ge=1, le=1 << 20)
+    """The examples of an update are computed in so many parts, one after the other, and their gradients
+    added: the memory of one part."""
 
 
 class StartConfig(Frozen):
@@ -104,6 +111,9 @@ class TrainConfig(Frozen):
     seed: Seed = 0
     """Of the initial weights and of the batches. The split has its own: training.split_seed."""
     threads: int = Field(2, ge=1, le=1024)
+    processes: int = Field(1, ge=1, le=1024)
+    """So many processes on this machine share every batch (torch's DistributedDataParallel): on CUDA a GPU
+    each, on the CPU one thread each. Results are the same up to rounding."""
     device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
     task: dict[str, Any] = Field(default_factory=lambda: {"name": "modular_addition"})
     """`name`, then the task's own parameters, and those of `tasks.base.Common` that were given."""
@@ -153,6 +163,17 @@ class TrainConfig(Frozen):
             raise ValueError("training.data: fresh examples come in batches: set training.batch_size")
         if self.training.data == "fresh" and self.task.get("noise"):
             raise ValueError("training.data: labels of fresh examples have no noise: leave task.noise out")
+        return self
+
+    @model_validator(mode="after")
+    def _examples_for_every_part(self) -> TrainConfig:
+        training, shares = self.training, self.processes * self.training.accumulate
+        if shares > 1 and training.batch_size is not None and training.batch_size % shares:
+            of = f"processes={self.processes} x training.accumulate={training.accumulate}"
+            what = f"{training.batch_size} examples do not divide into {of} equal parts"
+            raise ValueError(f"training.batch_size: {what}: change one of them")
+        if self.processes > 1 and training.batch_size is None:
+            raise ValueError("processes: several share batches: set training.batch_size")
         return self
 
     @model_validator(mode="after")

@@ -127,7 +127,7 @@ class Examples:
     def _learned(self, group: Group, *others: Group) -> tuple[list[Values], dict[str, Tensor]]:
         """The gradient of a group's mean loss; and, if there are others, losses and guesses of all."""
         learned, *seen = self._in_pieces(
-            (partial(self._learn, 1 / max(1, _asked(group[-1])), bool(others)), group),
+            (partial(self._learn, 1 / max(1, asked(group[-1])), bool(others)), group),
             *((self._see, other) for other in others),
         )  # fmt: skip
         values, gradients = zip(*learned, strict=True)
@@ -139,9 +139,9 @@ class Examples:
     def _in_pieces(self, *work: tuple[Callable[..., Any], Group]) -> list[list[Any]]:
         """What functions give for every piece of their examples; all pieces are one heap of jobs."""
         size = self._piece
-        cut = [[partial(function, *piece) for piece in _pieces(group, size)] for function, group in work]
-        done = iter(self.run(list(itertools.chain(*cut))))
-        return [list(itertools.islice(done, len(jobs))) for jobs in cut]
+        jobs = [[partial(function, *piece) for piece in _pieces(group, size)] for function, group in work]
+        done = iter(self.run(list(itertools.chain(*jobs))))
+        return [list(itertools.islice(done, len(each))) for each in jobs]
 
     @property
     def _piece(self) -> int:
@@ -163,7 +163,7 @@ class Examples:
 
     def _see(self, inputs: Shaped[Tensor, "n *example"], targets: Int[Tensor, "n *answer"]) -> Values:
         logits = self._logits(inputs)
-        losses = self._loss(*_of_each_answer(logits, targets))
+        losses = self._loss(*of_each_answer(logits, targets))
         return Values(_where_asked(losses, targets), logits.argmax(-1))
 
     def _learn(
@@ -174,14 +174,14 @@ class Examples:
         targets: Int[Tensor, "n *answer"],
     ) -> tuple[Values | None, Sequence[Tensor]]:
         logits, back = self._both_ways(inputs)
-        losses, by_logit = self._loss_and_gradient(*_of_each_answer(logits, targets), weight)
+        losses, by_logit = self._loss_and_gradient(*of_each_answer(logits, targets), weight)
         if self._some_unasked or logits.ndim > 2:
             by_logit = by_logit.view_as(logits).masked_fill(targets[..., None] < 0, 0)
         values = Values(_where_asked(losses, targets), logits.argmax(-1)) if evaluated else None
         return values, back(by_logit)
 
 
-def _of_each_answer(
+def of_each_answer(
     logits: Float[Tensor, "n *answer classes"], targets: Int[Tensor, "n *answer"]
 ) -> tuple[Float[Tensor, "asked classes"], Int[Tensor, "asked"]]:
     """One row for every answer; one that is not asked stands as if class 0 were right."""
@@ -191,11 +191,11 @@ def _of_each_answer(
 def _where_asked(
     losses: Float[Tensor, "asked"], targets: Int[Tensor, "n *answer"]
 ) -> Float[Tensor, "n *answer"]:
-    """The losses of `_of_each_answer` by example and answer: 0 where none is asked."""
+    """The losses of `of_each_answer` by example and answer: 0 where none is asked."""
     return losses.view_as(targets).masked_fill(targets < 0, 0)
 
 
-def _asked(targets: Int[Tensor, "n *answer"]) -> int:
+def asked(targets: Int[Tensor, "n *answer"]) -> int:
     """How many answers are asked."""
     return int((targets >= 0).sum())
 
@@ -366,8 +366,12 @@ def way_to_learn(config: NetworkConfig, task: Task, train: Int[Tensor, "n_train"
 def _pieces(group: Group, size: int) -> list[Group]:
     """Examples cut into pieces of about this size; one piece on a GPU."""
     n = len(group[0])
-    count = max(1, round(n / size)) if group[0].device.type == "cpu" else 1
-    edges = [n * i // count for i in range(count + 1)]
+    return cut(group, max(1, round(n / size)) if group[0].device.type == "cpu" else 1)
+
+
+def cut(group: Group, count: int) -> list[Group]:
+    """Examples cut into so many pieces, as even as may be."""
+    edges = [len(group[0]) * i // count for i in range(count + 1)]
     return [tuple(rows[start:end] for rows in group) for start, end in itertools.pairwise(edges)]
 
 

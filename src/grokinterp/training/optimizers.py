@@ -7,6 +7,7 @@ compiler, and for networks this small longer to find out what to do than to do i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Protocol
@@ -119,6 +120,16 @@ class _Muon:
         self._optimizer.zero_grad(set_to_none=True)
 
 
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Of update number `step`, from 1."""
+    if step < config.warmup:
+        return config.lr * (step / config.warmup)
+    if config.decay == "none":
+        return config.lr
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
 class Optimiser:
     """One or two optimisers that together update every named weight.
 
@@ -131,7 +142,7 @@ class Optimiser:
     ) -> None:
         self._stacked = stacked
         self._devices = {name: weight.device for name, weight in weights.items()}
-        self._warmup, self._lr, self._clip = config.warmup, config.lr, config.clip
+        self._config, self._clip = config, config.clip
         self._parts: list[tuple[list[str], _Part]] = []
         if config.optimizer == "muon":
             matrices = {name: weight for name, weight in weights.items() if weight.ndim == 2}
@@ -156,7 +167,7 @@ class Optimiser:
             scale = (self._clip / (norm + 1e-6)).clamp(max=1.0)
             for gradient in gradients.values():
                 gradient.mul_(scale.reshape(scale.shape + (1,) * (gradient.ndim - scale.ndim)))
-        lr = self._lr * min(1.0, step / self._warmup) if self._warmup else self._lr
+        lr = learning_rate(self._config, step)
         for _, part in self._parts:
             part.step(gradients, lr)
         return norm

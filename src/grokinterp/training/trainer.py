@@ -36,6 +36,7 @@ from .examples import (
     workers,
 )
 from .optimizers import Optimiser
+from .scaled import scaled
 from .schedule import Progress
 
 
@@ -110,7 +111,8 @@ class Trainer:
         self._before = self._progress.to_json()
         self._scheduled = config.snapshots.steps(config.training.steps)
 
-        dtype = getattr(torch, config.training.dtype)
+        # What is narrower is so in matrix products alone (scaled.py).
+        dtype = torch.float64 if config.training.dtype == "float64" else torch.float32
         shapes = self._model.shapes(self.task.reads)
         if state is not None:
             weights = {name: state.tensors[f"weights/{name}"] for name in shapes}
@@ -132,7 +134,8 @@ class Trainer:
         self._fresh = _stream(self.task, config) if config.training.data == "fresh" else None
         if state is not None:
             self._restore(state)
-        way, loss = way_to_learn(self._model, self.task, train), config.training.loss
+        way = scaled(config) or way_to_learn(self._model, self.task, train)
+        loss = config.training.loss
         network = self.weights, self._learning, self._model
         self._examples = way(*network, loss, self.task, train, test, self.labels)
         self._given, self._right = (
@@ -163,6 +166,13 @@ class Trainer:
                     while (snapshot := self.recorded()) is None:
                         self._update()
                 yield snapshot
+
+    def follow(self) -> None:
+        """Makes the same updates as the process that records, which alone ends them: the part of another
+        process in a training that several share (`processes`)."""
+        with workers(1) as self._examples.run, one_thread():
+            while self.step < self.config.training.steps:
+                self._update()
 
     def recorded(self) -> Snapshot | None:
         """What is worth recording at this step, if anything is."""
@@ -288,8 +298,9 @@ class Trainer:
         assert n is not None
         reads = self.task.reads
         piece = model.together(reads) or PIECE
-        batch = max(min(training.batch_size or n, n), min(piece, self.task.n_inputs))
-        floats = batch * model.numbers(reads) * (4 if training.dtype == "float32" else 8)
+        learned = math.ceil(min(training.batch_size or n, n) / training.accumulate)
+        batch = max(learned, min(piece, self.task.n_inputs))
+        floats = batch * model.numbers(reads) * (8 if training.dtype == "float64" else 4)
         # Weights, gradients and two moments.
         network = 4 * 4 * sum(math.prod(shape) for shape in model.shapes(reads).values())
         free = free_memory()
