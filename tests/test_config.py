@@ -229,7 +229,7 @@ def test_making_a_configuration_leaves_its_arguments_as_they_were(values, overri
         ("training.loss", "nll", "'cross_entropy', 'log_softmax', 'mse' or 'squared_distance', got 'nll'"),
         ("training.split", "random", "'python_shuffle' or 'torch_randperm', got 'random'"),
         ("training.split_seed", -1, "greater than or equal to 0"),
-        ("training.dtype", "float16", "'float32' or 'float64', got 'float16'"),
+        ("training.dtype", "float16", "'float64' or 'bfloat16', got 'float16'"),
         (
             "training.stop_when",
             "soon",
@@ -335,7 +335,7 @@ def test_heads_need_not_divide_the_width_when_their_own_is_given():
         ("task.layot", "unknown key 'task.layot'; did you mean 'layout'?"),
         (
             "zebra",
-            "unknown key 'zebra'; known: device, model, monitor, monitor_every, seed, snapshots, start, "
+            "unknown key 'zebra'; known: device, model, monitor, monitor_every, processes, seed, snapshots, start, "
             "task, threads, training",
         ),
         ("model.zebra", "unknown key 'model.zebra'; known: act_fn, .*train_biases"),
