@@ -1,7 +1,8 @@
 """How much faster does grokinterp train on fresh sums than the loop that people write, and do losses agree?
 
-The peer is HookedTransformer's forward at all positions, the mean over the answers of float64
-log-probabilities, AdamW, and the loss of the evaluation sample as often as ours. Both learn from the same
+The peer is HookedTransformer's forward at all positions (of an encoder-decoder torch.nn.Transformer's), the
+mean over the answers of float64 log-probabilities, torch's optimiser, and the loss of the evaluation sample
+as often as ours. Both learn from the same
 batches of the same stream, drawn as they go. The two take turns, now one first and now the other, each in a
 process of its own, with the same number of threads; the ratio of every pair is taken from neighbours in time.
 
@@ -9,6 +10,7 @@ process of its own, with the same number of threads; the ratio of every pair is 
     python benchmarks/stream_speed.py --threads 2 --preset one_digit     # the tens
     python benchmarks/stream_speed.py --threads 2 --evaluate-every 1000  # next to no evaluation
     python benchmarks/stream_speed.py --threads 2 --preset pixel_vit     # vision: pixel, patch, double
+    python benchmarks/stream_speed.py --threads 2 --preset matrices      # an encoder-decoder
 """
 
 from __future__ import annotations
@@ -52,23 +54,31 @@ def theirs(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
     import torch
 
     from grokinterp.training.batches import Fresh
+    from grokinterp.training.optimizers import learning_rate
 
     torch.set_num_threads(a.threads)
     asked = config(a)
     task, training = asked.make_task(), asked.training
     reads = task.reads
-    positions = asked.model.sequence(reads).positions
-    model = asked.model.hooked(reads, asked.model.initial_weights(reads, asked.seed)).train()
+    weights = asked.model.initial_weights(reads, asked.seed)
+    if asked.model.kind == "encoder_decoder":
+        model, positions = torch_transformer(asked.model, weights, reads.positions[0]), slice(None)
+    else:
+        model = asked.model.hooked(reads, weights).train()
+        positions = list(asked.model.sequence(reads).positions)
     learning = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(
+    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training.optimizer](
         learning, lr=training.lr, weight_decay=training.weight_decay, betas=training.betas
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda done: learning_rate(training, done + 1) / training.lr
     )
     stream, number = Fresh(task, training.batch_size, asked.seed), 0
     evaluated = asked.make_split(task).test
     sample, answers = task.inputs[evaluated], task.columns[evaluated]
 
     def loss_fn(inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        logits = model(inputs)[:, list(positions)]
+        logits = model(inputs)[:, positions]
         log_probs = logits.to(torch.float64).log_softmax(dim=-1)
         return -log_probs.gather(-1, labels.view(len(labels), -1, 1)).mean()
 
@@ -82,12 +92,77 @@ def theirs(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
             loss = loss_fn(batch.inputs, task.of_one_axis(batch.answers))
             loss.backward()
             optimizer.step()
+            schedule.step()
             optimizer.zero_grad()
             first, number = loss.item() if first is None else first, number + 1
         assert first is not None
         return first, test_loss.item()
 
     return step
+
+
+def torch_transformer(config, weights: dict, split: int):
+    """torch.nn.Transformer with these weights, as a function of rows whose first `split` tokens are the
+    question."""
+    import torch
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            d, post = config.d_model, config.norm_position == "post"
+            self.core = nn.Transformer(
+                d, config.n_heads, config.n_layers, config.decoder_layers, config.d_mlp, 0.0,
+                config.act_fn, batch_first=True, norm_first=not post,
+            )  # fmt: skip
+            if post:  # each layer ends in a norm already
+                self.core.encoder.norm = self.core.decoder.norm = None
+            self.embed = nn.Embedding(*weights["embed.W_E"].shape)
+            sides = ("encoder", "decoder")
+            lengths = [len(weights[f"{side}.pos_embed.W_pos"]) for side in sides]
+            self.positions = nn.ParameterList(torch.zeros(n, d) for n in lengths)
+            self.norms = nn.ModuleList(nn.LayerNorm(d) if post else nn.Identity() for _ in sides)
+            self.unembed = nn.Linear(*weights["unembed.W_U"].shape)
+            mask = nn.Transformer.generate_square_subsequent_mask(lengths[1])
+            self.register_buffer("mask", mask)
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            both = (tokens[:, :split], tokens[:, split:])
+            question, answer = (
+                norm(self.embed(some) + at)
+                for some, at, norm in zip(both, self.positions, self.norms, strict=True)
+            )
+            return self.unembed(self.core(question, answer, tgt_mask=self.mask, tgt_is_causal=True))
+
+    model = Network()
+    state = {"embed.weight": weights["embed.W_E"], "unembed.weight": weights["unembed.W_U"].T}
+    state["unembed.bias"] = weights["unembed.b_U"]
+    attention = {"attn": "self_attn", "cross_attn": "multihead_attn"}
+    for i, side in enumerate(("encoder", "decoder")):
+        state[f"positions.{i}"] = weights[f"{side}.pos_embed.W_pos"]
+        for ours, theirs in (("ln_embed", f"norms.{i}"), ("ln_final", f"core.{side}.norm")):
+            for key, name in (("w", "weight"), ("b", "bias")):
+                if f"{side}.{ours}.{key}" in weights:
+                    state[f"{theirs}.{name}"] = weights[f"{side}.{ours}.{key}"]
+        for layer in range(getattr(config, "n_layers" if side == "encoder" else "decoder_layers")):
+            at, to = f"{side}.blocks.{layer}.", f"core.{side}.layers.{layer}."
+            for part, name in attention.items():
+                if f"{at}{part}.W_Q" in weights:
+                    q, k, v = (weights[f"{at}{part}.W_{x}"].transpose(1, 2).flatten(0, 1) for x in "QKV")
+                    state[f"{to}{name}.in_proj_weight"] = torch.cat([q, k, v])
+                    biases = [weights[f"{at}{part}.b_{x}"].flatten() for x in "QKV"]
+                    state[f"{to}{name}.in_proj_bias"] = torch.cat(biases)
+                    state[f"{to}{name}.out_proj.weight"] = weights[f"{at}{part}.W_O"].flatten(0, 1).T
+                    state[f"{to}{name}.out_proj.bias"] = weights[f"{at}{part}.b_O"]
+            for n, side_of_mlp in ((1, "in"), (2, "out")):
+                state[f"{to}linear{n}.weight"] = weights[f"{at}mlp.W_{side_of_mlp}"].T
+                state[f"{to}linear{n}.bias"] = weights[f"{at}mlp.b_{side_of_mlp}"]
+            for n in (1, 2, 3):
+                if f"{at}ln{n}.w" in weights:
+                    state[f"{to}norm{n}.weight"] = weights[f"{at}ln{n}.w"]
+                    state[f"{to}norm{n}.bias"] = weights[f"{at}ln{n}.b"]
+    model.load_state_dict({"mask": model.mask, **state})
+    return model.train()
 
 
 def main() -> None:

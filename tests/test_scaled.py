@@ -1,10 +1,12 @@
 """Training in parts, by several processes, and with matrix products in bfloat16."""
 
+import json
 import math
 import signal
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -193,3 +195,49 @@ def test_a_divergence_is_told_by_the_first_process(tmp_path):
     with pytest.raises(Diverged, match="training diverged"):
         gi.train(config(**changes), tmp_path / "run")
     assert math.isfinite(gi.load_run(tmp_path / "run").history["train_loss"].iloc[0])
+
+
+PAPER = Path(__file__).parents[1] / "experiments" / "linear_algebra" / "paper.toml"
+DRY = {"device": "cpu", "training.steps": 2, "task.examples": 64, "training.evaluate_every": 1}
+
+
+def test_the_network_of_the_paper_has_its_size():
+    config = gi.TrainConfig.from_toml(PAPER.read_text(), **DRY)
+    reads = config.make_task().reads
+    assert (len(reads.words[: reads.positions[0]]), len(reads.answers)) == (2 + 25, 2 + 30 * 3)
+    sizes = [math.prod(shape) for shape in config.model.shapes(reads).values()]
+    assert 30e6 < sum(sizes) < 50e6
+
+
+@pytest.mark.slow
+def test_a_dry_run_at_the_size_of_the_paper(tmp_path, capsys):
+    """Two updates of each way to make them smaller, each in a process of its own; prints their peak memory."""
+    script = """
+import json, resource, sys
+import grokinterp as gi
+config = gi.TrainConfig.from_toml(open(sys.argv[1]).read(), **json.loads(sys.argv[2]))
+run = gi.train(config, sys.argv[3])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+print(json.dumps([peak, run.history[["train_loss", "test_loss"]].to_numpy().tolist()]))
+"""
+    ways = {
+        "float32": {"training.dtype": "float32"},
+        "bfloat16": {},
+        "float32, 4 parts": {"training.dtype": "float32", "training.accumulate": 4},
+    }
+    found = {}
+    for number, (name, changes) in enumerate(ways.items()):
+        arguments = [str(PAPER), json.dumps({**DRY, **changes}), str(tmp_path / str(number))]
+        ended = subprocess.run(
+            [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+        )
+        peak, losses = json.loads(ended.stdout.splitlines()[-1])
+        with capsys.disabled():
+            print(f"\npeak memory, {name}: {peak:.2f} GB")
+        found[name] = torch.tensor(losses)
+        assert found[name].shape == (3, 2)
+        assert found[name].isfinite().all()
+        assert peak < 8
+    torch.testing.assert_close(found["float32, 4 parts"], found["float32"], atol=1e-4, rtol=0)
+    apart = (found["bfloat16"] - found["float32"]).abs().max()
+    assert 0 < apart < 0.05

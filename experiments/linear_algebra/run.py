@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 import grokinterp as gi
-from grokinterp.replay.elsewhere import elsewhere
+
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
