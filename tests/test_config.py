@@ -335,8 +335,8 @@ def test_heads_need_not_divide_the_width_when_their_own_is_given():
         ("task.layot", "unknown key 'task.layot'; did you mean 'layout'?"),
         (
             "zebra",
-            "unknown key 'zebra'; known: device, model, monitor, monitor_every, processes, seed, snapshots, start, "
-            "task, threads, training",
+            "unknown key 'zebra'; known: device, model, monitor, monitor_every, processes, seed, snapshots, "
+            "start, task, threads, training",
         ),
         ("model.zebra", "unknown key 'model.zebra'; known: act_fn, .*train_biases"),
         ("training.lr.x", "unknown key 'training.lr.x'; did you mean 'lr'?"),

@@ -211,7 +211,7 @@ def test_the_network_of_the_paper_has_its_size():
 
 @pytest.mark.slow
 def test_a_dry_run_at_the_size_of_the_paper(tmp_path, capsys):
-    """Two updates of each way to make them smaller, each in a process of its own; prints their peak memory."""
+    """Two updates in each way to need less, each in a process of its own; prints their peak memory."""
     script = """
 import json, resource, sys
 import grokinterp as gi
