@@ -7,6 +7,7 @@ from .circle import Circle
 from .coordinates import Coordinates
 from .encoding import Encoding, Symbols
 from .layout import parse
+from .matrices import Matrices
 from .noise import Noise
 from .operation import Operation
 from .reads import Reads

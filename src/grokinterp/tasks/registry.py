@@ -81,9 +81,11 @@ def _parameters_of(make: Callable[..., Task]) -> type[BaseModel]:
         key: (hints[key], ... if p.default is inspect.Parameter.empty else p.default)
         for key, p in inspect.signature(make).parameters.items()
     }
-    common = _family(make).common.model_fields
-    fields |= {key: (known.rebuild_annotation(), known.default) for key, known in common.items()}
-    return create_model(make.__name__, __base__=Frozen, **fields)
+    common = _family(make).common
+    fields |= {key: (known.rebuild_annotation(), known.default) for key, known in common.model_fields.items()}
+    yes_or_no = common.yes_or_no | {key for key, hint in hints.items() if hint is bool}
+    base = type("Parameters", (Frozen,), {"yes_or_no": yes_or_no, "__module__": __name__})
+    return create_model(make.__name__, __base__=base, **fields)
 
 
 def make_task(name: str, **params: Any) -> Task:
