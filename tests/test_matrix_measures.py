@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import grokinterp as gi
-from grokinterp.errors import NotApplicable, UsageError
+from grokinterp.errors import ConfigError, NotApplicable, UsageError
 from grokinterp.measures.matrices.failures import TOLERANCES, answers
 from grokinterp.measures.matrices.properties import (
     BANDS,
@@ -23,8 +23,10 @@ from grokinterp.measures.matrices.properties import (
     off_unit_norm,
 )
 from grokinterp.models import ModelConfig
+from grokinterp.replay.elsewhere import elsewhere
+from grokinterp.runs.seen import tokens_seen
 from grokinterp.tasks import make_task
-from grokinterp.tasks.matrices import Matrices
+from grokinterp.tasks.matrices import DISTRIBUTIONS, Matrices
 
 CONFIG = ModelConfig(n_layers=1, d_model=8, n_heads=1, d_mlp=8)
 PROBLEMS = ("eigenvalues", "eigenvectors", "matrix_inverse", "matrix_transpose", "matrix_addition")
@@ -256,3 +258,62 @@ def test_an_unknown_criterion_is_told_with_the_nearest():
     view = saying(task_of("eigenvalues"), task_of("eigenvalues").sample.answers)
     with pytest.raises(UsageError, match=r"no 'within 5%'.*within 5 %"):
         gi.measure("matrices.by_condition", view, criterion="within 5%")
+
+
+# Other distributions
+
+
+@pytest.fixture(scope="module")
+def run(trained_once) -> gi.Run:
+    task = {"task.name": "eigenvalues", "task.examples": 200}
+    model = {"model.d_model": 16, "model.n_heads": 2, "model.d_mlp": 16, "model.n_layers": 1}
+    training = {"training.steps": 30, "training.batch_size": 16, "training.weight_decay": 0.0}
+    config = gi.TrainConfig.preset("words", **task, **model, **training, **{"snapshots.every": 10})
+    return trained_once("matrices", config)
+
+
+@pytest.mark.parametrize("step", [0, 10, 30])
+def test_the_tokens_that_were_seen_are_those_whose_embedding_has_moved(run, step):
+    weights = [run.state_dict(at)["embed.W_E"] for at in (0, step)]
+    count = len(run.task.input.symbols)
+    moved = (weights[0] != weights[1]).any(1)[:count]
+    assert torch.equal(tokens_seen(run, step)[:count], moved)
+    assert not tokens_seen(run, step)[count:].any()  # what stands in answers, and the start
+
+
+def test_of_a_finite_training_set_the_tokens_are_those_of_its_rows(tmp_path):
+    changes = {"task.name": "reverse", "task.v": 30, "task.n": 2, "task.examples": 60}
+    finite = {"training.data": None, "training.fraction": 0.5, "training.batch_size": 8, "training.steps": 10}
+    small = {"model.d_model": 8, "model.n_heads": 1, "model.d_mlp": 8, "training.evaluate_every": 10}
+    config = gi.TrainConfig.preset("words", **changes, **finite, **small, **{"snapshots.at": [1]})
+    run = gi.train(config, tmp_path / "run", progress=False)
+    task, before = run.task, min(run.task.reads.positions)
+    trained = torch.zeros(task.reads.d_vocab, dtype=torch.bool)
+    trained[task.inputs[run.split.train][:, :before]] = True
+    assert torch.equal(tokens_seen(run), trained)
+    assert 0 < int(tokens_seen(run, 1).sum()) <= 16
+
+
+def test_of_every_distribution_it_is_told_how_many_are_right_and_of_how_many_a_token_was_never_seen(run):
+    found = {each.distribution: each for each in elsewhere(run, examples=100)}
+    assert list(found) == list(DISTRIBUTIONS)
+    seen, before = tokens_seen(run), min(run.task.reads.positions)
+    for name, each in found.items():
+        task = run.task.sampled(name, seed=1, examples=100)
+        unknown = [any(not seen[token] for token in row) for row in task.inputs[:, :before].tolist()]
+        assert each.unseen.right == sum(unknown) / 100
+        right = task.right(run.view(-1).on(task).decoded)["within 5 %"].tolist()
+        assert each.right.right == sum(right) / 100
+        rest = [mark for mark, unseen in zip(right, unknown, strict=True) if not unseen]
+        assert (each.rest is None) == (not rest)
+        assert each.rest is None or (each.rest.right, each.rest.n) == (sum(rest) / len(rest), len(rest))
+
+
+def test_a_run_that_goes_on_from_another_says_that_nobody_knows_what_it_has_seen(run, tmp_path):
+    other = gi.train(run.config, tmp_path / "other", start=run, progress=False)
+    with pytest.raises(NotApplicable, match="goes on from the weights of another"):
+        tokens_seen(other)
+    (one,) = elsewhere(other, ["laplace"], examples=50)
+    assert (one.unseen, one.rest) == (None, None)
+    with pytest.raises(ConfigError, match="unknown distribution 'laplac'.*laplace"):
+        elsewhere(other, ["laplac"])
