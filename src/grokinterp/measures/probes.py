@@ -118,8 +118,8 @@ def in_stream(
 
 def _stream(view: View) -> list[str]:
     there, sites = view.model.hook_dict, []
-    for block in view.blocks:
-        if block.prefix.endswith("blocks.0") and block.name("hook_resid_pre") in there:
+    for i, block in enumerate(view.blocks):
+        if not i and block.name("hook_resid_pre") in there:
             sites.append(block.name("hook_resid_pre"))
         leaves = map(block.name, ("hook_normalized_resid_post", "hook_resid_post", "mlp.hook_post"))
         sites += [name for name in leaves if name in there][:1]
@@ -231,12 +231,18 @@ def activations(
 
 
 def _of_examples(view: View, hook: str, x: Tensor, positions: str) -> Float64[Tensor, "n width"]:
-    flat = side_by_side(hook, x).detach().double().cpu()
+    flat, first = side_by_side(hook, x).detach().double().cpu(), view.reads.positions[0]
     if (inside := view.inside_at(hook)) is not None:
         flat = flat.unflatten(0, (-1, inside.parts)).select(2, inside.position)
     elif flat.shape[1] == view.reads.n_ctx:
-        return flat[:, view.reads.positions[0]].clone()
+        return flat[:, first].clone()
+    elif flat.shape[1] == view.reads.n_ctx - first and _of_decoder(hook):
+        return flat[:, 0].clone()
     return flat.flatten(1) if positions == "each" else flat.mean(1)
+
+
+def _of_decoder(hook: str) -> bool:
+    return hook.startswith("decoder.") and not hook.endswith(("cross_attn.hook_k", "cross_attn.hook_v"))
 
 
 def _order(n: int, seed: int) -> Int[Tensor, "n"]:

@@ -19,7 +19,7 @@ from ..replay import (
     steps_in_words,
 )
 from ..training import SQUARED
-from . import dimensions, figures, nodes
+from . import dimensions, figures, nodes, probes
 from .analysis import Analysis
 from .offline import page_of_figures
 from .panels import OPENINGS, SECTIONS, Figure, Panel, Section, Size, Table, section
@@ -261,6 +261,11 @@ def _nodes(a: Analysis) -> Iterator[Panel | Table]:
 @section("How many dimensions are needed", dimensions.lead, where=lambda a: dimensions.NAME in a.values)
 def _dimensions(a: Analysis) -> Iterator[Panel | Table]:
     yield from dimensions.panels(a)
+
+
+@section("What can be read of an example", probes.lead, where=lambda a: probes.HOOKS in a.values)
+def _probes(a: Analysis) -> Iterator[Panel | Table]:
+    yield from probes.panels(a)
 
 
 def _how_it_went(a: Analysis) -> str:
