@@ -17,6 +17,7 @@ from .base import (
     kind,
     network_config,
 )
+from .encoder_decoder import EncoderDecoderConfig
 from .folded import Folded, Folding, Jobs, Tables, one_after_the_other
 from .mlp import MLPConfig
 from .nalu import NALUConfig

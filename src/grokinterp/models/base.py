@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from pydantic import Field
 from torch import Tensor
 
@@ -142,6 +142,26 @@ class NetworkConfig(Frozen):
         The inputs are those that `read` gives. What is computed on the way for an answer, patterns and
         activations of the neurons, is put into `seen` under the names of its hooks.
         """
+
+    def decode(
+        self,
+        weights: Weights,
+        inputs: Int[Tensor, "n pos"],
+        reads: Reads,
+        written: Int[Tensor, "classes"],
+    ) -> Int[Tensor, "n answer"]:
+        """The class of every answer that a network gives which reads its own answers, greedily: at every
+        answer that of the largest logit, as whose token, `written[class]`, it stands at the next position.
+        What `inputs` have there is not looked at. No autograd."""
+        inputs, given = inputs.clone(), []
+        with torch.no_grad():
+            for answer, position in zip(reads.answers, reads.positions, strict=True):
+                asked = reads.only(answer)
+                logits = self.logits(weights, self.read(inputs, asked), asked)
+                given.append(logits[:, : len(written)].argmax(1))
+                if position + 1 < inputs.shape[1]:
+                    inputs[:, position + 1] = written[given[-1]]
+        return torch.stack(given, dim=1)
 
     @abstractmethod
     def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedRootModule:

@@ -95,6 +95,11 @@ class Digits(Task):
         return Reads((len(words),), self._written.d_vocab, words, answers, positions, 10, 10, self.name)
 
     @property
+    def written(self) -> Int[Tensor, "answers"]:
+        """Every digit as itself."""
+        return torch.arange(10)
+
+    @property
     def words_mean(self) -> str:
         """Which digits x, y and z are."""
         return "x1, y1 and z1 are the tens of a, of b and of the sum, x0, y0 and z0 their units."
