@@ -391,13 +391,6 @@ class Task(ABC):
         vocabulary."""
         return self.logit_of(self.targets)
 
-    @property
-    def written(self) -> Int[Tensor, "answers"] | None:
-        """The token as which each answer class stands at the position behind the one where it is read, where
-        a network that writes its answer token by token reads it again; None where answers are not read
-        again."""
-        return None
-
     def logit_of(self, classes: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
         """The logits of answer classes; -1 where no answer is asked."""
         return torch.where(classes < 0, -1, self.answer_tokens[classes.clamp(min=0)])
