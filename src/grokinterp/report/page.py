@@ -110,7 +110,8 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         *([] if a.run.config.model.gives_number else [_loss(a)]),
     ]
     if "accuracy.exact" in a.values:
-        rows.insert(0, ("Every answer right", by_part(a.by_part("accuracy.exact"), shares=True)))
+        every = "Every token as in the sample" if a.run.task.criterion else "Every answer right"
+        rows.insert(0, (every, by_part(a.by_part("accuracy.exact"), shares=True)))
     words, squared = SQUARED.get(a.run.config.training.loss, ("", ""))
     if squared in a.values:
         error = by_part(a.by_part(squared), shares=False)

@@ -301,16 +301,6 @@ def _with(one: Value, other: Value) -> Value:
     return xr.concat([one, other], "statistic")
 
 
-def chance(task: Matrices, criterion: str = CRITERION, tried: int = 100) -> float:
-    """The share right for whoever always gives the same answer: the best of so many answers of the sample, of
-    all but that whose it is."""
-    given, shares = task.sample.answers, []
-    for one in given[:tried]:
-        right = task.right(one.expand_as(given))[criterion]
-        shares.append((int(right.sum()) - 1) / max(len(given) - 1, 1))
-    return max(0.0, *shares)
-
-
 @_measure("matrices.attention")
 def attention(view: View) -> Value:
     """How much each head of the decoder attends to each token of the question, from where each token of the

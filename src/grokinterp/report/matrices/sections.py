@@ -66,9 +66,10 @@ def _in_common(a: MatricesAnalysis) -> str:
     )
 
 
-@opening("matrices", _in_common, of=Matrices, needs=["matrices.by_condition"])
+@opening("matrices", _in_common, of=Matrices, needs=["matrices.within"])
 def _opens(a: MatricesAnalysis) -> Iterator[Panel]:
-    yield _by_condition(a, "wide")
+    """Right answers by the condition number of the matrix; by tolerance where a question has two."""
+    yield _by_condition(a, "wide") if "matrices.by_condition" in a.values else _by_tolerance(a)
 
 
 def _by_condition(a: MatricesAnalysis, size: Any = "") -> Panel:
@@ -107,6 +108,18 @@ def _bars(value: Any) -> dict[str, Any]:
 )
 def _how_many(a: MatricesAnalysis) -> Iterator[Panel | Table]:
     value = a.measured("matrices.within")
+    yield _by_tolerance(a)
+    yield _coefficients(a)
+    rows = [
+        (error, *(percent(float(x)) for x in value.sel(error=error).values))
+        for error in value["error"].values.tolist()
+    ]
+    header = ["Error", *(f"below {100 * tolerance:g} %" for tolerance in value["below"].values.tolist())]
+    yield Table("Share of answers below each tolerance", header, rows, _DEFINED[_title(a)], folded=True)
+
+
+def _by_tolerance(a: MatricesAnalysis) -> Panel:
+    value = a.measured("matrices.within")
     below = value["below"].values.tolist()
     figure = figures.new_figure("tolerance (share)", "share of answers below it", 320)
     errors = [str(error) for error in value["error"].values]
@@ -119,11 +132,7 @@ def _how_many(a: MatricesAnalysis) -> Iterator[Panel | Table]:
     legend = {"orientation": "h", "y": -0.28, "x": 0}
     figure.update_yaxes(range=[-0.03, 1.05]).update_layout(legend=legend, height=400)
     n = int(value.attrs["examples"])
-    yield Panel("Right by tolerance", f"Of {n:,} matrices, log axis.", Figure(figure), "wide")
-    yield _coefficients(a)
-    rows = [(error, *(percent(float(x)) for x in value.sel(error=error).values)) for error in errors]
-    header = ["Error", *(f"below {100 * tolerance:g} %" for tolerance in below)]
-    yield Table("Share of answers below each tolerance", header, rows, _DEFINED[_title(a)], folded=True)
+    return Panel("Right by tolerance", f"Of {n:,} matrices, log axis.", Figure(figure), "wide")
 
 
 def _task(a: MatricesAnalysis) -> Matrices:
