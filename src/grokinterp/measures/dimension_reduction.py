@@ -149,7 +149,8 @@ def _principal(some: View, asked: tuple[str, ...] | None) -> list[_Site]:
         centred = x - means[name]
         squares[name] = squares.get(name, 0) + centred.T @ centred
 
-    later = {block.name("hook_resid_pre") for block in some.blocks[1:]}  # what the layer before gave
+    # What the layer before gave.
+    later = {block.name("hook_resid_pre") for block in some.blocks if block.number}
     usual = [name for name in there if hooks[name] not in _SEEN_ELSEWHERE and name not in later]
     _look(some, asked or usual, add)
     means = {name: total / count[name] for name, total in sums.items()}
