@@ -82,8 +82,8 @@ def hooks_of_vectors(view: View, asked: Sequence[str] | None = None) -> list[str
             raise UsageError(
                 f"sites: the network has no vectors of features at {name!r}{nearest(name, there)}"
             )
-    # What the layer before gave; the first of each stack has none before it.
-    later = {b.name("hook_resid_pre") for b in view.blocks if not b.prefix.endswith("blocks.0")}
+    # What the layer before gave.
+    later = {block.name("hook_resid_pre") for block in view.blocks if block.number}
     usual = [name for name in there if hooks[name] not in _SEEN_ELSEWHERE and name not in later]
     return list(dict.fromkeys(asked)) if asked else usual
 

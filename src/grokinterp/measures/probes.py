@@ -231,18 +231,10 @@ def activations(
 
 
 def _of_examples(view: View, hook: str, x: Tensor, positions: str) -> Float64[Tensor, "n width"]:
-    flat, first = side_by_side(hook, x).detach().double().cpu(), view.reads.positions[0]
-    if (inside := view.inside_at(hook)) is not None:
-        flat = flat.unflatten(0, (-1, inside.parts)).select(2, inside.position)
-    elif flat.shape[1] == view.reads.n_ctx:
-        return flat[:, first].clone()
-    elif flat.shape[1] == view.reads.n_ctx - first and _of_decoder(hook):
-        return flat[:, 0].clone()
-    return flat.flatten(1) if positions == "each" else flat.mean(1)
-
-
-def _of_decoder(hook: str) -> bool:
-    return hook.startswith("decoder.") and not hook.endswith(("cross_attn.hook_k", "cross_attn.hook_v"))
+    here = view.at_answer(hook, side_by_side(hook, x).detach().double().cpu())
+    if not view.elsewhere(hook):
+        return here.clone()
+    return here.flatten(1) if positions == "each" else here.mean(1)
 
 
 def _order(n: int, seed: int) -> Int[Tensor, "n"]:

@@ -248,10 +248,11 @@ def _factors(a: Analysis) -> list[str]:
     needs=["attention.mean"],
 )
 def _attention(a: Analysis) -> Iterator[Panel]:
-    for layer in range(a.view.n_layers):
+    for layer in a.measured("attention.mean").coords["layer"].values.tolist():
         spread = float(a.measured("attention.variance").sel(layer=layer).max()) ** 0.5
         caption = f"Over examples a head varies by {spread:.2f} at most (standard deviation)."
-        yield Panel(f"Layer {layer}", caption, Figure(figures.attention(a, layer)), size="wide")
+        title = f"Layer {layer}" if isinstance(layer, int) else f"{layer[0].upper()}{layer[1:]}"
+        yield Panel(title, caption, Figure(figures.attention(a, layer)), size="wide")
 
 
 @section("Which part knows it", nodes.LEAD, where=lambda a: "node_ablation.mean" in a.values)

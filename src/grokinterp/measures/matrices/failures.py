@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -299,34 +298,3 @@ def _with(one: Value, other: Value) -> Value:
     import xarray as xr
 
     return xr.concat([one, other], "statistic")
-
-
-@_measure("matrices.attention")
-def attention(view: View) -> Value:
-    """How much each head of the decoder attends to each token of the question, from where each token of the
-    answer is read (teacher forcing): mean and standard deviation over all matrices.
-
-    Raises:
-        NotApplicable: the network has no cross-attention.
-    """
-    there = view.model.hook_dict
-    hooks = [name for block in view.blocks if (name := block.name("cross_attn.hook_pattern")) in there]
-    if not hooks:
-        raise NotApplicable("the network has no cross-attention: see attention.mean")
-    sums = {name: torch.zeros(2, 1, 1, 1, dtype=torch.float64) for name in hooks}
-
-    def see(x: Tensor, hook: Any) -> Tensor:
-        pattern = x.detach().double().cpu()
-        sums[hook.name] = sums[hook.name] + torch.stack([pattern.sum(0), pattern.square().sum(0)])
-        return x
-
-    view.whole.logits_with([(name, see) for name in hooks])
-    first, second = (torch.stack([*sums.values()]) / view.task.n_inputs).unbind(1)
-    spread = (second - first.square()).clamp(min=0).sqrt()
-    task = view.task
-    before = min(task.reads.positions)
-    values = torch.stack([first, spread], dim=-1)  # [layer, head, token, pos, statistic]
-    words, answers_of = task.reads.words[:before], task.reads.answers
-    labels = {"layer": range(len(hooks)), "head": range(values.shape[1]), "answer": answers_of}
-    labels |= {"pos": [f"{i}: {word}" for i, word in enumerate(words)], "statistic": ["mean", "sd"]}
-    return array(values, tuple(labels), **labels)

@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ...errors import NotApplicable
 from ...measures.matrices.failures import CRITERION
 from ...measures.standing import Z_OF_95, percent, wilson
@@ -307,27 +305,3 @@ def _told(share: Share | None, with_interval: bool = True) -> str:
         return "not known"
     interval = f" ({_interval(share.low, share.high)})" if with_interval else ""
     return f"{percent(share.right)}{interval} of {share.n:,}"
-
-
-@section(
-    "Which entries it looks at",
-    "How much each head of the decoder attends to each token of the question, from where each token of the "
-    "answer is read; a mean over all matrices.",
-    of=Matrices,
-    needs=["matrices.attention"],
-)
-def _attends(a: MatricesAnalysis) -> Iterator[Panel]:
-    value = a.measured("matrices.attention")
-    words = [str(word).partition(": ")[2] for word in value["pos"].values]
-    if len(set(words)) < len(words):
-        words = value["pos"].values.tolist()
-    for layer in value["layer"].values.tolist():
-        mean = value.sel(layer=layer, statistic="mean")
-        spread = float(value.sel(layer=layer, statistic="sd").max())
-        heads = mean["head"].values.tolist()
-        rows = [f"{token}, head {head}" for token in mean["answer"].values for head in heads]
-        shown = torch.from_numpy(mean.transpose("answer", "head", "pos").values.reshape(-1, len(words)))
-        figure = figures.heatmap(shown, "entry", "", "attention (share)", (0.0, 1.0), (words, rows))
-        figure.update_layout(height=max(330, 90 + 16 * len(rows))).update_yaxes(automargin=True)
-        caption = f"Over matrices a head varies by {spread:.2f} at most (standard deviation)."
-        yield Panel(f"Cross-attention of layer {layer} of the decoder", caption, Figure(figure), "wide")
