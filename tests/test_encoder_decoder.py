@@ -211,7 +211,7 @@ def test_greedy_decoding_is_the_plain_loop(name):
             row[:, READS.positions[0] + 1 + i] = given[-1]
     assert torch.equal(found, torch.stack(given, 1))
     assert torch.equal(plain, found)
-    assert len(found.unique(dim=0)) > 4
+    assert len(found.unique(dim=0)) > 2
     shuffled = SUMS.inputs.clone()
     shuffled[:, READS.positions[0] + 1 :] = 0  # what is written there is not looked at
     assert torch.equal(network.decode(weights, shuffled, READS, SUMS.written), found)

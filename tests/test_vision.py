@@ -10,7 +10,6 @@ import torch
 
 import grokinterp as gi
 from grokinterp.errors import ConfigError, UsageError
-from grokinterp.measures.interventions import at_answer
 from grokinterp.measures.nodes import everywhere
 from grokinterp.models import Inside, VisionConfig, network_config
 from grokinterp.tasks import TASKS, Arrays, make_task
@@ -194,7 +193,7 @@ def test_layers_inside_patches_have_a_row_for_each_patch(n):
     assert torch.equal(found[hooks[1]], cache[hooks[1]][:, 0].unflatten(0, (n, 9)))
     assert torch.equal(found[hooks[2]], cache[hooks[2]][:, 0].unflatten(0, (n, 9)))
     for hook in hooks:
-        assert torch.equal(at_answer(view, hook, cache[hook]), found[hook])
+        assert torch.equal(view.at_answer(hook, cache[hook]), found[hook])
     assert everywhere(view, hooks[1:2])[hooks[1]].shape == (9 * n, 17, 8)
     at_rest = gi.ablate(view, hooks[1], how="mean", draws=2)
 

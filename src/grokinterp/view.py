@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
 from .errors import NotApplicable, UsageError, nearest
-from .models import Block, Inside, at_answer, blocks_of, carried_config, fits, in_float64
+from .models import Block, Heads, Inside, at_answer, blocks_of, carried_config, fits, in_float64
 from .tasks import Split, Task
 
 if TYPE_CHECKING:
@@ -217,8 +217,9 @@ class View:
             assert self._config is not None
             values = at_answer(self._config, self.task.reads, self.weights, self.task.inputs)
             return {**values, "logits": self._by_class(values["logits"])}
-        hooks = ("attn.hook_pattern", "mlp.hook_post")
-        names = [*(block.name(hook) for block in self.blocks for hook in hooks), "hook_number"]
+        names = [heads.name("hook_pattern") for heads in self.attentions]
+        names += [post for block in self.blocks if not self.elsewhere(post := block.name("mlp.hook_post"))]
+        names.append("hook_number")
         return self._pass(names, (), None, self._sequence.positions)
 
     def activations(
@@ -233,7 +234,8 @@ class View:
         Args:
             names: hook names; patterns are given at the answer position as query. A name that the network
                 lacks is left out. Of layers inside parts of an example (`Inside`) what each part gives, with
-                an axis for the parts behind that of the examples.
+                an axis for the parts behind that of the examples; of a stack that reads no answer (an
+                encoder) what each of its positions gives, with an axis for them there.
             edits: hook functions `(tensor, hook) -> tensor`, by hook name, that change activations on the
                 way, at all positions. They see the examples in table order, some at a time or, where the
                 network has hooks of its own, all at once.
@@ -282,15 +284,13 @@ class View:
                     )
                 assert isinstance(logits, Tensor)
                 for name, value in (("logits", logits), *cache.items()):
+                    values = by_position(name, value)
                     if (inside := self.inside_at(name)) is not None:
-                        axis = -2 if name.endswith(("hook_pattern", "hook_attn_scores")) else 1
-                        values = value.select(axis, inside.position).unflatten(0, (len(some), -1)).cpu()
-                        parts.setdefault(name, []).append(values)
-                        continue
-                    # A multilayer perceptron has one position, whatever the length of an example.
-                    at = list(positions) if value.shape[-2] == self.reads.n_ctx else [-1]
-                    values = value[..., at, :].movedim(-2, 1).cpu()
-                    parts.setdefault(name, []).append(values.squeeze(1) if len(at) == 1 else values)
+                        values = values[:, inside.position].unflatten(0, (len(some), -1))
+                    elif not self.elsewhere(name):
+                        at = self._along(name, values.shape[1], positions)
+                        values = values[:, at].squeeze(1) if len(at) == 1 else values[:, at]
+                    parts.setdefault(name, []).append(values.cpu())
         together = {name: torch.cat(values) for name, values in parts.items()}
         return {**together, "logits": self._by_class(together["logits"])}
 
@@ -319,6 +319,34 @@ class View:
         """The layers inside parts of an example that a hook is of: there every example has a row for each
         part; None where a hook is of layers whose rows are the examples."""
         return self._inside if self._inside is not None and hook.startswith(self._inside.prefix) else None
+
+    def places(self, hook: str) -> range:
+        """The positions that a hook has, a pattern as its queries."""
+        some = None if self._config is None else self._config.places(hook, self.task.reads)
+        return range(self.reads.n_ctx) if some is None else some
+
+    def elsewhere(self, hook: str) -> bool:
+        """Whether a hook has nothing at the position of an answer: it is inside parts of an example, or in a
+        stack that reads no answer, such as an encoder."""
+        return self.inside_at(hook) is not None or self.reads.positions[0] not in self.places(hook)
+
+    def _along(self, hook: str, length: int, positions: Sequence[int]) -> list[int]:
+        """Where these positions are along a hook that has so many."""
+        places = self.places(hook)
+        # A multilayer perceptron has one position, whatever the length of an example.
+        return [position - places.start for position in positions] if length == len(places) else [-1]
+
+    def at_answer(self, hook: str, x: Float64[Tensor, "rows ..."]) -> Float64[Tensor, "n ..."]:
+        """What a hook has at the answer position: the query of patterns and scores, the position of all
+        others. It shares memory. Of layers inside parts of an example what each part gives, with an axis for
+        the parts behind that of the examples; of a stack that reads no answer what each of its positions
+        gives, with an axis for them there."""
+        x = by_position(hook, x)
+        if (inside := self.inside_at(hook)) is not None:
+            return x.unflatten(0, (-1, inside.parts)).select(2, inside.position)
+        if self.elsewhere(hook):
+            return x
+        return x.select(1, self._along(hook, x.shape[1], self.reads.positions)[0])
 
     def _by_class(self, logits: Float64[Tensor, "*rows classes"]) -> Float64[Tensor, "*rows classes"]:
         """With the answer classes first, in their order: the logits themselves where they are so."""
@@ -372,6 +400,24 @@ class View:
             return self._config.blocks(self.task.reads)
         return blocks_of({name: weight.shape for name, weight in self._twin.named_parameters()})
 
+    @lazy
+    def heads(self) -> tuple[Heads, ...]:
+        """The attentions of all layers, in the order of the layers."""
+        return tuple(heads for block in self.blocks for heads in block.heads)
+
+    @lazy
+    def attentions(self) -> tuple[Heads, ...]:
+        """Those of them that the position of an answer has: of an encoder-decoder the decoder's, to itself
+        and to the encoder."""
+        return tuple(heads for heads in self.heads if not self.elsewhere(heads.name("hook_z")))
+
+    def layers_of(self, several: Sequence[Heads]) -> list[Any]:
+        """What attentions are called on an axis of layers: by the number of the layer, or by its name where
+        layers are of several stacks."""
+        labels = [heads.label for heads in several]
+        numbers = list(range(len(labels)))
+        return numbers if labels == [f"L{number}" for number in numbers] else labels
+
     @property
     def n_layers(self) -> int:
         """The number of layers; 1 for a multilayer perceptron."""
@@ -394,6 +440,8 @@ class View:
     def neurons_of(self, layer: int) -> Float64[Tensor, "n d_mlp"]:
         """The same in any layer."""
         name = self.blocks[layer].name("mlp.hook_post")
+        if self.elsewhere(name):
+            raise NotApplicable(f"no answer is read in layer {self.blocks[layer].label}")
         if name not in self._at_answer:
             raise NotApplicable("the network has no MLP")
         return self._at_answer[name]
@@ -423,15 +471,22 @@ class View:
 
     @lazy
     def attention(self) -> Float64[Tensor, "layer head n pos"]:
-        """How much the answer position attends to each position, per layer and head, for every example.
+        """How much the answer position attends to each position, per layer and head, for every example: of
+        each of `attentions`, 0 where it cannot attend to.
 
         Raises:
             NotApplicable: the network has no attention.
         """
         if not all(block.n_heads for block in self.blocks):
             raise NotApplicable("the network has no attention")
-        patterns = (self._at_answer[block.name("attn.hook_pattern")] for block in self.blocks)
-        return torch.stack([pattern.transpose(0, 1) for pattern in patterns])
+        patterns = []
+        for heads in self.attentions:
+            pattern, keys = self._at_answer[heads.name("hook_pattern")], self.places(heads.name("hook_k"))
+            behind = self.reads.n_ctx - keys.stop
+            if keys.start or behind:
+                pattern = torch.nn.functional.pad(pattern, (keys.start, behind))
+            patterns.append(pattern.transpose(0, 1))
+        return torch.stack(patterns)
 
     @lazy
     def W_E(self) -> Float64[Tensor, "p d_model"]:
@@ -596,6 +651,40 @@ class View:
         ]
         return torch.stack(right).all(0)
 
+    @lazy
+    def decoded(self) -> Int[Tensor, "n answer"]:
+        """The class of every answer of the task, whichever the View speaks of, where the network reads what
+        it has answered so far in place of the right answers: greedily, the class of the largest logit.
+
+        Raises:
+            NotApplicable: the answers of the task are not read again.
+        """
+        if self._whole is not None:
+            return self._whole.decoded
+        written, first = self.task.written, torch.arange(self.task.n_answers)
+        if written is None:
+            raise NotApplicable(f"{self.task.name} has no answers that a network reads again")
+        parts = self.task.inputs.split(self._together)
+        if self._bare and torch.equal(self.task.answer_tokens, first):
+            assert self._config is not None
+            of, reads = self._config, self.task.reads
+            return torch.cat([of.decode(self.weights, some, reads, written) for some in parts])
+        return torch.cat([self._decoded_plainly(some, written) for some in parts])
+
+    def _decoded_plainly(
+        self, inputs: Int[Tensor, "n pos"], written: Int[Tensor, "classes"]
+    ) -> Int[Tensor, "n answer"]:
+        """The same by a pass of the network, its hooks included, for each answer."""
+        inputs, given = inputs.clone(), []
+        for position in self._sequence.positions:
+            with torch.no_grad():
+                logits = self._twin(inputs.to(self._device)).cpu()
+            (at,) = self._along("logits", logits.shape[1], [position])
+            given.append(self._by_class(logits[:, at])[:, : len(written)].argmax(1))
+            if position + 1 < inputs.shape[1]:
+                inputs[:, position + 1] = written[given[-1]]
+        return torch.stack(given, dim=1)
+
     def squared_error(self) -> Float64[Tensor, "n"]:
         """The squared distance of every example's logits from its one-hot label, as a mean over classes."""
         logits = self._logits_with_all_classes
@@ -622,6 +711,12 @@ _OF_ONE_ANSWER = {
     "targets", "asked",
 }  # fmt: skip
 """What a View keeps that is of one answer."""
+
+
+def by_position(hook: str, x: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "rows pos ..."]:
+    """What a hook has, with its positions, of patterns and scores those of the queries, behind the
+    examples."""
+    return x.movedim(2, 1) if hook.endswith(("hook_pattern", "hook_attn_scores")) else x
 
 
 def view(model: HookedRootModule, task: Task, step: int | None = None, split: Split | None = None) -> View:

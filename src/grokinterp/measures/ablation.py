@@ -2,7 +2,8 @@
 
 A part is ablated at the answer position alone, in the network itself: everything that is computed from it
 there changes, what other positions compute stays. Its activation is replaced by zero, by its mean over all
-examples, or by that of another example.
+examples, or by that of another example. What is in no layer that reads an answer, such as in an encoder, is
+ablated at all its positions.
 
 Every ablation is repeated on matched controls, because to take out most of a network always hurts:
 
@@ -91,7 +92,8 @@ def ablate(
     Args:
         what: one of
             "neurons"         MLP neurons of the last layer; `at` lists them
-            "head"            an attention head; `at` is (layer, head)
+            "head"            an attention head; `at` is (layer, head). A layer is a number, or what it is
+                              called: ("decoder L0 cross", 1)
             "mlp"             the output of the MLP of layer `at`, by default of every layer
             "attention"       the output of all heads of layer `at`, by default of every layer
             "skip.attention"  the stream that passes by the attention of layer `at` (by default the last), for
@@ -158,8 +160,8 @@ def _controls(
             [dataclasses.replace(change, where=marked([k], len(where))[:, None])] for k in others
         )
     count, size = int(where.sum()), len(where)
-    last = f"blocks.{view.n_layers - 1}.mlp.hook_post"
-    order = by_contribution(view) if change.read == last else torch.arange(size)
+    is_last = bool(view.blocks) and change.read == view.blocks[-1].name("mlp.hook_post")
+    order = by_contribution(view) if is_last else torch.arange(size)
     draw = (order[torch.randperm(size, generator=generator)[:count]].tolist() for _ in range(draws))
     return f"{count} random ones of {size}", (
         [dataclasses.replace(change, where=marked(some, size))] for some in draw
@@ -172,12 +174,12 @@ def _frame(view: View, hook: str) -> Float64[Tensor, "d d"]:
     direction points to where its largest entry is positive.
     """
     parts = [recorded(view, hook).flatten(1)]
-    if hook.rpartition(".")[2] in _OF_STREAM and view.inside_at(hook) is None:
+    if hook.rpartition(".")[2] in _OF_STREAM and not view.elsewhere(hook):
         readout = view.W_U[:, : view.task.n_answers]
         parts.append((readout - readout.mean(1, keepdim=True)).T)
-        if "blocks.0.attn.W_O" in view.weights:  # elsewhere neurons do not read what they write
+        if view.heads:  # without, neurons do not read what they write
             readers = [
-                name for name in view.weights if name.endswith("mlp.W_in") and view.inside_at(name) is None
+                name for name in view.weights if name.endswith("mlp.W_in") and not view.elsewhere(name)
             ]
             read = [view.weights[name].cpu() for name in readers]
             parts += [torch.nn.functional.normalize(columns.T) for columns in read]

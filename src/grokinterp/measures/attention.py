@@ -22,7 +22,8 @@ SAME = 1e-9
 
 @measure("attention.mean", unit="1", ref="Nanda et al. 2023, section 4.2")
 def attention_mean(view: View) -> Value:
-    """Mean over all examples of how much the answer position attends to each position, per layer and head."""
+    """Mean over all examples of how much the answer position attends to each position, per layer and head; of
+    an encoder-decoder per attention of the decoder, to itself and to the encoder ("cross")."""
     return _per_position(view, view.attention.mean(2))
 
 
@@ -39,14 +40,14 @@ def attention_variance(view: View) -> Value:
 def self_attention_mean(view: View) -> Value:
     """Mean over all examples of how much the answer position attends to itself, per layer and head; see
     `attention.self.uniform`."""
-    return per_head(view.attention[..., view.reads.positions[0]].mean(2))
+    return per_head(view, _to_itself(view).mean(2))
 
 
 @measure("attention.self.max", unit="1", ref="Nanda et al. 2023, section 4.2")
 def self_attention_max(view: View) -> Value:
     """Most that the answer position attends to itself on any example, per layer and head; see
     `attention.self.uniform`."""
-    return per_head(view.attention[..., view.reads.positions[0]].amax(2))
+    return per_head(view, _to_itself(view).amax(2))
 
 
 @measure("attention.self.uniform", unit="1", ref="here: what `attention.self` is where nothing was learned")
@@ -54,7 +55,8 @@ def self_attention_uniform(view: View) -> Value:
     """Share of its attention that the answer position would pay itself if it attended to all positions alike
     that it can attend to: 1 / n_ctx where it is the last."""
     at, seen = view.reads.positions[0], view.attention.amax((0, 1, 2))
-    return 1 / (len(seen) if seen[at + 1 :].any() else at + 1)
+    places = view.places(view.attentions[-1].name("hook_z"))
+    return 1 / ((places.stop if seen[at + 1 :].any() else at + 1) - places.start)
 
 
 @measure(
@@ -146,10 +148,15 @@ def needs_softmax(view: View) -> float:
 
 
 def _per_position(view: View, values: Tensor) -> Value:
-    return per_head(values, pos=[f"{i}: {word}" for i, word in enumerate(view.reads.words)])
+    return per_head(view, values, pos=[f"{i}: {word}" for i, word in enumerate(view.reads.words)])
 
 
-def per_head(values: Tensor, **each: Sequence[Any]) -> Value:
-    """An array over the layers and their heads, and what else the values are of."""
-    layers, heads = map(range, values.shape[:2])
+def _to_itself(view: View) -> Float64[Tensor, "layer head n"]:
+    """How much the answer position attends to itself; 0 of heads that attend to another stack."""
+    return view.attention[..., view.reads.positions[0]]
+
+
+def per_head(view: View, values: Tensor, **each: Sequence[Any]) -> Value:
+    """An array over the attentions of a View and their heads, and what else the values are of."""
+    layers, heads = view.layers_of(view.attentions), range(values.shape[1])
     return array(values, ("layer", "head", *each), layer=layers, head=heads, **each)

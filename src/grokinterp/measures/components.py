@@ -36,13 +36,12 @@ def heads(view: View) -> Value:
     """Rise of the loss over all examples when what a head writes at the answer position is replaced by its
     mean."""
     needs(view, "attention")
-    layers, numbers = range(view.n_layers), range(int(view.model.cfg.n_heads))
-    before = float(view.loss().mean())
+    numbers, before = range(view.heads[0].count), float(view.loss().mean())
     rises = [
         [ablate(view, "head", (layer, head), draws=0).after.loss["all"] - before for head in numbers]
-        for layer in layers
+        for layer in range(len(view.heads))
     ]
-    return array(rises, ("layer", "head"), layer=layers, head=numbers)
+    return array(rises, ("layer", "head"), layer=view.layers_of(view.heads), head=numbers)
 
 
 @measure("ablation.attention", unit="nats", ref=f"{MAINLINE} (zero: 24.3)")

@@ -56,16 +56,36 @@ class _Site:
         kept = self.components[:, : round(share * len(self.mean))]
 
         def project(x: Tensor, hook: object) -> Tensor:
-            flat = _flat(self.hook, x)
+            flat = side_by_side(self.hook, x)
             mean, onto = self.mean.to(flat), kept.to(flat)
             return (mean + (flat - mean) @ onto @ onto.T).view_as(x)
 
         return project
 
 
-def _flat(hook: str, x: Tensor) -> Float64[Tensor, "... width"]:
+def side_by_side(hook: str, x: Tensor) -> Float64[Tensor, "... width"]:
     """The vectors of a hook, those of heads side by side."""
     return x.flatten(-2) if hook.rpartition(".")[2] in _OF_EACH_HEAD else x
+
+
+def hooks_of_vectors(view: View, asked: Sequence[str] | None = None) -> list[str]:
+    """The hooks that are asked for; by default all whose activations are vectors, but for those of what
+    stands at another one, too.
+
+    Raises:
+        UsageError: the network has no such hook, or its activations are no vectors; the nearest is named.
+    """
+    hooks = {name: name.rpartition(".")[2] for name in view.model.hook_dict}
+    there = [name for name, last in hooks.items() if last not in _NOT_PROJECTED]
+    for name in asked or ():
+        if name not in there:
+            raise UsageError(
+                f"sites: the network has no vectors of features at {name!r}{nearest(name, there)}"
+            )
+    # What the layer before gave.
+    later = {block.name("hook_resid_pre") for block in view.blocks if block.number}
+    usual = [name for name in there if hooks[name] not in _SEEN_ELSEWHERE and name not in later]
+    return list(dict.fromkeys(asked)) if asked else usual
 
 
 def of_arrays(task: Task) -> bool:
@@ -130,13 +150,6 @@ def _principal(some: View, asked: tuple[str, ...] | None) -> list[_Site]:
     Raises:
         UsageError: the network has no hook that is asked for, or none of its activations is a vector.
     """
-    hooks = {name: name.rpartition(".")[2] for name in some.model.hook_dict}
-    there = [name for name, last in hooks.items() if last not in _NOT_PROJECTED]
-    for name in asked or ():
-        if name not in there:
-            raise UsageError(
-                f"sites: the network has no activations to project at {name!r}{nearest(name, there)}"
-            )
     count: dict[str, int] = {}
     sums: dict[str, Tensor] = {}
     squares: dict[str, Tensor] = {}
@@ -149,9 +162,7 @@ def _principal(some: View, asked: tuple[str, ...] | None) -> list[_Site]:
         centred = x - means[name]
         squares[name] = squares.get(name, 0) + centred.T @ centred
 
-    later = {block.name("hook_resid_pre") for block in some.blocks[1:]}  # what the layer before gave
-    usual = [name for name in there if hooks[name] not in _SEEN_ELSEWHERE and name not in later]
-    _look(some, asked or usual, add)
+    _look(some, hooks_of_vectors(some, asked), add)
     means = {name: total / count[name] for name, total in sums.items()}
     _look(some, list(means), add_squares)
     found = []
@@ -167,7 +178,7 @@ def _look(some: View, names: Sequence[str], at: Callable[[str, Tensor], None]) -
 
     def seeing(name: str) -> Callable[..., Tensor]:
         def see(x: Tensor, hook: Any) -> Tensor:
-            flat = _flat(name, x)
+            flat = side_by_side(name, x)
             at(name, flat.reshape(-1, flat.shape[-1]).double().cpu())
             return x
 

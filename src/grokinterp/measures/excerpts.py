@@ -41,6 +41,10 @@ class _Excerpt(Task):
     def answer_tokens(self) -> Int[Tensor, "answers"]:
         return self.whole.answer_tokens
 
+    @property
+    def written(self) -> Int[Tensor, "answers"] | None:
+        return self.whole.written
+
     def labels(self, split: Split | None) -> Int[Tensor, "n *answer"]:
         return self.whole.labels(self.split)[self.rows]
 
@@ -76,6 +80,10 @@ class _Shown(Task):
     @property
     def answer_tokens(self) -> Int[Tensor, "answers"]:
         return self.whole.answer_tokens
+
+    @property
+    def written(self) -> Int[Tensor, "answers"] | None:
+        return self.whole.written
 
     def look_through(self) -> None:
         """Nothing is asked of them."""

@@ -198,8 +198,8 @@ def _heads(view: View) -> Units:
     z W_O, which do not depend on the basis inside the head."""
     needs(view, "attention")
     parts = []
-    for block in view.blocks:
-        z, w_o = recorded(view, block.name("attn.hook_z")), view.weights[block.name("attn.W_O")].cpu()
+    for heads in view.attentions:
+        z, w_o = recorded(view, heads.name("hook_z")), view.weights[heads.name("W_O")].cpu()
         parts.append(torch.einsum("nhd,hed->nhe", z, torch.linalg.qr(w_o.mT).R))
     return _of_examples(view, torch.cat(parts, dim=1))
 
@@ -222,14 +222,15 @@ UNITS: dict[str, tuple[Callable[[View], Units], str]] = {
 
 
 def _labelled(
-    view: View, kind: str, over: str, labels: Sequence[str], values: Float64[Tensor, "label unit of"]
+    view: View, kind: str, over: str, names: Sequence[str], values: Float64[Tensor, "label unit of"]
 ) -> Value:
     if kind != "heads":
         units = {kind.removesuffix("s"): range(values.shape[1])}
-        return array(values, (over, *units, "of"), **{over: labels}, **units, of=OF)
-    layers = {"layer": range(view.n_layers), "head": range(values.shape[1] // view.n_layers)}
-    values = values.unflatten(1, (view.n_layers, -1))
-    return array(values, (over, *layers, "of"), **{over: labels}, **layers, of=OF)
+        return array(values, (over, *units, "of"), **{over: names}, **units, of=OF)
+    labels = view.layers_of(view.attentions)
+    values = values.unflatten(1, (len(labels), -1))
+    layers = {"layer": labels, "head": range(values.shape[2])}
+    return array(values, (over, *layers, "of"), **{over: names}, **layers, of=OF)
 
 
 def _asked(view: View, factors: Sequence[str] | None) -> tuple[str, ...]:

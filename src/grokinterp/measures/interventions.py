@@ -55,7 +55,7 @@ class Change:
 
         def see(x: Tensor, hook: object) -> Tensor:
             nonlocal first, difference
-            here = at_answer(view, self.read, x)
+            here = view.at_answer(self.read, x)
             value = self.value if len(self.value) == 1 else self.value[first : first + len(here)]
             difference = self.difference(here.cpu(), value).to(x.device)
             first += len(here)
@@ -64,23 +64,12 @@ class Change:
         def adding(name: str, sign: int) -> Callable[..., Tensor]:
             def add(x: Tensor, hook: object) -> Tensor:
                 x = x.clone()
-                at_answer(view, name, x).add_(difference, alpha=sign)
+                view.at_answer(name, x).add_(difference, alpha=sign)
                 return x
 
             return add
 
         return [(self.read, see), *((name, adding(name, sign)) for name, sign in self.added)]
-
-
-def at_answer(view: View, hook: str, x: Float64[Tensor, "rows ..."]) -> Float64[Tensor, "n ..."]:
-    """The activation of a hook at the answer position: the query of patterns and scores, the position of all
-    others. It shares memory. Of layers inside parts of an example what each part gives, with an axis for the
-    parts behind that of the examples."""
-    axis = 2 if hook.endswith(("hook_pattern", "hook_attn_scores")) else 1
-    if (inside := view.inside_at(hook)) is not None:
-        return x.unflatten(0, (-1, inside.parts)).select(axis + 1, inside.position)
-    # A multilayer perceptron has one position, whatever the length of an example.
-    return x.select(axis, view.reads.positions[0] if x.shape[axis] == view.reads.n_ctx else -1)
 
 
 def put(view: View, hook: str, values: Float64[Tensor, "n ..."]) -> tuple[str, Callable[..., Tensor]]:
@@ -91,7 +80,7 @@ def put(view: View, hook: str, values: Float64[Tensor, "n ..."]) -> tuple[str, C
     def edit(x: Tensor, **_: object) -> Tensor:
         nonlocal done  # examples come in table order, some at a time
         x = x.clone()
-        here = at_answer(view, hook, x)
+        here = view.at_answer(hook, x)
         here.copy_(values[done : done + len(here)])
         done += len(here)
         return x
@@ -105,7 +94,7 @@ def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
     Raises:
         NotApplicable: the network does not use this hook.
     """
-    if hook == f"blocks.{view.n_layers - 1}.mlp.hook_post":
+    if view.blocks and hook == view.blocks[-1].name("mlp.hook_post"):
         return view.neurons
     if len(view.task.reads.answers) > 1:
         return _of_answers(view.whole, hook)[view.which]
@@ -124,7 +113,7 @@ def _of_answers(whole: View, hook: str) -> Float64[Tensor, "answer n ..."]:
     seen: list[Tensor] = []
 
     def see(x: Tensor, hook: object) -> Tensor:
-        seen.append(torch.stack([at_answer(one, name, x).cpu() for one in each]))
+        seen.append(torch.stack([one.at_answer(name, x).cpu() for one in each]))
         return x
 
     each, name = [whole.at(answer) for answer in whole.answers], hook
@@ -141,7 +130,7 @@ def _stream(view: View) -> dict[str, Float64[Tensor, "n ..."]]:
         "hook_resid_pre", "attn.hook_attn_scores", "attn.hook_z", "hook_attn_out", "hook_resid_mid",
         "mlp.hook_pre", "hook_mlp_out",
     )  # fmt: skip
-    names = [block.name(hook) for block in view.blocks for hook in wanted]
+    names = [name for block in view.blocks for hook in wanted if not view.elsewhere(name := block.name(hook))]
     return _record(view, [name for name in names if name in view.model.hook_dict])
 
 
@@ -150,7 +139,7 @@ def _record(view: View, hooks: Sequence[str]) -> dict[str, Float64[Tensor, "n ..
 
     def recording(name: str) -> Callable[..., Tensor]:
         def record(x: Tensor, hook: object) -> Tensor:
-            parts.setdefault(name, []).append(at_answer(view, name, x).cpu().clone())
+            parts.setdefault(name, []).append(view.at_answer(name, x).cpu().clone())
             return x
 
         return record
@@ -182,7 +171,7 @@ def has_shortcut(view: View, hook: str) -> bool:
 def _short(view: View) -> frozenset[str]:
     """The hooks of the last layer from which `_tail` gives the logits: all or none, found out on a few
     examples with random additions."""
-    layer, points = f"blocks.{view.n_layers - 1}.", view.model.hook_dict
+    layer, points = _last_layer(view), view.model.hook_dict
     # A user's hook may look at the whole batch: then examples cannot be run by the handful.
     users = any(not handle.is_permanent for point in points.values() for handle in point.fwd_hooks)
     if users or layer + "mlp.W_in" not in view.weights:
@@ -198,7 +187,7 @@ def _short(view: View) -> frozenset[str]:
 
         def add(x: Tensor, hook: object, name: str = name, added: Tensor = added) -> Tensor:
             x = x.clone()
-            at_answer(view, name, x).add_(added.to(x.device))
+            view.at_answer(name, x).add_(added.to(x.device))
             return x
 
         true = view.activations([], edits=[(name, add)], rows=rows)["logits"]
@@ -206,6 +195,11 @@ def _short(view: View) -> frozenset[str]:
         if not torch.allclose(short, true, rtol=0, atol=1e-9 * float(true.abs().max())):
             return frozenset()
     return frozenset(layer + hook for hook in hooks)
+
+
+def _last_layer(view: View) -> str:
+    """What the names of its hooks and parameters begin with."""
+    return view.blocks[-1].name("") if view.blocks else "blocks.-1."
 
 
 def _tail(
@@ -221,7 +215,7 @@ def _tail(
     A tenth of the work of a pass: one position, one layer, nothing before the change. What is added is flat,
     and given for some entries alone where they are named.
     """
-    layer, unembed = f"blocks.{view.n_layers - 1}.", view.W_U
+    layer, unembed = _last_layer(view), view.W_U
     w = {
         name.removeprefix(layer): weight.cpu()
         for name, weight in view.weights.items()

@@ -58,8 +58,12 @@ def _judges_itself(task: Task) -> bool:
 )
 def by_criterion(view: View) -> Value:
     """Share of the training, test and all examples that are right by each criterion of a task that judges its
-    answers itself."""
-    classes = torch.stack([view.at(answer).logits.argmax(1) for answer in view.answers], dim=1)
+    answers itself; of answers that are written token by token as the network writes them, each token after
+    its own before it (greedily, and not after the right ones)."""
+    if view.task.written is None:
+        classes = torch.stack([view.at(answer).logits.argmax(1) for answer in view.answers], dim=1)
+    else:
+        classes = view.decoded
     marks = view.task.judged(classes)
     return per_part(
         view, torch.stack(list(marks.values()), dim=1), asked=view.task.asked, criterion=list(marks)

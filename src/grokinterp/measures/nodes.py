@@ -155,27 +155,29 @@ def _harm(
 
 @dataclass(frozen=True)
 class _Part:
-    """The heads of a layer, or its MLP, at all positions.
+    """The heads of a layer, or its MLP, at all positions that it has.
 
     Attributes:
         nodes: their numbers among all nodes, by name.
         hook: what they give.
-        reaches: which answers a change at each position reaches.
+        first: the first position that it has.
+        reaches: which answers a change at each position of the network reaches.
     """
 
     nodes: Mapping[str, int]
     hook: str
+    first: int
     reaches: Bool[Tensor, "pos answer"]
 
     def written(self, view: View) -> tuple[str, Float64[Tensor, "entries d_model"]] | None:
         """The hook of what they add to the stream together, and the matrix that gives it; None where the
         network has no such."""
-        layer, _, last = self.hook.rpartition(".attn." if self.hook.endswith("z") else ".mlp.")
-        out, weight = ("hook_attn_out", "attn.W_O") if last == "hook_z" else ("hook_mlp_out", "mlp.W_out")
-        matrix = view.weights.get(f"{layer}.{weight}")
-        if matrix is None or f"{layer}.{out}" not in view.model.hook_dict:
+        layer, part, last = self.hook.rsplit(".", 2)
+        out = f"{layer}.hook_{part}_out"
+        matrix = view.weights.get(f"{layer}.{part}.W_{'O' if last == 'hook_z' else 'out'}")
+        if matrix is None or out not in view.model.hook_dict:
             return None
-        return f"{layer}.{out}", matrix.cpu().flatten(0, -2)
+        return out, matrix.cpu().flatten(0, -2)
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ class _Plan:
         """What replacing a node adds to its hook: the number of the node, the position, and the change on
         every example, of those that change anything and reach an answer."""
         positions = part.reaches.any(1).nonzero().flatten()
-        here = everywhere(self.some, [part.hook])[part.hook][:, positions]
+        here = everywhere(self.some, [part.hook])[part.hook][:, positions - part.first]
         change = self._replaced(here, how, seed) - here
         for at, position in zip(change.unbind(1), positions.tolist(), strict=True):
             for i, node in enumerate(part.nodes.values()):
@@ -231,7 +233,7 @@ class _Plan:
     ) -> Float64[Tensor, "answer part statistic"]:
         """What is lost when something is added at a hook at this position."""
         lost = self.nothing
-        for i, logits in self._logits(part.reaches[position], hook, position, added):
+        for i, logits in self._logits(part, hook, position, added):
             one = self.ones[i]
             rise = one.loss(logits) - one.loss()
             fall = one.correct().double() - one.correct(logits).double()
@@ -243,20 +245,20 @@ class _Plan:
 
     def _logits(
         self,
-        reached: Bool[Tensor, "answer"],
+        part: _Part,
         hook: str,
         position: int,
         added: Float64[Tensor, "n *entries"],
     ) -> Iterator[tuple[int, Float64[Tensor, "n classes"]]]:
         """The logits of each answer that is reached, with something added."""
-        answers = reached.nonzero().flatten().tolist()
+        answers = part.reaches[position].nonzero().flatten().tolist()
         ones = {i: self.ones[i] for i in answers if self.ones[i].reads.positions == (position,)}
         if len(ones) == len(answers) and all(has_shortcut(one, hook) for one in ones.values()):
             for i, one in ones.items():
                 change = Change(hook, ((hook, 1),), recorded(one, hook) + added)
                 yield i, logits_after(one, [change])
             return
-        logits = self.some.logits_with([(hook, _adding(position, added))])
+        logits = self.some.logits_with([(hook, _adding(position - part.first, added))])
         for i in answers:
             yield i, logits[:, i]
 
@@ -292,31 +294,33 @@ def parts_of(some: View) -> Iterator[_Part]:
         NotApplicable: the network has no heads and no MLP that work at each position.
     """
     count, one = 0, some if some.has_hooks_of_a_user else excerpt(some, torch.arange(1), 1)
-    for layer, block in enumerate(some.blocks):
-        for hook, has in (("attn.hook_z", block.n_heads), ("mlp.hook_post", block.d_mlp)):
-            name = block.name(hook)
-            if not has or name not in some.model.hook_dict:
+    for block in some.blocks:
+        each = [(heads.name("hook_z"), heads.names) for heads in block.heads]
+        each += [(block.name("mlp.hook_post"), [f"{block.label} MLP"])] if block.d_mlp else []
+        for hook, names in each:
+            if hook not in some.model.hook_dict:
                 continue
-            shape = everywhere(one, [name])[name].shape
-            if len(shape) < 3 or shape[1] != some.reads.n_ctx:
+            shape, places = everywhere(one, [hook])[hook].shape, some.places(hook)
+            if len(shape) < 3 or shape[1] != len(places):
                 continue
-            heads = [f"L{layer}H{head}" for head in range(shape[2])]
-            names = heads if hook == "attn.hook_z" else [f"L{layer} MLP"]
-            yield _Part({node: count + i for i, node in enumerate(names)}, name, _reached(some, name))
+            nodes = {node: count + i for i, node in enumerate(names)}
+            yield _Part(nodes, hook, places.start, _reached(some, hook, places))
             count += len(names)
     if not count:
         raise NotApplicable("the network has no heads and no MLP that work at each position of an example")
 
 
-def _reached(some: View, hook: str) -> Bool[Tensor, "pos answer"]:
+def _reached(some: View, hook: str, places: range) -> Bool[Tensor, "pos answer"]:
     """Which answers a change of what a hook has at each position reaches: those whose logits differ by more
-    than rounding when something random is added there."""
-    n_ctx, answers = some.reads.n_ctx, len(some.answers)
+    than rounding when something random is added there. None where it has nothing."""
+    reached = torch.zeros(some.reads.n_ctx, len(some.answers), dtype=torch.bool)
     if some.has_hooks_of_a_user:
-        return torch.ones(n_ctx, answers, dtype=torch.bool)
+        reached[places.start : places.stop] = True
+        return reached
+    n = len(places)
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(some.task.n_inputs, (_PROBED,), generator=generator)
-    probe, at = excerpt(some, rows.repeat(n_ctx), 1), torch.arange(n_ctx).repeat_interleave(_PROBED)
+    probe, at = excerpt(some, rows.repeat(n), 1), torch.arange(n).repeat_interleave(_PROBED)
     done = 0
 
     def add(x: Tensor, hook: object) -> Tensor:
@@ -328,12 +332,13 @@ def _reached(some: View, hook: str) -> Bool[Tensor, "pos answer"]:
         return x
 
     before, after = probe.logits_with([]), probe.logits_with([(hook, add)])
-    apart = (after - before).abs().unflatten(0, (n_ctx, _PROBED)).amax((1, 3))
-    return apart > 1e-9 * before.abs().max()
+    apart = (after - before).abs().unflatten(0, (n, _PROBED)).amax((1, 3))
+    reached[places.start : places.stop] = apart > 1e-9 * before.abs().max()
+    return reached
 
 
 def everywhere(view: View, hooks: Sequence[str]) -> dict[str, Float64[Tensor, "n pos *entries"]]:
-    """What each hook has at every position, of every example, from one pass.
+    """What each hook has at every position that it has, of every example, from one pass.
 
     Raises:
         NotApplicable: the network lacks one of them, or does not use it.

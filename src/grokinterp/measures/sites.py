@@ -11,6 +11,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..errors import NotApplicable, UsageError, nearest
+from ..models import Block
 from ..view import View
 from .interventions import recorded
 
@@ -30,24 +31,30 @@ def sites(view: View, what: str, at: Any) -> list[Site]:
         UsageError: there is no such part of networks, or `at` does not fit it.
         NotApplicable: this network has no such part.
     """
-    last = view.n_layers - 1
     if what == "neurons":
         size = view.neurons.shape[1]
-        return [_whole(f"blocks.{last}.mlp.hook_post", marked(numbers(what, at, size), size))]
+        return [_whole(view.blocks[-1].name("mlp.hook_post"), marked(numbers(what, at, size), size))]
     if what == "head":
         needs(view, "attention")
-        heads = int(view.model.cfg.n_heads)
-        layer, head = numbers(what, at, max(view.n_layers, heads), count=2)
-        if layer > last or head >= heads:
-            there_are = f"there are {view.n_layers} layers of {heads} heads"
+        labels = [heads.label for heads in view.heads]
+        most = max(len(labels), *(heads.count for heads in view.heads))
+        layer, head = numbers(what, _numbered(at, labels), most, count=2)
+        if layer >= len(labels) or head >= view.heads[layer].count:
+            there_are = f"there are {len(labels)} layers of {view.heads[-1].count} heads"
             raise UsageError(f"at: there is no head {head} in layer {layer}: {there_are}")
-        return [_whole(f"blocks.{layer}.attn.hook_z", marked([head], heads)[:, None])]
+        chosen = view.heads[layer]
+        return [_whole(chosen.name("hook_z"), marked([head], chosen.count)[:, None])]
     if what in ("mlp", "attention"):
         needs(view, what)
-        layers = range(view.n_layers) if at is None else numbers(what, at, view.n_layers, count=1)
-        return [_whole(f"blocks.{layer}.hook_{'mlp' if what == 'mlp' else 'attn'}_out") for layer in layers]
+        of_mlp = [(block.label, block.name("hook_mlp_out")) for block in view.blocks]
+        each = of_mlp if what == "mlp" else [(heads.label, heads.out) for heads in view.heads]
+        labels = [label for label, _ in each]
+        chosen = range(len(each)) if at is None else numbers(what, _numbered(at, labels), len(each), count=1)
+        return [_whole(each[layer][1]) for layer in chosen]
     if what in PIECES:
-        return [_skip(view, what, last if at is None else numbers(what, at, view.n_layers, count=1)[0])]
+        last, labels = view.n_layers - 1, [block.label for block in view.blocks]
+        layer = last if at is None else numbers(what, _numbered(at, labels), view.n_layers, count=1)[0]
+        return [_skip(view, what, view.blocks[layer])]
     if what not in view.model.hook_dict:
         parts = (*PIECES, *AT_NO_HOOK, *view.model.hook_dict)
         raise UsageError(f"unknown part {what!r}{nearest(what, parts)}")
@@ -60,12 +67,20 @@ def _whole(hook: str, where: Bool[Tensor, "*entries"] | None = None) -> Site:
     return hook, ((hook, 1),), where
 
 
-def _skip(view: View, what: str, layer: int) -> Site:
+def _skip(view: View, what: str, block: Block) -> Site:
     needs(view, "attention" if what == "skip.attention" else "mlp")
-    at, hooks = f"blocks.{layer}.", view.model.hook_dict
-    before, between, after = at + "hook_resid_pre", at + "hook_resid_mid", at + "hook_resid_post"
+    hooks = view.model.hook_dict
+    before, between, after = (block.name(f"hook_resid_{where}") for where in ("pre", "mid", "post"))
     if before not in hooks:
         raise NotApplicable("the network has no residual stream")
+    if what != "skip.attention" and block.name("hook_normalized_resid_post") in hooks:
+        raise NotApplicable(
+            "the stream is normalised behind each part, so it does not pass by the MLP as it is"
+        )
+    if what != "skip.attention" and block.crosses:
+        if what == "skip.into_mlp":
+            raise NotApplicable("between the stream round the attention and the MLP is a cross-attention")
+        between = block.name("hook_resid_mid_cross")
     if what == "skip.mlp":
         return between, ((after, 1),), None
     if what == "skip.into_mlp":
@@ -78,7 +93,8 @@ def needs(view: View, what: str) -> None:
     Raises:
         NotApplicable: the network has no `mlp`, or no `attention`.
     """
-    if f"blocks.0.{'mlp.W_in' if what == 'mlp' else 'attn.W_O'}" not in view.weights:
+    part = "mlp.W_in" if what == "mlp" else "attn.W_O"
+    if not any(block.name(part) in view.weights for block in view.blocks[:1]):
         raise NotApplicable("the network has no MLP" if what == "mlp" else "the network has no attention")
 
 
@@ -97,6 +113,21 @@ def numbers(what: str, at: Any, below: int, count: int | None = None) -> list[in
     if wrong := [number for number in whole if not 0 <= number < below]:
         raise UsageError(f"at: {what} has no {wrong[0]}: choose from 0 to {below - 1}")
     return whole
+
+
+def _numbered(at: Any, labels: Sequence[str]) -> Any:
+    """`at` with the number of a layer in place of what it is called, such as `decoder L0 cross`.
+
+    Raises:
+        UsageError: no layer is called so.
+    """
+    each = [at] if isinstance(at, str) else listed(at) if isinstance(at, Iterable) else []
+    if not any(isinstance(one, str) for one in each):
+        return at
+    for one in each:
+        if isinstance(one, str) and one not in labels:
+            raise UsageError(f"at: no layer is called {one!r}{nearest(one, labels)}: {', '.join(labels)}")
+    return [labels.index(one) if isinstance(one, str) else one for one in each]
 
 
 def listed(at: Any) -> list[Any]:

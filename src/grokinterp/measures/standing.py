@@ -23,11 +23,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..tasks import Split, Task
-from ..view import View
+from ..view import Classes, View
 from .noise import KNOWN
 
 State = Literal["at chance", "memorises", "learning", "generalises", "not known"]
@@ -50,6 +50,9 @@ def wilson(share: float, n: int, z: float = _Z) -> tuple[float, float]:
         n: examples, at least 1.
         z: the bound in standard deviations; by default that of 99 %.
     """
+    if share in (0, 1):  # of which one end is the share itself, whatever rounding says
+        end = z * z / (n + z * z)
+        return (0.0, end) if share == 0 else (1 - end, 1.0)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -104,6 +107,7 @@ class Examples:
         train, test: how many examples there are; 0 where it is not known which they are.
         all: how many in all.
         noisy: whether labels are.
+        criterion: by which an answer is right (`Task.criterion`); empty where it is that of the sample.
     """
 
     chance: float
@@ -111,13 +115,15 @@ class Examples:
     test: int
     all: int
     noisy: bool = False
+    criterion: str = ""
 
     @classmethod
     def of(cls, task: Task, split: Split | None) -> Examples:
         """Those of a task under a split."""
         rows = () if split is None else (split.train, split.test)
         n_train, n_test = (int(task.asked[part].sum()) for part in rows) if rows else (0, 0)
-        return cls(task.chance, n_train, n_test, int(task.asked.sum()), task.noisy)
+        n_all, criterion = int(task.asked.sum()), task.criterion or ""
+        return cls(task.chance, n_train, n_test, n_all, task.noisy, criterion)
 
     @property
     def fresh(self) -> bool:
@@ -149,7 +155,8 @@ class Examples:
             )
             if right is not None and not math.isnan(right) and n > 0
         }
-        return Standing(shares, self.chance, KNOWN if self.noisy else GENERALISED, self.fresh)
+        level = KNOWN if self.noisy else GENERALISED
+        return Standing(shares, self.chance, level, self.fresh, self.criterion)
 
 
 @dataclass(frozen=True)
@@ -163,12 +170,14 @@ class Standing:
         level: the share of unseen examples from which it is said to generalise.
         fresh: whether it is trained on examples that are drawn anew, so that "test" is a sample of the same
             that is set apart, and nobody says that none of these was drawn.
+        criterion: by which an answer is right; empty where it is that of the sample.
     """
 
     shares: dict[str, Share]
     chance: float
     level: float = GENERALISED
     fresh: bool = False
+    criterion: str = ""
 
     @property
     def state(self) -> State:
@@ -195,6 +204,10 @@ class Standing:
     def words(self) -> str:
         """The state in a few words with its numbers: "97.2 % of unseen examples are right, 48 times
         chance"."""
+        return self._words.replace("are right", f"are right {self.criterion}".rstrip())
+
+    @property
+    def _words(self) -> str:
         at = f"chance is {percent(self.chance)}"
         if self.fresh and "test" in self.shares:
             sample = self.shares["test"]
@@ -255,6 +268,13 @@ class Standing:
         }
 
 
+def _right(view: View, against: Classes) -> Bool[Tensor, "n"]:
+    """Which examples are right: by the criterion of the task, of what the network writes itself, or in every
+    answer."""
+    criterion = view.task.criterion
+    return view.all_right(against) if criterion is None else view.task.judged(view.whole.decoded)[criterion]
+
+
 def standing(view: View, rows: Int[Tensor, "rows"] | None = None) -> Standing:
     """How far the network of a view has learned its task; or those examples of it (row numbers of the
     table)."""
@@ -262,17 +282,17 @@ def standing(view: View, rows: Int[Tensor, "rows"] | None = None) -> Standing:
     chosen = asked
     if rows is not None:
         chosen = torch.zeros_like(chosen).index_fill_(0, rows, True)
-    right = view.all_right("answers")
+    right = _right(view, "answers")
     answered = {"all": right[chosen]}
     if view.split is not None:
         answered |= {
-            "train": view.all_right()[view.rows("train", asked) & chosen],
+            "train": _right(view, "labels")[view.rows("train", asked) & chosen],
             "test": right[view.rows("test", asked) & chosen],
         }
     marks_of = {part: marks for part, marks in answered.items() if len(marks)}
     n_train, n_test, n_all = (len(marks_of.get(part, ())) for part in ("train", "test", "all"))
     chance = view.task.chance if rows is None else float(view.targets[rows].bincount().max()) / len(rows)
-    examples = Examples(chance, n_train, n_test, n_all, view.task.noisy)
+    examples = Examples(chance, n_train, n_test, n_all, view.task.noisy, view.task.criterion or "")
     train, test, whole = (
         float(marks_of[part].double().mean()) if part in marks_of else None
         for part in ("train", "test", "all")

@@ -6,6 +6,7 @@ from .base import (
     DEFAULT_KIND,
     KINDS,
     Block,
+    Heads,
     Inside,
     NetworkConfig,
     Weights,

@@ -49,7 +49,39 @@ Shapes = dict[str, tuple[int, ...]]
 Width = Annotated[int, Field(ge=1, le=1 << 20)]
 DEFAULT_KIND = "transformer"
 """What a section [model] without a `kind` describes."""
+_CROSS = " cross"
 _IN_A_BLOCK = re.compile(r"((?:\w+\.)*blocks\.\d+)\.")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of one attention of a layer.
+
+    Attributes:
+        prefix: what the names of its parameters and hooks begin with: `blocks.0.attn`.
+        label: what it is called: `L0`, `decoder L0`, `decoder L0 cross` where it attends to another stack.
+        count: how many there are.
+    """
+
+    prefix: str
+    label: str
+    count: int
+
+    def name(self, part: str) -> str:
+        """The full name of one of its parameters or hooks, such as `hook_z`."""
+        return f"{self.prefix}.{part}"
+
+    @property
+    def out(self) -> str:
+        """The hook of what they add to the stream together."""
+        block, _, part = self.prefix.rpartition(".")
+        return f"{block}.hook_{part}_out"
+
+    @property
+    def names(self) -> list[str]:
+        """What each is called: `L0H1`, `decoder L0 cross H1`."""
+        space = " " if self.label.endswith(_CROSS) else ""
+        return [f"{self.label}{space}H{head}" for head in range(self.count)]
 
 
 @dataclass(frozen=True)
@@ -60,15 +92,37 @@ class Block:
         prefix: what the names of its parameters and hooks begin with: `blocks.0`, `decoder.blocks.0`.
         n_heads: of its attention; 0 where it has none.
         d_mlp: the neurons of its MLP; 0 where it has none.
+        crosses: whether it attends to another stack as well, with as many heads.
     """
 
     prefix: str
     n_heads: int
     d_mlp: int
+    crosses: bool = False
 
     def name(self, part: str) -> str:
         """The full name of one of its parameters or hooks, such as `mlp.hook_post`."""
         return f"{self.prefix}.{part}"
+
+    @property
+    def number(self) -> int:
+        """Which layer of its stack it is."""
+        return int(self.prefix.rpartition(".")[2])
+
+    @property
+    def label(self) -> str:
+        """What it is called: `L0`, `decoder L0`."""
+        stack = self.prefix.rpartition("blocks.")[0].rstrip(".")
+        return f"{stack} L{self.number}".lstrip()
+
+    @property
+    def heads(self) -> tuple[Heads, ...]:
+        """The heads of each of its attentions."""
+        if not self.n_heads:
+            return ()
+        own = Heads(self.name("attn"), self.label, self.n_heads)
+        across = Heads(self.name("cross_attn"), f"{self.label}{_CROSS}", self.n_heads)
+        return (own, across) if self.crosses else (own,)
 
 
 @dataclass(frozen=True)
@@ -91,7 +145,12 @@ def blocks_of(shapes: Mapping[str, Sequence[int]]) -> tuple[Block, ...]:
     """The layers of a network whose parameters have these names and shapes, in the order of the names."""
     prefixes = dict.fromkeys(match[1] for name in shapes if (match := _IN_A_BLOCK.match(name)))
     return tuple(
-        Block(prefix, shapes.get(f"{prefix}.attn.W_Q", (0,))[0], shapes.get(f"{prefix}.mlp.W_in", (0, 0))[1])
+        Block(
+            prefix,
+            shapes.get(f"{prefix}.attn.W_Q", (0,))[0],
+            shapes.get(f"{prefix}.mlp.W_in", (0, 0))[1],
+            f"{prefix}.cross_attn.W_Q" in shapes,
+        )
         for prefix in prefixes
     )
 
@@ -179,6 +238,11 @@ class NetworkConfig(Frozen):
         """The same with the positions along which the network computes, what stands at each, and where it
         reads an answer: those of the task, unless a kind says otherwise."""
         return reads
+
+    def places(self, hook: str, reads: Reads) -> range | None:
+        """Which positions of `sequence` a hook has, a pattern as its queries: None for all of them, unless a
+        kind says otherwise. `reads` asks every answer of its task."""
+        return None
 
     def inside(self, reads: Reads) -> Inside | None:
         """The layers that work inside each part of an example, if there are such."""

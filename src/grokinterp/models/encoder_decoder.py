@@ -38,6 +38,7 @@ from torch.nn import functional as F
 from ..errors import UsageError
 from ..tasks import Reads
 from .base import (
+    Block,
     NetworkConfig,
     Shapes,
     Weights,
@@ -370,10 +371,25 @@ class EncoderDecoderConfig(NetworkConfig):
             held += stack.n_layers * len(stack.positions) * at_each
         return held
 
+    def blocks(self, reads: Reads) -> tuple[Block, ...]:
+        # Not read off the shapes: every forward of a View asks.
+        return tuple(
+            Block(f"{stack.prefix}blocks.{layer}", self.n_heads, self.d_mlp, "cross_attn" in stack.parts)
+            for stack in self._stacks(reads)
+            for layer in range(stack.n_layers)
+        )
+
     @property
     def is_normalised(self) -> bool:
         """Always."""
         return True
+
+    def places(self, hook: str, reads: Reads) -> range:
+        """Those of the question in the encoder and where the decoder has keys and values of it, else those of
+        the answer."""
+        of_question = hook.startswith("encoder.") or hook.endswith(("cross_attn.hook_k", "cross_attn.hook_v"))
+        encoder, decoder = self._stacks(reads)
+        return (encoder if of_question else decoder).positions
 
     def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedRootModule:
         """The network in evaluation mode, every hook live: called with rows of tokens [n, pos] it gives

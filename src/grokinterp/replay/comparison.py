@@ -238,7 +238,10 @@ def _final(history: pd.DataFrame) -> dict[str, float]:
 
 
 def _standing(run: Run) -> Standing:
-    """How far a run had come at the last evaluation that says how many examples are right."""
+    """How far a run had come at the last evaluation that says how many examples are right; not known where
+    that is told by a criterion of the task, which evaluations do not know."""
+    if run.task.criterion:
+        return Examples.of(run.task, run.split).standing(None, None)
     columns = [judged_by(run.history, part) for part in ("train", "test")]
     evaluations = run.history.dropna(subset=columns, how="all")
     now = evaluations[columns].iloc[-1].tolist() if len(evaluations) else [None, None]

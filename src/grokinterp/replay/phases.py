@@ -324,6 +324,8 @@ class _Curves:
     def test_words(self) -> str:
         """What test accuracy is of."""
         of = "evaluation" if self.fresh else "test"
+        if self.examples and self.examples.criterion:
+            return f"{of} accuracy ({self.examples.criterion})"
         return f"{of} accuracy{' (right answers)' * self.noisy}{' (every answer)' * self.exact}"
 
     @property
@@ -388,6 +390,8 @@ def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) 
     train, test = _of(data, of_labels, part="train"), _of(data, of_answers, part="test")
     both = train.index.intersection(test.index)
     train, test = max(evaluated, (train[both], test[both]), key=lambda pair: len(pair[1]))
+    if examples and examples.criterion:  # which the history does not tell
+        train, test = _by_criterion(data, examples)
     above_chance, exact, keys = _told(test, examples), tested == "test_exact", final_keys(data)
     excluded = _of(data, "excluded_loss.logit_dirs" + FINAL, part="train")
     restricted = _of(data, "restricted_loss.logit_dirs" + FINAL, part="all")
@@ -396,6 +400,16 @@ def _curves(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None) 
     noisy = examples.noisy if examples else "test_clean_accuracy" in history or "clean_accuracy" in data
     curves = train, test, above_chance, excluded, restricted, squares
     return _Curves(*curves, chance, examples, noisy, exact, keys)
+
+
+def _by_criterion(data: xr.Dataset, examples: Examples) -> tuple[pd.Series[float], pd.Series[float]]:
+    """Training and test accuracy by the criterion of the task; of fresh examples both are test accuracy."""
+    parts = ("test", "test") if examples.fresh else ("train", "test")
+    train, test = (
+        _of(data, "accuracy.by_criterion", part=part, criterion=examples.criterion) for part in parts
+    )
+    both = train.index.intersection(test.index)
+    return train[both], test[both]
 
 
 def _told(test: pd.Series[float], examples: Examples | None) -> pd.Series[bool]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable, replace
 from ..tasks import Operation
-from . import arrays, digits, geometry, operations
+from . import arrays, digits, geometry, matrices, operations
 from .analysis import Analysis, analysis_of, report_stem
 from .claims import claim
 from .compare import Comparison, compare

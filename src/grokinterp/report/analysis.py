@@ -219,6 +219,9 @@ class Analysis:
 
     def accuracy(self, part: str) -> tuple[str, float]:
         """The share of the examples of a part that are right, and the measure that it is of."""
+        if criterion := self.run.task.criterion:
+            name = "accuracy.by_criterion"
+            return f"{name} ({part}, {criterion})", self.number(name, part=part, criterion=criterion)
         return f"{self.accuracy_name} ({part})", self.number(self.accuracy_name, part=part)
 
     def by_factor(self, name: str) -> dict[str, Share]:

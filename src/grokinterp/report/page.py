@@ -19,7 +19,7 @@ from ..replay import (
     steps_in_words,
 )
 from ..training import SQUARED
-from . import dimensions, figures, nodes
+from . import dimensions, figures, nodes, probes
 from .analysis import Analysis
 from .offline import page_of_figures
 from .panels import OPENINGS, SECTIONS, Figure, Panel, Section, Size, Table, section
@@ -110,7 +110,8 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
         *([] if a.run.config.model.gives_number else [_loss(a)]),
     ]
     if "accuracy.exact" in a.values:
-        rows.insert(0, ("Every answer right", by_part(a.by_part("accuracy.exact"), shares=True)))
+        every = "Every token as in the sample" if a.run.task.criterion else "Every answer right"
+        rows.insert(0, (every, by_part(a.by_part("accuracy.exact"), shares=True)))
     words, squared = SQUARED.get(a.run.config.training.loss, ("", ""))
     if squared in a.values:
         error = by_part(a.by_part(squared), shares=False)
@@ -247,10 +248,11 @@ def _factors(a: Analysis) -> list[str]:
     needs=["attention.mean"],
 )
 def _attention(a: Analysis) -> Iterator[Panel]:
-    for layer in range(a.view.n_layers):
+    for layer in a.measured("attention.mean").coords["layer"].values.tolist():
         spread = float(a.measured("attention.variance").sel(layer=layer).max()) ** 0.5
         caption = f"Over examples a head varies by {spread:.2f} at most (standard deviation)."
-        yield Panel(f"Layer {layer}", caption, Figure(figures.attention(a, layer)), size="wide")
+        title = f"Layer {layer}" if isinstance(layer, int) else f"{layer[0].upper()}{layer[1:]}"
+        yield Panel(title, caption, Figure(figures.attention(a, layer)), size="wide")
 
 
 @section("Which part knows it", nodes.LEAD, where=lambda a: "node_ablation.mean" in a.values)
@@ -261,6 +263,11 @@ def _nodes(a: Analysis) -> Iterator[Panel | Table]:
 @section("How many dimensions are needed", dimensions.lead, where=lambda a: dimensions.NAME in a.values)
 def _dimensions(a: Analysis) -> Iterator[Panel | Table]:
     yield from dimensions.panels(a)
+
+
+@section("What can be read of an example", probes.lead, where=lambda a: probes.HOOKS in a.values)
+def _probes(a: Analysis) -> Iterator[Panel | Table]:
+    yield from probes.panels(a)
 
 
 def _how_it_went(a: Analysis) -> str:

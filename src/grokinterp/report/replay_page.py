@@ -40,7 +40,7 @@ from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable
 from ..runs.files import replace as replace_file
 from ..runs.run import steps_in_words
-from . import canvas
+from . import canvas, probes
 from .moments import BARS_OVER, Curve, Moments, with_unit
 from .offline import asset, embedded, offline_page
 from .page import accuracy_caption
@@ -305,6 +305,18 @@ def _attention(moments: Moments) -> Canvas:
     heads = canvas.Axis.of("head", [str(head) for head in values["head"].values], "head {}".format)
     positions = canvas.Axis.of("position", words, "at {}".format)
     return moments.heatmaps("attention.mean", heads, positions, titles, (0.0, 1.0))
+
+
+@panel(
+    "What can be read of an example",
+    "R² of a ridge regression on held-out examples, of each number that is known of an example, where it is "
+    "read best at the last snapshot; it shows what could be read, not that the network reads it.",
+    size="wide",
+    shows=[probes.STREAM],
+    where=lambda moments: probes.STREAM in moments.data,
+)
+def _readable(moments: Moments) -> Canvas:
+    return probes.curves(moments)
 
 
 def _others(moments: Moments, chosen: Sequence[str]) -> Iterator[tuple[str, Callable[[], Panel]]]:

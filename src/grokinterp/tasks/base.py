@@ -213,6 +213,13 @@ class Task(ABC):
         answers = self.sample.answers
         return {"exact": ((given == answers) | (answers < 0)).all(1)}
 
+    @property
+    def criterion(self) -> str | None:
+        """The criterion of `right` by which it is told how far a network has come that writes its answers
+        token by token (`written`), where near enough is right; None where every answer has to be that of the
+        sample."""
+        return None
+
     def judged(self, given: Int[Tensor, "n answer"]) -> dict[str, Bool[Tensor, "n"]]:
         """What `right` says, looked through.
 

@@ -1,6 +1,7 @@
 """Configuration + task -> iterator of `Snapshot`. Never touches the disk."""
 
 from .batched import BatchedTrainer, kind
+from .batches import Fresh, Rows
 from .config import StartConfig, TrainConfig, TrainingConfig, differences, doubt_of_default
 from .loss import LOSSES, SQUARED, cross_entropy, squared_error
 from .presets import DEFAULTS, PRESETS

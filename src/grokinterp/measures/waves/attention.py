@@ -42,7 +42,7 @@ def head_frequency(view: View) -> Value:
     """The frequency whose 3 x 3 block explains most of the variance of each head's attention to a; 0 where
     the attention is constant."""
     share, frequency = fourier.strongest(head_power(view))
-    return per_head(torch.where(share > 0, frequency + 1, 0))
+    return per_head(view, torch.where(share > 0, frequency + 1, 0))
 
 
 @measure(
@@ -51,7 +51,7 @@ def head_frequency(view: View) -> Value:
 def head_explained_variance(view: View) -> Value:
     """Share of the variance of each head's attention to a, over the table, that the 3 x 3 block of its
     frequency explains."""
-    return per_head(head_power(view).amax(0))
+    return per_head(view, head_power(view).amax(0))
 
 
 def scores_of_elements(view: View) -> Float64[Tensor, "head m"]:

@@ -40,6 +40,8 @@ REDUCED = {"FP15": (-3, 0)}
 with three digits from .1 on."""
 _DRAWS = 100
 """How many matrices are drawn for each that is wanted, at most."""
+_ALWAYS_GIVEN = 100
+"""Answers of the sample that are tried on all of it, for chance."""
 _PER_TOKEN = 3 * 8
 """Bytes of a token of an example while the sample is made."""
 
@@ -457,6 +459,21 @@ class Matrices(Task):
         exact, error = (given == self.sample.answers).all(1), self.errors(given)["d1"]
         within = {f"within {100 * share:g} %": (error < share) | exact for share in TOLERANCES}
         return {**within, "exact": exact}
+
+    @property
+    def criterion(self) -> str:
+        """Within the largest of the tolerances."""
+        return f"within {100 * TOLERANCES[0]:g} %"
+
+    @cached_property
+    def chance(self) -> float:
+        """The share right by the criterion, of all others, for whoever always gives the best of a hundred
+        answers of the sample."""
+        given = self.sample.answers
+        if len(given) < 2:
+            return 0.0
+        each = (self.right(one.expand_as(given))[self.criterion] for one in given[:_ALWAYS_GIVEN])
+        return max((int(right.sum()) - 1) / (len(given) - 1) for right in each)
 
     @cached_property
     def factors(self) -> Mapping[str, Factor]:

@@ -1,0 +1,3 @@
+"""All that pages say of networks that answer with matrices."""
+
+from . import analysis, panels, sections
