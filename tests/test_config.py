@@ -76,6 +76,9 @@ def test_no_values_at_all_are_the_defaults():
     assert round_trip(TrainConfig.make()) == TrainConfig.make()
 
 
+OF_MATRICES = ("eigenvalues", "eigenvectors", "matrix_inverse", "matrix_transpose", "matrix_addition")
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_a_configuration_holds_all_parameters_of_its_task(name):
     config = TrainConfig.make(**{"task.name": name})
@@ -86,6 +89,7 @@ def test_a_configuration_holds_all_parameters_of_its_task(name):
         "digit_addition": set(),
         "line_images": {"sample_flips"},
         "point_slope": {"noise"},
+        **{key: {"input_exponents", "output_exponents"} for key in OF_MATRICES},
     }
     assert absent == of_families.get(name, {"noise", "opaque"})
     assert config.task.keys() == {"name", *task_parameters(name).model_fields} - absent

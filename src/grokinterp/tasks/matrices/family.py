@@ -109,7 +109,7 @@ class Matrices(Task):
     given: Float64[Tensor, "n rows columns"] | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.symmetric and self._mixture.names != ("semicircle",):
+        if self._mixture.names != ("semicircle",) and not self.symmetric:
             raise ConfigError(
                 f"task.distribution: {self.distribution!r} is one of the eigenvalues of symmetric matrices, "
                 "and these are general: set task.symmetric=true, or leave the distribution out"
