@@ -431,8 +431,8 @@ def test_an_unknown_preset_is_refused_with_the_nearest():
     with pytest.raises(
         ConfigError,
         match=r"^unknown preset 'zebra'; known: chughtai_mlp, concat_mlp, digits, doshi, double_vit, "
-        r"fast113, grokking_demo, nalu, nanda, one_digit, patch_vit, pixel_vit, point_slope, quick, "
-        r"regression, words$",
+        r"fast113, grokking_demo, matrices, nalu, nanda, one_digit, patch_vit, pixel_vit, point_slope, "
+        r"quick, regression, words$",
     ):
         TrainConfig.preset("zebra")
 

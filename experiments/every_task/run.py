@@ -202,7 +202,7 @@ TAIL = [
     "`task.input_exponents=all` is asked for: 7,399 tokens in place of",
     "28,999, numbers up to 999, three digits from .1 on; that is a reduction of this package. A "
     "matrix with a number that cannot be written is drawn",
-    "anew, never clipped, and the report says how often. `task.distribution` is one of semicircle, "
+    "anew, never clipped; `task.refused` says how often. `task.distribution` is one of semicircle, "
     "positive, uniform, gaussian, laplace, positive2 and",
     "marcenko, or a mixture (`semicircle:0.7,laplace:0.3`); general matrices "
     "(`task.symmetric=false`) have independent entries. Truth is LAPACK's of the",
