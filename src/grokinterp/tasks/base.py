@@ -378,18 +378,18 @@ class Task(ABC):
         """The logit of each answer class."""
         return torch.arange(self.n_answers)
 
+    @property
+    def written(self) -> Int[Tensor, "answers"] | None:
+        """The token as which each answer class stands at the position after the one where it is read, where a
+        network writes its answer token by token; None where answers are not read again. Answer classes are
+        then the first logits."""
+        return None
+
     @cached_property
     def columns(self) -> Int[Tensor, "n *answer"]:
         """The logit of the answer to every example: `targets`, unless answers share the tokens of a
         vocabulary."""
         return self.logit_of(self.targets)
-
-    @property
-    def written(self) -> Int[Tensor, "answers"] | None:
-        """The token as which each answer class stands at the position behind the one where it is read, where
-        a network that writes its answer token by token reads it again; None where answers are not read
-        again."""
-        return None
 
     def logit_of(self, classes: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
         """The logits of answer classes; -1 where no answer is asked."""
