@@ -131,8 +131,10 @@ def test_a_replay_shows_images_attention_flips_and_answers(lines, tmp_path):
         "What it looks at on example images",
         "What it answers to example images",
         "How robust it is",
+        "Whether positions are laid out as the image is",
     ):
         assert title in text
+    assert "position_grid.best_pair</h" not in text  # no panel for a measure that has none
 
 
 def test_the_sentence_counts_the_images_that_there_are(monkeypatch, tmp_path):

@@ -165,7 +165,7 @@ def _noise(a: Analysis) -> Iterator[Panel | Table]:
         where = a.measured("robustness.where")
         labels = [str(k) for k in where["distance"].values]
         labels[-1] += " and more" if len(labels) > 1 else ""
-        figure = figures.new_figure("distance from the nearest pixel that is on (pixels)", "share of flips")
+        figure = figures.new_figure("pixels to the nearest that is on", "share of flips")
         figure.add_bar(x=labels, y=where.values.tolist(), marker_color=KEY)
         caption = (
             "Share of the flips that change the answer, by how far the pixel lies from one that is on; of "
