@@ -100,6 +100,7 @@ def test_a_perceptron_has_sites_too():
         ({"shares": [0.5, 1.5]}, "shares: needs numbers from 0 to 1, got 1.5"),
         ({"shares": []}, "shares: needs one or more"),
         ({"sites": ["blocks.0.hook_mlp_uot"]}, "no vectors of features at .*uot'.*hook_mlp_out"),
+        ({"sites": "blocks.0.hook_mlp_uot"}, "no vectors of features at .*uot'.*hook_mlp_out"),
         ({"sites": ["blocks.0.attn.hook_pattern"]}, "no vectors of features at"),
         ({"examples": 1}, "examples: needs 2 or more"),
     ],

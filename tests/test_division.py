@@ -128,7 +128,7 @@ def test_symbols_that_are_none_or_opaque_have_no_numbers(task):
         assert task.reads.token_numbers == task.reads.logit_numbers == ()
     for config in (NUMBER, NALUConfig()):
         if not task.reads.logit_numbers:
-            with pytest.raises(UsageError, match="needs answers that are numbers, not opaque"):
+            with pytest.raises(UsageError, match=r"that are numbers, not opaque.* none are of a number"):
                 config.shapes(task.reads)
 
 
@@ -141,7 +141,7 @@ def test_a_symbol_is_a_number_where_it_is_a_finite_one():
 @pytest.mark.parametrize(
     ("config", "task", "says"),
     [
-        (NUMBER, make_task("modular_subtraction", p=3, convention="julia"), ".* 8 logits .* 7 are of one"),
+        (NUMBER, make_task("modular_subtraction", p=3, convention="julia"), ".* 8 logits .* 7 are of a n"),
         (NUMBER, make_task("majority"), "an mlp reads the operands a and b"),
         (NALUConfig(), make_task("majority"), "a nalu reads the operands a and b"),
         (NALUConfig(d_vocab_out=99), QUOTIENTS, "model.d_vocab_out: a network that answers with a number"),

@@ -59,6 +59,17 @@ def test_a_report_opens_with_the_pixels_that_decide(report):
         assert not shown[title].missing
 
 
+@pytest.mark.parametrize(
+    "name", ["dimension_reduction", "robustness.one_flip", "invariance.planarity", "loss"]
+)
+def test_a_report_of_one_measure_has_a_page(lines, name):
+    some = analysis_of(lines, -1, [name])
+    shown = {section.title: section for section in page.sections(some)}
+    assert shown["Whether the place matters"].missing
+    assert ("How many dimensions are needed" in shown) == (name == "dimension_reduction")
+    assert page.render(some)
+
+
 def test_the_page_names_its_examples_by_their_class_and_by_the_answer(report):
     names = [a.text for a in sections._examples(report, with_flips=True).layout.annotations]
     answers = report.measured("example_images.answers")
@@ -120,8 +131,23 @@ def test_a_replay_shows_images_attention_flips_and_answers(lines, tmp_path):
         "What it looks at on example images",
         "What it answers to example images",
         "How robust it is",
+        "Whether positions are laid out as the image is",
     ):
         assert title in text
+    assert "position_grid.best_pair</h" not in text  # no panel for a measure that has none
+
+
+def test_the_sentence_counts_the_images_that_there_are(monkeypatch, tmp_path):
+    """Fewer than are asked for, where a user has no more that were not trained on."""
+    bits = (torch.rand(60, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    of = ["example_images", "robustness"]
+    names = [name for name in gi.MEASURES if name.split(".")[0] in of]
+    a = analysis_of(own(monkeypatch, tmp_path, bits), -1, names)
+    n = len(a.run.split.test)
+    assert 2 <= n < 60
+    assert f" of {n} images (" in page.opening(a).lead
+    (noise,) = [section for section in page.sections(a) if section.title == "What noise does"]
+    assert noise.panels[1].caption.endswith(f"of {n} images.")
 
 
 def test_grey_images_are_looked_at_and_not_flipped(monkeypatch, tmp_path):

@@ -180,6 +180,7 @@ def test_names_number_the_classes_and_a_table_may_be_images():
     assert task.targets.tolist() == [0, 2, 2, 0]
     assert task.reads.shape == (3, 4)
     assert gi.arrays([[1, 2], [3, 4]], [True, False]).targets.tolist() == [1, 0]
+    assert gi.arrays(np.eye(4), [0, 1, 0, 1], image=(np.int64(2), np.int64(2))).reads.shape == (2, 2)
 
 
 TABLE = np.zeros((4, 3))
@@ -232,6 +233,14 @@ def with_hole() -> np.ndarray:
         (
             lambda: gi.arrays(TABLE, LABELS, image=(3,)),
             "image: needs (rows, columns) or (rows, columns, channels), got (3,)",
+        ),
+        (
+            lambda: gi.arrays(TABLE, LABELS, {"f": Factor(torch.arange(3))}),
+            "factors: 'f' needs a value for each of 4 examples, got an array of [3]",
+        ),
+        (
+            lambda: gi.arrays(TABLE, LABELS, names=["a", "a"]),
+            "names: two classes are called 'a': give every class a name of its own",
         ),
         (
             lambda: gi.arrays(TABLE.astype(complex), LABELS),

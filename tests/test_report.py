@@ -340,6 +340,9 @@ def test_the_page_draws_every_figure_offline_without_a_console_error(
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
     assert page.locator(".plot").count() == page.locator(".plot .main-svg:first-child").count() > 5
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # No table is so wide that values lie beyond the page.
+    wide = "[...document.querySelectorAll('.scroll')].filter(x => x.scrollWidth > x.clientWidth + 1).length"
+    assert page.evaluate(wide) == 0
     titles = page.evaluate(
         "[...document.querySelectorAll('.plot')].map(p => [p.layout.xaxis.title.text, "
         "p.layout.yaxis.title.text])"

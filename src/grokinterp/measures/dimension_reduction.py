@@ -104,7 +104,7 @@ def of_arrays(task: Task) -> bool:
 def dimension_reduction(
     view: View,
     shares: Sequence[int | float] = SHARES,
-    sites: Sequence[str] | None = None,
+    sites: Sequence[str] | str | None = None,
     examples: int | None = None,
     seed: int = 0,
 ) -> Value:
@@ -113,7 +113,8 @@ def dimension_reduction(
 
     Args:
         shares: kept, each from 0 (every activation becomes the mean) to 1 (nothing changes).
-        sites: names of hooks; by default all whose activations are vectors, in the order of the computation.
+        sites: names of hooks, or one; by default all whose activations are vectors, in the order of the
+            computation.
         examples, seed: so many of the sample, drawn at random: components and accuracies are of the same
             ones. By default 512, of networks of more than 64 positions 128.
 
@@ -129,7 +130,8 @@ def dimension_reduction(
         raise UsageError("shares: needs one or more numbers from 0 to 1, got none")
     usual = EXAMPLES if view.reads.n_ctx <= _LONG else EXAMPLES_OF_LONG
     some = drawn(view, usual if examples is None else examples, seed)
-    found = _principal(some, None if sites is None else tuple(dict.fromkeys(sites)))
+    asked = [sites] if isinstance(sites, str) else sites
+    found = _principal(some, None if asked is None else tuple(dict.fromkeys(asked)))
     kept = [float(share) for share in shares]
     rows = [[_right(some, site, share) for share in kept] for site in found]
     value = array(rows, ("site", "kept"), site=[site.hook for site in found], kept=kept)

@@ -151,6 +151,7 @@ def shift(view: View, pixels: tuple[int, ...] = SHIFTS, images: int = 1024, seed
     """
     task = view.task
     assert isinstance(task, Arrays)
+    task.moved(0, 0)  # of what is no image it says so
     if wrong := [count for count in pixels if not 1 <= count < min(task.shape[:2])]:
         raise UsageError(f"pixels: needs numbers from 1 to {min(task.shape[:2]) - 1}, got {wrong[0]}")
     rows = unseen(view, images, seed)

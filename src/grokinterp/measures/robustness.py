@@ -83,7 +83,8 @@ def flips(view: View, images: int = IMAGES, seed: int = 0, progress: bool | None
     changed = breaking(view, images, seed, progress).double()
     count = changed.sum(1)
     values = [float(x) for x in (count.mean(), count.median(), count.max(), changed.mean())]
-    return array(values, "statistic", statistic=["mean", "median", "maximum", "share of flips"])
+    value = array(values, "statistic", statistic=["mean", "median", "maximum", "share of flips"])
+    return value.assign_attrs(images=len(changed))
 
 
 @measure("robustness.where", ref="here: where the pixels lie that decide")
@@ -103,7 +104,7 @@ def where(view: View, images: int = IMAGES, seed: int = 0, progress: bool | None
     apart = distances((pixels == pixels.max()).view_as(some.task.inputs)).flatten(1).clamp(max=_FARTHEST)
     there = [k for k in range(_FARTHEST + 1) if (apart == k).any()]
     shares = [float(changed[apart == k].double().mean()) for k in there]
-    return array(shares, "distance", distance=there)
+    return array(shares, "distance", distance=there).assign_attrs(images=len(changed))
 
 
 def distances(on: Bool[Tensor, "image row column"]) -> Int[Tensor, "image row column"]:

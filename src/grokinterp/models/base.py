@@ -388,7 +388,8 @@ def numbers_of_answers(reads: Reads) -> tuple[float, ...]:
     if not known or len(known) < reads.n_logits:
         raise UsageError(
             f"model: a network that answers with a number needs answers that are numbers, not opaque, and no "
-            f"logit of a sign; of the {reads.n_logits} logits of {reads.task} {len(known)} are of one"
+            f"logit of a sign; of the {reads.n_logits} logits of {reads.task} {len(known) or 'none'} are of "
+            "a number that it is told"
         )
     return known
 

@@ -4,16 +4,12 @@ hook are projected on few principal components."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ..measures.standing import Z_OF_95, percent, wilson
 from . import figures
 from .analysis import Analysis
 from .panels import Figure, Panel, Table
 from .words import number
-
-if TYPE_CHECKING:
-    pass
 
 _TENTH = 0.1
 _COSTS = 0.05

@@ -25,8 +25,8 @@ from .analysis import Analysis
 from .palette import CORRUPTED, KEY, PLAIN, TEST, TRAIN
 from .words import level_labels
 
-_MOST_LEVEL = 8
-"""Classes whose names stand level below their bars."""
+_MOST_LEVEL = 40
+"""Letters that have room level below bars, also on a narrow page."""
 
 
 def new_figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
@@ -103,7 +103,7 @@ def courses(a: Analysis) -> go.Figure:
     _levels(figure, a, right=1.0)
     figure.update_xaxes(type="log", range=np.log10([low, 1.02 * last]).tolist())
     figure.update_yaxes(type="log", range=np.log10([LEARNED / 2, 1.5 * _highest(a)]).tolist(), dtick=1)
-    return figure.update_layout(legend=legend_above(1.14), showlegend=several)
+    return figure.update_layout(legend=legend_above(), showlegend=several)
 
 
 def _highest(a: Analysis) -> float:
@@ -136,12 +136,12 @@ def over_training(a: Analysis, figure: go.Figure) -> go.Figure:
         shade = {"fillcolor": palette.PHASES[phase.name], "opacity": 0.12, "line_width": 0, "layer": "below"}
         figure.add_vrect(phase.start, phase.end, **shade)
     figure.add_vline(x=a.step, line={"color": KEY, "width": 1, "dash": "dot"})
-    return figure.update_layout(legend=legend_above(1.14))
+    return figure.update_layout(legend=legend_above())
 
 
-def legend_above(y: float) -> dict[str, Any]:
-    """A legend in one row above the picture, so many of its heights up."""
-    return {"orientation": "h", "y": y, "x": 0}
+def legend_above() -> dict[str, Any]:
+    """A legend above the picture, which makes room for as many rows as it takes."""
+    return {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 
 
 def log_losses(figure: go.Figure, values: Any) -> go.Figure:
@@ -168,21 +168,24 @@ def answers_over_training(a: Analysis, metric: str, label: str) -> go.Figure:
 
 
 def by_factor(a: Analysis, name: str) -> go.Figure:
-    """The share of right examples for each class of a factor, with the interval that their number allows."""
+    """The share of right examples for each class of a factor, with the interval that their number allows; of
+    few classes how many examples these are stands below, of more where the mouse is."""
     of_class = a.by_factor(name)
-    shares = list(of_class.values())
+    shares, counts = list(of_class.values()), {label: f"n = {x.n:,}" for label, x in of_class.items()}
+    few = sum(1 + max(len(label), len(count)) for label, count in counts.items()) <= _MOST_LEVEL
     figure = new_figure(name, "share of examples right", 260)
     figure.add_bar(
-        x=[f"{label}<br>n = {share.n:,}" for label, share in of_class.items()],
+        x=[f"{label}<br>{count}" if few else label for label, count in counts.items()],
         y=[share.right for share in shares], marker_color=PLAIN,
-        hovertemplate=f"{name} %{{x}}: %{{y:.4f}}<extra></extra>",
+        customdata=[f"{name} {label}: {share.right:.4f} of {share.n:,}" for label, share in of_class.items()],
+        hovertemplate="%{customdata}<extra></extra>",
         error_y={
             "symmetric": False, "thickness": 1,
             "array": [share.high - share.right for share in shares],
             "arrayminus": [share.right - share.low for share in shares],
         },
     )  # fmt: skip
-    level = {"tickangle": 0} if len(of_class) <= _MOST_LEVEL else {}
+    level = {"tickangle": 0} if few else {}
     return figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category", **level)
 
 

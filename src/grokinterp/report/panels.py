@@ -128,9 +128,14 @@ class SectionOf(OfTasks):
             parts.extend(self.draw(a))
         except NotApplicable as reason:
             missing[self.name] = str(reason)
+        lead = ""
+        try:
+            lead = _said(self.lead, a)
+        except NotApplicable as reason:
+            missing.setdefault(self.name, str(reason))
         panels = [part for part in parts if isinstance(part, Panel)]
         tables = [part for part in parts if isinstance(part, Table)]
-        return Section(self.name, _said(self.lead, a), panels, tables, missing)
+        return Section(self.name, lead, panels, tables, missing)
 
 
 SECTIONS: OfFamilies[SectionOf] = OfFamilies("section")

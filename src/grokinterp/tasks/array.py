@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import operator
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ def arrays(
     factors: Mapping[str, Any] | None = None,
     names: Sequence[str] | None = None,
     *,
-    image: Sequence[int] | None = None,
+    image: Sequence[SupportsIndex] | None = None,
     name: str = "arrays",
     symbol: str | None = None,
 ) -> Arrays:
@@ -189,9 +190,12 @@ def _numbers(what: str, given: Any) -> Tensor:
     return given.detach().cpu()
 
 
-def _as_images(values: Tensor, image: Sequence[int]) -> Tensor:
-    shape = tuple(image)
-    if not all(isinstance(side, int) and side > 0 for side in shape) or len(shape) not in (2, 3):
+def _as_images(values: Tensor, image: Sequence[SupportsIndex]) -> Tensor:
+    try:
+        shape = tuple(map(operator.index, image))
+    except TypeError:
+        shape = ()
+    if len(shape) not in (2, 3) or min(shape) < 1:
         raise ConfigError(f"image: needs (rows, columns) or (rows, columns, channels), got {image!r}")
     if values.ndim != 2 or values.shape[1] != torch.Size(shape).numel():
         raise ConfigError(
@@ -232,6 +236,8 @@ def _classes(
     if names is None:
         return classes, tuple(str(label) for label in occurring.tolist())
     called = tuple(map(str, names))
+    if twice := [name for name in called if called.count(name) > 1]:
+        raise ConfigError(f"names: two classes are called {twice[0]!r}: give every class a name of its own")
     low, high = int(occurring[0]), int(occurring[-1])
     if not 0 <= low <= high < len(called):
         raise ConfigError(
@@ -247,11 +253,13 @@ def _factor(name: str, given: Any, n: int) -> Factor:
     Raises:
         ConfigError: it is not one number for each.
     """
-    if isinstance(given, Factor):
-        return given
-    values: Tensor | Float[Tensor, "n"] = _numbers(f"factors: {name!r}", given)
+    values: Tensor | Float[Tensor, "n"] = (
+        given.values if isinstance(given, Factor) else _numbers(f"factors: {name!r}", given)
+    )
     if values.shape != (n,):
         raise ConfigError(
             f"factors: {name!r} needs a value for each of {n:,} examples, got an array of {[*values.shape]}"
         )
+    if isinstance(given, Factor):
+        return given
     return Factor(values.double() if values.is_floating_point() else values.long())

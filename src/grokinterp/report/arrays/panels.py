@@ -81,3 +81,21 @@ def _robust(moments: Moments) -> Canvas:
         Curve("eta² of the readout", "invariance.eta2", other, {"statistic": "value"}),
     ]
     return moments.curves("share", wanted, limits=(0.0, 1.0))
+
+
+@panel(
+    "Whether positions are laid out as the image is",
+    "Rows and columns of the parts of an image (R²) in the position embeddings; dashed: the most that 200 "
+    "relabellings have.",
+    of=Arrays,
+    size="wide",
+    shows=["position_grid.r2_top2", "position_grid.best_pair"],
+)
+def _positions(moments: Moments) -> Canvas:
+    words = {"r2_top2": "plane of the first two components", "best_pair": "plane of the best two"}
+    wanted = [
+        Curve(said, f"position_grid.{name}", colour, {"statistic": statistic}, statistic != "value")
+        for (name, of), colour in zip(words.items(), lines(2), strict=True)
+        for said, statistic in ((of, "value"), (f"{of}: most by chance", "maximum"))
+    ]
+    return moments.curves("share of rows and columns", wanted, limits=(0.0, 1.0))

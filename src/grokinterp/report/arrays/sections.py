@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ...measures.example_images import titles
 from ...measures.invariance import readout_plane
-from ...measures.robustness import IMAGES
 from ...measures.standing import Z_OF_95, percent, wilson
 from ...tasks import Arrays
 from .. import figures
@@ -33,13 +32,15 @@ _FAR = 2
 def _robustly(a: Analysis) -> str:
     """Which pixels decide, in a sentence."""
     stand = a.number("robustness.all_flips")
-    low, high = wilson(stand, IMAGES, Z_OF_95)
     flips, where = a.measured("robustness.flips"), a.measured("robustness.where")
+    images = int(flips.attrs["images"])
+    low, high = wilson(stand, images, Z_OF_95)
     decide, share = float(flips.sel(statistic="mean")), float(flips.sel(statistic="share of flips"))
     pixels = int(np.prod(a.run.task.reads.shape[:2]))
     said = (
-        f"{percent(stand)} of {IMAGES} images ({percent(low)} to {percent(high)} at 95 %) keep their answer "
-        f"whichever one pixel is flipped; in an image {decide:.1f} of {pixels} pixels decide alone, as a mean"
+        f"{percent(stand)} of {images:,} images ({percent(low)} to {percent(high)} at 95 %) keep their "
+        f"answer whichever one pixel is flipped; in an image {decide:.1f} of {pixels} pixels decide alone, "
+        "as a mean"
     )
     if not share:
         return f"{said}."
@@ -164,11 +165,11 @@ def _noise(a: Analysis) -> Iterator[Panel | Table]:
         where = a.measured("robustness.where")
         labels = [str(k) for k in where["distance"].values]
         labels[-1] += " and more" if len(labels) > 1 else ""
-        figure = figures.new_figure("distance from the nearest pixel that is on (pixels)", "share of flips")
+        figure = figures.new_figure("pixels to the nearest that is on", "share of flips")
         figure.add_bar(x=labels, y=where.values.tolist(), marker_color=KEY)
         caption = (
             "Share of the flips that change the answer, by how far the pixel lies from one that is on; of "
-            f"{IMAGES} images."
+            f"{int(where.attrs['images']):,} images."
         )
         yield Panel("Where the pixels lie that decide", caption, Figure(figure.update_xaxes(type="category")))
     rows = [

@@ -192,7 +192,7 @@ def _bars(a: Analysis, kind: str) -> go.Figure:
         y = np.maximum(values[:, here, 0].sum(1), 0)
         figure.add_bar(x=names, y=y.round(4).tolist(), name=of, marker_color=colour)
     figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category")
-    return figure.update_layout(legend=figures.legend_above(1.18))
+    return figure.update_layout(legend=figures.legend_above())
 
 
 def _neurons(a: Analysis) -> Table:

@@ -100,7 +100,7 @@ def plane(a: Analysis, which: str) -> go.Figure:
         hovertemplate="%{customdata}: %{x:.3f}, %{y:.3f}<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(constrain="domain").update_yaxes(scaleanchor="x", constrain="domain")
-    return figure.update_layout(legend=legend_above(1.1), showlegend=bool(of_colour))
+    return figure.update_layout(legend=legend_above(), showlegend=bool(of_colour))
 
 
 def _lead(a: Analysis) -> str:
@@ -147,7 +147,7 @@ def _carried(a: Analysis) -> go.Figure:
         line={"color": PLAIN, "dash": "dot"},
     )  # fmt: skip
     figure.update_xaxes(type="category").update_yaxes(range=[0, 1.05])
-    return figure.update_layout(legend=legend_above(1.14))
+    return figure.update_layout(legend=legend_above())
 
 
 def _degrees(a: Analysis) -> go.Figure:
@@ -157,7 +157,7 @@ def _degrees(a: Analysis) -> go.Figure:
     of = {"value": ("embedding", LINES[0]), "mean": ("chance", PLAIN), "maximum": ("chance, largest", FAINT)}
     for statistic, (words, colour) in of.items():
         figure.add_bar(x=names, y=values.sel(statistic=statistic).values, name=words, marker_color=colour)
-    return figure.update_yaxes(range=[0, 1.05]).update_layout(legend=legend_above(1.14))
+    return figure.update_yaxes(range=[0, 1.05]).update_layout(legend=legend_above())
 
 
 def _course(a: Analysis, courses: Sequence[drawing.Course], y: str) -> go.Figure:

@@ -46,7 +46,7 @@ def noise_profile(a: OperationAnalysis) -> go.Figure:
         x=offsets, y=[float(drawn[k]) for k in offsets], name="labels as drawn", mode="markers",
         marker={"symbol": "line-ew-open", "size": 34, "color": KEY, "line": {"width": 3}},
     )  # fmt: skip
-    return figure.update_yaxes(rangemode="tozero").update_layout(legend=legend_above(1.18))
+    return figure.update_yaxes(rangemode="tozero").update_layout(legend=legend_above())
 
 
 def _losses_at_snapshots(a: OperationAnalysis, y: str, curves: Iterable[Sequence[str]]) -> go.Figure:
@@ -185,7 +185,7 @@ def losses_by_variant(a: OperationAnalysis) -> go.Figure:
         figure.add_annotation(top, x=float(np.log10(at)), text=words, showarrow=False)
     figure.update_xaxes(type="log", exponentformat="power")
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(legend=legend_above(1.18), margin={"t": 40})
+    return figure.update_layout(legend=legend_above(), margin={"t": 40})
 
 
 def _positive(values: Iterable[float]) -> list[float]:
@@ -224,7 +224,7 @@ def pruning(a: OperationAnalysis) -> go.Figure:
     for words, dash in orders.values():  # what the dashes mean: lines of one point, which none sees
         line = {"color": PLAIN, "dash": dash}
         figure.add_scatter(x=[0], y=[0], name=words, mode="lines", line=line, hoverinfo="skip")
-    return figure.update_yaxes(range=[-0.03, 1.06]).update_layout(legend=legend_above(1.16))
+    return figure.update_yaxes(range=[-0.03, 1.06]).update_layout(legend=legend_above())
 
 
 def pca_plane(a: OperationAnalysis) -> go.Figure:

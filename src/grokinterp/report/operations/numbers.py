@@ -93,7 +93,7 @@ def _right(a: OperationAnalysis) -> go.Figure:
                 marker={"color": colour, "symbol": symbol, "size": size, "opacity": opacity},
                 customdata=answers, hovertemplate="a %{y}, b %{x}: %{customdata}",
             )  # fmt: skip
-    return figure.update_layout(legend=legend_above(1.02) | {"yanchor": "bottom"})
+    return figure.update_layout(legend=legend_above())
 
 
 def _distances(a: OperationAnalysis) -> go.Figure:
@@ -113,7 +113,7 @@ def _distances(a: OperationAnalysis) -> go.Figure:
     figure.add_hline(y=WITHIN, line={"color": PLAIN, "width": 1, "dash": "dash"})
     figure.update_xaxes(type="log", exponentformat="power", dtick=1)
     figure.update_yaxes(type="log", exponentformat="power", dtick=1)
-    return figure.update_layout(legend=legend_above(1.02) | {"yanchor": "bottom"})
+    return figure.update_layout(legend=legend_above())
 
 
 def _mean(marks: Bool[Tensor, "m"]) -> float:
