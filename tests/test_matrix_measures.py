@@ -315,5 +315,5 @@ def test_a_run_that_goes_on_from_another_says_that_nobody_knows_what_it_has_seen
         tokens_seen(other)
     (one,) = elsewhere(other, ["laplace"], examples=50)
     assert (one.unseen, one.rest) == (None, None)
-    with pytest.raises(ConfigError, match="unknown distribution 'laplac'.*laplace"):
+    with pytest.raises(ConfigError, match=r"unknown distribution 'laplac'.*laplace"):
         elsewhere(other, ["laplac"])

@@ -186,7 +186,7 @@ def by_factor(a: Analysis, name: str) -> go.Figure:
     return figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category", **level)
 
 
-def attention(a: Analysis, layer: int) -> go.Figure:
+def attention(a: Analysis, layer: int | str) -> go.Figure:
     """How much each head of a layer attends to each position where an answer is read, as a mean."""
     values = a.measured("attention.mean").sel(layer=layer)
     heads = [f"head {head}" for head in values["head"].values]

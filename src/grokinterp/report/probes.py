@@ -62,11 +62,13 @@ def panels(a: Analysis) -> Iterator[Panel | Table]:
         yield Panel(title, _CAPTION, Figure(_over_steps(a, since)), size="wide")
     value = a.measured(HOOKS).sel(statistic="value")
     names = value["factor"].values.tolist()
-    figure = figures.numbered_heatmap(
-        value.values.T.clip(0, 1), "", "R²", names, value["site"].values.tolist(), most=value.size
+    hooks = [site.replace("blocks.", "").replace("hook_", "") for site in value["site"].values.tolist()]
+    figure = figures.numbered_heatmap(value.values.T.clip(0, 1), "", "R²", names, hooks, most=value.size)
+    caption = (
+        "R² on held-out examples at every hook (named without blocks. and hook_), in the order of the "
+        "computation; below 0 as 0."
     )
-    caption = "R² on held-out examples at every hook, in the order of the computation; below 0 as 0."
-    yield Panel("At every hook", caption, Figure(figure), size="full")
+    yield Panel("At every hook", caption, Figure(figure), size="wide")
     if since:
         rows = [(one.factor, one.site, one.when, number(one.r2)) for one in since]
         header = ["Number", "Hook", "Readable", "R² at the last snapshot"]
