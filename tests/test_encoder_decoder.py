@@ -3,12 +3,19 @@ decoding is the plain loop, Views speak of both stacks, and their runs are runs 
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import safetensors.torch
 import torch
 
-from grokinterp.errors import ConfigError, UsageError
+import grokinterp as gi
+from grokinterp.errors import ConfigError, NotApplicable, UsageError
+from grokinterp.measures.hypotheses import digits_hypothesis
+from grokinterp.measures.nodes import everywhere
 from grokinterp.models import EncoderDecoderConfig, NetworkConfig, network_config
-from grokinterp.tasks import make_task
+from grokinterp.tasks import Reads, Task, make_task
+from grokinterp.tasks.base import Sample
 from grokinterp.training import TrainConfig, Trainer
 
 EXACT = {"rtol": 0, "atol": 1e-12}
@@ -217,6 +224,193 @@ def test_greedy_decoding_is_the_plain_loop(name):
     assert torch.equal(network.decode(weights, shuffled, READS, SUMS.written), found)
 
 
+def test_a_view_decodes_with_the_hooks_of_a_user():
+    network = config("post")
+    weights = shaken(network, seed=3)
+    weights["embed.W_E"] *= 9
+    bare = gi.View.of_weights(SUMS, network, weights)
+    model = network.hooked(READS, weights, torch.float64)
+    given = gi.view(model, SUMS).decoded
+    assert torch.equal(bare.decoded, given)
+    assert torch.equal(bare.at("units").decoded, given)
+    assert torch.equal(bare.decoded, network.decode(weights, SUMS.inputs, READS, SUMS.written))
+    model.add_hook("decoder.blocks.0.hook_cross_attn_out", lambda x, hook: torch.zeros_like(x))
+    blind = gi.view(model, SUMS).decoded  # nothing of the question reaches the answers
+    assert len(blind.unique(dim=0)) == 1
+    assert not torch.equal(blind, given)
+    with pytest.raises(NotApplicable, match="no answers that a network reads again"):
+        _ = gi.View.of_weights(make_task("majority"), *of_task(make_task("majority"))).decoded
+
+
+def of_task(task: Task) -> tuple[EncoderDecoderConfig, dict[str, torch.Tensor]]:
+    network = config("post")
+    return network, shaken(network, task.reads)
+
+
+@pytest.mark.parametrize("kind", ["encoder_decoder", "transformer"])
+def test_what_a_task_calls_right_is_what_is_decoded(kind):
+    """Every token is right after the right ones if and only if it is after those that are written."""
+    network = network_config({"kind": kind, "d_model": 16, "n_heads": 2})
+    task = make_task("digit_addition", n=1, examples=60, per_class=4)
+    weights = shaken(network, task.reads)
+    weights["unembed.b_U"] = 5.0 * (torch.arange(10) < 2)  # 0 and 1 are written: some of it is right
+    view = gi.View.of_weights(task, network, weights)
+    found = gi.measure("accuracy.by_criterion", view).sel(criterion="exact")
+    exact = gi.measure("accuracy.exact", view)
+    assert found.values.tolist() == exact.values.tolist()
+    plain = gi.view(network.hooked(task.reads, weights, torch.float64), task).decoded
+    assert torch.equal(view.decoded, plain)
+
+
+# Views
+
+
+def test_hooks_of_the_encoder_are_given_at_all_of_its_positions():
+    network = config("deep")
+    weights = shaken(network)
+    view = gi.View.of_weights(SUMS, network, weights).at("tens")
+    logits, cache = view.model.run_with_cache(SUMS.inputs)
+    assert view.reads.words == ("x1", "x0", "+", "y1", "y0", "=", "z2", "z1")
+    assert [block.label for block in view.blocks] == ["encoder L0", *(f"decoder L{i}" for i in range(3))]
+    torch.testing.assert_close(view.logits, logits[:, 1], **EXACT)
+    hooks = {
+        "encoder.blocks.0.hook_mlp_out": lambda x: x,
+        "encoder.blocks.0.attn.hook_pattern": lambda x: x.transpose(1, 2),
+        "decoder.blocks.0.cross_attn.hook_k": lambda x: x,
+        "decoder.blocks.1.cross_attn.hook_pattern": lambda x: x[:, :, 1],
+        "decoder.blocks.2.attn.hook_z": lambda x: x[:, 1],
+        "decoder.blocks.2.hook_resid_mid_cross": lambda x: x[:, 1],
+    }
+    found = view.activations(list(hooks))
+    for hook, at in hooks.items():
+        torch.testing.assert_close(found[hook], at(cache[hook]), **EXACT)
+        assert torch.equal(view.at_answer(hook, cache[hook]), at(cache[hook]))
+    assert view.elsewhere("encoder.blocks.0.hook_mlp_out")
+    assert not view.elsewhere("decoder.blocks.0.hook_mlp_out")
+    assert everywhere(view, ["encoder.hook_embed"])["encoder.hook_embed"].shape == (SUMS.n_inputs, 5, 16)
+    with pytest.raises(NotApplicable, match=r"^no answer is read in layer encoder L0$"):
+        view.neurons_of(0)
+
+
+def test_attention_is_what_an_answer_attends_to_in_the_question_and_in_the_answer():
+    network = config("deep")
+    weights = shaken(network)
+    model = network.hooked(READS, weights, torch.float64)
+    _, cache = model.run_with_cache(SUMS.inputs)
+    for view in (gi.View.of_weights(SUMS, network, weights), gi.view(model, SUMS)):
+        mean = gi.measure("attention.mean", view)
+        parts = [f"decoder L{i}{part}" for i in range(3) for part in ("", " cross")]
+        assert mean.coords["layer"].values.tolist() == parts
+        assert mean.coords["pos"].values[[0, 5, 7]].tolist() == ["0: x1", "5: =", "7: z1"]
+        torch.testing.assert_close(torch.from_numpy(mean.sum("pos").values), torch.ones(3, 6, 2).double())
+        for i, answer in enumerate(READS.answers):
+            own = cache["decoder.blocks.1.attn.hook_pattern"][:, :, i].mean(0)
+            across = cache["decoder.blocks.1.cross_attn.hook_pattern"][:, :, i].mean(0)
+            found = mean.sel(answer=answer)
+            for label, first, expected in (("decoder L1", 5, own), ("decoder L1 cross", 0, across)):
+                values = torch.from_numpy(found.sel(layer=label).values)
+                torch.testing.assert_close(values[:, first : first + expected.shape[1]], expected, **EXACT)
+                assert float(values.sum()) == pytest.approx(2)
+        uniform = gi.measure("attention.self.uniform", view)
+        assert uniform.values.tolist() == [1, 1 / 2, 1 / 3]
+
+
+@pytest.mark.parametrize("name", ["post", "pre"])
+def test_heads_of_either_stack_are_ablated_by_name(name):
+    network = config(name)
+    view = gi.View.of_weights(SUMS, network, shaken(network)).at("units")
+    targets = SUMS.targets[:40, 2]  # those that stand for the task
+
+    def zero(z, hook):
+        z = z.clone()
+        if hook.name.startswith("encoder."):
+            z[:, :, 1] = 0
+        else:
+            z[:, 2, 1] = 0
+        return z
+
+    for label, hook in (
+        ("encoder L0", "encoder.blocks.0.attn.hook_z"),
+        ("decoder L0", "decoder.blocks.0.attn.hook_z"),
+        ("decoder L0 cross", "decoder.blocks.0.cross_attn.hook_z"),
+    ):
+        logits = view.model.run_with_hooks(SUMS.inputs, fwd_hooks=[(hook, zero)])[:40, 2]
+        expected = float(torch.nn.functional.cross_entropy(logits, targets).detach())
+        found = gi.ablate(view, "head", (label, 1), how="zero")
+        assert found.after.loss["all"] == pytest.approx(expected, rel=1e-9)
+        assert len(found.controls) == 1  # the other head
+    with pytest.raises(UsageError, match=r"^at: no layer is called 'decoder L1 cross'; did you mean"):
+        gi.ablate(view, "head", ("decoder L1 cross", 0))
+    whole = gi.ablate(view, "attention", how="zero", draws=2)
+    mlps = gi.ablate(view, "mlp", how="zero", draws=2)
+    alone = gi.ablate(view, "mlp", "encoder L1", draws=1)
+    for outcome in (whole, mlps, alone):
+        assert outcome.after.loss["all"] != outcome.before.loss["all"]
+    skip = gi.ablate(view, "skip.attention", "encoder L0", draws=1)
+    assert skip.after.loss["all"] != skip.before.loss["all"]
+    with pytest.raises(NotApplicable, match="normalised behind each part" if name == "post" else "cross"):
+        gi.ablate(view, "skip.into_mlp", draws=1)
+
+
+def test_nodes_are_ablated_at_the_positions_of_their_stack():
+    network = config("pre")
+    view = gi.View.of_weights(SUMS, network, shaken(network))
+    found = gi.measure("node_ablation.zero", view, examples=200)
+    assert found.coords["node"].values.tolist() == [
+        *(f"encoder L{i}{part}" for i in range(2) for part in ("H0", "H1", " MLP")),
+        *("decoder L0H0", "decoder L0H1", "decoder L0 cross H0", "decoder L0 cross H1", "decoder L0 MLP"),
+    ]
+    assert found.coords["pos"].values.tolist() == [f"{i}: {word}" for i, word in enumerate(READS.words)]
+    logits = view.model(SUMS.inputs)
+    rows = torch.arange(SUMS.n_inputs) < SUMS.n_representative
+    for node, word, hook, at in (
+        ("encoder L1 MLP", "3: y1", "encoder.blocks.1.mlp.hook_post", (3,)),
+        ("decoder L0 cross H1", "6: z2", "decoder.blocks.0.cross_attn.hook_z", (1, 1)),
+    ):
+
+        def zero(x, hook, at=at):
+            x = x.clone()
+            x[(slice(None), *at)] = 0
+            return x
+
+        changed = view.model.run_with_hooks(SUMS.inputs, fwd_hooks=[(hook, zero)])
+        for i, answer in enumerate(READS.answers):
+            loss = [
+                torch.nn.functional.cross_entropy(x[rows, i], SUMS.targets[rows, i])
+                for x in (logits, changed)
+            ]
+            rise = found.sel(node=node, pos=word, answer=answer, part="all", statistic="loss")
+            assert float(rise) == pytest.approx(float((loss[1] - loss[0]).detach()), abs=1e-9)
+    nothing = found.sel(node="decoder L0H0", pos="0: x1", part="all", statistic="loss")
+    assert nothing.values.tolist() == [0, 0, 0]
+    assert (found.sel(node="encoder L0H0", pos="6: z2", part="all", statistic="loss") == 0).all()
+
+
+@pytest.mark.parametrize("name", ["post", "pre"])
+def test_dimensions_are_reduced_at_every_site_of_both_stacks(name):
+    network = config(name)
+    view = gi.View.of_weights(SUMS, network, shaken(network))
+    found = gi.measure("dimension_reduction", view, shares=[1.0, 0.0], examples=40)
+    sites = found.coords["site"].values.tolist()
+    for site in ("encoder.hook_embed", "encoder.blocks.1.attn.hook_q", "decoder.blocks.0.hook_resid_pre",
+                 "decoder.blocks.0.cross_attn.hook_k", "decoder.blocks.0.hook_cross_attn_out"):  # fmt: skip
+        assert site in sites
+    assert "encoder.blocks.1.hook_resid_pre" not in sites  # what the layer before gave
+    assert len(set(found.sel(kept=1.0).values.tolist())) == 1  # nothing changes
+    assert int(found.sel(site="encoder.blocks.0.mlp.hook_post").width) == 24
+
+
+def test_nodes_of_either_stack_are_interchanged():
+    network = config("post")
+    view = gi.View.of_weights(SUMS, network, shaken(network, seed=3))
+    sites = [("encoder L1H0", 1), ("decoder L0 cross H1", 6)]
+    found = gi.interchange(view, digits_hypothesis(SUMS), sites=sites, cases=20)
+    names = {site for trial in found.trials for site in trial.sites}
+    assert names == {"encoder L1H0 at 1: x0", "decoder L0 cross H1 at 6: z2"}
+    with pytest.raises(UsageError, match=r"no position 6: examples have 0 to 4 there$"):
+        gi.interchange(view, digits_hypothesis(SUMS), sites=[("encoder L1H0", 6)], cases=20)
+
+
 # What does not fit
 
 
@@ -256,3 +450,198 @@ def test_what_does_not_fit_is_one_line(model, task, message):
     with pytest.raises((UsageError, ConfigError)) as raised:
         Trainer(TrainConfig.make(values))
     assert str(raised.value) == message
+
+
+class Odd(Task):
+    """A task of tokens whose answers are read at these positions of six."""
+
+    def __init__(self, *positions: int) -> None:
+        super().__init__(name="odd")
+        object.__setattr__(self, "at", positions)
+
+    @property
+    def reads(self) -> Reads:
+        words, answers = tuple("abcdef"), tuple(f"answer {i}" for i in self.at)
+        return Reads((6,), 5, words, answers, self.at, 3, 3, "odd")
+
+    @property
+    def sample(self) -> Sample:
+        tokens = torch.arange(48).view(8, 6) % 5
+        return Sample(tokens, tokens[:, : len(self.at)] % 3)
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        (
+            (2, 4, 5),
+            "model.kind: an encoder_decoder writes its answers one behind the other up to the last position, "
+            "and odd reads them at 2, 4, 5 of 0 to 5: choose another kind",
+        ),
+        (
+            (2, 3),
+            "model.kind: an encoder_decoder writes its answers one behind the other up to the last position, "
+            "and odd reads them at 2, 3 of 0 to 5: choose another kind",
+        ),
+        (
+            (0, 1, 2, 3, 4, 5),
+            "model.kind: an encoder_decoder reads a question, and of odd an answer is read at the first "
+            "position: choose another kind",
+        ),
+    ],
+)
+def test_answers_that_are_not_written_at_the_end_are_refused(positions, message):
+    with pytest.raises(UsageError) as raised:
+        config("post").shapes(Odd(*positions).reads)
+    assert str(raised.value) == message
+
+
+def test_more_tokens_than_positions_are_refused():
+    network = config("post")
+    weights = shaken(network)
+    longer = make_task("digit_addition", n=3, examples=8, per_class=0)
+    both = (
+        lambda: network.logits(weights, longer.inputs, READS),
+        lambda: network.hooked(READS, weights)(longer.inputs),
+        lambda: NetworkConfig.decode(network, weights, longer.inputs, READS, SUMS.written),
+    )
+    for call in both:
+        with pytest.raises(UsageError) as raised:
+            call()
+        assert str(raised.value) == (
+            "the encoder reads 5 tokens and the decoder 3, and an example has 11: give the task that the "
+            "network was trained on"
+        )
+    with pytest.raises(UsageError) as raised:
+        network.decode(weights, SUMS.inputs, longer.reads, SUMS.written)
+    assert str(raised.value) == "the decoder has 3 positions and is asked for 4 tokens: ask for no more"
+    with pytest.raises(UsageError, match=r"^weights do not fit the model: .*: give the task that"):
+        gi.view(network.hooked(READS, weights), longer)
+
+
+# Runs
+
+
+def small(**overrides: object) -> TrainConfig:
+    values = {
+        "task": {"name": "digit_addition", "n": 2, "examples": 64, "per_class": 4},
+        "model": {"kind": "encoder_decoder", **SIZES},
+        "training": {
+            "data": "fresh", "batch_size": 40, "steps": 6, "evaluate_every": 3, "lr": 1e-3,
+            "weight_decay": 0.0,
+        },
+        "snapshots": {"every": 3},
+        "threads": 1,
+    }  # fmt: skip
+    return TrainConfig.make(values).changed(**overrides)
+
+
+ROWS = {"training.data": None, "training.fraction": 0.5, "training.batch_size": 16}
+
+
+@pytest.mark.parametrize(
+    "overrides", [{}, ROWS, {"model.norm_position": "pre"}], ids=["fresh", "rows", "pre"]
+)
+def test_a_resumed_run_ends_with_the_same_bytes_at_any_number_of_threads(overrides):
+    def last(trainer: Trainer) -> dict[str, torch.Tensor]:
+        for _ in trainer:
+            pass
+        return {key: weight.detach().clone() for key, weight in trainer.weights.items()}
+
+    whole = last(Trainer(small(**overrides)))
+    for threads in (1, 3):
+        trainer = Trainer(small(threads=threads, **overrides))
+        state = next(trainer.state() for snapshot in trainer if snapshot.step == 3)
+        resumed = last(Trainer(small(threads=threads, **overrides), state))
+        for key, weight in whole.items():
+            assert torch.equal(weight, resumed[key]), key
+
+
+def test_the_gradient_of_a_batch_in_pieces_is_that_of_the_hooked_network():
+    trainer = Trainer(small(**{"training.dtype": "float64", "training.batch_size": 150}))
+    next(iter(trainer))
+    with torch.no_grad():
+        gradients = trainer._examples.gradients(None)
+    reads, network = trainer.task.reads, trainer.config.model
+    assert network.together(reads) < 150
+    model = network.hooked(reads, trainer.weights, torch.float64)
+    batch = trainer._fresh.batch(0)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    loss = torch.nn.functional.cross_entropy(model(batch.inputs).flatten(0, 1), batch.answers.flatten())
+    parameters = dict(model.named_parameters())
+    expected = torch.autograd.grad(loss, [parameters[key] for key in gradients])
+    for (key, found), other in zip(gradients.items(), expected, strict=True):
+        torch.testing.assert_close(found, other, rtol=0, atol=1e-10, msg=key)
+
+
+@pytest.mark.parametrize("norm_position", ["post", "pre"])
+def test_a_run_is_reported_replayed_and_verified(grokinterp, tmp_path, norm_position):
+    run = gi.train(small(**{"model.norm_position": norm_position}), tmp_path / "run", progress=False)
+    again = gi.load_run(run.path)
+    assert again.steps == [0, 3, 6]
+    assert str(again.config.model).startswith("encoder of 2 layers, decoder of 1 layer, d_model 16, 2 heads")
+    for command in ("verify", "analyze", "replay"):
+        code, _, err = grokinterp(command, run.path)
+        assert (code, err) == (0, "")
+    report = json.loads((run.path / "report.json").read_text())
+    assert {"node_ablation.mean", "attention.mean", "variance_by_factor.heads"} <= report["measures"].keys()
+    page = (run.path / "report.html").read_text()
+    assert "Decoder L0 cross" in page
+    with torch.no_grad():
+        logits = again.model(-1)(again.task.inputs)[:, 0]
+    torch.testing.assert_close(again.view(-1).logits.float(), logits, rtol=0, atol=1e-5)
+
+
+def test_an_operation_is_learned_and_reported(tmp_path):
+    config = TrainConfig.make(
+        {
+            "task": {"name": "modular_addition", "p": 5},
+            "model": {"kind": "encoder_decoder", **SIZES},
+            "training": {"steps": 20, "lr": 1e-2},
+        }
+    )
+    run = gi.train(config, tmp_path / "run", progress=False)
+    view = run.view(-1)
+    assert view.attention.shape == (2, 2, 25, 3)
+    report = gi.analyze(run).to_dict()
+    of_one = "the operands are read in one stack of layers, and the answer in another"
+    assert report["skipped"]["fourier_norms.QK"] == of_one
+    heads = report["measures"]["ablation.heads"]["value"]
+    assert len(heads) == 4  # two layers of the encoder, and the decoder's two attentions
+    assert gi.replay(run)["attention.mean"].coords["layer"].values.tolist() == [
+        "decoder L0",
+        "decoder L0 cross",
+    ]
+
+
+@pytest.mark.parametrize("norm_position", ["post", "pre"])
+def test_its_own_safetensors_come_back(tmp_path, norm_position):
+    network = EncoderDecoderConfig(**SIZES, norm_position=norm_position, decoder_layers=2, n_layers=1)
+    task = make_task("digit_addition", n=1, examples=60, per_class=4)
+    weights = network.initial_weights(task.reads, 0)
+    safetensors.torch.save_file(weights, tmp_path / "weights.safetensors")
+    wanted = {"name": "digit_addition", "n": 1, "examples": 60, "per_class": 4, "layout": "a + b ="}
+    run = gi.import_checkpoint(
+        tmp_path / "weights.safetensors", tmp_path / "run", task=wanted, believe=True, progress=False
+    )
+    assert run.imported["layout"] == "encoder_decoder"
+    assert run.config.model.model_copy(update={"act_fn": "relu"}) == network
+    assert run.task.params == task.params
+    for name, weight in run.state_dict(-1).items():
+        assert torch.equal(weight, weights[name]), name
+    path, wanted = tmp_path / "weights.safetensors", {"name": "digit_addition", "n": 2}
+    with pytest.raises(UsageError, match=r"take 6 positions, and the network has 5"):
+        gi.import_checkpoint(path, tmp_path / "other", task=wanted, believe=True, progress=False)
+
+
+def test_stacks_that_divide_an_example_otherwise_are_not_those_of_a_task(tmp_path):
+    network, path = EncoderDecoderConfig(**SIZES), tmp_path / "weights.safetensors"
+    weights = network.initial_weights(make_task("majority", n=6, v=11).reads, 0)
+    safetensors.torch.save_file(weights, path)
+    wanted = {"name": "reverse", "n": 3, "v": 10}
+    assert make_task(**wanted).reads.n_ctx == 6
+    with pytest.raises(
+        UsageError, match=r"reverse as asked for has its first answer at position 3 of 6, and"
+    ):
+        gi.import_checkpoint(path, tmp_path / "run", task=wanted, believe=True, progress=False)

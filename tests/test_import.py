@@ -826,6 +826,7 @@ def test_the_command_lists_the_layouts(grokinterp):
     assert [row["layout"] for row in rows] == [
         "chughtai_mlp",
         "chughtai_transformer",
+        "encoder_decoder",
         "nanda",
         "pizza",
         "transformer_lens",

@@ -26,7 +26,8 @@ _MOST_LAYERS = 64
 _MOST_TOKENS_OF_DIGITS = 20
 """The digits and so many signs as a network of sums may know."""
 POSITIONS = "pos_embed.W_pos"
-"""The weights of which a network may have more rows than are read."""
+"""The weights of which a network may have more rows than are read; what the names of those end with that
+several stacks of layers have, which are all read."""
 NOTHING = object()
 
 
@@ -107,6 +108,8 @@ def convert(layout: Layout, state: Mapping[str, Tensor], content: Any, settings:
     kind, sources = KINDS[layout.kind], _sources(layout, state)
     facts, assumed, unknown = _facts(layout, content, settings)
     sizes = _sizes({name: (state[source.key], source) for name, source in sources.items()}, facts)
+    if of_stacks := [size for axis, size in sizes.items() if axis.endswith("_pos")]:
+        sizes["pos"] = sum(of_stacks)
     tokens = _tokens(layout, sizes)
     _check_settings(layout, settings, unknown)
     weights = {
@@ -234,6 +237,11 @@ def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
 def may_be_digits(vocab: int, n_ctx: int | None, n_logits: int) -> bool:
     """Whether a network of these shapes may add numbers of several digits."""
     return 10 <= n_logits <= vocab and 10 < vocab <= _MOST_TOKENS_OF_DIGITS and (n_ctx or 0) >= 8
+
+
+def positions_of(weights: Mapping[str, Tensor]) -> int:
+    """The number of positions that a network has, in all of its stacks of layers."""
+    return sum(len(weight) for name, weight in weights.items() if name.endswith(POSITIONS))
 
 
 def _sizes(tensors: Mapping[str, tuple[Tensor, Source]], facts: Mapping[str, Any]) -> dict[str, int]:

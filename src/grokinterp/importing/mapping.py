@@ -27,7 +27,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-AXES = {"vocab", "pos", "d_model", "head", "d_head", "d_mlp", "out", "d_out", "operand", "part"}
+AXES = {
+    "vocab", "pos", "question_pos", "answer_pos", "d_model", "head", "d_head", "d_mlp", "out", "d_out",
+    "operand", "part",
+}  # fmt: skip
 _P_TOKENS = re.compile(r"\bof\s+p(?:\+(\d{1,9}))?\s*$")
 _P_NUMBER = re.compile(r"(?:(?<=@)|(?<=\bof ))p(?:\+(\d{1,9}))?(?=\s|$)")
 _PART = re.compile(r"([1-9]\d{0,3}) of ([1-9]\d{0,3})")

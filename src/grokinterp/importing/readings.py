@@ -35,7 +35,7 @@ from ..models import NetworkConfig, Weights, blocks_of, is_bias
 from ..tasks import TASKS, Operation, Task, groups, make_task, task_parameters
 from ..training import cross_entropy
 from ..training.examples import one_thread
-from .convert import NOTHING, Converted, completed, convert, found
+from .convert import NOTHING, Converted, completed, convert, found, positions_of
 from .mapping import Layout, Lookup
 from .recognition import Recognised
 
@@ -491,7 +491,7 @@ class Trials:
         """Every task of fewer elements than the vocabulary has tokens, some of which are never used, that is
         right more often than by chance, and how many were tried; signs may be any of the other tokens."""
         weights, n_logits = self.known.last.weights, self.known.last.model.d_vocab_out
-        vocab, n_ctx = len(weights["embed.W_E"]), len(weights["pos_embed.W_pos"])
+        vocab, n_ctx = len(weights["embed.W_E"]), positions_of(weights)
         least = max(2, vocab // 3, vocab - min(_SPARE, max(_FEW_SPARE, _MOST_CELLS // vocab**2)))
         tried: list[tuple[Variant, str, tuple[int, ...], int, Tensor, Tensor]] = []
         for text in self.known.layout.plain_tokens(n_ctx):
@@ -598,7 +598,7 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
         sizes = " or ".join(f"{p} elements as {text!r}" for p, text in trials.known.last.tokens)
         if not sizes:
             weights = trials.known.last.weights
-            n_ctx, vocab = len(weights["pos_embed.W_pos"]), len(weights["embed.W_E"])
+            n_ctx, vocab = positions_of(weights), len(weights["embed.W_E"])
             logits = weights["unembed.W_U"].shape[1]
             what = f"it takes {n_ctx} tokens of {vocab} kinds and gives {logits} logits"
             raise NotBelieved(

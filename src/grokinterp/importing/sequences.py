@@ -22,7 +22,7 @@ from ..errors import NotBelieved, UsageError
 from ..tasks import Reads, Task, family, make_task, parse
 from ..tasks.digits import Digits, name_of
 from ..training.examples import one_thread
-from .convert import POSITIONS, completed
+from .convert import POSITIONS, completed, positions_of
 from .mapping import numbered
 from .readings import Found, Trials, Variant, for_task, variants
 
@@ -59,7 +59,7 @@ class FoundSequences(Found):
         text += "".join(f"; the next best, {other}, on {so_many:.4f}" for so_many, other in self.next_best)
         yield text
         yield f"tried were {self.tried}"
-        rows, n_ctx = len(self.variant.converted.weights[POSITIONS]), task.reads.n_ctx
+        rows, n_ctx = positions_of(self.variant.converted.weights), task.reads.n_ctx
         if rows > n_ctx:
             which = f"row {n_ctx} is" if rows == n_ctx + 1 else f"rows {n_ctx} to {rows - 1} are"
             yield f"{POSITIONS}: of {rows} rows the first {n_ctx} are read; {which} left out"
@@ -107,7 +107,7 @@ def is_of_sequences(trials: Trials) -> bool:
     if layout.is_of_sequences or last.tokens:
         return layout.is_of_sequences
     (vocab, _), (_, n_logits) = (last.weights[name].shape for name in ("embed.W_E", "unembed.W_U"))
-    return not layout.may_have_spare_tokens(vocab, len(last.weights[POSITIONS]), n_logits)
+    return not layout.may_have_spare_tokens(vocab, positions_of(last.weights), n_logits)
 
 
 def find_sequences(trials: Trials, believe: bool = False) -> FoundSequences:
@@ -244,10 +244,10 @@ def _sections(trials: Trials, wanted: Mapping[str, Any]) -> Iterator[list[dict[s
         UsageError: none goes with it.
     """
     weights = trials.known.last.weights
-    if POSITIONS not in weights:
+    n_ctx = positions_of(weights)
+    if not n_ctx:
         raise UsageError(f"{wanted['name']} is read from tokens at several positions, of which it has none")
     vocab, n_logits = len(weights["embed.W_E"]), weights["unembed.W_U"].shape[1]
-    n_ctx = len(weights[POSITIONS])
     if not issubclass(family(str(wanted["name"])), Digits):
         reads = make_task(**wanted).reads
         needs = {"tokens": (reads.d_vocab, vocab), "logits": (reads.n_logits, n_logits)}
@@ -257,6 +257,12 @@ def _sections(trials: Trials, wanted: Mapping[str, Any]) -> Iterator[list[dict[s
                     f"{wanted['name']} as asked for needs {needed} {what}, and the network has {has}: say "
                     "another size with --set task.KEY=VALUE"
                 )
+        if POSITIONS not in weights and not _fills_the_stacks(trials, wanted):
+            raise UsageError(
+                f"{wanted['name']} as asked for has its first answer at position {reads.positions[0]} of "
+                f"{n_ctx}, and the network's stacks of layers divide them otherwise: say another size with "
+                "--set task.KEY=VALUE"
+            )
         yield [dict(wanted)]
         return
     if n_logits < 10 or vocab < 10:
@@ -282,13 +288,26 @@ def _sections(trials: Trials, wanted: Mapping[str, Any]) -> Iterator[list[dict[s
                     section = {"n": n, "order": order, "layout": text} | (
                         {} if is_all else {"answer": answer}
                     )
+                    section = {**wanted, **section}
+                    if POSITIONS not in weights and not _fills_the_stacks(trials, section):
+                        continue
                     into = together if is_all or "answer" in wanted else alone
-                    into.append((cost + 3 * max(0, spare - 1) + at, {**wanted, **section}))
+                    into.append((cost + 3 * max(0, spare - 1) + at, section))
     if not together and not alone:
         raise UsageError(_too_small(wanted, [text for _, text in texts], n_ctx, vocab))
     for several in (together, alone):
         if several:
             yield [section for _, section in sorted(several, key=lambda one: one[0])]
+
+
+def _fills_the_stacks(trials: Trials, section: Mapping[str, Any]) -> bool:
+    """Whether the question and the answers of a section [task] have as many positions as the two stacks of
+    layers have that read them."""
+    last, task = trials.known.last, make_task(**section)
+    shapes = for_task(last.model, task).shapes(task.reads)
+    return all(
+        len(last.weights[name]) == shape[0] for name, shape in shapes.items() if name.endswith(POSITIONS)
+    )
 
 
 def _positions(text: str, n: int, is_all: bool) -> int:
@@ -393,7 +412,7 @@ def _why_not(
         )
     weights, texts = trials.known.last.weights, " or ".join(map(repr, trials.known.layout.tokens))
     return (
-        f"{said}. It takes {len(weights[POSITIONS])} tokens of {len(weights['embed.W_E'])} kinds and gives "
+        f"{said}. It takes {positions_of(weights)} tokens of {len(weights['embed.W_E'])} kinds and gives "
         f"{weights['unembed.W_U'].shape[1]} logits, which is no example of two operands written as {texts} "
         "either: a mapping with other `tokens`, or --task, could say how it is to be read"
     )

@@ -235,19 +235,21 @@ class Interchange:
 
 @dataclass(frozen=True, eq=False)
 class _Site:
-    """A head, or an MLP, at a position; `head` is None of an MLP."""
+    """A head, or an MLP, at a position, which is that `place` of those that its hook has; `head` is None of
+    an MLP."""
 
     node: str
     position: int
     name: str
     hook: str
+    place: int
     head: int | None
     reaches: Bool[Tensor, "answer"]
 
     @property
     def at(self) -> tuple[slice | int, ...]:
         """Where it is in what its hook has."""
-        return (slice(None), self.position, *(() if self.head is None else (self.head,)))
+        return (slice(None), self.place, *(() if self.head is None else (self.head,)))
 
 
 def interchange(
@@ -323,11 +325,13 @@ def _sites(view: View, asked: Sequence[tuple[str, int]] | None) -> list[_Site]:
     words, there = view.reads.words, {}
     for part in parts_of(view):
         for head, node in enumerate(part.nodes):
-            for position, reaches in enumerate(part.reaches):
+            for position in part.places:
                 name = f"{node} at {position}: {words[position]}"
-                is_head = part.hook.endswith("hook_z")
-                site = _Site(node, position, name, part.hook, head if is_head else None, reaches)
-                there[node, position] = site
+                which = head if part.hook.endswith("hook_z") else None
+                reaches = part.reaches[position]
+                there[node, position] = _Site(
+                    node, position, name, part.hook, position - part.places.start, which, reaches
+                )
     if asked is None:
         return list(there.values())
     if not asked:
@@ -339,7 +343,9 @@ def _sites(view: View, asked: Sequence[tuple[str, int]] | None) -> list[_Site]:
             nodes = list(dict.fromkeys(site.node for site in there.values()))
             if node not in nodes:
                 raise UsageError(f"sites: the network has no node {node!r}{nearest(node, nodes)}")
-            raise UsageError(f"sites: there is no position {position!r}: examples have 0 to {len(words) - 1}")
+            has = [site.position for site in there.values() if site.node == node]
+            there_are = f"examples have {has[0]} to {has[-1]}{'' if len(has) == len(words) else ' there'}"
+            raise UsageError(f"sites: {node} has no position {position!r}: {there_are}")
     return [there[node, position] for node, position in asked]
 
 

@@ -160,13 +160,13 @@ class _Part:
     Attributes:
         nodes: their numbers among all nodes, by name.
         hook: what they give.
-        first: the first position that it has.
+        places: the positions that it has.
         reaches: which answers a change at each position of the network reaches.
     """
 
     nodes: Mapping[str, int]
     hook: str
-    first: int
+    places: range
     reaches: Bool[Tensor, "pos answer"]
 
     def written(self, view: View) -> tuple[str, Float64[Tensor, "entries d_model"]] | None:
@@ -207,7 +207,7 @@ class _Plan:
         """What replacing a node adds to its hook: the number of the node, the position, and the change on
         every example, of those that change anything and reach an answer."""
         positions = part.reaches.any(1).nonzero().flatten()
-        here = everywhere(self.some, [part.hook])[part.hook][:, positions - part.first]
+        here = everywhere(self.some, [part.hook])[part.hook][:, positions - part.places.start]
         change = self._replaced(here, how, seed) - here
         for at, position in zip(change.unbind(1), positions.tolist(), strict=True):
             for i, node in enumerate(part.nodes.values()):
@@ -258,7 +258,7 @@ class _Plan:
                 change = Change(hook, ((hook, 1),), recorded(one, hook) + added)
                 yield i, logits_after(one, [change])
             return
-        logits = self.some.logits_with([(hook, _adding(position - part.first, added))])
+        logits = self.some.logits_with([(hook, _adding(position - part.places.start, added))])
         for i in answers:
             yield i, logits[:, i]
 
@@ -304,7 +304,7 @@ def parts_of(some: View) -> Iterator[_Part]:
             if len(shape) < 3 or shape[1] != len(places):
                 continue
             nodes = {node: count + i for i, node in enumerate(names)}
-            yield _Part(nodes, hook, places.start, _reached(some, hook, places))
+            yield _Part(nodes, hook, places, _reached(some, hook, places))
             count += len(names)
     if not count:
         raise NotApplicable("the network has no heads and no MLP that work at each position of an example")

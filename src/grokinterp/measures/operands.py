@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from ..errors import NotApplicable
 from ..tasks import Operation
 from ..view import View
 from .base import Value
@@ -51,6 +52,15 @@ def operands(view: View) -> tuple[int, int]:
     """The positions of a and b."""
     words = Operation.of(view.task).tokens.words
     return words.index("a"), words.index("b")
+
+
+def needs_one_stack(view: View) -> None:
+    """
+    Raises:
+        NotApplicable: the operands are read in other layers than those in which the answer is.
+    """
+    if view.heads != view.attentions:
+        raise NotApplicable("the operands are read in one stack of layers, and the answer in another")
 
 
 def read_by_perceptron(view: View) -> Float64[Tensor, "2 p d_mlp"]:

@@ -25,9 +25,10 @@ post-norm adds) with `encoder.` or `decoder.` in front; `embed` and `unembed` st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -82,6 +83,20 @@ class _Stack(NamedTuple):
         return ("attn", "cross_attn", "mlp") if self.prefix == "decoder." else ("attn", "mlp")
 
 
+def _axes_of(stack: str) -> dict[str, str]:
+    """The parameters that a stack may have, with {layer} for the number of a layer, and their axes."""
+    at, decoder = f"{stack}.blocks.{{layer}}", stack == "decoder"
+    axes: dict[str, str] = {}
+    for part in ("attn", "cross_attn") if decoder else ("attn",):
+        axes |= {f"{at}.{part}.W_{letter}": "head d_model d_head" for letter in "QKV"}
+        axes |= {f"{at}.{part}.b_{letter}": "head d_head" for letter in "QKV"}
+        axes |= {f"{at}.{part}.W_O": "head d_head d_model", f"{at}.{part}.b_O": "d_model"}
+    axes |= {f"{at}.mlp.W_in": "d_model d_mlp", f"{at}.mlp.b_in": "d_mlp"}
+    axes |= {f"{at}.mlp.W_out": "d_mlp d_model", f"{at}.mlp.b_out": "d_model"}
+    norms = [f"{stack}.ln_embed", f"{stack}.ln_final", *(f"{at}.ln{i}" for i in range(1, 3 + decoder))]
+    return axes | {f"{norm}.{key}": "d_model" for norm in norms for key in "wb"}
+
+
 @kind
 class EncoderDecoderConfig(NetworkConfig):
     """An encoder-decoder transformer. Vocabulary, positions and classes come from the task."""
@@ -101,6 +116,15 @@ class EncoderDecoderConfig(NetworkConfig):
     norm_position: Literal["post", "pre"] = "post"
     init_scale: float = Field(1.0, gt=0, le=1e6)
     """Every initial weight is multiplied by this, but for those of LN."""
+
+    axes: ClassVar[Mapping[str, str]] = {
+        "embed.W_E": "vocab d_model",
+        "encoder.pos_embed.W_pos": "question_pos d_model",
+        "decoder.pos_embed.W_pos": "answer_pos d_model",
+        **{name: axes for stack in ("encoder", "decoder") for name, axes in _axes_of(stack).items()},
+        "unembed.W_U": "d_model out",
+        "unembed.b_U": "out",
+    }
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> EncoderDecoderConfig:
@@ -378,6 +402,29 @@ class EncoderDecoderConfig(NetworkConfig):
             for stack in self._stacks(reads)
             for layer in range(stack.n_layers)
         )
+
+    @classmethod
+    def can_lack(cls, name: str) -> bool:
+        """Whether there are such networks without this parameter: with fewer layers of one stack than of the
+        other, or normalised elsewhere."""
+        return re.search(r"\.(blocks\.[1-9]\d*|ln_embed|ln_final)\.", name) is not None
+
+    @classmethod
+    def shown(cls, names: Collection[str], sizes: Mapping[str, int]) -> dict[str, Any]:
+        def layers(stack: str) -> int:
+            found = (re.match(rf"{stack}\.blocks\.(\d+)\.", name) for name in names)
+            return 1 + max((int(match[1]) for match in found if match), default=0)
+
+        return super().shown(names, sizes) | {
+            "n_layers": layers("encoder"),
+            "decoder_layers": layers("decoder"),
+            "n_heads": sizes["head"],
+            "norm_position": "post" if "encoder.ln_embed.w" in names else "pre",
+        }
+
+    def unseen(self) -> dict[str, Sequence[Any]]:
+        """What weights do not show: the activation."""
+        return {"act_fn": get_args(type(self).model_fields["act_fn"].annotation)}
 
     @property
     def is_normalised(self) -> bool:

@@ -18,7 +18,7 @@ from ...tasks import Operation
 from ...view import View
 from ..attention import SAME, needs_softmax, per_head
 from ..base import Value, array, once_per_view
-from ..operands import operands
+from ..operands import needs_one_stack, operands
 from ..sites import needs
 from .circular import circular, measure
 
@@ -62,9 +62,10 @@ def scores_of_elements(view: View) -> Float64[Tensor, "head m"]:
 
     Raises:
         NotApplicable: the network has no attention or it is constant, or the last token is an operand, so
-            that its query is no constant.
+            that its query is no constant, or operands are read in another stack of layers.
     """
     needs_softmax(view)
+    needs_one_stack(view)
     w, token = view.weights, Operation.of(view.task).tokens.tokens[-1]
     if token is None:
         why = "the answer position holds an operand, so its query is not the same for all examples"
@@ -80,10 +81,12 @@ def elements_to_neurons(view: View) -> Float64[Tensor, "head m d_mlp"]:
     W_V W_O W_in.
 
     Raises:
-        NotApplicable: the network has no attention or no MLP.
+        NotApplicable: the network has no attention or no MLP, or operands are read in another stack of
+            layers.
     """
     needs(view, "attention")
     needs(view, "mlp")
+    needs_one_stack(view)
     w = view.weights
     values = torch.einsum("pd,hde->hpe", circular(view).embedding, w["blocks.0.attn.W_V"].cpu())
     return values @ (w["blocks.0.attn.W_O"] @ w["blocks.0.mlp.W_in"]).cpu()

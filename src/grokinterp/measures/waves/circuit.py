@@ -28,6 +28,7 @@ from ... import fourier
 from ...view import View
 from ..base import Value, once_per_view, per_part
 from ..interventions import put
+from ..operands import needs_one_stack
 from ..sites import needs
 from .circles import at_frequencies, clock_wave, nearness, with_embedding
 from .circular import circular, measure
@@ -154,7 +155,7 @@ def whole(view: View, keys: list[int]) -> Float64[Tensor, "rows m"]:
     Attention is that of the answer position, in every layer. A network without attention has only the rest.
     """
     needs(view, "mlp")
-    if "blocks.0.attn.W_Q" not in view.weights:
+    if not view.heads:
         return _rerun(view, keys, [])
     attention = view.attention.movedim(2, 0).clone()
     attention[circular(view).on_circle] = _on_blocks(view, attention, keys)
@@ -175,11 +176,12 @@ def _rerun(
     view: View, keys: list[int], attention: list[Float64[Tensor, "n head pos"]]
 ) -> Float64[Tensor, "rows m"]:
     """The logits of the network's own nonlinearity on a fitted embedding, with this attention."""
+    needs_one_stack(view)
     cut = with_embedding(view, at_frequencies(circular(view).embedding, keys))
     edits = [
         put(view, f"blocks.{layer}.attn.hook_pattern", pattern) for layer, pattern in enumerate(attention)
     ]
-    post = f"blocks.{view.n_layers - 1}.mlp.hook_post"
+    post = view.blocks[-1].name("mlp.hook_post")
     return _read_out(view, cut.activations([post], edits)[post], keys)
 
 

@@ -43,7 +43,7 @@ from ...models import in_float64
 from ...tasks import Operation
 from ...view import View
 from ..base import Value
-from ..operands import operands
+from ..operands import needs_one_stack, operands
 from .circular import circular, measure, row_of_pair
 from .logits import logits_on_circle
 
@@ -98,6 +98,7 @@ def _gradients(
     view: View, rows: Int[Tensor, "triple"], answers: Int[Tensor, "triple"]
 ) -> Float64[Tensor, "2 triple d_model"]:
     """The gradient of one logit of each of these examples by the embedding of its a and of its b."""
+    needs_one_stack(view)
     model, embedded = in_float64(view.model), []
 
     def remember(tensor: Tensor, *, hook: object) -> Tensor:

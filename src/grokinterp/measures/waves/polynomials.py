@@ -75,5 +75,5 @@ def polynomials(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Float64[Tensor, "n
 
 def logits_with_neurons(view: View, neurons: Float64[Tensor, "n d_mlp"]) -> Float64[Tensor, "n classes"]:
     """What the rest of the network makes of other activations of its last MLP at the answer position."""
-    edit = put(view, f"blocks.{view.n_layers - 1}.mlp.hook_post", neurons)
+    edit = put(view, view.blocks[-1].name("mlp.hook_post"), neurons)
     return view.activations([], edits=[edit])["logits"]

@@ -10,7 +10,7 @@ from ...fourier import by_frequency, transform
 from ...view import View
 from ..base import Value, once_per_view, per_neuron
 from ..noise import DOSHI
-from ..operands import operands, read_by_perceptron
+from ..operands import needs_one_stack, operands, read_by_perceptron
 from ..sparsity import gini
 from .circular import circular, measure
 from .embedding import frequency_power
@@ -118,9 +118,13 @@ def input_weights(view: View) -> Float64[Tensor, "2 p d_mlp"]:
     heads of the last layer, each with its mean attention over the examples on the circle: W_E (Σ_h ā_h W_V^h
     W_O^h) W_in, and W_E W_in more where the operand itself stands at the answer position. Other layers, and
     normalisation, are passed by.
+
+    Raises:
+        NotApplicable: operands are read in another stack of layers than the answer.
     """
     if not view.blocks[-1].n_heads:
         return read_by_perceptron(view)
+    needs_one_stack(view)
     w_in = view.weights[view.blocks[-1].name("mlp.W_in")].cpu()
     return torch.stack([view.W_E @ _path_from(view, position) @ w_in for position in operands(view)])
 
