@@ -76,6 +76,9 @@ def test_no_values_at_all_are_the_defaults():
     assert round_trip(TrainConfig.make()) == TrainConfig.make()
 
 
+OF_MATRICES = ("eigenvalues", "eigenvectors", "matrix_inverse", "matrix_transpose", "matrix_addition")
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_a_configuration_holds_all_parameters_of_its_task(name):
     config = TrainConfig.make(**{"task.name": name})
@@ -86,6 +89,7 @@ def test_a_configuration_holds_all_parameters_of_its_task(name):
         "digit_addition": set(),
         "line_images": {"sample_flips"},
         "point_slope": {"noise"},
+        **{key: {"input_exponents", "output_exponents"} for key in OF_MATRICES},
     }
     assert absent == of_families.get(name, {"noise", "opaque"})
     assert config.task.keys() == {"name", *task_parameters(name).model_fields} - absent
@@ -427,8 +431,8 @@ def test_an_unknown_preset_is_refused_with_the_nearest():
     with pytest.raises(
         ConfigError,
         match=r"^unknown preset 'zebra'; known: chughtai_mlp, concat_mlp, digits, doshi, double_vit, "
-        r"fast113, grokking_demo, nalu, nanda, one_digit, patch_vit, pixel_vit, point_slope, quick, "
-        r"regression, words$",
+        r"fast113, grokking_demo, matrices, nalu, nanda, one_digit, patch_vit, pixel_vit, point_slope, "
+        r"quick, regression, words$",
     ):
         TrainConfig.preset("zebra")
 

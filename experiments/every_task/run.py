@@ -191,6 +191,25 @@ TAIL = [
     "like on the way. Where a split leaves out all examples",
     "of some class, the command and the report say which classes these are, and what share of the "
     "test examples has such an answer.",
+    "",
+    "## Matrices",
+    "",
+    "`eigenvalues`, `eigenvectors`, `matrix_inverse`, `matrix_transpose` and `matrix_addition` ask "
+    "about n x n matrices whose entries stand as tokens, as in",
+    "Charton 2022 (arXiv 2112.01898, 2211.00170). `task.input_encoding` and `task.output_encoding` "
+    "are P10 (`+ 3 1 4 E-2`), P1000 (`+ 314 E-2`), B1999",
+    "(`N314 E-2`) or FP15 (one token a number). FP15 has the exponents −3 to 0 unless "
+    "`task.input_exponents=all` is asked for: 7,399 tokens in place of",
+    "28,999, numbers up to 999, three digits from .1 on; that is a reduction of this package. A "
+    "matrix with a number that cannot be written is drawn",
+    "anew, never clipped; `task.refused` says how often. `task.distribution` is one of semicircle, "
+    "positive, uniform, gaussian, laplace, positive2 and",
+    "marcenko, or a mixture (`semicircle:0.7,laplace:0.3`); general matrices "
+    "(`task.symmetric=false`) have independent entries. Truth is LAPACK's of the",
+    "matrix as drawn; an answer is right within 5, 2, 1 or .5 % by the error that Charton uses for "
+    "the problem (`accuracy.by_criterion`).",
+    '`view.on(run.task.sampled("laplace"))` is a network on another distribution, '
+    "`view.on(run.task.of(matrices))` on matrices of your own.",
 ]
 
 

@@ -135,6 +135,15 @@ PRESETS["one_digit"] = {
     | {"evaluate_every": 10},
     "snapshots": {"log": 20, "every": 50},
 }
+PRESETS["matrices"] = {
+    "doc": "two layers that read a matrix and write its eigenvalues token by token, on 128 fresh matrices an "
+    "update",
+    "task": {"name": "eigenvalues"},
+    "model": {"n_layers": 2, "d_model": 128, "n_heads": 4, "d_mlp": 512, "normalization": "LN"},
+    "training": {"data": "fresh", "batch_size": 128, "lr": 1e-3, "weight_decay": 0.0, "warmup": 200}
+    | {"clip": 5.0, "steps": 2400, "evaluate_every": 100},
+    "snapshots": {"log": 10, "every": 200},
+}
 PRESETS["patch_vit"] = {
     "doc": "a vision transformer of linear patches on fresh images of lines: seconds",
     "task": {"name": "line_images"},
@@ -193,6 +202,7 @@ _SOON = {"model.init_scale": 1.0, "training.lr": 2e-3, "training.steps": 5000, *
 """In place of a preset that shows a network that memorises first."""
 _NEVER_SEEN = "no recipe that was tried got beyond chance, nor did Power et al. 2022 see it generalise"
 _UNTRAINED = "45 % of the unseen pairs have a quotient that no training pair has, as most occur once"
+_THREE_DIGITS = "numbers within 5 % are what is looked for (accuracy.by_criterion), not every digit of them"
 _NO_RULE = "every answer is drawn by chance, so there is no rule to find"
 
 
@@ -222,6 +232,11 @@ DEFAULTS: dict[str, Default] = {
     "digit_addition": Default("digits"),
     "reverse": Default("words"),
     "line_images": Default("patch_vit"),
+    "eigenvalues": Default("matrices", unlearned=_THREE_DIGITS),
+    "eigenvectors": Default("matrices", unlearned=_THREE_DIGITS),
+    "matrix_inverse": Default("matrices", unlearned=_THREE_DIGITS),
+    "matrix_transpose": Default("matrices", unlearned=_THREE_DIGITS),
+    "matrix_addition": Default("matrices", unlearned=_THREE_DIGITS),
     "random_table": Default("doshi", unlearned=_NO_RULE),
 }
 """Tuned over seeds by experiments/every_task/run.py; a task that is not among them takes `UNTUNED`."""

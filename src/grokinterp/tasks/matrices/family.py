@@ -111,7 +111,7 @@ class Matrices(Task):
     given: Float64[Tensor, "n rows columns"] | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.symmetric and self._mixture.names != ("semicircle",):
+        if self._mixture.names != ("semicircle",) and not self.symmetric:
             raise ConfigError(
                 f"task.distribution: {self.distribution!r} is one of the eigenvalues of symmetric matrices, "
                 "and these are general: set task.symmetric=true, or leave the distribution out"
@@ -278,16 +278,20 @@ class Matrices(Task):
         """Examples of the tokens of numbers."""
         n, parts, answers = len(question), [question], answer
         if self.dimensions:
-            rows, columns = (self._tokens.index(name) for name in self._dimension_names(self.question_shape))
-            parts = [_column(rows, n), _column(columns, n), question]
-            rows, columns = (self._classes.index(name) for name in self._dimension_names(self.answer_shape))
-            answers = torch.cat([_column(rows, n), _column(columns, n), answer], 1)
+            of_question, of_answer = self._sizes
+            parts = [of_question.expand(n, 2), question]
+            answers = torch.cat([of_answer.expand(n, 2), answer], 1)
         start = _column(len(self._tokens) - 1, n)
         return Sample(torch.cat([*parts, start, self.written[answers[:, :-1]]], 1), answers)
 
-    @staticmethod
-    def _dimension_names(shape: tuple[int, int]) -> tuple[str, str]:
-        return f"V{shape[0]}", f"V{shape[1]}"
+    @cached_property
+    def _sizes(self) -> tuple[Int[Tensor, "2"], Int[Tensor, "2"]]:
+        """The tokens of rows and columns of the question, and the classes of those of the answer."""
+        question, answer = ([f"V{size}" for size in s] for s in (self.question_shape, self.answer_shape))
+        return (
+            torch.tensor([self._tokens.index(name) for name in question]),
+            torch.tensor([self._classes.index(name) for name in answer]),
+        )
 
     @cached_property
     def _made(self) -> _Drawn:
@@ -428,9 +432,7 @@ class Matrices(Task):
         rows, columns = self.answer_shape
         written, valid = given, torch.ones(len(given), dtype=torch.bool)
         if self.dimensions:
-            names = self._dimension_names(self.answer_shape)
-            for column, name in zip(given.T, names, strict=False):
-                valid = valid & (column == self._classes.index(name))
+            valid = (given[:, :2] == self._sizes[1]).all(1)
             written = given[:, 2:]
         numbers, are = self.output.decode(written.reshape(len(given), rows * columns, self.output.width))
         valid = valid & are.all(1)
