@@ -47,7 +47,7 @@ def _in_common(a: MatricesAnalysis) -> str:
         told = a.measured("matrices.failure_auc").sel(predictor="question")
     except NotApplicable as reason:
         return f"{_right(a)}. What it fails on was not tested: {reason}."
-    value, low, high = (float(told.sel(statistic=which)) for which in ("value", "low", "high"))
+    value, low, high = (float(told.sel(area=which)) for which in ("value", "low", "high"))
     area = f"area under the curve {value:.2f} ({low:.2f} to {high:.2f} at 95 %)"
     if low >= _TELLS:
         said = f"those that it fails have a large condition number: {area}"
@@ -57,7 +57,7 @@ def _in_common(a: MatricesAnalysis) -> str:
         said = f"it fails more often where the condition number is small: {area}"
     else:
         said = f"a large condition number does not tell those that it fails: {area}"
-    by = a.measured("matrices.by_condition").sel(statistic="share")
+    by = a.measured("matrices.by_condition").sel(band="share")
     first, last = float(by[0]), float(by[-1])
     return (
         f"{_right(a)}; {said}. Of the quarter with the lowest it is right on {percent(first)}, of the tenth "
@@ -76,12 +76,12 @@ def _by_condition(a: MatricesAnalysis, size: Any = "") -> Panel:
     labels = [
         f"{band.removesuffix(' %')}<br>{_short(low)} to<br>{_short(high)}"
         for band, low, high in zip(
-            value["condition"].values, value.sel(statistic="from").values, value.sel(statistic="to").values,
+            value["condition"].values, value.sel(band="from").values, value.sel(band="to").values,
             strict=True,
         )
     ]  # fmt: skip
     figure = figures.new_figure("quantile (%) of the condition number, and its values", "share right", 300)
-    figure.add_bar(x=labels, y=value.sel(statistic="share").values, marker_color=KEY, error_y=_bars(value))
+    figure.add_bar(x=labels, y=value.sel(band="share").values, marker_color=KEY, error_y=_bars(value))
     figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category", tickangle=0)
     caption = f"Share right {CRITERION}; bars: 95 % intervals (Wilson)."
     return Panel("Right by condition number", caption, Figure(figure), size)
@@ -93,7 +93,8 @@ def _short(condition: float) -> str:
 
 def _bars(value: Any) -> dict[str, Any]:
     """The intervals of shares, as a figure draws them."""
-    share, low, high = (value.sel(statistic=which).values for which in ("share", "low", "high"))
+    last = str(value.dims[-1])
+    share, low, high = (value.sel({last: which}).values for which in ("share", "low", "high"))
     return {"symmetric": False, "thickness": 1, "array": high - share, "arrayminus": share - low}
 
 
@@ -184,7 +185,7 @@ def _coefficients(a: MatricesAnalysis) -> Panel:
     value = a.measured("matrices.by_coefficient")
     figure = figures.new_figure("entry of the answer", "share within 5 %", 300)
     names = value["coefficient"].values.tolist()
-    figure.add_bar(x=names, y=value.sel(statistic="share").values, marker_color=PLAIN, error_y=_bars(value))
+    figure.add_bar(x=names, y=value.sel(share="share").values, marker_color=PLAIN, error_y=_bars(value))
     figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category")
     signs = " An eigenvector of the other sign is off." if "v11" in names else ""
     caption = f"Within 5 % of the entry of the target; bars: 95 % intervals (Wilson).{signs}"
@@ -237,9 +238,9 @@ def _roughly(a: MatricesAnalysis) -> str:
     if "matrices.roughly_right" not in a.values:
         return ""
     value = a.measured("matrices.roughly_right").sel(group="wrong")
-    n = int(value.sel(statistic="n")[0])
-    kept = [p for p in _properties(value) if float(value.sel(property=p, statistic="low")) >= _AS_MUCH]
-    lost = [p for p in _properties(value) if float(value.sel(property=p, statistic="high")) < 0.5]
+    n = int(value.sel(share="n")[0])
+    kept = [p for p in _properties(value) if float(value.sel(property=p, share="low")) >= _AS_MUCH]
+    lost = [p for p in _properties(value) if float(value.sel(property=p, share="high")) < 0.5]
     said = f"Of {n:,} wrong answers"
     parts = [f"nearly all keep: {', '.join(kept)}"] if kept else []
     parts += [f"fewer than half keep: {', '.join(lost)}"] if lost else []
@@ -267,7 +268,7 @@ def _still(a: MatricesAnalysis) -> Iterator[Panel | Table]:
         if group in value["group"].values:
             of = value.sel(group=group)
             figure.add_bar(
-                x=_properties(of), y=of.sel(statistic="share").values, name=group, marker_color=colour,
+                x=_properties(of), y=of.sel(share="share").values, name=group, marker_color=colour,
                 error_y=_bars(of),
             )  # fmt: skip
     figure.update_yaxes(range=[0, 1.05]).update_layout(legend=figures.legend_above(1.14))
