@@ -19,7 +19,11 @@ LAYERS = [
 ]  # fmt: skip
 """A file may import from its own layer and from those before it."""
 
-FAMILIES = {"measures": ["waves", "groups"], "replay": ["frequencies"], "report": ["digits", "operations"]}
+FAMILIES = {
+    "measures": ["waves", "groups", "matrices"],
+    "replay": ["frequencies"],
+    "report": ["digits", "matrices", "operations"],
+}
 """Folders of what is about one kind of task. What is flat beside them is general and imports none of them,
 nor does one family import another."""
 CROSSINGS = {
@@ -30,6 +34,7 @@ CROSSINGS = {
     # What registers itself.
     ("replay/__init__.py", "replay.frequencies.final"),
     ("report/__init__.py", "report.digits"),
+    ("report/__init__.py", "report.matrices"),
     ("report/__init__.py", "report.operations"),
     ("report/__init__.py", "report.operations.sections"),
     # Names for users.

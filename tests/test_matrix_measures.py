@@ -23,7 +23,7 @@ from grokinterp.measures.matrices.properties import (
     off_unit_norm,
 )
 from grokinterp.models import ModelConfig
-from grokinterp.replay.elsewhere import elsewhere
+from grokinterp.replay.distributions import elsewhere
 from grokinterp.runs.seen import tokens_seen
 from grokinterp.tasks import make_task
 from grokinterp.tasks.matrices import DISTRIBUTIONS, Matrices
@@ -169,14 +169,14 @@ def test_right_answers_have_every_property(name):
     names = [error for error in within["error"].values if "d1" in error or error in said.properties]
     # Three digits of an inverse are too few where a matrix is nearly singular.
     assert (within.sel(error=[name for name in names if name != "d1"]) > 0.99).all()
-    assert (gi.measure("matrices.by_coefficient", view).sel(statistic="share") == 1).all()
+    assert (gi.measure("matrices.by_coefficient", view).sel(share="share") == 1).all()
     with pytest.raises(NotApplicable, match="none of 300 answers is wrong"):
         gi.measure("matrices.roughly_right", view)
     if name == "matrix_addition":
         with pytest.raises(NotApplicable, match="two matrices"):
             gi.measure("matrices.by_condition", view)
     else:
-        assert (gi.measure("matrices.by_condition", view).sel(statistic="share") == 1).all()
+        assert (gi.measure("matrices.by_condition", view).sel(band="share") == 1).all()
         with pytest.raises(NotApplicable, match="0 of 300 answers are wrong"):
             gi.measure("matrices.failure_auc", view)
 
@@ -186,8 +186,8 @@ def test_answers_that_are_no_matrix_are_wrong_and_have_no_property():
     given = task.sample.answers.clone()
     given[:100, 0] = given[:100, 1]  # digits where a sign has to be
     said = gi.measure("matrices.roughly_right", saying(task, given))
-    assert (said.sel(group="wrong", statistic="share") == 0).all()
-    assert (said.sel(group="wrong", statistic="n") == 100).all()
+    assert (said.sel(group="wrong", share="share") == 0).all()
+    assert (said.sel(group="wrong", share="n") == 100).all()
     within = gi.measure("matrices.within", saying(task, given)).sel(error="d1")
     assert within.values.max() == pytest.approx(2 / 3)
     assert within["below"].values.tolist() == list(TOLERANCES)
@@ -200,7 +200,7 @@ def test_of_eigenvectors_that_are_turned_eigenvalues_and_norms_are_right_and_ang
     turned = torch.arange(300) % 3 == 0
     true[turned, 1] = math.cos(t) * true[turned, 1] + math.sin(t) * true[turned, 2]
     view = saying(task, classes_of(task, true))
-    said = gi.measure("matrices.roughly_right", view).sel(statistic="share")
+    said = gi.measure("matrices.roughly_right", view).sel(share="share")
     wrong = said.sel(group="wrong")
     assert float(wrong.sel(property="eigenvalues")) == 1
     assert float(wrong.sel(property="orthogonal (all pairs)")) == 0
@@ -208,14 +208,14 @@ def test_of_eigenvectors_that_are_turned_eigenvalues_and_norms_are_right_and_ang
     assert float(said.sel(group="right", property="orthogonal (all pairs)")) == 1
     # The condition number of the answer tells all of them, that of the question none.
     told = gi.measure("matrices.failure_auc", view)
-    assert float(told.sel(predictor="answer", statistic="value")) == 1
-    low, high = (float(told.sel(predictor="question", statistic=end)) for end in ("low", "high"))
+    assert float(told.sel(predictor="answer", area="value")) == 1
+    low, high = (float(told.sel(predictor="question", area=end)) for end in ("low", "high"))
     assert low < 0.5 < high
     numbers = gi.measure("matrices.condition", view)
-    assert float(numbers.sel(group="right", statistic="greatest")) < 1.05
+    assert float(numbers.sel(group="right", condition_number="greatest")) < 1.05
     # Rows at an angle with cos t' = sin t have singular values √(1 ± sin t).
     expected = math.sqrt((1 + math.sin(t)) / (1 - math.sin(t)))
-    assert float(numbers.sel(group="wrong", statistic="mean")) == pytest.approx(expected, rel=0.01)
+    assert float(numbers.sel(group="wrong", condition_number="mean")) == pytest.approx(expected, rel=0.01)
 
 
 def test_who_fails_on_the_matrices_of_large_condition_number_is_told_by_it():
@@ -226,16 +226,16 @@ def test_who_fails_on_the_matrices_of_large_condition_number_is_told_by_it():
     given[wrong, 0] += given[wrong].abs().sum(1)
     view = saying(task, classes_of(task, given))
     told = gi.measure("matrices.failure_auc", view).sel(predictor="question")
-    assert told.sel(statistic=["value", "wrong", "n"]).values.tolist() == [1, 100, 1000]
+    assert told.sel(area=["value", "wrong", "n"]).values.tolist() == [1, 100, 1000]
     by = gi.measure("matrices.by_condition", view)
-    assert by.sel(statistic="share").values.tolist() == [1, 1, 1, 1, 0]
-    assert by.sel(statistic="n").values.tolist() == [250, 250, 250, 150, 100]
-    ends = by.sel(statistic=["from", "to"]).values
+    assert by.sel(band="share").values.tolist() == [1, 1, 1, 1, 0]
+    assert by.sel(band="n").values.tolist() == [250, 250, 250, 150, 100]
+    ends = by.sel(band=["from", "to"]).values
     assert (ends[1:, 0] >= ends[:-1, 1]).all()
     assert ends[0, 0] == pytest.approx(float(10 ** large.min()))
     coefficients = gi.measure("matrices.by_coefficient", view)
-    assert coefficients.sel(statistic="share").values.tolist() == pytest.approx([0.9, 1])
-    rough = gi.measure("matrices.roughly_right", view).sel(group="wrong", statistic="share")
+    assert coefficients.sel(share="share").values.tolist() == pytest.approx([0.9, 1])
+    rough = gi.measure("matrices.roughly_right", view).sel(group="wrong", share="share")
     assert float(rough.sel(property="greatest first")) == 1
     assert float(rough.sel(property="trace (of the sum of sizes)")) == 0
 
@@ -249,8 +249,8 @@ def test_an_inverse_may_be_near_and_its_product_with_the_matrix_not():
     within = gi.measure("matrices.within", view).sel(below=0.05)
     assert float(within.sel(error="near the inverse")) > 0.9 > float(within.sel(error="d1"))
     told = gi.measure("matrices.failure_auc", view).sel(predictor="question")
-    assert float(told.sel(statistic="low")) > 0.7
-    rough = gi.measure("matrices.roughly_right", view).sel(group="wrong", statistic="share")
+    assert float(told.sel(area="low")) > 0.7
+    rough = gi.measure("matrices.roughly_right", view).sel(group="wrong", share="share")
     assert float(rough.sel(property="near the inverse")) > 0.8
 
 
@@ -315,5 +315,5 @@ def test_a_run_that_goes_on_from_another_says_that_nobody_knows_what_it_has_seen
         tokens_seen(other)
     (one,) = elsewhere(other, ["laplace"], examples=50)
     assert (one.unseen, one.rest) == (None, None)
-    with pytest.raises(ConfigError, match="unknown distribution 'laplac'.*laplace"):
+    with pytest.raises(ConfigError, match=r"unknown distribution 'laplac'.*laplace"):
         elsewhere(other, ["laplac"])

@@ -16,7 +16,7 @@ import grokinterp as gi
 from grokinterp.errors import NotApplicable, UsageError
 from grokinterp.measures.probes import activations, held_out, numbers_of
 from grokinterp.models import MLPConfig, ModelConfig, VisionConfig
-from grokinterp.replay.readable import readable
+from grokinterp.replay.readability import readable
 from grokinterp.tasks import Factor, Sample, Task, make_task
 from grokinterp.tasks.reads import Reads
 
@@ -72,16 +72,16 @@ def adding() -> gi.View:
 
 def test_a_number_is_read_where_it_stands_and_not_before():
     found = gi.measure("probe.r2.stream", adding())
-    assert found["site"].values.tolist() == [
+    assert found["hook"].values.tolist() == [
         "blocks.0.hook_resid_pre", "blocks.0.hook_resid_post", "blocks.1.hook_resid_post",
     ]  # fmt: skip
-    assert found["factor"].values.tolist() == ["sum", "product", "noise"]
-    total = found.sel(factor="sum", statistic="value")
+    assert found["number"].values.tolist() == ["sum", "product", "noise"]
+    total = found.sel(number="sum", r2="value")
     assert total.values[0] == pytest.approx(0, abs=0.03)  # the sign is the same for all
     np.testing.assert_allclose(total.values[1:], 1, atol=1e-9)
-    assert (found.sel(factor="noise", statistic="value") < 0.05).all()
-    assert (found.sel(statistic="shuffled maximum") < 0.1).all()
-    assert (found.sel(statistic="shuffled mean") <= found.sel(statistic="shuffled maximum")).all()
+    assert (found.sel(number="noise", r2="value") < 0.05).all()
+    assert (found.sel(r2="shuffled maximum") < 0.1).all()
+    assert (found.sel(r2="shuffled mean") <= found.sel(r2="shuffled maximum")).all()
     assert found.attrs["examples"] == 600
     assert found.attrs["held_out"] == 150
 
@@ -90,30 +90,30 @@ def test_of_a_product_the_part_is_read_that_is_linear_in_the_sum():
     """x y has covariance 2 m v with x + y (of m the mean and v the variance of a number), which explains 4 m²
     v² / (2 v Var(x y)); Var(x y) = v² + 2 m² v."""
     m, v = (V - 1) / 2, (V * V - 1) / 12
-    found = gi.measure("probe.r2.stream", adding()).sel(factor="product", site="blocks.0.hook_resid_post")
-    value, error = (float(found.sel(statistic=which)) for which in ("value", "error"))
+    found = gi.measure("probe.r2.stream", adding()).sel(number="product", hook="blocks.0.hook_resid_post")
+    value, error = (float(found.sel(r2=which)) for which in ("value", "error"))
     assert value == pytest.approx(2 * m * m / (v + 2 * m * m), abs=4 * error)
     assert 0 < error < 0.05
 
 
 def test_every_hook_is_probed_at_the_position_of_the_first_answer():
-    found = gi.measure("probe.r2", adding(), factors=["x"]).sel(factor="x", statistic="value")
+    found = gi.measure("probe.r2", adding(), factors=["x"]).sel(number="x", r2="value")
     # The position of the second answer shows x as a token.
-    assert float(found.sel(site="hook_embed")) == pytest.approx(0, abs=0.05)
-    assert {"blocks.1.mlp.hook_post", "blocks.0.attn.hook_z"} <= set(found["site"].values)
-    assert "blocks.0.attn.hook_pattern" not in found["site"].values
+    assert float(found.sel(hook="hook_embed")) == pytest.approx(0, abs=0.05)
+    assert {"blocks.1.mlp.hook_post", "blocks.0.attn.hook_z"} <= set(found["hook"].values)
+    assert "blocks.0.attn.hook_pattern" not in found["hook"].values
     one = gi.measure("probe.r2", adding(), factors=["x"], sites=["blocks.0.attn.hook_z"])
-    assert one["site"].values.tolist() == ["blocks.0.attn.hook_z"]
-    assert one.sel(statistic="value").item() == pytest.approx(
-        float(found.sel(site="blocks.0.attn.hook_z")), abs=1e-12
+    assert one["hook"].values.tolist() == ["blocks.0.attn.hook_z"]
+    assert one.sel(r2="value").item() == pytest.approx(
+        float(found.sel(hook="blocks.0.attn.hook_z")), abs=1e-12
     )
 
 
 def test_a_random_network_shows_no_noise_and_shuffled_numbers_are_read_nowhere():
     weights = CONFIG.initial_weights(TASK.reads, 0)
     found = gi.measure("probe.r2", gi.View.of_weights(TASK, CONFIG, weights), factors=["noise", "sum"])
-    assert (found.sel(factor="noise", statistic="value") < 0.1).all()
-    assert (found.sel(statistic="shuffled maximum") < 0.15).all()
+    assert (found.sel(number="noise", r2="value") < 0.1).all()
+    assert (found.sel(r2="shuffled maximum") < 0.15).all()
 
 
 @pytest.mark.parametrize(("n", "width"), [(400, 12), (120, 200)])
@@ -155,8 +155,8 @@ def test_of_an_image_the_offset_of_a_line_is_probed_at_the_class_token():
     config = VisionConfig(patch_size=4, d_model=16, n_heads=2, d_mlp=8)
     view = gi.View.of_weights(task, config, config.initial_weights(task.reads, 0))
     found = gi.measure("probe.r2.stream", view)
-    assert found["factor"].values.tolist() == ["offset"]
-    assert float(gi.measure("probe.r2", view, factors=["slope"]).sel(statistic="value").max()) > 0.1
+    assert found["number"].values.tolist() == ["offset"]
+    assert float(gi.measure("probe.r2", view, factors=["slope"]).sel(r2="value").max()) > 0.1
     inside = VisionConfig(patch_size=4, d_model=16, n_heads=2, local_layers=1, local_d_model=8)
     view = gi.View.of_weights(task, inside, inside.initial_weights(task.reads, 0))
     hook = next(name for name in view.model.hook_dict if name.startswith("local.") and "resid_post" in name)
@@ -171,8 +171,8 @@ def test_of_a_perceptron_the_neurons_are_the_stream():
     with pytest.raises(NotApplicable, match="no numbers are known of the examples of plain_division"):
         gi.measure("probe.r2", view)
     found = gi.measure("probe.r2.stream", view, factors=["answer", "a"])
-    assert found["site"].values.tolist() == ["blocks.0.mlp.hook_post"]
-    assert float(found.sel(factor="a", statistic="value").item()) < 1
+    assert found["hook"].values.tolist() == ["blocks.0.mlp.hook_post"]
+    assert float(found.sel(number="a", r2="value").item()) < 1
     assert numbers_of(task, "answer").max() == 10
 
 
@@ -202,9 +202,9 @@ def probed(values, shuffled) -> xr.Dataset:
     """A replay of one probe at steps 0, 10, 20 and so on."""
     data = np.stack([values, np.zeros(len(values)), shuffled, shuffled], axis=1)[:, None, None]
     array = xr.DataArray(
-        data, dims=["step", "factor", "site", "statistic"],
-        coords={"step": range(0, 10 * len(values), 10), "factor": ["sum"], "site": ["here"],
-                "statistic": ["value", "error", "shuffled mean", "shuffled maximum"]},
+        data, dims=["step", "number", "hook", "r2"],
+        coords={"step": range(0, 10 * len(values), 10), "number": ["sum"], "hook": ["here"],
+                "r2": ["value", "error", "shuffled mean", "shuffled maximum"]},
     )  # fmt: skip
     return xr.Dataset({"probe.r2.stream": array})
 

@@ -154,7 +154,7 @@ def _probed(
             there.append(site)
             found.append(held_out(x.numpy()[order], values[order], shuffles, seed))
     values_of = torch.from_numpy(np.stack(found, axis=1))
-    labels = {"factor": names, "site": there, "statistic": STATISTICS}
+    labels = {"number": names, "hook": there, "r2": STATISTICS}
     value = array(values_of, tuple(labels), **labels)
     return value.assign_attrs(examples=len(rows), held_out=_n_held_out(len(rows)))
 

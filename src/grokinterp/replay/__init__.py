@@ -12,6 +12,7 @@ from .descent import (
     nats_in_words,
     plateaus,
 )
+from .distributions import Elsewhere, elsewhere
 from .export import check_format, export, table
 from .frequencies import final as _final_network
 from .frequencies.flows import NeuronFlows, neuron_flows
@@ -20,6 +21,7 @@ from .frequencies.lives import Life, Lives, lives
 from .frequencies.pictures import PICTURES
 from .noise_phases import NoiseSpan, noise_in_words, noise_spans
 from .phases import Boundary, Lead, Phase, Phases, phases
+from .readability import Readable, readable
 from .spikes import (
     Spike,
     leaps,

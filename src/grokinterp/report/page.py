@@ -106,7 +106,10 @@ def training(a: Analysis) -> str:
 def facts(a: Analysis) -> list[tuple[str, str]]:
     """What the reader wants next: did it generalise, when, how, how sure."""
     rows = [
-        ("Accuracy", by_part(a.by_part("accuracy"), shares=True)),
+        (
+            "Accuracy of tokens" if a.run.task.criterion else "Accuracy",
+            by_part(a.by_part("accuracy"), shares=True),
+        ),
         *([] if a.run.config.model.gives_number else [_loss(a)]),
     ]
     if "accuracy.exact" in a.values:
@@ -149,6 +152,7 @@ def _when(a: Analysis) -> str:
     """By which steps of the whole run training and test examples were learned."""
     train, test = a.reached("train"), a.reached("test")
     every = " (every answer)" if len(a.view.answers) > 1 else ""
+    every = " (every token as in the sample)" if a.run.task.criterion else every
     of_answers = f"accuracy{' of right answers' if a.noisy else every} {test.in_words}"
     if a.examples.fresh:
         when = f"evaluation {of_answers}"

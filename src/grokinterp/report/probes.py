@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GrokinterpError
-from ..replay.readable import LEVEL, Readable, readable
+from ..replay.readability import LEVEL, Readable, readable
 from . import figures
 from .analysis import Analysis
 from .moments import Curve, Moments
@@ -30,12 +30,12 @@ def lead(a: Analysis) -> str:
     if HOOKS not in a.values:
         return _HOW
     value = a.measured(HOOKS)
-    r2, shuffled = (value.sel(statistic=which) for which in ("value", "shuffled maximum"))
+    r2, shuffled = (value.sel(r2=which) for which in ("value", "shuffled maximum"))
     read, unread = [], []
-    for factor in r2["factor"].values.tolist():
-        site = str(r2.sel(factor=factor).idxmax("site").values)
-        best = float(r2.sel(factor=factor, site=site))
-        if best > max(LEVEL, float(shuffled.sel(factor=factor, site=site))):
+    for factor in r2["number"].values.tolist():
+        site = str(r2.sel(number=factor).idxmax("hook").values)
+        best = float(r2.sel(number=factor, hook=site))
+        if best > max(LEVEL, float(shuffled.sel(number=factor, hook=site))):
             read.append(f"{factor} at {site} ({best:.2f})")
         else:
             unread.append(f"{factor} (at best {best:.2f})")
@@ -60,13 +60,15 @@ def panels(a: Analysis) -> Iterator[Panel | Table]:
     if any(one.by is not None for one in since):
         title = "Since when it can be read"
         yield Panel(title, _CAPTION, Figure(_over_steps(a, since)), size="wide")
-    value = a.measured(HOOKS).sel(statistic="value")
-    names = value["factor"].values.tolist()
-    figure = figures.numbered_heatmap(
-        value.values.T.clip(0, 1), "", "R²", names, value["site"].values.tolist(), most=value.size
+    value = a.measured(HOOKS).sel(r2="value")
+    names = value["number"].values.tolist()
+    hooks = [site.replace("blocks.", "").replace("hook_", "") for site in value["hook"].values.tolist()]
+    figure = figures.numbered_heatmap(value.values.T.clip(0, 1), "", "R²", names, hooks, most=value.size)
+    caption = (
+        "R² on held-out examples at every hook (named without blocks. and hook_), in the order of the "
+        "computation; below 0 as 0."
     )
-    caption = "R² on held-out examples at every hook, in the order of the computation; below 0 as 0."
-    yield Panel("At every hook", caption, Figure(figure), size="full")
+    yield Panel("At every hook", caption, Figure(figure), size="wide")
     if since:
         rows = [(one.factor, one.site, one.when, number(one.r2)) for one in since]
         header = ["Number", "Hook", "Readable", "R² at the last snapshot"]
@@ -88,17 +90,17 @@ def _since(a: Analysis) -> list[Readable]:
 
 
 def _along(value: Any) -> go.Figure:
-    sites = [_short(site) for site in value["site"].values.tolist()]
-    names = value["factor"].values.tolist()
+    sites = [_short(site) for site in value["hook"].values.tolist()]
+    names = value["number"].values.tolist()
     figure = figures.new_figure("", "R² on held-out examples", 340)
     for name, colour in zip(names, lines(len(names)), strict=True):
-        here = value.sel(factor=name)
-        errors = (1.96 * here.sel(statistic="error").values).round(4).tolist()
+        here = value.sel(number=name)
+        errors = (1.96 * here.sel(r2="error").values).round(4).tolist()
         figure.add_scatter(
-            x=sites, y=here.sel(statistic="value").values.round(4).tolist(), name=name,
+            x=sites, y=here.sel(r2="value").values.round(4).tolist(), name=name,
             mode="lines+markers", line={"color": colour}, error_y={"array": errors, "thickness": 1},
         )  # fmt: skip
-    most = value.sel(statistic="shuffled maximum").max("factor").values.round(4).tolist()
+    most = value.sel(r2="shuffled maximum").max("number").values.round(4).tolist()
     figure.add_scatter(
         x=sites, y=most, name="shuffled", mode="lines", line={"color": PLAIN, "dash": "dash", "width": 1}
     )
@@ -114,7 +116,7 @@ def _over_steps(a: Analysis, since: list[Readable]) -> go.Figure:
             best[one.factor] = one
     figure = figures.new_figure("step (optimiser updates)", "R² on held-out examples", 340)
     for one, colour in zip(best.values(), lines(len(best)), strict=True):
-        here = data.sel(factor=one.factor, site=one.site, statistic="value")
+        here = data.sel(number=one.factor, hook=one.site, r2="value")
         figure.add_scatter(
             x=here["step"].values.tolist(), y=here.values.round(4).tolist(), line={"color": colour},
             name=f"{one.factor}, {_short(one.site)}", mode="lines+markers",
@@ -142,12 +144,12 @@ _IN_WORDS = {"resid_pre": "in", "resid_post": "out", "normalized_resid_post": "o
 
 def curves(moments: Moments) -> Canvas:
     """R² of each number over the steps, where it is read best at the last snapshot."""
-    values = moments.values(STREAM).sel(statistic="value")
-    names = values["factor"].values.tolist()
+    values = moments.values(STREAM).sel(r2="value")
+    names = values["number"].values.tolist()
     last = values.dropna("step", how="all").values[-1]
-    sites = [values["site"].values.tolist()[i] for i in last.argmax(1)]
+    sites = [values["hook"].values.tolist()[i] for i in last.argmax(1)]
     wanted = [
-        Curve(f"{name}, {_short(site)}", STREAM, colour, {"factor": name, "site": site, "statistic": "value"})
+        Curve(f"{name}, {_short(site)}", STREAM, colour, {"number": name, "hook": site, "r2": "value"})
         for name, site, colour in zip(names, sites, lines(len(names)), strict=True)
     ]
     return moments.curves("R² on held-out examples", wanted, limits=(0.0, 1.0))

@@ -181,9 +181,12 @@ def by_condition(view: View, criterion: str = CRITERION) -> Value:
     right = ~said.wrong(criterion)
     parts = [part for part in bands(of) if part.any()]
     names = [f"{low}–{high} %" for (low, high), part in zip(BANDS, bands(of), strict=True) if part.any()]
-    shares = _shares([right[part] for part in parts], "condition", names)
+    shares = _shares([right[part] for part in parts], "condition", names).rename(share="band")
     ends = [[float(10 ** of[part].min()), float(10 ** of[part].max())] for part in parts]
-    return _with(shares, array(ends, ("condition", "statistic"), condition=names, statistic=["from", "to"]))
+    import xarray as xr
+
+    of_ends = array(ends, ("condition", "band"), condition=names, band=["from", "to"])
+    return xr.concat([shares, of_ends], "band")
 
 
 @_measure("matrices.failure_auc", replayed=True)
@@ -212,7 +215,7 @@ def failure_auc(view: View, criterion: str = CRITERION) -> Value:
                 "needed to tell them apart"
             )
         rows.append([*auc(of[known].numpy(), failed), float(failed.sum()), float(len(failed))])
-    labels = {"predictor": list(predictors), "statistic": ["value", "low", "high", "wrong", "n"]}
+    labels = {"predictor": list(predictors), "area": ["value", "low", "high", "wrong", "n"]}
     return array(rows, tuple(labels), **labels)
 
 
@@ -261,7 +264,7 @@ def condition_numbers(view: View, criterion: str = CRITERION) -> Value:
         for c in rows.values()
     ]
     statistics = ["mean", "2 %", "98 %", "least", "greatest", "n"]
-    labels = {"group": list(rows), "statistic": statistics}
+    labels = {"group": list(rows), "condition_number": statistics}
     return array([list(map(float, row)) for row in values], tuple(labels), **labels)
 
 
@@ -291,10 +294,4 @@ def _shares(groups: Iterator[Tensor] | list[Tensor] | Tensor, dim: str, names: o
     for marks in groups:
         share, n = _mean(marks), len(marks)
         rows.append([share, *wilson(share, n, Z_OF_95), float(n)])
-    return array(rows, (dim, "statistic"), **{dim: list(names), "statistic": _SHARE})  # type: ignore[call-overload]
-
-
-def _with(one: Value, other: Value) -> Value:
-    import xarray as xr
-
-    return xr.concat([one, other], "statistic")
+    return array(rows, (dim, "share"), **{dim: list(names), "share": _SHARE})  # type: ignore[call-overload]

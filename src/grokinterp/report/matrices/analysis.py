@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from ...errors import NotApplicable
-from ...replay.elsewhere import Elsewhere, elsewhere
+from ...replay.distributions import Elsewhere, elsewhere
 from ...tasks.matrices import Matrices
 from ..analysis import Analysis
 

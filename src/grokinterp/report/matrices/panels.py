@@ -32,9 +32,10 @@ def _by_coefficient(moments: Moments) -> Canvas:
 
 
 def _shares(moments: Moments, name: str, over: str, y: str) -> Canvas:
-    labels = moments.values(name)[over].values.tolist()
+    values = moments.values(name)
+    labels, last = values[over].values.tolist(), str(values.dims[-1])
     curves = [
-        Curve(str(label), name, colour, {over: label, "statistic": "share"})
+        Curve(str(label), name, colour, {over: label, last: "share"})
         for label, colour in zip(labels, lines(len(labels)), strict=True)
     ]
     return moments.curves(y, curves, limits=(0.0, 1.0))
@@ -49,7 +50,7 @@ def _shares(moments: Moments, name: str, over: str, y: str) -> Canvas:
 def _told(moments: Moments) -> Canvas:
     predictors = moments.values("matrices.failure_auc")["predictor"].values.tolist()
     curves = [
-        Curve(f"of the {of}", "matrices.failure_auc", colour, {"predictor": of, "statistic": "value"})
+        Curve(f"of the {of}", "matrices.failure_auc", colour, {"predictor": of, "area": "value"})
         for of, colour in zip(predictors, (KEY, PLAIN), strict=False)
     ]
     return moments.curves("area under the curve", curves, limits=(0.0, 1.0))

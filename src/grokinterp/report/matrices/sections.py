@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TELLS = 0.8
 """The area under the curve from which a condition number is said to tell wrong answers."""
+_TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 _AS_MUCH = 0.95
 """The share from which all of something is said to have a property."""
 
@@ -46,7 +47,7 @@ def _in_common(a: MatricesAnalysis) -> str:
         told = a.measured("matrices.failure_auc").sel(predictor="question")
     except NotApplicable as reason:
         return f"{_right(a)}. What it fails on was not tested: {reason}."
-    value, low, high = (float(told.sel(statistic=which)) for which in ("value", "low", "high"))
+    value, low, high = (float(told.sel(area=which)) for which in ("value", "low", "high"))
     area = f"area under the curve {value:.2f} ({low:.2f} to {high:.2f} at 95 %)"
     if low >= _TELLS:
         said = f"those that it fails have a large condition number: {area}"
@@ -56,7 +57,7 @@ def _in_common(a: MatricesAnalysis) -> str:
         said = f"it fails more often where the condition number is small: {area}"
     else:
         said = f"a large condition number does not tell those that it fails: {area}"
-    by = a.measured("matrices.by_condition").sel(statistic="share")
+    by = a.measured("matrices.by_condition").sel(band="share")
     first, last = float(by[0]), float(by[-1])
     return (
         f"{_right(a)}; {said}. Of the quarter with the lowest it is right on {percent(first)}, of the tenth "
@@ -73,14 +74,14 @@ def _opens(a: MatricesAnalysis) -> Iterator[Panel]:
 def _by_condition(a: MatricesAnalysis, size: Any = "") -> Panel:
     value = a.measured("matrices.by_condition")
     labels = [
-        f"{band}<br>{_short(low)} to {_short(high)}"
+        f"{band.removesuffix(' %')}<br>{_short(low)} to<br>{_short(high)}"
         for band, low, high in zip(
-            value["condition"].values, value.sel(statistic="from").values, value.sel(statistic="to").values,
+            value["condition"].values, value.sel(band="from").values, value.sel(band="to").values,
             strict=True,
         )
     ]  # fmt: skip
-    figure = figures.new_figure("condition number of the matrix, by quantile", "share right", 300)
-    figure.add_bar(x=labels, y=value.sel(statistic="share").values, marker_color=KEY, error_y=_bars(value))
+    figure = figures.new_figure("quantile (%) of the condition number, and its values", "share right", 300)
+    figure.add_bar(x=labels, y=value.sel(band="share").values, marker_color=KEY, error_y=_bars(value))
     figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category", tickangle=0)
     caption = f"Share right {CRITERION}; bars: 95 % intervals (Wilson)."
     return Panel("Right by condition number", caption, Figure(figure), size)
@@ -92,7 +93,8 @@ def _short(condition: float) -> str:
 
 def _bars(value: Any) -> dict[str, Any]:
     """The intervals of shares, as a figure draws them."""
-    share, low, high = (value.sel(statistic=which).values for which in ("share", "low", "high"))
+    last = str(value.dims[-1])
+    share, low, high = (value.sel({last: which}).values for which in ("share", "low", "high"))
     return {"symmetric": False, "thickness": 1, "array": high - share, "arrayminus": share - low}
 
 
@@ -126,7 +128,8 @@ def _by_tolerance(a: MatricesAnalysis) -> Panel:
             x=below, y=value.sel(error=error).values.tolist(), name=error, mode="lines+markers",
             line={"color": colour},
         )  # fmt: skip
-    figure.update_xaxes(type="log", tickvals=below, ticktext=[f"{100 * t:g} %" for t in below])
+    ticks = [tolerance for tolerance in below if tolerance in _TICKS]
+    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{100 * t:g} %" for t in ticks], tickangle=0)
     legend = {"orientation": "h", "y": -0.28, "x": 0}
     figure.update_yaxes(range=[-0.03, 1.05]).update_layout(legend=legend, height=400)
     n = int(value.attrs["examples"])
@@ -142,6 +145,15 @@ def _title(a: MatricesAnalysis) -> str:
     return _task(a).problem.title
 
 
+_OF_EIGENVECTORS = (
+    "Eigenvalues: Σ|h − w| / Σ|w|. Unit norm: the largest distance from 1 of the norm of a row or column of "
+    "V. Orthogonal: the largest |cos| of neighbouring rows, as it was published, and of any two rows or "
+    "columns."
+)
+_OF_ENTRIES = (
+    "Near: the sum of sizes of the difference over that of the target. The largest entry is held against its "
+    "own size; signs: the share of entries of the wrong one."
+)
 _D = (
     "d1, max and d2: sum of sizes, largest size and sum of squares of the difference from the target, each "
     "over the same of the target."
@@ -149,9 +161,7 @@ _D = (
 _DEFINED = {
     "eigenvalues": f"{_D} An eigenvalue by itself is held against its own size.",
     "eigenvalues and eigenvectors": (
-        "d1, max and d2 of VᵀMV − diag(w), relative to w, all of the answer. Eigenvalues: Σ|h − w| / Σ|w|. "
-        "Unit norm: the largest distance from 1 of the norm of a row or column of V. Orthogonal: the largest "
-        "|cos| of neighbouring rows, as it was published, and of any two rows or columns."
+        "d1, max and d2 of VᵀMV − diag(w), relative to w, all of the answer. " + _OF_EIGENVECTORS
     ),
     "inverse": (
         "d1, max and d2 of MH − I; classic: of the difference from the inverse, relative to it, as near the "
@@ -162,11 +172,20 @@ _DEFINED = {
 }
 
 
+_OF_PROPERTIES = {
+    "eigenvalues": "An eigenvalue is held against its own size, the trace against the sum of all sizes.",
+    "eigenvalues and eigenvectors": _OF_EIGENVECTORS,
+    "inverse": _OF_ENTRIES,
+    "transpose": _OF_ENTRIES,
+    "sum": _OF_ENTRIES,
+}
+
+
 def _coefficients(a: MatricesAnalysis) -> Panel:
     value = a.measured("matrices.by_coefficient")
     figure = figures.new_figure("entry of the answer", "share within 5 %", 300)
     names = value["coefficient"].values.tolist()
-    figure.add_bar(x=names, y=value.sel(statistic="share").values, marker_color=PLAIN, error_y=_bars(value))
+    figure.add_bar(x=names, y=value.sel(share="share").values, marker_color=PLAIN, error_y=_bars(value))
     figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category")
     signs = " An eigenvector of the other sign is off." if "v11" in names else ""
     caption = f"Within 5 % of the entry of the target; bars: 95 % intervals (Wilson).{signs}"
@@ -216,18 +235,23 @@ _VECTORS = ("eigenvalues and eigenvectors",)
 
 def _roughly(a: MatricesAnalysis) -> str:
     """Which properties nearly all wrong answers have, and which hardly any."""
+    if "matrices.roughly_right" not in a.values:
+        return ""
     value = a.measured("matrices.roughly_right").sel(group="wrong")
-    n = int(value.sel(statistic="n")[0])
-    kept = [p for p in _properties(value) if float(value.sel(property=p, statistic="low")) >= _AS_MUCH]
-    lost = [p for p in _properties(value) if float(value.sel(property=p, statistic="high")) < 0.5]
+    n = int(value.sel(share="n")[0])
+    kept = [p for p in _properties(value) if float(value.sel(property=p, share="low")) >= _AS_MUCH]
+    lost = [p for p in _properties(value) if float(value.sel(property=p, share="high")) < 0.5]
     said = f"Of {n:,} wrong answers"
     parts = [f"nearly all keep: {', '.join(kept)}"] if kept else []
     parts += [f"fewer than half keep: {', '.join(lost)}"] if lost else []
     told = "; ".join(parts) or "no property is kept by nearly all, nor by fewer than half"
-    few = " Two-dimensional eigenvectors cannot show more: see the condition numbers of larger ones." * (
-        _title(a) in _VECTORS and _task(a).n == 2
-    )
-    return f"{said} {told} (to 5 %, beyond what the intervals allow).{few}"
+    flat = (
+        " Of 2 x 2 matrices the eigenvectors have one angle between them, and a network that gives a pair of "
+        "numbers and then the same pair turned has it right without more: whether failures lie in the angles "
+        "is a question for larger ones."
+    ) * (_title(a) in _VECTORS and _task(a).n == 2)
+    meant = "Each to 5 %; nearly all are 95 % or more, and either by the whole interval."
+    return f"{said} {told}. {meant}{flat}"
 
 
 def _properties(value: Any) -> list[str]:
@@ -244,7 +268,7 @@ def _still(a: MatricesAnalysis) -> Iterator[Panel | Table]:
         if group in value["group"].values:
             of = value.sel(group=group)
             figure.add_bar(
-                x=_properties(of), y=of.sel(statistic="share").values, name=group, marker_color=colour,
+                x=_properties(of), y=of.sel(share="share").values, name=group, marker_color=colour,
                 error_y=_bars(of),
             )  # fmt: skip
     figure.update_yaxes(range=[0, 1.05]).update_layout(legend=figures.legend_above(1.14))
@@ -258,7 +282,7 @@ def _still(a: MatricesAnalysis) -> Iterator[Panel | Table]:
             cells.append(f"{percent(share)} ({_interval(low, high)}) of {n:,.0f}")
         rows.append((name, *cells))
     header = ["Property, to 5 %", *(f"Of {group} answers" for group in value["group"].values.tolist())]
-    yield Table("Properties, with 95 % intervals", header, rows, _DEFINED[_title(a)])
+    yield Table("Properties, with 95 % intervals", header, rows, _OF_PROPERTIES[_title(a)])
 
 
 def _where_else(a: MatricesAnalysis) -> str:

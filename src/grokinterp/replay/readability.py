@@ -64,11 +64,11 @@ def readable(data: xr.Dataset, name: str = "probe.r2.stream", level: float = LEV
     values = at_known_steps(data, name)
     steps = [int(step) for step in values["step"].values]
     found = []
-    for factor in values["factor"].values.tolist():
-        for site in values["site"].values.tolist():
-            here = values.sel(factor=factor, site=site)
-            r2 = here.sel(statistic="value").values
-            enough = (r2 > level) & (r2 > here.sel(statistic="shuffled maximum").values)
+    for factor in values["number"].values.tolist():
+        for site in values["hook"].values.tolist():
+            here = values.sel(number=factor, hook=site)
+            r2 = here.sel(r2="value").values
+            enough = (r2 > level) & (r2 > here.sel(r2="shuffled maximum").values)
             after, by = _for_good(enough, steps)
             found.append(Readable(factor, site, after, by, float(r2[-1])))
     return found
