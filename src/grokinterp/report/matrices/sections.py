@@ -271,7 +271,7 @@ def _still(a: MatricesAnalysis) -> Iterator[Panel | Table]:
                 x=_properties(of), y=of.sel(share="share").values, name=group, marker_color=colour,
                 error_y=_bars(of),
             )  # fmt: skip
-    figure.update_yaxes(range=[0, 1.05]).update_layout(legend=figures.legend_above(1.14))
+    figure.update_yaxes(range=[0, 1.05]).update_layout(legend=figures.legend_above())
     caption = "Each to 5 %, of wrong and of right answers; bars: 95 % intervals (Wilson)."
     yield Panel("Properties of wrong and of right answers", caption, Figure(figure), "wide")
     rows = []
@@ -313,7 +313,7 @@ def _other(a: MatricesAnalysis) -> Iterator[Panel | Table]:
                 "arrayminus": [share and share.right - share.low for share in shares],
             },
         )  # fmt: skip
-    figure.update_yaxes(range=[0, 1.05]).update_layout(legend=figures.legend_above(1.14))
+    figure.update_yaxes(range=[0, 1.05]).update_layout(legend=figures.legend_above())
     caption = f"Of {found[0].right.n:,} matrices each; bars: 95 % intervals (Wilson)."
     yield Panel("On other distributions", caption, Figure(figure), "wide")
     rows = [
