@@ -590,7 +590,7 @@ def test_a_run_is_reported_replayed_and_verified(grokinterp, tmp_path, norm_posi
     assert "Decoder L0 cross" in page
     with torch.no_grad():
         logits = again.model(-1)(again.task.inputs)[:, 0]
-    torch.testing.assert_close(again.view(-1).logits.float(), logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(again.view(-1).logits.float(), logits.float(), rtol=0, atol=1e-5)
 
 
 def test_an_operation_is_learned_and_reported(tmp_path):

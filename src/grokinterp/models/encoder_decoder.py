@@ -351,8 +351,8 @@ class EncoderDecoderConfig(NetworkConfig):
         self, weights: Weights, at: str, letters: str, x: Float[Tensor, "n pos d_model"]
     ) -> tuple[Float[Tensor, "n head pos d_head"], ...]:
         """Queries, keys, values, or some of them, from one product."""
-        several = [weights[f"{at}.W_{letter}"] for letter in letters]
-        matrix = torch.cat(several).transpose(0, 1).flatten(1)  # [d_model, letter x head x d_head]
+        several = [weights[f"{at}.W_{letter}"].transpose(0, 1) for letter in letters]
+        matrix = torch.cat(several, 1).flatten(1)  # [d_model, letter x head x d_head]
         bias = torch.cat([weights[f"{at}.b_{letter}"] for letter in letters]).flatten()
         both = _linear(x, matrix, bias).unflatten(-1, (len(letters), self.n_heads, self.d_head))
         return both.permute(2, 0, 3, 1, 4).unbind(0)

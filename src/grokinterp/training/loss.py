@@ -53,10 +53,11 @@ class _Odds(NamedTuple):
     def losses(self) -> Tensor:
         return F.softplus(self.margin, threshold=50).squeeze(1)
 
-    def gradient(self, by_loss: Tensor | float) -> Tensor:
-        """Of the logits, written out: autograd's would subtract 1 from a softmax."""
+    def gradient(self, by_loss: Tensor | float, into: Tensor | None = None) -> Tensor:
+        """Of the logits, written out: autograd's would subtract 1 from a softmax. It is put into a tensor
+        where one is given."""
         missing = self.margin.sigmoid().mul_(by_loss)  # 1 - p(correct), without the subtraction
-        return (self.odds * (missing / self.total)).scatter_(1, self.at, -missing)
+        return torch.mul(self.odds, missing / self.total, out=into).scatter_(1, self.at, -missing)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -107,7 +108,8 @@ def _cross_entropy_and_gradient(
     logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"], weight: float
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n classes"]]:
     odds = _Odds.of(logits, targets)
-    return odds.losses(), odds.gradient(weight)
+    # Of thousands of classes the odds are most of what is in memory, and are not needed any more.
+    return odds.losses(), odds.gradient(weight, into=odds.odds)
 
 
 def _log_softmax_loss_and_gradient(
