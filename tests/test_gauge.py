@@ -71,7 +71,7 @@ def points() -> Made:
 
 
 def images() -> Made:
-    task = make_task("line_images", size=8, slopes=4, examples=60)
+    task = make_task("line_images", size=8, slopes=4, examples=90)
     config = VisionConfig(patch_size=4, **SMALL, normalization="none")
     return task, config, noisy(config.initial_weights(task.reads, 0), 0.3)
 
@@ -80,6 +80,20 @@ def quotients() -> Made:
     task = make_task("plain_division", p=P)
     config = MLPConfig(d_model=8, d_mlp=24, biases=True, readout="number")
     return task, config, noisy(config.initial_weights(task.reads, 0), 0.3)
+
+
+def matrices() -> Made:
+    """Whatever it is asked, it gives the answer that is right most often."""
+    task = make_task("eigenvalues", n=1, examples=300)
+    config = ModelConfig(d_model=12, n_heads=2, d_head=6, d_mlp=20)
+    weights = {name: 0.1 * w for name, w in config.initial_weights(task.reads, 0).items()}
+    answers = task.sample.answers
+    right = [int(task.right(one.expand_as(answers))["within 5 %"].sum()) for one in answers[:100]]
+    best = answers[right.index(max(right))]
+    for i, (position, given) in enumerate(zip(task.reads.positions, best.tolist(), strict=True)):
+        weights["pos_embed.W_pos"][position, i] = 10
+        weights["unembed.W_U"][i, given] = 10
+    return task, config, noisy(weights, 0.02)
 
 
 MADE: dict[str, Callable[[], Made]] = {
@@ -93,6 +107,7 @@ MADE: dict[str, Callable[[], Made]] = {
     "points": points,
     "images": images,
     "quotients": quotients,
+    "matrices": matrices,
 }
 
 

@@ -57,12 +57,10 @@ def has_numbers(task: Task) -> bool:
     return any(factor.values.is_floating_point() for factor in task.factors.values())
 
 
-_measure = partial(
-    measure, unit="1", ref=_REF, gauge=("heads", "scale"), each_answer=False, where=has_numbers
-)
+_measure = partial(measure, unit="1", ref=_REF, each_answer=False, where=has_numbers)
 
 
-@_measure("probe.r2")
+@_measure("probe.r2", gauge=("heads", "scale"))
 def at_hooks(
     view: View,
     factors: Sequence[str] | None = None,
@@ -105,8 +103,8 @@ def in_stream(
     explains on held-out examples, where it enters the first layer and where it leaves each; with its standard
     error and that of shuffled numbers.
 
-    Where the next layer reads the stream normalised it is that, where there is none the neurons. Options as
-    for `probe.r2`.
+    Where the next layer reads the stream normalised it is that; where there is none the neurons, whose scale
+    then matters. Options as for `probe.r2`.
 
     Raises:
         UsageError: the task has no such factor (the nearest is named), or there are no shuffles or fewer than

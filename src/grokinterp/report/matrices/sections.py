@@ -80,7 +80,7 @@ def _by_condition(a: MatricesAnalysis, size: Any = "") -> Panel:
             strict=True,
         )
     ]  # fmt: skip
-    figure = figures.new_figure("quantile (%) of the condition number, and its values", "share right", 300)
+    figure = figures.new_figure("quantile (%), condition numbers", "share right", 300)
     figure.add_bar(x=labels, y=value.sel(band="share").values, marker_color=KEY, error_y=_bars(value))
     figure.update_yaxes(range=[0, 1.05]).update_xaxes(type="category", tickangle=0)
     caption = f"Share right {CRITERION}; bars: 95 % intervals (Wilson)."
