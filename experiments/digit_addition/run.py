@@ -137,7 +137,7 @@ def recipe(
 
 RECIPES = {
     "units": recipe("units", 260, units, True, **{"training.weight_decay": 0.0}),
-    "tens": recipe("tens", TENS_STEPS, tens, True, **{"training.evaluate_every": 10, "snapshots.every": 100}),
+    "tens": recipe("tens", TENS_STEPS, tens, True, **{"snapshots.every": 100}),
     "tens_one_head": recipe("tens", 3000, one_head, True, **{"model.n_heads": 1}),
     "hundreds": recipe("hundreds", 2500, hundreds),
     "all_digits": Recipe("digits", {}, all_digits),
