@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 import grokinterp as gi
-from grokinterp.replay.elsewhere import elsewhere
+from grokinterp.replay import elsewhere
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -33,7 +33,7 @@ ONE_STACK = {
 CONFIGS = {
     "semicircle": {},
     "laplace": {"task.distribution": "laplace", "training.steps": 3600},
-    "eigenvectors": {"task.name": "eigenvectors"},
+    "eigenvectors": {"task.name": "eigenvectors", "training.steps": 2400},
     "inverse": {"task.name": "matrix_inverse", "task.symmetric": True, "training.steps": 3600},
     "decoder": ONE_STACK,
 }
