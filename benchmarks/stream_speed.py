@@ -91,6 +91,8 @@ def theirs(a: argparse.Namespace) -> Callable[[], tuple[float, float]]:
             batch = stream.batch(number)
             loss = loss_fn(batch.inputs, task.of_one_axis(batch.answers))
             loss.backward()
+            if training.clip is not None:
+                torch.nn.utils.clip_grad_norm_(learning, training.clip)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
