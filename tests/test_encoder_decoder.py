@@ -4,6 +4,8 @@ decoding is the plain loop, Views speak of both stacks, and their runs are runs 
 from __future__ import annotations
 
 import json
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -108,43 +110,15 @@ def test_one_answer_is_what_it_is_among_all(name):
             torch.testing.assert_close(values, seen[hook][:, i], **EXACT)
 
 
-def torch_layers(
-    network: EncoderDecoderConfig, weights: dict[str, torch.Tensor]
-) -> tuple[torch.nn.Module, ...]:
-    """The two stacks by torch's own layers, with these weights."""
-    sizes = (network.d_model, network.n_heads, network.d_mlp, 0.0)
-    pre = network.norm_position == "pre"
-    kinds = torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer
-    encoder, decoder = (kind(*sizes, batch_first=True, norm_first=pre, dtype=torch.float64) for kind in kinds)
-    stacks = (
-        torch.nn.TransformerEncoder(encoder, network.n_layers, enable_nested_tensor=False),
-        torch.nn.TransformerDecoder(decoder, network.decoder_layers),
-    )
-    for prefix, stack in zip(("encoder", "decoder"), stacks, strict=True):
-        for layer, module in enumerate(stack.layers):
-            w = {
-                name.removeprefix(at): weight
-                for name, weight in weights.items()
-                if name.startswith(at := f"{prefix}.blocks.{layer}.")
-            }
-            state = {}
-            for part, theirs in (("attn", "self_attn"), ("cross_attn", "multihead_attn")):
-                if f"{part}.W_Q" not in w:
-                    continue
-                matrices = [w[f"{part}.W_{letter}"].transpose(1, 2).flatten(0, 1) for letter in "QKV"]
-                state[f"{theirs}.in_proj_weight"] = torch.cat(matrices)
-                state[f"{theirs}.in_proj_bias"] = torch.cat([w[f"{part}.b_{x}"].flatten() for x in "QKV"])
-                state[f"{theirs}.out_proj.weight"] = w[f"{part}.W_O"].flatten(0, 1).T
-                state[f"{theirs}.out_proj.bias"] = w[f"{part}.b_O"]
-            for number, name in ((1, "in"), (2, "out")):
-                state[f"linear{number}.weight"] = w[f"mlp.W_{name}"].T
-                state[f"linear{number}.bias"] = w[f"mlp.b_{name}"]
-            for number in (1, 2, 3):
-                if f"ln{number}.w" in w:
-                    state[f"norm{number}.weight"] = w[f"ln{number}.w"]
-                    state[f"norm{number}.bias"] = w[f"ln{number}.b"]
-            module.load_state_dict(state)
-    return stacks
+def torch_transformer(*of) -> torch.nn.Module:
+    """torch.nn.Transformer as benchmarks/stream_speed.py trains it."""
+    file = Path(__file__).parents[1] / "benchmarks" / "torch_transformer.py"
+    spec = spec_from_file_location("torch_transformer", file)
+    assert spec
+    assert spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.torch_transformer(*of)
 
 
 @pytest.mark.parametrize("decoder_layers", [1, 2])
@@ -152,23 +126,8 @@ def torch_layers(
 def test_torchs_own_layers_give_the_same_logits(norm_position, decoder_layers):
     network = EncoderDecoderConfig(**SIZES, norm_position=norm_position, decoder_layers=decoder_layers)
     weights = shaken(network)
-    encoder, decoder = torch_layers(network, weights)
-
-    def norm(x: torch.Tensor, at: str) -> torch.Tensor:
-        if f"{at}.w" not in weights:
-            return x
-        return torch.nn.functional.layer_norm(x, x.shape[-1:], weights[f"{at}.w"], weights[f"{at}.b"], 1e-5)
-
-    first = READS.positions[0]
-    tokens = {"encoder": SUMS.inputs[:, :first], "decoder": SUMS.inputs[:, first:]}
-    embedded = {
-        at: norm(weights["embed.W_E"][row] + weights[f"{at}.pos_embed.W_pos"], f"{at}.ln_embed")
-        for at, row in tokens.items()
-    }
-    memory = norm(encoder(embedded["encoder"]), "encoder.ln_final")
-    causal = torch.nn.Transformer.generate_square_subsequent_mask(3, dtype=torch.float64)
-    written = norm(decoder(embedded["decoder"], memory, tgt_mask=causal), "decoder.ln_final")
-    expected = written @ weights["unembed.W_U"] + weights["unembed.b_U"]
+    with torch.no_grad():
+        expected = torch_transformer(network, weights, READS.positions[0])(SUMS.inputs)
     torch.testing.assert_close(network.logits(weights, SUMS.inputs, READS), expected, **EXACT)
 
 

@@ -20,7 +20,7 @@ import pytest
 import grokinterp as gi
 from conftest import TINY, tiny
 from grokinterp.errors import ConfigError, Interrupted, NotARun, SomeFailed, UsageError
-from grokinterp.runs import many, pool
+from grokinterp.runs import many, processes
 from grokinterp.runs.train import Writer
 from grokinterp.tasks import TASKS
 from test_runs import contents, interrupted
@@ -255,7 +255,7 @@ def test_a_task_of_the_script_itself_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_worker_that_cannot_start_ends_it_all(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(pool, "_START", "import no_such_module_x")
+    monkeypatch.setattr(processes, "_START", "import no_such_module_x")
     with pytest.raises(
         gi.GrokinterpError, match="a worker process ended with exit status 1 before it could train"
     ):

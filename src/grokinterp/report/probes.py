@@ -126,8 +126,7 @@ def _over_steps(a: Analysis, since: list[Readable]) -> go.Figure:
 
 
 def _from_0_to_1(figure: go.Figure) -> go.Figure:
-    legend = {"orientation": "h", "y": -0.28, "x": 0}
-    return figure.update_yaxes(range=[-0.05, 1.05]).update_layout(legend=legend, height=420)
+    return figure.update_yaxes(range=[-0.05, 1.05]).update_layout(legend=figures.legend_below(), height=420)
 
 
 def _short(site: str) -> str:

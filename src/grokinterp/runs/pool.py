@@ -34,12 +34,12 @@ from .. import errors
 from ..errors import GrokinterpError
 from ..tasks import TASKS
 from ..training import Snapshot, TrainConfig
+from .processes import fresh_python
 from .train import Stop, train_in
 from .transfer import Source
 
 Answer = Mapping[str, Any]
 
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {} import serve; serve()"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _LEFT_TO_THE_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _SECONDS_BETWEEN_ANSWERS = 0.2
@@ -111,7 +111,7 @@ class _Worker:
         # The mask is handed down: not even while it starts does a Ctrl-C reach it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_PARENT)
         try:
-            command = [sys.executable, "-c", _START.format(__name__), json.dumps(sys.path)]
+            command = fresh_python(__name__, "serve")
             pipe, environment = subprocess.PIPE, os.environ | _ONE_THREAD
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
         finally:

@@ -29,7 +29,7 @@ from ..models import Weights
 from ..tasks import TASKS
 from ..training import State, TrainConfig, Trainer, resolve_device
 
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {} import follow; follow()"
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {} import {}; {}()"
 _LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 _SECONDS_TO_DIE = 1.0
 _LONGEST_EVALUATION = timedelta(days=1)
@@ -77,9 +77,15 @@ def shared(config: TrainConfig, state: State | None, weights: Weights | None) ->
                 torch.distributed.destroy_process_group()
 
 
+def fresh_python(module: str, function: str, *arguments: str) -> list[str]:
+    """The command of a Python that imports from where this one does and calls a function; its arguments are
+    sys.argv[2] and so on."""
+    return [sys.executable, "-c", _START.format(module, function, function), json.dumps(sys.path), *arguments]
+
+
 def _started(rank: int, meeting: Path, job: str) -> subprocess.Popen[bytes]:
     """Another process; what runs this one may be a script without a main guard, and is not imported again."""
-    command = [sys.executable, "-c", _START.format(__name__), json.dumps(sys.path), str(rank), str(meeting)]
+    command = fresh_python(__name__, "follow", str(rank), str(meeting))
     # In a session of its own, so that a Ctrl-C leaves it to the first process to end the step.
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
