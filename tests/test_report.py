@@ -19,7 +19,7 @@ from grokinterp.report.operations import figures
 REPORT = Path(figures.__file__).parents[1]
 SCHEMA = {
     "schema", "run", "task", "table", "step", "step_known", "asked", "loss", "accuracy", "generalised",
-    "state", "standing", "phases",
+    "state", "standing", "found", "phases",
     "key_frequencies", "training", "measures", "claims", "skipped",
 }  # fmt: skip
 

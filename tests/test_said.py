@@ -235,6 +235,56 @@ def contradictions(said: Said) -> list[str]:
     ]
     same("counts", f"{counts[0]} supported, {counts[1]} refuted, {counts[2]} not tested" in said.page, True)
 
+    # What was found, in one sentence, against what it is made of.
+    sentence = report["found"]
+    same("found: one sentence", (sentence[0].isupper(), sentence[-1], "\n" in sentence), (True, ".", False))
+    nothing = bool(re.search("by chance|by heart", sentence))
+    same("found: nothing was learned", state in ("at chance", "memorises"), nothing)
+    same("found: by heart", state == "memorises", "by heart" in sentence)
+    if "not trained yet" in sentence:
+        same("found: not trained", report["step"], 0)
+    if nothing:
+        same(
+            "found: so and no more",
+            re.findall("circle|formed|clock|pizza|waves|right|represent", sentence),
+            [],
+        )
+    if circles := re.search(r"on (\d+) circles?(?: of Z_\d+)?, k = ([\d ]+)", sentence):
+        used = report["key_frequencies"]["used"]
+        same("found: circles", circles[1], len(used))
+        same("found: keys", circles[2], " ".join(map(str, used)))
+        same("found: sufficient", claim(said, "The key frequencies are sufficient"), "supported")
+        same("found: necessary", claim(said, "The key frequencies are necessary"), "supported")
+    for one, other in (("clock", "pizza"), ("pizza", "clock")):
+        if f"a {one}, not a {other}" in sentence:
+            same(f"found: {one}", claim(said, f"It computes as a {one}"), "supported")
+            same(f"found: no {other}", claim(said, f"It computes as a {other}"), "refuted")
+    if "neither a clock" in sentence:
+        same(
+            "found: neither",
+            [claim(said, f"It computes as a {x}") for x in ("clock", "pizza")],
+            ["refuted"] * 2,
+        )
+    same("found: clock and by rotating", "a clock, not" in sentence, "by rotating" in sentence)
+    if formed := re.search(
+        r"formed between steps ([\d,]+) and ([\d,]+)(?:, at least ([\d,]+) steps before)?", sentence
+    ):
+        after, by = (int(text.replace(",", "")) for text in formed.groups()[:2])
+        boundary = next(b for b in said.training["boundaries"] if b["name"] == "circuit formed")
+        same("found: formed", (after, by), (boundary["after"], boundary["by"]))
+        same("found: formed by then", by <= report["step"], True)
+        if formed[3]:
+            lead = said.training["steps_to_99"]["test"]["after"] - by
+            same("found: lead", int(formed[3].replace(",", "")), lead)
+    if "generalises" in sentence and not said.noisy:
+        same("found: generalises", state, "generalises")
+    if "in part" in sentence or "learned a part" in sentence:
+        same(
+            "found: in part",
+            state in ("learning", "not known") or "multiplication" in str(report["task"]),
+            True,
+        )
+
     # What the run was as a whole, against its evaluations.
     column = "test_clean_accuracy" if said.noisy else "test_accuracy"
     curve = said.history[column].dropna()
@@ -328,6 +378,8 @@ def test_the_reader_finds_a_contradiction_where_there_is_one(run_of):
         lambda s: s.report.update(generalised=True),
         lambda s: s.claims[first].update(verdict="supported"),
         lambda s: s.claims[second].update(verdict="refuted"),
+        lambda s: s.report.update(found="It generalises."),
+        lambda s: s.report.update(found=s.report["found"][:-1] + "; a clock, not a pizza."),
         lambda s: s.training.update(kind="groks"),
         lambda s: s.compared["standing"].update(state="generalises"),
         lambda s: s.training["steps_to_99"]["test"].update(state="reached", by=50),

@@ -20,6 +20,7 @@ from ..replay import (
     Phases,
     Reached,
     Spike,
+    courses_in_words,
     delay,
     has_plateaus,
     leaps,
@@ -34,6 +35,7 @@ from ..runs import Run
 from ..tasks import Task
 from ..view import View
 from .claims import Claim, decided
+from .panels import opening_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,6 +165,59 @@ class Analysis:
         """The sentence that a page opens with."""
         answer, state = ANSWERS[self.standing.state]
         return f"{answer}{'' if self.standing.fresh else state}{self.standing.words}."
+
+    @property
+    def found(self) -> str:
+        """What was found, in one sentence: on the terminal, at the head of the report, beside other runs. A
+        clause stands there only where what it says was measured and no claim speaks against it. Of a network
+        that has learned nothing, or its training examples alone, it says so and no more."""
+        clauses = self._learned_nothing or self._how_it_computes or [self.standing.words]
+        said = "; ".join(clauses).rstrip(".")
+        return f"{said[0].upper()}{said[1:]}."
+
+    @property
+    def _learned_nothing(self) -> list[str]:
+        """That there is nothing to find, in clauses; none where there may be something."""
+        state, examples = self.standing.state, self.run.task.examples_are
+        if state not in ("at chance", "memorises"):
+            return []
+        if state == "memorises":
+            said = [f"it knows its training {examples} by heart, and unseen ones no better than by chance"]
+        elif self.step == 0 and not (self.run.imported or self.run.config.start):
+            return ["it is not trained yet, and answers by chance"]
+        else:
+            said = ["it answers no better than by chance"]
+        if self.is_last and self.run.diverged:
+            said.append(f"its training {self.run.ended}")
+        elif self.is_last and self.phases.kind == "forgets again":
+            said.append("it had learned more before, and forgot it")
+        return said
+
+    @property
+    def _how_it_computes(self) -> list[str]:
+        """What is known of how a network computes that has learned something, in clauses: what the report
+        opens with, else how its losses came down, or when it learned. A family says more."""
+        if (known := opening_of(self)) is not None:
+            return [known.lead_of(self)]
+        if self.courses:
+            return [courses_in_words(self.courses)]
+        return [*self._how_much, *self._when_learned]
+
+    @property
+    def _how_much(self) -> list[str]:
+        words = {"generalises": "it generalises", "learning": "it has learned a part"}
+        return [words[self.standing.state]] if self.standing.state in words else []
+
+    @property
+    def _when_learned(self) -> list[str]:
+        """Between which evaluations unseen examples were learned, where that was by the analysed step."""
+        test, unseen = self.reached("test"), f"unseen {self.run.task.examples_are}"
+        if not self.watched or self.standing.state != "generalises" or self.standing.criterion:
+            return []
+        if test.by is None or test.by > self.step:
+            return []
+        of = "its evaluation sample" if self.standing.fresh else unseen
+        return [f"99 % of {of} were right {test.interval}"]
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -328,6 +383,7 @@ class Analysis:
             "generalised": self.generalised,
             "state": self.standing.state,
             "standing": self.standing.to_dict(),
+            "found": self.found,
             "phases": self.phases.to_dict()["spans"],
             "training": self._training(),
             "measures": {name: self._measure_to_dict(name) for name in self.values},

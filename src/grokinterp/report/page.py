@@ -22,7 +22,7 @@ from ..training import SQUARED
 from . import dimensions, figures, nodes, probes
 from .analysis import Analysis
 from .offline import page_of_figures
-from .panels import OPENINGS, SECTIONS, Figure, Panel, Section, Size, Table, section
+from .panels import SECTIONS, Figure, Panel, Section, Size, Table, opening_of, section
 from .panels import opening as open_with
 from .words import by_part, number, several, summary
 
@@ -48,12 +48,8 @@ def sections(a: Analysis) -> list[Section]:
 
 def opening(a: Analysis) -> Section | None:
     """What was learned, in a sentence and a figure; None where nobody has one."""
-    families = a.run.task.families
-    known = reversed(OPENINGS.applying_to(families, in_place=False))
-    for each in sorted(known, key=lambda one: families.index(one.of.__name__)):
-        if each.where(a) and all(name in a.values for name in each.needs):
-            return each.made(a)
-    return None
+    known = opening_of(a)
+    return known.made(a) if known else None
 
 
 @open_with("plateaus", lambda a: courses_in_words(a.courses), where=lambda a: bool(a.courses))

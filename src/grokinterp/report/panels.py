@@ -130,12 +130,20 @@ class SectionOf(OfTasks):
             missing[self.name] = str(reason)
         lead = ""
         try:
-            lead = _said(self.lead, a)
+            lead = self.lead_of(a)
         except NotApplicable as reason:
             missing.setdefault(self.name, str(reason))
         panels = [part for part in parts if isinstance(part, Panel)]
         tables = [part for part in parts if isinstance(part, Table)]
         return Section(self.name, lead, panels, tables, missing)
+
+    def lead_of(self, a: Any) -> str:
+        """What stands above its panels.
+
+        Raises:
+            NotApplicable: what it says was not measured.
+        """
+        return _said(self.lead, a)
 
 
 SECTIONS: OfFamilies[SectionOf] = OfFamilies("section")
@@ -182,6 +190,16 @@ def opening(
         ValueError: another opening about this family has this name.
     """
     return OPENINGS.registering(partial(SectionOf, name, of, lead, needs, where))
+
+
+def opening_of(a: Any) -> SectionOf | None:
+    """What a report on an `Analysis` opens with; None where nobody has something."""
+    families = a.run.task.families
+    known = reversed(OPENINGS.applying_to(families, in_place=False))
+    for each in sorted(known, key=lambda one: families.index(one.of.__name__)):
+        if each.where(a) and all(name in a.values for name in each.needs):
+            return each
+    return None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,23 @@ if TYPE_CHECKING:
 
 _OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile", "noise.bayes_loss", "noise.bayes_accuracy")
 """What every report on noisy labels measures."""
+SUFFICIENT, NECESSARY = "The key frequencies are sufficient", "The key frequencies are necessary"
+SINGLE = "Neurons are single-frequency"
+COSINES = "Logits are sums of cos w(c* − c), c* the right answer"
+CLOCK = "It computes as a clock (multiplies in the attention)"
+PIZZA = "It computes as a pizza (averages, constant attention)"
+"""Claims that decide how it is said to compute."""
+_VERBS = {
+    "modular_addition": "adds",
+    "modular_subtraction": "subtracts",
+    "modular_multiplication": "multiplies",
+    "modular_division": "divides",
+}
+"""What a network does that computes an operation; any other is computed."""
+_MOST_KEYS = 12
+"""Of more frequencies it is said only how many there are."""
+_OF_LOGITS = 0.9
+"""The share of the variance of the logits from which they are said to be made of something."""
 _ON_NOISE: dict[NoisePhase, str] = {
     "not trained": "it is within 0.05 of chance",
     "memorisation": "it has memorised the noise",
@@ -152,12 +169,112 @@ class OperationAnalysis(Analysis):
         return f"{answer}{_ON_NOISE[self.noise_phase]}{rest}. {self.standing.words}."
 
     @property
+    def _how_it_computes(self) -> list[str]:
+        """On which circles it computes, or of which representations; when that formed, and by which of the
+        two known algorithms."""
+        if not (how := self._on_circles or self._by_waves or self._by_representations):
+            return [*super()._how_it_computes, *self._in_mirror_images, *self._of_noise]
+        return [*how, *self._of_noise]
+
+    @property
+    def _verb(self) -> str:
+        verb = _VERBS.get(self.task.name, f"computes {self.task.symbol}")
+        return f"{verb}{' in part' if self.on_circle.state == 'learning' else ''}"
+
+    def _holds(self, sentence: str) -> bool | None:
+        """Whether a claim holds; None where it was not tested."""
+        verdict = {claim.claim: claim.verdict for claim in self.claims}.get(sentence, "not tested")
+        return None if verdict == "not tested" else verdict == "supported"
+
+    @property
+    def _on_circles(self) -> list[str]:
+        """Its circles, where their frequencies are few, sufficient and necessary."""
+        if not (self._holds(SUFFICIENT) and self._holds(NECESSARY)):
+            return []
+        circle, n = self.task.circle, len(self.keys_used)
+        assert circle is not None
+        clock, pizza = self._holds(CLOCK), self._holds(PIZZA)
+        how = "by rotating " if clock else "by averaging " if pizza else ""
+        of = "" if circle.m == self.task.p and self.task.opaque is None else f" of Z_{circle.m}"
+        which = "" if n > _MOST_KEYS else f", k = {several(self.keys_used)}"
+        asked = "" if self.asked_keys is None else ", as asked for"
+        said = [f"it {self._verb} {how}on {n} circle{'s' * (n > 1)}{of}{which}{asked}"]
+        said += self._when_formed or self._when_learned
+        if clock is not None and pizza is not None:
+            said.append(
+                "a clock, not a pizza" if clock else "a pizza, not a clock" if pizza
+                else "neither a clock nor a pizza"
+            )  # fmt: skip
+        return said
+
+    @property
+    def _when_formed(self) -> list[str]:
+        """Between which snapshots the circuit formed, where that was by the analysed step, and how long
+        before unseen examples were learned."""
+        formed = next((each for each in self.phases.boundaries if each.name == "circuit formed"), None)
+        if formed is None or formed.by > self.step or formed.keys != self.keys_used:
+            return []
+        if formed.after == formed.by:
+            return [f"formed at or before step {formed.by:,}"]
+        said, test = f"formed between steps {formed.after:,} and {formed.by:,}", self.reached("test")
+        if test.after is not None and test.by is not None and formed.by < test.after <= test.by <= self.step:
+            said += f", at least {test.after - formed.by:,} steps before test accuracy reached 99 %"
+        return [said]
+
+    @property
+    def _by_waves(self) -> list[str]:
+        """That it computes by waves of so many frequencies that none of them is a key."""
+        if not (self._holds(SINGLE) and self._holds(COSINES)) or self._holds(SUFFICIENT) is not None:
+            return []
+        how = "most neurons have one frequency each, and the logits are sums of their waves"
+        return [f"it {self._verb} by waves: {how}", *self._when_learned]
+
+    @property
+    def _by_representations(self) -> list[str]:
+        """The representations of a group of which its logits are made."""
+        if self.n_frequencies or not {"key_irreps", "irrep_fve.logits"} <= self.values.keys():
+            return []
+        keys, share = self.values["key_irreps"], self.number("irrep_fve.logits")
+        names = keys["irrep"].values[keys.values].tolist()
+        if not names or share < _OF_LOGITS:
+            return []
+        of = f"{len(names)} of {len(keys)} irreducible representations ({several(names, 'irrep')})"
+        return [
+            f"it {self._verb}; {percent(share)} of its logits' variance lies in {of}",
+            *self._when_learned,
+        ]
+
+    @property
+    def _in_mirror_images(self) -> list[str]:
+        """That what it knows beyond its training pairs are mostly their mirror images."""
+        trained, unseen = self._mirrored or (0.0, 0.0)
+        if trained <= 2 * unseen:
+            return []
+        of = f"{percent(trained)} of these are right, of pairs that are new both ways {percent(unseen)}"
+        return [f"mostly the mirror images (b, a) of its training pairs: {of}"]
+
+    @property
+    def _of_noise(self) -> list[str]:
+        """What it makes of wrong labels."""
+        phase = self.noise_phase
+        return [] if phase is None else [_ON_NOISE[phase].removeprefix("it generalises, and ")]
+
+    @property
+    def _mirrored(self) -> tuple[float, float] | None:
+        """Of unseen pairs the share of right ones whose mirror images were trained on, and of the others;
+        None where that tells nothing."""
+        if "accuracy.mirror" not in self.values or self.standing.state != "learning":
+            return None
+        trained, unseen = self.values["accuracy.mirror"].values.tolist()
+        return trained, unseen
+
+    @property
     def facts(self) -> list[tuple[str, str]]:
         """On noisy labels what they are and what the network makes of them; how much was known from mirror
         images; the key frequencies, and how sure they are."""
         rows = self._facts_of_noise()
-        if "accuracy.mirror" in self.values and self.standing.state == "learning":
-            trained, unseen = map(percent, labelled(self.values["accuracy.mirror"], "mirror").values())
+        if self._mirrored is not None:
+            trained, unseen = map(percent, self._mirrored)
             mirrored = f"of unseen examples whose mirror image (b, a) was trained on {trained} are right"
             rows.append(("Mirror images", f"{mirrored}, of those that are new both ways {unseen}"))
         if self.keys is None:

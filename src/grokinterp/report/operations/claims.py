@@ -44,7 +44,16 @@ from ...errors import NotApplicable
 from ...measures.noise import NEEDS, NoisePhase
 from ...tasks import Operation
 from ..claims import Decision, all_of, claim, needs
-from .analysis import OperationAnalysis, has_frequencies
+from .analysis import (
+    CLOCK,
+    COSINES,
+    NECESSARY,
+    PIZZA,
+    SINGLE,
+    SUFFICIENT,
+    OperationAnalysis,
+    has_frequencies,
+)  # fmt: skip
 
 claim_of_waves = partial(claim, of=Operation, where=has_frequencies)
 """A claim about operations whose elements stand on a circle."""
@@ -60,18 +69,18 @@ def _sparse_embedding(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves("Neurons are single-frequency")
+@claim_of_waves(SINGLE)
 def _single_frequency(a: OperationAnalysis) -> Decision:
     name = "neuron.single_frequency_share"
     return all_of(needs(name, a.number(name), ">=", 0.75))
 
 
-@claim_of_waves("Logits are sums of cos w(c* − c), c* the right answer")
+@claim_of_waves(COSINES)
 def _cosine_logits(a: OperationAnalysis) -> Decision:
     return all_of(needs("logit_fve.centred", a.number("logit_fve.centred"), ">=", 0.9))
 
 
-@claim_of_waves("The key frequencies are sufficient")
+@claim_of_waves(SUFFICIENT)
 def _sufficient(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     _has_few_keys(a)
@@ -83,7 +92,7 @@ def _sufficient(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves("The key frequencies are necessary")
+@claim_of_waves(NECESSARY)
 def _necessary(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     _has_few_keys(a)
@@ -149,7 +158,7 @@ def _fitted_circuit(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves("It computes as a clock (multiplies in the attention)")
+@claim_of_waves(CLOCK)
 def _clock(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(
@@ -159,7 +168,7 @@ def _clock(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves("It computes as a pizza (averages, constant attention)")
+@claim_of_waves(PIZZA)
 def _pizza(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(
