@@ -5,15 +5,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import typer
 
 import grokinterp as gi
 from conftest import TINY
+from grokinterp.cli import EXAMPLES, app
+
+ROOT = Path(__file__).parents[1]
 
 TINY_FLAGS = [f"--set={key}={'' if value is None else value}" for key, value in TINY.items()]
 
@@ -37,6 +44,118 @@ def test_train_analyze_verify_in_a_row(grokinterp, tmp_path):
     assert not (out / "report.json").exists()
 
     assert grokinterp("verify", out) == (0, "7 files, all as they were written\n", "")
+
+
+def test_analyze_prints_one_screen_that_says_what_was_found(grokinterp, quick_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    run = shutil.copytree(quick_run.path, tmp_path / "add53")
+    code, stdout, _ = grokinterp("analyze", run, "--out", tmp_path / "out")
+    lines = stdout.splitlines()
+    assert code == 0
+    assert len(lines) <= 40
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    whole = " ".join(stdout.split())
+    assert report["found"] in whole
+    assert f"Yes: it generalises. {report['standing']['words']}." in whole
+    for claim in report["claims"]:
+        assert f"{claim['verdict']:9}  {claim['claim']}" in lines
+    for file in ("report.html", "report.json"):
+        assert f"{tmp_path}/out/{file}" in stdout
+    facts = [line.partition("  ")[0] for line in lines if re.match(r"[A-Z][a-z ]+  +\S", line)]
+    assert {"Accuracy", "When", "Key frequencies"} <= set(facts)
+    assert len(facts) <= 8
+
+
+@pytest.mark.slow
+def test_the_run_that_ships_fits_on_one_screen(grokinterp, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    run = shutil.copytree(ROOT / "checkpoints" / "modular_addition_113", tmp_path / "run")
+    stdout = grokinterp("analyze", run)[1]
+    assert len(stdout.splitlines()) <= 40
+    assert "adds by rotating on 4 circles, k = 7 37 42 52; formed between steps 3,500 and" in stdout
+
+
+def test_with_all_every_measure_has_a_line_that_begins_with_its_name(grokinterp, tiny_run):
+    code, stdout, _ = grokinterp("analyze", tiny_run.path, "--all")
+    report = json.loads((tiny_run.path / "report.json").read_text())
+    firsts = [line.split("  ")[0] for line in stdout.splitlines()]
+    assert code == 0
+    assert set(report["measures"]) <= set(firsts)
+    assert all(name in stdout for name in report["skipped"])
+
+
+def test_a_dry_run_writes_nothing_and_prints_what_would_be_trained(grokinterp, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ["train", "modular_addition", "--preset", "quick", *TINY_FLAGS, "--seed", "3"]
+    code, stdout, stderr = grokinterp(*asked, "--out", "runs/x", "--dry-run")
+    assert (code, stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    # What is printed is the configuration as it stands, and trains the same run.
+    (tmp_path / "config.toml").write_text(stdout)
+    assert grokinterp(*asked, "--out", "a")[0] == 0
+    assert grokinterp("train", "modular_addition", "--config", "config.toml", "--out", "b")[0] == 0
+    one, other = gi.load_run("a"), gi.load_run("b")
+    assert one.config == other.config
+    assert one.sha256(one.steps[-1]) == other.sha256(other.steps[-1])
+    # Sizes are those of the run.
+    told = json.loads(grokinterp(*asked, "--dry-run", "--json")[1])
+    weights = one.state_dict(0)
+    assert told["weights"] == sum(weight.numel() for weight in weights.values())
+    assert (told["train"], told["test"]) == (len(one.split.train), len(one.split.test))
+    assert told["snapshot_bytes"] == (one.path / "snapshots" / "step_00000000.safetensors").stat().st_size
+    assert told["snapshots"] == 3
+    assert told["steps"] == 20
+    assert 0 < told["seconds"] < 60
+    assert 0 < told["measured"] < 20
+    for words in (f"{told['weights']:,} weights", "an estimate, from", "nothing was written"):
+        assert words in stdout
+
+
+def test_a_dry_run_of_fresh_examples_and_of_several_seeds(grokinterp, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ["--set=task.examples=64", "--set=model.d_model=16", "--set=training.batch_size=8"]
+    code, stdout, _ = grokinterp("train", "majority", *small, "--seeds", "0..3", "--dry-run")
+    assert code == 0
+    assert "8 fresh examples for every update, 64 to test on" in stdout
+    assert "of each of 4 seeds" in stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_help_opens_with_two_examples_that_the_commands_take(grokinterp, name):
+    stdout = grokinterp(*filter(None, [name]), "--help")[1]
+    lines = [line.strip() for line in stdout.splitlines() if line.strip()]
+    assert lines[0].startswith("Usage: ")
+    assert tuple(lines[1:3]) == EXAMPLES[name]
+    root = typer.main.get_command(app)
+    for example in EXAMPLES[name]:
+        first, command, *arguments = shlex.split(example)
+        assert first == "grokinterp"
+        assert name in ("", command)
+        with root.commands[command].make_context(command, arguments) as context:
+            assert not context.args
+
+
+def test_every_command_has_examples():
+    assert {command.name for command in app.registered_commands} == EXAMPLES.keys() - {""}
+
+
+def test_the_examples_of_help_run_as_they_stand(grokinterp, tiny_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("runs/add53", "runs/sub97", "runs/sweep/seed_0", "runs/sweep/seed_1"):
+        shutil.copytree(tiny_run.path, place)
+    cheap = [
+        example
+        for examples in EXAMPLES.values()
+        for example in examples
+        if "import" not in example and ("train" not in example or "--dry-run" in example)
+    ]
+    assert len(cheap) > 10
+    for example in dict.fromkeys(cheap):
+        code, stdout, stderr = grokinterp(*shlex.split(example)[1:])
+        assert code == 0, f"{example}: {stderr}"
+        assert stdout
 
 
 def test_json_goes_to_stdout_alone(grokinterp, tmp_path):
@@ -154,7 +273,17 @@ MISTAKES = [
     ),
     (["train", "modular_addition", "--out", "{file}"], 2, "is a file"),
     (["train", "modular_addition", "--out", "/proc/no/such"], 1, "cannot write"),
-    (["train", "modular_addition"], 2, "Missing option"),
+    (["train", "modular_addition"], 2, "--out is missing"),
+    (["train"], 2, "Missing argument"),
+    (["train", "modular_addition", "--set", "lr=1", "--out", "{new}"], 2, "did you mean 'training.lr'?"),
+    (["train", "modular_addition", "--set", "p=7", "--dry-run"], 2, "did you mean 'task.p'?"),
+    (
+        ["train", "modular_addition", "--set", "training.d_model=8", "--out", "{new}"],
+        2,
+        "did you mean 'model.d_model'?",
+    ),
+    (["analyze", "{runs}"], 2, "runs holds 3 runs: run_2, run_10, sweep/seed_0; give one of them, such as "),
+    (["verify", "{runs}"], 2, "give one of them"),
     (["analyze", "{new}"], 2, "it does not exist"),
     (["analyze", "{empty}"], 2, "it has no run.json"),
     (["analyze", "{file}"], 2, "it is no directory"),
@@ -164,6 +293,11 @@ MISTAKES = [
     (["analyze", "{run}", "--out", "/proc/no/such"], 1, "cannot write"),
     (["verify", "{empty}"], 2, "holds no run"),
     (["list", "measure"], 2, "did you mean 'measures'?"),
+    (
+        ["list", "measures", "qqq"],
+        2,
+        "no measure has 'qqq' in its name or its definition; the nearest name is ",
+    ),
 ]
 
 
@@ -178,7 +312,11 @@ def test_a_mistake_gets_one_clear_line(grokinterp, tiny_run, tmp_path, arguments
         "empty": tmp_path / "empty",
         "file": tmp_path / "file",
         "run": tiny_run.path,
+        "runs": tmp_path / "runs",
     }
+    for inside in ("run_10", "run_2", "sweep/seed_0", ".begun"):
+        (places["runs"] / inside).mkdir(parents=True)
+        (places["runs"] / inside / "run.json").write_text("{}")
     places["empty"].mkdir()
     places["file"].write_text("not a run")
     found, stdout, stderr = grokinterp(*(argument.format(**places) for argument in arguments))
@@ -187,7 +325,7 @@ def test_a_mistake_gets_one_clear_line(grokinterp, tiny_run, tmp_path, arguments
     assert "Traceback" not in stderr
     assert stdout == ""
     assert not places["new"].exists()
-    if "Missing option" not in says:
+    if "Missing argument" not in says:
         assert stderr.count("\n") == 1
 
 

@@ -14,7 +14,7 @@ import torch
 
 from ..errors import DamagedFile, NotApplicable, UsageError
 from ..measures import MEASURES
-from ..measures.standing import Z_OF_95, Examples, Share, Standing, State, standing
+from ..measures.standing import GENERALISED, Z_OF_95, Examples, Share, Standing, State, standing
 from ..replay import (
     Course,
     Phases,
@@ -182,9 +182,12 @@ class Analysis:
         if state not in ("at chance", "memorises"):
             return []
         if state == "memorises":
-            said = [f"it knows its training {examples} by heart, and unseen ones no better than by chance"]
+            part = "" if self.standing.shares["train"].right >= GENERALISED else "a part of "
+            said = [
+                f"it knows {part}its training {examples} by heart, and unseen ones no better than by chance"
+            ]
         elif self.step == 0 and not (self.run.imported or self.run.config.start):
-            return ["it is not trained yet, and answers by chance"]
+            said = ["it is not trained yet, and answers by chance"]
         else:
             said = ["it answers no better than by chance"]
         if self.is_last and self.run.diverged:

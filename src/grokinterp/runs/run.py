@@ -15,6 +15,7 @@ import bisect
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SLOTS = ("a", "b")
+_NAMED = 12
+"""Runs that an error names of a directory that holds them."""
 _RECORD_AND_LOGS = ("run.json", "manifest.jsonl", "metrics.jsonl")
 _OWN = {*_RECORD_AND_LOGS, "lock", "split.safetensors", "snapshots", "resume", "replay"}
 
@@ -356,6 +359,13 @@ def read_run_json(path: Path) -> dict[str, Any]:
     try:
         data = read_sealed(path / "run.json")
     except (FileNotFoundError, NotADirectoryError):
+        if inside := _runs_inside(path):
+            shown = ", ".join(inside[:_NAMED]) + f" and {len(inside) - _NAMED:,} more" * (
+                len(inside) > _NAMED
+            )
+            count = f"{len(inside):,} run{'s' * (len(inside) > 1)}"
+            what = f"{path} holds {count}: {shown}; give one of them, such as {path / inside[0]}"
+            raise NotARun(what) from None
         instead = "is no directory" if path.exists() else "does not exist"
         what = "has no run.json" if path.is_dir() else instead
         remedy = "give the directory that `grokinterp train --out` made"
@@ -365,6 +375,18 @@ def read_run_json(path: Path) -> dict[str, Any]:
         what = f"{path} is of run format {record['format']}"
         raise GrokinterpError(f"{what}, and this grokinterp reads format {FORMAT}: install a newer one")
     return record
+
+
+def _runs_inside(path: Path) -> list[str]:
+    """The names of the runs in a directory and in those in it, in order."""
+    files = [file for depth in ("*", "*/*") for file in path.glob(f"{depth}/run.json")]
+    found = [file.parent.relative_to(path) for file in files]
+    names = [str(name) for name in found if not any(part.startswith(".") for part in name.parts)]
+
+    def natural(name: str) -> list[int | str]:
+        return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
+
+    return sorted(names, key=natural)
 
 
 def resume_file(path: Path, slot: str) -> Path:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -25,6 +28,8 @@ else:
     import tomli as tomllib
 
 _MOST_SNAPSHOTS = 100_000
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+"""Keys that need no quotes in TOML."""
 Optimizer = Literal["adamw", "adam", "sgd", "muon"]
 Loss = Literal["cross_entropy", "log_softmax", "mse", "squared_distance"]
 
@@ -216,7 +221,9 @@ class TrainConfig(Frozen):
         Raises:
             ConfigError: an unknown key (the nearest is named) or a bad value, in one line.
         """
-        return checked(cls, _overlaid(values or {}, overrides))
+        laid = _overlaid(values or {}, overrides)
+        _refuse_out_of_place(laid)
+        return checked(cls, laid)
 
     @classmethod
     def preset(cls, name: str, /, **overrides: Any) -> TrainConfig:
@@ -251,6 +258,18 @@ class TrainConfig(Frozen):
             raise ConfigError(f"the configuration is no TOML: {error}") from None
         return cls.make(values, **overrides)
 
+    def to_toml(self) -> str:
+        """The whole configuration as the text of a TOML file, from which `from_toml` makes it again. A key
+        without a value is left out."""
+        values = self.model_dump(mode="json")
+        plain = {key: item for key, item in values.items() if not isinstance(item, dict)}
+        sections = {"": plain, **{key: item for key, item in values.items() if isinstance(item, dict)}}
+        blocks = []
+        for name, section in sections.items():
+            lines = [f"{key} = {_as_toml(item)}" for key, item in section.items() if item is not None]
+            blocks.append("\n".join([f"[{name}]"] * bool(name) + lines))
+        return "\n\n".join(blocks) + "\n"
+
     def make_task(self) -> Task:
         """The task that this configuration names."""
         return make_task(**self.task)
@@ -262,6 +281,43 @@ class TrainConfig(Frozen):
             return Split(torch.empty(0, dtype=torch.long), torch.arange(n))
         bundles = None if together is None else together[:n]
         return split(n, training.fraction, training.split, training.split_seed, bundles)
+
+
+def _as_toml(value: Any) -> str:
+    """A value as TOML writes it, on one line."""
+    if isinstance(value, Mapping):
+        named = {key if _BARE.fullmatch(key) else _as_toml(key): item for key, item in value.items()}
+        items = [f"{key} = {_as_toml(item)}" for key, item in named.items() if item is not None]
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_as_toml, value))}]"
+    # JSON's strings, numbers, true and false are TOML's, but for a control character that it leaves as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _refuse_out_of_place(values: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ConfigError: a key stands in a section, or outside of all, that does not know it, and another section
+            does: it is named.
+    """
+    places: dict[str, Collection[str]] = {
+        "": TrainConfig.model_fields,
+        "training": TrainingConfig.model_fields,
+        "snapshots": SnapshotConfig.model_fields,
+    }
+    with suppress(ConfigError):  # of a name or a kind that nobody knows, another error tells
+        model, task = (values.get(name) or {} for name in ("model", "task"))
+        kind = model.kind if isinstance(model, NetworkConfig) else model.get("kind", DEFAULT_KIND)
+        places["model"] = KINDS[kind].model_fields
+        places["task"] = [*task_parameters(task.get("name", "modular_addition")).model_fields, "name"]
+    for section, own in places.items():
+        given = values if not section else values.get(section)
+        for key in given if isinstance(given, Mapping) else ():
+            homes = [f"{home}.{key}".lstrip(".") for home, keys in places.items() if key in keys]
+            if key not in own and homes:
+                unknown = f"unknown key {f'{section}.{key}'.lstrip('.')!r}"
+                raise ConfigError(f"{unknown}; did you mean {' or '.join(map(repr, homes))}?")
 
 
 def _preset(name: str) -> dict[str, Any]:

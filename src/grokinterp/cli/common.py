@@ -1,0 +1,172 @@
+"""What the commands share: how one is made, their options, and how they print."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from ..errors import UsageError
+from . import index
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain text, which can be copied, and takes no time
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+EXAMPLES: dict[str, tuple[str, ...]] = {}
+"""The examples that the help of each command opens with, by its name; "" is `grokinterp` itself."""
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def command(name: str, *examples: str) -> Callable[[Command], Command]:
+    """Registers a command whose help opens with these examples, each as one would type it."""
+
+    def register(function: Command) -> Command:
+        EXAMPLES[name] = examples
+        doc = inspect.cleandoc(function.__doc__ or "")
+        first = " ".join(doc.split(". ")[0].split()).rstrip(".") + "."
+        app.command(name, help=opening_with(examples, doc), short_help=first)(function)
+        return function
+
+    return register
+
+
+def opening_with(examples: Iterable[str], text: str) -> str:
+    """A help text behind examples, of which each stays one line."""
+    return "\n".join(["\b", *examples]) + f"\n\n{text}"
+
+
+def run_directory(text: str) -> Path:
+    """A run directory as it was typed: an empty name, as of an unset variable, is not where one stands."""
+    if not text.strip():
+        remedy = "give the one that `grokinterp train --out` made"
+        raise UsageError(f"{text!r} is no name of a run directory: {remedy}")
+    return Path(text)
+
+
+RunDir = Annotated[
+    Path,
+    typer.Argument(
+        help="The directory that `grokinterp train --out` made.",
+        metavar="RUN_DIR",
+        parser=run_directory,
+        show_default=False,
+        autocompletion=index.runs,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Modulus = Annotated[int | None, typer.Option(help="The modulus: short for --set task.p=P.")]
+TaskKeys = Annotated[
+    list[str] | None, typer.Option("--set", help="A key of the task, task.KEY=VALUE; repeatable.")
+]
+
+
+def key_and_value(text: str) -> tuple[str, Any]:
+    """A --set argument: the value as TOML where it is some, else as a string; nothing after "=" unsets it."""
+    from ..training.config import toml_value
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set {text!r}: needs KEY=VALUE, such as --set training.lr=3e-3")
+    return key, toml_value(value) if value.strip() else None
+
+
+def task_keys(overrides: Iterable[str] | None, what: str) -> dict[str, Any]:
+    """The keys of a task that --set gives."""
+    keys = {}
+    for key, value in map(key_and_value, overrides or []):
+        if not key.startswith("task."):
+            raise UsageError(f"--set {key}: {what} takes keys of the task, such as task.p=113")
+        keys[key.removeprefix("task.")] = value
+    return keys
+
+
+def place(path: Path) -> str:
+    """A path as it was given, and where that is: of the directory where one stands, or behind a link."""
+    is_elsewhere = not path.name or path.absolute() != path.resolve()
+    return f"{path}, which is {path.resolve()}" if is_elsewhere else str(path)
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them."""
+    unit, length = next(((unit, n) for unit, n in (("GB", 1e9), ("MB", 1e6)) if count >= n), ("kB", 1e3))
+    return f"{count / length:.1f} {unit}"
+
+
+_LEAST = 36
+"""Columns that the rest of a row needs beside its name."""
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], folded: bool = True) -> None:
+    """Columns on stdout, without a header where it is empty. A name, which is the first column, is never
+    broken: on a terminal the other columns are folded, or stand below the name where there is no room beside
+    it. Where stdout is no terminal, or it is not `folded`, a row is a line, however long."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console, rows = Console(), list(rows)
+    widest = max((len(row[0]) for row in rows), default=0)
+    folded = folded and console.is_terminal
+    if folded and console.width < widest + _LEAST:
+        for name, *others in rows:
+            print(name)
+            for text in filter(None, others):
+                print_wrapped(text, indent=2, width=console.width)
+        return
+    table = Table(box=None, pad_edge=False, show_header=any(header))
+    for i, name in enumerate(header):
+        table.add_column(name, overflow="fold", no_wrap=i == 0)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    if not folded:
+        console.width = _width_of(console, table)
+    with console.capture() as lines:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in lines.get().splitlines()))
+
+
+def _width_of(console: Any, table: Any) -> int:
+    """How wide a table is of which nothing is folded."""
+    from rich.measure import Measurement
+
+    return max(1, Measurement.get(console, console.options.update(max_width=100_000), table).maximum)
+
+
+def print_facts(rows: Iterable[tuple[str, str]]) -> None:
+    """Texts behind their names, folded beside them to the width of the terminal, or to 80 columns."""
+    rows = list(rows)
+    widest = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        print_wrapped(text, before=f"{name:{widest}}  ")
+
+
+def print_wrapped(text: str, *, before: str = "", indent: int = 0, width: int | None = None) -> None:
+    """A text behind another, folded to the width of the terminal, or to 80 columns."""
+    import textwrap
+
+    behind = " " * max(indent, len(before))
+    room = max(width or columns(), len(behind) + 20)
+    print(textwrap.fill(text, room, initial_indent=before or behind, subsequent_indent=behind,
+                        break_on_hyphens=False))  # fmt: skip
+
+
+def columns() -> int:
+    """The width of the terminal, or 80."""
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def save(page: Any, files: tuple[Path, Path]) -> None:
+    """Writes a page and its values."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("drawing"):  # which takes seconds; nothing where that is no terminal
+        page.save_json(files[1])
+        page.save_html(files[0])

@@ -1,0 +1,351 @@
+"""The commands that read: a table before any training, and runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import DamagedFile, UsageError
+from . import index
+from .common import (
+    Json,
+    Modulus,
+    RunDir,
+    TaskKeys,
+    command,
+    place,
+    print_facts,
+    print_table,
+    print_wrapped,
+    run_directory,
+    save,
+    size,
+    task_keys,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from ..runs import Run
+
+
+_NAMED = 128
+"""Elements of a circle that are printed: of more the first ones and the last, and all of them with --json."""
+
+
+@command(
+    "table",
+    "grokinterp table modular_subtraction --p 97",
+    "grokinterp table group_composition --set task.group=S3 --out table.html",
+)
+def table(
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="An operation; `grokinterp list tasks` shows all.",
+            show_default=False,
+            autocompletion=index.tasks,
+        ),
+    ],
+    p: Modulus = None,
+    overrides: TaskKeys = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE.html", help="Also draw the table, as a page.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Analyse the table of an operation before any training: value counts, symmetry, and what group it
+    hides."""
+    from ..report import save_table, table_in_words
+    from ..runs.files import file_named
+    from ..tasks import Operation, make_task
+
+    page = None if out is None else file_named(out, "table.html")
+    parameters = {**({} if p is None else {"p": p}), **task_keys(overrides, "a table")}
+    made = Operation.of(make_task(task, **parameters))
+    if page is not None:
+        save_table(made, page)
+    if as_json:
+        what = {"name": made.name, **made.params, "symbol": made.symbol}
+        print(json.dumps({"task": what, **made.facts.to_dict()}))
+        return
+    print(f"{made.symbol}: {made.p} operands.")
+    for sentence in table_in_words(made):
+        print(f"  {sentence}.")
+    if (order := made.facts.isomorphism) is not None:
+        rows = []
+        for operand, names in order.items():
+            some = names if len(names) <= _NAMED else [*names[: _NAMED - 1], "…", names[-1]]
+            rows.append((operand, " ".join(some)))
+        print_table(["at the positions 0, 1, 2, ... of the circle", ""], rows)
+    if page is not None:
+        print(f"Page: {place(page)}")
+
+
+@command("analyze", "grokinterp analyze runs/add53", "grokinterp analyze runs/add53 --step 0 --all")
+def analyze(
+    run_dir: RunDir,
+    step: Annotated[
+        int, typer.Option(help="The snapshot to analyse; negative steps count from the end.")
+    ] = -1,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the report goes; by default the run directory.")
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this measure; repeatable. `grokinterp list measures`.", autocompletion=index.measures
+        ),
+    ] = None,
+    keys: Annotated[
+        str | None, typer.Option(help="Key frequencies in place of those found, e.g. 14,35,41.")
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option(help="Look at the other snapshots too: phases, spikes, lives of frequencies.")
+    ] = True,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print every measure, not the weightiest facts alone.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Analyse a run: writes report.html and report.json, and prints what was found. Of another step,
+    other keys or some measures alone the files are named for what was asked, as report-step-100.html."""
+    from ..measures import MEASURES
+    from ..report import Report, report_stem
+    from ..report import analyze as analyze_run
+    from ..report.page import facts, not_measured, of_what
+    from ..report.words import summary
+    from ..runs import load_run
+
+    chosen = None if keys is None else _whole_numbers("--keys", keys)
+    run = load_run(run_dir)
+    files = Report.places(run_dir if out is None else out, report_stem(run, step, measure, chosen), [run])
+    report = analyze_run(run, step, measure, chosen, with_replay=replay)
+    save(report, files)
+    if as_json:
+        print(json.dumps(report.to_dict(), allow_nan=False))
+        return
+    a = report.analysis
+    print_wrapped(f"{a.run.task.symbol}, {of_what(a)}")
+    print_wrapped(a.verdict)
+    print_wrapped(a.found)
+    print()
+    if everything:
+        print_table(["", ""], facts(a))
+        rows = [
+            (name, summary(value), MEASURES[name].unit, MEASURES[name].ref)
+            for name, value in a.values.items()
+        ]
+        print_table(["measure", "value", "unit", "source"], rows)
+        for reason, names in not_measured(a).items():
+            print(f"not measured: {', '.join(names)}: {reason}")
+    else:
+        print_facts(_weightiest(facts(a)))
+    print()
+    print_facts((claim.verdict, claim.claim) for claim in a.claims)
+    print()
+    print(f"Report: {place(files[0])}\nValues: {place(files[1])}")
+    if not everything:
+        print_wrapped(f"{len(a.values)} measures were taken; --all prints them")
+
+
+_ELSEWHERE = ("Claims", "Multiples")
+"""Facts that are printed below, or say more of another."""
+_LIGHT = ("Slingshots", "Leaps", "How sure", "Plateaus", "Training", "Never trained", "Loss")
+"""Facts that are left out where there are more than fit, the lightest first."""
+_MOST_FACTS = 8
+
+
+def _weightiest(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """At most eight of the facts, each in its first sentence; what never happened is none."""
+    facts = [(name, text) for name, text in facts if name not in _ELSEWHERE and not text.startswith("No ")]
+    for light in _LIGHT:
+        if len(facts) > _MOST_FACTS:
+            facts = [(name, text) for name, text in facts if name != light]
+    return [(name, text.split(". ")[0].rstrip(".")) for name, text in facts[:_MOST_FACTS]]
+
+
+@command(
+    "replay",
+    "grokinterp replay runs/add53",
+    "grokinterp replay runs/add53 --data add53.nc --measure ipr.real",
+)
+def replay(
+    run_dir: RunDir,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.html", help="The page; by default, or in a directory, it is called replay.html."
+        ),
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A measure beside the usual ones: numbers become curves, numbers per frequency bars; "
+            "others need --data. Repeatable.",
+            autocompletion=index.measures,
+        ),
+    ] = None,
+    step: Annotated[
+        list[int] | None,
+        typer.Option(help="Only this snapshot; negative steps count from the end. Repeatable."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Also write the numbers: FILE.nc (everything) or FILE.parquet (a table)."
+        ),
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            help="Write the page again with every new snapshot, until the run is finished or Ctrl-C."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Replay a run: writes one offline page on which a slider moves through training, and every picture with
+    it."""
+    from ..replay import final_keys, phases, skipped
+    from ..report import save_replay
+    from ..report.replay_page import replay_files
+    from ..runs import follow, load_run
+
+    if watch and step:
+        raise UsageError("--watch replays every snapshot: leave out --step")
+
+    def saved(run: Run, reload: int = 0) -> Any:
+        return save_replay(run, page, measure or (), step, data=next(iter(numbers), None), reload=reload)
+
+    shown = load_run(run_dir)
+    page, *numbers = replay_files(shown, run_dir / "replay.html" if out is None else out, data)
+    if not watch:
+        measured = saved(shown)
+    else:
+        measured = None
+        try:
+            for run in follow(run_dir):
+                if not run.steps:
+                    print(f"waiting for the first snapshot in {run_dir}", file=sys.stderr)
+                    continue
+                measured, shown = saved(run, reload=0 if run.ended else 5), run
+                what = f"{len(run.steps)} snapshots up to {run.step_text(run.steps[-1])}, {_size(page)}"
+                now = "the run is finished" if run.finished else run.ended or "watching, Ctrl-C ends it"
+                print(f"{page}: {what}; {now}", file=sys.stderr)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            if measured is None:
+                return
+            measured = saved(shown)  # once more, as a page that does not load itself again
+    training_phases = phases(measured, shown.history) if all(map(shown.step_known, shown.steps)) else None
+    missing = skipped(measured)
+    steps, keys = measured["step"].values.tolist(), final_keys(measured)
+    if as_json:
+        files = {"page": str(page), "bytes": page.stat().st_size, "data": None if data is None else str(data)}
+        print(
+            json.dumps(
+                {
+                    **files,
+                    "steps": steps,
+                    "final_keys": keys,
+                    "training": training_phases and training_phases.to_dict(),
+                    "skipped": missing,
+                }
+            )
+        )
+        return
+    told_in_words = (
+        f"{measured.attrs['task']}: {shown.steps_text(steps)}.",
+        shown.divergence,
+        training_phases.sentence if training_phases else "",
+    )
+    print(" ".join(filter(None, told_in_words)))
+    if "final_keys" in measured.attrs:
+        print(f"  key frequencies of the last: {' '.join(map(str, keys)) or 'none'}")
+    for reason in dict.fromkeys(missing.values()):
+        print(
+            f"  not measured, as {reason}: {', '.join(name for name in missing if missing[name] == reason)}"
+        )
+    for what, file in zip(("Page", "Data"), (page, *numbers), strict=False):
+        print(f"{what}: {place(file)} ({_size(file)})")
+
+
+def _size(file: Path) -> str:
+    return size(file.stat().st_size)
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: needs whole numbers, such as {option} 14,35,41") from None
+
+
+@command(
+    "compare", "grokinterp compare runs/add53 runs/sub97", "grokinterp compare runs/sweep --out runs/sweep"
+)
+def compare(
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run directories; one that holds several means all of them.",
+            parser=run_directory,
+            show_default=False,
+            autocompletion=index.runs,
+        ),
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Also write compare.html and compare.json into this directory."),
+    ] = None,
+    log: Annotated[bool, typer.Option("--log", help="Draw steps on a log axis at first.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare runs: steps to 99 %, grokking delay, spikes, and whether starting from a snapshot helped. Those
+    that ended before are censored, not left out."""
+    from ..report import Comparison
+    from ..report import compare as compare_runs
+    from ..report.compare import groups, opened, rows, shared
+
+    runs = list(opened(run_dirs))
+    files = None if out is None else Comparison.places(out, "compare", runs)
+    comparison = compare_runs(runs, log_x=log)
+    if files is not None:
+        save(comparison, files)
+    if as_json:
+        print(json.dumps(comparison.to_dict(), allow_nan=False))
+        return
+    for name, text in shared(comparison.compared):
+        print(f"all: {name} {text}")
+    print_table(*rows(comparison.compared, brief=True), folded=False)
+    for names, train_count, test_count, train_median, test_median in groups(comparison.compared):
+        of_train = f"train {train_median} ({train_count} learned)"
+        print(f"median steps of {names}: {of_train}, test {test_median} ({test_count} learned)")
+    for each in comparison.compared.runs:
+        if each.transfer is not None:
+            print(f"{each.name}, started from {each.start}: {each.transfer.sentence}")
+    if files is not None:
+        print(f"Page: {place(files[0])}\nValues: {place(files[1])}")
+
+
+@command("verify", "grokinterp verify runs/add53", "grokinterp verify runs/add53 --json")
+def verify(run_dir: RunDir, as_json: Json = False) -> None:
+    """Check every file of a run against its recorded hash."""
+    from ..runs import load_run
+
+    run = load_run(run_dir)
+    checked = list(run.verify())
+    damaged = {name: problem for name, problem in checked if problem is not None}
+    if as_json:
+        divergence = {"diverged": run.diverged} if run.diverged else {}
+        print(json.dumps({"files": len(checked), "damaged": damaged, **divergence}))
+    elif not damaged:
+        print(f"{len(checked)} files, all as they were written")
+        if run.diverged:
+            print(run.divergence)
+    if damaged:
+        problems = " | ".join(damaged.values())
+        raise DamagedFile(f"{len(damaged)} of {len(checked)} files are damaged: {problems}")
