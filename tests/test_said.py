@@ -9,6 +9,7 @@ becomes.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import itertools
 import json
@@ -23,7 +24,10 @@ import torch
 import grokinterp as gi
 from conftest import tiny
 from grokinterp.errors import GrokinterpError
-from grokinterp.measures.standing import wilson
+from grokinterp.measures.standing import Share, wilson
+from grokinterp.report import page
+from grokinterp.report.analysis import analysis_of
+from grokinterp.report.panels import OPENINGS
 from test_report import text_of
 
 SMALL = {
@@ -388,3 +392,48 @@ def test_the_reader_finds_a_contradiction_where_there_is_one(run_of):
         changed = copy.deepcopy(said)
         change(changed)
         assert contradictions(changed), "this contradiction was not noticed"
+
+
+OF_FRESH = {"training.data": "fresh", "training.batch_size": 16, "snapshots.log": None,
+            "snapshots.every": 10, "training.steps": 20, "training.stop_when": None, "training.evaluate_every": 2, "threads": 1}  # fmt: skip
+OTHERS = {
+    "sums of digits": {"task.name": "digit_addition", "task.n": 2, "task.examples": 64, "task.per_class": 4},
+    "words": {"task.name": "reverse", "task.examples": 64},
+    "points": {"task.name": "point_slope", "training.data": None, "training.batch_size": None},
+    "images": {"task.name": "line_images", "task.size": 8, "task.slopes": 4, "task.examples": 64},
+    "matrices": {"task.name": "matrix_transpose", "task.examples": 64},
+    "fractions": {"task.name": "plain_division", "task.p": 7, "training.data": None,
+    "training.batch_size": None, "model.d_mlp": 16},
+}  # fmt: skip
+SAYS = {
+    "sums of digits": "The loss ",
+    "words": "The loss ",
+    "points": "The embedding ",
+    "images": "images .* keep their answer whichever one pixel is flipped",
+    "matrices": "It is right .* matrices",
+    "fractions": "Of .* unseen pairs",
+}
+"""How the sentence on a network that has learned its task begins, or what is in it."""
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_families_say_what_their_reports_open_with_once_something_was_learned(kind, tmp_path):
+    changes = {**OF_FRESH, **OTHERS[kind]}
+    sizes = {"model.d_model": 16, "model.n_heads": 2, "model.n_layers": 1}
+    sizes = {} if "model.d_mlp" in changes else sizes
+    config = gi.TrainConfig.of_task(changes.pop("task.name"), **sizes, **changes)
+    run = gi.train(config, tmp_path / "run", progress=False)
+    opens = OPENINGS.applying_to(run.task.families)
+    asked = {name for each in opens for name in each.needs if gi.MEASURES[name].applies_to(run.task)}
+    a = analysis_of(run, -1, [*asked, "loss"], None, False, False)
+    nothing = "It answers no better than by chance.", "It knows a part of"
+    if a.standing.state in ("at chance", "memorises"):
+        assert a.found.startswith(nothing)
+    shares = {part: Share.of(1.0, 1000) for part in a.standing.shares}
+    a.__dict__["standing"] = dataclasses.replace(a.standing, shares=shares)
+    assert re.search(SAYS[kind], a.found)
+    assert a.found[0] == a.found[0].upper()
+    assert a.found.endswith(".")
+    assert not a.found.startswith(nothing)
+    if (section := page.opening(a)) is not None:
+        assert a.found.casefold() == section.lead.casefold()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -98,7 +100,7 @@ def size(count: int) -> str:
     return f"{count / length:.1f} {unit}"
 
 
-_LEAST = 36
+_LEAST = 60
 """Columns that the rest of a row needs beside its name."""
 
 
@@ -106,36 +108,30 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], folded: bo
     """Columns on stdout, without a header where it is empty. A name, which is the first column, is never
     broken: on a terminal the other columns are folded, or stand below the name where there is no room beside
     it. Where stdout is no terminal, or it is not `folded`, a row is a line, however long."""
+    rows, has_header = [list(row) for row in rows], any(header)
+    if not folded or not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
+        lines = [list(header), *rows] if has_header else rows
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+        return
+    if columns() < max((len(row[0]) for row in rows), default=0) + _LEAST:
+        for name, value, *others in rows:
+            beside = f"{name}  {value}".rstrip()
+            print(name if len(beside) > columns() else beside)
+            for text in others if len(beside) <= columns() else (value, *others):
+                print_wrapped(text, before=" " * 4)
+        return
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console, rows = Console(), list(rows)
-    widest = max((len(row[0]) for row in rows), default=0)
-    folded = folded and console.is_terminal
-    if folded and console.width < widest + _LEAST:
-        for name, *others in rows:
-            print(name)
-            for text in filter(None, others):
-                print_wrapped(text, indent=2, width=console.width)
-        return
-    table = Table(box=None, pad_edge=False, show_header=any(header))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=has_header)
     for i, name in enumerate(header):
         table.add_column(name, overflow="fold", no_wrap=i == 0)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    if not folded:
-        console.width = _width_of(console, table)
-    with console.capture() as lines:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in lines.get().splitlines()))
-
-
-def _width_of(console: Any, table: Any) -> int:
-    """How wide a table is of which nothing is folded."""
-    from rich.measure import Measurement
-
-    return max(1, Measurement.get(console, console.options.update(max_width=100_000), table).maximum)
+        table.add_row(*map(escape, row))
+    Console(width=columns()).print(table)
 
 
 def print_facts(rows: Iterable[tuple[str, str]]) -> None:
@@ -146,14 +142,15 @@ def print_facts(rows: Iterable[tuple[str, str]]) -> None:
         print_wrapped(text, before=f"{name:{widest}}  ")
 
 
-def print_wrapped(text: str, *, before: str = "", indent: int = 0, width: int | None = None) -> None:
+def print_wrapped(text: str, *, before: str = "") -> None:
     """A text behind another, folded to the width of the terminal, or to 80 columns."""
     import textwrap
 
-    behind = " " * max(indent, len(before))
-    room = max(width or columns(), len(behind) + 20)
-    print(textwrap.fill(text, room, initial_indent=before or behind, subsequent_indent=behind,
-                        break_on_hyphens=False))  # fmt: skip
+    room, behind = max(columns(), len(before) + 20), " " * len(before)
+    wrapped = textwrap.TextWrapper(
+        room, initial_indent=before, subsequent_indent=behind, break_on_hyphens=False, break_long_words=False
+    )
+    print(wrapped.fill(text) or before)
 
 
 def columns() -> int:
