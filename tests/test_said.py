@@ -394,8 +394,10 @@ def test_the_reader_finds_a_contradiction_where_there_is_one(run_of):
         assert contradictions(changed), "this contradiction was not noticed"
 
 
-OF_FRESH = {"training.data": "fresh", "training.batch_size": 16, "snapshots.log": None,
-            "snapshots.every": 10, "training.steps": 20, "training.stop_when": None, "training.evaluate_every": 2, "threads": 1}  # fmt: skip
+OF_FRESH = {
+    "training.data": "fresh", "training.batch_size": 16, "snapshots.log": None, "snapshots.every": 10,
+    "training.steps": 20, "training.stop_when": None, "training.evaluate_every": 2, "threads": 1,
+}  # fmt: skip
 OTHERS = {
     "sums of digits": {"task.name": "digit_addition", "task.n": 2, "task.examples": 64, "task.per_class": 4},
     "words": {"task.name": "reverse", "task.examples": 64},

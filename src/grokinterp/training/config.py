@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -15,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, fie
 from ..errors import ConfigError
 from ..frozen import Frozen, checked, for_kind
 from ..models import DEFAULT_KIND, KINDS, ModelConfig, NetworkConfig, network_config
-from ..tasks import Split, SplitRecipe, Task, make_task, split, task_parameters
+from ..tasks import TASKS, Split, SplitRecipe, Task, make_task, split, task_parameters
 from ..tasks.encoding import Seed
 from ..tasks.noise import KINDS as NOISES
 from .monitor import known, refuse_unknown
@@ -306,16 +305,19 @@ def _refuse_out_of_place(values: Mapping[str, Any]) -> None:
         "training": TrainingConfig.model_fields,
         "snapshots": SnapshotConfig.model_fields,
     }
-    with suppress(ConfigError):  # of a name or a kind that nobody knows, another error tells
-        model, task = (values.get(name) or {} for name in ("model", "task"))
-        kind = model.kind if isinstance(model, NetworkConfig) else model.get("kind", DEFAULT_KIND)
-        places["model"] = KINDS[kind].model_fields
-        places["task"] = [*task_parameters(task.get("name", "modular_addition")).model_fields, "name"]
+    # Of a section that is none, and of a name or a kind that nobody knows, another error tells.
+    model, task = (values.get(name, {}) for name in ("model", "task"))
+    if isinstance(model, NetworkConfig):
+        places["model"] = type(model).model_fields
+    elif isinstance(model, Mapping) and isinstance(kind := model.get("kind", DEFAULT_KIND), str):
+        places["model"] = KINDS[kind].model_fields if kind in KINDS else ()
+    if isinstance(task, Mapping) and isinstance(name := task.get("name", "modular_addition"), str):
+        places["task"] = [*task_parameters(name).model_fields, "name"] if name in TASKS else ()
     for section, own in places.items():
         given = values if not section else values.get(section)
         for key in given if isinstance(given, Mapping) else ():
             homes = [f"{home}.{key}".lstrip(".") for home, keys in places.items() if key in keys]
-            if key not in own and homes:
+            if own and key not in own and homes:
                 unknown = f"unknown key {f'{section}.{key}'.lstrip('.')!r}"
                 raise ConfigError(f"{unknown}; did you mean {' or '.join(map(repr, homes))}?")
 
