@@ -150,7 +150,8 @@ def print_wrapped(text: str, *, before: str = "") -> None:
     wrapped = textwrap.TextWrapper(
         room, initial_indent=before, subsequent_indent=behind, break_on_hyphens=False, break_long_words=False
     )
-    print(wrapped.fill(text) or before)
+    # A number keeps its sign: a space that does not break is none to textwrap.
+    print(wrapped.fill(text.replace(" %", "\xa0%")).replace("\xa0", " ") or before)
 
 
 def columns() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -133,7 +134,8 @@ def analyze(
     print_wrapped(a.found)
     print()
     if everything:
-        print_table(["", ""], facts(a))
+        print_facts(facts(a))
+        print()
         rows = [
             (name, summary(value), MEASURES[name].unit, MEASURES[name].ref)
             for name, value in a.values.items()
@@ -156,6 +158,8 @@ _ELSEWHERE = ("Claims", "Multiples")
 _LIGHT = ("Slingshots", "Leaps", "How sure", "Plateaus", "Training", "Never trained", "Loss")
 """Facts that are left out where there are more than fit, the lightest first."""
 _MOST_FACTS = 8
+_SENTENCE = re.compile(r"(?<!\bal)\. ")
+"""Where one ends; "et al." is none."""
 
 
 def _weightiest(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -164,7 +168,7 @@ def _weightiest(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
     for light in _LIGHT:
         if len(facts) > _MOST_FACTS:
             facts = [(name, text) for name, text in facts if name != light]
-    return [(name, text.split(". ")[0].rstrip(".")) for name, text in facts[:_MOST_FACTS]]
+    return [(name, _SENTENCE.split(text)[0].rstrip(".")) for name, text in facts[:_MOST_FACTS]]
 
 
 @command(
