@@ -296,7 +296,7 @@ MISTAKES = [
     (
         ["list", "measures", "qqq"],
         2,
-        "no measure has 'qqq' in its name or its definition; the nearest name is ",
+        "no measure mentions 'qqq'; the nearest name is ",
     ),
 ]
 

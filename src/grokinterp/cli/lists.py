@@ -34,8 +34,8 @@ def list_known(
         str | None,
         typer.Argument(
             metavar="PATTERN",
-            help="Only those that have this in their name or their definition; of presets the name of one: "
-            "its configuration, as TOML for `train --config`.",
+            help="Only those that mention this, in their name, definition or source; of presets the name of "
+            "one: its configuration, as TOML for `train --config`.",
             show_default=False,
             autocompletion=index.known,
         ),
@@ -53,7 +53,7 @@ def list_known(
     if pattern is not None:
         rows = [row for row in rows if any(pattern.lower() in text.lower() for text in row.values())]
         if not rows:
-            nothing = f"no {what.removesuffix('s')} has {pattern!r} in its name or its definition"
+            nothing = f"no {what.removesuffix('s')} mentions {pattern!r}"
             raise UsageError(f"{nothing}; the nearest name is {_nearest_name(pattern, what)!r}")
     if as_json:
         print(json.dumps(rows))
