@@ -23,7 +23,7 @@ from grokinterp.importing.places import Account
 from grokinterp.importing.series import thinning
 from grokinterp.models import ModelConfig
 from grokinterp.report import save_replay
-from grokinterp.runs.run import steps_in_words
+from grokinterp.runs.account import steps_in_words
 from grokinterp.tasks import make_task, order
 from test_import import MAPPING
 

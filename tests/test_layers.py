@@ -13,9 +13,9 @@ import grokinterp
 
 ROOT = Path(grokinterp.__file__).parent
 LAYERS = [
-    "version", "errors", "registry", "memory", "progress", "frozen", "fourier", "geometry", "tasks",
-    "foreign", "models", "view", "controls", "measures", "training", "runs", "importing", "replay",
-    "report", "extending", "cli",
+    "version", "lazy", "errors", "registry", "memory", "progress", "frozen", "fourier", "geometry", "tasks",
+    "standing", "foreign", "models", "view", "controls", "measures", "training", "runs", "importing",
+    "replay", "report", "extending", "cli",
 ]  # fmt: skip
 """A file may import from its own layer and from those before it."""
 
@@ -176,6 +176,12 @@ def test_help_imports_neither_torch_nor_transformer_lens():
     assert not loaded & {"torch", "transformer_lens", "pandas", "xarray", "plotly", "numpy"}
 
 
+def test_a_list_of_runs_imports_no_torch():
+    loaded = modules_after("from grokinterp.runs.listing import listed")
+    assert "grokinterp.runs.listing" in loaded
+    assert not loaded & {"torch", "transformer_lens", "pandas", "xarray", "plotly", "numpy"}
+
+
 def test_training_does_not_import_transformer_lens():
     assert "transformer_lens" not in modules_after(
         "import grokinterp.runs; from grokinterp.training import Trainer"
@@ -183,7 +189,7 @@ def test_training_does_not_import_transformer_lens():
 
 
 def test_the_public_names_are_few_and_all_there():
-    assert len(grokinterp.__all__) <= 28
+    assert len(grokinterp.__all__) <= 29
     assert all(getattr(grokinterp, name) is not None for name in grokinterp.__all__)
 
 

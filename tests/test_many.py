@@ -502,7 +502,8 @@ def test_a_sweep_that_is_interrupted_and_killed_goes_on_to_the_same_bytes(start,
 
 
 def states(run: Path) -> list[dict]:
-    from grokinterp.runs.run import SLOTS, read_resume, resume_file
+    from grokinterp.runs.account import SLOTS, resume_file
+    from grokinterp.runs.run import read_resume
 
     return [found[1] for slot in SLOTS if (found := read_resume(resume_file(run, slot)))]
 

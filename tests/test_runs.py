@@ -46,8 +46,8 @@ from grokinterp.errors import (
     UsageError,
     WriteFailed,
 )
+from grokinterp.runs.account import read_run_json
 from grokinterp.runs.record import write_record
-from grokinterp.runs.run import read_run_json
 from grokinterp.training import Trainer
 from grokinterp.training.optimizers import Optimiser
 
@@ -189,8 +189,10 @@ def test_an_unfinished_run_has_both_resume_states(tmp_path):
 
 def test_run_json_records_what_the_run_depends_on(run):
     record = json.loads((run.path / "run.json").read_text())
-    assert list(record) == ["format", "seal", "config", "task", "split", "versions", "finished"]
+    assert list(record) == ["format", "seal", "config", "task", "split", "counts", "versions", "finished"]
     assert record["format"] == 1
+    counts = {"train": 19, "test": 30, "all": 49, "noisy": False, "criterion": ""}
+    assert record["counts"] == {"chance": pytest.approx(1 / 7), **counts}
     assert gi.TrainConfig.make(record["config"]) == tiny(**EVERY_STEP)
     assert record["config"]["threads"] == 1
     assert record["config"]["seed"] == 0

@@ -9,12 +9,13 @@ from importlib import import_module
 
 import pytest
 
+from grokinterp import standing
 from grokinterp.replay import phases
 from test_phases import EXAMPLES, evaluated, made_up
 
-noise, standing, keys, neurons, sufficiency = (
+noise, keys, neurons, sufficiency = (
     import_module(f"grokinterp.measures.{name}")
-    for name in ("noise", "standing", "waves.keys", "waves.neurons", "waves.sufficiency")
+    for name in ("noise", "waves.keys", "waves.neurons", "waves.sufficiency")
 )
 steps_to_learn, lives, of_phases, spikes = (
     import_module(f"grokinterp.replay.{name}")

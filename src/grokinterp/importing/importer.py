@@ -17,8 +17,9 @@ from ..errors import ConfigError, NotARun
 from ..foreign import read_foreign
 from ..progress import SHARE, bars
 from ..runs import files
+from ..runs.account import read_run_json
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
-from ..runs.run import Run, read_run_json
+from ..runs.run import Run
 from .evidence import Import, Request, Say, settings_hash
 from .mapping import layout_named
 from .recognition import read_settings, recognise

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float64
 
 from ..errors import NotApplicable
+from ..standing import KNOWN
 from ..tasks import Operation
 from ..tasks.noise import Noise
 from ..view import View
@@ -110,9 +111,6 @@ NoisePhase = Literal[
     "not trained", "memorisation", "coexistence", "partial inversion", "full inversion", "forgetting",
     "in between",
 ]  # fmt: skip
-KNOWN = 0.9
-"""Accuracy from which a group of examples counts as known: for coexistence Doshi et al. print .978 (training
-labels) and .983 (test)."""
 INVERTED = 0.95
 """Share of the corrupted examples answered rightly from which the inversion is full."""
 _HALF = 0.5

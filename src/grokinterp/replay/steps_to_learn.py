@@ -28,6 +28,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NotApplicable
+from ..standing import judged_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,14 +111,6 @@ class Reached:
     def seen(self) -> bool:
         """Whether it was seen to be reached, at the first evaluation or later."""
         return self.by is not None
-
-
-def judged_by(history: pd.DataFrame, part: str) -> str:
-    """The column by which it is told whether a part was learned: its accuracy, of every answer where a task
-    asks several; of test examples with noisy labels that of right answers."""
-    if part == "test" and "test_clean_accuracy" in history:
-        return "test_clean_accuracy"
-    return f"{part}_exact" if f"{part}_exact" in history else f"{part}_accuracy"
 
 
 def reached(history: pd.DataFrame, part: str, level: float = LEARNED) -> Reached:

@@ -7,16 +7,19 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 
 from ..models import Weights
+from ..standing import Examples
 from ..tasks import Split, Task
 from ..training import TrainConfig
+from .account import FORMAT
 from .files import UNSEALED, replace, sealed
-from .run import FORMAT, rows_hash, task_hash
+from .run import rows_hash, task_hash
 
 
 def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any) -> dict[str, Any]:
@@ -32,6 +35,7 @@ def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any
         **({"labels": {"sha256": rows_hash(task.labels(split))}} if task.noisy else {}),
         "split": split
         and {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},
+        "counts": asdict(Examples.of(task, split)),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("grokinterp", "torch", "transformer-lens")},
         "finished": None,

@@ -30,9 +30,10 @@ from ..models import Weights
 from ..progress import bars
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
 from . import files
+from .account import SLOTS, read_run_json, resume_file
 from .processes import shared
 from .record import new_record, packed_snapshot, write_record
-from .run import SLOTS, Run, read_resume, read_run_json, resume_file
+from .run import Run, read_resume
 from .transfer import Source, Start, started
 
 _SECONDS_BETWEEN_RESUME_STATES = 5.0

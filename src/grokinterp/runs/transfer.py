@@ -16,7 +16,8 @@ from ..errors import ConfigError, DamagedFile, NotARun, UsageError
 from ..models import Weights
 from ..tasks import Task
 from ..training import StartConfig, TrainConfig
-from .run import Run, read_run_json
+from .account import read_run_json
+from .run import Run
 
 Start: TypeAlias = "Run | tuple[Run, int] | str | Path"
 """A run, of which the last snapshot is meant; a run and a step (negative: from the end); or "RUN" or

@@ -1,0 +1,263 @@
+"""Which runs lie in a directory, and how far each has come: by what they say of themselves, so that it takes
+no torch and no snapshot is opened.
+
+A run that cannot be read is a row with the reason, and so is one that another process is training.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import GrokinterpError, NotARun
+from ..progress import bars
+from ..standing import Examples, State, judged_by
+from .account import Account
+from .files import reading
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Status = Literal["finished", "training", "stopped", "diverged", "imported", "broken"]
+_MARKS = ("run.json", "manifest.jsonl")
+"""Either tells a run, so that one that has lost the other is not passed over."""
+_MANY = 50
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run as a row of a list. None is what is not known.
+
+    Attributes:
+        run: its directory, as seen from the one that was listed.
+        task: what it learns, in symbols.
+        seed: of its initial weights and its batches; None of an imported run.
+        step: optimiser updates done, as far as they are recorded.
+        steps: those that its configuration asks for at most; None of an imported run.
+        snapshots: how many there are.
+        train_accuracy, test_accuracy: shares of right answers at the last evaluation, 0 to 1; where several
+            are asked, of all of them; of test examples with noisy labels, against right answers.
+        state: how far it has come by then ("generalises", ...: `grokinterp.standing`).
+        keys: the key frequencies that its report.json has for its last snapshot.
+        bytes: all that is in its directory.
+        status: "stopped" is one that is not finished and that nobody trains.
+        why: how it ended, who trains it, or what is broken.
+    """
+
+    run: str
+    task: str | None
+    seed: int | None
+    step: int | None
+    steps: int | None
+    snapshots: int | None
+    train_accuracy: float | None
+    test_accuracy: float | None
+    state: State | None
+    keys: tuple[int, ...] | None
+    bytes: int
+    status: Status
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def runs_in(folder: str | Path, *, progress: bool | None = None) -> pd.DataFrame:
+    """The runs in a directory and in all below it, one row each; the columns are those of `Listed`.
+
+    Args:
+        folder: where to look; links to runs are followed, what is hidden is not looked into.
+        progress: whether to show a progress bar on stderr; by default where that is a terminal.
+
+    Raises:
+        NotARun: there is no such directory, or no run in it.
+    """
+    import pandas as pd
+
+    names = [field.name for field in fields(Listed)]
+    table = pd.DataFrame([asdict(row) for row in listed(folder, progress=progress)], columns=names)
+    whole = dict.fromkeys(("seed", "step", "steps", "snapshots", "bytes"), "Int64")
+    return table.astype(whole | dict.fromkeys(("train_accuracy", "test_accuracy"), "float64"))
+
+
+def listed(folder: str | Path, *, progress: bool | None = None) -> list[Listed]:
+    """What `runs_in` makes a table of."""
+    place = Path(folder)
+    found = dict(_found(place))
+    if not found:
+        instead = "holds no run, nor do the directories in it" if place.is_dir() else "is no directory"
+        raise NotARun(f"{folder} {instead}: give one that holds what `grokinterp train --out` made")
+
+    def natural(path: Path) -> list[tuple[int, str]]:
+        parts = re.split(r"(\d+)", str(path.relative_to(place)))
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+    rows = []
+    with bars(progress if len(found) >= _MANY else False) as bar:
+        task = bar.add_task("", total=len(found), what="run") if bar else None
+        for path in sorted(found, key=natural):
+            name = str(path.relative_to(place)) if path != place else str(place)
+            # A name that is no text in this locale is still a row.
+            rows.append(_row(path, name.encode(errors="replace").decode(), found[path]))
+            if bar and task is not None:
+                bar.advance(task)
+    return rows
+
+
+def _found(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The directories that hold runs, each with what keeps it from being looked into, if anything does."""
+    try:
+        entries = sorted(folder.iterdir())
+        is_run = any((folder / mark).exists() for mark in _MARKS)
+    except NotADirectoryError:
+        return
+    except FileNotFoundError:  # gone since, or never there
+        return
+    except OSError as error:
+        yield folder, f"cannot look into {folder}: {error.strerror or error}"
+        return
+    if is_run:
+        yield folder, ""
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or not entry.is_dir():
+            continue
+        if not entry.is_symlink():
+            yield from _found(entry)
+        elif any((entry / mark).exists() for mark in _MARKS):
+            yield entry, ""
+
+
+def _row(path: Path, name: str, why_not: str) -> Listed:
+    nothing = dict.fromkeys(field.name for field in fields(Listed))
+    row: dict[str, Any] = {**nothing, "run": name, "bytes": _size(path), "status": "broken", "why": why_not}
+    if why_not:
+        return Listed(**row)
+    try:
+        account = Account(path)
+        row |= _of(account)
+    except GrokinterpError as error:
+        row["why"] = str(error)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        row["why"] = f"{path}: its record is not that of a run ({type(error).__name__}: {error})"
+    return Listed(**row)
+
+
+def _of(account: Account) -> dict[str, Any]:
+    record = account.record
+    report = _report(account)
+    columns = {name for evaluation in account.evaluations for name in evaluation}
+    judged = [judged_by(columns, part) for part in ("train", "test")]
+    last: Mapping[str, Any] = next(
+        (e for e in reversed(account.evaluations) if any(_known(e.get(c)) is not None for c in judged)), {}
+    )
+    train, test = (_known(last.get(column)) for column in judged)
+    status, why = _status(account)
+    done = [*account.steps[-1:], *(evaluation["step"] for evaluation in account.evaluations[-1:])]
+    known = [step for step in done if account.step_known(step)]
+    trained = account.imported is None
+    return {
+        "task": record["task"]["symbol"],
+        "seed": record["config"].get("seed") if trained else None,
+        "step": max(known, default=None),
+        "steps": record["config"].get("training", {}).get("steps") if trained else None,
+        "snapshots": len(account.steps),
+        "train_accuracy": train,
+        "test_accuracy": test,
+        "state": _state(account, train, test, report),
+        "keys": report and _keys(report),
+        "status": status,
+        "why": why,
+    }
+
+
+def _known(value: Any) -> float | None:
+    """A number; None where it is missing or NaN."""
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+
+
+def _status(account: Account) -> tuple[Status, str]:
+    if account.imported is not None:
+        return "imported", f"imported from {account.imported['file']}"
+    if account.ended is not None:
+        return ("diverged" if account.diverged else "finished"), account.ended
+    holder = _holder(account.path)
+    if holder is not None:
+        return "training", f"locked by {holder}"
+    return "stopped", "not finished: the same command goes on with it"
+
+
+def _holder(path: Path) -> str | None:
+    """Who holds the lock of a run; None where nobody does."""
+    try:
+        with open(path / "lock", encoding="utf-8", errors="replace") as file:
+            if not (holder := file.read(200).strip()):  # who gives it back takes the name out
+                return None
+            # Who was killed leaves the name, and no lock. Nobody is kept from one longer than this takes.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return holder
+    except OSError:
+        return None
+    return None
+
+
+def _state(
+    account: Account, train: float | None, test: float | None, report: Mapping[str, Any] | None
+) -> State | None:
+    """By the last evaluation; where a criterion of the task tells it, which evaluations do not know, by the
+    report."""
+    examples = _examples(account)
+    if examples is not None and not examples.criterion:
+        state = examples.standing(train, test).state
+        if state != "not known":
+            return state
+    told: State | None = None if report is None else report.get("state")
+    return told or (None if examples is None else "not known")
+
+
+def _examples(account: Account) -> Examples | None:
+    """What accuracies are about; of a run that was recorded before that was, its task has to be made again,
+    which takes torch. None where that cannot be."""
+    if "counts" in account.record:
+        return Examples(**account.record["counts"])
+    from .run import Run
+
+    with suppress(GrokinterpError):
+        run = Run(account.path)
+        return Examples.of(run.task, run.split)
+    return None
+
+
+def _report(account: Account) -> dict[str, Any] | None:
+    """The report.json that lies in the run, if it is of its last snapshot."""
+    with suppress(OSError, ValueError, GrokinterpError), reading(account.path / "report.json"):
+        report = json.loads((account.path / "report.json").read_bytes())
+        if isinstance(report, dict) and account.steps and report.get("step") == account.steps[-1]:
+            return report
+    return None
+
+
+def _keys(report: Mapping[str, Any]) -> tuple[int, ...] | None:
+    keys = (report.get("key_frequencies") or {}).get("consensus")
+    return None if keys is None else tuple(int(k) for k in keys)
+
+
+def _size(folder: Path) -> int:
+    """The bytes of all files in a directory and below."""
+    total = 0
+    for here, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(here, name)).st_size
+    return total
