@@ -33,3 +33,4 @@ from .spikes import (
     steps_in_words,
 )
 from .steps_to_learn import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer
+from .thinning import boundary_steps, thin

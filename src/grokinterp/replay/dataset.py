@@ -229,6 +229,7 @@ def _dataset(
             "answers": run.task.n_answers,
             **Examples.of(run.task, run.split).to_attrs(),
             "divergence": run.divergence,
+            **({"thinning": run.thinning} if run.thinned else {}),
             **({"levels": json.dumps(run.task.levels)} if has_plateaus(run) else {}),
             **(run.task.coordinates.to_attrs() if run.task.coordinates is not None else {}),
             **of_final,

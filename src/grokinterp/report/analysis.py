@@ -318,8 +318,9 @@ class Analysis:
 
     @property
     def how_it_went(self) -> str:
-        """Kind and boundaries of the training in words; before them that it diverged, where it did."""
-        return f"{self.run.divergence} {self.phases.sentence}".lstrip()
+        """Kind and boundaries of the training in words; before them that it diverged, behind them that
+        snapshots were removed, where that is so."""
+        return f"{self.run.divergence} {self.phases.sentence} {self.run.thinning}".strip()
 
     @cached_property
     def spikes(self) -> list[Spike]:
@@ -369,6 +370,7 @@ class Analysis:
                 "last_step": run.steps[-1],
                 "finished": run.finished,
                 **({"diverged": run.diverged} if run.diverged else {}),
+                **({"thinned": run.thinned} if run.thinned else {}),
                 **({"start": run.config.start.model_dump(mode="json")} if run.config.start else {}),
                 "versions": run.record["versions"],
                 **({"imported": run.imported} if run.imported else {}),

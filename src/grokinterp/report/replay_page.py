@@ -37,9 +37,9 @@ from ..replay import (
     spikes_in_words,
 )
 from ..runs import Run
+from ..runs.account import steps_in_words
 from ..runs.files import file_named, refuse_unwritable
 from ..runs.files import replace as replace_file
-from ..runs.run import steps_in_words
 from . import canvas, probes
 from .moments import BARS_OVER, Curve, Moments, with_unit
 from .offline import asset, embedded, offline_page
@@ -160,7 +160,7 @@ def replay_page(
         steps=steps,
         span=steps_in_words(steps, unknown),
         found=courses_in_words(moments.courses) if moments.courses else "",
-        opening=" ".join(filter(None, [data.attrs.get("divergence"), went])),
+        opening=" ".join(filter(None, [data.attrs.get("divergence"), went, data.attrs.get("thinning")])),
         notes=list(_notes(moments)),
         courses=[one.sentence for one in moments.courses] if len(moments.courses) > 1 else [],
         sure=[_how_sure(boundary) for boundary in training_phases.boundaries] if training_phases else [],
