@@ -17,6 +17,7 @@ from ..tasks import TASKS
 from ..training import BatchedTrainer, Snapshot, State, TrainConfig, Trainer, kind, resolve_device
 from . import pool
 from .files import folder_named, refuse_unwritable
+from .loggers import Log, named_loggers
 from .run import Run
 from .sweep import directory_of, members_of, seeds_of, starts_of
 from .train import Showing, Stop, Writer, in_words, is_finished, on_signals, train_in
@@ -34,6 +35,7 @@ def train_many(
     start: Start | Mapping[str, Start] | None = None,
     workers: int | None = None,
     resume: bool = True,
+    log: Log = (),
     progress: bool | None = None,
 ) -> list[Run]:
     """Trains every configuration into a directory of its own inside `out`; goes on where an earlier call
@@ -56,6 +58,7 @@ def train_many(
         workers: how many train at once on a CPU; by default as many as the cores that this process may use.
         resume: whether runs that are already there may be continued; if not, they are refused and nothing is
             trained.
+        log: loggers as for `train`, by their names; each run is one of its own there.
         progress: whether to show how far they are on stderr; by default where that is a terminal.
 
     Returns:
@@ -67,7 +70,9 @@ def train_many(
         SomeFailed: some failed or their processes died; the others were trained all the same.
         Interrupted: by SIGINT or SIGTERM; what was trained is saved, and the same call goes on from there.
     """
-    out = folder_named(out)
+    out, loggers = folder_named(out), named_loggers(log)
+    if any(map(callable, loggers)):
+        raise UsageError("log: needs names here, as runs are trained by other processes")
     if seeds is not None:
         if not isinstance(configs, TrainConfig):
             raise UsageError("seeds: needs one configuration, which is trained with each of them")
@@ -89,7 +94,7 @@ def train_many(
     done = len(members) - len(waiting)
     with on_signals(stop), bars(progress) as bar:
         display = _Display(bar, members, done)
-        sweep = _Sweep(waiting, out, resume, sources, stop, display)
+        sweep = _Sweep(waiting, out, resume, sources, stop, display, list(map(str, loggers)))
         device = _device_type(next(iter(members.values())))
         if device == "cpu":
             ends = sweep.in_processes(workers or cores())
@@ -130,7 +135,8 @@ _MOST_TOGETHER = 128
 
 @dataclass(frozen=True)
 class _Sweep:
-    """Runs that are left to train, what each starts from, whether they are to stop, and what shows them."""
+    """Runs that are left to train, what each starts from, whether they are to stop, what shows them, and what
+    logs them."""
 
     configs: Mapping[str, TrainConfig]
     out: Path
@@ -138,12 +144,13 @@ class _Sweep:
     sources: Sources
     stop: Stop
     display: _Display
+    log: Sequence[str] = ()
 
     def in_processes(self, workers: int) -> Ends:
         """Trains in worker processes, one run in each at a time."""
         names = list(self.configs)
         jobs = [
-            pool.job(config, self.out / name, self.resume, self.display.shown, self.sources[name])
+            pool.job(config, self.out / name, self.resume, self.display.shown, self.sources[name], self.log)
             for name, config in self.configs.items()
         ]
         with closing(pool.answers(jobs, workers, lambda: self.stop.asked)) as answers:
@@ -163,7 +170,8 @@ class _Sweep:
             path, config, source = self.out / name, self.configs[name], self.sources[name]
             showing = self.display.showing(name)
             try:
-                train_in(path, config, self.resume, self.stop.watching, showing, source=source)
+                watching = self.stop.watching
+                train_in(path, config, self.resume, watching, showing, source=source, log=self.log)
             except GrokinterpError as error:
                 yield name, error
             else:
@@ -188,7 +196,7 @@ class _Sweep:
             for name in names:
                 config, source = self.configs[name], self.sources[name]
                 try:
-                    writers[name] = written.enter_context(Writer(self.out / name, config, self.resume))
+                    writers[name] = written.enter_context(self._writer(name))
                     state = writers[name].resume_state()
                     weights[name] = source.weights() if source and state is None else None
                     if state is None and config.start and source is None:
@@ -201,6 +209,9 @@ class _Sweep:
                 if self.stop.asked:
                     return
                 yield from self._one_stack(states, weights, writers)
+
+    def _writer(self, name: str) -> Writer:
+        return Writer(self.out / name, self.configs[name], self.resume, self.log)
 
     def _one_stack(
         self,

@@ -50,12 +50,13 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def job(
-    config: TrainConfig, path: Path, resume: bool, watched: bool, source: Source | None = None
-) -> dict[str, Any]:
+    config: TrainConfig, path: Path, resume: bool, watched: bool, source: Source | None = None,
+    log: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """What a worker needs to know; with `watched` it says every now and then how far it is."""
     return {
         "config": config.model_dump(mode="json"),
-        **{"path": str(path), "resume": resume, "watched": watched},
+        **{"path": str(path), "resume": resume, "watched": watched, "log": [*log]},
         # A task that is not of this package is registered when its module is imported.
         "home": TASKS[config.task["name"]].__module__,
         "start": source and {"path": str(source.path), "step": source.step, "sha256": source.sha256},
@@ -198,7 +199,8 @@ def serve() -> None:
             showing = _saying(say) if asked["watched"] else lambda: nullcontext(lambda snapshot: None)
             path, start = Path(asked["path"]), asked["start"]
             source = start and Source(Path(start["path"]), start["step"], start["sha256"])
-            train_in(path, config, asked["resume"], stop.watching, showing, threads=1, source=source)
+            options = {"threads": 1, "source": source, "log": asked["log"]}
+            train_in(path, config, asked["resume"], stop.watching, showing, **options)
             say(ended=None)
         except GrokinterpError as error:
             say(ended=type(error).__name__, message=str(error))

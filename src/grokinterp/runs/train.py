@@ -31,6 +31,7 @@ from ..progress import bars
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
 from . import files
 from .account import SLOTS, read_run_json, resume_file
+from .loggers import Log, Loggers, named_loggers
 from .processes import shared
 from .record import new_record, packed_snapshot, write_record
 from .run import Run, read_resume
@@ -41,7 +42,7 @@ _SECONDS_BETWEEN_RESUME_STATES = 5.0
 
 def train(
     config: TrainConfig, out: str | Path, *, start: Start | None = None, resume: bool = True,
-    progress: bool | None = None
+    log: Log = (), progress: bool | None = None
 ) -> Run:  # fmt: skip
     """Trains until the configuration's end and returns the run; goes on where an earlier call with this
     configuration stopped.
@@ -54,6 +55,9 @@ def train(
             Recorded as `start` in the run's configuration; the source is not needed again once a resume state
             is written.
         resume: whether a run that is already there may be continued; if not, it is refused and left alone.
+        log: what else gets the metrics as they are recorded: "wandb", "tensorboard", "trackio", a function of
+            a step and its metrics, or several. Offline, unless the environment asks otherwise; the training
+            is the same with and without.
         progress: whether to show a progress bar on stderr; by default where that is a terminal.
 
     Raises:
@@ -65,11 +69,13 @@ def train(
         NotARun: the directory cannot be one, or holds something else.
         Interrupted: by SIGINT or SIGTERM; the same call goes on from there.
         WriteFailed: the disk is full or read-only; the same call goes on from there.
+        UsageError: there is no such logger, or what it needs is not installed.
     """
+    loggers = named_loggers(log)
     path = files.folder_named(out)
     config, source = started(config, path, start)
     showing = partial(_progress_bar, config, progress)
-    return train_in(path, config, resume, _asked_to_stop, showing, source=source)
+    return train_in(path, config, resume, _asked_to_stop, showing, source=source, log=loggers)
 
 
 Stopping = Callable[[Trainer], AbstractContextManager[None]]
@@ -82,16 +88,19 @@ def train_in(
     path: Path, config: TrainConfig, resume: bool, stopping: Stopping, showing: Showing,
     threads: int | None = None,
     source: Source | None = None,
+    log: Log = (),
 ) -> Run:  # fmt: skip
     """What `train` does, whoever stops it and looks on; `threads` replaces the configuration's."""
     if is_finished(config, path, resume):
-        return Run(path)
+        run = Run(path)
+        with closing(Loggers(named_loggers(log), path, run.record["config"], run.evaluations)):
+            return run
     files.refuse_unwritable(files.folder_named(path))
     # A configuration that cannot be trained leaves no directory behind. Where a run has begun, what it
     # started from may be gone.
     begun = source is None and config.start is not None and (path / "run.json").exists()
     trainer = None if begun else Trainer(config, weights=source.weights() if source else None)
-    with Writer(path, config, resume) as writer:
+    with Writer(path, config, resume, log) as writer:
         state = writer.resume_state()
         if trainer is None or state is not None:
             trainer = Trainer(config, state)
@@ -164,10 +173,10 @@ def _both_values(dotted: str, recorded: TrainConfig, asked: TrainConfig) -> str:
 class Writer:
     """The one process that writes a run directory, while it holds the lock."""
 
-    def __init__(self, path: Path, config: TrainConfig, resume: bool) -> None:
+    def __init__(self, path: Path, config: TrainConfig, resume: bool, log: Log = ()) -> None:
         self.path = path
         self.config = config
-        self._resume = resume
+        self._resume, self._log = resume, log
 
     def __enter__(self) -> Writer:
         with ExitStack() as undo:
@@ -187,6 +196,9 @@ class Writer:
             self._metrics = undo.enter_context(closing(files.Log(self.path / "metrics.jsonl")))
             self._refuse_what_diverged()
             self._sweep_uncommitted_snapshots()
+            loggers = named_loggers(self._log)
+            recorded = self.record["config"], self._metrics.records
+            self._loggers = undo.enter_context(closing(Loggers(loggers, self.path, *recorded)))
             self._close = undo.pop_all()
         self._slot = 0
         self._saved_at = time.monotonic()
@@ -290,6 +302,7 @@ class Writer:
             self.save_resume_state(trainer)
         if snapshot.metrics is not None and snapshot.step > _last_step(self._metrics):
             self._metrics.append({"step": snapshot.step, **snapshot.metrics})
+            self._loggers(snapshot.step, snapshot.metrics)
         if snapshot.keep:
             self._commit_weights(snapshot.step, snapshot.weights)
         if snapshot.last:
