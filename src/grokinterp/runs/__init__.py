@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING
 from ..lazy import load_lazily
 
 if TYPE_CHECKING:
+    from .hub import pull_from_hub, push_to_hub
     from .listing import runs_in
     from .many import train_many
     from .run import Run, follow, load_run
     from .train import train
 
 __all__ = load_lazily(
-    __name__, {"listing": "runs_in", "many": "train_many", "run": "Run follow load_run", "train": "train"}
+    __name__,
+    {
+        "hub": "pull_from_hub push_to_hub",
+        "listing": "runs_in",
+        "many": "train_many",
+        "run": "Run follow load_run",
+        "train": "train",
+    },
 )

@@ -28,8 +28,8 @@ FORMAT = 1
 SLOTS = ("a", "b")
 _NAMED = 12
 """Runs that an error names of a directory that holds them."""
-_RECORD_AND_LOGS = ("run.json", "manifest.jsonl", "metrics.jsonl")
-_OWN = {*_RECORD_AND_LOGS, "lock", "split.safetensors", "snapshots", "resume", "replay"}
+RECORD_AND_LOGS = ("run.json", "manifest.jsonl", "metrics.jsonl")
+_OWN = {*RECORD_AND_LOGS, "lock", "split.safetensors", "snapshots", "resume", "replay", "logged.json"}
 
 
 class Account:
@@ -153,6 +153,11 @@ class Account:
             )
         return step
 
+    @property
+    def snapshot_files(self) -> list[str]:
+        """The files of the snapshots that there are, as they are called in the directory."""
+        return [record["file"] for record in self._committed]
+
     def sha256(self, step: int) -> str:
         """The recorded hash of the snapshot at a committed step."""
         return str(self._records[self.resolve(step)]["sha256"])
@@ -173,7 +178,7 @@ class Account:
 
         run.json and both logs were checked when the run was opened.
         """
-        yield from ((name, None) for name in _RECORD_AND_LOGS if (self.path / name).exists())
+        yield from ((name, None) for name in RECORD_AND_LOGS if (self.path / name).exists())
         hashed = [(one["file"], one["sha256"], f"step {one['step']}") for one in self._committed]
         if (split := self.record["split"]) and "file" in split:
             hashed.insert(0, (split["file"], split["file_sha256"], "the split"))

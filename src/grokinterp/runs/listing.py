@@ -107,7 +107,7 @@ def listed(folder: str | Path, *, progress: bool | None = None) -> list[Listed]:
         for path in sorted(found, key=natural):
             name = str(path.relative_to(place)) if path != place else str(place)
             # A name that is no text in this locale is still a row.
-            rows.append(_row(path, name.encode(errors="replace").decode(), found[path]))
+            rows.append(row_of(path, name.encode(errors="replace").decode(), found[path]))
             if bar and task is not None:
                 bar.advance(task)
     return rows
@@ -137,7 +137,14 @@ def _found(folder: Path) -> Iterator[tuple[Path, str]]:
             yield entry, ""
 
 
-def _row(path: Path, name: str, why_not: str) -> Listed:
+def row_of(path: Path, name: str = "", why_not: str = "") -> Listed:
+    """The row of one run.
+
+    Args:
+        path: its directory.
+        name: as it is called in the list.
+        why_not: what keeps it from being looked into, if anything does.
+    """
     nothing = dict.fromkeys(field.name for field in fields(Listed))
     row: dict[str, Any] = {**nothing, "run": name, "bytes": _size(path), "status": "broken", "why": why_not}
     if why_not:
@@ -154,7 +161,7 @@ def _row(path: Path, name: str, why_not: str) -> Listed:
 
 def _of(account: Account) -> dict[str, Any]:
     record = account.record
-    report = _report(account)
+    report = report_of(account)
     columns = {name for evaluation in account.evaluations for name in evaluation}
     judged = [judged_by(columns, part) for part in ("train", "test")]
     last: Mapping[str, Any] = next(
@@ -239,7 +246,7 @@ def _examples(account: Account) -> Examples | None:
     return None
 
 
-def _report(account: Account) -> dict[str, Any] | None:
+def report_of(account: Account) -> dict[str, Any] | None:
     """The report.json that lies in the run, if it is of its last snapshot."""
     with suppress(OSError, ValueError, GrokinterpError), reading(account.path / "report.json"):
         report = json.loads((account.path / "report.json").read_bytes())

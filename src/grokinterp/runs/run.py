@@ -24,6 +24,7 @@ from ..training import TrainConfig
 from ..view import View
 from .account import Account, resume_data
 from .files import read_hashed, read_sealed
+from .hub import SCHEME, pull_from_hub
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,12 +167,15 @@ class Run(Account):
 
 
 def load_run(path: str | Path) -> Run:
-    """The run in a directory, finished or still training.
+    """The run in a directory, finished or still training; or one on the model hub, as
+    "hf://user/repository[@revision][/folder]" (`runs.hub`).
 
     Raises:
         NotARun: there is none.
         DamagedFile: a file does not match its recorded hash or count.
     """
+    if isinstance(path, str) and path.startswith(SCHEME):
+        return Run(pull_from_hub(path))
     return Run(path)
 
 
