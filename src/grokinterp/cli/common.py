@@ -48,6 +48,8 @@ def run_directory(text: str) -> Path:
     if not text.strip():
         remedy = "give the one that `grokinterp train --out` made"
         raise UsageError(f"{text!r} is no name of a run directory: {remedy}")
+    if text.startswith("hf://"):
+        raise UsageError(f"{text} lies on the hub: grokinterp pull {text} --out DIR fetches it")
     return Path(text)
 
 
@@ -98,6 +100,11 @@ def size(count: int) -> str:
     """Bytes as a person reads them."""
     unit, length = next(((unit, n) for unit, n in (("GB", 1e9), ("MB", 1e6)) if count >= n), ("kB", 1e3))
     return f"{count / length:.1f} {unit}"
+
+
+def brief(value: int | float | None) -> str:
+    """A number as a table has it."""
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 _LEAST = 60

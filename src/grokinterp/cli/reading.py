@@ -145,6 +145,8 @@ def analyze(
             print(f"not measured: {', '.join(names)}: {reason}")
     else:
         print_facts(_weightiest(facts(a)))
+        if run.thinned:
+            print_wrapped(run.thinning)
     print()
     print_facts((claim.verdict, claim.claim) for claim in a.claims)
     print()
@@ -264,6 +266,7 @@ def replay(
         f"{measured.attrs['task']}: {shown.steps_text(steps)}.",
         shown.divergence,
         training_phases.sentence if training_phases else "",
+        shown.thinning,
     )
     print(" ".join(filter(None, told_in_words)))
     if "final_keys" in measured.attrs:
@@ -348,8 +351,8 @@ def verify(run_dir: RunDir, as_json: Json = False) -> None:
         print(json.dumps({"files": len(checked), "damaged": damaged, **divergence}))
     elif not damaged:
         print(f"{len(checked)} files, all as they were written")
-        if run.diverged:
-            print(run.divergence)
+        for sentence in filter(None, (run.divergence, run.thinning)):
+            print(sentence)
     if damaged:
         problems = " | ".join(damaged.values())
         raise DamagedFile(f"{len(damaged)} of {len(checked)} files are damaged: {problems}")

@@ -14,7 +14,18 @@ import typer
 
 from ..errors import GrokinterpError, UsageError
 from . import index
-from .common import Json, Modulus, TaskKeys, command, key_and_value, place, print_table, size, task_keys
+from .common import (
+    Json,
+    Modulus,
+    TaskKeys,
+    brief,
+    command,
+    key_and_value,
+    place,
+    print_table,
+    size,
+    task_keys,
+)
 
 if TYPE_CHECKING:
     from ..runs import Run
@@ -87,6 +98,14 @@ def train(
     resume: Annotated[
         bool, typer.Option(help="Go on with a run that is already there, or refuse it.")
     ] = True,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LOGGER",
+            help="Also hand the metrics to wandb, tensorboard or trackio, offline unless the environment "
+            "asks otherwise (WANDB_MODE, TRACKIO_SPACE_ID); repeatable.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -130,11 +149,11 @@ def train(
         _foretell(chosen, several, source, folder, as_json)
         return
     if several:
-        workers = changed.get("threads")
-        _train_seeds(chosen, several, folder, as_json, start=source, workers=workers, resume=resume)
+        options = {"start": source, "workers": changed.get("threads"), "resume": resume, "log": log or ()}
+        _train_seeds(chosen, several, folder, as_json, **options)
         return
     started = time.monotonic()
-    run = train_run(chosen, folder, start=source, resume=resume)
+    run = train_run(chosen, folder, start=source, resume=resume, log=log or ())
     seconds = time.monotonic() - started
     last = summary(run)
     if as_json:
@@ -240,7 +259,7 @@ def _train_seeds(config: TrainConfig, seeds: Sequence[int], out: Path, as_json: 
     else:
         table = []
         for row in rows:
-            numbers = [_brief(row.get(name)) for name in ("step", "train_accuracy", "test_accuracy")]
+            numbers = [brief(row.get(name)) for name in ("step", "train_accuracy", "test_accuracy")]
             ended = row.get("reason") or ("failed" if "error" in row else "")
             table.append((str(row["seed"]), *numbers, ended))
         print_table(["seed", "step", "train accuracy", "test accuracy", "ended"], table)
@@ -251,10 +270,6 @@ def _train_seeds(config: TrainConfig, seeds: Sequence[int], out: Path, as_json: 
         print(f"grokinterp: {outcome.path.name}: {outcome.error}", file=sys.stderr)
     if failed:
         raise typer.Exit(GrokinterpError.exit_code)
-
-
-def _brief(value: int | float | None) -> str:
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _text_of(path: Path) -> str:
