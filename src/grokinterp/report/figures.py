@@ -133,7 +133,8 @@ def _add_evaluations(
 def over_training(a: Analysis, figure: go.Figure) -> go.Figure:
     """Shades for the phases, a line at the analysed step, and the legend above."""
     for phase in a.phases.spans:
-        shade = {"fillcolor": palette.PHASES[phase.name], "opacity": 0.12, "line_width": 0, "layer": "below"}
+        colour, opacity = palette.PHASES[phase.name], palette.PHASE_SHADE
+        shade = {"fillcolor": colour, "opacity": opacity, "line_width": 0, "layer": "below"}
         figure.add_vrect(phase.start, phase.end, **shade)
     figure.add_vline(x=a.step, line={"color": KEY, "width": 1, "dash": "dot"})
     return figure.update_layout(legend=legend_above())

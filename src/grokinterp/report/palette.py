@@ -21,14 +21,17 @@ RESTRICTED, EXCLUDED = "#2a9d8f", KEY
 PHASES = {
     "learning": TRAIN,
     "memorisation": TRAIN,
-    "circuit formation": PLAIN,
+    "circuit formation": "#8e5bc7",
     "cleanup": RESTRICTED,
     "delay": PLAIN,
     "generalisation": RESTRICTED,
     "after": "#e9c46a",
     "forgetting": KEY,
 }
-"""Phases of training: shades behind curves, and stretches of a strip."""
+"""Phases of training, the same in the report and in the replay: shades behind curves, each with its name
+above it, and stretches of a strip."""
+PHASE_SHADE = 0.16
+"""How dense the shade of a phase is behind curves."""
 LINES = (TRAIN, TEST, RESTRICTED, KEY, "#8e5bc7", "#b8860b", "#7a4b2a", "#e58bb5")
 """Lines of one figure that have to be told apart."""
 
