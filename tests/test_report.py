@@ -335,6 +335,13 @@ def test_the_page_draws_every_figure_offline_without_a_console_error(
     page.on("request", lambda request: requests.append(request.url))
     page.goto(file.as_uri())
     page.wait_for_function("document.documentElement.dataset.ready === 'yes'", timeout=60_000)
+    drawn = page.locator(".plot .main-svg:first-child")
+    assert drawn.count() < page.locator(".plot").count()  # those far below wait
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_function(
+        "document.querySelectorAll('.plot').length === "
+        "document.querySelectorAll('.plot .main-svg:first-child').length"
+    )
 
     assert problems == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []

@@ -200,8 +200,8 @@ class Analysis:
     def _how_it_computes(self) -> list[str]:
         """What is known of how a network computes that has learned something, in clauses: what the report
         opens with, else how its losses came down, or when it learned. A family says more."""
-        if (known := opening_of(self)) is not None:
-            return [known.lead_of(self)]
+        if (known := opening_of(self)) is not None and (said := known.lead_of(self)):
+            return [said]
         if self.courses:
             return [courses_in_words(self.courses)]
         return [*self._how_much, *self._when_learned]

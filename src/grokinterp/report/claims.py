@@ -38,11 +38,18 @@ Decide: TypeAlias = Callable[[Any], Decision]
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence, its verdict, and what speaks for it."""
+    """A sentence, its verdict, and what speaks for it.
+
+    Attributes:
+        figure: the title of the panel or the section of a report that shows it; "" where none does.
+        step: the step of training that matters to it.
+    """
 
     claim: str
     verdict: Verdict
     evidence: list[str]
+    figure: str = ""
+    step: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -54,15 +61,25 @@ class Claimed(OfTasks):
     """A sentence that may be claimed of the networks of a family of tasks, and what decides it."""
 
     where: Callable[[Any], bool]
+    figure: str
+    moment: str
     decide: Decide
+
+    def step(self, a: Analysis) -> int:
+        """The step of training that matters to it."""
+        found = {boundary.name: boundary.by for boundary in a.phases.boundaries}
+        if self.moment in ("train", "test"):
+            found[self.moment] = a.reached(self.moment).by or a.step
+        return found.get(self.moment, a.step)
 
 
 CLAIMS: OfFamilies[Claimed] = OfFamilies("claim")
 
 
 def claim(
-    sentence: str, *, of: type[Task] = Task, where: Callable[[Any], bool] = lambda a: True
-) -> Callable[[Decide], Decide]:
+    sentence: str, *, of: type[Task] = Task, where: Callable[[Any], bool] = lambda a: True,
+    figure: str = "", moment: str = "",
+) -> Callable[[Decide], Decide]:  # fmt: skip
     """Registers what decides a claim: a function of an `Analysis` that says whether the claim holds, with the
     numbers in words (`needs`), and raises NotApplicable where it cannot be tested.
 
@@ -70,11 +87,14 @@ def claim(
         sentence: what is claimed; {examples} in it is what the task calls its examples.
         of: the family of tasks about which it is.
         where: of which of their analyses it is asked at all.
+        figure: the title of the panel, or else of the section, of a report that shows what decides it.
+        moment: when it came to be: "train" or "test", when these examples were learned, or the name of a
+            boundary between phases; by default, and where that was not found, the analysed step.
 
     Raises:
         ValueError: another claim about this family has this sentence.
     """
-    return CLAIMS.registering(partial(Claimed, sentence, of, where))
+    return CLAIMS.registering(partial(Claimed, sentence, of, where, figure, moment))
 
 
 def decided(a: Analysis) -> list[Claim]:
@@ -84,11 +104,13 @@ def decided(a: Analysis) -> list[Claim]:
         if not asked.where(a):
             continue
         sentence = asked.name.replace("{examples}", task.examples_are)
+        verdict: Verdict
         try:
             holds, evidence = asked.decide(a)
-            claims.append(Claim(sentence, "supported" if holds else "refuted", evidence))
+            verdict = "supported" if holds else "refuted"
         except NotApplicable as reason:
-            claims.append(Claim(sentence, "not tested", [str(reason)]))
+            verdict, evidence = "not tested", [str(reason)]
+        claims.append(Claim(sentence, verdict, evidence, asked.figure, asked.step(a)))
     return claims
 
 
@@ -114,8 +136,13 @@ def all_of(*conditions: tuple[bool, str], also: Sequence[str] = ()) -> Decision:
     return all(holds for holds, _ in conditions), [*(words for _, words in conditions), *also]
 
 
-@claim("It generalises to {examples} that it was not trained on", where=lambda a: not a.standing.fresh)
-@claim("It has learned the task, as far as its evaluation sample tells", where=lambda a: a.standing.fresh)
+_generalises = partial(claim, figure="Accuracy", moment="test")
+
+
+@_generalises("It generalises to {examples} that it was not trained on", where=lambda a: not a.standing.fresh)
+@_generalises(
+    "It has learned the task, as far as its evaluation sample tells", where=lambda a: a.standing.fresh
+)
 def generalises(a: Analysis) -> Decision:
     """Whether the network is right on nearly all examples that it was not trained on."""
     name, share = a.accuracy("test")
@@ -124,7 +151,10 @@ def generalises(a: Analysis) -> Decision:
     return a.standing.state == "generalises", [needs(name, share, ">=", a.standing.level, ".4f")[1]]
 
 
-@claim("It has only memorised its training examples", where=lambda a: not (a.noisy or a.standing.fresh))
+@claim(
+    "It has only memorised its training examples", where=lambda a: not (a.noisy or a.standing.fresh),
+    figure="Accuracy", moment="train",
+)  # fmt: skip
 def memorised(a: Analysis) -> Decision:
     """Whether the network is better than chance on its training examples alone."""
     (name, share), test = a.accuracy("train"), a.accuracy("test")
@@ -134,8 +164,13 @@ def memorised(a: Analysis) -> Decision:
     return a.standing.state == "memorises", evidence
 
 
-@claim("Attention depends on the input")
+SPREAD = "attention.variance: largest standard deviation over inputs, of any head"
+
+
+@claim("Attention depends on the input", figure="Attention")
 def attention_by_input(a: Analysis) -> Decision:
     """Whether some head attends to other positions for other examples."""
     spread = float(a.measured("attention.variance").max()) ** 0.5
-    return all_of(needs("largest standard deviation over inputs, of any head", spread, ">=", 0.1))
+    return all_of(
+        needs("attention.variance: largest standard deviation over inputs, of any head", spread, ">=", 0.1)
+    )

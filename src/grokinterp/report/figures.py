@@ -112,6 +112,43 @@ def _highest(a: Analysis) -> float:
     return max([*levels, *(plateau.level for one in a.courses for plateau in one.plateaus)])
 
 
+def learning(a: Analysis) -> go.Figure:
+    """Train and test accuracy over training in few points, with the phases by name: what a report opens
+    with."""
+    figure = new_figure("step (optimiser updates)", "accuracy (share right)", 400)
+    right = "clean_accuracy" if a.noisy else "exact" if "test_exact" in a.history else "accuracy"
+    parts = ("evaluation",) if a.examples.fresh else ("train", "test")
+    for part in parts:
+        column = f"{part if part != 'evaluation' else 'test'}_{right}"
+        evaluated = a.history.dropna(subset=[column])
+        few = evaluated.iloc[_few(evaluated[column].to_numpy())]
+        line = {"color": palette.OF_PART.get(part, TEST), "width": 2.5}
+        figure.add_scatter(x=few["step"], y=few[column], name=_PARTS[part], mode="lines", line=line)
+    figure.update_yaxes(range=[-0.02, 1.04]).update_xaxes(range=_whole_run(a))
+    return over_training(a, figure)
+
+
+_PARTS = {
+    "train": "trained on",
+    "test": "not trained on (test)",
+    "evaluation": "evaluation sample",
+}
+_MOST_POINTS = 400
+"""Points of a line that stands in the page as it is."""
+
+
+def _few(values: NDArray[Any]) -> list[int]:
+    """Where to draw of a long line its first, lowest and highest value of each stretch."""
+    stretches = np.array_split(np.arange(len(values)), max(1, min(len(values), _MOST_POINTS // 2)))
+    kept = {int(i) for s in stretches for i in (s[0], s[values[s].argmin()], s[values[s].argmax()])}
+    return sorted({*kept, len(values) - 1} if len(values) else kept)
+
+
+def _whole_run(a: Analysis) -> list[float]:
+    first, last = float(a.history["step"].min()), float(a.history["step"].max())
+    return [first, last + 0.01 * (last - first)]
+
+
 def _curves(a: Analysis, metric: str, label: str) -> go.Figure:
     figure = new_figure("step (optimiser updates)", label, 320)
     for part in ("train", "test"):
@@ -130,12 +167,14 @@ def _add_evaluations(
     figure.add_scatter(x=evaluated["step"], y=evaluated[column], name=name, mode="lines", line=line)
 
 
-def over_training(a: Analysis, figure: go.Figure) -> go.Figure:
-    """Shades for the phases, a line at the analysed step, and the legend above."""
+def over_training(a: Analysis, figure: go.Figure, names: bool = True) -> go.Figure:
+    """Shades for the phases, with their names and steps in the legend unless that is small, a line at the
+    analysed step, and the legend above."""
     for phase in a.phases.spans:
         colour, opacity = palette.PHASES[phase.name], palette.PHASE_SHADE
+        named = {"name": f"{phase.name} {phase.start:,}–{phase.end:,}", "showlegend": names}
         shade = {"fillcolor": colour, "opacity": opacity, "line_width": 0, "layer": "below"}
-        figure.add_vrect(phase.start, phase.end, **shade)
+        figure.add_vrect(phase.start, phase.end, **shade, **named)
     figure.add_vline(x=a.step, line={"color": KEY, "width": 1, "dash": "dot"})
     return figure.update_layout(legend=legend_above())
 

@@ -1,10 +1,11 @@
 (function () {
   "use strict";
-  var dark = window.matchMedia("(prefers-color-scheme: dark)");
+  var dark = window.matchMedia("(prefers-color-scheme: dark)"), root = document.documentElement;
+  var plots = Array.prototype.slice.call(document.querySelectorAll(".plot")), drawn = new Map();
 
   // Text and grid take the page's colours, so one figure serves light and dark.
   function colours() {
-    var style = getComputedStyle(document.documentElement);
+    var style = getComputedStyle(root);
     return { text: style.getPropertyValue("--text").trim(), line: style.getPropertyValue("--line").trim() };
   }
 
@@ -23,13 +24,30 @@
 
   function draw(node) {
     var figure = JSON.parse(node.nextElementSibling.textContent);
+    drawn.set(node, true);
     return Plotly.react(node, figure.data, layout(figure.layout), { responsive: true, displaylogo: false, displayModeBar: false });
   }
 
-  function drawAll() {
-    return Promise.all(Array.prototype.map.call(document.querySelectorAll(".plot"), draw));
-  }
+  // A figure is drawn when it comes near what is seen; all of them before the page is printed.
+  var near = new IntersectionObserver(function (entries) {
+    entries.forEach(function (entry) {
+      if (entry.isIntersecting && !drawn.has(entry.target)) { near.unobserve(entry.target); draw(entry.target); }
+    });
+    root.dataset.ready = "yes";
+  }, { rootMargin: "800px 0px" });
+  plots.forEach(function (node) { near.observe(node); });
+  if (!plots.length) root.dataset.ready = "yes";
+  window.addEventListener("beforeprint", function () {
+    plots.forEach(function (node) { if (!drawn.has(node)) { near.unobserve(node); draw(node); } });
+  });
+  dark.addEventListener("change", function () { drawn.forEach(function (_, node) { draw(node); }); });
 
-  dark.addEventListener("change", drawAll);
-  drawAll().then(function () { document.documentElement.dataset.ready = "yes"; });
+  // What a link leads to is opened where it is folded away.
+  function open() {
+    var target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (var node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
+    if (target && target.closest("details")) target.scrollIntoView();
+  }
+  window.addEventListener("hashchange", open);
+  open();
 })();

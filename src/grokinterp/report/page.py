@@ -4,8 +4,12 @@ its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
+
+from markupsafe import Markup
 
 from ..errors import NotApplicable
 from ..measures import MEASURES
@@ -21,10 +25,11 @@ from ..replay import (
 from ..training import SQUARED
 from . import dimensions, figures, nodes, probes
 from .analysis import Analysis
+from .claims import Claim
 from .offline import page_of_figures
-from .panels import SECTIONS, Figure, Panel, Section, Size, Table, opening_of, section
+from .panels import SECTIONS, Drawing, Figure, Panel, Section, Size, Table, opening_of, section
 from .panels import opening as open_with
-from .words import by_part, number, several, summary
+from .words import InWords, by_part, number, several, subject, summary
 
 _MOST_BARS = 32
 _MOST_NARROW = 7
@@ -33,9 +38,17 @@ _MOST_NARROW = 7
 
 def render(a: Analysis) -> str:
     """The whole page as text."""
+    say = InWords(a.values)
+    shown, first = [_in_words(section, say) for section in sections(a)], _in_words(opens(a), say)
+    also = first.lead if first.lead.rstrip(".").lower() not in a.found.lower() else ""
     return page_of_figures(
-        "page.html", analysis=a, of_what=of_what(a), opening=opening(a), facts=facts(a), training=training(a),
-        sections=sections(a), rows=list(_rows(a)), not_measured=not_measured(a),
+        "page.html", analysis=a, of_what=of_what(a), opening=first, also=also, training=say(training(a)),
+        facts=[(name, say(text)) for name, text in facts(a)], sections=shown,
+        claims=list(_claims(a, [first, *shown], say)), subjects=subjects(a),
+        not_measured=not_measured(a), again=again(a), looked_at=_looked_at(a),
+        moments=sum(map(a.run.step_known, a.run.steps)) > 1,
+        replay=shlex.join(["grokinterp", "replay", str(a.run.path)]),
+        replay_made=(a.run.path / "replay.html").is_file(),
     )  # fmt: skip
 
 
@@ -44,6 +57,22 @@ def sections(a: Analysis) -> list[Section]:
     return [
         each.made(a) for each in SECTIONS.applying_to(a.run.task.families, in_place=False) if each.where(a)
     ]
+
+
+def opens(a: Analysis) -> Section:
+    """What the page opens with: what was found, in a sentence, and the learning curves beside what shows
+    it."""
+    found = opening(a) or Section("Opening", "")
+    curves = []
+    if len(a.history) > 1 and "How the loss came down" not in [panel.title for panel in found.panels]:
+        curves.append(Panel("Learning curves", _learning_caption(a), Drawing(figures.learning(a))))
+    return replace(found, panels=[*curves, *found.panels])
+
+
+def _learning_caption(a: Analysis) -> str:
+    right = "right answers" if a.noisy else "every answer right" if len(a.view.answers) > 1 else "right"
+    shades = " Shaded: the phases that were found." if a.phases.spans else ""
+    return f"Share of the {a.run.task.examples_are} that is {right}; dotted: the analysed step.{shades}"
 
 
 def opening(a: Analysis) -> Section | None:
@@ -59,7 +88,7 @@ def _courses(a: Analysis) -> Iterator[Panel]:
         "Log axes, down to where it is learned. Bands: plateaus. Dashed: what the task computes the loss to "
         "be for a network that knows so much and no more."
     )
-    yield Panel("How the loss came down", caption, Figure(figures.courses(a)), size="wide")
+    yield Panel("How the loss came down", caption, Drawing(figures.courses(a)), size="wide")
 
 
 def not_measured(a: Analysis) -> dict[str, list[str]]:
@@ -348,8 +377,66 @@ def _leads(a: Analysis) -> Table:
     return Table(title, ("Measure", "Lead (steps)", "At least, at most"), rows, lead, folded=True)
 
 
-def _rows(a: Analysis) -> Iterator[tuple[str, str, str, str, str]]:
-    """Every measure: name, value in short, unit, source, definition."""
+@dataclass(frozen=True)
+class Measured:
+    """One measure on the page: its value in short, and what it is."""
+
+    name: str
+    value: str
+    unit: str
+    ref: str
+    doc: str
+
+    @property
+    def id(self) -> str:
+        """Its name for links."""
+        return f"measure-{self.name}"
+
+
+def subjects(a: Analysis) -> dict[str, list[Measured]]:
+    """Every measure, by what it is about, each as the registry has them."""
+    by_subject: dict[str, list[Measured]] = {}
     for name, value in a.values.items():
         measure = MEASURES[name]
-        yield name, summary(value), measure.unit, measure.ref, measure.doc.split("\n\n")[0]
+        entry = Measured(name, summary(value), measure.unit, measure.ref, measure.doc.split("\n\n")[0])
+        by_subject.setdefault(subject(measure), []).append(entry)
+    return by_subject
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A claim on the page: with the link to the figure that shows it."""
+
+    claim: Claim
+    evidence: list[Markup]
+    link: str
+    figure: str
+
+
+def _in_words(section: Section, say: InWords) -> Section:
+    """The section with words in place of code names."""
+    tables = [
+        replace(table, lead=say(table.lead), rows=[[say(cell) for cell in row] for row in table.rows])
+        for table in section.tables
+    ]
+    panels = [replace(panel, caption=say(panel.caption)) for panel in section.panels]
+    missing = {title: say(reason) for title, reason in section.missing.items()}
+    return replace(section, lead=say(section.lead), panels=panels, tables=tables, missing=missing)
+
+
+def _claims(a: Analysis, sections: Sequence[Section], say: InWords) -> Iterator[_Shown]:
+    """Every claim, with what on the page decides it: its numbers, and the figure where it is there."""
+    panels = {panel.title: f"panel-{panel.id}" for section in sections for panel in section.panels}
+    titles = {section.title: f"section-{section.id}" for section in sections if section.panels}
+    for claim in a.claims:
+        link = panels.get(claim.figure) or titles.get(claim.figure, "")
+        yield _Shown(claim, [say(text) for text in claim.evidence], link, claim.figure)
+
+
+def again(a: Analysis) -> str:
+    """The command that makes the page again."""
+    words = ["grokinterp", "analyze", str(a.run.path)]
+    words += [] if a.is_last else ["--step", str(a.step)]
+    words += [word for name in a.asked_measures or () for word in ("--measure", name)]
+    words += [] if a.asked_keys is None else ["--keys", ",".join(map(str, a.asked_keys))]
+    return shlex.join(words)

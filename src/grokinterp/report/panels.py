@@ -16,6 +16,7 @@ from markupsafe import Markup
 from ..errors import NotApplicable
 from ..registry import OfFamilies, OfTasks
 from ..tasks import Task
+from .drawing import drawn
 from .offline import embedded
 
 if TYPE_CHECKING:
@@ -31,8 +32,22 @@ class Figure:
     @property
     def element(self) -> Markup:
         """The HTML that page.js draws in, its data beside it."""
-        data = embedded(self.figure.to_json())
-        return Markup('<div class="plot"></div><script type="application/json">{}</script>').format(data)
+        data, height = embedded(self.figure.to_json()), self.figure.layout.height or 300
+        return Markup(
+            '<div class="plot" style="min-height: {}px"></div><script type="application/json">{}</script>'
+        ).format(height, data)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that stands in the page as it is, without a script."""
+
+    figure: go.Figure
+
+    @property
+    def element(self) -> Markup:
+        """The HTML and SVG."""
+        return drawn(self.figure)
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,11 @@ class Canvas:
     element = Markup('<canvas role="img"></canvas>')
 
 
+def linked(title: str) -> str:
+    """The name for links of what has a title, which stays the same: the title in lower case."""
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+
+
 Size: TypeAlias = Literal["", "wide", "full"]
 """How many columns of the page: one, two or all."""
 
@@ -57,15 +77,15 @@ class Panel:
 
     title: str
     caption: str
-    body: Figure | Canvas
+    body: Figure | Drawing | Canvas
     size: Size = ""
     shown: bool = True
     """Whether it is open at first, on a page where the reader chooses."""
 
     @property
     def id(self) -> str:
-        """Its name for links, which stays the same: the title in lower case."""
-        return "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
+        """Its name for links."""
+        return linked(self.title)
 
     @property
     def moves(self) -> bool:
@@ -95,6 +115,11 @@ class Section:
     tables: Sequence[Table] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     """Why, by the title of the panel that is not shown; of the section, where that is all of it."""
+
+    @property
+    def id(self) -> str:
+        """Its name for links."""
+        return linked(self.title)
 
 
 Words: TypeAlias = str | Callable[[Any], str]

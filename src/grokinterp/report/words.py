@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from markupsafe import Markup, escape
+
+from ..measures.base import Measure
 from ..measures.standing import percent
 from ..replay import nats_in_words
 from ..replay.descent import APART
@@ -64,3 +68,72 @@ def summary(value: Any) -> str:
         return f"total {number(float(value.sel(parameter='total')))}"
     size = " × ".join(f"{value.sizes[dim]} {dim}" for dim in value.dims)
     return f"{number(float(value.min()))} to {number(float(value.max()))} over {size}"
+
+
+_SUBJECTS = {
+    "losses": "Loss and accuracy",
+    "standing": "Loss and accuracy",
+    "numbers": "Answers as numbers",
+    "keys": "Key frequencies",
+    "restricted": "Restricted to the keys, and robbed of them",
+    "circuit": "Waves fitted to every part",
+    "pizza": "Clock or pizza",
+    "circles": "Circles of the embedding",
+    "irreps": "Representations of the group",
+    "failures": "Where it fails",
+    "base": "Others",
+}
+
+
+def subject(measure: Measure) -> str:
+    """What a measure is about: the words for the file that defines it."""
+    file = measure.function.__module__.rpartition(".")[2]
+    return _SUBJECTS.get(file) or file.replace("_", " ").capitalize()
+
+
+_ABBREVIATED = {"fve": "FVE", "ipr": "IPR", "pca": "PCA", "dirs": "directions", "auc": "AUC"}
+
+
+def spoken(name: str) -> str:
+    """A measure's name as words: "restricted loss, logit directions"."""
+    parts = [re.sub(r"(?<=[a-z])_", " ", part) for part in name.split(".")]
+    return re.sub(r"\b[a-z]+\b", lambda m: _ABBREVIATED.get(m[0], m[0]), ", ".join(parts))
+
+
+CODES: dict[str, str] = {
+    "cross_entropy in": "cross entropy in",
+    "log_softmax in": "log softmax in",
+    "squared_distance in": "squared distance in",
+    "mse in": "mean squared error in",
+    "python_shuffle,": "split by Python's shuffle,",
+    "torch_randperm,": "split by torch's randperm,",
+}
+"""Code names as they stand in sentences -> words; a family adds its own."""
+_SIGNS = {" &lt;= ": " ≤ ", " &gt;= ": " ≥ "}
+
+
+class InWords:
+    """Text -> the same with words in place of code names, which are in their tooltips: a measure's name leads
+    to its number on the page."""
+
+    def __init__(self, measures: Collection[str]) -> None:
+        names = "|".join(re.escape(name) for name in sorted(measures, key=len, reverse=True)) or r"\b\B"
+        codes = "|".join(re.escape(code) for code in CODES)
+        self._names = re.compile(rf"(?<![\w.])(?:({names})(?!\w|\.\w)|({codes}))")
+
+    def __call__(self, text: str) -> Markup:
+        """The text as markup."""
+        said = self._names.sub(_in_words, str(escape(text)))
+        for sign, better in _SIGNS.items():
+            said = said.replace(sign, better)
+        return Markup(said)
+
+
+def _in_words(found: re.Match[str]) -> str:
+    if (name := found[1]) is not None:
+        if "_" not in name and "." not in name:  # a word already
+            return f'<a href="#measure-{name}">{name}</a>' if "=" in found.string else name
+        return f'<a href="#measure-{name}" title="{name}">{spoken(name)}</a>'
+    code, mark = found[2].partition(" ")[0].rstrip(":,"), found[2].lstrip("_abcdefghijklmnopqrstuvwxyz")
+    words = CODES[found[2]].removesuffix(mark)
+    return f'<abbr title="{code}">{words}</abbr>{mark}'

@@ -33,11 +33,19 @@ from ...replay import (
 from ...tasks import Operation
 from ...tasks.noise import Binomial
 from ..analysis import ANSWERS, Analysis, labelled
-from ..words import by_part, several
+from ..words import CODES, by_part, several
 
 if TYPE_CHECKING:
     import pandas as pd
 
+CODES.update({
+    "w_e_norm:": "loud in the embedding:",
+    "gap:": "above the gap in the embedding:",
+    "neurons:": "a neuron cluster:",
+    "w_l:": "loud in the readout:",
+    "load_bearing:": "the loss needs it:",
+    "logits:": "a cosine in the logits:",
+})  # fmt: skip
 _OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile", "noise.bayes_loss", "noise.bayes_accuracy")
 """What every report on noisy labels measures."""
 SUFFICIENT, NECESSARY = "The key frequencies are sufficient", "The key frequencies are necessary"

@@ -43,7 +43,7 @@ from functools import partial
 from ...errors import NotApplicable
 from ...measures.noise import NEEDS, NoisePhase
 from ...tasks import Operation
-from ..claims import Decision, all_of, claim, needs
+from ..claims import SPREAD, Decision, all_of, claim, needs
 from .analysis import (
     CLOCK,
     COSINES,
@@ -59,7 +59,7 @@ claim_of_waves = partial(claim, of=Operation, where=has_frequencies)
 """A claim about operations whose elements stand on a circle."""
 
 
-@claim_of_waves("The embedding is sparse in the Fourier basis")
+@claim_of_waves("The embedding is sparse in the Fourier basis", figure="Spectrum of W_E", moment="cleaned up")
 def _sparse_embedding(a: OperationAnalysis) -> Decision:
     share, keys = a.number("key_share.W_E"), len(a.keys_used) / a.n_frequencies if a.n_frequencies else 1.0
     return all_of(
@@ -69,18 +69,18 @@ def _sparse_embedding(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves(SINGLE)
+@claim_of_waves(SINGLE, figure="Explained variance", moment="circuit formed")
 def _single_frequency(a: OperationAnalysis) -> Decision:
     name = "neuron.single_frequency_share"
     return all_of(needs(name, a.number(name), ">=", 0.75))
 
 
-@claim_of_waves(COSINES)
+@claim_of_waves(COSINES, figure="Cosines in the logits", moment="circuit formed")
 def _cosine_logits(a: OperationAnalysis) -> Decision:
     return all_of(needs("logit_fve.centred", a.number("logit_fve.centred"), ">=", 0.9))
 
 
-@claim_of_waves(SUFFICIENT)
+@claim_of_waves(SUFFICIENT, figure="Restricted and excluded loss", moment="circuit formed")
 def _sufficient(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     _has_few_keys(a)
@@ -92,7 +92,7 @@ def _sufficient(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves(NECESSARY)
+@claim_of_waves(NECESSARY, figure="Loss without one frequency", moment="circuit formed")
 def _necessary(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     _has_few_keys(a)
@@ -137,18 +137,18 @@ def _has_few_keys(a: OperationAnalysis) -> None:
         raise NotApplicable(f"{many}: with so many left in, a projection tells nothing")
 
 
-@claim("Attention is uniform over a and b, whatever they are", of=Operation)
+@claim("Attention is uniform over a and b, whatever they are", of=Operation, figure="Attention")
 def _uniform_attention(a: OperationAnalysis) -> Decision:
     mean, spread = a.measured("attention.mean"), float(a.measured("attention.variance").max()) ** 0.5
     words = {str(label).partition(": ")[2]: label for label in mean.coords["pos"].values}
     between = float(abs(mean.sel(pos=words["a"]) - mean.sel(pos=words["b"])).max())
     return all_of(
         needs("attention.mean: largest difference between a and b", between, "<=", 0.1),
-        needs("largest standard deviation over inputs, of any head", spread, "<", 0.05),
+        needs(SPREAD, spread, "<", 0.05),
     )
 
 
-@claim_of_waves("Waves of the key frequencies, fitted to every part, do what it does")
+@claim_of_waves("Waves of the key frequencies, fitted to every part, do what it does", figure="Logits")
 def _fitted_circuit(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     agreement, loss = (a.number(f"circuit.whole.{name}", part="all") for name in ("agreement", "loss"))
@@ -158,7 +158,7 @@ def _fitted_circuit(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves(CLOCK)
+@claim_of_waves(CLOCK, figure="Attention")
 def _clock(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(
@@ -168,7 +168,7 @@ def _clock(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves(PIZZA)
+@claim_of_waves(PIZZA, figure="Attention")
 def _pizza(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(
@@ -201,4 +201,4 @@ def _is_in(wanted: NoisePhase, a: OperationAnalysis) -> Decision:
 
 
 for phase, sentence in _PHASES.items():
-    claim(sentence, of=Operation, where=lambda a: a.noisy)(partial(_is_in, phase))
+    claim(sentence, of=Operation, where=lambda a: a.noisy, figure="Accuracy")(partial(_is_in, phase))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from ...tasks import Circle, Operation
 from ...tasks.table import answer_numbers
 from .. import palette
 from ..figures import colorbar, heatmap, legend_above, log_losses, named, new_figure, over_training
-from ..palette import EXCLUDED, KEY, PLAIN, RESTRICTED, TEST, TRAIN
+from ..palette import EXCLUDED, KEY, PLAIN, RESTRICTED, TEST, TRAIN, round_the_circle
 from .analysis import OperationAnalysis
 
 _MOST_NAMED = 512
@@ -90,7 +91,7 @@ def lives(a: OperationAnalysis, place: str) -> go.Figure:
         y = share.sel(freq=k).values
         figure.add_scatter(x=share.step.values, y=y, name=f"k = {k}", mode="lines", line=line)
     figure.add_hline(y=a.lives.born, line={"color": PLAIN, "width": 1, "dash": "dot"})
-    return over_training(a, figure).update_layout(legend={"y": 1.2})
+    return over_training(a, figure, names=False)
 
 
 def keys_differ(a: OperationAnalysis) -> go.Figure:
@@ -240,6 +241,26 @@ def circle(a: OperationAnalysis, k: int) -> go.Figure:
     """The elements in the plane of the embedding's components cos k and sin k."""
     x, y = f"W_E along cos {k} / sin {k}, axis 1 (weight)", "axis 2 (weight)"
     return _points(a, plane(a.view, k), circular(a.view).circle.a.tolist(), x, y, k)
+
+
+def circles(a: OperationAnalysis, keys: Sequence[int]) -> go.Figure:
+    """The elements in the planes of cos k and sin k of the embedding, side by side, each plane as large as
+    its largest circle."""
+    order, names = circular(a.view).circle.a.tolist(), a.task.operand_names
+    across = math.ceil(math.sqrt(len(keys)))
+    down = -(-len(keys) // across)
+    figure = go.Figure().update_layout(template=None, meta="circles of the key frequencies")
+    for i, k in enumerate(keys):
+        points, at = plane(a.view, k), (2 * (i % across), -2 * (i // across))
+        points = points / (1.15 * points.norm(dim=1).max()) + torch.tensor(at)
+        figure.add_scatter(
+            x=points[:, 0].tolist(), y=points[:, 1].tolist(), mode="markers", showlegend=False,
+            text=[f"{names[element]}, k = {k}" for element in order],
+            marker={"color": [round_the_circle(j * k, len(order)) for j in range(len(order))], "size": 6},
+        )  # fmt: skip
+        figure.add_annotation(x=at[0], y=at[1], text=f"k = {k}", showarrow=False)
+    figure.update_xaxes(visible=False, range=[-1, 2 * across - 1])
+    return figure.update_yaxes(visible=False, range=[1 - 2 * down, 1], scaleanchor="x")
 
 
 def _points(

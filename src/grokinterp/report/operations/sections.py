@@ -8,16 +8,18 @@ from functools import partial
 from itertools import product
 
 from ...errors import NotApplicable
+from ...measures.numbers import on_a_line
 from ...measures.waves.neurons import EXPLAINED
 from ...replay import FINAL
 from ...tasks import Operation, TableFacts
 from ...training import SQUARED
 from ..offline import page_of_figures
-from ..panels import Figure, Panel, Section, section
+from ..panels import Drawing, Figure, Panel, Section, opening, section
 from . import figures
 from .analysis import OperationAnalysis, has_frequencies
 
 _PLACES = {"W_E": "the embedding", "neurons": "the neurons", "W_L": "the readout W_L", "logits": "the logits"}
+_MOST_CIRCLES = 9
 _MOST_PANELS = 6
 """Key frequencies that get a picture of their own; with more, the page says how many are left out."""
 
@@ -86,6 +88,23 @@ def _noise(a: OperationAnalysis) -> Iterator[Panel]:
 
 section_of_waves = partial(section, of=Operation, where=has_frequencies)
 """A section about operations whose elements stand on a circle."""
+
+
+@opening(
+    "circles", "", of=Operation, needs=["fourier_norms.W_E"],
+    where=lambda a: has_frequencies(a) and a.keys_used and not on_a_line(a.task),
+)  # fmt: skip
+def _opens(a: OperationAnalysis) -> Iterator[Panel]:
+    """The circles of the key frequencies."""
+    keys = a.keys_used[:_MOST_CIRCLES]
+    more = len(a.keys_used) - len(keys)
+    caption = "The elements in the embedding's planes of cos k and sin k; colour goes round with k·a." + (
+        f" {more} more key frequencies are not drawn." if more else ""
+    )
+    yield Panel("Circles", caption, Drawing(figures.circles(a, keys)))
+    if len(a.history) < 2:  # there are no learning curves beside them
+        caption = "Left bar cosine, right bar sine of each frequency in the embedding; keys are red."
+        yield Panel("Frequencies", caption, Drawing(figures.embedding_spectrum(a)))
 
 
 @section_of_waves(
