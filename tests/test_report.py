@@ -267,8 +267,9 @@ def test_a_run_without_any_evaluation_after_the_first_step_has_no_phases_but_a_r
 
 
 def test_the_page_opens_with_the_answer(quick_run, quick_report):
-    assert "Yes: it generalises." in text_of(quick_report.to_html())[:400]
-    early = text_of(gi.analyze(quick_run, step=0).to_html())
+    assert "Yes: it generalises." in told_of(quick_report)[:400]
+    assert quick_report.analysis.found in told_of(quick_report)[:800]
+    early = told_of(gi.analyze(quick_run, step=0))
     assert "step 0: not its last snapshot, which is of step" in early[:200]
     assert "No: it is at chance." in early[:400]
 
@@ -287,7 +288,12 @@ def test_the_page_takes_nothing_from_the_network_and_runs_only_its_own_scripts(q
 def test_text_from_a_run_cannot_become_markup(quick_run, tmp_path):
     hostile = tmp_path / "<img src=x onerror=alert(1)>"
     shutil.copytree(quick_run.path, hostile)
-    assert "<img" not in gi.analyze(gi.load_run(hostile)).to_html()
+    assert "<img src=x" not in gi.analyze(gi.load_run(hostile)).to_html()
+
+
+def told_of(report: gi.Report) -> str:
+    """What the page says beside its contents."""
+    return text_of(report.to_html().partition("<main>")[2])
 
 
 def text_of(page: str) -> str:

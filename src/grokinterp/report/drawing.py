@@ -9,6 +9,7 @@ beside it in HTML that does not. What an element shows by itself is in its `<tit
 from __future__ import annotations
 
 import base64
+import json
 import math
 import struct
 import zlib
@@ -21,12 +22,15 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from . import palette
+from .offline import embedded
 from .words import number
 
 _SIDE = 1000
 """Units of an SVG, which the page stretches to what room there is."""
 _MOST_ROWS = 14
 """Names beside a picture."""
+_MOST_SAID = 65_536
+"""Cells of a heatmap up to which each is said."""
 _MOST_LETTERS = 56
 """Letters of names for which there is room below a picture."""
 _DASHES = {"dash": "7 4", "dot": "2 3", "longdash": "10 4", "dashdot": "7 3 2 3"}
@@ -107,6 +111,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _round_ticks(low: float, high: float, room: int = 6) -> list[float]:
+    low, high = sorted((low, high))
     rough = (high - low) / room
     base = 10.0 ** math.floor(math.log10(rough))
     every = next(m * base for m in (1, 2, 5, 10) if m * base >= rough * 0.999)
@@ -132,7 +137,7 @@ class _Drawing:
         shown = [trace[which] for trace in self.traces if trace.get(which) is not None]
         values = [value for some in shown for value in np.asarray(some, dtype=object).tolist()]
         maps = [trace for trace in self.traces if trace["type"] == "heatmap"]
-        ticks = list(zip(said.get("tickvals", ()), said.get("ticktext", ()), strict=False))
+        ticks = _given(said)
         if said.get("type") == "category" or any(isinstance(value, str) for value in values):
             names = said.get("categoryarray") or [str(value) for value in dict.fromkeys(values)]
             reach = (-0.5, len(names) - 0.5)
@@ -291,7 +296,7 @@ class _Drawing:
             )
 
     def _heatmaps(self) -> Markup:
-        """The heatmap as an image of one pixel a cell."""
+        """The heatmap as an image of one pixel a cell, and what is said of each cell that the mouse is at."""
         image = Markup("")
         for trace in self.traces:
             if trace["type"] == "heatmap":
@@ -302,7 +307,24 @@ class _Drawing:
                 image += Markup('<img alt="" src="data:image/png;base64,{}">').format(
                     base64.b64encode(_png(upright, low, high, _colours(trace))).decode()
                 )
+                if values.size <= _MOST_SAID and "hovertemplate" in trace and upright is values:
+                    image += self._said(trace, values)
         return image
+
+    def _said(self, trace: Mapping[str, Any], values: NDArray[Any]) -> Markup:
+        cells = trace.get("customdata")
+        said = values if cells is None else np.asarray(cells)
+        words, which = np.unique(said, return_inverse=True)
+        packed = base64.b64encode(zlib.compress(which.astype("<u2").tobytes(), 9)).decode()
+        data = {
+            "template": trace["hovertemplate"].removesuffix("<extra></extra>").replace("customdata", "z"),
+            "words": [number(float(w)) if cells is None else str(w) for w in words],
+            "names": [list(self.y.names) or values.shape[0], list(self.x.names) or values.shape[1]],
+            "cells": packed,
+        }
+        return Markup('<script type="application/json" class="cells">{}</script>').format(
+            embedded(json.dumps(data, ensure_ascii=False))
+        )
 
     def _colourbar(self) -> Markup:
         """What the colours of a heatmap mean."""
@@ -310,7 +332,7 @@ class _Drawing:
             if trace["type"] == "heatmap" and trace.get("showscale", True):
                 bar, (low, high) = trace.get("colorbar", {}), _ends(np.asarray(trace["z"], dtype=float))
                 low, high = trace.get("zmin", low), trace.get("zmax", high)
-                ticks = list(zip(bar.get("tickvals", ()), bar.get("ticktext", ()), strict=False))
+                ticks = _given(bar)
                 labels = _Axis(low, high, ticks=ticks).labelled() if high > low else []
                 stops = ", ".join(_colours(trace))
                 return Markup(
@@ -338,20 +360,32 @@ class _Drawing:
         rows += [_key("shade", s["fillcolor"], s["name"]) for s in shades]
         return Markup("<figcaption>{}</figcaption>").format(Markup("").join(rows)) if rows else Markup("")
 
+    @staticmethod
+    def _place(axis: _Axis, value: float, on_axis: bool) -> float:
+        """The share at which words stand: on a logarithmic axis they are placed by the logarithm."""
+        if not on_axis:
+            return value
+        return axis.at(10**value if axis.log else value)
+
     def _words(self) -> Markup:
         """What stands in the picture."""
         said = Markup("")
         for note in self.layout.get("annotations", ()):
-            x, y = float(note.get("x", 0)), float(note.get("y", 0))
-            x = (10**x if self.x.log else x) if note.get("xref", "x") == "x" else None
-            y = (10**y if self.y.log else y) if note.get("yref", "y") == "y" else None
-            left = float(note["x"]) if x is None else self.x.at(x)
-            up = float(note["y"]) if y is None else self.y.at(y)
+            left, up = (
+                self._place(axis, float(note.get(which, 0)), note.get(f"{which}ref", which) == which)
+                for which, axis in (("x", self.x), ("y", self.y))
+            )
             side = {"right": "right", "left": "left"}.get(note.get("xanchor", ""), "middle")
             said += Markup('<span class="word {}" style="left:{};bottom:{}">{}</span>').format(
                 side, _at(left), _at(up), note.get("text", "")
             )
         return said
+
+
+def _given(said: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """The ticks that an axis or a bar of colours is given."""
+    pairs = zip(said.get("tickvals", ()), said.get("ticktext", ()), strict=False)
+    return [(float(at), str(text)) for at, text in pairs]
 
 
 def _ticks(side: str, labels: Iterable[tuple[float, str]]) -> Markup:

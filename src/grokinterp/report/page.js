@@ -42,6 +42,24 @@
   });
   dark.addEventListener("change", function () { drawn.forEach(function (_, node) { draw(node); }); });
 
+  // The cell of a still heatmap that the mouse is at, or a finger touched, in words.
+  function tell(script) {
+    var said = JSON.parse(script.textContent), area = script.parentNode, cells = null, tip = document.createElement("output");
+    var stream = new Blob([Uint8Array.from(atob(said.cells), function (c) { return c.charCodeAt(0); })]).stream();
+    new Response(stream.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer().then(function (buffer) { cells = new Uint16Array(buffer); });
+    tip.className = "tip";
+    area.appendChild(tip);
+    area.addEventListener("pointermove", function (event) {
+      var box = area.getBoundingClientRect(), size = said.names.map(function (names) { return names.length || names; });
+      var row = Math.floor((event.clientY - box.top) / box.height * size[0]), column = Math.floor((event.clientX - box.left) / box.width * size[1]);
+      if (!cells || row < 0 || column < 0 || row >= size[0] || column >= size[1]) return;
+      var at = { y: said.names[0][row] || row, x: said.names[1][column] || column, z: said.words[cells[row * size[1] + column]] };
+      tip.textContent = said.template.replace(/%{(x|y|z)}/g, function (_, name) { return at[name]; });
+    });
+    area.addEventListener("pointerleave", function () { tip.textContent = ""; });
+  }
+  document.querySelectorAll(".cells").forEach(tell);
+
   // What a link leads to is opened where it is folded away.
   function open() {
     var target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));

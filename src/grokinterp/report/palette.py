@@ -5,6 +5,12 @@ from __future__ import annotations
 
 import colorsys
 
+
+def _hex(hue: float, lightness: float, saturation: float) -> str:
+    parts = colorsys.hls_to_rgb(hue, lightness, saturation)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
+
+
 TRAIN, TEST, ALL = "#3b7dd8", "#e07b39", "#8d99ae"
 CORRUPTED, CLEAN = "#8a63d2", "#b08900"
 OF_PART = {"train": TRAIN, "test": TEST, "all": ALL, "corrupted": CORRUPTED, "clean": CLEAN}
@@ -43,6 +49,9 @@ SEQUENTIAL = (
 )  # fmt: skip
 """From the lowest value to the highest: viridis."""
 
+ROUND = tuple(_hex(i / 24, 0.5, 0.65) for i in range(25))
+"""Once round a circle, back to the first."""
+
 BUTTON, BUTTON_TEXT = "#e8ebef", "#1b1f24"
 """Of a button inside a figure, in the light and in the dark."""
 
@@ -54,11 +63,7 @@ def lines(n: int) -> list[str]:
     """n colours that can be told apart, as far as that goes: beyond eight, hues in turn, dark and light."""
     if n <= len(LINES):
         return list(LINES[:n])
-    colours = []
-    for i in range(n):
-        red, green, blue = colorsys.hls_to_rgb(i / n, 0.38 if i % 2 else 0.58, 0.7)
-        colours.append("#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue)))
-    return colours
+    return [_hex(i / n, 0.38 if i % 2 else 0.58, 0.7) for i in range(n)]
 
 
 def on_two_axes(right: float, up: float) -> str:

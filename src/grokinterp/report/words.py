@@ -108,7 +108,7 @@ CODES: dict[str, str] = {
     "python_shuffle,": "split by Python's shuffle,",
     "torch_randperm,": "split by torch's randperm,",
 }
-"""Code names as they stand in sentences -> words; a family adds its own."""
+"""Code names as they stand in sentences -> words; a family adds its own. With a colon: where numbers follow."""
 _SIGNS = {" &lt;= ": " ≤ ", " &gt;= ": " ≥ "}
 
 
@@ -118,7 +118,7 @@ class InWords:
 
     def __init__(self, measures: Collection[str]) -> None:
         names = "|".join(re.escape(name) for name in sorted(measures, key=len, reverse=True)) or r"\b\B"
-        codes = "|".join(re.escape(code) for code in CODES)
+        codes = "|".join(re.escape(code) + r"(?= \d| none)" * code.endswith(":") for code in CODES)
         self._names = re.compile(rf"(?<![\w.])(?:({names})(?!\w|\.\w)|({codes}))")
 
     def __call__(self, text: str) -> Markup:

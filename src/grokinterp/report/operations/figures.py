@@ -274,7 +274,7 @@ def _points(
     figure.add_scatter(
         x=points[:, 0].numpy(), y=points[:, 1].numpy(), mode="markers+text" if p <= 60 else "markers",
         text=names, textposition="top center",
-        textfont={"size": 9}, marker={"color": turn, "colorscale": "Phase", "cmin": 0, "cmax": p, "size": 7},
+        textfont={"size": 9}, marker={"color": [round_the_circle(at, p) for at in turn], "size": 7},
         hovertemplate="element %{text}: %{x:.3f}, %{y:.3f}<extra></extra>",
     )  # fmt: skip
     return figure.update_yaxes(scaleanchor="x", scaleratio=1)
@@ -286,13 +286,24 @@ def example_neuron(a: OperationAnalysis, k: int) -> tuple[go.Figure, int, float]
     if not (best := example_neurons(a.view, [k])):
         return None
     share = float(neuron_power(a.view)[k - 1, best[0]])
+    return _over_circle(a, a.view.neurons[:, best[0]], k, "activation"), best[0], share
+
+
+def _over_circle(
+    a: OperationAnalysis, values: Float[Tensor, "n"], k: int, unit: str,
+    limits: tuple[float, float] | None = None,
+) -> go.Figure:  # fmt: skip
+    """Values of all pairs as a heatmap, a and b in the order in which k·a and k·b go round the circle: there
+    frequency k goes round once, and is no pattern finer than the pixels of a page."""
     circle, names = circular(a.view).circle, a.task.operand_names
-    x, y = "b", "a"
-    if not circle.order.startswith("residues") or "−" in circle.order:
-        x, y = f"b ({circle.order})", f"a ({circle.order.split(',')[0]})"
-    on_axes = [names[b] for b in circle.b.tolist()], [names[i] for i in circle.a.tolist()]
-    activations = circular(a.view).grid(a.view.neurons[:, best[0]])
-    return heatmap(activations, x, y, "activation", names=on_axes), best[0], share
+    order = sorted(range(circle.m), key=lambda i: (k * i % circle.m, i))
+    plain = circle.order.startswith("residues") and "−" not in circle.order
+    of_a, of_b = ("" if plain else f" ({said})" for said in (circle.order.split(",")[0], circle.order))
+    by = [f", ordered by {k}{x} mod {circle.m}" if k > 1 else "" for x in "ba"]
+    on_axes = [[names[elements[i]] for i in order] for elements in (circle.b.tolist(), circle.a.tolist())]
+    grid = circular(a.view).grid(values)[order][:, order]
+    figure = heatmap(grid, f"b{of_b}{by[0]}", f"a{of_a}{by[1]}", unit, limits, (on_axes[0], on_axes[1]))
+    return figure.update_xaxes(nticks=6, tickangle=0).update_yaxes(nticks=8)
 
 
 def neuron_spectrum(a: OperationAnalysis) -> go.Figure:
@@ -310,13 +321,27 @@ def _spectrum_2d(shares: Float[Tensor, "component component"]) -> go.Figure:
     return heatmap(shares, x, y, "log₁₀ of share of power", (-6.0, 0.0))
 
 
-def attention_to_first(a: OperationAnalysis, layer: int, head: int) -> go.Figure:
-    """How much the answer position attends to the first token, as a function of (a, b)."""
+def attention_to_first(a: OperationAnalysis, layer: int, head: int) -> tuple[go.Figure, int]:
+    """How much the answer position attends to the first token, as a function of (a, b); on a circle in the
+    order of the frequency that the picture has most of, which is given with it, else 0."""
     task, names = a.task, a.task.operand_names
+    attention = a.view.attention[layer, head, :, 0]
+    if a.n_frequencies:
+        k = _strongest(circular(a.view).grid(attention))
+        return _over_circle(a, attention, k, "attention to a (share)", (0.0, 1.0)), k
     if not task.is_full_grid:
         raise NotApplicable(f"{task.name} leaves out pairs, so its examples fill no p × p grid")
-    attention = a.view.attention[layer, head, :, 0].unflatten(0, (task.p, task.p))
-    return heatmap(attention, "b", "a", "attention to a (share)", (0.0, 1.0), (names, names))
+    grid = attention.unflatten(0, (task.p, task.p))
+    return heatmap(grid, "b", "a", "attention to a (share)", (0.0, 1.0), (names, names)), 0
+
+
+def _strongest(grid: Float[Tensor, "m m"]) -> int:
+    """The frequency that holds most of the power of a picture, over a and over b."""
+    power = torch.fft.fft2(grid - grid.mean()).abs().square()
+    half = len(grid) // 2
+    folded = power[:, 1 : half + 1] + power[:, -half:].flip(1)
+    along = folded.sum(0) + (power[1 : half + 1] + power[-half:].flip(0)).sum(1)
+    return int(along.argmax()) + 1
 
 
 def value_counts(task: Operation) -> go.Figure:
@@ -341,7 +366,7 @@ def table(task: Operation, circle: Circle | None = None) -> go.Figure:
     where = " (order of the group)" if circle else ""
     figure = new_figure(f"b{where}", f"a{where}", 330)
     figure.add_heatmap(
-        z=z.numpy(), colorscale="Phase" if circle else list(palette.SEQUENTIAL),
+        z=z.numpy(), colorscale=list(palette.ROUND if circle else palette.SEQUENTIAL),
         hovertemplate="a %{y}, b %{x}: %{z}<extra></extra>",
         colorbar=colorbar("position of the answer" if circle else "answer"),
     )  # fmt: skip

@@ -26,8 +26,8 @@ _MOST_PANELS = 6
 
 def render_table(task: Operation) -> str:
     """The page about a task alone."""
-    lead, panels = _table_lead(task), list(_table_panels(task))
-    return page_of_figures("table.html", symbol=task.symbol, section=Section("The table", lead, panels))
+    made = Section("The table", _table_lead(task), list(_table_panels(task)))
+    return page_of_figures("table.html", still=True, symbol=task.symbol, section=made)
 
 
 def in_words(facts: TableFacts) -> list[str]:
@@ -39,13 +39,22 @@ def in_words(facts: TableFacts) -> list[str]:
     }
     alike = {words: share for words, share in scores.items() if share is not None}
     shares = [f"{100 * share:.2f} % have T[a, b] = {words}" for words, share in alike.items()]
+    each = f", each to {facts.counts[0]:,} of them" if _all_alike(facts) else ""
+    commonest = (
+        f"The value counts have {facts.entropy:.4f} of the entropy of equal ones, and always giving the "
+        f"commonest answer is right for {100 * facts.majority:.2f} %"
+    )
     return [
         f"It is {facts.structure}",
-        f"{len(facts.counts)} answers to {facts.examples:,} pairs",
+        f"{len(facts.counts)} answers to {facts.examples:,} pairs{each}",
         *([f"Of the pairs a < b, {', '.join(shares)}"] if shares else []),
-        f"The value counts have {facts.entropy:.4f} of the entropy of equal ones, and always giving the "
-        f"commonest answer is right for {100 * facts.majority:.2f} %",
+        *([] if each else [commonest]),
     ]
+
+
+def _all_alike(facts: TableFacts) -> bool:
+    """Whether every answer has as many pairs."""
+    return len({*facts.counts}) == 1
 
 
 @section("The table", lambda a: _table_lead(a.task), of=Operation)
@@ -60,14 +69,15 @@ def _table_lead(task: Operation) -> str:
 def _table_panels(task: Operation) -> Iterator[Panel]:
     """What the table of a task shows before any network is trained."""
     caption = "The answer to every pair, as the network has to learn it."
-    yield Panel("a ∘ b", caption, Figure(figures.table(task)))
+    yield Panel("a ∘ b", caption, Drawing(figures.table(task)))
     if (circle := task.facts.circle) is not None:
         caption = (
             "Stripes along a + b: operands and answers stand on a circle, and the network may use its "
             "frequencies."
         )
-        yield Panel("In the order of the group", caption, Figure(figures.table(task, circle)))
-    yield Panel("Value counts", "How many pairs have each answer.", Figure(figures.value_counts(task)))
+        yield Panel("In the order of the group", caption, Drawing(figures.table(task, circle)))
+    if not _all_alike(task.facts):
+        yield Panel("Value counts", "How many pairs have each answer.", Drawing(figures.value_counts(task)))
 
 
 @section(
@@ -175,7 +185,10 @@ def _neurons(a: OperationAnalysis) -> Iterator[Panel]:
     for k in a.keys_used[:_MOST_PANELS]:
         if (example := figures.example_neuron(a, k)) is not None:
             figure, neuron, share = example
-            caption = f"Its frequency explains {100 * share:.1f} % of its variance."
+            caption = (
+                f"Its frequency explains {100 * share:.1f} % of its variance. In the order of {k} times a "
+                "and b, in which it goes round once."
+            )
             yield Panel(f"Neuron {neuron}, k = {k}", caption, Figure(figure))
     if all(f"pruning.{order}" in a.values for order in ("lowest_ipr", "highest_ipr", "random")):
         caption = (
@@ -240,5 +253,7 @@ def _attention_lead(a: OperationAnalysis) -> str:
 def _attention(a: OperationAnalysis) -> Iterator[Panel]:
     layers, heads = a.view.attention.shape[:2]
     for layer, head in product(range(layers), range(min(heads, 8))):
-        figure = Figure(figures.attention_to_first(a, layer, head))
-        yield Panel(f"Layer {layer}, head {head}", "Attention from the answer position to a.", figure)
+        figure, k = figures.attention_to_first(a, layer, head)
+        order = f" In the order of {k} times a and b, its strongest frequency." if k > 1 else ""
+        caption = f"Attention from the answer position to a.{order}"
+        yield Panel(f"Layer {layer}, head {head}", caption, Figure(figure))
