@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -9,12 +10,16 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import grokinterp as gi
 from conftest import tiny
 from grokinterp.replay import lives, phases, spikes
+from grokinterp.report import save_table
 from grokinterp.report.operations import figures
+from grokinterp.tasks import make_task
 
 REPORT = Path(figures.__file__).parents[1]
 SCHEMA = {
@@ -303,6 +308,114 @@ def text_of(page: str) -> str:
     return " ".join(" ".join(parser.text).split())
 
 
+class _Links(HTMLParser):
+    """What a page links to, what can be linked to in it, and its code names by their words."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.codes: dict[str, str] = {}
+        self._code = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        said = dict(attrs)
+        self.links += [said["href"]] if tag == "a" else []
+        self.ids += [said["id"]] if "id" in said else []
+        self._code = said.get("title", "") if tag in ("a", "abbr") else ""
+
+    def handle_endtag(self, tag):
+        self._code = ""
+
+    def handle_data(self, data):
+        if self._code:
+            self.codes[self._code] = data
+
+
+def test_every_link_of_the_page_leads_somewhere(quick_report):
+    page = _Links(quick_report.to_html())
+    assert len(page.ids) == len(set(page.ids))
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert set(inside) <= set(page.ids)
+    found = quick_report.to_dict()
+    assert {f"measure-{name}" for name in found["measures"]} <= set(page.ids)
+    assert {"measure-logit_fve.centred", "panel-cosines-in-the-logits", "section-attention"} <= set(inside)
+
+
+def test_a_claim_leads_to_its_figure_its_numbers_and_its_moment(quick_report):
+    claims = quick_report.to_html().partition('<div class="claims">')[2].partition('id="facts"')[0]
+    each = claims.split("<article")[1:]
+    assert len(each) == len(quick_report.analysis.claims)
+    assert all('href="#panel-' in text or 'href="#section-' in text for text in each)
+    formed = next(b.by for b in quick_report.analysis.phases.boundaries if b.name == "circuit formed")
+    sufficient = next(text for text in each if "frequencies are sufficient" in text)
+    assert 'href="#measure-restricted_loss.logit_dirs"' in sufficient
+    assert f'href="replay.html#step={formed}"' in sufficient
+
+
+def test_a_replay_that_is_not_made_is_said_with_the_command_that_makes_it(quick_run, tmp_path):
+    run = gi.load_run(shutil.copytree(quick_run.path, tmp_path / "run"))
+    shown = text_of(gi.analyze(run, measures=["loss"], with_replay=False).to_html())
+    assert (
+        f"The replay of this run has not been made: the links lead to it once grokinterp replay {run.path}"
+        in (shown)
+    )
+    assert f"This page again: grokinterp analyze {run.path} --measure loss" in shown
+    (run.path / "replay.html").touch()
+    shown = text_of(gi.analyze(run, measures=["loss"], with_replay=False).to_html())
+    assert "has not been made" not in shown
+
+
+def test_code_names_are_words_with_the_name_in_a_tooltip(quick_report):
+    page = quick_report.to_html()
+    codes = _Links(page).codes
+    rules = {"w_e_norm", "gap", "neurons", "w_l", "load_bearing", "logits"}
+    assert rules <= codes.keys()
+    assert codes["w_e_norm"] == "loud in the embedding"
+    assert codes["restricted_loss.logit_dirs"] == "restricted loss, logit directions"
+    facts = text_of(page.partition('id="facts"')[2].partition("</section>")[0])
+    assert not re.search(r"\w_\w", facts)
+
+
+def test_all_numbers_are_folded_away_by_subject_each_with_its_definition(quick_report):
+    page = quick_report.to_html().partition('id="numbers"')[2].partition('id="run"')[0]
+    assert page.count("<details") > 5
+    assert "<details open" not in page
+    subjects = page.split("<details")[1:]
+    of_loss = next(text for text in subjects if 'id="measure-loss"' in text)
+    assert 'id="measure-accuracy"' in of_loss
+    assert 'id="measure-gini.W_E"' not in of_loss
+    shown = text_of(page)
+    for name in quick_report.to_dict()["measures"]:
+        assert f"{name} " in shown
+        assert " ".join(gi.MEASURES[name].doc.split("\n\n")[0].split()) in shown
+
+
+def test_heatmaps_of_high_frequencies_are_drawn_in_their_order(quick_report):
+    a = quick_report.analysis
+    for k in a.keys_used:
+        figure, neuron, _ = figures.example_neuron(a, k)
+        z = torch.tensor(np.asarray(figure.data[0].z)).double()
+        power = torch.fft.fft(z - z.mean(), dim=1).abs().square().sum(0)[1 : len(z) // 2]
+        assert int(power.argmax()) + 1 == 1  # once round, however high k is
+        assert f"ordered by {k}b mod 53" in figure.layout.xaxis.title.text
+        elements = [int(name) for name in figure.data[0].x]
+        assert [k * b % 53 for b in elements] == list(range(53))
+        raw = a.view.neurons[:, neuron].reshape(53, 53)
+        rows = [int(name) for name in figure.data[0].y]
+        shown, true = z / z.abs().max(), raw[rows][:, elements] / raw.abs().max()
+        assert torch.allclose(shown, true, atol=0.005)  # half of one of 255 levels
+
+
+def test_the_page_draws_plotly_once_and_the_first_figures_without_it(quick_report):
+    page = quick_report.to_html()
+    assert page.count("plotly.js v") == 1
+    header = page.partition("<header")[2].partition("</header>")[0]
+    assert header.count('<figure class="drawn') == 2
+    assert 'class="plot"' not in header
+
+
 class _Text(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -318,6 +431,106 @@ class _Text(HTMLParser):
     def handle_data(self, data):
         if not self._silent:
             self.text.append(data)
+
+
+ODD = """() => {
+  document.querySelectorAll("details").forEach((each) => { each.open = true; });
+  const odd = [], width = innerWidth, box = (node) => node.getBoundingClientRect();
+  const over = (p, q) => Math.min(p.right, q.right) - Math.max(p.left, q.left) > 2
+    && Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 2;
+  if (document.documentElement.scrollWidth > width) odd.push("the page is wider than the window");
+  for (const node of document.querySelectorAll("main *")) {
+    if (node.closest(".plot, svg, .scroll")) continue;
+    const at = box(node);
+    if (at.width && (at.right > width + 1 || at.left < -1))
+      odd.push("cut off: " + node.textContent.slice(0, 60));
+  }
+  for (const table of document.querySelectorAll(".scroll"))
+    if (table.scrollWidth > table.clientWidth + 1) odd.push("wide table: " + table.textContent.slice(0, 60));
+  for (const plot of document.querySelectorAll(".plot")) {
+    const title = plot.closest(".panel").querySelector("h2, h3").textContent, all = box(plot);
+    const legend = plot.querySelector(".legend"), area = plot.querySelector(".nsewdrag");
+    if (legend && over(box(legend), box(area))) odd.push("legend on the curves: " + title);
+    for (const text of plot.querySelectorAll("text")) {
+      const at = box(text);
+      if (at.width && (at.right > all.right + 3 || at.left < all.left - 3 || at.bottom > all.bottom + 3))
+        odd.push("words cut off: " + title + ": " + text.textContent);
+    }
+  }
+  for (const figure of document.querySelectorAll(".drawn")) {
+    const legend = figure.querySelector("figcaption"), area = figure.querySelector(".area");
+    if (legend && over(box(legend), box(area))) odd.push("legend on the curves of a still figure");
+  }
+  return odd;
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1400, 800, 400])
+def test_nothing_is_cut_off_or_covered_and_the_first_screen_says_what_was_found(
+    browser, quick_report, tmp_path, width
+):
+    quick_report.save_html(tmp_path / "report.html")
+    with opened(browser, tmp_path / "report.html", width) as (page, problems):
+        found, figure = (
+            page.locator(".found").bounding_box(),
+            page.locator(".drawn .area").first.bounding_box(),
+        )
+        assert found["y"] + found["height"] < 900
+        assert figure["y"] + (figure["height"] if width > 400 else 100) < 900
+        if width == 1400:  # circles beside the curves
+            circles = page.locator("header .drawn .area").nth(1).bounding_box()
+            assert circles["y"] + circles["height"] < 900
+            contents = page.locator("nav").bounding_box()
+            assert contents["x"] + contents["width"] <= figure["x"]
+        else:  # the contents are one line
+            assert page.locator("nav").bounding_box()["height"] < 60
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        page.wait_for_function(
+            "[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.legend, .xtitle'))"
+        )
+        assert page.evaluate(ODD) == []
+        assert problems == []
+
+
+@pytest.mark.browser
+def test_a_link_to_a_number_opens_what_it_is_folded_into(browser, quick_report, tmp_path):
+    quick_report.save_html(tmp_path / "report.html")
+    with opened(browser, tmp_path / "report.html", 1400) as (page, problems):
+        number = page.locator("[id='measure-logit_fve.centred']")
+        assert not number.is_visible()
+        page.locator("a[href='#measure-logit_fve.centred']").first.click()
+        number.wait_for(state="visible")
+        assert page.locator("details[open]").count() == 1
+        assert problems == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1400, 800, 400])
+def test_the_page_of_a_table_is_small_and_says_the_answer_under_the_mouse(browser, tmp_path, width):
+    save_table(make_task("modular_addition", p=113), tmp_path / "table.html")
+    assert (tmp_path / "table.html").stat().st_size < 100_000
+    with opened(browser, tmp_path / "table.html", width) as (page, problems):
+        assert page.evaluate(ODD) == []
+        box = page.locator(".area").first.bounding_box()
+        cell = box["width"] / 113
+        page.mouse.move(box["x"] + 5.5 * cell, box["y"] + 110.5 * cell)  # a = 110, b = 5
+        page.locator("output.tip").first.filter(has_text="a 110, b 5: 2").wait_for()
+        assert problems == []
+
+
+@contextlib.contextmanager
+def opened(browser, file, width):
+    """A page of that width with the network off, and what its console complains of."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    context.set_default_timeout(300_000)  # ms: a machine may be busy
+    page, problems = context.new_page(), []
+    page.on("console", lambda said: problems.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(file.as_uri())
+    page.wait_for_function("document.documentElement.dataset.ready === 'yes'")
+    yield page, problems
+    context.close()
 
 
 @pytest.mark.browser

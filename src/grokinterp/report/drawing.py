@@ -302,7 +302,7 @@ class _Drawing:
             if trace["type"] == "heatmap":
                 values = np.asarray(trace["z"], dtype=float)
                 low, high = (trace.get(name) for name in ("zmin", "zmax"))
-                low, high = _ends(values) if low is None or high is None else (low, high)
+                low, high = _ends(values) if low is None or high is None else (float(low), float(high))
                 upright = values if self.y.low > self.y.high else values[::-1]
                 image += Markup('<img alt="" src="data:image/png;base64,{}">').format(
                     base64.b64encode(_png(upright, low, high, _colours(trace))).decode()
@@ -331,7 +331,7 @@ class _Drawing:
         for trace in self.traces:
             if trace["type"] == "heatmap" and trace.get("showscale", True):
                 bar, (low, high) = trace.get("colorbar", {}), _ends(np.asarray(trace["z"], dtype=float))
-                low, high = trace.get("zmin", low), trace.get("zmax", high)
+                low, high = float(trace.get("zmin", low)), float(trace.get("zmax", high))
                 ticks = _given(bar)
                 labels = _Axis(low, high, ticks=ticks).labelled() if high > low else []
                 stops = ", ".join(_colours(trace))

@@ -279,7 +279,8 @@ def numbered_heatmap(
     figure = heatmap(shown, x, "", unit, (0.0, 1.0), (columns, rows))
     if values.size <= most:
         text = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
-        figure.update_traces(text=text, texttemplate="%{text}")
+        said = f"%{{y}}, {x} %{{x}}: %{{text}}<extra></extra>"
+        figure.update_traces(text=text, texttemplate="%{text}", textfont={"size": 11}, hovertemplate=said)
     return figure.update_layout(height=max(190, 90 + 20 * len(rows))).update_yaxes(automargin=True)
 
 

@@ -22,9 +22,19 @@
     return copy;
   }
 
+  // Numbers in cells too narrow for them are told where the mouse is instead.
+  function thinned(node, traces) {
+    traces.forEach(function (trace) {
+      var columns = trace.texttemplate && trace.text && trace.text[0].length;
+      if (columns && (node.clientWidth - 160) / columns < 26) delete trace.texttemplate;
+    });
+    return traces;
+  }
+
   function draw(node) {
     var figure = JSON.parse(node.nextElementSibling.textContent);
     drawn.set(node, true);
+    thinned(node, figure.data);
     return Plotly.react(node, figure.data, layout(figure.layout), { responsive: true, displaylogo: false, displayModeBar: false });
   }
 

@@ -108,7 +108,8 @@ CODES: dict[str, str] = {
     "python_shuffle,": "split by Python's shuffle,",
     "torch_randperm,": "split by torch's randperm,",
 }
-"""Code names as they stand in sentences -> words; a family adds its own. With a colon: where numbers follow."""
+"""Code names as they stand in sentences -> words; with a colon: where numbers follow. A family adds its
+own."""
 _SIGNS = {" &lt;= ": " ≤ ", " &gt;= ": " ≥ "}
 
 

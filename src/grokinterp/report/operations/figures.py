@@ -239,7 +239,7 @@ def pca_plane(a: OperationAnalysis) -> go.Figure:
 
 def circle(a: OperationAnalysis, k: int) -> go.Figure:
     """The elements in the plane of the embedding's components cos k and sin k."""
-    x, y = f"W_E along cos {k} / sin {k}, axis 1 (weight)", "axis 2 (weight)"
+    x, y = f"W_E along cos {k} (weight)", f"W_E along sin {k} (weight)"
     return _points(a, plane(a.view, k), circular(a.view).circle.a.tolist(), x, y, k)
 
 
