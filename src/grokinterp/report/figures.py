@@ -116,23 +116,30 @@ def learning(a: Analysis) -> go.Figure:
     """Train and test accuracy over training in few points, with the phases by name: what a report opens
     with."""
     figure = new_figure("step (optimiser updates)", "accuracy (share right)", 400)
-    right = "clean_accuracy" if a.noisy else "exact" if "test_exact" in a.history else "accuracy"
-    parts = ("evaluation",) if a.examples.fresh else ("train", "test")
-    for part in parts:
-        column = f"{part if part != 'evaluation' else 'test'}_{right}"
+    for column, name, colour, dash in _learned(a):
         evaluated = a.history.dropna(subset=[column])
         few = evaluated.iloc[_few(evaluated[column].to_numpy())]
-        line = {"color": palette.OF_PART.get(part, TEST), "width": 2.5}
-        figure.add_scatter(x=few["step"], y=few[column], name=_PARTS[part], mode="lines", line=line)
+        line = {"color": colour, "width": 2.5, "dash": dash}
+        figure.add_scatter(x=few["step"], y=few[column], name=name, mode="lines", line=line)
     figure.update_yaxes(range=[-0.02, 1.04]).update_xaxes(range=_whole_run(a))
     return over_training(a, figure)
 
 
-_PARTS = {
-    "train": "trained on",
-    "test": "not trained on (test)",
-    "evaluation": "evaluation sample",
-}
+def _learned(a: Analysis) -> list[tuple[str, str, str, str]]:
+    """The columns of the history that say what was learned: each with its words, its colour and its dash."""
+    right = "exact" if "test_exact" in a.history else "accuracy"
+    if a.examples.fresh:
+        return [(f"test_{right}", "evaluation sample", TEST, "solid")]
+    if a.noisy:
+        return [
+            ("train_accuracy", "trained on: the label", TRAIN, "solid"),
+            ("train_clean_accuracy", "trained on: the right answer", TRAIN, "dash"),
+            ("test_clean_accuracy", "not trained on (test): the right answer", TEST, "solid"),
+        ]
+    words = ("trained on", "not trained on (test)")
+    return [(f"train_{right}", words[0], TRAIN, "solid"), (f"test_{right}", words[1], TEST, "solid")]
+
+
 _MOST_POINTS = 400
 """Points of a line that stands in the page as it is."""
 

@@ -35,7 +35,18 @@
     var figure = JSON.parse(node.nextElementSibling.textContent);
     drawn.set(node, true);
     thinned(node, figure.data);
-    return Plotly.react(node, figure.data, layout(figure.layout), { responsive: true, displaylogo: false, displayModeBar: false });
+    var options = { responsive: true, displaylogo: false, displayModeBar: false };
+    return Plotly.react(node, figure.data, layout(figure.layout), options).then(function () { return clear(node, 3); });
+  }
+
+  // Where a page is so narrow that a legend of many rows lies on the curves, the figure grows by as much.
+  function clear(node, tries) {
+    var legend = node.querySelector(".legend"), area = node.querySelector(".nsewdrag");
+    if (!legend || !area || !tries) return;
+    var rows = legend.getBoundingClientRect(), curves = area.getBoundingClientRect();
+    var over = Math.min(rows.bottom, curves.bottom) - Math.max(rows.top, curves.top);
+    if (over < 2 || rows.left > curves.right || rows.right < curves.left) return;
+    return Plotly.relayout(node, { height: node._fullLayout.height + 2 * over + 40 }).then(function () { return clear(node, tries - 1); });
   }
 
   // A figure is drawn when it comes near what is seen; all of them before the page is printed.

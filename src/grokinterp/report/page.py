@@ -70,9 +70,10 @@ def opens(a: Analysis) -> Section:
 
 
 def _learning_caption(a: Analysis) -> str:
-    right = "right answers" if a.noisy else "every answer right" if len(a.view.answers) > 1 else "right"
+    right = "of which every answer is right" if len(a.view.answers) > 1 else "that are right"
+    right = "that are answered so" if a.noisy else right
     shades = " Shaded: the phases that were found." if a.phases.spans else ""
-    return f"Share of the {a.run.task.examples_are} that is {right}; dotted: the analysed step.{shades}"
+    return f"Share of the {a.run.task.examples_are} {right}; dotted: the analysed step.{shades}"
 
 
 def opening(a: Analysis) -> Section | None:
@@ -395,7 +396,7 @@ class Measured:
 
 def subjects(a: Analysis) -> dict[str, list[Measured]]:
     """Every measure, by what it is about, each as the registry has them."""
-    by_subject: dict[str, list[Measured]] = {}
+    by_subject: dict[str, list[Measured]] = {subject(MEASURES["loss"]): []}
     for name, value in a.values.items():
         measure = MEASURES[name]
         entry = Measured(name, summary(value), measure.unit, measure.ref, measure.doc.split("\n\n")[0])

@@ -87,7 +87,10 @@ _SUBJECTS = {
 
 def subject(measure: Measure) -> str:
     """What a measure is about: the words for the file that defines it."""
-    file = measure.function.__module__.rpartition(".")[2]
+    function: Any = measure.function
+    while isinstance(function, partial):
+        function = function.func
+    file = str(function.__module__).rpartition(".")[2]
     return _SUBJECTS.get(file) or file.replace("_", " ").capitalize()
 
 
@@ -123,8 +126,10 @@ class InWords:
         self._names = re.compile(rf"(?<![\w.])(?:({names})(?!\w|\.\w)|({codes}))")
 
     def __call__(self, text: str) -> Markup:
-        """The text as markup."""
-        said = self._names.sub(_in_words, str(escape(text)))
+        """The text as markup; what stands between backticks is code, and stays."""
+        said = ""
+        for i, part in enumerate(str(escape(text)).split("`")):
+            said += f"<code>{part}</code>" if i % 2 else self._names.sub(_in_words, part)
         for sign, better in _SIGNS.items():
             said = said.replace(sign, better)
         return Markup(said)
