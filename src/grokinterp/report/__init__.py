@@ -40,7 +40,7 @@ class Report(Page):
         return self.analysis.to_dict()
 
     def to_html(self) -> str:
-        """The page: self-contained, about 6 MB, most of it plotly.js."""
+        """The page: self-contained, about 5 MB, most of it plotly.js."""
         from .page import render
 
         return render(self.analysis)
