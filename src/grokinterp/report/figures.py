@@ -191,11 +191,6 @@ def legend_above() -> dict[str, Any]:
     return {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 
 
-def legend_below() -> dict[str, Any]:
-    """A legend of several rows below the picture and the title of its axis."""
-    return {"orientation": "h", "y": -0.28, "x": 0}
-
-
 def log_losses(figure: go.Figure, values: Any) -> go.Figure:
     """A log axis with one label a decade; plotly's own choice where there are too few of them."""
     values = values[np.isfinite(values) & (values > 0)]

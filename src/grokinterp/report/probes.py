@@ -126,7 +126,7 @@ def _over_steps(a: Analysis, since: list[Readable]) -> go.Figure:
 
 
 def _from_0_to_1(figure: go.Figure) -> go.Figure:
-    return figure.update_yaxes(range=[-0.05, 1.05]).update_layout(legend=figures.legend_below(), height=420)
+    return figure.update_yaxes(range=[-0.05, 1.05]).update_layout(legend=figures.legend_above(), height=420)
 
 
 def _short(site: str) -> str:

@@ -130,7 +130,7 @@ def _by_tolerance(a: MatricesAnalysis) -> Panel:
         )  # fmt: skip
     ticks = [tolerance for tolerance in below if tolerance in _TICKS]
     figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{100 * t:g} %" for t in ticks], tickangle=0)
-    figure.update_yaxes(range=[-0.03, 1.05]).update_layout(legend=figures.legend_below(), height=400)
+    figure.update_yaxes(range=[-0.03, 1.05]).update_layout(legend=figures.legend_above(), height=400)
     n = int(value.attrs["examples"])
     return Panel("Right by tolerance", f"Of {n:,} matrices, log axis.", Figure(figure), "wide")
 
