@@ -100,9 +100,14 @@ section_of_waves = partial(section, of=Operation, where=has_frequencies)
 """A section about operations whose elements stand on a circle."""
 
 
+def _stands_on_circles(a: OperationAnalysis) -> bool:
+    """Whether it has key frequencies and has learned more than its training examples."""
+    return bool(a.keys_used) and a.standing.state not in ("at chance", "memorises")
+
+
 @opening(
     "circles", "", of=Operation, needs=["fourier_norms.W_E"],
-    where=lambda a: has_frequencies(a) and a.keys_used and not on_a_line(a.task),
+    where=lambda a: _stands_on_circles(a) and not on_a_line(a.task),
 )  # fmt: skip
 def _opens(a: OperationAnalysis) -> Iterator[Panel]:
     """The circles of the key frequencies."""
