@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from grokinterp.models import (
     unhooked,
 )
 from grokinterp.tasks import Task, make_task
+from grokinterp.view import View
 
 torch.set_num_threads(1)  # for matrices this small, threads only wait for one another
 
@@ -236,3 +238,77 @@ def test_answers_are_read_where_the_task_says(positions, n_layers, attention_dir
     for name, value in values.items():
         whole = cache[name].transpose(1, 2) if "pattern" in name else cache[name]
         torch.testing.assert_close(value, whole[:, there], rtol=CLOSE, atol=CLOSE)
+
+
+# Hooks
+
+
+def tilted_at_the_answer(view: View, hook: str) -> Callable[..., Tensor]:
+    """Changes what stands at the answer's position of a hook; of scores and patterns, as its query."""
+
+    def tilt(x: Tensor, hook: object = None, name: str = hook) -> Tensor:
+        x = x.clone()
+        here = view.at_answer(name, x)
+        here.mul_(torch.linspace(0.5, 1.5, here.shape[-1], dtype=here.dtype))
+        return x
+
+    return tilt
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.3])
+@pytest.mark.parametrize("attention_dir", ["causal", "bidirectional"])
+@pytest.mark.parametrize("normalization", ["none", "LN", "RMSPre"])
+@pytest.mark.parametrize(("n_layers", "d_mlp"), [(1, 20), (3, 20), (2, 0)])
+def test_changes_on_the_way_do_what_hooks_of_hooked_transformer_do(
+    n_layers, d_mlp, normalization, attention_dir, alpha
+):
+    task = make_task("modular_addition", p=5)
+    network = config(
+        n_layers=n_layers, d_mlp=d_mlp, normalization=normalization, attention_dir=attention_dir,
+        attention_mixing=alpha,
+    )  # fmt: skip
+    weights = {name: weight.detach() for name, weight in random_weights(network, task).items()}
+    view, rows = View.of_weights(task, network, weights), torch.tensor([7, 3, 24, 3])
+    assert view.hooks == tuple(network.hooked(task.reads, weights).hook_dict)
+    there = [hook for hook in view.hooks if network.passes(hook, changed=True)]
+    assert len(there) == n_layers * (10 if d_mlp else 6) - 1
+    before = view.activations([], rows=rows)["logits"]
+    for hook in there:
+        names = [name for name in view.hooks if network.passes(name, changed=False)]
+        edits = [(hook, tilted_at_the_answer(view, hook))]
+        short, whole = (
+            view.activations(names, edits, rows, everywhere=everywhere) for everywhere in (False, True)
+        )
+        assert short.keys() == whole.keys() == {*names, "logits"}
+        for name, value in whole.items():
+            torch.testing.assert_close(short[name], value, rtol=CLOSE, atol=CLOSE)
+        assert not torch.allclose(short["logits"], before, rtol=1e-3), hook
+    assert torch.equal(view.activations([], rows=rows)["logits"], before)
+
+
+def test_a_short_pass_builds_no_hooked_network(monkeypatch):
+    task, network = make_task("modular_addition", p=5), config()
+    weights = {name: weight.detach() for name, weight in random_weights(network, task).items()}
+    view = View.of_weights(task, network, weights)
+    monkeypatch.setattr(ModelConfig, "hooked", lambda *_, **__: pytest.fail("built"))
+    z = "blocks.0.attn.hook_z"
+    assert view.activations([z], [(z, tilted_at_the_answer(view, z))], everywhere=False)[z].shape == (
+        25,
+        3,
+        5,
+    )
+    with pytest.raises(pytest.fail.Exception, match="built"):
+        view.activations([z], [(z, tilted_at_the_answer(view, z))])
+
+
+@pytest.mark.parametrize("network", [config(), config(n_layers=2, normalization="LN")], ids=str)
+def test_the_gradient_by_the_embedding_is_autograds_through_hook_embed(network):
+    task, rows, logits = make_task("modular_addition", p=5), torch.tensor([3, 3, 21]), torch.tensor([4, 0, 2])
+    weights = {name: weight.detach() for name, weight in random_weights(network, task).items()}
+    short = View.of_weights(task, network, weights).gradient_by_embedding(rows, logits)
+    hooked = View(task, network.hooked(task.reads, weights, torch.float64)).gradient_by_embedding(
+        rows, logits
+    )
+    assert short.shape == (3, 3, network.d_model)
+    assert float(short.abs().max()) > 0.01
+    torch.testing.assert_close(short, hooked, rtol=CLOSE, atol=CLOSE)

@@ -126,7 +126,7 @@ def _linear_attention_loss(view: View, slopes: Float64[Tensor, "layer head"]) ->
     for layer, slope in enumerate(slopes):
         at = f"blocks.{layer}.attn."
         edits += [(at + "hook_attn_scores", see), (at + "hook_pattern", dividing(slope))]
-    return per_part(view, view.loss(view.activations([], edits=edits)["logits"]))
+    return per_part(view, view.loss(view.activations([], edits, everywhere=False)["logits"]))
 
 
 def needs_softmax(view: View) -> float:

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import NotApplicable, UsageError, nearest
 from ..registry import Registry
 from ..tasks import Task
-from ..view import View
+from ..view import View, one_at_a_time
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -124,11 +124,12 @@ class Measure:
             value = self.function(view, **options)
         if isinstance(value, int | Tensor | np.number):
             value = float(value)
-        if not isinstance(value, float):
-            value = value.rename(self.name).assign_attrs(
-                unit=self.unit, ref=self.ref, **({"gauge": self.in_gauge} if self.gauge else {})
-            )
-        return value
+        return value if isinstance(value, float) else self.labelled(value)
+
+    def labelled(self, value: xr.DataArray) -> xr.DataArray:
+        """An array of its values with its name, unit and source."""
+        gauge = {"gauge": self.in_gauge} if self.gauge else {}
+        return value.rename(self.name).assign_attrs(unit=self.unit, ref=self.ref, **gauge)
 
 
 def _over_answers(view: View, function: Callable[[View], Value]) -> Value:
@@ -196,7 +197,8 @@ T = TypeVar("T")
 
 
 def once_per_view(function: Callable[P, T]) -> Callable[P, T]:
-    """What several measures build on is computed once for each View and kept with it.
+    """What several measures build on is computed once for each View and kept with it, on however many threads
+    it is asked for.
 
     The first argument is a View, or what has a View's `kept`, into which nothing but this writes; all others
     are hashable, and it is computed once for each of them.
@@ -207,7 +209,9 @@ def once_per_view(function: Callable[P, T]) -> Callable[P, T]:
         view: Any = args[0]
         key = (function, args[1:], *sorted(kwargs.items()))
         if key not in view.kept:
-            view.kept[key] = function(*args, **kwargs)
+            with one_at_a_time(view.kept, key):
+                if key not in view.kept:
+                    view.kept[key] = function(*args, **kwargs)
         value: T = view.kept[key]
         return value
 

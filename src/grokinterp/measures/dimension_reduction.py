@@ -75,7 +75,7 @@ def hooks_of_vectors(view: View, asked: Sequence[str] | None = None) -> list[str
     Raises:
         UsageError: the network has no such hook, or its activations are no vectors; the nearest is named.
     """
-    hooks = {name: name.rpartition(".")[2] for name in view.model.hook_dict}
+    hooks = {name: name.rpartition(".")[2] for name in view.hooks}
     there = [name for name, last in hooks.items() if last not in _NOT_PROJECTED]
     for name in asked or ():
         if name not in there:

@@ -18,6 +18,9 @@ from ..errors import NotApplicable
 from ..view import View
 from .base import once_per_view
 
+_READ = ("attn.W_O", "mlp.W_in", "mlp.W_out")
+_TOGETHER = 512
+"""Examples of which logits are computed at a time, in the processor's cache."""
 PROBED = 32
 """Examples on which the shortcut is compared with the network before it is used."""
 
@@ -99,7 +102,7 @@ def recorded(view: View, hook: str) -> Float64[Tensor, "n ..."]:
     if len(view.task.reads.answers) > 1:
         return _of_answers(view.whole, hook)[view.which]
     stream = _stream(view)
-    activations = stream if hook in stream else _record(view, [hook])
+    activations = stream if hook in stream else view.activations([hook])
     if hook not in activations:
         raise NotApplicable(f"the network does not use {hook}")
     return activations[hook]
@@ -131,21 +134,7 @@ def _stream(view: View) -> dict[str, Float64[Tensor, "n ..."]]:
         "mlp.hook_pre", "hook_mlp_out",
     )  # fmt: skip
     names = [name for block in view.blocks for hook in wanted if not view.elsewhere(name := block.name(hook))]
-    return _record(view, [name for name in names if name in view.model.hook_dict])
-
-
-def _record(view: View, hooks: Sequence[str]) -> dict[str, Float64[Tensor, "n ..."]]:
-    parts: dict[str, list[Tensor]] = {}
-
-    def recording(name: str) -> Callable[..., Tensor]:
-        def record(x: Tensor, hook: object) -> Tensor:
-            parts.setdefault(name, []).append(view.at_answer(name, x).cpu().clone())
-            return x
-
-        return record
-
-    logits = view.activations([], edits=[(name, recording(name)) for name in hooks])["logits"]
-    return {"logits": logits} | {name: torch.cat(values) for name, values in parts.items()}
+    return view.activations([name for name in names if name in view.hooks])
 
 
 def logits_after(view: View, changes: Sequence[Change]) -> Float64[Tensor, "n classes"]:
@@ -155,11 +144,19 @@ def logits_after(view: View, changes: Sequence[Change]) -> Float64[Tensor, "n cl
         here, value, entries = recorded(view, change.read), change.value, None
         if change.where is not None and change.rotation is None:
             entries = change.where.expand(here.shape[1:]).flatten().nonzero().flatten()
-            difference = value.flatten(1)[:, entries] - here.flatten(1)[:, entries]
-        else:
-            difference = change.difference(here, value).flatten(1)
-        return _tail(view, {name: sign * difference for name, sign in change.added}, slice(None), entries)
-    return view.activations([], edits=[edit for change in changes for edit in change.edits(view)])["logits"]
+        logits = torch.empty_like(recorded(view, "logits"))
+        for first in range(0, len(here), _TOGETHER):
+            rows = slice(first, first + _TOGETHER)
+            put_in = value if len(value) == 1 else value[rows]
+            if entries is None:
+                difference = change.difference(here[rows], put_in).flatten(1)
+            else:
+                difference = put_in.flatten(1)[:, entries] - here[rows].flatten(1)[:, entries]
+            added = {name: difference if sign == 1 else -difference for name, sign in change.added}
+            logits[rows] = _tail(view, added, rows, entries)
+        return logits
+    edits = [edit for change in changes for edit in change.edits(view)]
+    return view.activations([], edits, everywhere=False)["logits"]
 
 
 def has_shortcut(view: View, hook: str) -> bool:
@@ -171,10 +168,9 @@ def has_shortcut(view: View, hook: str) -> bool:
 def _short(view: View) -> frozenset[str]:
     """The hooks of the last layer from which `_tail` gives the logits: all or none, found out on a few
     examples with random additions."""
-    layer, points = _last_layer(view), view.model.hook_dict
+    layer, points = _last_layer(view), view.hooks
     # A user's hook may look at the whole batch: then examples cannot be run by the handful.
-    users = any(not handle.is_permanent for point in points.values() for handle in point.fwd_hooks)
-    if users or layer + "mlp.W_in" not in view.weights:
+    if view.has_hooks_of_a_user or layer + "mlp.W_in" not in view.weights:
         return frozenset()
     rows, generator = torch.arange(min(PROBED, view.task.n_inputs)), torch.Generator().manual_seed(0)
     hooks = {"mlp.hook_post", "hook_mlp_out"}
@@ -190,7 +186,7 @@ def _short(view: View) -> frozenset[str]:
             view.at_answer(name, x).add_(added.to(x.device))
             return x
 
-        true = view.activations([], edits=[(name, add)], rows=rows)["logits"]
+        true = view.activations([], edits=[(name, add)], rows=rows, everywhere=False)["logits"]
         short = _tail(view, {name: added.flatten(1)}, slice(len(rows)))
         if not torch.allclose(short, true, rtol=0, atol=1e-9 * float(true.abs().max())):
             return frozenset()
@@ -202,6 +198,17 @@ def _last_layer(view: View) -> str:
     return view.blocks[-1].name("") if view.blocks else "blocks.-1."
 
 
+@once_per_view
+def _readers(view: View) -> dict[str, Float64[Tensor, "entries width"]]:
+    """Of the last layer: `attn.W_O` and `mlp.W_in`, those that there are, and what the neurons add to the
+    logits. A multilayer perceptron is a layer without attention, and may have no W_out."""
+    layer, unembed = _last_layer(view), view.W_U
+    of = {name: view.weights[layer + name].cpu() for name in _READ if layer + name in view.weights}
+    if (w_out := of.pop("mlp.W_out", None)) is not None:
+        unembed = w_out @ unembed
+    return {name: matrix.flatten(0, -2) for name, matrix in of.items()} | {"neurons": unembed}
+
+
 def _tail(
     view: View,
     added: dict[str, Float64[Tensor, "rows entries"]],
@@ -209,28 +216,30 @@ def _tail(
     entries: Int[Tensor, "entries"] | None = None,
 ) -> Float64[Tensor, "rows classes"]:
     """Logits with something added at hooks of the last layer, where nothing is normalised, and rectified
-    linear units follow what comes before neurons. A multilayer perceptron is a layer without attention, and
-    may have no W_out.
+    linear units follow what comes before neurons.
 
     A tenth of the work of a pass: one position, one layer, nothing before the change. What is added is flat,
     and given for some entries alone where they are named.
     """
-    layer, unembed = _last_layer(view), view.W_U
-    w = {
-        name.removeprefix(layer): weight.cpu()
-        for name, weight in view.weights.items()
-        if name.startswith(layer)
-    }
-    to_stream = to_mlp = torch.zeros(1, len(unembed), dtype=torch.float64)
+    layer, readers, unembed = _last_layer(view), _readers(view), view.W_U
+    logits, to_stream, to_mlp = recorded(view, "logits")[rows], None, None
     for name, x in added.items():
         hook = name.removeprefix(layer)
-        weight = w.get({"attn.hook_z": "attn.W_O", "mlp.hook_post": "mlp.W_out"}.get(hook, ""))
-        matrix = torch.eye(len(unembed), dtype=torch.float64) if weight is None else weight.flatten(0, -2)
-        x = x @ (matrix if entries is None else matrix[entries])
-        to_stream = to_stream + x
+        if hook == "mlp.hook_post":
+            logits = torch.addmm(
+                logits, x, readers["neurons"] if entries is None else readers["neurons"][entries]
+            )
+            continue
+        if hook == "attn.hook_z":
+            x = x @ (readers["attn.W_O"] if entries is None else readers["attn.W_O"][entries])
+        elif entries is not None:
+            x = x.new_zeros(len(x), len(unembed)).index_copy_(1, entries, x)
+        to_stream = x if to_stream is None else to_stream + x
         if hook in ("attn.hook_z", "hook_attn_out", "hook_resid_mid"):
-            to_mlp = to_mlp + x
-    if len(to_mlp) > 1:
-        neurons = torch.addmm(recorded(view, layer + "mlp.hook_pre")[rows], to_mlp, w["mlp.W_in"]).relu_()
-        to_stream = torch.addmm(to_stream, neurons.sub_(view.neurons[rows]), w["mlp.W_out"])
-    return torch.addmm(recorded(view, "logits")[rows], to_stream, unembed)
+            to_mlp = x if to_mlp is None else to_mlp + x
+    if to_mlp is not None:
+        neurons = torch.addmm(
+            recorded(view, layer + "mlp.hook_pre")[rows], to_mlp, readers["mlp.W_in"]
+        ).relu_()
+        logits = torch.addmm(logits, neurons.sub_(view.neurons[rows]), readers["neurons"])
+    return logits if to_stream is None else torch.addmm(logits, to_stream, unembed)

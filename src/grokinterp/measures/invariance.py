@@ -114,7 +114,7 @@ def _readout(view: View) -> tuple[Float64[Tensor, "n width"], Int[Tensor, "n"]]:
         NotApplicable: the network does not say what it unembeds.
     """
     rows = unseen(view, EXAMPLES, 0)
-    last, hooks = view.blocks[-1], view.model.hook_dict
+    last, hooks = view.blocks[-1], view.hooks
     name = "ln_final.hook_normalized" if view.is_normalised else last.name("hook_resid_post")
     if name not in hooks:
         name = last.name("hook_mlp_out")

@@ -175,7 +175,7 @@ class _Part:
         layer, part, last = self.hook.rsplit(".", 2)
         out = f"{layer}.hook_{part}_out"
         matrix = view.weights.get(f"{layer}.{part}.W_{'O' if last == 'hook_z' else 'out'}")
-        if matrix is None or out not in view.model.hook_dict:
+        if matrix is None or out not in view.hooks:
             return None
         return out, matrix.cpu().flatten(0, -2)
 
@@ -298,7 +298,7 @@ def parts_of(some: View) -> Iterator[_Part]:
         each = [(heads.name("hook_z"), heads.names) for heads in block.heads]
         each += [(block.name("mlp.hook_post"), [f"{block.label} MLP"])] if block.d_mlp else []
         for hook, names in each:
-            if hook not in some.model.hook_dict:
+            if hook not in some.hooks:
                 continue
             shape, places = everywhere(one, [hook])[hook].shape, some.places(hook)
             if len(shape) < 3 or shape[1] != len(places):

@@ -115,7 +115,7 @@ def in_stream(
 
 
 def _stream(view: View) -> list[str]:
-    there, sites = view.model.hook_dict, []
+    there, sites = view.hooks, []
     for i, block in enumerate(view.blocks):
         if not i and block.name("hook_resid_pre") in there:
             sites.append(block.name("hook_resid_pre"))

@@ -55,8 +55,8 @@ def sites(view: View, what: str, at: Any) -> list[Site]:
         last, labels = view.n_layers - 1, [block.label for block in view.blocks]
         layer = last if at is None else numbers(what, _numbered(at, labels), view.n_layers, count=1)[0]
         return [_skip(view, what, view.blocks[layer])]
-    if what not in view.model.hook_dict:
-        parts = (*PIECES, *AT_NO_HOOK, *view.model.hook_dict)
+    if what not in view.hooks:
+        parts = (*PIECES, *AT_NO_HOOK, *view.hooks)
         raise UsageError(f"unknown part {what!r}{nearest(what, parts)}")
     size = recorded(view, what).shape[-1]
     return [_whole(what, None if at is None else marked(numbers(what, at, size), size))]
@@ -69,7 +69,7 @@ def _whole(hook: str, where: Bool[Tensor, "*entries"] | None = None) -> Site:
 
 def _skip(view: View, what: str, block: Block) -> Site:
     needs(view, "attention" if what == "skip.attention" else "mlp")
-    hooks = view.model.hook_dict
+    hooks = view.hooks
     before, between, after = (block.name(f"hook_resid_{where}") for where in ("pre", "mid", "post"))
     if before not in hooks:
         raise NotApplicable("the network has no residual stream")

@@ -202,6 +202,28 @@ class NetworkConfig(Frozen):
         activations of the neurons, is put into `seen` under the names of its hooks.
         """
 
+    def passes(self, hook: str, changed: bool) -> bool:
+        """Whether `logits_through` hands over what is at this hook, or even reads again what it is changed
+        to: of a kind that does not say so, of none."""
+        return False
+
+    def logits_through(
+        self,
+        weights: Weights,
+        inputs: Shaped[Tensor, "n *example"],
+        reads: Reads,
+        edit: Callable[[str, Tensor], Tensor],
+    ) -> Float[Tensor, "n *answer classes"]:
+        """`logits` of a network whose activations are changed on the way: `edit(hook, x)` is put in the place
+        of what is at each hook that `passes`, laid out as in the hooked network. The last layer has the
+        positions of the answers alone."""
+        raise NotImplementedError
+
+    @property
+    def hook_names(self) -> Sequence[str] | None:
+        """The names of all hooks of the hooked network, in its order; None where only that knows."""
+        return None
+
     def decode(
         self,
         weights: Weights,

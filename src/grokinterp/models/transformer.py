@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import torch
@@ -34,7 +34,7 @@ from .base import (
     refuse_odd_heads,
 )
 from .folded import Folding
-from .forward import transformer_logits
+from .forward import HOOKS, Edit, transformer_logits
 from .one_layer import OneLayer
 
 if TYPE_CHECKING:
@@ -193,6 +193,37 @@ class ModelConfig(NetworkConfig):
         self, weights: Weights, inputs: Int[Tensor, "n pos"], reads: Reads, seen: Weights | None = None
     ) -> Float[Tensor, "n *answer classes"]:
         return transformer_logits(weights, inputs, self, reads, seen)
+
+    def logits_through(
+        self, weights: Weights, inputs: Int[Tensor, "n pos"], reads: Reads, edit: Edit
+    ) -> Float[Tensor, "n *answer classes"]:
+        return transformer_logits(weights, inputs, self, reads, edit=edit)
+
+    def passes(self, hook: str, changed: bool) -> bool:
+        part = hook.removeprefix("blocks.").partition(".")[2]
+        if part not in HOOKS or hook not in self.hook_names or (part == "hook_mlp_out" and not self.d_mlp):
+            return False
+        # What enters the first layer is read by its keys and values, which are made of (token, position).
+        return not (changed and hook == "blocks.0.hook_resid_pre")
+
+    @cached_property
+    def hook_names(self) -> tuple[str, ...]:
+        of_mlp = self.d_mlp > 0
+        names = ["hook_embed", "hook_pos_embed"]
+        for layer in range(self.n_layers):
+            norms = (["ln1", "ln2"] if of_mlp else ["ln1"]) if self.is_normalised else []
+            parts = [f"{norm}.hook_{what}" for norm in norms for what in ("scale", "normalized")]
+            parts += [
+                f"attn.hook_{what}" for what in ("k", "q", "v", "z", "attn_scores", "pattern", "result")
+            ]
+            parts += ["mlp.hook_pre", "mlp.hook_post"] if of_mlp else []
+            parts += ["hook_attn_in", *(f"hook_{letter}_input" for letter in "qkv"), "hook_mlp_in"]
+            parts += ["hook_attn_out", "hook_mlp_out", "hook_resid_pre"]
+            parts += ["hook_resid_mid"] if of_mlp else []
+            names += [f"blocks.{layer}.{part}" for part in (*parts, "hook_resid_post")]
+        if self.is_normalised:
+            names += ["ln_final.hook_scale", "ln_final.hook_normalized"]
+        return (*names, "unembed.hook_in", "unembed.hook_out")
 
     def folding(self, inputs: Int[Tensor, "n pos"], reads: Reads) -> Folding | None:
         """How the network folds into tables on these examples: where there is one layer of ReLU neurons

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..errors import GrokinterpError, NotApplicable
+from ..errors import GrokinterpError, NotApplicable, WriteFailed
 from ..measures import Measure
+from ..measures.base import array
+from ..memory import keep_memory
+from ..progress import bars
 from ..registry import OfFamilies, OfTasks
 from ..runs import Run
 from ..runs.files import TEMPORARY, UNSEALED, read_sealed, replace, sealed
@@ -39,18 +43,33 @@ _CODE = (
 )
 """What the value of a measure depends on, beside the weights and torch."""
 
+AT_ONCE = 4
+"""Threads at most: what each computes on is in memory together."""
 _PACKAGE = Path(__file__).parents[1]
 _HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A measure of one snapshot: its values and labels, or why it does not apply."""
+    """A measure of one snapshot: its values, labels and attributes, or why it does not apply."""
 
     values: Tensor | None
     dims: list[str]
     coords: dict[str, list[Any]]
     reason: str = ""
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    def value(self, measure: Measure) -> Any:
+        """What the measure gave: a float or a labelled array.
+
+        Raises:
+            NotApplicable: it does not apply.
+        """
+        if self.values is None:
+            raise NotApplicable(self.reason)
+        if not self.dims:
+            return float(self.values)
+        return measure.labelled(array(self.values, self.dims, **self.coords).assign_attrs(self.attrs))
 
 
 @dataclass(frozen=True)
@@ -82,8 +101,10 @@ class Measured:
     """What is known of one snapshot, and what has to be computed; the network is built only when something
     has."""
 
-    def __init__(self, run: Run, step: int) -> None:
+    def __init__(self, run: Run, step: int, view: View | None = None) -> None:
         self._run, self._step = run, step
+        if view is not None:
+            self.view = view
         self._path = run.path / "replay" / f"step_{step:08d}.safetensors"
         self._made_from = {"snapshot": run.sha256(step), "code": code_hash(), "torch": torch.__version__}
         self._entries = self._read()
@@ -101,6 +122,25 @@ class Measured:
             return _entry_of(lambda: measure(self.view, **taken))
         label = measure.name + (json.dumps(taken) if taken else "")
         return self.of_label(label, lambda: measure(self.view, **taken))
+
+    def entries(
+        self, measures: Sequence[Measure], options: Mapping[str, list[int]] | None, progress: bool | None
+    ) -> list[Entry]:
+        """Several measures, as `entry` gives each, side by side on threads where they have to be computed;
+        and keeps them where the run directory can be written."""
+        with bars(progress) as bar, workers() as pool:
+            task = bar.add_task("", total=len(measures), what="measure") if bar else None
+
+            def of(measure: Measure) -> Entry:
+                entry = self.entry(measure, options)
+                if bar and task is not None:
+                    bar.advance(task)
+                return entry
+
+            entries = list(pool.map(of, measures))
+        with suppress(WriteFailed):
+            self.save()
+        return entries
 
     def of_label(self, label: str, compute: Callable[[], Any]) -> Entry:
         """What the cache has under a label, or else what `compute` gives, which it has from now on."""
@@ -131,7 +171,7 @@ class Measured:
         if not self._changed:
             return
         entries = {
-            name: {"dims": e.dims, "coords": e.coords, "reason": e.reason}
+            name: {"dims": e.dims, "coords": e.coords, "reason": e.reason, "attrs": e.attrs}
             for name, e in self._entries.items()
         }
         account = json.dumps({"seal": UNSEALED, **self._made_from, "entries": entries}, allow_nan=False)
@@ -139,6 +179,20 @@ class Measured:
         data = sealed(safetensors.torch.save(tensors, {"grokinterp": account}))
         replace(self._path, data, make_folder=True, durable=False)
         self._changed = False
+
+
+@contextmanager
+def workers() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch has, each computing on one alone: sums are then made in the same order however
+    many there are."""
+    keep_memory()
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(min(threads, AT_ONCE), "grokinterp", torch.set_num_threads, (1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def _is_of_this_package(measure: Measure) -> bool:
@@ -156,7 +210,8 @@ def _entry_of(compute: Callable[[], Any]) -> Entry:
     if isinstance(value, float):
         return Entry(torch.tensor(value, dtype=torch.float64), [], {})
     coords = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
-    return Entry(torch.from_numpy(value.values.copy()), [str(dim) for dim in value.dims], coords)
+    said = {name: of for name, of in value.attrs.items() if name not in ("unit", "ref", "gauge")}
+    return Entry(torch.from_numpy(value.values.copy()), [str(dim) for dim in value.dims], coords, attrs=said)
 
 
 def sweep(run: Run) -> None:

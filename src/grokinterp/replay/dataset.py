@@ -13,7 +13,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,11 +23,11 @@ import torch
 from ..errors import NotApplicable, UsageError, WriteFailed
 from ..measures import MEASURES, Measure
 from ..measures.standing import Examples
-from ..memory import give_back_memory, keep_memory
+from ..memory import give_back_memory
 from ..progress import bars
 from ..runs import Run
 from ..tasks import Task
-from .cache import FROM_FINAL, Entry, Measured, sweep
+from .cache import AT_ONCE, FROM_FINAL, Entry, Measured, sweep, workers
 from .descent import has_plateaus
 from .frequencies.pictures import PICTURES
 
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 Tell: TypeAlias = Callable[[WriteFailed], None]
 """Takes an error that keeps nothing from being measured."""
-_AT_ONCE = 4
-"""Snapshots that are in memory together, however many threads there are."""
-
 FINAL = "@final_keys"
 """Behind the name of a measure that uses key frequencies: those of the run's last snapshot, at every step, as
 the papers do."""
@@ -106,7 +103,7 @@ def replay(
     chosen = run.steps if steps is None else sorted({run.resolve(step) for step in steps})
     sweep(run)
     entries_at: dict[int, dict[str, Entry]] = {}
-    with _progress_bar(len(chosen), progress) as advance, _warned_once() as tell, _workers() as pool:
+    with _progress_bar(len(chosen), progress) as advance, _warned_once() as tell, workers() as pool:
         last = Measured(run, run.steps[-1])
         final = pool.submit(_Final, last, run.task, tell)
 
@@ -118,7 +115,7 @@ def replay(
         for step, entries in zip(chosen, pool.map(of_step, chosen), strict=True):
             entries_at[step] = entries
             _share_labels(entries_at[chosen[0]], entries)
-            if len(entries_at) % (4 * _AT_ONCE) == 0:
+            if len(entries_at) % (4 * AT_ONCE) == 0:
                 give_back_memory()
             advance()
     return _dataset(run, wanted, entries_at, final.result().attributes)
@@ -260,20 +257,6 @@ def _stacked(entries: Sequence[Entry], steps: list[int]) -> xr.DataArray:
         for e in entries
     ]
     return xr.concat(arrays, xr.Variable("step", steps), join="outer").transpose("step", ...)
-
-
-@contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch has, each computing on one alone: sums are then made in the same order however
-    many there are."""
-    keep_memory()
-    threads = torch.get_num_threads()
-    try:
-        pool = ThreadPoolExecutor(min(threads, _AT_ONCE), "replay", torch.set_num_threads, (1,))
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from ..replay import (
     slingshots,
     spikes,
 )  # fmt: skip
+from ..replay.cache import Measured
 from ..runs import Run
 from ..tasks import Task
 from ..view import View
@@ -88,9 +89,12 @@ class Analysis:
         if names is None:
             names = [measure.name for measure in MEASURES.values() if measure.applies_to(run.task)]
         keys_asked = {} if self.asked_keys is None else {"keys": self.asked_keys}
-        for name in dict.fromkeys([*names, *self._always_measured]):
+        measures_asked = [MEASURES[name] for name in dict.fromkeys([*names, *self._always_measured])]
+        measured = Measured(run, self.step, self.view).entries(measures_asked, keys_asked, progress)
+        for measure, entry in zip(measures_asked, measured, strict=True):
+            name = measure.name
             try:
-                value = MEASURES[name](self.view, **(keys_asked if MEASURES[name].takes_keys else {}))
+                value = entry.value(measure)
                 unasked = np.isnan(value) if "answer" in getattr(value, "dims", ()) else False
                 if not (np.isfinite(value) | unasked).all():
                     raise NotApplicable("the value is not finite")

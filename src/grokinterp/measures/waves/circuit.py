@@ -182,7 +182,7 @@ def _rerun(
         put(view, f"blocks.{layer}.attn.hook_pattern", pattern) for layer, pattern in enumerate(attention)
     ]
     post = view.blocks[-1].name("mlp.hook_post")
-    return _read_out(view, cut.activations([post], edits)[post], keys)
+    return _read_out(view, cut.activations([post], edits, everywhere=False)[post], keys)
 
 
 def _read_out(view: View, neurons: Float64[Tensor, "n d_mlp"], keys: list[int]) -> Float64[Tensor, "rows m"]:

@@ -39,7 +39,6 @@ from torch import Tensor
 
 from ... import fourier
 from ...errors import NotApplicable
-from ...models import in_float64
 from ...tasks import Operation
 from ...view import View
 from ..base import Value
@@ -99,19 +98,10 @@ def _gradients(
 ) -> Float64[Tensor, "2 triple d_model"]:
     """The gradient of one logit of each of these examples by the embedding of its a and of its b."""
     needs_one_stack(view)
-    model, embedded = in_float64(view.model), []
-
-    def remember(tensor: Tensor, *, hook: object) -> Tensor:
-        embedded.append(tensor.detach().requires_grad_())
-        return embedded[0]
-
-    tokens = view.task.inputs[rows].to(next(model.parameters()).device)
-    with torch.enable_grad(), model.hooks(fwd_hooks=[("hook_embed", remember)]):
-        logits = model(tokens)[:, -1].cpu()
-        (gradient,) = torch.autograd.grad(logits[torch.arange(len(rows)), answers].sum(), embedded)
+    gradient = view.gradient_by_embedding(rows, answers)
     if gradient.shape[1] == view.task.reads.n_ctx:
-        return torch.stack([gradient[:, position] for position in operands(view)]).cpu()
-    return torch.stack(gradient[:, 0].chunk(2, dim=1)).cpu()  # a multilayer perceptron: a and b side by side
+        return torch.stack([gradient[:, position] for position in operands(view)])
+    return torch.stack(gradient[:, 0].chunk(2, dim=1))  # a multilayer perceptron: a and b side by side
 
 
 @measure(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ... import fourier
 from ...view import View
-from ..base import Value, per_part
+from ..base import Value, once_per_view, per_part
 from ..interventions import put
 from ..operands import loss_and_accuracy
 from .circular import circular
@@ -30,7 +30,7 @@ def as_polynomials(name: str, words: str, *, ref: str, of_loss: str = "") -> Cal
     def register(chosen: Chosen) -> Chosen:
         def judged(what: Literal["loss", "correct"], view: View) -> Value:
             rows = circular(view).on_circle
-            logits = logits_with_neurons(view, polynomials(view, chosen(view)))[rows]
+            logits = _logits_as_polynomials(view, chosen)[rows]
             return per_part(view, getattr(view, what)(logits, rows), rows)
 
         loss_and_accuracy(f"polynomial_neurons.{name}", words, judged, ref=ref, of_loss=of_loss)
@@ -73,7 +73,12 @@ def polynomials(view: View, chosen: Bool[Tensor, "d_mlp"]) -> Float64[Tensor, "n
     return reduced
 
 
+@once_per_view
+def _logits_as_polynomials(view: View, chosen: Chosen) -> Float64[Tensor, "n classes"]:
+    return logits_with_neurons(view, polynomials(view, chosen(view)))
+
+
 def logits_with_neurons(view: View, neurons: Float64[Tensor, "n d_mlp"]) -> Float64[Tensor, "n classes"]:
     """What the rest of the network makes of other activations of its last MLP at the answer position."""
     edit = put(view, view.blocks[-1].name("mlp.hook_post"), neurons)
-    return view.activations([], edits=[edit])["logits"]
+    return view.activations([], [edit], everywhere=False)["logits"]
