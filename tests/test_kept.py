@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 import subprocess
 import sys
@@ -206,3 +207,81 @@ def test_a_transformer_is_measured_without_transformer_lens(quick_run):
     assert len(names) > 15
     command = [sys.executable, "-c", code, str(quick_run.path), *names]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+# What analyze said the last time
+
+
+@pytest.fixture
+def analyzed(run, tmp_path):
+    """Runs `grokinterp analyze` in a process of its own; says what it printed, and whether torch was
+    imported."""
+
+    def analyze(*arguments, code=0):
+        script = (
+            "import sys\n"
+            "from grokinterp.cli import main\n"
+            "try: main()\n"
+            "except SystemExit as left: sys.exit(left.code)\n"
+            "finally: print('torch' in sys.modules, file=sys.stderr)\n"
+        )
+        command = [sys.executable, "-c", script, "analyze", str(run.path), "--no-replay", *arguments]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ran.returncode == code, ran.stderr
+        *said, torch_there = ran.stderr.split("\n")[:-1]
+        return ran.stdout, torch_there == "True", said
+
+    return analyze
+
+
+SMALL = ("--measure", "gini.W_E")
+
+
+def test_the_second_analyze_says_the_same_and_imports_no_torch(run, analyzed):
+    first, computed, _ = analyzed(*SMALL)
+    assert computed
+    page = (run.path / "report-gini.W_E.html").read_bytes()
+    second, computed, _ = analyzed(*SMALL)
+    assert not computed
+    assert second == first
+    assert "Report: " in first
+    assert (run.path / "report-gini.W_E.html").read_bytes() == page
+    every, computed, _ = analyzed(*SMALL, "--all")
+    assert not computed
+    assert "gini.W_E" in every
+    values, computed, _ = analyzed(*SMALL, "--json")
+    assert not computed
+    assert json.loads(values) == json.loads((run.path / "report-gini.W_E.json").read_text())
+
+
+@pytest.mark.parametrize("what", ["page", "values gone", "another file", "another step", "a replay"])
+def test_what_has_changed_is_analysed_anew(run, analyzed, what):
+    first, _, _ = analyzed(*SMALL)
+    page, values = (run.path / f"report-gini.W_E.{ending}" for ending in ("html", "json"))
+    before, more = page.read_bytes(), ()
+    if what == "page":
+        page.write_bytes(before[:-1])
+    elif what == "values gone":
+        values.unlink()
+    elif what == "another file":
+        (run.path / "lock").write_text("")
+    elif what == "another step":
+        more = ("--step", "0")
+    else:
+        (run.path / "replay.html").write_text("a replay")
+    again, computed, _ = analyzed(*SMALL, *more)
+    assert computed
+    assert page.exists()
+    assert values.exists()
+    assert (again == first) == (what != "another step")
+    assert (page.read_bytes() == before) == (what != "a replay")
+
+
+def test_a_damaged_snapshot_is_found_though_all_is_kept(run, analyzed):
+    analyzed(*SMALL)
+    snapshot = run.path / run.snapshot_files[-1]
+    data = bytearray(snapshot.read_bytes())
+    data[-1] ^= 1
+    snapshot.write_bytes(data)
+    _, _, said = analyzed(*SMALL, code=1)
+    assert "is damaged" in said[-1]

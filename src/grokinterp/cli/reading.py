@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ from .common import (
     size,
     task_keys,
 )  # fmt: skip
+from .kept import LastTime
 
 if TYPE_CHECKING:
     from ..runs import Run
@@ -113,6 +115,46 @@ def analyze(
 ) -> None:
     """Analyse a run: writes report.html and report.json, and prints what was found. Of another step,
     other keys or some measures alone the files are named for what was asked, as report-step-100.html."""
+    folder = run_dir if out is None else Path(out)
+    asked = {"step": step, "measures": measure, "keys": keys, "replay": replay}
+    last_time = LastTime(run_dir, {**asked, "folder": str(folder.resolve())})
+    if (said := last_time.said()) is None:
+        said = _analysed(last_time, run_dir, folder, step, measure, keys, replay)
+    page, values = (folder / f"{said['stem']}.{ending}" for ending in ("html", "json"))
+    if as_json:
+        print(json.dumps(json.loads(values.read_text(encoding="utf-8")), allow_nan=False))
+        return
+    for sentence in said["head"]:
+        print_wrapped(sentence)
+    print()
+    if everything:
+        print_facts(said["facts"])
+        print()
+        print_table(["measure", "value", "unit", "source"], said["measures"])
+        for reason, names in said["not_measured"].items():
+            print(f"not measured: {', '.join(names)}: {reason}")
+    else:
+        print_facts(_weightiest(said["facts"]))
+        if said["thinning"]:
+            print_wrapped(said["thinning"])
+    print()
+    print_facts(said["claims"])
+    print()
+    print(f"Report: {place(page)}\nValues: {place(values)}")
+    if not everything:
+        print_wrapped(f"{len(said['measures'])} measures were taken; --all prints them")
+
+
+def _analysed(
+    last_time: LastTime,
+    run_dir: Path,
+    folder: Path,
+    step: int,
+    measure: list[str] | None,
+    keys: str | None,
+    replay: bool,
+) -> dict[str, Any]:
+    """Analyses a run and writes the report; what is printed of it, as plain values."""
     from ..measures import MEASURES
     from ..report import Report, report_stem
     from ..report import analyze as analyze_run
@@ -122,37 +164,26 @@ def analyze(
 
     chosen = None if keys is None else _whole_numbers("--keys", keys)
     run = load_run(run_dir)
-    files = Report.places(run_dir if out is None else out, report_stem(run, step, measure, chosen), [run])
+    stem = report_stem(run, step, measure, chosen)
+    files = Report.places(folder, stem, [run])
     report = analyze_run(run, step, measure, chosen, with_replay=replay)
     save(report, files)
-    if as_json:
-        print(json.dumps(report.to_dict(), allow_nan=False))
-        return
     a = report.analysis
-    print_wrapped(f"{a.run.task.symbol}, {of_what(a)}")
-    print_wrapped(a.verdict)
-    print_wrapped(a.found)
-    print()
-    if everything:
-        print_facts(facts(a))
-        print()
-        rows = [
+    said = {
+        "stem": stem,
+        "head": [f"{a.run.task.symbol}, {of_what(a)}", a.verdict, a.found],
+        "facts": facts(a),
+        "claims": [(claim.verdict, claim.claim) for claim in a.claims],
+        "measures": [
             (name, summary(value), MEASURES[name].unit, MEASURES[name].ref)
             for name, value in a.values.items()
-        ]
-        print_table(["measure", "value", "unit", "source"], rows)
-        for reason, names in not_measured(a).items():
-            print(f"not measured: {', '.join(names)}: {reason}")
-    else:
-        print_facts(_weightiest(facts(a)))
-        if run.thinned:
-            print_wrapped(run.thinning)
-    print()
-    print_facts((claim.verdict, claim.claim) for claim in a.claims)
-    print()
-    print(f"Report: {place(files[0])}\nValues: {place(files[1])}")
-    if not everything:
-        print_wrapped(f"{len(a.values)} measures were taken; --all prints them")
+        ],
+        "not_measured": not_measured(a),
+        "thinning": run.thinning if run.thinned else "",
+    }
+    snapshots = dict(zip(run.steps, run.snapshot_files, strict=True))
+    last_time.keep(said, [*files, run.path / snapshots[a.step]])
+    return said
 
 
 _ELSEWHERE = ("Claims", "Multiples")
@@ -164,7 +195,7 @@ _SENTENCE = re.compile(r"(?<!\bal)\. ")
 """Where one ends; "et al." is none."""
 
 
-def _weightiest(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _weightiest(facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """At most eight of the facts, each in its first sentence; what never happened is none."""
     facts = [(name, text) for name, text in facts if name not in _ELSEWHERE and not text.startswith("No ")]
     for light in _LIGHT:
