@@ -86,8 +86,11 @@ def test_a_kind_of_a_users_own_is_trained_resumed_and_looked_at(linear, tmp_path
 
 
 def test_two_kinds_of_one_name_are_refused_and_an_unknown_one_names_the_nearest(linear):
-    with pytest.raises(ValueError, match="two kinds of network are named 'linear'"):
-        kind(linear)
+    class Another(linear):
+        kind: Literal["mlp"] = "mlp"
+
+    with pytest.raises(ValueError, match="two kinds of network are named 'mlp'"):
+        kind(Another)
     with pytest.raises(
         ConfigError, match=re.escape("model.kind: unknown kind 'liner'; did you mean 'linear'?")
     ):

@@ -12,33 +12,35 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .errors import GrokinterpError
+    from .given import ablate, interchange, key_frequencies, measure, view
     from .importing import import_checkpoint, record
-    from .measures import MEASURES, ablate, interchange, key_frequencies
-    from .measures import measured as measure
+    from .measures import MEASURES
+    from .measures import measure as register_measure
     from .replay import plateaus, replay
-    from .report import Report, analyze, save_replay
+    from .report import Report, analyze, measure_all, save_replay
     from .report.compare import compare
     from .runs import Run, load_run, runs_in
     from .runs.many import train_many
     from .runs.train import train
     from .tasks import TASKS, Operation, Task, arrays, make_task, task
     from .training import TrainConfig
-    from .view import View, view
+    from .view import View
 
 __all__ = [
     *load_lazily(
         __name__,
         {
             "errors": "GrokinterpError",
+            "given": "ablate interchange key_frequencies measure view",
             "importing": "import_checkpoint record",
-            "measures": "MEASURES ablate interchange key_frequencies",
-            "measures.measured": "measure",
+            "measures": "MEASURES",
+            "measures.measure": "register_measure",
             "replay": "plateaus replay",
-            "report": "Report analyze compare save_replay",
+            "report": "Report analyze compare measure_all save_replay",
             "runs": "Run load_run runs_in train train_many",
             "tasks": "TASKS Operation Task arrays make_task task",
             "training": "TrainConfig",
-            "view": "View view",
+            "view": "View",
         },
     ),
     "__version__",

@@ -4,6 +4,7 @@
 """
 
 from .measures.base import array, measure, per_part
+from .measures.base import measure as register_measure
 from .models.base import NetworkConfig, kind, part_of_network
 from .report.canvas import Axis
 from .report.claims import Decision, all_of, claim, needs

@@ -1,14 +1,27 @@
-"""What is known by name: tasks, measures, and whatever else a decorator registers."""
+"""What is known by name: tasks, measures, and whatever else a decorator registers.
+
+A name is given once. Where a cell of a notebook or a file is run again, what it registers takes the place of
+what it registered before.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import inspect
+import sys
+import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from .errors import GrokinterpError, UsageError, nearest
 
 T = TypeVar("T")
+_PACKAGE = Path(__file__).parent.name
+REGISTERED: list[str] = []
+"""The names of what was registered, in that order."""
 
 
 class Registry(dict[str, T]):
@@ -18,6 +31,7 @@ class Registry(dict[str, T]):
     def __init__(self, kind: str, error: type[GrokinterpError] = UsageError, at: str = "") -> None:
         super().__init__()
         self._kind, self._error, self._at = kind, error, f"{at}: " * bool(at)
+        self._made_of: dict[str, object] = {}
 
     def __missing__(self, name: str) -> NoReturn:
         unknown = f"{self._at}unknown {self._kind} {name!r}"
@@ -25,15 +39,17 @@ class Registry(dict[str, T]):
             raise self._error(f"{unknown}; its variants are {', '.join(variants)}")
         raise self._error(f"{unknown}{nearest(str(name), self)}")
 
-    def add(self, name: str, thing: T) -> None:
-        """Registers a thing.
+    def add(self, name: str, thing: T, made_of: object = None) -> None:
+        """Registers a thing that is made of a function or class; by default it is one itself.
 
         Raises:
-            ValueError: another one has this name.
+            ValueError: another one has this name, and is not of the same file or notebook.
         """
-        if name in self:
+        made_of = thing if made_of is None else made_of
+        if name in self and not may_replace(self._made_of.get(name), made_of):
             raise ValueError(f"two {self._kind}s are named {name!r}")
-        self[name] = thing
+        self[name], self._made_of[name] = thing, made_of
+        REGISTERED.append(name)
 
 
 @dataclass(frozen=True)
@@ -60,19 +76,31 @@ class OfFamilies(Generic[Thing]):
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._things: list[Thing] = []
+        self._made_of: list[object] = []
 
     def registering(self, made: Callable[[Any], Thing]) -> Callable[[Function], Function]:
         """A decorator that registers what is made of a function, and leaves the function as it is.
 
         Raises:
-            ValueError: another thing of the same family has this name.
+            ValueError: another thing of the same family has this name, and is not of the same file or
+                notebook.
         """
 
         def register(function: Function) -> Function:
             thing = made(function)
-            if any((other.name, other.of) == (thing.name, thing.of) for other in self._things):
-                raise ValueError(f"two {self._kind}s of {thing.of.__name__} tasks are named {thing.name!r}")
+            for i, other in enumerate(self._things):
+                # A class of a cell that was run again is another class of that name.
+                if (other.name, other.of.__name__) == (thing.name, thing.of.__name__):
+                    if may_replace(self._made_of[i], function):
+                        self._things[i], self._made_of[i] = thing, function
+                        REGISTERED.append(thing.name)
+                        return function
+                    if other.of is thing.of:
+                        family = thing.of.__name__
+                        raise ValueError(f"two {self._kind}s of {family} tasks are named {thing.name!r}")
             self._things.append(thing)
+            self._made_of.append(function)
+            REGISTERED.append(thing.name)
             return function
 
         return register
@@ -88,3 +116,63 @@ class OfFamilies(Generic[Thing]):
         if in_place:
             return list(of_name.values())
         return [thing for thing in self._things if of_name.get(thing.name) is thing]
+
+
+def may_replace(old: object, new: object) -> bool:
+    """Whether one function or class comes from the same file or notebook as another, so that it is the same
+    one run again. Nothing of this package is ever replaced."""
+    home = _home(old)
+    return home is not None and home == _home(new)
+
+
+def _home(made: object) -> str | None:
+    """Where a function or class was written: a file, or "__main__" for a script, a notebook and a prompt."""
+    while isinstance(made, functools.partial):
+        made = made.func
+    module = str(getattr(made, "__module__", _PACKAGE))
+    if module == "__main__":
+        return module
+    if module.split(".")[0] == _PACKAGE:
+        return None
+    code = getattr(inspect.unwrap(made) if callable(made) else made, "__code__", None)
+    file = code.co_filename if code else getattr(sys.modules.get(module), "__file__", None)
+    return file or module
+
+
+def load_file(path: str | Path) -> list[str]:
+    """Runs a Python file that registers measures, claims and whatever else is known by name, and gives the
+    names of these. Modules beside it can be imported by it.
+
+    Raises:
+        UsageError: there is no such file, it is no Python, it raises, or it registers nothing; where it goes
+            wrong the line is named.
+    """
+    file = Path(path)
+    if not file.is_file():
+        what = "is a directory" if file.is_dir() else "does not exist"
+        raise UsageError(f"{path} {what}: give a Python file that registers measures (docs/extending.md)")
+    before, name = len(REGISTERED), f"of_a_user.{file.stem}"
+    spec = importlib.util.spec_from_loader(name, None, origin=str(file.resolve()))
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(file.resolve())
+    sys.modules[name] = module  # where a dataclass looks for its names
+    sys.path.insert(0, str(file.resolve().parent))
+    try:
+        exec(compile(file.read_bytes(), module.__file__, "exec"), module.__dict__)
+    except SyntaxError as error:
+        raise UsageError(
+            f"{error.filename or path} is no Python: {error.msg}, line {error.lineno}"
+        ) from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    except (Exception, SystemExit) as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == module.__file__]
+        where = f", line {lines[-1]}" if lines else ""
+        raise UsageError(f"{path}{where}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(file.resolve().parent))
+    if len(REGISTERED) == before:
+        what = "registers nothing: put @register_measure(...) of grokinterp before a function of a view"
+        raise UsageError(f"{path} {what} (docs/extending.md)")
+    return REGISTERED[before:]

@@ -12,7 +12,7 @@ import copy
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
-from .errors import NotApplicable, UsageError, nearest
-from .models import Block, Heads, Inside, at_answer, blocks_of, carried_config, fits, in_float64
+from .errors import ConfigError, NotApplicable, UsageError, nearest
+from .models import Block, Heads, Inside, ModelConfig, at_answer, blocks_of, carried_config, fits, in_float64
 from .tasks import Split, Task
 
 if TYPE_CHECKING:
@@ -222,6 +222,26 @@ class View:
         """The network: as it was given, or made of the weights, in float64."""
         assert self._config is not None
         return self._config.hooked(self.task.reads, self.weights, torch.float64)
+
+    @property
+    def network(self) -> str:
+        """The network in words: its sizes where they are known, else what it is called."""
+        if self._config is None:
+            with suppress(AttributeError, ConfigError):
+                return str(ModelConfig.of_hooked(self.model.cfg))
+            return type(self.model).__name__
+        return str(self._config)
+
+    @property
+    def gives_number(self) -> bool:
+        """Whether the network answers with a number, from which its logits are made."""
+        return self._config is not None and self._config.gives_number
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether several threads may run it at once: each then has a network of its own, which can be made
+        of bare weights alone."""
+        return self._bare
 
     @property
     def _twin(self) -> HookedRootModule:

@@ -11,14 +11,13 @@ does between them is not known here: optimiser, learning rate and the like stand
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import ConfigError, NotARun, UsageError
@@ -27,7 +26,7 @@ from ..runs import Run
 from ..runs.files import Log, folder_named, locked, no_run_in, replace, writing
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
 from ..runs.run import task_hash
-from ..tasks import Split, Task, make_task
+from ..tasks import Rows, Split, Task, make_task, split_of
 from ..training import TrainConfig
 from ..training.trainer import metrics_of
 from ..view import View
@@ -41,8 +40,6 @@ _LAYOUT = "in memory"
 """What stands in run.json for the layout of a file."""
 _FEW = 64
 """Examples on which they are compared."""
-
-Rows = Int[Tensor, "_"] | Sequence[int]
 
 
 def record(
@@ -77,7 +74,7 @@ def record(
         WriteFailed: the disk is full or read-only.
     """
     folder = folder_named(out)
-    rows = _split(split, task)
+    rows = None if split is None else split_of(split, task.n_inputs)
     shaped = _config(model, config)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,19 +102,6 @@ def _append(path: Path, entry: Mapping[str, Any]) -> None:
         if not log.records or log.records[-1]["step"] != entry["step"]:
             log.append(entry)
         log.sync()
-
-
-def _split(split: Split | tuple[Rows, Rows] | None, task: Task) -> Split | None:
-    if split is None:
-        return None
-    train, test = (split.train, split.test) if isinstance(split, Split) else split
-    rows = [torch.as_tensor(part, dtype=torch.long).flatten().cpu() for part in (train, test)]
-    every = torch.cat(rows)
-    if len(every.unique()) < len(every) or ((every < 0) | (every >= task.n_inputs)).any():
-        needed = f"row numbers from 0 to {task.n_inputs - 1:,} of the sample of {task.name}"
-        both = f"{len(rows[0]):,} and {len(rows[1]):,} from {int(every.min())} to {int(every.max())}"
-        raise UsageError(f"split: needs {needed}, each in one part at most; got {both}")
-    return Split(*rows)
 
 
 def _config(model: HookedRootModule, config: Mapping[str, Any] | NetworkConfig | None) -> NetworkConfig:

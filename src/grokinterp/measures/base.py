@@ -119,12 +119,25 @@ class Measure:
                 f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
             )
         if self.each_answer and len(view.answers) > 1:
-            value = _over_answers(view, lambda one: self.function(one, **options))
+            value = _over_answers(view, lambda one: self._plain(self.function(one, **options)))
         else:
-            value = self.function(view, **options)
-        if isinstance(value, int | Tensor | np.number):
-            value = float(value)
+            value = self._plain(self.function(view, **options))
         return value if isinstance(value, float) else self.labelled(value)
+
+    def _plain(self, value: Any) -> Value:
+        """A number as a float; a labelled array as it is.
+
+        Raises:
+            UsageError: it is neither.
+        """
+        if hasattr(value, "dims"):
+            return value
+        if isinstance(value, int | float | np.number | np.bool_) or getattr(value, "shape", None) == ():
+            return float(value)
+        raise UsageError(
+            f"{self.name} gave a {type(value).__name__}: a measure gives a number or a labelled array, which "
+            "`array(values, 'neuron', neuron=range(n))` of grokinterp.extending makes"
+        )
 
     def labelled(self, value: xr.DataArray) -> xr.DataArray:
         """An array of its values with its name, unit and source."""
@@ -157,7 +170,8 @@ def measure(
     where: Callable[[Any], bool] = always,
     replayed: bool = False,
 ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
-    """Registers a function of a View under a dotted name.
+    """Registers a function of a View under a dotted name: as `gi.register_measure`, since `gi.measure` gives
+    the value of one. It returns a number, or a labelled array (`array`).
 
     Args:
         name: dotted; the variant comes last.
@@ -170,13 +184,15 @@ def measure(
         replayed: whether replays have it without being asked.
 
     Raises:
-        ValueError: another measure has this name, or there is no such gauge.
+        ValueError: another measure has this name, and is not of the same file or notebook; or there is no
+            such gauge.
     """
     if unknown := set(gauge) - set(GAUGES):
         raise ValueError(f"unknown gauge {min(unknown)!r}")
 
     def register(function: Callable[..., Value]) -> Callable[..., Value]:
-        MEASURES.add(name, Measure(name, unit, ref, function, gauge, of, each_answer, where, replayed))
+        made = Measure(name, unit, ref, function, gauge, of, each_answer, where, replayed)
+        MEASURES.add(name, made, function)
         return function
 
     return register

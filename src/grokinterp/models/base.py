@@ -355,9 +355,10 @@ def kind(cls: type[K]) -> type[K]:
         ValueError: another kind has this name.
     """
     name = cls.model_fields["kind"].default
-    if name in KINDS:
-        raise ValueError(f"two kinds of network are named {name!r}")
-    KINDS[name] = cls
+    try:
+        KINDS.add(name, cls)
+    except ValueError:
+        raise ValueError(f"two kinds of network are named {name!r}") from None
     return cls
 
 

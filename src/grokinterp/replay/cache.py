@@ -99,15 +99,19 @@ FROM_FINAL: OfFamilies[FromFinal] = OfFamilies("option of the final network")
 
 class Measured:
     """What is known of one snapshot, and what has to be computed; the network is built only when something
-    has."""
+    has. Of a network in memory nothing is kept."""
+
+    _made_from: dict[str, str]
+    _entries: dict[str, Entry]
 
     def __init__(self, run: Run, step: int, view: View | None = None) -> None:
         self._run, self._step = run, step
         if view is not None:
             self.view = view
-        self._path = run.path / "replay" / f"step_{step:08d}.safetensors"
-        self._made_from = {"snapshot": run.sha256(step), "code": code_hash(), "torch": torch.__version__}
-        self._entries = self._read()
+        self._path, self._made_from, self._entries = run.kept_of(step), {}, {}
+        if self._path is not None:
+            self._made_from = {"snapshot": run.sha256(step), "code": code_hash(), "torch": torch.__version__}
+            self._entries = self._read(self._path)
         self._changed = False
 
     @cached_property
@@ -126,8 +130,9 @@ class Measured:
     def entries(
         self, measures: Sequence[Measure], options: Mapping[str, list[int]] | None, progress: bool | None
     ) -> list[Entry]:
-        """Several measures, as `entry` gives each, side by side on threads where they have to be computed;
-        and keeps them where the run directory can be written."""
+        """Several measures, as `entry` gives each, and keeps them where the run directory can be written.
+        Where they have to be computed this is side by side on threads; of a network that was handed over, one
+        after the other."""
         with bars(progress) as bar, workers() as pool:
             task = bar.add_task("", total=len(measures), what="measure") if bar else None
 
@@ -137,7 +142,7 @@ class Measured:
                     bar.advance(task)
                 return entry
 
-            entries = list(pool.map(of, measures))
+            entries = list(pool.map(of, measures) if self.view.side_by_side else map(of, measures))
         with suppress(WriteFailed):
             self.save()
         return entries
@@ -149,9 +154,9 @@ class Measured:
             self._changed = True
         return self._entries[label]
 
-    def _read(self) -> dict[str, Entry]:
+    def _read(self, path: Path) -> dict[str, Entry]:
         try:
-            data = read_sealed(self._path)
+            data = read_sealed(path)
         except (FileNotFoundError, NotADirectoryError, GrokinterpError):
             return {}  # nothing yet, or damaged: it is made again
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -168,7 +173,7 @@ class Measured:
         Raises:
             WriteFailed: the run directory cannot be written.
         """
-        if not self._changed:
+        if not self._changed or self._path is None:
             return
         entries = {
             name: {"dims": e.dims, "coords": e.coords, "reason": e.reason, "attrs": e.attrs}

@@ -269,8 +269,7 @@ def _settings(run: Run) -> dict[str, Any]:
             del settings["training"][key]
     if run.imported:
         settings = {section: settings[section] for section in ("task", "model", "training")}
-        in_file = run.imported["training"]
-        settings["training"] = {key: x for key, x in settings["training"].items() if key in in_file}
+        settings["training"] = {key: x for key, x in settings["training"].items() if run.knows(key)}
     flat: dict[str, Any] = {}
     for section, value in settings.items():
         of_section = section in ("task", "model", "training")

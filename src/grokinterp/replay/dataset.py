@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
 from ..errors import NotApplicable, UsageError, WriteFailed
+from ..given import as_run
 from ..measures import MEASURES, Measure
 from ..measures.standing import Examples
 from ..memory import give_back_memory
@@ -73,7 +75,7 @@ def pictures_of(run: Run) -> list[str]:
 
 
 def replay(
-    run: Run, measures: Sequence[str] | None = None, steps: Sequence[int] | None = None,
+    run: Run | str | Path, measures: Sequence[str] | None = None, steps: Sequence[int] | None = None,
     *, progress: bool | None = None,
 ) -> xr.Dataset:  # fmt: skip
     """Measures at every snapshot: dimension `step` first, then each measure's own, with unit and source in
@@ -87,7 +89,7 @@ def replay(
     the attribute `skipped`, as JSON.
 
     Args:
-        run: a run directory, finished or still being written.
+        run: a run or its directory, finished or still being written.
         measures: names of measures, with `@final_keys` or without, or of pictures; by default those of
             `grokinterp.replay.PROGRESS`, and where labels are noisy a few more.
         steps: committed steps, negative ones counted from the end; by default all.
@@ -98,6 +100,7 @@ def replay(
         NoSuchSnapshot: the run has no snapshot at one of the steps, or none at all.
         DamagedFile: a snapshot does not match its recorded hash.
     """
+    run = as_run(run, "gi.replay")
     wanted = _variables(progress_of(run) if measures is None else measures)
     run.resolve(-1)  # which says why there is none
     chosen = run.steps if steps is None else sorted({run.resolve(step) for step in steps})
@@ -220,7 +223,7 @@ def _dataset(
     return xr.Dataset(
         dict(zip(variables, aligned, strict=True)),
         attrs={
-            "run": run.path.resolve().name.encode(errors="replace").decode(),
+            "run": run.name,
             "task": run.task.symbol,
             "families": json.dumps(run.task.families),
             "answers": run.task.n_answers,

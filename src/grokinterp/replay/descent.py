@@ -30,11 +30,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotApplicable
+from ..given import as_run
 from ..measures.standing import Examples
 from .spikes import leaps
 from .steps_to_learn import series
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
@@ -196,12 +199,14 @@ def has_plateaus(run: Run) -> bool:
     return Examples.of(run.task, run.split).fresh or len(run.task.reads.answers) > 1
 
 
-def plateaus(run: Run) -> list[Course]:
-    """The plateaus of a run, one course for each answer of which there are evaluations.
+def plateaus(run: Run | str | Path) -> list[Course]:
+    """The plateaus of a run, or of that in a directory, one course for each answer of which there are
+    evaluations.
 
     Raises:
         NotApplicable: there are not five evaluations whose steps are known.
     """
+    run = as_run(run, "gi.plateaus")
     return courses(run.dated_history, run.task.levels)
 
 

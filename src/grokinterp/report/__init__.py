@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..given import as_analysed, is_network
+from ..measures import MEASURES
 from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable, replace
-from ..tasks import Operation
+from ..runs.in_memory import InMemory
+from ..tasks import Operation, Rows, Split, Task
+from ..view import View
 from . import arrays, digits, geometry, matrices, operations
 from .analysis import Analysis, analysis_of, report_stem
 from .claims import claim
@@ -17,6 +21,10 @@ from .moments import Curve, Moments
 from .offline import PAGE_ROOM, Page
 from .panels import Figure, Panel, Table, panel, section
 from .replay_page import replay_page, save_replay
+from .values import Values
+
+if TYPE_CHECKING:
+    from ..models import HookedRootModule
 
 
 class Report(Page):
@@ -27,7 +35,7 @@ class Report(Page):
 
     def __repr__(self) -> str:
         a = self.analysis
-        return f"<Report of {a.run.path} at {a.run.step_text(a.step)}: {a.standing.state}>"
+        return f"<Report of {a.name} at {a.run.step_text(a.step)}: {a.standing.state}>"
 
     @property
     def stem(self) -> str:
@@ -47,27 +55,85 @@ class Report(Page):
 
 
 def analyze(
-    run: Run,
-    step: int = -1,
+    run: Run | str | Path | View | HookedRootModule,
+    task: Task | int | None = None,
     measures: Sequence[str] | None = None,
     keys: Sequence[int] | None = None,
     *,
+    step: int | None = None,
+    split: Split | tuple[Rows, Rows] | None = None,
     with_replay: bool = True,
     progress: bool | None = None,
 ) -> Report:
-    """Measures a run at one step (negative: from the end) with all measures, or those named.
+    """Measures a network with all measures, or those named, and says what was found:
 
-    Measures that use key frequencies take `keys`, by default the consensus of the rules. With it comes what
-    `gi.replay` says of up to 60 snapshots: phases, spikes and the lives of frequencies; without `with_replay`
-    phases are told by accuracies alone. `progress` says whether that shows a progress bar on stderr, by
-    default where it is a terminal.
+        gi.analyze(run)                       a run, or its directory, at its last step; gi.analyze(run, 100)
+        gi.analyze(view)                      a View
+        gi.analyze(model, task, split=...)    a network in memory, hooks included; no run directory is needed
+
+    Measures that use key frequencies take `keys`, by default the consensus of the rules. With a run comes
+    what `gi.replay` says of up to 60 of its snapshots: phases, spikes and the lives of frequencies; without
+    `with_replay` phases are told by accuracies alone. Of a network in memory there is no training to speak
+    of.
+
+    Args:
+        run: a run or its directory, a View, or a hooked network.
+        task: of a network, what it learned. (Of a run the second argument is its `step`.)
+        step: of a run, the snapshot, negative ones counted from the end; of a network, the optimiser updates
+            that it has had, where that is known.
+        split: of a network, the rows of the task's sample that it was trained on, and those that it is tested
+            on, where they are known.
+        progress: whether to show a progress bar; by default where somebody sees it.
 
     Raises:
         NoSuchSnapshot: the run has no snapshot at that step; the nearest are named.
-        UsageError: no measure has one of the names, or a key is no frequency of the task.
+        UsageError: no measure has one of the names, a key is no frequency of the task, or the network does
+            not take the task.
         DamagedFile: the snapshot does not match its recorded hash.
     """
-    return Report(analysis_of(run, step, measures, keys, with_replay, progress))
+    analysed, at = _analysed("gi.analyze", run, task, step, split)
+    return Report(analysis_of(analysed, at, measures, keys, with_replay, progress))
+
+
+def measure_all(
+    run: Run | str | Path | View | HookedRootModule,
+    task: Task | int | None = None,
+    measures: Sequence[str] | None = None,
+    keys: Sequence[int] | None = None,
+    *,
+    step: int | None = None,
+    split: Split | tuple[Rows, Rows] | None = None,
+    progress: bool | None = None,
+) -> Values:
+    """Every measure that applies to a network, by name, from one call; arguments as `gi.analyze` takes them.
+
+    Of a run they are kept, so that a second call reads them. Why another measure of the task's family does
+    not apply is in `skipped` of what it gives.
+
+    Raises:
+        NoSuchSnapshot: the run has no snapshot at that step; the nearest are named.
+        UsageError: no measure has one of the names, a key is no frequency of the task, or the network does
+            not take the task.
+        DamagedFile: the snapshot does not match its recorded hash.
+    """
+    analysed, at = _analysed("gi.measure_all", run, task, step, split)
+    values = analysis_of(analysed, at, measures, keys, False, progress).values
+    return values if measures is None else values.of(MEASURES[name].name for name in measures)
+
+
+def _analysed(
+    asking: str,
+    given: object,
+    task: Task | int | None,
+    step: int | None,
+    split: Split | tuple[Rows, Rows] | None,
+) -> tuple[Run, int]:
+    """The run that was asked about, or one that stands for a network in memory, and the step."""
+    if isinstance(task, int) and step is None and split is None and not is_network(given):
+        task, step = None, task
+    assert not isinstance(task, int)
+    run = as_analysed(given, asking, task, step, split)
+    return run, -1 if step is None or isinstance(run, InMemory) else step
 
 
 def save_table(task: Operation, path: str | Path) -> None:

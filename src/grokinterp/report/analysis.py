@@ -37,6 +37,7 @@ from ..tasks import Task
 from ..view import View
 from .claims import Claim, decided
 from .panels import opening_of
+from .values import Values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,9 +79,10 @@ class Analysis:
         progress: bool | None = None,
     ) -> None:
         self.run = run
-        self.view: View = run.view(step)
-        self.values: dict[str, Any] = {}
-        self.skipped: dict[str, str] = {}
+        self._step = run.resolve(step)
+        self.view: View = run.view(self._step)
+        self.values = Values()
+        self.skipped = self.values.skipped
         self.asked_measures = (
             None if measures is None else list(dict.fromkeys(MEASURES[name].name for name in measures))
         )
@@ -118,14 +120,13 @@ class Analysis:
 
     @property
     def name(self) -> str:
-        """The name of the run directory, as text that every file can hold."""
-        return self.run.path.resolve().name.encode(errors="replace").decode()
+        """The name of the run."""
+        return self.run.name
 
     @property
     def step(self) -> int:
         """The analysed step."""
-        assert self.view.step is not None
-        return self.view.step
+        return self._step
 
     @property
     def is_last(self) -> bool:
@@ -190,7 +191,7 @@ class Analysis:
             said = [
                 f"it knows {part}its training {examples} by heart, and unseen ones no better than by chance"
             ]
-        elif self.step == 0 and not (self.run.imported or self.run.config.start):
+        elif self.step == 0 and self.run.knows("seed") and not self.run.config.start:
             said = ["it is not trained yet, and answers by chance"]
         else:
             said = ["it answers no better than by chance"]
@@ -368,7 +369,7 @@ class Analysis:
             "schema": SCHEMA,
             "run": {
                 "name": self.name,
-                "seed": None if run.imported else run.config.seed,
+                "seed": run.config.seed if run.knows("seed") else None,
                 "snapshots": len(run.steps),
                 "first_step": run.steps[0],
                 "last_step": run.steps[-1],
@@ -403,8 +404,8 @@ class Analysis:
     @property
     def loss(self) -> str | None:
         """The loss that the network was trained with, and its precision; None where that is not known."""
-        training, imported = self.run.config.training, self.run.imported
-        if imported and "loss" not in imported["training"]:
+        training = self.run.config.training
+        if not self.run.knows("loss"):
             return None
         return f"{training.loss} in {training.dtype}"
 

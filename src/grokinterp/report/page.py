@@ -4,7 +4,6 @@ its own."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -47,8 +46,8 @@ def render(a: Analysis) -> str:
         claims=list(_claims(a, [first, *shown], say)), subjects=subjects(a),
         not_measured=not_measured(a), again=again(a), looked_at=_looked_at(a),
         moments=sum(map(a.run.step_known, a.run.steps)) > 1,
-        replay=shlex.join(["grokinterp", "replay", str(a.run.path)]),
-        replay_made=(a.run.path / "replay.html").is_file(),
+        replay=a.run.command("replay"),
+        replay_made=a.run.holds("replay.html"),
     )  # fmt: skip
 
 
@@ -112,7 +111,7 @@ def of_what(a: Analysis) -> str:
 
 def training(a: Analysis) -> str:
     """How it was trained, as far as that is known."""
-    t, imported = a.run.config.training, a.run.imported
+    t = a.run.config.training
     said_of = {
         "optimizer": t.optimizer,
         "lr": f"lr {t.lr}",
@@ -123,10 +122,8 @@ def training(a: Analysis) -> str:
     if t.data == "fresh":
         said_of["fraction"] = f"{t.batch_size:,} fresh examples for every update"
         del said_of["split"]
-    if imported is None:
-        start = a.run.config.start or f"seed {a.run.config.seed}"
-        return ", ".join([*said_of.values(), f"weights from {start}"])
-    return ", ".join(text for key, text in said_of.items() if key in imported["training"]) or "not known"
+    said_of["seed"] = f"weights from {a.run.config.start or f'seed {a.run.config.seed}'}"
+    return ", ".join(text for key, text in said_of.items() if a.run.knows(key)) or "not known"
 
 
 def facts(a: Analysis) -> list[tuple[str, str]]:
@@ -136,7 +133,7 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
             "Accuracy of tokens" if a.run.task.criterion else "Accuracy",
             by_part(a.by_part("accuracy"), shares=True),
         ),
-        *([] if a.run.config.model.gives_number else [_loss(a)]),
+        *([] if a.view.gives_number else [_loss(a)]),
     ]
     if "accuracy.exact" in a.values:
         every = "Every token as in the sample" if a.run.task.criterion else "Every answer right"
@@ -214,7 +211,8 @@ def _training(a: Analysis) -> Iterator[Panel | Table]:
     """Losses and accuracies over training, where there is more than one evaluation to draw."""
     if len(a.history) < 2:
         count = "one evaluation" if len(a.history) else "no evaluation of which the step is known"
-        raise NotApplicable(f"this run has {count}, so there is no history to draw")
+        count = "is one evaluation" if len(a.history) else "is no evaluation of which the step is known"
+        raise NotApplicable(f"there {count}, so no history to draw")
     of = " Train: the batch of that step; test: the evaluation sample." if a.examples.fresh else ""
     loss = f"Mean over the examples, log axis.{of}"
     yield Panel("Loss", loss, Figure(figures.losses(a)), size="wide")
@@ -435,9 +433,8 @@ def _claims(a: Analysis, sections: Sequence[Section], say: InWords) -> Iterator[
 
 
 def again(a: Analysis) -> str:
-    """The command that makes the page again."""
-    words = ["grokinterp", "analyze", str(a.run.path)]
-    words += [] if a.is_last else ["--step", str(a.step)]
+    """The command that makes the page again; empty where there is none."""
+    words = [] if a.is_last else ["--step", str(a.step)]
     words += [word for name in a.asked_measures or () for word in ("--measure", name)]
     words += [] if a.asked_keys is None else ["--keys", ",".join(map(str, a.asked_keys))]
-    return shlex.join(words)
+    return a.run.command("analyze", *words)

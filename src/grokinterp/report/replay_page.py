@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import NotApplicable
+from ..given import as_run
 from ..replay import (
     FINAL,
     PICTURES,
@@ -57,13 +58,13 @@ _LEAST_ROOM = 100_000
 
 
 def save_replay(
-    run: Run, path: str | Path, measures: Sequence[str] = (), steps: Sequence[int] | None = None,
+    run: Run | str | Path, path: str | Path, measures: Sequence[str] = (), steps: Sequence[int] | None = None,
     *, data: str | Path | None = None, reload: int = 0,
 ) -> xr.Dataset:  # fmt: skip
     """Replays a run, writes its page, and gives what was measured.
 
     Args:
-        run: a run directory, finished or still being written.
+        run: a run or its directory, finished or still being written.
         path: of the page, which is written whole or not at all; in a directory it is called replay.html.
         measures: names of measures beside those of PROGRESS and PICTURES.
         steps: committed steps, negative ones counted from the end; by default all.
@@ -77,6 +78,7 @@ def save_replay(
         DamagedFile: a snapshot does not match its recorded hash.
         WriteFailed: the disk is full or read-only.
     """
+    run = as_run(run, "gi.save_replay")
     files = replay_files(run, path, data)
     dataset = replay(run, [*progress_of(run), *pictures_of(run), *measures], steps)
     unknown = [step for step in run.steps if not run.step_known(step)]

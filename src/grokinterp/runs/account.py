@@ -16,6 +16,7 @@ import bisect
 import json
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -65,6 +66,23 @@ class Account:
         self._evaluated = self._log("metrics.jsonl", expected.get("evaluations"))
         self._records = {record["step"]: record for record in self._committed}
         self.steps: list[int] = sorted(self._records)
+
+    @property
+    def name(self) -> str:
+        """The name of the run directory, as text that every file can hold."""
+        return self.path.resolve().name.encode(errors="replace").decode()
+
+    def kept_of(self, step: int) -> Path | None:
+        """Where that is kept which was measured of a committed step; None where nothing is."""
+        return self.path / "replay" / f"step_{step:08d}.safetensors"
+
+    def command(self, name: str, *options: str) -> str:
+        """A command about the run as it is typed; empty where there is no directory to give it."""
+        return shlex.join(["grokinterp", name, str(self.path), *options])
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a file of that name in the directory."""
+        return (self.path / name).is_file()
 
     @property
     def ended(self) -> str | None:

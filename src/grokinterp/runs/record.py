@@ -36,11 +36,16 @@ def new_record(config: TrainConfig, task: Task, split: Split | None, **more: Any
         "split": split
         and {"n_train": len(split.train), "n_test": len(split.test), "sha256": rows_hash(split.train)},
         "counts": asdict(Examples.of(task, split)),
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("grokinterp", "torch", "transformer-lens")},
+        "versions": versions(),
         "finished": None,
         **more,
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers depend on."""
+    names = ("grokinterp", "torch", "transformer-lens")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
 
 def stored_split(folder: Path, split: Split) -> dict[str, str]:

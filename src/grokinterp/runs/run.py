@@ -90,6 +90,16 @@ class Run(Account):
                 "(as with operands from a set, or with a random generator of no seed)"
             )
 
+    @property
+    def network(self) -> str:
+        """The network in words."""
+        return str(self.config.model)
+
+    def knows(self, key: str) -> bool:
+        """Whether it is known how the run was trained as to a key of the section [training], or as to its
+        seed: of an imported run, what its file says."""
+        return self.imported is None or key in self.imported["training"]
+
     @cached_property
     def split(self) -> Split | None:
         """The training and test rows of the task's table: made again from the recipe, or read where they were

@@ -25,8 +25,8 @@ def tokens_seen(run: Run, step: int = -1) -> Bool[Tensor, "d_vocab"]:
     task, config = run.task, run.config
     if not task.reads.d_vocab:
         raise NotApplicable(f"examples of {task.name} are no tokens")
-    if run.imported or config.start:
-        begun = "was imported" if run.imported else "goes on from the weights of another"
+    if config.start or not run.knows("seed"):
+        begun = "goes on from the weights of another" if config.start else "was not trained here"
         raise NotApplicable(f"the run {begun}: it is not known which tokens the network has seen")
     seen = torch.zeros(task.reads.d_vocab, dtype=torch.bool)
     before, size, updates = min(task.reads.positions), config.training.batch_size, run.resolve(step)

@@ -12,5 +12,5 @@ from .noise import Noise
 from .operation import Operation
 from .reads import Reads
 from .registry import TASKS, family, make_task, task, task_parameters
-from .split import Split, SplitRecipe, order, split
+from .split import Rows, Split, SplitRecipe, order, split, split_of
 from .table import TableFacts

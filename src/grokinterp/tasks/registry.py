@@ -41,8 +41,8 @@ def task(make: Make) -> Make:
     `Task` makes operations, which also take `opaque` and `noise`.
 
     Raises:
-        ValueError: another task has this name, or a parameter has the name of one that every task of the
-            family takes.
+        ValueError: another task has this name, and is not of the same file or notebook; or a parameter has
+            the name of one that every task of the family takes.
     """
     name = make.__name__
     if taken := sorted(_family(make).common.model_fields.keys() & inspect.signature(make).parameters.keys()):

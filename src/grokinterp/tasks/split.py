@@ -7,6 +7,7 @@ Both use generators of their own, so nothing else that draws random numbers can 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError
 
 SplitRecipe = Literal["python_shuffle", "torch_randperm"]
 
@@ -59,6 +60,27 @@ def split(
             "to test on"
         )
     return Split(rows[:n_train], rows[n_train:])
+
+
+Rows = Int[Tensor, "_"] | Sequence[int]
+
+
+def split_of(parts: Split | tuple[Rows, Rows], n: int) -> Split:
+    """The split that these are: one, or the row numbers of what is trained on and of what is tested on.
+
+    Raises:
+        UsageError: a row is in both, twice in one, or not among the n of the sample.
+    """
+    train, test = (parts.train, parts.test) if isinstance(parts, Split) else parts
+    rows = [torch.as_tensor(part, dtype=torch.long).flatten().cpu() for part in (train, test)]
+    every = torch.cat(rows)
+    if not len(every):
+        raise UsageError("split: needs the row numbers that are trained on and those that are tested on")
+    if len(every.unique()) < len(every) or ((every < 0) | (every >= n)).any():
+        needed = f"row numbers from 0 to {n - 1:,} of the task's sample"
+        both = f"{len(rows[0]):,} and {len(rows[1]):,} from {int(every.min())} to {int(every.max())}"
+        raise UsageError(f"split: needs {needed}, each in one part at most; got {both}")
+    return Split(*rows)
 
 
 def order(n: int, recipe: SplitRecipe, seed: int) -> Int[Tensor, "n"]:

@@ -1,0 +1,157 @@
+"""What public functions take in place of the Run or the View that they ask for: the path of a run directory
+is its run, and a run where a View is asked for is its last snapshot. Anything else is an error of one line
+that says what to do."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from . import measures
+from .errors import UsageError
+from .runs import Run, load_run
+from .runs.in_memory import InMemory
+from .tasks import Rows, Split, Task, split_of
+from .view import View
+from .view import view as of_network
+
+if TYPE_CHECKING:
+    from .models import HookedRootModule
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_INSTEAD = {
+    "a View": "gi.measure_all(view) and gi.analyze(view) take one",
+    "a network": "gi.view(network, task) makes a View of it, gi.record a run of a training loop",
+    "weights alone": "load them into their network and give gi.view(network, task), or make them a run with "
+    "gi.import_checkpoint(file, out=...)",
+    "a configuration": "gi.train(config, out=...) makes a run of it",
+    "a Dataset": "it is what gi.replay gave: the functions of grokinterp.replay take it",
+    "several": "give one, or all of them to gi.compare",
+}
+"""What to do with what a function cannot take."""
+
+
+def as_run(given: object, asking: str) -> Run:
+    """The run that a public function was given, called `asking`.
+
+    Raises:
+        UsageError: it is neither a run nor the path of one.
+        NotARun: there is no run at that path.
+    """
+    if isinstance(given, Run):
+        return given
+    if isinstance(given, str | Path):
+        return load_run(given)
+    raise UsageError(f"{asking} needs a run or its directory, got {_got(given)}")
+
+
+def as_view(given: object, asking: str, task: object = None, step: int = -1) -> View:
+    """The View that a public function was given, called `asking`: of a run, that of a snapshot.
+
+    Raises:
+        UsageError: it is neither a View nor a run.
+        NoSuchSnapshot: the run has none at that step.
+    """
+    if isinstance(given, View):
+        return given
+    if isinstance(given, Run | str | Path):
+        return as_run(given, asking).view(step)
+    raise UsageError(f"{asking} needs a View, or a run, got {_got(given)}")
+
+
+def as_analysed(
+    given: object, asking: str, task: Task | None, step: int | None, split: Split | tuple[Rows, Rows] | None
+) -> Run:
+    """The run that a report is about: that of a directory, or one that stands for a network in memory.
+
+    Raises:
+        UsageError: it is nothing of which there can be a report, or a task or a split belongs to no network.
+    """
+    if task is None and split is None and isinstance(given, Run | str | Path):
+        return as_run(given, asking)
+    if task is None and split is None and isinstance(given, View) and step in (None, -1, given.step):
+        return InMemory(given)
+    if isinstance(given, Run | str | Path | View):
+        what = "a View" if isinstance(given, View) else "a run"
+        known = "task, split and step" if isinstance(given, View) else "task and split"
+        raise UsageError(f"{asking}: {what} has its own {known}: leave them out")
+    if task is None and is_network(given):
+        raise UsageError(f"{asking} needs the task of a network: give {asking}(network, task)")
+    return InMemory(view(cast("HookedRootModule", given), task, step, split, asking=asking))
+
+
+def view(
+    model: HookedRootModule, task: Task | None = None, step: int | None = None,
+    split: Split | tuple[Rows, Rows] | None = None, *, asking: str = "gi.view",
+) -> View:  # fmt: skip
+    """A View of a network in memory; no run directory is needed. Hooks on the network stay in force.
+
+    Args:
+        model: a HookedTransformer or another hooked network. Of a run, or of its path, the View of its last
+            snapshot, or of that of `step`, is given; a View is given as it is.
+        task: what it learned.
+        step: the optimiser updates that it has had, where that is known.
+        split: the rows of the task's sample that it was trained on, and those that it is tested on, where
+            they are known.
+
+    Raises:
+        UsageError: the network does not take this task's tokens, or it is no network.
+    """
+    given: object = model
+    if task is None and split is None and isinstance(given, Run | str | Path | View):
+        return as_view(given, asking, step=-1 if step is None else step)
+    if not is_network(given):
+        raise UsageError(f"{asking} needs a hooked network and its task, got {_got(given)}")
+    if not isinstance(task, Task):
+        raise UsageError(f"{asking} needs the task of the network, got {_got(task)}: gi.make_task makes one")
+    return of_network(model, task, step, None if split is None else split_of(split, task.n_inputs))
+
+
+def of_a_view(function: Function, name: str) -> Function:
+    """A function of a View that takes a run or its path in place of it."""
+    at = list(inspect.signature(function).parameters).index("view")
+
+    @functools.wraps(function)
+    def taking(*args: Any, **options: Any) -> Any:
+        if len(args) > at:
+            args = (*args[:at], as_view(args[at], name), *args[at + 1 :])
+        elif "view" in options:
+            options["view"] = as_view(options["view"], name)
+        return function(*args, **options)
+
+    return cast("Function", taking)
+
+
+ablate = of_a_view(measures.ablate, "gi.ablate")
+interchange = of_a_view(measures.interchange, "gi.interchange")
+key_frequencies = of_a_view(measures.key_frequencies, "gi.key_frequencies")
+measure = of_a_view(measures.measured, "gi.measure")
+
+
+def is_network(given: object) -> bool:
+    """Whether it is a network with hooks."""
+    return hasattr(given, "hook_dict") and hasattr(given, "named_parameters")
+
+
+def _got(given: object) -> str:
+    """What was given, and what to do about it."""
+    if isinstance(given, View):
+        kind = "a View"
+    elif is_network(given):
+        kind = "a network"
+    elif hasattr(given, "named_parameters"):
+        return f"a {type(given).__name__} without hooks: docs/extending.md says what a network needs"
+    elif isinstance(given, Mapping) and hasattr(next(iter(given.values()), None), "detach"):
+        kind = "weights alone"
+    elif hasattr(given, "data_vars"):
+        kind = "a Dataset"
+    elif hasattr(given, "make_task"):
+        kind = "a configuration"
+    elif isinstance(given, list | tuple):
+        kind = "several"
+    else:
+        return "nothing" if given is None else f"an object of type {type(given).__name__}"
+    return f"{kind}: {_INSTEAD[kind]}"
