@@ -33,6 +33,22 @@ def folder(tmp_path_factory):
     return folder
 
 
+def test_measures_of_ones_own_are_loaded_by_a_command(tmp_path, quick_run):
+    (tmp_path / "my_measures.py").write_text(FILES["my_measures.py"].text)
+    code = "from grokinterp.cli import main; main()"
+    names = [word for name in ("weights.count", "weights.largest") for word in ("--measure", name)]
+    command = ["analyze", quick_run.path, "--with", "my_measures.py", *names, "--no-replay", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, command), "--out", "here"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    measures = json.loads(done.stdout)["measures"]
+    weights = quick_run.state_dict(-1)
+    assert measures["weights.count"]["value"] == sum(weight.numel() for weight in weights.values())
+    assert measures["weights.largest"]["dims"] == ["parameter"]
+
+
 def test_images_of_ones_own_are_learned(tmp_path):
     pytest.importorskip("sklearn")
     (tmp_path / "handwritten.py").write_text(FILES["handwritten.py"].text)

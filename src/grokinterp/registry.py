@@ -22,6 +22,8 @@ T = TypeVar("T")
 _PACKAGE = Path(__file__).parent.name
 REGISTERED: list[str] = []
 """The names of what was registered, in that order."""
+LOADED: list[str] = []
+"""The files that `load_file` has run."""
 
 
 class Registry(dict[str, T]):
@@ -175,4 +177,5 @@ def load_file(path: str | Path) -> list[str]:
     if len(REGISTERED) == before:
         what = "registers nothing: put @register_measure(...) of grokinterp before a function of a view"
         raise UsageError(f"{path} {what} (docs/extending.md)")
+    LOADED.append(str(path))
     return REGISTERED[before:]

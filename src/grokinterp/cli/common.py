@@ -70,6 +70,25 @@ TaskKeys = Annotated[
 ]
 
 
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="FILE.py",
+        help="Run this file first, which registers measures (or claims, tasks, panels) of your own. "
+        "Repeatable.",
+    ),
+]
+
+
+def load(files: Iterable[str] | None) -> None:
+    """Runs files that register what is a user's own."""
+    from ..registry import load_file
+
+    for file in files or ():
+        load_file(file)
+
+
 def key_and_value(text: str) -> tuple[str, Any]:
     """A --set argument: the value as TOML where it is some, else as a string; nothing after "=" unsets it."""
     from ..training.config import toml_value

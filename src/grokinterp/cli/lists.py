@@ -11,7 +11,7 @@ import typer
 
 from ..errors import UsageError, nearest
 from . import index
-from .common import Json, command, print_table
+from .common import Json, With, command, load, print_table
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,16 +40,18 @@ def list_known(
             autocompletion=index.known,
         ),
     ] = None,
+    own: With = None,
     as_json: Json = False,
 ) -> None:
     """List the known tasks, presets, measures or layouts: all, or those that a word finds."""
     if what not in index.KINDS:
         raise UsageError(f"there is no list of {what!r}{nearest(what, index.KINDS)}")
+    load(own)
     if what == "presets" and pattern in index.index()["configurations"]:
         configuration = index.index()["configurations"][pattern]
         print(json.dumps(tomllib.loads(configuration)) if as_json else configuration.rstrip())
         return
-    rows = index.index()[what]
+    rows = index.gathered()[what] if own else index.index()[what]
     if pattern is not None:
         rows = [row for row in rows if any(pattern.lower() in text.lower() for text in row.values())]
         if not rows:

@@ -18,7 +18,9 @@ from .common import (
     Modulus,
     RunDir,
     TaskKeys,
+    With,
     command,
+    load,
     place,
     print_facts,
     print_table,
@@ -108,6 +110,7 @@ def analyze(
     replay: Annotated[
         bool, typer.Option(help="Look at the other snapshots too: phases, spikes, lives of frequencies.")
     ] = True,
+    own: With = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Print every measure, not the weightiest facts alone.")
     ] = False,
@@ -117,8 +120,11 @@ def analyze(
     other keys or some measures alone the files are named for what was asked, as report-step-100.html."""
     folder = run_dir if out is None else Path(out)
     asked = {"step": step, "measures": measure, "keys": keys, "replay": replay}
-    last_time = LastTime(run_dir, {**asked, "folder": str(folder.resolve())})
-    if (said := last_time.said()) is None:
+    load(own)
+    # What a file of the user's does may depend on others.
+    last_time = None if own else LastTime(run_dir, {**asked, "folder": str(folder.resolve())})
+    said = last_time.said() if last_time is not None else None
+    if said is None:
         said = _analysed(last_time, run_dir, folder, step, measure, keys, replay)
     page, values = (folder / f"{said['stem']}.{ending}" for ending in ("html", "json"))
     if as_json:
@@ -146,7 +152,7 @@ def analyze(
 
 
 def _analysed(
-    last_time: LastTime,
+    last_time: LastTime | None,
     run_dir: Path,
     folder: Path,
     step: int,
@@ -181,8 +187,9 @@ def _analysed(
         "not_measured": not_measured(a),
         "thinning": run.thinning if run.thinned else "",
     }
-    snapshots = dict(zip(run.steps, run.snapshot_files, strict=True))
-    last_time.keep(said, [*files, run.path / snapshots[a.step]])
+    if last_time is not None:
+        snapshots = dict(zip(run.steps, run.snapshot_files, strict=True))
+        last_time.keep(said, [*files, run.path / snapshots[a.step]])
     return said
 
 
@@ -235,6 +242,7 @@ def replay(
             metavar="FILE", help="Also write the numbers: FILE.nc (everything) or FILE.parquet (a table)."
         ),
     ] = None,
+    own: With = None,
     watch: Annotated[
         bool,
         typer.Option(
@@ -250,6 +258,7 @@ def replay(
     from ..report.replay_page import replay_files
     from ..runs import follow, load_run
 
+    load(own)
     if watch and step:
         raise UsageError("--watch replays every snapshot: leave out --step")
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ..errors import NotApplicable
 from ..measures import MEASURES
+from ..registry import LOADED
 from ..replay import (
     courses_in_words,
     delay,
@@ -437,4 +438,5 @@ def again(a: Analysis) -> str:
     words = [] if a.is_last else ["--step", str(a.step)]
     words += [word for name in a.asked_measures or () for word in ("--measure", name)]
     words += [] if a.asked_keys is None else ["--keys", ",".join(map(str, a.asked_keys))]
+    words += [word for file in LOADED for word in ("--with", file)]
     return a.run.command("analyze", *words)

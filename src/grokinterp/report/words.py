@@ -64,7 +64,7 @@ def summary(value: Any) -> str:
     if value.ndim == 1 and value.size <= 4:
         labels = value.coords[value.dims[0]].values
         return ", ".join(f"{label} {number(float(x))}" for label, x in zip(labels, value.values, strict=True))
-    if value.dims == ("parameter",):
+    if value.dims == ("parameter",) and "total" in value["parameter"].values:
         return f"total {number(float(value.sel(parameter='total')))}"
     size = " × ".join(f"{value.sizes[dim]} {dim}" for dim in value.dims)
     return f"{number(float(value.min()))} to {number(float(value.max()))} over {size}"
