@@ -908,3 +908,21 @@ def test_keys_that_are_no_frequencies_are_refused(name, keys):
 def test_two_measures_of_one_name_are_refused():
     with pytest.raises(ValueError, match="two measures are named 'loss'"):
         measure("loss", unit="1", ref="a second one of this name")(lambda view: 0.0)
+
+
+# Aliasing: what a few frequencies cannot tell apart
+
+
+def test_a_key_that_turns_twice_round_cannot_tell_answers_that_are_half_the_circle_apart():
+    view = controls.clock(12, (2,), S)
+    assert gi.measure("aliasing_gap.closest", view) == pytest.approx(0, abs=1e-9)
+    lead = gi.measure("aliasing_gap.by_distance", view)
+    np.testing.assert_allclose(lead, [S * (1 - math.cos(math.pi * d / 3)) for d in range(1, 7)], atol=1e-9)
+    assert gi.measure("aliasing_gap.closest", controls.clock(12, (2, 1), S)) > 1
+
+
+def test_the_gap_is_above_0_where_the_keys_alone_are_right_and_below_where_they_are_not(grokked):
+    keys = gi.key_frequencies(grokked).consensus
+    assert gi.measure("aliasing_gap.closest", grokked) > 1
+    assert (gi.measure("restricted_accuracy.logit_dirs", grokked) == 1).all()
+    assert gi.measure("aliasing_gap.closest", controls.random_network(53), keys=keys) < 0

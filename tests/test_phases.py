@@ -76,7 +76,7 @@ def test_a_run_without_weight_decay_that_memorises(tmp_path):
         **{"task.p": 23, "training.fraction": 0.4, "training.weight_decay": 0.0, "training.steps": 400},
     )
     assert (found.kind, found.standing.state) == ("learns in part", "learning")
-    assert [phase.name for phase in found.spans] == ["memorisation", "after"]
+    assert found.spans == []  # what came after it memorised is no phase that has a name
     assert "test accuracy reaches 50 %: it never happened" in found.skipped["circuit formed"]
     assert "no jump" in found.skipped["leads"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import json
 import os
 import re
@@ -23,7 +24,7 @@ import xarray as xr
 
 import grokinterp as gi
 from conftest import tiny
-from grokinterp.replay import FINAL, PICTURES, PROGRESS, Boundary, Phase, Phases
+from grokinterp.replay import FINAL, PICTURES, PROGRESS, Boundary, Phase, Phases, graduation
 from grokinterp.report import replay_page
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints/modular_addition_113"
@@ -124,6 +125,26 @@ def test_what_cannot_be_drawn_is_absent_with_its_reason(quick, quick_data):
     assert ids & {"attention", "accuracy", "loss"} == {"loss"}
     assert "<dt>Attention</dt><dd>the network has no attention</dd>" in page
     assert "<dt>Accuracy</dt><dd>accuracy was not measured</dd>" in page
+
+
+def test_one_reason_is_given_once(quick, quick_data):
+    without = quick_data.drop_vars(["accuracy", "gini.W_E", "picture.attention"]).assign_attrs(
+        skipped=json.dumps({"accuracy": "nobody asked", "picture.attention": "nobody asked"})
+    )
+    page = replay_page(without, quick.history)
+    assert "<dt>Accuracy, Attention</dt><dd>nobody asked</dd>" in page
+    assert page.count("<dd>nobody asked</dd>") == 1
+
+
+def test_a_pair_is_right_for_good_from_the_step_after_it_was_last_wrong():
+    right = np.array([[1, 0, 1, 0], [0, 0, 1, np.nan], [1, 1, 1, 0]])  # over steps and pairs
+    right[:, 3] = np.nan
+    values = (("step", "pairs", "a", "b"), right.reshape(3, 1, 2, 2))
+    data = xr.Dataset({"picture.right": values}, {"step": [0, 10, 30], "pairs": ["all"]})
+    since = graduation(data).values.flatten()
+    np.testing.assert_array_equal(since, [30, 30, 0, np.nan])
+    data["picture.right"][-1] = 0
+    assert np.isposinf(graduation(data).values.flatten()[:3]).all()
 
 
 def test_other_measures_get_curves_or_bars_or_a_line_that_says_where_they_are(quick, quick_data):
@@ -230,6 +251,17 @@ def expected(data: xr.Dataset, step: int) -> dict[str, object]:
         "spectrum-of-w-l": spectra["fourier_norms.W_L"],
         "neurons-by-frequency": [now["neuron.clusters"].values],
         "cosines-in-the-logits": [now["logit_cosine"].values],
+        "from-when-on-each-pair-is-right": right_since(data)
+        .where(right_since(data) <= step)
+        .values.flatten(),
+        "accuracy-by-answer": [now["picture.accuracy_by_answer"].sel(pairs="unseen").values],
+        "aliasing-gap-of-the-keys": {
+            "keys " + ", ".join(map(str, json.loads(data.attrs["final_keys"]))): now[
+                "aliasing_gap.closest" + FINAL
+            ],
+            "keys of each snapshot": now["aliasing_gap.closest"],
+        },
+        "lead-by-distance": [now["aliasing_gap.by_distance" + FINAL].values],
         "circles": now["picture.circles" + FINAL].values.flatten(),
         "neurons": now["picture.neurons" + FINAL].values.flatten(),
         "attention": now["picture.attention"].values.flatten(),
@@ -237,6 +269,15 @@ def expected(data: xr.Dataset, step: int) -> dict[str, object]:
         "2-d-spectrum-of-the-logits": now["picture.logit_spectrum"].values.flatten(),
         "2-d-spectrum-of-the-neurons": now["picture.neuron_spectrum"].values.flatten(),
     }
+
+
+def right_since(data: xr.Dataset) -> xr.DataArray:
+    """The first step of those after the last at which a pair is wrong; NaN where it is wrong at the last."""
+    right, steps = data["picture.right"], data["step"]
+    since = steps.min() + 0 * right[0]
+    for before, after in itertools.pairwise(steps.values):
+        since = since.where(right.sel(step=before) == 1, after)
+    return since.where(right[-1] == 1)
 
 
 def half_level(data: xr.Dataset, panel: str) -> np.ndarray | float:
@@ -286,6 +327,7 @@ def test_one_slider_moves_every_panel_and_each_agrees_with_the_dataset(
     file.write_text(replay_page(quick_data, quick.history, fake_phases(steps)))
     page, problems = opened(browser, file, "", width, scheme)
 
+    page.keyboard.press("End")
     assert_panels_agree(page, quick_data, steps[-1])
     seen = {steps[-1]: pixels(page)}
     page.focus("body")
@@ -335,7 +377,7 @@ COLOURED = """panel => {
 def test_what_is_drawn_has_the_shape_of_the_values(browser, quick, quick_data, tmp_path):
     file = tmp_path / "replay.html"
     file.write_text(replay_page(quick_data, quick.history))
-    page, _ = opened(browser, file)
+    page, _ = opened(browser, file, "#step=last")
     keys = json.loads(quick_data.attrs["final_keys"])
     across, down = np.array(page.evaluate(COLOURED, "circles")).T
     # As wide as they are high: the circles of a grokked network.
@@ -373,7 +415,7 @@ def test_step_and_phase_are_in_sight_and_the_moment_can_be_linked(browser, quick
     page.uncheck("text=Accuracy")
     assert not page.is_visible("#panel-accuracy")
     until(page, "location.hash.includes('panels=loss,')")
-    assert "accuracy" not in page.evaluate("location.hash")
+    assert ",accuracy," not in page.evaluate("location.hash")
     assert "First it memorised" in page.inner_text("header")
     assert problems == []
     page.context.close()
@@ -384,7 +426,7 @@ def test_play_hover_click_and_png(browser, quick, quick_data, tmp_path):
     steps = [int(step) for step in quick_data["step"].values]
     file = tmp_path / "replay.html"
     file.write_text(replay_page(quick_data, quick.history))
-    page, problems = opened(browser, file)
+    page, problems = opened(browser, file, "#step=last")
 
     page.click("#play")  # at the end: from the beginning
     until(page, f"grokinterpReplay.current().step === {steps[2]}")
@@ -412,6 +454,135 @@ def test_play_hover_click_and_png(browser, quick, quick_data, tmp_path):
     )
     assert saved.startswith(b"\x89PNG")
     assert len(saved) > 5_000
+    assert problems == []
+    page.context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1400, 800, 400])
+def test_it_opens_at_the_start_with_an_invitation_and_nothing_is_cut_off(
+    browser, quick, quick_data, tmp_path, width
+):
+    steps = [int(step) for step in quick_data["step"].values]
+    file = tmp_path / "replay.html"
+    file.write_text(replay_page(quick_data, quick.history, fake_phases(steps)))
+    page, problems = opened(browser, file, "", width)
+    assert page.evaluate("grokinterpReplay.current().step") == steps[0]
+    invitation = page.locator("#invitation").bounding_box()
+    assert invitation["y"] + invitation["height"] < 900  # in sight
+    phases = page.locator("#phases button")
+    assert phases.all_inner_texts() == ["memorisation", "circuit formation"]
+    for name in phases.all():
+        box = name.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    assert page.locator("#phases [aria-current=true]").inner_text() == "memorisation"
+    phases.last.click()
+    assert page.evaluate("grokinterpReplay.current().step") == steps[len(steps) // 3]
+    assert page.locator("#phases [aria-current=true]").inner_text() == "circuit formation"
+    assert not page.is_visible("#invitation")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert problems == []
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_keys_play_step_loop_and_list_themselves(browser, quick, quick_data, tmp_path):
+    steps = [int(step) for step in quick_data["step"].values]
+    file = tmp_path / "replay.html"
+    file.write_text(replay_page(quick_data, quick.history, fake_phases(steps)))
+    page, problems = opened(browser, file)
+    now = "grokinterpReplay.current().step"
+
+    def press(*keys: str) -> None:
+        for key in keys:
+            page.keyboard.press(key)
+
+    press("?")
+    assert page.is_visible("#keys")
+    assert "loop" in page.inner_text("#keys")
+    press("ArrowRight")  # does nothing under the list
+    press("?")
+    assert not page.is_visible("#keys")
+    assert page.evaluate(now) == steps[0]
+    press("+", "+", "+", "+")
+    assert page.inner_text("#speed") == "8 ×"
+    press("-")
+    assert page.inner_text("#speed") == "4 ×"
+    press("Space")
+    assert page.get_attribute("#play", "aria-label") == "Pause"
+    until(page, f"{now} === {steps[-1]} && document.getElementById('play').textContent === '▶'")
+    press("l", "Space")
+    assert page.is_checked("#loop")
+    until(page, f"{now} === {steps[-1]}")
+    until(page, f"{now} === {steps[1]}")  # again
+    press("Space")
+    assert page.get_attribute("#play", "aria-label") == "Play"
+    stopped = page.evaluate(now)
+    press("ArrowRight", "ArrowLeft")
+    assert page.evaluate(now) in (stopped, steps[-2])
+    page.focus("#slider")
+    press("Home", "ArrowUp", "ArrowRight")
+    assert page.evaluate(now) == steps[2]
+    page.focus("#ask")
+    press("Space")  # presses the button, plays nothing
+    assert page.is_visible("#keys")
+    assert page.get_attribute("#play", "aria-label") == "Play"
+    assert problems == []
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_the_slider_goes_over_snapshots_or_over_steps(browser, quick, quick_data, tmp_path):
+    steps = [int(step) for step in quick_data["step"].values]
+    file = tmp_path / "replay.html"
+    file.write_text(replay_page(quick_data, quick.history, fake_phases(steps)))
+    page, problems = opened(browser, file)
+    now = "grokinterpReplay.current().step"
+
+    def middle() -> int:
+        box = page.locator("#slider").bounding_box()
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        return page.evaluate(now)
+
+    assert middle() in steps[(len(steps) - 1) // 2 : len(steps) // 2 + 1]
+    of_snapshots = page.evaluate("document.getElementById('strip').style.background")
+    page.select_option("#along", "steps")
+    half = (steps[0] + steps[-1]) / 2
+    assert abs(middle() - half) == min(abs(step - half) for step in steps)
+    assert page.evaluate("document.getElementById('strip').style.background") != of_snapshots
+    until(page, "location.hash.includes('slider=steps')")
+    page.keyboard.press("Home")  # the slider has the focus
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(now) == steps[1]
+    again, more = opened(browser, file, f"#step={steps[1]}&slider=steps")
+    assert again.input_value("#along") == "steps"
+    assert float(again.input_value("#slider")) == steps[1]
+    assert problems == more == []
+    again.context.close()
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_the_closest_pair_is_named_and_a_pair_says_since_when_it_is_right(
+    browser, quick, quick_data, tmp_path
+):
+    file = tmp_path / "replay.html"
+    file.write_text(replay_page(quick_data, quick.history))
+    page, problems = opened(browser, file, "#step=last")
+    marks = quick_data["picture.closest_answers" + FINAL].isel(step=-1)
+    names = marks["result"].values.tolist()
+    pair = f"{names[int(marks.argmax('result'))]} before {names[int(marks.argmin('result'))]}"
+    row = page.locator("#panel-aliasing-gap-of-the-keys .legend tr").first.inner_text()
+    assert row.endswith(f"logit, {pair}")
+    since = right_since(quick_data).sel(a="0", b="0")
+    canvas = page.locator("#panel-from-when-on-each-pair-is-right canvas")
+    side = int(min(380, (int(canvas.bounding_box()["width"]) - 22) / 2 - 46))  # of each of the two maps
+    unseen = bool(quick_data["picture.right"].sel(pairs="unseen", a="0", b="0").notnull().all())
+    canvas.hover(position={"x": 57 + unseen * (side + 46), "y": 47})
+    since = since.max("pairs")
+    assert page.inner_text("#tip").startswith("a = 0, b = 0\nright for good since step")
+    assert f"step {int(since):,}" in page.inner_text("#tip")
     assert problems == []
     page.context.close()
 

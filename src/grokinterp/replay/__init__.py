@@ -19,6 +19,7 @@ from .frequencies.flows import NeuronFlows, neuron_flows
 from .frequencies.keys import keys_over_time, where_keys_differ
 from .frequencies.lives import Life, Lives, lives
 from .frequencies.pictures import PICTURES
+from .graduation import graduation
 from .noise_phases import NoiseSpan, noise_in_words, noise_spans
 from .phases import Boundary, Lead, Phase, Phases, phases
 from .readability import Readable, readable

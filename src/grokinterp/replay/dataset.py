@@ -52,7 +52,8 @@ PROGRESS = (
     "key_frequencies.load_bearing", "key_frequencies.logits",
     "neuron.frequency", "neuron.explained_variance", "neuron.clusters", "neuron.single_frequency_share",
     "power.W_E", "power.W_L", "power.neurons", "power.logits", "variance.neurons", "variance.logits",
-    "logit_cosine", "logit_fve.centred", "attention.mean", "attention.variance",
+    "logit_cosine", "logit_fve.centred", "aliasing_gap.closest", "aliasing_gap.by_distance",
+    "attention.mean", "attention.variance",
 )  # fmt: skip
 """What is replayed unless other measures are named: the progress measures of Nanda et al. 2023 and what is
 cheap beside them."""

@@ -822,10 +822,13 @@ def _spans(kind: Kind, outcome: _Outcome, curves: _Curves) -> list[Phase]:
     begins = ends[0][0] if ends else "memorisation"
     if following is None or curves.at_once is None or begins not in ("memorisation", "generalisation"):
         return []
-    spans = []
+    spans: list[Phase] = []
     for name, end in [*ends, (following, last)]:
         if end > first:
-            spans.append(Phase(name, first, end))
+            if spans and spans[-1].name == name:
+                spans[-1] = replace(spans[-1], end=end)
+            else:
+                spans.append(Phase(name, first, end))
             first = end
     return spans
 
@@ -840,7 +843,11 @@ def _following(kind: Kind, outcome: _Outcome, curves: _Curves) -> Name | None:
             return "memorisation"
         return "generalisation" if curves.at_once else None
     if latest in ("memorised", "training examples learned"):
-        return "circuit formation" if curves.has_circuit else "after"
+        if curves.has_circuit:
+            return "circuit formation"
+        if curves.generalised.any():
+            return "after"
+        return "memorisation" if kind == "memorises only" else None  # of what led nowhere nobody knows a name
     if latest == _FORMED.name:
         return "cleanup" if "cleaned up" in outcome.to_come or not curves.generalised.any() else "after"
     if latest == "half of the unseen examples right":

@@ -38,6 +38,8 @@ class Line:
     dashed: bool = False
     between: tuple[Numbers, Numbers] | None = None
     """Steps and values of the same quantity at every evaluation."""
+    notes: Sequence[str] = ()
+    """What is said beside the value at each snapshot."""
 
 
 def curves(
@@ -53,6 +55,7 @@ def curves(
             "colour": line.colour,
             "dashed": line.dashed,
             "values": floats(line.values),
+            "notes": list(line.notes),
             "line": line.between and dict(zip("xy", map(floats, line.between), strict=True)),
         }
         for line in lines
@@ -170,6 +173,31 @@ def heatmaps(
         "values": _levels(maps, each),
     }
     return Canvas("heatmaps", body)
+
+
+def since(
+    firsts: Numbers, titles: Sequence[str], rows: Axis, columns: Axis, happened: str, never: str
+) -> Canvas:
+    """Maps side by side that fill up: each place has the colour of its step from that step on, and is grey
+    before.
+
+    Args:
+        firsts: (map, row, column), the number of the snapshot, from 0; −1 for never, NaN where nothing is.
+        titles: what stands above each map, before the share of places that are filled by now.
+        rows, columns: their axes.
+        happened: what a tooltip says before the step.
+        never: what it says where there is none.
+    """
+    body = {
+        "titles": list(titles),
+        "rows": asdict(rows),
+        "columns": asdict(columns),
+        "happened": happened,
+        "never": never,
+        "colours": palette.SEQUENTIAL,
+        "since": floats(firsts[None]),
+    }
+    return Canvas("since", body)
 
 
 def _colour_limits(maps: Numbers) -> list[Limits]:

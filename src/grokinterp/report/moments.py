@@ -34,6 +34,8 @@ class Curve:
     dashed: bool = False
     column: str = ""
     """The column of the history with the same quantity at every evaluation."""
+    notes: Sequence[str] = ()
+    """What is said beside the value at each snapshot."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,10 @@ class Moments:
             values = values.sel(curve.at)
             unit = "" if values.attrs["unit"] == "1" else values.attrs["unit"]
             between = self._between(values, curve.column)
-            lines.append(canvas.Line(curve.label, curve.colour, unit, values.values, curve.dashed, between))
+            line = canvas.Line(
+                curve.label, curve.colour, unit, values.values, curve.dashed, between, curve.notes
+            )
+            lines.append(line)
         if not lines:
             raise NotApplicable(next(iter(reasons)))
         absent = "".join(f" Not drawn: {', '.join(labels)}: {reason}." for reason, labels in reasons.items())

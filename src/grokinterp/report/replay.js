@@ -3,9 +3,10 @@
   const page = JSON.parse(document.getElementById("replay").textContent);
   const last = page.steps.length - 1, spansOf = page.spans, root = document.documentElement;
   const $ = (id) => document.getElementById(id);
-  const slider = $("slider"), play = $("play"), scaleChoice = $("axis"), tip = $("tip");
+  const slider = $("slider"), play = $("play"), scaleChoice = $("axis"), sliderChoice = $("along"), loop = $("loop"), tip = $("tip");
   const whole = new Intl.NumberFormat("en");
-  let at = 0, theme = {}, timer = 0, touched = 0;
+  const SPEEDS = [0.25, 0.5, 1, 2, 4, 8], bySteps = () => sliderChoice.value === "steps";
+  let at = 0, theme = {}, timer = 0, touched = 0, speed = SPEEDS.indexOf(1);
 
   // ---- numbers ----
   // Every array of the page has the step as its first dimension; levels are differences from step to step.
@@ -41,6 +42,7 @@
     const [digits, exponent] = v.toExponential(2).split("e");
     return (digits + " × 10" + raised(+exponent)).replace("-", "−");
   }
+  const noted = (s, i) => s.notes && s.notes[i] ? s.unit + ", " + s.notes[i] : s.unit;
   const withUnit = (text, unit) => unit && text !== "–" ? text + " " + unit : text;
 
   // ---- axes ----
@@ -166,8 +168,9 @@
         swatch.style.borderTopColor = s.colour;
         name.append(swatch, s.label);
         value.className = "value";
-        row.insertCell().textContent = s.unit;
-        return value;
+        const unit = row.insertCell();
+        unit.textContent = s.unit;
+        return [value, unit];
       });
       p.section.append(table);
     },
@@ -214,7 +217,8 @@
       c.beginPath(); c.moveTo(px, p.box.y); c.lineTo(px, p.box.y + p.box.h); c.stroke();
       p.series.forEach((s, i) => {
         const v = s.values.values[at];
-        p.cells[i].textContent = number(v);
+        p.cells[i][0].textContent = number(v);
+        if (s.notes) p.cells[i][1].textContent = noted(s, at);
         if (!Number.isFinite(v)) return;
         c.fillStyle = s.colour; c.strokeStyle = theme.card; c.lineWidth = 1.5;
         c.beginPath(); c.arc(px, sy(p.log ? Math.max(v, p.smallest) : v), 4.5, 0, 7); c.fill(); c.stroke();
@@ -228,7 +232,7 @@
     },
     hit(p, x) {
       const i = kinds.curves.nearest(p, x);
-      return [moment(i), ...p.series.map((s) => s.label + ": " + withUnit(number(s.values.values[i]), s.unit))].join("\n");
+      return [moment(i), ...p.series.map((s) => s.label + ": " + withUnit(number(s.values.values[i]), noted(s, i)))].join("\n");
     },
   };
 
@@ -342,6 +346,52 @@
     },
   };
 
+  // Since which snapshot each place of a map is as it should be: one array for all steps, of numbers of snapshots; −1 for never, NaN where nothing is.
+  kinds.since = {
+    prepare(p) {
+      p.shades = Array.from({ length: 256 }, (_, i) => between(p.colours, i / 255));
+      p.image = document.createElement("canvas");
+      [p.image.height, p.image.width] = p.since.shape.slice(-2);
+    },
+    height: (p, width) => tiles(p.titles.length, width, 380, 46).height,
+    draw(p, c, width) {
+      const [rows, columns] = p.since.shape.slice(-2), since = frame(p.since, 0), size = rows * columns;
+      const axis = { low: page.steps[0], high: page.steps[last], steps: true }, from = along(axis, axis.low), range = along(axis, axis.high) - from || 1;
+      const shadeOf = page.steps.map((step) => p.shades[Math.round((along(axis, step) - from) / range * 255)]);
+      const waiting = between([theme.line, theme.line], 0);
+      p.boxes = tiles(p.titles.length, width, 380, 46).boxes;
+      p.boxes.forEach((box, q) => {
+        const context = p.image.getContext("2d"), image = context.createImageData(columns, rows), pixels = new Uint32Array(image.data.buffer);
+        let there = 0, done = 0;
+        for (let i = 0; i < size; i++) {
+          const s = since[q * size + i];
+          if (Number.isNaN(s)) continue;
+          there++;
+          const is = s >= 0 && s <= at;
+          if (is) done++;
+          pixels[i] = is ? shadeOf[s] : waiting;
+        }
+        context.putImageData(image, 0, 0);
+        c.imageSmoothingEnabled = false;
+        c.drawImage(p.image, box.x, box.y, box.w, box.h);
+        const axisOf = (side, labelled, far) => (
+          { low: -0.5, high: side.ticks.length - 0.5, whole: true, label: labelled ? side.label : "", far, name: (v) => side.ticks[v] });
+        axes(c, box, axisOf(p.columns, box.lowest), { ...axisOf(p.rows, box.first, 32), down: true });
+        bar(c, box, p.colours, p.titles[q] + ": " + number(+(100 * done / there).toPrecision(3)) + " % by now", whole.format(axis.low),
+          "step " + whole.format(axis.high));
+      });
+    },
+    values: (p) => Array.from(frame(p.since, 0), (s) => s >= 0 && s <= at ? page.steps[s] : NaN),
+    hit(p, x, y) {
+      const [rows, columns] = p.since.shape.slice(-2), q = p.boxes.findIndex((box) => x >= box.x && x < box.x + box.w && y >= box.y && y < box.y + box.h);
+      if (q < 0) return null;
+      const box = p.boxes[q], j = Math.floor((x - box.x) / box.w * columns), i = Math.floor((y - box.y) / box.h * rows);
+      const s = frame(p.since, 0)[(q * rows + i) * columns + j], place = p.rows.names[i] + ", " + p.columns.names[j];
+      if (Number.isNaN(s)) return null;
+      return place + "\n" + (s < 0 ? p.never : p.happened + " " + page.moments[s] + (s ? ", not yet at " + page.moments[s - 1] : ""));
+    },
+  };
+
   function above(c, box, text) {
     c.fillStyle = theme.text; c.textAlign = "left"; c.textBaseline = "bottom"; c.fillText(text, box.x, box.y - 3);
   }
@@ -354,16 +404,18 @@
   }
 
   // Title, colours and their limits above a heatmap.
-  function colourbar(c, p, q, box) {
+  function bar(c, box, colours, title, low, high) {
     const gradient = c.createLinearGradient(box.x, 0, box.x + box.w, 0);
-    p.colours.forEach((colour, i) => gradient.addColorStop(i / (p.colours.length - 1), colour));
+    colours.forEach((colour, i) => gradient.addColorStop(i / (colours.length - 1), colour));
     c.fillStyle = gradient; c.fillRect(box.x, box.y - 24, box.w, 7);
     c.font = "12px system-ui, sans-serif"; c.fillStyle = theme.text; c.textBaseline = "bottom"; c.textAlign = "left";
-    c.fillText(p.titles[q], box.x, box.y - 27, box.w);
+    c.fillText(title, box.x, box.y - 27, box.w);
     c.fillStyle = theme.soft;
-    c.fillText(number(+p.values.low[q].toPrecision(3)), box.x, box.y - 1);
-    c.textAlign = "right"; c.fillText(withUnit(number(+p.values.high[q].toPrecision(3)), p.unit), box.x + box.w, box.y - 1, box.w - 30);
+    c.fillText(low, box.x, box.y - 1);
+    c.textAlign = "right"; c.fillText(high, box.x + box.w, box.y - 1, box.w - 30);
   }
+  const colourbar = (c, p, q, box) => bar(c, box, p.colours, p.titles[q], number(+p.values.low[q].toPrecision(3)),
+    withUnit(number(+p.values.high[q].toPrecision(3)), p.unit));
 
   const colourOf = (name) => (spansOf.find((span) => span.name === name) || { colour: "transparent" }).colour;
 
@@ -399,7 +451,9 @@
   function show(index) {
     const started = performance.now();
     at = Math.max(0, Math.min(last, index));
-    slider.value = at;
+    slider.value = bySteps() ? page.steps[at] : at;
+    if (at > 0) $("invitation").hidden = true;
+    for (const button of $("phases").querySelectorAll("button")) button.setAttribute("aria-current", button.dataset.phase === page.phases[at]);
     const text = moment() + " · snapshot " + (at + 1) + " of " + (last + 1);
     $("now").textContent = text;
     slider.setAttribute("aria-valuetext", text);
@@ -425,6 +479,7 @@
   function write() {
     const shown = page.panels.filter((p) => !p.section.hidden), parts = ["step=" + (page.reload && at === last ? "last" : page.steps[at])];
     if (scaleChoice.value === "log") parts.push("x=log");
+    if (bySteps()) parts.push("slider=steps");
     if (page.panels.some((p) => p.section.hidden === p.shown)) parts.push("panels=" + shown.map((p) => p.id).join(","));
     const fragment = "#" + parts.join("&");
     try { if (location.hash !== fragment) history.replaceState(null, "", fragment); } catch (refused) { /* some browsers limit how often */ }
@@ -437,36 +492,70 @@
   function read(fragment) {
     const given = new URLSearchParams(fragment.slice(1)), step = given.get("step");
     scaleChoice.value = given.get("x") === "log" ? "log" : "linear";
+    sliderChoice.value = given.get("slider") === "steps" ? "steps" : "snapshots";
     const wanted = given.has("panels") ? given.get("panels").split(",") : null;
     page.panels.forEach((p) => { p.tick.checked = wanted ? wanted.includes(p.id) : p.shown; p.section.hidden = !p.tick.checked; });
-    at = !step || step === "last" || !Number.isFinite(+step) ? last : nearestStep(+step);
+    // A page that is being rewritten is at its end, any other at the start, where it can be played.
+    at = step === "last" ? last : step && Number.isFinite(+step) ? nearestStep(+step) : page.reload ? last : 0;
   }
 
   // ---- what the reader does ----
   function stop() {
-    clearInterval(timer); timer = 0;
+    clearTimeout(timer); timer = 0;
     play.textContent = "▶"; play.setAttribute("aria-label", "Play");
   }
   function start() {
-    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (at === last) show(0);
+    $("invitation").hidden = true;
     play.textContent = "❚❚"; play.setAttribute("aria-label", "Pause");
-    timer = setInterval(() => { at < last ? show(at + 1) : stop(); }, calm ? 1500 : Math.max(100, Math.min(400, 12000 / (last + 1))));
+    timer = setTimeout(onward, pause());
   }
+  function onward() {
+    if (at === last && !loop.checked) { stop(); return; }
+    show(at === last ? 0 : at + 1);
+    if (at === last && !loop.checked) stop(); else timer = setTimeout(onward, pause());
+  }
+  // How long the current snapshot stands, in ms: all alike, or as long as it is until the next.
+  function pause() {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches, usual = calm ? 1500 : Math.max(100, Math.min(400, 12000 / (last + 1)));
+    const share = bySteps() && at < last ? (page.steps[at + 1] - page.steps[at]) / (page.steps[last] - page.steps[0]) * last : 1;
+    return Math.max(16, usual * share / SPEEDS[speed]);
+  }
+  function faster(by) {
+    speed = Math.max(0, Math.min(SPEEDS.length - 1, speed + by));
+    $("speed").textContent = SPEEDS[speed] + " ×";
+  }
+  const toggle = () => timer ? stop() : start();
+  const go = (index) => { stop(); show(index); };
+  function keys() {
+    const dialog = $("keys");
+    dialog.open ? dialog.close() : dialog.showModal();
+  }
+  const KEYS = {
+    " ": toggle, ArrowLeft: () => go(at - 1), ArrowRight: () => go(at + 1), Home: () => go(0), End: () => go(last),
+    "+": () => faster(1), "=": () => faster(1), "-": () => faster(-1), l: () => { loop.checked = !loop.checked; }, "?": keys,
+  };
 
   function listen() {
-    slider.addEventListener("input", () => { stop(); show(+slider.value); });
-    play.addEventListener("click", () => timer ? stop() : start());
+    slider.addEventListener("input", () => go(bySteps() ? nearestStep(+slider.value) : +slider.value));
+    play.addEventListener("click", toggle);
+    $("invitation").addEventListener("click", start);
+    $("faster").addEventListener("click", () => faster(1));
+    $("slower").addEventListener("click", () => faster(-1));
+    $("ask").addEventListener("click", keys);
     scaleChoice.addEventListener("change", layout);
+    sliderChoice.addEventListener("change", () => { ruler(); show(at); });
     document.addEventListener("keydown", (event) => {
-      const where = event.target.tagName;
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target === slider || where === "SELECT") return;
-      const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: last }[event.key];
-      if (to === undefined) return;
-      event.preventDefault(); stop(); show(to);
+      const where = event.target.tagName, onSlider = event.target === slider, name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+      if (event.ctrlKey || event.metaKey || event.altKey || where === "SELECT") return;
+      if ($("keys").open && name !== "?") return;
+      if (name === " " && /^(BUTTON|SUMMARY|INPUT)$/.test(where) && !onSlider) return;  // which the browser presses
+      const also = onSlider ? { ArrowUp: KEYS.ArrowRight, ArrowDown: KEYS.ArrowLeft } : {}, action = KEYS[name] || also[name];
+      if (!action) return;
+      event.preventDefault(); action();
     });
     // The fragment of the event: what was about to be remembered may have replaced that of the page by now.
-    window.addEventListener("hashchange", (event) => { stop(); read(new URL(event.newURL).hash); layout(); });
+    window.addEventListener("hashchange", (event) => { stop(); read(new URL(event.newURL).hash); ruler(); layout(); });
     let width = window.innerWidth;
     window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; layout(); } });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", layout);
@@ -506,11 +595,30 @@
     }
   }
 
-  function strip() {
-    if (!page.phases.length) return;
-    const part = 100 / (last + 1);
+  // The slider and the phases above it: over the snapshots, or over the steps.
+  function ruler() {
+    const [low, high] = bySteps() ? [page.steps[0], page.steps[last]] : [0, last];
+    slider.min = low; slider.max = high;
+    if (!page.spans.length) return;
+    const part = 100 / (last + 1), share = (step) => Math.max(0, Math.min(100, 100 * (step - low) / (high - low || 1)));
+    const stretches = bySteps() ? page.spans.map((span) => [span.name, share(span.start), share(span.end)])
+      : page.phases.map((name, i) => [name, i * part, (i + 1) * part]);
     $("strip").style.background = "linear-gradient(to right, " +
-      page.phases.map((name, i) => colourOf(name) + " " + i * part + "% " + (i + 1) * part + "%").join(", ") + ")";
+      stretches.map(([name, from, to]) => colourOf(name) + " " + from + "% " + to + "%").join(", ") + ")";
+  }
+
+  function phases() {
+    for (const span of page.spans) {
+      const button = document.createElement("button"), swatch = document.createElement("span"), first = page.steps.findIndex((s) => s >= span.start);
+      button.type = "button";
+      button.dataset.phase = span.name;
+      button.title = "steps " + whole.format(span.start) + " to " + whole.format(span.end);
+      swatch.className = "swatch";
+      swatch.style.background = span.colour;
+      button.append(swatch, span.name);
+      button.addEventListener("click", () => go(first < 0 ? last : first));
+      $("phases").append(button);
+    }
   }
 
   // A panel as a picture that says what it is: title and moment above, the legend with its values below.
@@ -525,7 +633,7 @@
     for (let i = 0; i < rows; i++) {
       const s = p.series[i], y = 58 + p.height + 20 * i;
       c.fillStyle = s.colour; c.fillRect(12, y + 6, 18, 3);
-      c.fillStyle = theme.text; c.fillText(s.label + "  " + withUnit(number(s.values.values[at]), s.unit), 38, y);
+      c.fillStyle = theme.text; c.fillText(s.label + "  " + withUnit(number(s.values.values[at]), noted(s, at)), 38, y);
     }
     sheet.toBlob((blob) => {
       const link = document.createElement("a");
@@ -551,8 +659,9 @@
       p.canvas = p.section.querySelector("canvas");
     }
     choices();
+    phases();
     read(location.hash);
-    strip();
+    ruler();
     await Promise.all(packedIn(page.panels).map(unpack));
     page.panels.forEach((p) => kinds[p.kind].prepare(p));
     listen();

@@ -53,6 +53,15 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+KEYS = (
+    (("Space",), "play, pause"),
+    (("←", "→"), "one snapshot back, on"),
+    (("Home", "End"), "the first snapshot, the last"),
+    (("+", "-"), "faster, slower"),
+    (("l",), "loop: play again and again"),
+    (("?",), "show these keys"),
+)
+"""The keys that move a replay, and what they do: what replay.js listens to."""
 _LEAST_ROOM = 100_000
 """Bytes that a replay of the smallest network needs."""
 
@@ -167,6 +176,8 @@ def replay_page(
         courses=[one.sentence for one in moments.courses] if len(moments.courses) > 1 else [],
         sure=[_how_sure(boundary) for boundary in training_phases.boundaries] if training_phases else [],
         section=section,
+        missing=_by_reason(section.missing),
+        keys=KEYS,
         replay=embedded(json.dumps(content, allow_nan=False)),
     )
 
@@ -188,6 +199,14 @@ def _section(moments: Moments, chosen: Sequence[str]) -> Section:
     if moments.courses:  # which are what the page says first
         panels.sort(key=lambda panel: panel.title != _LOSS)
     return Section("", "", panels, missing=missing)
+
+
+def _by_reason(missing: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Each reason once, after the titles of all that are missing for it."""
+    titles: dict[str, list[str]] = {}
+    for title, reason in missing.items():
+        titles.setdefault(reason, []).append(title)
+    return [(", ".join(of_reason), reason) for reason, of_reason in titles.items()]
 
 
 def _how_sure(boundary: Boundary) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from ... import fourier
 from ...measures import Measure
 from ...measures.base import Value, array
-from ...measures.waves.circular import circular
+from ...measures.waves.aliasing import REF, leads
+from ...measures.waves.circular import circular, row_of_pair
 from ...measures.waves.embedding import plane
 from ...measures.waves.keys import keys_of
 from ...measures.waves.neurons import EXPLAINED, neuron_power
@@ -106,6 +107,79 @@ def _spectrum(view: View, values: Float64[Tensor, "n width"]) -> Value:
         component_a=names,
         component_b=names,
     )
+
+
+@_picture("picture.right", unit="1", ref="here")
+def right(view: View) -> Value:
+    """Whether the answer to each pair is right (1 or 0), over a and b as they stand on the circle (those off
+    it last): of the training pairs, of the unseen ones, or of all where nobody knows which are which;
+    NaN for pairs of another part and for those without an answer."""
+    task = Operation.of(view.task)
+    a, b, _ = _in_order(task)
+    rows = row_of_pair(view)[a[:, None], b]
+    marks = view.correct(against="answers").float()
+    maps = {
+        pairs: marks.where(mask, torch.nan)[rows].where(rows >= 0, torch.nan) for pairs, mask in _pairs(view)
+    }
+    names = task.operand_names
+    return array(
+        torch.stack(list(maps.values())),
+        ["pairs", "a", "b"],
+        pairs=list(maps),
+        a=[names[i] for i in a.tolist()],
+        b=[names[i] for i in b.tolist()],
+    )
+
+
+@_picture("picture.accuracy_by_answer", unit="1", ref="here")
+def accuracy_by_answer(view: View) -> Value:
+    """Share of the pairs with each right answer that are answered rightly: of the training pairs, of the
+    unseen ones, or of all where nobody knows which are which; NaN where there are none. Answers are in the
+    order of the circle."""
+    task = Operation.of(view.task)
+    marks, (_, _, order) = view.correct(against="answers").double(), _in_order(task)
+    shares = {}
+    for pairs, mask in _pairs(view):
+        of_answer = task.targets[mask]
+        sums = torch.zeros(task.n_answers, dtype=torch.float64).index_add_(0, of_answer, marks[mask])
+        shares[pairs] = (sums / of_answer.bincount(minlength=task.n_answers))[order]
+    values = torch.stack(list(shares.values())).float()
+    return array(values, ["pairs", "result"], pairs=list(shares), result=_results(task, order))
+
+
+@_picture("picture.closest_answers", unit="1", ref=REF)
+def closest_answers(view: View, keys: Sequence[int] | None = None) -> Value:
+    """The pair of `aliasing_gap.closest`: 1 at the right answer, −1 at the one that it leads the least, 0 at
+    all others."""
+    z, lead = circular(view), leads(view, keys)
+    first, second = divmod(int(lead.argmin()), z.m)
+    _, _, order = _in_order(z.task)
+    values = torch.zeros(len(order)).index_put_((torch.tensor([first, second]),), torch.tensor([1.0, -1.0]))
+    return array(values, ["result"], result=_results(z.task, order))
+
+
+def _pairs(view: View) -> list[tuple[str, Bool[Tensor, "n"]]]:
+    """The training and the unseen pairs, or all where the split is not known."""
+    parts = {"all": "all"} if view.split is None else {"train": "training", "test": "unseen"}
+    return [(pairs, view.rows(part)) for part, pairs in parts.items()]
+
+
+def _in_order(task: Operation) -> tuple[Int[Tensor, "p"], Int[Tensor, "p"], Int[Tensor, "answers"]]:
+    """The first operands, the second ones and the answers in the order of the circle, then those that stand
+    off it."""
+    if task.circle is None:
+        return torch.arange(task.p), torch.arange(task.p), torch.arange(task.n_answers)
+
+    def whole(on_circle: Int[Tensor, "m"], count: int) -> Int[Tensor, "count"]:
+        off = torch.ones(count, dtype=torch.bool).index_fill_(0, on_circle, False)
+        return torch.cat([on_circle, off.nonzero().flatten()])
+
+    circle = task.circle
+    return whole(circle.a, task.p), whole(circle.b, task.p), whole(circle.c, task.n_answers)
+
+
+def _results(task: Operation, order: Int[Tensor, "answers"]) -> list[str]:
+    return [task.answer_names[c] for c in order.tolist()]
 
 
 def spectrum_2d(view: View, values: Float64[Tensor, "n width"]) -> Float64[Tensor, "component component"]:

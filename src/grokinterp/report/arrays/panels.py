@@ -44,7 +44,8 @@ def _attention(moments: Moments) -> Canvas:
     values = moments.values("example_images.attention")
     rows, columns = (_axis(f"{what} of parts", values.sizes[f"patch_{what}"]) for what in ("row", "column"))
     titles = [str(name) for name in values["image"].values]
-    return moments.heatmaps("example_images.attention", rows, columns, titles)
+    limits = 0.0, canvas.finite_range(values.values)[1] or 1.0  # one scale for all
+    return moments.heatmaps("example_images.attention", rows, columns, titles, limits)
 
 
 @panel(FLIPS, HOW_FLIPS, of=Arrays, size="full", shows=["example_images.flips", "example_images.pixels"])

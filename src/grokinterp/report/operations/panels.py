@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+
 from ...errors import NotApplicable, UsageError
-from ...replay import FINAL, final_keys, lives, noise_in_words, noise_spans
+from ...replay import FINAL, final_keys, graduation, lives, noise_in_words, noise_spans
 from ...tasks import Operation
 from .. import canvas
 from ..moments import BARS_OVER, Curve, Moments, with_unit
-from ..palette import EXCLUDED, KEY, LINES, RESTRICTED, round_the_circle
+from ..palette import ALL, EXCLUDED, KEY, LINES, RESTRICTED, TEST, TRAIN, round_the_circle
 from ..panels import Canvas, Size, note, panel
 from ..replay_page import by_part
 
@@ -111,6 +113,99 @@ def bars(moments: Moments, name: str, y: str = "") -> Canvas:
 
 
 BARS_OVER["freq"] = bars
+
+
+_COLOURS = {"training": TRAIN, "unseen": TEST, "all": ALL}
+"""Of pairs."""
+_MOST_ANSWERS = 256
+"""Answers of which there is a bar each."""
+
+
+@panel(
+    "From when on each pair is right",
+    "Each pair (a, b) takes the colour of the step from which on its answer is right at every snapshot; "
+    "grey: not yet. Operands are in the order of the circle, where they stand on one.",
+    of=Operation,
+    size="wide",
+)
+def _graduation(moments: Moments) -> Canvas:
+    if "picture.right" not in moments.data:
+        moments.values("picture.right")  # which says why
+    since = graduation(moments.data)
+    number = np.searchsorted(moments.data["step"].values, since.values).astype(float)
+    number[np.isinf(since.values)] = -1
+    number[np.isnan(since.values)] = np.nan
+    rows, columns = (
+        canvas.Axis.of(x, [str(name) for name in since[x].values], f"{x} = {{}}".format) for x in "ab"
+    )
+    titles = [f"{pairs} pairs" for pairs in since["pairs"].values]
+    return canvas.since(number, titles, rows, columns, "right for good since", "wrong at the last snapshot")
+
+
+@panel(
+    "Accuracy by answer",
+    "Of each right answer the share of its pairs that are answered rightly: unseen ones, where it is known "
+    "which these are.",
+    of=Operation,
+)
+def _by_answer(moments: Moments) -> Canvas:
+    values = moments.values("picture.accuracy_by_answer")
+    pairs = next(str(pairs) for pairs in ("unseen", "all") if pairs in values["pairs"].values)
+    names = [str(name) for name in values["result"].values]
+    if len(names) > _MOST_ANSWERS:
+        raise NotApplicable(f"{len(names):,} answers are too many for bars")
+    numbers = list(map(int, names)) if all(name.isdecimal() for name in names) else []
+    ordered = sorted(numbers) == list(range(len(names)))
+    places = [
+        canvas.Bar(number, f"answer {name}", _COLOURS[pairs])
+        for number, name in zip(numbers if ordered else range(len(names)), names, strict=True)
+    ]
+    order = np.argsort([place.position for place in places])
+    return canvas.bars(
+        [places[i] for i in order], [values.sel(pairs=pairs).values[:, order]],
+        "answer" if ordered else "answer (by its number in the list)", f"{pairs} pairs right (share)",
+        limits=(0.0, 1.0),
+    )  # fmt: skip
+
+
+@panel(
+    "Aliasing gap of the keys",
+    "How far the right answer leads the next under the final key frequencies alone: of all pairs of answers "
+    "the one that comes closest, which is named. Below 0 some answer is wrong by the keys alone.",
+    of=Operation,
+    size="wide",
+    shows=["aliasing_gap.closest"],
+)
+def _aliasing(moments: Moments) -> Canvas:
+    final, own = f"aliasing_gap.closest{FINAL}", "aliasing_gap.closest"
+    values = moments.values("picture.closest_answers" + FINAL)
+    names = [str(name) for name in values["result"].values]
+    pairs = [
+        f"{names[int(at.argmax())]} before {names[int(at.argmin())]}" if np.isfinite(at).all() else ""
+        for at in values.values
+    ]
+    keys = ", ".join(map(str, final_keys(moments.data)))
+    curves = [
+        Curve(f"keys {keys}", final, KEY, notes=pairs),
+        Curve("keys of each snapshot", own, LINES[4], dashed=True),
+    ]
+    return moments.curves("lead (logits)", curves, floor=0.0)
+
+
+@panel(
+    "Lead by distance",
+    "How far the right answer leads those at a distance from it on the circle, under the final key "
+    "frequencies alone, as a mean over the answers: low where all their waves come close to whole turns.",
+    of=Operation,
+    shows=["aliasing_gap.by_distance"],
+)
+def _by_distance(moments: Moments) -> Canvas:
+    values = moments.values("aliasing_gap.by_distance" + FINAL)
+    places = [canvas.Bar(int(d), f"{d} apart") for d in values["distance"].values]
+    limits = canvas.range_from_0(values.values)
+    return canvas.bars(
+        places, [values.values], "distance of two answers", "lead (logits)", unit="logits", limits=limits
+    )
 
 
 def _panel_of_bars(title: str, caption: str, name: str, y: str, size: Size = "") -> None:
