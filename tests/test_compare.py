@@ -392,23 +392,47 @@ def test_values_are_plain_json(runs):
     assert shipped["transfer"] is None
 
 
-def test_the_figure_has_every_run_in_a_colour_of_its_own_train_dashed_and_test_solid(runs):
+def test_few_runs_have_a_colour_each_train_dashed_and_test_solid(runs):
     found = gi.compare([runs / "seeds", runs / "subtraction", runs / "more"], log_x=True)
-    lines = [trace for trace in found.figure.data if trace.mode == "lines" and trace.x[0] is not None]
-    assert len(lines) == 5 * 4
-    for label in {trace.legendgroup for trace in lines}:
-        mine = [trace for trace in lines if trace.legendgroup == label]
-        assert len({trace.line.color for trace in mine}) == 1
-        assert [trace.line.dash for trace in mine] == ["solid", "solid", "dash", "dash"]
-        assert sum(trace.showlegend for trace in mine) == 1
-    assert len({trace.line.color for trace in lines}) == 5
-    assert found.figure.layout.xaxis.type == "log"
-    assert "step" in found.figure.layout.xaxis.title.text
+    for figure in (found.accuracy, found.loss):
+        assert len(figure.data) == 5 * 2
+        for label in {trace.legendgroup for trace in figure.data}:
+            mine = [trace for trace in figure.data if trace.legendgroup == label]
+            assert len({trace.line.color for trace in mine}) == 1
+            assert [trace.line.dash for trace in mine] == ["solid", "dash"]
+            assert sum(trace.showlegend for trace in mine) == 1
+        assert len({trace.line.color for trace in figure.data}) == 5
+        assert figure.layout.xaxis.type == "log"
+        assert "step" in figure.layout.xaxis.title.text
     rows = gi.load_run(runs / "more").history
-    drawn = next(
-        t for t in lines if t.legendgroup.startswith("more") and t.line.dash == "solid" and t.yaxis == "y2"
-    )
-    assert (drawn.x.tolist(), drawn.y.tolist()) == (rows["step"].tolist(), rows["test_loss"].tolist())
+    drawn = next(t for t in found.loss.data if t.legendgroup.startswith("more") and t.line.dash == "solid")
+    assert set(rows["step"]) >= set(drawn.x.tolist())
+    at = rows.set_index("step")["test_loss"]
+    assert drawn.y.tolist() == [at[step] for step in drawn.x.tolist()]
+
+
+@pytest.fixture(scope="module")
+def many(runs, tmp_path_factory) -> Path:
+    """Thirty runs: ten seeds of three recipes."""
+    out = tmp_path_factory.mktemp("many")
+    for lr in (1e-3, 3e-3, 1e-2):
+        gi.train_many(tiny(**{"training.lr": lr}), out / f"lr_{lr:g}", seeds=range(10), progress=False)
+    return out
+
+
+def test_many_runs_are_bands_of_those_that_differ_in_their_seeds_alone(many):
+    found = gi.compare(many)
+    names = [trace.name for trace in found.accuracy.data if trace.showlegend]
+    assert sorted(names) == [f"10 × a + b mod 7, lr {lr}" for lr in ("0.001", "0.003", "0.01")]
+    group = [gi.load_run(path).history for path in sorted((many / "lr_0.003").glob("seed_*"))]
+    median = next(t for t in found.loss.data if "0.003" in str(t.name) and t.line.dash == "solid")
+    dense = next(t for t in found.loss.data if t.fill == "toself" and t.fillcolor == median.line.color)
+    losses = np.stack([each["test_loss"] for each in group])
+    np.testing.assert_allclose(median.y, np.median(losses, 0), rtol=1e-12)
+    assert median.x.tolist() == group[0]["step"].tolist()
+    count = len(group[0])
+    np.testing.assert_allclose(dense.y[:count], losses.max(0), rtol=1e-12)
+    np.testing.assert_allclose(dense.y[count:][::-1], losses.min(0), rtol=1e-12)
 
 
 def test_a_long_curve_keeps_its_extremes():
@@ -432,11 +456,9 @@ def test_colours_are_all_different(n):
 # The page and the command
 
 
-def test_the_page_needs_no_network_and_draws_without_an_error(runs, browser, tmp_path):
-    gi.compare([runs / "seeds", runs / "subtraction", runs / "more", SHIPPED]).save_html(
-        tmp_path / "new" / "compare.html"
-    )
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, offline=True)
+def opened(browser, file: Path, width: int):
+    """A page with the network off, and what went wrong on it."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, offline=True)
     page.set_default_timeout(300_000)  # ms: a machine may be busy
     problems: list[str] = []
     page.on(
@@ -450,15 +472,113 @@ def test_the_page_needs_no_network_and_draws_without_an_error(runs, browser, tmp
             problems.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None
         ),
     )
-    page.goto((tmp_path / "new" / "compare.html").as_uri())
-    page.wait_for_selector("html[data-ready=yes]")
-    assert page.locator(".plot .main-svg").count() >= 2
-    assert page.locator("text=> 20").count() >= 4
-    for kind in ("log", "linear", "log"):
-        page.locator("text=linear ⇄ log").click()
-        assert page.evaluate("document.querySelectorAll('.plot')[1].layout.xaxis.type") == kind
-    assert problems == []
-    page.close()
+    page.goto(file.as_uri())
+    return page, problems
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1400, 800, 400])
+def test_the_page_needs_no_network_and_nothing_overflows(runs, many, browser, tmp_path, width):
+    for name, some in {"few": [runs / "seeds", runs / "subtraction", SHIPPED], "many": [many]}.items():
+        file = tmp_path / f"{name}.html"
+        gi.compare(some).save_html(file)
+        assert file.stat().st_size < 500_000
+        page, problems = opened(browser, file, width)
+        assert page.locator(".drawn svg:visible").count() == 3
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        curve = page.locator("#panel-accuracy svg:visible path.line").last
+        linear = curve.get_attribute("d")
+        page.click("label[for=log]")
+        assert page.locator("#panel-accuracy svg:visible path.line").last.get_attribute("d") != linear
+        page.click("label[for=linear]")
+        assert page.locator("#panel-accuracy svg:visible path.line").last.get_attribute("d") == linear
+        assert problems == []
+        page.close()
+
+
+# What was learned
+
+
+def test_each_run_says_what_it_learned_with_the_verdicts_of_its_report(quick_run, runs, tmp_path):
+    shutil.copytree(quick_run.path, tmp_path / "quick", ignore=shutil.ignore_patterns("replay"))
+    found = gi.compare([tmp_path / "quick", runs / "more"])
+    run = gi.load_run(tmp_path / "quick")
+    learned, other = found.learned
+    report = gi.analyze(run, with_replay=False)
+    assert learned.claims == report.analysis.claims
+    assert learned.keys == gi.key_frequencies(run.view(-1)).consensus != []
+    assert learned.algorithm == "clock"
+    assert learned.found == report.analysis.found
+    assert {claim.verdict for claim in other.claims} <= {"supported", "refuted", "not tested"}
+    told = found.to_dict()["runs"][0]["learned"]
+    assert (told["key_frequencies"], told["algorithm"]) == (learned.keys, "clock")
+    assert json.dumps(told, allow_nan=False)
+    page = found.to_html()
+    assert f">{' '.join(map(str, learned.keys))}<" in page
+    assert learned.found in page
+
+
+def test_what_was_measured_stays_with_the_run_and_is_not_measured_again(quick_run, tmp_path, monkeypatch):
+    from grokinterp.measures import Measure
+
+    shutil.copytree(quick_run.path, tmp_path / "quick", ignore=shutil.ignore_patterns("replay"))
+    first = gi.compare(tmp_path / "quick").learned
+    asked: list[str] = []
+    call = Measure.__call__
+    monkeypatch.setattr(
+        Measure, "__call__", lambda self, *args, **kw: (asked.append(self.name), call(self, *args, **kw))[1]
+    )
+    assert gi.compare(tmp_path / "quick").learned == first
+    assert set(asked) <= {"loss", "accuracy"}
+
+
+def test_a_run_that_cannot_be_measured_says_why_and_keeps_no_other_from_it(runs, tmp_path):
+    with Writer(tmp_path / "begun", tiny(), True):
+        pass
+    shutil.copytree(runs / "more", tmp_path / "damaged", ignore=shutil.ignore_patterns("replay"))
+    last = sorted((tmp_path / "damaged" / "snapshots").iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:-1] + bytes([last.read_bytes()[-1] ^ 1]))
+    begun, damaged, whole = gi.compare([tmp_path / "begun", tmp_path / "damaged", runs / "more"]).learned
+    assert "has no complete snapshot" in begun.unknown
+    assert damaged.unknown
+    assert whole.claims
+    assert not whole.unknown
+
+
+# As a whole
+
+
+def test_the_headline_has_median_range_and_who_stands_out():
+    from grokinterp.replay.comparison import outliers
+
+    steps = {"a": 400, "b": 410, "c": 380, "d": 420, "e": 4_000}
+    assert outliers(steps) == ("e",)
+    assert outliers({**steps, "e": 450}) == ()
+    assert outliers({name: steps[name] for name in "ade"}) == ()  # too few to say
+    assert outliers({**steps, "f": 20}) == ("e", "f")
+
+
+def test_a_group_is_said_with_its_median_its_range_and_who_stands_out():
+    from grokinterp.replay import Group
+    from grokinterp.report.compare import spread
+
+    of = {"names": tuple("abcde"), "learned_train": 5, "train": 80.0}
+    ends = {"first": ("c", 380), "last": ("e", 4_000)}
+    group = Group(**of, **ends, learned_test=5, test=410.0, outliers=("e",))
+    assert spread(group) == "median 410 steps, from 380 (c) to 4,000 (e); far from the others: e"
+    group = Group(**of, first=("c", 380), last=("c", 380), learned_test=1, test=None, outliers=())
+    assert spread(group) == "no median, as too few got there; c by step 380"
+
+
+def test_the_same_run_given_twice_is_said(grokinterp, runs, tmp_path):
+    shutil.copytree(runs / "seeds" / "seed_2", tmp_path / "copy")
+    found = gi.compare([runs / "seeds", tmp_path / "copy", runs / "seeds" / "seed_0"])
+    assert found.again == ["seed_0"]
+    assert found.compared.copies == {"copy": "seed_2"}
+    assert str(found).startswith("<Comparison of 3 runs")
+    for sentence in ("seed_0 was given more than once", "copy is seed_2 again"):
+        assert sentence in found.to_html()
+        assert sentence in grokinterp("compare", runs / "seeds", tmp_path / "copy", runs / "seeds/seed_0")[1]
 
 
 def test_a_copy_of_a_run_is_not_another_seed(runs, tmp_path):
@@ -491,7 +611,8 @@ def test_the_command_prints_the_table_and_writes_both_files(grokinterp, runs, tm
     assert (code, stderr) == (0, "")
     assert "seed_10" in stdout
     assert "> 20" in stdout
-    assert "median steps of seed_0, seed_2, seed_10: train – (0 of 3 learned)" in stdout
+    assert "seed_0, seed_2, seed_10: 0 of 3 learned, no median, as too few got there" in stdout
+    assert "It generalises to pairs that it was not trained on" in stdout
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"compare.html", "compare.json"}
     told = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert told == json.loads(grokinterp("compare", runs / "seeds", runs / "more", "--json")[1])

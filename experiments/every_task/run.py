@@ -74,7 +74,7 @@ def trained(name: str, seeds: Sequence[int], out: Path, **overrides: Any) -> Out
         there, start = place.exists(), time.process_time()
         runs.append(gi.train(gi.TrainConfig.of_task(name, seed=seed, **overrides), place))
         seconds.append(math.nan if there else time.process_time() - start)
-    found = gi.compare(runs).to_dict()["runs"]
+    found = gi.compare(runs).compared.to_dict()["runs"]
     steps = [each["steps_to_99"]["test"]["by"] for each in found]
     return Outcome(runs[0].config, steps, [each["final"]["test_accuracy"] for each in found], seconds)
 

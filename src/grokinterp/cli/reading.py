@@ -351,26 +351,31 @@ def compare(
     log: Annotated[bool, typer.Option("--log", help="Draw steps on a log axis at first.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare runs: steps to 99 %, grokking delay, spikes, and whether starting from a snapshot helped. Those
-    that ended before are censored, not left out."""
+    """Compare runs: what each learned (key frequencies, algorithm, claims), in how many steps, and whether
+    starting from a snapshot helped. Those that ended before are censored, not left out."""
     from ..report import Comparison
     from ..report import compare as compare_runs
-    from ..report.compare import groups, opened, rows, shared
+    from ..report.compare import claims, headline, in_common, notes, of_groups, rows, shared
 
-    runs = list(opened(run_dirs))
+    comparison = compare_runs(run_dirs, log_x=log)
+    runs = [each.run for each in comparison.compared.runs]
     files = None if out is None else Comparison.places(out, "compare", runs)
-    comparison = compare_runs(runs, log_x=log)
     if files is not None:
         save(comparison, files)
     if as_json:
         print(json.dumps(comparison.to_dict(), allow_nan=False))
         return
+    print_wrapped(f"{headline(comparison.compared)}.")
+    for sentence in [*in_common(comparison), *notes(comparison)]:
+        print_wrapped(sentence)
     for name, text in shared(comparison.compared):
         print(f"all: {name} {text}")
-    print_table(*rows(comparison.compared, brief=True), folded=False)
-    for names, train_count, test_count, train_median, test_median in groups(comparison.compared):
-        of_train = f"train {train_median} ({train_count} learned)"
-        print(f"median steps of {names}: {of_train}, test {test_median} ({test_count} learned)")
+    print_table(*rows(comparison, brief=True), folded=False)
+    for sentence in of_groups(comparison.compared):
+        print(sentence)
+    if found := claims(comparison):
+        counts = [(claim, *(str(len(names)) for names in verdicts.values())) for claim, verdicts in found]
+        print_table(("claim", "supported", "refuted", "not tested"), counts, folded=False)
     for each in comparison.compared.runs:
         if each.transfer is not None:
             print(f"{each.name}, started from {each.start}: {each.transfer.sentence}")

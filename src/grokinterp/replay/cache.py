@@ -143,8 +143,7 @@ class Measured:
                 return entry
 
             entries = list(pool.map(of, measures) if self.view.side_by_side else map(of, measures))
-        with suppress(WriteFailed):
-            self.save()
+        self.save_if_possible()
         return entries
 
     def of_label(self, label: str, compute: Callable[[], Any]) -> Entry:
@@ -165,6 +164,11 @@ class Measured:
             return {}
         tensors = safetensors.torch.load(data)
         return {name: Entry(tensors.get(name), **described) for name, described in account["entries"].items()}
+
+    def save_if_possible(self) -> None:
+        """Keeps what was computed, where the run directory can be written."""
+        with suppress(WriteFailed):
+            self.save()
 
     def save(self) -> None:
         """Keeps what was computed. Of several processes that do so at once the last one wins; none spoils

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -95,6 +95,9 @@ class Group:
         names: of its runs.
         learned_train, learned_test: how many of them learned their training and test examples.
         train, test: the medians of their steps to 99 %; None where too few got there to know.
+        first, last: of those that were seen to learn their test examples the fastest and the slowest, with
+            its steps to 99 %; None where none was.
+        outliers: those of at least five that learned which took far more or far fewer steps than the others.
     """
 
     names: tuple[str, ...]
@@ -102,6 +105,43 @@ class Group:
     learned_test: int
     train: float | None
     test: float | None
+    first: tuple[str, int] | None
+    last: tuple[str, int] | None
+    outliers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, runs: Sequence[Compared]) -> Group:
+        """What can be said of these runs together."""
+        of_train, of_test = ([getattr(each, part) for each in runs] for part in ("train", "test"))
+        steps = {each.name: each.test.by for each in runs if each.test.by is not None}
+        order = sorted(steps.items(), key=lambda one: one[1])
+        return cls(
+            names=tuple(each.name for each in runs),
+            learned_train=sum(time.seen for time in of_train),
+            learned_test=sum(time.seen for time in of_test),
+            train=median_steps(of_train),
+            test=median_steps(of_test),
+            first=order[0] if order else None,
+            last=order[-1] if order else None,
+            outliers=outliers(steps),
+        )
+
+
+_FEWEST_FOR_OUTLIERS = 5
+_FENCES = 1.5
+
+
+def outliers(steps: Mapping[str, int]) -> tuple[str, ...]:
+    """The runs whose steps lie outside Tukey's fences (1.5 times the distance of the quartiles beyond these),
+    of the logarithms, as steps differ by factors; none of fewer than five."""
+    import numpy as np
+
+    if len(steps) < _FEWEST_FOR_OUTLIERS:
+        return ()
+    logs = np.log(np.maximum(list(steps.values()), 1))
+    low, high = np.quantile(logs, [0.25, 0.75])
+    room = _FENCES * (high - low) + 1e-9
+    return tuple(name for name, at in zip(steps, logs, strict=True) if not low - room <= at <= high + room)
 
 
 class RunsCompared:
@@ -111,6 +151,8 @@ class RunsCompared:
         runs: what is known of each, in the order given.
         differing: the dotted keys of the configurations that are not the same everywhere, those with columns
             of their own aside.
+        copies: the runs that are another one over again, by name, with that one: of the same weights at the
+            last snapshot, or the same configuration and seeds. They are counted once.
         groups: those of more than one run.
     """
 
@@ -139,25 +181,38 @@ class RunsCompared:
             lag = None if run.config.training.data == "fresh" else delay(train, test)
             self.runs.append(Compared(name, run, train, test, lag, final, now, leaps[0], leaps[1], verdict))
         self.differing = _differing([each.settings for each in self.runs])
+        self.copies = self._copies()
         self.groups = self._groups()
 
-    def _groups(self) -> list[Group]:
-        runs_of_kind: dict[tuple[str, str], dict[str, Compared]] = {}
+    @property
+    def distinct(self) -> list[Compared]:
+        """The runs without copies."""
+        return [each for each in self.runs if each.name not in self.copies]
+
+    def _copies(self) -> dict[str, str]:
+        first: dict[Any, str] = {}
+        copies: dict[str, str] = {}
         for each in self.runs:
+            run, marks = each.run, list[Any]()
+            if run.steps and run.steps[-1] > 0:  # before training all of a seed are alike
+                marks.append(run.sha256(run.steps[-1]))
+            if not run.imported:
+                marks.append((_key(each.settings, _WATCHING), str(run.config.start)))
+            known = next((first[mark] for mark in marks if mark in first), None)
+            if known is not None:
+                copies[each.name] = known
+            for mark in marks:
+                first.setdefault(mark, known or each.name)
+        return copies
+
+    def _groups(self) -> list[Group]:
+        runs_of_kind: dict[tuple[str, str], list[Compared]] = {}
+        for each in self.distinct:
             if not each.run.imported:
                 start = each.run.config.start
                 origin = "" if start is None else f"{start.task} {'last' if start.last else start.step}"
-                group = runs_of_kind.setdefault((_key(each.settings, _WATCHING + _SEEDS), origin), {})
-                group.setdefault(_key(each.settings, _WATCHING), each)  # a copy of a run is not another seed
-        return [
-            Group(
-                tuple(each.name for each in group),
-                *(sum(time.seen for time in times) for times in _times(group)),
-                *(median_steps(times) for times in _times(group)),
-            )
-            for group in (list(each.values()) for each in runs_of_kind.values())
-            if len(group) > 1
-        ]
+                runs_of_kind.setdefault((_key(each.settings, _WATCHING + _SEEDS), origin), []).append(each)
+        return [Group.of(group) for group in runs_of_kind.values() if len(group) > 1]
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -223,12 +278,17 @@ class RunsCompared:
                 }
                 for each in self.runs
             ],
-            "groups": [asdict(group) | {"names": list(group.names)} for group in self.groups],
+            "copies": self.copies,
+            "groups": [_group_to_dict(group) for group in self.groups],
         }
 
 
-def _times(group: Iterable[Compared]) -> tuple[list[Reached], list[Reached]]:
-    return [each.train for each in group], [each.test for each in group]
+def _group_to_dict(group: Group) -> dict[str, Any]:
+    ends = {
+        name: end and {"run": end[0], "steps": end[1]}
+        for name, end in (("first", group.first), ("last", group.last))
+    }
+    return asdict(group) | {"names": list(group.names), **ends, "outliers": list(group.outliers)}
 
 
 def _final(history: pd.DataFrame) -> dict[str, float]:

@@ -1,8 +1,11 @@
-"""Runs compared -> one table, one figure, one offline page."""
+"""Runs compared -> tables, figures, one offline page: when each learned, and what.
+
+Few runs have a colour each. More than eight are drawn together, a band for those that differ in their seeds
+alone: 30 colours cannot be told apart. Every figure stands in the page as it is, without plotly.js.
+"""
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import re
@@ -12,37 +15,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotARun, UsageError
-from ..replay import Compared, Reached, RunsCompared, judged_by
+from ..replay import Compared, Group, RunsCompared, judged_by
 from ..runs import Run
 from ..training import SQUARED
 from . import palette
-from .offline import Page, page_of_figures
+from .claims import Verdict
+from .drawing import drawn
+from .learned import Learned, all_learned
+from .offline import Page, asset, offline_page
 from .palette import PLAIN, TEST, TRAIN
-from .panels import Figure, Panel, Section
+from .words import several
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
     from numpy.typing import NDArray
 
-_MOST_POINTS = 800
+_MOST_POINTS = 120
 """Points of a curve that are drawn, twice: of longer ones the lowest and the highest of each stretch."""
+_MOST_COLOURS = 8
+"""Runs that have a colour each; more are drawn together."""
+_MOST_NAMES = 4
+"""Names of runs in a cell; of more it is said how many there are."""
+_LONGEST = 24
+"""Letters of a name beside a figure."""
 
 
 class Comparison(Page):
-    """Several runs side by side: as a table, as a figure, as a page, as plain values, and shown in a
-    notebook.
+    """Several runs side by side: as a table, as figures, as a page, as plain values, and shown in a notebook.
 
     Attributes:
-        compared: what is known of each run and of those that belong together.
+        compared: what the recorded histories say of each run and of those that belong together.
+        again: the runs that were given more than once, and are here once.
     """
 
-    def __init__(self, compared: RunsCompared, log_x: bool = False) -> None:
+    def __init__(self, compared: RunsCompared, log_x: bool = False, again: Sequence[str] = ()) -> None:
         self.compared = compared
+        self.again = list(again)
         self._log_x = log_x
 
     def __repr__(self) -> str:
-        return f"<Comparison of {_verdict(self.compared)}>"
+        return f"<Comparison of {headline(self.compared)}>"
+
+    @cached_property
+    def learned(self) -> list[Learned]:
+        """What each run has learned, by its last snapshot: measured when it is first asked for, and kept with
+        the runs."""
+        return all_learned([each.run for each in self.compared.runs])
 
     @property
     def table(self) -> pd.DataFrame:
@@ -51,22 +70,32 @@ class Comparison(Page):
         return self.compared.table
 
     @cached_property
-    def figure(self) -> go.Figure:
-        """Accuracies and losses against steps: one colour for each run, train dashed, test solid."""
-        return _curves(self.compared.runs, self._log_x)
+    def accuracy(self) -> go.Figure:
+        """Accuracies against steps, train dashed, test solid: a colour for each run, or bands."""
+        return _curves(self.compared, "accuracy", self._log_x)
+
+    @cached_property
+    def loss(self) -> go.Figure:
+        """Losses against steps, likewise."""
+        return _curves(self.compared, "loss", self._log_x)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of compare.json: plain numbers, strings, lists and dicts; None for what is not
         known."""
-        return self.compared.to_dict()
+        found = self.compared.to_dict()
+        runs = [
+            {**run, "learned": learned.to_dict()}
+            for run, learned in zip(found["runs"], self.learned, strict=True)
+        ]
+        return {**found, "headline": headline(self.compared), "given_again": self.again, "runs": runs}
 
     def to_html(self) -> str:
-        """The page: self-contained, about 5 MB, most of it plotly.js."""
-        return _page(self)
+        """The page: self-contained, some 100 to 400 kB."""
+        return _page(self, self._log_x)
 
 
 def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool = False) -> Comparison:
-    """Runs of different tasks, fractions, seeds or starts in one table and one figure.
+    """Runs of different tasks, fractions, seeds or starts side by side: when each learned, and what.
 
     Args:
         runs: runs, or their directories; a directory that holds several (as `train --seeds` and `train_many`
@@ -78,20 +107,23 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool 
         DamagedFile: a file does not match its recorded hash or count.
     """
     several = [runs] if isinstance(runs, Run | str | Path) else runs
-    return Comparison(RunsCompared(list(opened(several))), log_x)
+    opened: dict[Path, Run] = {}
+    again: list[Path] = []
+    for run in _opened(several):
+        if (place := run.path.resolve()) in opened:
+            again.append(place)
+        opened.setdefault(place, run)
+    compared = RunsCompared(list(opened.values()))
+    names = dict(zip(opened, (each.name for each in compared.runs), strict=True))
+    return Comparison(compared, log_x, [names[place] for place in dict.fromkeys(again)])
 
 
-def opened(several: Sequence[Run | str | Path]) -> Iterator[Run]:
-    """Every run once, in the order given; those of one directory in the order of the numbers in their
-    names."""
-    seen: set[Path] = set()
+def _opened(several: Sequence[Run | str | Path]) -> Iterator[Run]:
+    """Every run, in the order given; those of one directory in the order of the numbers in their names."""
     for one in several:
         if not isinstance(one, Run | str | Path):
             raise UsageError(f"runs has a {type(one).__name__}: needs runs or their directories")
-        for run in [one] if isinstance(one, Run) else map(Run, _directories(Path(one))):
-            if (place := run.path.resolve()) not in seen:
-                seen.add(place)
-                yield run
+        yield from [one] if isinstance(one, Run) else map(Run, _directories(Path(one)))
 
 
 def _directories(path: Path) -> list[Path]:
@@ -119,13 +151,78 @@ def _directories(path: Path) -> list[Path]:
 # In words
 
 
-def _verdict(compared: RunsCompared) -> str:
-    """How many runs there are, and how many of them learned their test examples."""
-    count, learned = len(compared.runs), sum(each.test.seen for each in compared.runs)
+def headline(compared: RunsCompared) -> str:
+    """How many runs there are and how many of them learned their test examples; in how many steps, and which
+    stand out."""
+    runs = compared.distinct
+    count, learned = len(runs), [each for each in runs if each.test.by is not None]
     seen = "seen to learn the test examples to 99\N{NO-BREAK SPACE}%"
     if count == 1:
-        return f"One run, which was {'' if learned else 'not '}{seen}"
-    return f"{count} runs, of which {learned} {'was' if learned == 1 else 'were'} {seen}"
+        said = f"One run, which was {'' if runs[0].test.seen else 'not '}{seen}"
+    else:
+        of = sum(each.test.seen for each in runs)
+        said = f"{count} runs, of which {of} {'was' if of == 1 else 'were'} {seen}"
+    if len(learned) < 2:
+        return said
+    if len(compared.groups) == 1 and len(compared.groups[0].names) == count:
+        return f"{said}: {spread(compared.groups[0])}"
+    first, last = (pick(learned, key=lambda each: each.test.by or 0) for pick in (min, max))
+    return f"{said}: from {first.test.by:,} steps ({first.name}) to {last.test.by:,} ({last.name})"
+
+
+def spread(group: Group) -> str:
+    """The median of the steps to 99 % of the test examples, from where to where they go, and which runs
+    stand out."""
+    median = "no median, as too few got there" if group.test is None else f"median {group.test:,.0f} steps"
+    if group.first is None or group.last is None:
+        return median
+    (first, low), (last, high) = group.first, group.last
+    if group.learned_test == 1:
+        return f"{median}; {first} by step {low:,}"
+    ends = f"{median}, from {low:,} ({first}) to {high:,} ({last})"
+    out = ", ".join(group.outliers)
+    return f"{ends}; far from the others: {out}" if out else ends
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader must know of the runs as they were given: which were given twice, which are copies."""
+    said = [f"{name} was given more than once, and is here once." for name in comparison.again]
+    for name, of in comparison.compared.copies.items():
+        said.append(f"{name} is {of} again (same weights, or same configuration and seeds): counted once.")
+    return said
+
+
+def in_common(comparison: Comparison) -> list[str]:
+    """What the runs have learned as a whole: how many key frequencies, whether any two have the same, by
+    which algorithm."""
+    compared = comparison.compared
+    known = [
+        learned
+        for each, learned in zip(compared.runs, comparison.learned, strict=True)
+        if each.name not in compared.copies
+    ]
+    said = []
+    if of_keys := [tuple(one.keys) for one in known if one.keys]:
+        counts, sets = sorted(map(len, of_keys)), len(set(of_keys))
+        many = str(counts[0]) if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+        same = f"{len(of_keys)} runs have {sets} different sets of {many} key frequencies"
+        said.append(f"{same}." if len(of_keys) > 1 else f"One run has {many} key frequencies.")
+    algorithms = [one.algorithm for one in known if one.algorithm]
+    words = {"clock": ("a clock", "clocks"), "pizza": ("a pizza", "pizzas"), "neither": ("neither",) * 2}
+    counts_of = [(kind, algorithms.count(kind)) for kind in words if kind in algorithms]
+    if parts := [f"{count} {words[kind][count > 1]}" for kind, count in counts_of]:
+        said.append(f"Asked how they compute, as a clock or as a pizza: {', '.join(parts)}.")
+    return said
+
+
+def claims(comparison: Comparison) -> list[tuple[str, dict[Verdict, list[str]]]]:
+    """Every claim that is asked of one of the runs, with the names of the runs by verdict."""
+    found: dict[str, dict[Verdict, list[str]]] = {}
+    for each, learned in zip(comparison.compared.runs, comparison.learned, strict=True):
+        for claim in learned.claims:
+            verdicts = found.setdefault(claim.claim, {"supported": [], "refuted": [], "not tested": []})
+            verdicts[claim.verdict].append(each.name)
+    return list(found.items())
 
 
 def shared(compared: RunsCompared) -> list[tuple[str, str]]:
@@ -135,13 +232,24 @@ def shared(compared: RunsCompared) -> list[tuple[str, str]]:
     return [(name, values[0]) for name, values in of_settings if len(set(values)) == 1]
 
 
-def rows(compared: RunsCompared, brief: bool = False) -> tuple[list[str], list[list[str]]]:
+def rows(comparison: Comparison, brief: bool = False) -> tuple[list[str], list[list[str]]]:
     """The table in words: its header, and a row for each run; without what is the same everywhere. The brief
     one leaves out losses."""
+    compared = comparison.compared
     same = {name for name, _ in shared(compared)}
     columns = [(name, values) for name, values in _columns(compared, brief) if name not in same]
+    at = 1 + next(i for i, (name, _) in enumerate(columns) if name == "now")
+    columns[at:at] = _of_learned(comparison.learned)
     header, cells = zip(*columns, strict=True)
     return list(header), [list(row) for row in zip(*cells, strict=True)]
+
+
+def _of_learned(learned: Sequence[Learned]) -> Iterator[tuple[str, list[str]]]:
+    """Columns of what each has learned; none of what is known of none."""
+    if any(one.keys for one in learned):
+        yield "key frequencies", [several(one.keys) if one.keys else "–" for one in learned]
+    if any(one.algorithm for one in learned):
+        yield "algorithm", [one.algorithm or "–" for one in learned]
 
 
 def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[str]]]:
@@ -152,9 +260,9 @@ def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[st
         yield name, [_written(each.settings.get(key)) for each in runs]
     if any(each.start for each in runs):
         yield "start", [each.start or "scratch" for each in runs]
+    yield "now", [each.standing.state for each in runs]
     yield "train 99\N{NO-BREAK SPACE}%", [str(each.train) for each in runs]
     yield "test 99\N{NO-BREAK SPACE}%", [str(each.test) for each in runs]
-    yield "now", [each.standing.state for each in runs]
     yield "delay", ["–" if each.delay is None else str(each.delay) for each in runs]
     if any(each.transfer for each in runs):
         yield "transfer", [_helped(each) for each in runs]
@@ -187,14 +295,34 @@ def _written(value: Any) -> str:
 
 
 def groups(compared: RunsCompared) -> list[list[str]]:
-    """The groups in words: names, how many learned their training and test examples, and the medians."""
+    """The groups in words: their runs, how many learned their training and test examples, the medians, the
+    range of the test examples, and which stand out."""
     lines = []
     for group in compared.groups:
         of = len(group.names)
         learned = [f"{count} of {of}" for count in (group.learned_train, group.learned_test)]
         medians = ["–" if median is None else f"{median:,.0f}" for median in (group.train, group.test)]
-        lines.append([", ".join(group.names), *learned, *medians])
+        reach = f"{group.first[1]:,} to {group.last[1]:,}" if group.first and group.last else "–"
+        lines.append([named(group.names), *learned, *medians, reach, ", ".join(group.outliers) or "none"])
     return lines
+
+
+def of_groups(compared: RunsCompared) -> list[str]:
+    """How many of each group learned, and in how many steps; nothing of one that is all, of which the
+    headline says it."""
+    if len(compared.groups) == 1 and len(compared.groups[0].names) == len(compared.distinct):
+        return []
+    return [
+        f"{named(group.names)}: {group.learned_test} of {len(group.names)} learned, {spread(group)}"
+        for group in compared.groups
+    ]
+
+
+def named(names: Sequence[str]) -> str:
+    """Runs by name, where they are few; else how many, from which to which."""
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names) or "none"
+    return f"{len(names)} runs, {names[0]} to {names[-1]}"
 
 
 # In pictures
@@ -213,154 +341,199 @@ def _thinned(steps: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], N
     return steps[at], values[at]
 
 
+def _short(names: Sequence[str]) -> list[str]:
+    """Names that fit beside a figure, where they can be told apart so."""
+    half = _LONGEST // 2
+    short = [name if len(name) <= _LONGEST else f"{name[: half - 1]}…{name[-half:]}" for name in names]
+    return short if len(set(short)) == len(names) else list(names)
+
+
 def _labels(runs: Sequence[Compared]) -> list[str]:
-    """What stands in a legend for each run: its name, and its task where they differ."""
-    tasks = [each.run.task.symbol for each in runs]
-    full = [each.name for each in runs]
-    short = [name if len(name) <= 32 else f"{name[:15]}…{name[-16:]}" for name in full]
-    short = short if len(set(short)) == len(full) else full
-    one_task = len(set(tasks)) == 1
-    return short if one_task else [f"{name}: {task}" for name, task in zip(short, tasks, strict=True)]
+    """What a legend calls each run: its name, and its task where they differ."""
+    names, tasks = _short([each.name for each in runs]), [each.run.task.symbol for each in runs]
+    if len(set(tasks)) == 1:
+        return names
+    return [f"{name}: {task}" for name, task in zip(names, tasks, strict=True)]
 
 
-def _curves(runs: Sequence[Compared], log_x: bool) -> go.Figure:
+def _together(compared: RunsCompared) -> list[tuple[str, list[Compared]]]:
+    """What is drawn in one colour: each run, or where these are too many, those that differ in their seeds
+    alone; what is then still too much in one."""
+    runs = compared.distinct
+    if len(runs) <= _MOST_COLOURS:
+        return [(label, [each]) for label, each in zip(_labels(runs), runs, strict=True)]
+    of_name = {each.name: each for each in runs}
+    sets = [[of_name.pop(name) for name in group.names] for group in compared.groups]
+    alone = [[each] for each in of_name.values()]
+    parts = [*sets, *alone]
+    if len(parts) > _MOST_COLOURS:
+        parts.sort(key=len, reverse=True)
+        rest = [each for part in parts[_MOST_COLOURS - 1 :] for each in part]
+        parts = [*parts[: _MOST_COLOURS - 1], rest]
+    labels = [_of_part(part, compared, len({each.run.task.symbol for each in part}) > 1) for part in parts]
+    return list(zip(labels, parts, strict=True))
+
+
+def _of_part(part: Sequence[Compared], compared: RunsCompared, mixed: bool) -> str:
+    if len(part) == 1:
+        return _labels(part)[0]
+    if mixed:
+        return f"{len(part)} other runs"
+    settings = [key for key in compared.differing if key != "training.split_seed"]
+    said = [f"{key.rpartition('.')[2]} {_written(part[0].settings.get(key))}" for key in settings[:2]]
+    return ", ".join([f"{len(part)} × {part[0].run.task.symbol}", *said])
+
+
+def _evaluated(each: Compared, part: str, metric: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Steps and values of a curve."""
+    history = each.run.dated_history
+    column = judged_by(history, part) if metric == "accuracy" else f"{part}_{metric}"
+    known = history.dropna(subset=[column])
+    return known["step"].to_numpy(), known[column].to_numpy()
+
+
+def _band(curves: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Steps, and at each the lowest value, the quartiles and the highest one of several curves; one that has
+    ended stays as it was."""
+    import numpy as np
+
+    steps = np.unique(np.concatenate([x for x, _ in curves]))
+    if len(steps) > 2 * _MOST_POINTS:
+        steps = steps[np.unique(np.linspace(0, len(steps) - 1, 2 * _MOST_POINTS).round().astype(int))]
+    values = np.stack([np.interp(steps, x, y) for x, y in curves])
+    return steps, np.quantile(values, [0, 0.25, 0.5, 0.75, 1], axis=0)
+
+
+def _curves(compared: RunsCompared, metric: str, log_x: bool) -> go.Figure:
+    import numpy as np
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    labels, nowhere = _labels(runs), {"x": [None], "y": [None]}  # nowhere but in the legend
-    for words, dash in (("train", "dash"), ("test", "solid")):
-        line = {"color": PLAIN, "dash": dash}
-        figure.add_scatter(**nowhere, name=words, mode="lines", line=line)
-    for words, symbol in (("test reaches 99 %", "circle"), ("ended before that", "triangle-right-open")):
-        marker = {"color": PLAIN, "size": 9, "symbol": symbol}
-        figure.add_scatter(**nowhere, name=words, mode="markers", marker=marker)
-    for each, label, colour in zip(runs, labels, palette.lines(len(runs)), strict=True):
-        history, first = each.run.dated_history, True
-        for part, dash in (("test", "solid"), ("train", "dash")):
-            for metric, axis in (("accuracy", "y"), ("loss", "y2")):
-                column = judged_by(history, part) if metric == "accuracy" else f"{part}_{metric}"
-                evaluated = history.dropna(subset=[column])
-                x, y = _thinned(evaluated["step"].to_numpy(), evaluated[column].to_numpy())
-                figure.add_scatter(
-                    x=x, y=y, yaxis=axis, name=label, legendgroup=label, showlegend=first, mode="lines",
-                    line={"color": colour, "width": 1.6, "dash": dash}, opacity=1 if part == "test" else 0.75,
-                    hovertemplate=f"{html.escape(each.name)}, {part} {metric}: %{{y:.4g}} at step "
-                    "%{x:,}<extra></extra>",
-                )  # fmt: skip
-                first = False
-        if each.test.state != "not known":
-            at = each.test.after if each.test.by is None else each.test.by
-            height = history.loc[history["step"] == at, judged_by(history, "test")].iloc[-1]
-            symbol = "triangle-right-open" if each.test.by is None else "circle"
-            marker = {"color": colour, "size": 11, "symbol": symbol, "line": {"width": 2, "color": colour}}
+    figure, parts = go.Figure(), _together(compared)
+    for (label, part), colour in zip(parts, palette.lines(len(parts)), strict=True):
+        for of, dash in (("test", "solid"), ("train", "dash")):
+            curves = [curve for each in part if len((curve := _evaluated(each, of, metric))[0])]
+            if not curves:
+                continue
+            line = {"color": colour, "width": 1.8, "dash": dash}
+            if len(part) == 1:
+                x, y = _thinned(*curves[0])
+            else:
+                x, (lowest, low, y, high, highest) = _band(curves)
+                if of == "test":
+                    for bottom, top, opacity in ((lowest, highest, 0.12), (low, high, 0.25)):
+                        figure.add_scatter(
+                            x=[*x, *x[::-1]], y=[*top, *bottom[::-1]], mode="lines", fill="toself",
+                            fillcolor=colour, opacity=opacity, line={"width": 0}, showlegend=False,
+                            hoverinfo="skip",
+                        )  # fmt: skip
             figure.add_scatter(
-                x=[at], y=[height], name=label, legendgroup=label, showlegend=False, mode="markers",
-                hoverinfo="skip", marker=marker, cliponaxis=False,
+                x=x, y=y, name=label, legendgroup=label, showlegend=of == "test", mode="lines", line=line,
+                opacity=1 if of == "test" else 0.7,
             )  # fmt: skip
-    units = {SQUARED.get(str(each.settings.get("training.loss")), ("loss (nats)", ""))[0] for each in runs}
-    unit = units.pop() if len(units) == 1 else "loss (nats, or squared error)"
-    width = 45 + 7 * max(16, *map(len, labels))
-    below = 70 + 21 * -(-(4 + len(runs)) // max(1, 1050 // width))
-    return figure.update_layout(
-        template=None, height=620 + below, margin={"l": 70, "r": 16, "t": 40, "b": below},
-        xaxis={"title": {"text": "step (optimiser updates)", "standoff": 8}, "anchor": "y2"},
-        xaxis_type="log" if log_x else "linear",
-        yaxis={"title": {"text": "accuracy (share right)", "standoff": 12}, "domain": [0.54, 1]},
-        yaxis_range=[-0.03, 1.05],
-        yaxis2={"title": {"text": unit, "standoff": 12}, "domain": [0, 0.48], "type": "log"},
-        yaxis2_exponentformat="power",
-        legend={"orientation": "h", "x": 0, "y": -70 / 580, "yanchor": "top", "entrywidth": width - 40},
-        updatemenus=[_switch(log_x)],
-    )  # fmt: skip
+    steps = {"title": {"text": "step (optimiser updates)"}, "type": "log" if log_x else "linear"}
+    if metric == "accuracy":
+        y_axis: dict[str, Any] = {"title": {"text": "accuracy (share right)"}, "range": [-0.03, 1.05]}
+    else:
+        kinds = {str(each.settings.get("training.loss")) for each in compared.runs}
+        units = {SQUARED.get(kind, ("loss (nats)", ""))[0] for kind in kinds}
+        unit = units.pop() if len(units) == 1 else "loss (nats, or squared error)"
+        y_axis = {"title": {"text": unit}, "type": "log"}
+        figure.for_each_trace(lambda trace: trace.update(y=np.maximum(np.array(trace.y, float), 1e-12)))
+    return figure.update_layout(template=None, height=360, xaxis=steps, yaxis=y_axis)
 
 
-def _switch(log_x: bool) -> dict[str, Any]:
-    """A button that puts the steps on a log axis and back on a linear one."""
-    to = [{"xaxis.type": kind, "xaxis.autorange": True} for kind in ("linear", "log")]
-    switched = {"method": "relayout", "args": [to[not log_x]], "args2": [to[log_x]]}
-    button = {"label": "steps: linear ⇄ log", **switched}
-    place = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "pad": {"b": 4, "t": 0}}
-    font = {"color": palette.BUTTON_TEXT, "size": 11}
-    colours = {"bgcolor": palette.BUTTON, "bordercolor": PLAIN, "font": font}
-    return {"type": "buttons", "buttons": [button], "showactive": False, "active": -1, **place, **colours}
-
-
-def _milestones(runs: Sequence[Compared]) -> go.Figure:
-    """Steps to 99 % of each run, train and test; censored ones as arrows."""
+def _milestones(compared: RunsCompared) -> go.Figure:
+    """Steps to 99 % of each run, train and test, from the fastest to the slowest; a sign where it ended
+    before."""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    names = _labels(runs)
-    for name, each in zip(names, runs, strict=True):
+    def when(each: Compared) -> tuple[bool, int]:
+        return each.test.by is None, each.test.by or each.test.after or 0
+
+    runs = sorted(compared.distinct, key=when)
+    names, figure = _short([each.name for each in runs]), go.Figure()
+    for i, each in enumerate(runs):
         ends = [t.after if t.by is None else t.by for t in (each.train, each.test) if t.state != "not known"]
         if len(ends) == 2:
             line = {"color": PLAIN, "width": 1.5, "dash": "dot" if each.test.by is None else "solid"}
-            unnamed = {"showlegend": False, "hoverinfo": "skip"}
-            figure.add_scatter(x=ends, y=[name] * 2, mode="lines", line=line, **unnamed)
-    # Where both are censored they are at one step: the open arrow of the training examples lies around the
-    # filled one.
-    kinds: list[tuple[str, list[Reached], str, str, str, int]] = [
-        ("train", [each.train for each in runs], TRAIN, "circle-open", "triangle-right-open", 17),
-        ("test", [each.test for each in runs], TEST, "circle", "triangle-right", 10),
-    ]
-    for part, times, colour, symbol, arrow, size in kinds:
-        dated = list(zip(names, times, strict=True))
-        learned = [(name, time) for name, time in dated if time.by is not None]
-        censored = [(name, time) for name, time in dated if time.state == "censored"]
-        for words, mark, mark_size, some in (
-            (f"{part} reaches 99 %", symbol, 10, learned),
-            (f"{part} had not when it ended", arrow, size, censored),
-        ):
-            if some:
-                before = [t.by - (t.after or 0) if t.by is not None else 0 for _, t in some]
-                bar = {"array": [0] * len(some), "arrayminus": before, "thickness": 1.5, "width": 3}
-                line = {"width": 2, "color": colour}
-                figure.add_scatter(
-                    x=[t.after if t.by is None else t.by for _, t in some], y=[name for name, _ in some],
-                    name=words, mode="markers", error_x={"type": "data", **bar},
-                    marker={"symbol": mark, "size": mark_size, "color": colour, "line": line},
-                    text=[t.interval for _, t in some],
-                    hovertemplate="%{y}: " + part + " %{text}<extra></extra>",
-                )  # fmt: skip
+            figure.add_scatter(x=ends, y=[i, i], mode="lines", line=line, showlegend=False)
+        if each.test.state == "censored":
+            figure.add_annotation(x=each.test.after, y=i, text="▷", xanchor="center", showarrow=False)
+    for part, colour, size in (("train", TRAIN, 9), ("test", TEST, 9)):
+        times = [(i, getattr(each, part)) for i, each in enumerate(runs)]
+        seen = [(i, time) for i, time in times if time.by is not None]
+        before = [(time.after, time.by, i) for i, time in seen if time.after is not None]
+        for after, by, i in before:
+            line = {"color": colour, "width": 3}
+            figure.add_scatter(x=[after, by], y=[i, i], mode="lines", line=line, showlegend=False)
+        figure.add_scatter(
+            x=[time.by for _, time in seen], y=[i for i, _ in seen], name=f"{part} reaches 99 %",
+            mode="markers", marker={"size": size, "color": colour},
+            text=[f"{names[i]}: {part} {time.interval}" for i, time in seen],
+        )  # fmt: skip
+    places = [float(i) for i in range(len(runs))]
     return figure.update_layout(
-        template=None, height=130 + 24 * len(runs), margin={"l": 40, "r": 16, "t": 40, "b": 50},
+        template=None, height=90 + 22 * len(runs),
         xaxis={"title": {"text": "step (optimiser updates)"}, "rangemode": "tozero"},
-        yaxis={"automargin": True, "categoryorder": "array", "categoryarray": names[::-1]},
-        yaxis_range=[-0.6, len(runs) - 0.4],
-        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+        yaxis={"range": [len(runs) - 0.4, -0.6], "tickvals": places, "ticktext": names},
     )  # fmt: skip
 
 
-def _page(comparison: Comparison) -> str:
+_OF_RUNS = (
+    "run", "task", "fraction", "seed", "start", "now", "key frequencies", "algorithm",
+    "train 99\N{NO-BREAK SPACE}%", "test 99\N{NO-BREAK SPACE}%", "delay", "transfer", "test accuracy",
+)  # fmt: skip
+"""Columns of the first table; all others are in one that is folded away."""
+
+
+def _columns_of(
+    header: Sequence[str], cells: Sequence[Sequence[str]], wanted: Sequence[str]
+) -> tuple[Sequence[str], list[list[str]]]:
+    places = [list(header).index(name) for name in wanted]
+    return wanted, [[row[i] for i in places] for row in cells]
+
+
+def _page(comparison: Comparison, log_x: bool) -> str:
     compared = comparison.compared
-    header, cells = rows(compared)
-    times = (
-        "Open: training examples, filled: test examples; arrow: it ended before that; bar: since the "
-        "evaluation before."
-    )
-    curves = "Train dashed, test solid; a click on a run in the legend hides it."
+    header, cells = rows(comparison)
+    one = len(compared.distinct) <= _MOST_COLOURS
+    how = "Test solid, train dashed."
+    if not one:
+        how += (
+            " Of runs that differ in their seeds alone the median, and of the test examples a dense band for "
+            "the middle half and a light one for all; a run that has ended stays as it was."
+        )
     if any(len(each.run.history) > 2 * _MOST_POINTS for each in compared.runs):
-        curves += " Long curves are drawn by the lowest and the highest value of each stretch."
-    pictures = [
-        Panel("Steps to 99 %", times, Figure(_milestones(compared.runs)), size="wide"),
-        Panel("Accuracy and loss", curves, Figure(comparison.figure), size="wide"),
+        how += " Long curves are drawn by fewer points."
+    figures = [
+        (name, how, *(drawn(_curves(compared, name.lower(), log)) for log in (False, True)))
+        for name in ("Accuracy", "Loss")
     ]
-    return page_of_figures(
+    return offline_page(
         "compare.html",
-        title="Which runs learned, and in how many steps?",
-        verdict=_verdict(compared),
+        [asset("page.css"), asset("compare.css")],
+        [],
+        title="What did these runs learn, and in how many steps?",
+        verdict=headline(compared),
+        notes=notes(comparison),
+        common=[*in_common(comparison), *(f"{said}." for said in of_groups(compared)[:_MOST_NAMES])],
         facts=[(f"All: {name}", text) for name, text in shared(compared)],
-        header=header,
-        rows=cells,
+        runs=_columns_of(header, cells, [name for name in header if name in _OF_RUNS]),
+        more=_columns_of(header, cells, ["run", *(name for name in header if name not in _OF_RUNS)]),
+        found=[
+            (each.name, learned.found or f"Not known: {learned.unknown}")
+            for each, learned in zip(compared.runs, comparison.learned, strict=True)
+        ],
+        claims=[
+            (sentence, [(kind, len(names), names) for kind, names in verdicts.items()])
+            for sentence, verdicts in claims(comparison)
+        ],
+        most_names=_MOST_NAMES,
         groups=groups(compared),
         transfers=[
             (each.name, each.start, each.transfer.sentence) for each in compared.runs if each.transfer
         ],
-        section=Section(
-            "Over training",
-            "A step is one update of the weights. Spikes: the loss or the gradient leaps up and comes down "
-            "again. Slingshots: the training loss is above ten times its running median and training "
-            "accuracy falls. What comes and goes between two evaluations is not seen.",
-            pictures,
-        ),
+        milestones=drawn(_milestones(compared)),
+        figures=figures,
+        log_x=log_x,
     )

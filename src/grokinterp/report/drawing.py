@@ -260,9 +260,13 @@ class _Drawing:
                 continue
             path.append(f"{pen}{_across(across)} {_down(at)}")
             pen = "L"
-        return Markup('<path class="line" {} opacity="{}" d="{}"><title>{}</title></path>').format(
-            _stroke(trace.get("line", {})), trace.get("opacity", 1), "".join(path), trace.get("name") or ""
+        inside = (
+            Markup(' style="fill:{}"').format(trace["fillcolor"]) if trace.get("fill") == "toself" else ""
         )
+        return Markup('<path class="line" {}{} opacity="{}" d="{}"><title>{}</title></path>').format(
+            _stroke(trace.get("line", {})), inside, trace.get("opacity", 1), "".join(path),
+            trace.get("name") or "",
+        )  # fmt: skip
 
     def _marks(self, trace: Mapping[str, Any]) -> Iterator[Markup]:
         """Marks as lines of no length with round ends, which stay round however the SVG is stretched; each

@@ -1,0 +1,134 @@
+"""What each of several runs has learned, from its last snapshot: key frequencies, kind of algorithm, claims.
+
+The verdicts are those of a report. Only the measures that decide them are made, and these stay with the run,
+where replays keep theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import GrokinterpError
+from ..measures import MEASURES
+from ..progress import bars
+from ..replay.cache import Entry, Measured
+from ..runs import Run
+from .analysis import analysis_of
+from .claims import Claim
+from .operations.analysis import CLOCK, PIZZA, OperationAnalysis
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the network of a run's last snapshot has learned.
+
+    Attributes:
+        found: in one sentence.
+        keys: its key frequencies, by the consensus of the rules; None where there are no frequencies.
+        algorithm: "clock", "pizza", or "neither"; empty where that was not tested.
+        claims: those that are asked of it, each with its verdict and the numbers that decide it.
+        unknown: why nothing is known; empty where something is.
+    """
+
+    found: str = ""
+    keys: list[int] | None = None
+    algorithm: str = ""
+    claims: list[Claim] = field(default_factory=list)
+    unknown: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "found": self.found,
+            "key_frequencies": self.keys,
+            "algorithm": self.algorithm or None,
+            "claims": [claim.to_dict() for claim in self.claims],
+            **({"unknown": self.unknown} if self.unknown else {}),
+        }
+
+
+def all_learned(runs: Sequence[Run], progress: bool | None = None) -> list[Learned]:
+    """What each run has learned; of one that cannot be measured, as it has no snapshot or a damaged one, why
+    that is not known.
+
+    Args:
+        runs: any.
+        progress: whether to show a progress bar on stderr; by default where that is a terminal.
+    """
+    found = []
+    with bars(progress) as bar, _one_thread():
+        task = bar.add_task("what each learned", total=len(runs), what="run") if bar else None
+        for run in runs:
+            try:
+                found.append(_learned(run))
+            except GrokinterpError as reason:
+                found.append(Learned(unknown=str(reason)))
+            if bar and task is not None:
+                bar.advance(task)
+    return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What is kept is the same whatever the number of threads, as what replays keep."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _learned(run: Run) -> Learned:
+    a = analysis_of(run, run.resolve(-1), [], None, False)
+    kept = Measured(run, a.step, a.view)
+    a.values = _Asked(kept, a.skipped)  # type: ignore[assignment]
+    keys = a.keys_used if isinstance(a, OperationAnalysis) and a.keys is not None else None
+    verdicts = {claim.claim: claim.verdict for claim in a.claims}
+    clock, pizza = (verdicts.get(claim, "not tested") for claim in (CLOCK, PIZZA))
+    algorithm = "clock" if clock == "supported" else "pizza" if pizza == "supported" else ""
+    if clock == pizza == "refuted":
+        algorithm = "neither"
+    learned = Learned(a.found, keys, algorithm, a.claims)
+    kept.save_if_possible()
+    return learned
+
+
+class _Asked(Mapping[str, Any]):
+    """The measures of a network by name, each made when it is first asked for. Those that have no value are
+    not in it, and why is among the `skipped`."""
+
+    def __init__(self, kept: Measured, skipped: dict[str, str]) -> None:
+        self._kept, self._skipped = kept, skipped
+
+    def __getitem__(self, name: str) -> Any:
+        entry = self._kept.entry(MEASURES[name])
+        if entry.values is None:
+            self._skipped[name] = entry.reason
+            raise KeyError(name)
+        value = _value(entry)
+        unasked = np.isnan(value) if "answer" in entry.dims else False
+        if not (np.isfinite(value) | unasked).all():
+            self._skipped[name] = "the value is not finite"
+            raise KeyError(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MEASURES)
+
+    def __len__(self) -> int:
+        return len(MEASURES)
+
+
+def _value(entry: Entry) -> Any:
+    import xarray as xr
+
+    assert entry.values is not None
+    if not entry.dims:
+        return float(entry.values)
+    return xr.DataArray(entry.values.numpy(), dims=entry.dims, coords=entry.coords)
