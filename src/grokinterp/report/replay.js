@@ -159,7 +159,7 @@
       const until = extent([page.steps, ...p.series.flatMap((s) => s.line ? [s.line.x.values] : [])], () => true);
       p.xAxis = { low: until[0], high: until[1] > until[0] ? until[1] : until[0] + 1, steps: true, label: page.axis };
       const table = document.createElement("table");
-      table.className = "legend";
+      table.className = "legend numbers";
       const body = table.createTBody();
       p.cells = p.series.map((s) => {
         const row = body.insertRow(), name = row.insertCell(), value = row.insertCell();

@@ -187,7 +187,7 @@ def _aliasing(moments: Moments) -> Canvas:
     keys = ", ".join(map(str, final_keys(moments.data)))
     curves = [
         Curve(f"keys {keys}", final, KEY, notes=pairs),
-        Curve("keys of each snapshot", own, LINES[4], dashed=True),
+        Curve("keys of each snapshot", own, LINES[5], dashed=True),
     ]
     return moments.curves("lead (logits)", curves, floor=0.0)
 
