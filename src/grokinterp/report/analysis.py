@@ -172,6 +172,16 @@ class Analysis:
         return f"{answer}{'' if self.standing.fresh else state}{self.standing.words}."
 
     @property
+    def frequencies(self) -> list[int] | None:
+        """The key frequencies that it stands on; None where there are none to ask of."""
+        return None
+
+    @property
+    def algorithm(self) -> str:
+        """Which of the known algorithms it computes by, in a word; empty where that was not tested."""
+        return ""
+
+    @property
     def found(self) -> str:
         """What was found, in one sentence: on the terminal, at the head of the report, beside other runs. A
         clause stands there only where what it says was measured and no claim speaks against it. Of a network

@@ -20,7 +20,6 @@ from ..replay.cache import Entry, Measured
 from ..runs import Run
 from .analysis import analysis_of
 from .claims import Claim
-from .operations.analysis import CLOCK, PIZZA, OperationAnalysis
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,7 @@ def _learned(run: Run) -> Learned:
     a = analysis_of(run, run.resolve(-1), [], None, False)
     kept = Measured(run, a.step, a.view)
     a.values = _Asked(kept, a.skipped)  # type: ignore[assignment]
-    keys = a.keys_used if isinstance(a, OperationAnalysis) and a.keys is not None else None
-    verdicts = {claim.claim: claim.verdict for claim in a.claims}
-    clock, pizza = (verdicts.get(claim, "not tested") for claim in (CLOCK, PIZZA))
-    algorithm = "clock" if clock == "supported" else "pizza" if pizza == "supported" else ""
-    if clock == pizza == "refuted":
-        algorithm = "neither"
-    learned = Learned(a.found, keys, algorithm, a.claims)
+    learned = Learned(a.found, a.frequencies, a.algorithm, a.claims)
     kept.save_if_possible()
     return learned
 

@@ -116,6 +116,18 @@ class OperationAnalysis(Analysis):
         return self.keys.consensus if self.keys else []
 
     @property
+    def frequencies(self) -> list[int] | None:
+        return None if self.keys is None else self.keys_used
+
+    @property
+    def algorithm(self) -> str:
+        """Clock, pizza or neither: of the two known ones for which there are measures."""
+        clock, pizza = self._holds(CLOCK), self._holds(PIZZA)
+        if clock is None or pizza is None:
+            return ""
+        return "clock" if clock else "pizza" if pizza else "neither"
+
+    @property
     def n_frequencies(self) -> int:
         """How many frequencies the elements have; 0 where they stand on no circle."""
         return self.task.circle.m // 2 if self.task.circle else 0
