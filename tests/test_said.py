@@ -23,6 +23,7 @@ import torch
 
 import grokinterp as gi
 from conftest import tiny
+from grokinterp import controls
 from grokinterp.errors import GrokinterpError
 from grokinterp.measures.standing import Share, wilson
 from grokinterp.report import page
@@ -439,3 +440,27 @@ def test_other_families_say_what_their_reports_open_with_once_something_was_lear
     assert not a.found.startswith(nothing)
     if (section := page.opening(a)) is not None:
         assert a.found.casefold() == section.lead.casefold()
+
+
+OF_CONTROLS = {
+    "clock": "It adds by rotating on 2 circles, k = 2 5; a clock, not a pizza.",
+    "pizza": "It adds by averaging on 2 circles, k = 2 5; a pizza, not a clock.",
+    "gromov": "It generalises.",
+    "lookup": "It generalises.",
+    "memoriser": "It knows its training pairs by heart, and unseen ones no better than by chance.",
+    "random_network": "It answers no better than by chance.",
+}
+FURTHER = {"clock": ((2, 5),), "pizza": ((2, 5),), "gromov": (500,)}
+
+
+@pytest.mark.parametrize("name", OF_CONTROLS)
+def test_of_a_network_whose_algorithm_is_known_it_is_that_one_that_is_found(name, tmp_path, monkeypatch):
+    known = getattr(controls, name)(23, *FURTHER.get(name, ()))
+    run = gi.train(tiny(**{"task.p": 23}), tmp_path / "run", progress=False)
+    split = run.split if known.split is None else known.split
+    monkeypatch.setattr(gi.Run, "view", lambda self, step: gi.view(known.model, known.task, 20, split))
+    decide = [
+        "gradient_symmetricity", "distance_irrelevance.correct", "restricted_loss.logit_dirs",
+        "excluded_loss.logit_dirs", "neuron.single_frequency_share", "logit_fve.centred",
+    ]  # fmt: skip
+    assert analysis_of(run, -1, decide, None, False, False).found == OF_CONTROLS[name]

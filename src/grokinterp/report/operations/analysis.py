@@ -49,8 +49,6 @@ CODES.update({
 _OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile", "noise.bayes_loss", "noise.bayes_accuracy")
 """What every report on noisy labels measures."""
 SUFFICIENT, NECESSARY = "The key frequencies are sufficient", "The key frequencies are necessary"
-SINGLE = "Neurons are single-frequency"
-COSINES = "Logits are sums of cos w(c* − c), c* the right answer"
 CLOCK = "It computes as a clock (multiplies in the attention)"
 PIZZA = "It computes as a pizza (averages, constant attention)"
 """Claims that decide how it is said to compute."""
@@ -192,7 +190,7 @@ class OperationAnalysis(Analysis):
     def _how_it_computes(self) -> list[str]:
         """On which circles it computes, or of which representations; when that formed, and by which of the
         two known algorithms."""
-        if not (how := self._on_circles or self._by_waves or self._by_representations):
+        if not (how := self._on_circles or self._by_representations):
             return [*super()._how_it_computes, *self._in_mirror_images, *self._of_noise]
         return [*how, *self._of_noise]
 
@@ -240,14 +238,6 @@ class OperationAnalysis(Analysis):
         if test.after is not None and test.by is not None and formed.by < test.after <= test.by <= self.step:
             said += f", at least {test.after - formed.by:,} steps before test accuracy reached 99 %"
         return [said]
-
-    @property
-    def _by_waves(self) -> list[str]:
-        """That it computes by waves of so many frequencies that none of them is a key."""
-        if not (self._holds(SINGLE) and self._holds(COSINES)) or self._holds(SUFFICIENT) is not None:
-            return []
-        how = "most neurons have one frequency each, and the logits are sums of their waves"
-        return [f"it {self._verb} by waves: {how}", *self._when_learned]
 
     @property
     def _by_representations(self) -> list[str]:

@@ -46,10 +46,8 @@ from ...tasks import Operation
 from ..claims import SPREAD, Decision, all_of, claim, needs
 from .analysis import (
     CLOCK,
-    COSINES,
     NECESSARY,
     PIZZA,
-    SINGLE,
     SUFFICIENT,
     OperationAnalysis,
     has_frequencies,
@@ -69,13 +67,17 @@ def _sparse_embedding(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves(SINGLE, figure="Explained variance", moment="circuit formed")
+@claim_of_waves("Neurons are single-frequency", figure="Explained variance", moment="circuit formed")
 def _single_frequency(a: OperationAnalysis) -> Decision:
     name = "neuron.single_frequency_share"
     return all_of(needs(name, a.number(name), ">=", 0.75))
 
 
-@claim_of_waves(COSINES, figure="Cosines in the logits", moment="circuit formed")
+@claim_of_waves(
+    "Logits are sums of cos w(c* − c), c* the right answer",
+    figure="Cosines in the logits",
+    moment="circuit formed",
+)
 def _cosine_logits(a: OperationAnalysis) -> Decision:
     return all_of(needs("logit_fve.centred", a.number("logit_fve.centred"), ">=", 0.9))
 
