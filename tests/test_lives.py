@@ -40,6 +40,7 @@ class Built(gi.Run):
         self.path, self.views, self.steps = path, views, sorted(views)
         one = next(iter(views.values()))
         self.task, self.split, self.finished, self.diverged = one.task, one.split, None, None
+        self.thinned = None
 
     def sha256(self, step: int) -> str:
         return f"{step}"
