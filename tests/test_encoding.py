@@ -459,7 +459,7 @@ def test_every_figure_of_an_opaque_run_shows_symbols(tmp_path):
         for figure in (
             figures.table(run.task),
             figures.table(run.task, run.task.circle),
-            figures.attention_to_first(a, 0, 0),
+            figures.attention_to_first(a, 0, 0)[0],
         ):
             assert set(figure.data[0].x) == set(figure.data[0].y) == scale
         assert {name for row in figures.table(run.task).data[0].customdata for name in row} == scale

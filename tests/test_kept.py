@@ -113,7 +113,8 @@ def test_attributes_of_a_value_are_kept(tmp_path, run):
     def with_count(view: object) -> object:
         from grokinterp.measures.base import array
 
-        return array([1.0, 2.0], "freq", freq=[1, 2]).assign_attrs(examples=7)
+        value = array([1.0, 2.0], "freq", freq=[1, 2]).assign_coords(wide=("freq", [4, 5]))
+        return value.assign_attrs(examples=7)
 
     measure = Measure("of.a.test", "1", "here", with_count, gauge=("scale",))
     snapshot = Measured(run, run.steps[-1])
@@ -123,6 +124,7 @@ def test_attributes_of_a_value_are_kept(tmp_path, run):
     value = again.value(measure)
     assert value.identical(measure(run.view(-1)))
     assert value.attrs["examples"] == 7
+    assert value.coords["wide"].values.tolist() == [4, 5]
     with pytest.raises(NotApplicable, match="why not"):
         Entry(None, [], {}, "why not").value(measure)
 

@@ -3,6 +3,8 @@ found."""
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -47,12 +49,15 @@ def half_right(run: gi.Run, wrong_above: float = 0.5, with_replay: bool = False)
     true = task.encoded_truth.clone()
     true[large > large.quantile(wrong_above), 0, 0] *= 2
     tokens, _ = task.output.encode(true.flatten(1))
+    # What is kept of the run is what it decodes itself.
+    shutil.rmtree(run.path / "replay", ignore_errors=True)
     try:
         gi.View.decoded = property(lambda view: tokens.flatten(1) if view.task is task else kept.func(view))
         made = analysis_of(run, -1, MEASURES, None, with_replay, False)
         html = page.render(made)
     finally:
         gi.View.decoded = kept
+        shutil.rmtree(run.path / "replay", ignore_errors=True)
     return made, html
 
 

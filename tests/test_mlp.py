@@ -503,7 +503,7 @@ def test_the_commands_train_resume_analyse_and_replay_it(preset, tmp_path, groki
     code, shown, _ = grokinterp(*train, "--set", "training.steps=80")
     assert (code, gi.load_run(out).steps) == (0, sorted({0, *gi.load_run(out).steps, 40, 80}))
     assert "a + b mod 23" in shown
-    code, shown, errors = grokinterp("analyze", out)
+    code, shown, errors = grokinterp("analyze", out, "--all")
     assert (code, errors) == (0, "")
     assert "the network has no attention" in shown
     assert ("Squared error" in shown) == (preset == "doshi")

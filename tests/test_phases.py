@@ -88,7 +88,7 @@ def test_a_run_on_random_labels_memorises(tmp_path):
         **{"task.name": "random_table", "task.p": 23, "training.fraction": 0.4, "training.steps": 400},
     )
     assert found.kind == "memorises only"
-    assert [phase.name for phase in found.spans] == ["memorisation", "after"]
+    assert [phase.name for phase in found.spans] == ["memorisation"]
     assert found.at(400) == "after"
 
 
@@ -266,7 +266,7 @@ def test_an_unfinished_run_has_the_phases_that_it_has_been_through():
     }
     assert {end: [phase.name for phase in found.spans] for end, found in seen.items()} == {
         100: ["memorisation"],
-        400: ["memorisation", "after"],  # nothing says yet that a circuit will form
+        400: ["memorisation"],  # nothing says yet that a circuit will form
         1500: ["memorisation", "circuit formation"],
         2400: ["memorisation", "circuit formation", "cleanup"],
         2800: ["memorisation", "circuit formation", "cleanup"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DamagedFile, UsageError
+from ..runs.files import folder_named
 from . import index
 from .common import (
     Json,
@@ -118,11 +120,11 @@ def analyze(
 ) -> None:
     """Analyse a run: writes report.html and report.json, and prints what was found. Of another step,
     other keys or some measures alone the files are named for what was asked, as report-step-100.html."""
-    folder = run_dir if out is None else Path(out)
+    folder = run_dir if out is None else folder_named(out)
     asked = {"step": step, "measures": measure, "keys": keys, "replay": replay}
     load(own)
     # What a file of the user's does may depend on others.
-    last_time = None if own else LastTime(run_dir, {**asked, "folder": str(folder.resolve())})
+    last_time = None if own else LastTime(run_dir, {**asked, "folder": os.path.realpath(folder)})
     said = last_time.said() if last_time is not None else None
     if said is None:
         said = _analysed(last_time, run_dir, folder, step, measure, keys, replay)
@@ -355,11 +357,11 @@ def compare(
     starting from a snapshot helped. Those that ended before are censored, not left out."""
     from ..report import Comparison
     from ..report import compare as compare_runs
-    from ..report.compare import claims, headline, in_common, notes, of_groups, rows, shared
+    from ..report.compare import claims, headline, in_common, notes, of_groups, opened, rows, shared
 
-    comparison = compare_runs(run_dirs, log_x=log)
-    runs = [each.run for each in comparison.compared.runs]
+    runs = list(opened(run_dirs))
     files = None if out is None else Comparison.places(out, "compare", runs)
+    comparison = compare_runs(runs, log_x=log)
     if files is not None:
         save(comparison, files)
     if as_json:

@@ -58,6 +58,8 @@ class Entry:
     coords: dict[str, list[Any]]
     reason: str = ""
     attrs: dict[str, Any] = field(default_factory=dict)
+    beside: dict[str, tuple[list[str], Any]] = field(default_factory=dict)
+    """Coordinates that are no dimension's, with the dimensions along which they are."""
 
     def value(self, measure: Measure) -> Any:
         """What the measure gave: a float or a labelled array.
@@ -69,7 +71,9 @@ class Entry:
             raise NotApplicable(self.reason)
         if not self.dims:
             return float(self.values)
-        return measure.labelled(array(self.values, self.dims, **self.coords).assign_attrs(self.attrs))
+        value = array(self.values, self.dims, **self.coords)
+        value = value.assign_coords({name: (dims, of) for name, (dims, of) in self.beside.items()})
+        return measure.labelled(value.assign_attrs(self.attrs))
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ class Measured:
         if not self._changed or self._path is None:
             return
         entries = {
-            name: {"dims": e.dims, "coords": e.coords, "reason": e.reason, "attrs": e.attrs}
+            name: {of: getattr(e, of) for of in ("dims", "coords", "reason", "attrs", "beside")}
             for name, e in self._entries.items()
         }
         account = json.dumps({"seal": UNSEALED, **self._made_from, "entries": entries}, allow_nan=False)
@@ -219,8 +223,14 @@ def _entry_of(compute: Callable[[], Any]) -> Entry:
     if isinstance(value, float):
         return Entry(torch.tensor(value, dtype=torch.float64), [], {})
     coords = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
+    beside = {
+        str(name): ([str(dim) for dim in coord.dims], coord.values.tolist())
+        for name, coord in value.coords.items()
+        if name not in value.dims
+    }
     said = {name: of for name, of in value.attrs.items() if name not in ("unit", "ref", "gauge")}
-    return Entry(torch.from_numpy(value.values.copy()), [str(dim) for dim in value.dims], coords, attrs=said)
+    values, dims = torch.from_numpy(value.values.copy()), [str(dim) for dim in value.dims]
+    return Entry(values, dims, coords, attrs=said, beside=beside)
 
 
 def sweep(run: Run) -> None:

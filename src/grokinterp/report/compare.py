@@ -107,18 +107,18 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool 
         DamagedFile: a file does not match its recorded hash or count.
     """
     several = [runs] if isinstance(runs, Run | str | Path) else runs
-    opened: dict[Path, Run] = {}
+    by_place: dict[Path, Run] = {}
     again: list[Path] = []
-    for run in _opened(several):
-        if (place := run.path.resolve()) in opened:
+    for run in opened(several):
+        if (place := run.path.resolve()) in by_place:
             again.append(place)
-        opened.setdefault(place, run)
-    compared = RunsCompared(list(opened.values()))
-    names = dict(zip(opened, (each.name for each in compared.runs), strict=True))
+        by_place.setdefault(place, run)
+    compared = RunsCompared(list(by_place.values()))
+    names = dict(zip(by_place, (each.name for each in compared.runs), strict=True))
     return Comparison(compared, log_x, [names[place] for place in dict.fromkeys(again)])
 
 
-def _opened(several: Sequence[Run | str | Path]) -> Iterator[Run]:
+def opened(several: Sequence[Run | str | Path]) -> Iterator[Run]:
     """Every run, in the order given; those of one directory in the order of the numbers in their names."""
     for one in several:
         if not isinstance(one, Run | str | Path):
