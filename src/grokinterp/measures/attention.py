@@ -36,6 +36,38 @@ def attention_variance(view: View) -> Value:
     return _per_position(view, view.attention.var(2, unbiased=False))
 
 
+@measure(
+    "attention.encoder",
+    unit="1",
+    ref="Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.3: each position of an encoder attends to all",
+    each_answer=False,
+)
+def encoder_attention(view: View) -> Value:
+    """Mean over all examples of how much each position attends to each in a stack that reads no answer, as an
+    encoder, per layer and head; `attention.mean` has the stack that reads answers.
+
+    Raises:
+        NotApplicable: there is no such stack. Layers inside parts of an example, as of a vision transformer
+            inside its patches, are none.
+    """
+    inside = [heads for heads in view.heads if view.inside_at(heads.name("hook_z")) is not None]
+    encoder = [heads for heads in view.heads if heads not in view.attentions and heads not in inside]
+    if not encoder:
+        raise NotApplicable("the network has no stack of layers with attention that reads no answer")
+    sums: dict[str, Tensor] = {}
+
+    def add(pattern: Tensor, hook: Any) -> Tensor:
+        sums[hook.name] = sums.get(hook.name, 0) + pattern.sum(0).cpu()
+        return pattern
+
+    names = [heads.name("hook_pattern") for heads in encoder]
+    view.whole.logits_with([(name, add) for name in names])
+    words = [f"{i}: {view.reads.words[i]}" for i in view.places(names[0])]
+    labels = {"layer": view.layers_of(encoder), "head": range(encoder[0].count), "query": words, "key": words}
+    mean = torch.stack([sums[name] for name in names]) / view.task.n_inputs
+    return array(mean, tuple(labels), **labels)
+
+
 @measure("attention.self.mean", unit="1", ref="Nanda et al. 2023, section 4.2 (.1 to .4 % in their run)")
 def self_attention_mean(view: View) -> Value:
     """Mean over all examples of how much the answer position attends to itself, per layer and head; see

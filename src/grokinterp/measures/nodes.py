@@ -18,7 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float64
@@ -33,6 +35,7 @@ from .base import measure as of_any_task
 from .excerpts import drawn_with_groups, excerpt
 from .interventions import Change, has_shortcut, logits_after, recorded
 
+T = TypeVar("T")
 How = Literal["mean", "zero", "resample"]
 EXAMPLES = 512
 """Examples that stand for the task. Of a group there are at least an eighth as many where it has them, of
@@ -116,14 +119,30 @@ def control(view: View, examples: int = EXAMPLES, seed: int = 0) -> Value:
         if written is None:
             continue
         hook, matrix = written
-        for node, position, difference in plan.differences(part, "mean", seed):
-            if not chosen[node, position]:
-                continue
-            change = difference.flatten(1) @ matrix
-            turned = (change @ random_rotation(change.shape[1], generator) for _ in range(DRAWS))
-            drawn = torch.stack([plan.harm(part, hook, position, one)[:, 0, 0] for one in turned])
-            values[node, position] = torch.stack([drawn.mean(0), drawn.quantile(0.95, dim=0)], dim=-1)
+        changes = {
+            (node, position): difference.flatten(1) @ matrix
+            for node, position, difference in plan.differences(part, "mean", seed)
+            if chosen[node, position]
+        }
+        size, in_order = matrix.shape[1], sorted(changes, key=itemgetter(1, 0))
+        for some in part.apart({at: (changes[at], _drawing(generator, size)) for at in in_order}):
+            drawn = []
+            for _ in range(DRAWS):
+                turned = {at: change @ random_rotation(change.shape[1], own) for at, (change, own) in some}
+                drawn.append(plan.harm(part, hook, turned))
+            for at, _ in some:
+                of = torch.stack([harm[at][:, 0, 0] for harm in drawn])
+                values[at] = torch.stack([of.mean(0), of.quantile(0.95, dim=0)], dim=-1)
     return plan.labelled(values, statistic=["mean", "quantile"])
+
+
+def _drawing(generator: torch.Generator, size: int) -> torch.Generator:
+    """A generator of the rotations of one node; the other goes on behind them."""
+    own = torch.Generator()
+    own.set_state(generator.get_state())
+    for _ in range(DRAWS):
+        random_rotation(size, generator)
+    return own
 
 
 def _costliest(rises: Float64[Tensor, "node pos"]) -> Bool[Tensor, "node pos"]:
@@ -148,8 +167,10 @@ def _harm(
     count = sum(len(part.nodes) for part in plan.parts)
     values = plan.nothing.repeat(count, plan.some.reads.n_ctx, 1, 1, 1)
     for part in plan.parts:
-        for node, position, difference in plan.differences(part, how, seed):
-            values[node, position] = plan.harm(part, part.hook, position, difference)
+        for _, of_node in groupby(plan.differences(part, how, seed), itemgetter(0)):
+            for some in part.apart({(node, position): change for node, position, change in of_node}):
+                for at, lost in plan.harm(part, part.hook, dict(some)).items():
+                    values[at] = lost
     return values
 
 
@@ -168,6 +189,18 @@ class _Part:
     hook: str
     places: range
     reaches: Bool[Tensor, "pos answer"]
+
+    def apart(self, changes: Mapping[tuple[int, int], T]) -> Iterator[list[tuple[tuple[int, int], T]]]:
+        """Changes of nodes at positions (node, position), in lots of which no answer is reached by two: in a
+        pass with all of a lot every answer is what it is with the one change that reaches it."""
+        left = dict(changes)
+        while left:
+            reached, lot = torch.zeros(self.reaches.shape[1], dtype=torch.bool), []
+            for at in list(left):
+                if not (reached & self.reaches[at[1]]).any():
+                    reached = reached | self.reaches[at[1]]
+                    lot.append((at, left.pop(at)))
+            yield lot
 
     def written(self, view: View) -> tuple[str, Float64[Tensor, "entries d_model"]] | None:
         """The hook of what they add to the stream together, and the matrix that gives it; None where the
@@ -209,8 +242,8 @@ class _Plan:
         positions = part.reaches.any(1).nonzero().flatten()
         here = everywhere(self.some, [part.hook])[part.hook][:, positions - part.places.start]
         change = self._replaced(here, how, seed) - here
-        for at, position in zip(change.unbind(1), positions.tolist(), strict=True):
-            for i, node in enumerate(part.nodes.values()):
+        for i, node in enumerate(part.nodes.values()):
+            for at, position in zip(change.unbind(1), positions.tolist(), strict=True):
                 head = at if at.ndim == 2 else at * (torch.arange(at.shape[1]) == i)[:, None]
                 if head.any():
                     yield node, position, head
@@ -229,38 +262,38 @@ class _Plan:
         return here[(torch.arange(len(here)) + further) % count]
 
     def harm(
-        self, part: _Part, hook: str, position: int, added: Float64[Tensor, "n *entries"]
-    ) -> Float64[Tensor, "answer part statistic"]:
-        """What is lost when something is added at a hook at this position."""
-        lost = self.nothing
-        for i, logits in self._logits(part, hook, position, added):
+        self, part: _Part, hook: str, added: Mapping[tuple[int, int], Float64[Tensor, "n *entries"]]
+    ) -> dict[tuple[int, int], Float64[Tensor, "answer part statistic"]]:
+        """What is lost when something is added at a hook by each of these (node, position), which are
+        `apart`."""
+        lost = dict(zip(added, self.nothing.repeat(len(added), 1, 1, 1), strict=True))
+        for at, i, logits in self._logits(part, hook, added):
             one = self.ones[i]
-            rise = one.loss(logits) - one.loss()
-            fall = one.correct().double() - one.correct(logits).double()
+            loss, correct = _before(one)
+            rise, fall = one.loss(logits) - loss, correct - one.correct(logits).double()
             change = torch.stack([rise, fall], dim=1)
             mean, counts = self.weights[i] @ change, (self.weights[i] > 0).sum(1, keepdim=True)
             variance = (self.weights[i] @ change.square() - mean.square()).clamp(min=0) / (counts - 1)
-            lost[i] = torch.cat([mean, variance.sqrt()], dim=1)
+            lost[at][i] = torch.cat([mean, variance.sqrt()], dim=1)
         return lost
 
     def _logits(
-        self,
-        part: _Part,
-        hook: str,
-        position: int,
-        added: Float64[Tensor, "n *entries"],
-    ) -> Iterator[tuple[int, Float64[Tensor, "n classes"]]]:
-        """The logits of each answer that is reached, with something added."""
-        answers = part.reaches[position].nonzero().flatten().tolist()
-        ones = {i: self.ones[i] for i in answers if self.ones[i].reads.positions == (position,)}
-        if len(ones) == len(answers) and all(has_shortcut(one, hook) for one in ones.values()):
-            for i, one in ones.items():
-                change = Change(hook, ((hook, 1),), recorded(one, hook) + added)
-                yield i, logits_after(one, [change])
+        self, part: _Part, hook: str, added: Mapping[tuple[int, int], Float64[Tensor, "n *entries"]]
+    ) -> Iterator[tuple[tuple[int, int], int, Float64[Tensor, "n classes"]]]:
+        """The logits of each answer that is reached, with something added, and by which."""
+        by = {i: at for at in added for i in part.reaches[at[1]].nonzero().flatten().tolist()}
+        if all(
+            self.ones[i].reads.positions == at[1:] and has_shortcut(self.ones[i], hook)
+            for i, at in by.items()
+        ):
+            for i, at in by.items():
+                change = Change(hook, ((hook, 1),), recorded(self.ones[i], hook) + added[at])
+                yield at, i, logits_after(self.ones[i], [change])
             return
-        logits = self.some.logits_with([(hook, _adding(position - part.places.start, added))])
-        for i in answers:
-            yield i, logits[:, i]
+        edits = [(hook, _adding(at[1] - part.places.start, each)) for at, each in added.items()]
+        logits = self.some.logits_with(edits)
+        for i, at in by.items():
+            yield at, i, logits[:, i]
 
     def labelled(self, values: Float64[Tensor, "node pos answer *rest"], **rest: Sequence[str]) -> Value:
         """An array of the nodes and of the positions from which answers are reached."""
@@ -273,6 +306,12 @@ class _Plan:
             **rest,
         }
         return array(values[:, reaching], list(coords), **coords)
+
+
+@once_per_view
+def _before(one: View) -> tuple[Float64[Tensor, "n"], Float64[Tensor, "n"]]:
+    """Loss of every example, and whether it is right."""
+    return one.loss(), one.correct().double()
 
 
 @once_per_view

@@ -31,7 +31,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
@@ -117,6 +117,7 @@ class EncoderDecoderConfig(NetworkConfig):
     init_scale: float = Field(1.0, gt=0, le=1e6)
     """Every initial weight is multiplied by this, but for those of LN."""
 
+    resumes = True
     axes: ClassVar[Mapping[str, str]] = {
         "embed.W_E": "vocab d_model",
         "encoder.pos_embed.W_pos": "question_pos d_model",
@@ -471,22 +472,53 @@ class EncoderDecoderConfig(NetworkConfig):
                 self.unembed = part_of_network("unembed", weights, dtype)
                 self.setup()  # type: ignore[no-untyped-call, unused-ignore]
 
-            def forward(self, tokens: Int[Tensor, "n pos"]) -> Float[Tensor, "n answer classes"]:
-                _refuse_other_lengths(tokens.shape[1], *(len(stack.positions) for stack in stacks))
+            def forward(
+                self,
+                input: Shaped[Tensor, "n pos *d_model"],
+                *,
+                start_at_layer: int | None = None,
+                stop_at_layer: int | None = None,
+            ) -> Float[Tensor, "n positions given"]:
+                """Layers are counted through both stacks. What enters one is the stream of the encoder, or
+                what it gave, and beside it that of the decoder, or what enters it."""
+                _refuse_other_lengths(input.shape[1], *(len(stack.positions) for stack in stacks))
                 weights: Weights = dict(self.named_parameters())
-                memory: Any = None
+                start, done, memory = start_at_layer or 0, 0, None
+                last = sum(stack.n_layers for stack in stacks) if stop_at_layer is None else stop_at_layer
+                given = []
                 for stack in stacks:
-                    some = tokens[:, stack.positions.start : stack.positions.stop]
-                    memory = self._stream(weights, stack, some, memory)
-                return memory @ weights["unembed.W_U"] + weights["unembed.b_U"]
+                    x = input[:, stack.positions.start : stack.positions.stop]
+                    x = self._embedded(weights, stack, x) if start_at_layer is None else x
+                    first, stop = (min(max(at - done, 0), stack.n_layers) for at in (start, last))
+                    done += stack.n_layers
+                    x = self._through(weights, stack, x, memory, range(first, stop))
+                    # What a resumed pass is given of an encoder that is done has left it.
+                    leaves = stop == stack.n_layers and (start < done or stack is stacks[-1])
+                    memory = self._left(weights, stack, x) if leaves else x
+                    given.append(memory)
+                if stop_at_layer is not None:
+                    return torch.cat(given, 1)
+                return given[-1] @ weights["unembed.W_U"] + weights["unembed.b_U"]
 
-            def _stream(self, weights: Weights, stack: _Stack, tokens: Tensor, memory: Any) -> Tensor:
-                post, hook = config.norm_position == "post", self._hook
+            def _embedded(self, weights: Weights, stack: _Stack, tokens: Tensor) -> Tensor:
+                hook = self._hook
                 embedded = hook(f"{stack.prefix}hook_embed", weights["embed.W_E"][tokens])
                 positions = weights[f"{stack.prefix}pos_embed.W_pos"].expand_as(embedded)
                 x = embedded + hook(f"{stack.prefix}hook_pos_embed", positions)
-                x = self._norm(weights, f"{stack.prefix}ln_embed", x) if post else x
-                for layer in range(stack.n_layers):
+                return (
+                    self._norm(weights, f"{stack.prefix}ln_embed", x) if config.norm_position == "post" else x
+                )
+
+            def _left(self, weights: Weights, stack: _Stack, x: Tensor) -> Tensor:
+                return (
+                    x if config.norm_position == "post" else self._norm(weights, f"{stack.prefix}ln_final", x)
+                )
+
+            def _through(
+                self, weights: Weights, stack: _Stack, x: Tensor, memory: Tensor | None, layers: range
+            ) -> Tensor:
+                post, hook = config.norm_position == "post", self._hook
+                for layer in layers:
                     at = f"{stack.prefix}blocks.{layer}"
                     x = hook(f"{at}.hook_resid_pre", x)
                     for number, part in enumerate(stack.parts, 1):
@@ -495,13 +527,13 @@ class EncoderDecoderConfig(NetworkConfig):
                         if part == "mlp":
                             added = self._mlp(weights, f"{at}.mlp", read)
                         else:
-                            keyed = memory if part == "cross_attn" else read
+                            keyed = memory if part == "cross_attn" and memory is not None else read
                             causal = stack.prefix == "decoder." and part == "attn"
                             added = self._attention(weights, f"{at}.{part}", read, keyed, causal)
                         x = hook(f"{at}.{_STREAM[part]}", x + hook(f"{at}.hook_{part}_out", added))
                         x = self._norm(weights, ln, x) if post else x
                     x = hook(f"{at}.hook_normalized_resid_post", x) if post else x
-                return x if post else self._norm(weights, f"{stack.prefix}ln_final", x)
+                return x
 
             def _hook(self, name: str, x: Tensor) -> Tensor:
                 return self.hook_dict[name](x)

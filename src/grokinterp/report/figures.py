@@ -237,17 +237,37 @@ def by_factor(a: Analysis, name: str) -> go.Figure:
 
 
 def attention(a: Analysis, layer: int | str) -> go.Figure:
-    """How much each head of a layer attends to each position where an answer is read, as a mean."""
-    values = a.measured("attention.mean").sel(layer=layer)
+    """How much each head of a layer attends to each position that it can attend to where an answer is read,
+    as a mean."""
+    of = dict(zip(a.view.layers_of(a.view.attentions), a.view.attentions, strict=True))[layer]
+    keys = list(a.view.places(of.name("hook_k")))
+    values = a.measured("attention.mean").sel(layer=layer).isel(pos=keys)
     heads = [f"head {head}" for head in values["head"].values]
     if "answer" in values.dims:
         heads = [f"{answer}, {head}" for answer in values["answer"].values for head in heads]
-    words = list(a.view.reads.words)
-    if len(set(words)) < len(words):  # columns of one name would be one
-        words = [f"{i}: {word}" for i, word in enumerate(words)]
-    rows = torch.from_numpy(values.values.reshape(-1, len(words)))
-    figure = heatmap(rows, "position", "", "attention (share)", (0.0, 1.0), (words, heads))
-    return figure.update_layout(height=max(330, 90 + 16 * len(heads)))
+    return _attention(values, heads, _words(values["pos"]))
+
+
+def encoder_attention(a: Analysis, layer: int | str) -> go.Figure:
+    """How much each position attends to each in a layer of a stack that reads no answer, as a mean, the
+    positions of each head below one another."""
+    values = a.measured("attention.encoder").sel(layer=layer)
+    rows = [f"{word}, head {head}" for head in values["head"].values for word in _words(values["query"])]
+    return _attention(values, rows, _words(values["key"]))
+
+
+def _attention(values: Any, rows: Sequence[str], columns: Sequence[str]) -> go.Figure:
+    shares = torch.from_numpy(values.values.reshape(len(rows), len(columns)))
+    figure = heatmap(shares, "position", "", "attention (share)", (0.0, 1.0), (columns, rows))
+    return figure.update_layout(height=max(330, 90 + 16 * len(rows)))
+
+
+def _words(positions: Any) -> list[str]:
+    """The words at positions, with their numbers where some have the same: columns of one name would be
+    one."""
+    labels = [str(label) for label in positions.values]
+    words = [label.partition(": ")[2] for label in labels]
+    return words if len(set(words)) == len(words) else labels
 
 
 def heatmap(

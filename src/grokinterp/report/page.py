@@ -282,6 +282,11 @@ def _attention(a: Analysis) -> Iterator[Panel]:
         caption = f"Over examples a head varies by {spread:.2f} at most (standard deviation)."
         title = f"Layer {layer}" if isinstance(layer, int) else f"{layer[0].upper()}{layer[1:]}"
         yield Panel(title, caption, Figure(figures.attention(a, layer)), size="wide")
+    if "attention.encoder" in a.values:
+        for layer in a.measured("attention.encoder").coords["layer"].values.tolist():
+            caption = "Rows: the position that attends, and the head; columns: what it attends to."
+            title = f"{layer[0].upper()}{layer[1:]}, each position"
+            yield Panel(title, caption, Figure(figures.encoder_attention(a, layer)), size="wide")
 
 
 @section("Which part knows it", nodes.LEAD, where=lambda a: "node_ablation.mean" in a.values)
