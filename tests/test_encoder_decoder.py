@@ -76,6 +76,20 @@ def test_the_fast_forward_and_its_gradient_are_those_of_the_hooked_network(name)
     torch.testing.assert_close(network.logits(single, SUMS.inputs, READS), hooked, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_pass_that_begins_at_a_layer_ends_as_the_whole(name):
+    network = config(name)
+    model = network.hooked(READS, shaken(network), torch.float64)
+    whole = model(SUMS.inputs)
+    streams = [block.name("hook_resid_pre") for block in network.blocks(READS)]
+    for layer in range(len(streams)):
+        entering = model(SUMS.inputs, stop_at_layer=layer)
+        assert entering.shape == (SUMS.n_inputs, READS.n_ctx, SIZES["d_model"])
+        logits, cache = model.run_with_cache(entering, start_at_layer=layer)
+        torch.testing.assert_close(logits, whole, **EXACT)
+        assert [stream for stream in streams if stream in cache] == streams[layer:]
+
+
 def test_float32_logits_are_those_of_the_hooked_network_to_one_in_a_million():
     network = EncoderDecoderConfig()
     weights = network.initial_weights(READS, 0)
@@ -359,6 +373,25 @@ def test_dimensions_are_reduced_at_every_site_of_both_stacks(name):
     assert int(found.sel(site="encoder.blocks.0.mlp.hook_post").width) == 24
 
 
+def test_positions_that_reach_no_answer_in_common_are_ablated_in_one_pass(monkeypatch):
+    network = config("post")
+    view = gi.View.of_weights(SUMS, network, shaken(network))
+    passes, plain = [], gi.View.logits_with
+
+    def counted(self, edits):
+        passes.append([name for name, _ in edits])
+        return plain(self, edits)
+
+    monkeypatch.setattr(gi.View, "logits_with", counted)
+    gi.measure("node_ablation.zero", view)
+    together = [names for names in passes if len(names) == 3 and len(set(names)) == 1]
+    # Of a decoder of one layer every answer has its own position: three for each of its nodes.
+    assert {names[0] for names in together} == {
+        f"decoder.blocks.0.{hook}" for hook in ("attn.hook_z", "cross_attn.hook_z", "mlp.hook_post")
+    }
+    assert len(together) == 5
+
+
 def test_nodes_of_either_stack_are_interchanged():
     network = config("post")
     view = gi.View.of_weights(SUMS, network, shaken(network, seed=3))
@@ -481,6 +514,29 @@ def test_more_tokens_than_positions_are_refused():
 # Runs
 
 
+def test_attention_inside_the_encoder_is_the_mean_of_its_patterns():
+    network = config("post")
+    weights = shaken(network)
+    model = network.hooked(READS, weights, torch.float64)
+    _, cache = model.run_with_cache(SUMS.inputs)
+    whole = gi.View.of_weights(SUMS, network, weights)
+    for view in (whole, gi.view(model, SUMS), whole.at(READS.answers[1])):
+        value = gi.measure("attention.encoder", view)
+        assert value.dims == ("layer", "head", "query", "key")
+        assert value["layer"].values.tolist() == ["encoder L0", "encoder L1"]
+        assert value["query"].values.tolist() == value["key"].values.tolist()
+        assert value["query"].values[[0, -1]].tolist() == ["0: x1", "4: y0"]
+        for layer in range(2):
+            expected = cache[f"encoder.blocks.{layer}.attn.hook_pattern"].mean(0)
+            torch.testing.assert_close(torch.from_numpy(value.values[layer]), expected, **EXACT)
+
+
+def test_a_network_of_one_stack_has_no_encoder():
+    one = network_config({"kind": "transformer", "d_model": 8, "n_heads": 1, "d_mlp": 8})
+    with pytest.raises(NotApplicable, match="no stack of layers with attention that reads no answer"):
+        gi.measure("attention.encoder", gi.View.of_weights(SUMS, one, one.initial_weights(READS, 0)))
+
+
 def small(**overrides: object) -> TrainConfig:
     values = {
         "task": {"name": "digit_addition", "n": 2, "examples": 64, "per_class": 4},
@@ -592,6 +648,23 @@ def test_its_own_safetensors_come_back(tmp_path, norm_position):
     path, wanted = tmp_path / "weights.safetensors", {"name": "digit_addition", "n": 2}
     with pytest.raises(UsageError, match=r"take 6 positions, and the network has 5"):
         gi.import_checkpoint(path, tmp_path / "other", task=wanted, believe=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ({"name": "eigenvalues"}, "those of eigenvalues have these shapes: say so with --task eigenvalues"),
+        ({"name": "eigenvectors", "n": 3}, "say so with --task eigenvectors --set task.n=3"),
+        ({"name": "matrix_transpose", "input_encoding": "P10"}, "with --task NAME and --set task.KEY=VALUE"),
+    ],
+)
+def test_an_import_without_its_task_says_which_one_has_such_examples(tmp_path, task, says):
+    network = EncoderDecoderConfig(**SIZES)
+    weights = network.initial_weights(make_task(**task).reads, 0)
+    safetensors.torch.save_file(weights, tmp_path / "weights.safetensors")
+    with pytest.raises(UsageError) as refused:
+        gi.import_checkpoint(tmp_path / "weights.safetensors", tmp_path / "run", progress=False)
+    assert says in str(refused.value)
 
 
 def test_stacks_that_divide_an_example_otherwise_are_not_those_of_a_task(tmp_path):

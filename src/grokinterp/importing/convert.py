@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import ConfigError, GrokinterpError, UsageError
 from ..foreign import Record
 from ..models import KINDS, NetworkConfig, Weights, is_bias, network_config
+from ..tasks import TASKS, Operation, family, make_task, task_parameters
 from .mapping import Layout, Lookup, Paths, Source, axis_names, our_axes
 
 _GIVEN_BY_THE_MODEL = {"head": "n_heads", "d_head": "d_head", "d_model": "d_model", "d_mlp": "d_mlp"}
@@ -28,6 +29,8 @@ _MOST_TOKENS_OF_DIGITS = 20
 POSITIONS = "pos_embed.W_pos"
 """The weights of which a network may have more rows than are read; what the names of those end with that
 several stacks of layers have, which are all read."""
+_MOST_TRIED = 10
+"""Sizes of a task that are tried out."""
 NOTHING = object()
 
 
@@ -228,10 +231,41 @@ def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
         what = f"it takes {takes} of {sizes['vocab']} kinds and gives {sizes['out']} logits"
         raise DoesNotFit(
             f"{what}, which is no example of two operands written as {' or '.join(map(repr, layout.tokens))}"
-            ": a mapping with other `tokens` could say how it is to be read",
+            f": {_to_be_said(sizes)}",
             2,
         )
     return tokens
+
+
+def _to_be_said(sizes: Mapping[str, int]) -> str:
+    """Which tasks have examples of these shapes and how to ask for one, or what else may say it."""
+    fitting = {name: said for name in TASKS if (said := _fitting(name, sizes)) is not None}
+    if not fitting:
+        return (
+            "say of which task it is with --task NAME and --set task.KEY=VALUE, or how it is read with a "
+            "mapping that has other `tokens`"
+        )
+    named = " or ".join(f"--task {name}{said}" for name, said in fitting.items())
+    return f"those of {' and '.join(fitting)} have these shapes: say so with {named}"
+
+
+def _fitting(name: str, sizes: Mapping[str, int]) -> str | None:
+    """The size with which a task that is no operation has examples of these shapes, as the command line sets
+    it: empty where it is the default; None where there is none, its other parameters being the default."""
+    if issubclass(family(name), Operation):
+        return None
+    sized = "n" in task_parameters(name).model_fields
+    for n in [None, *(range(1, _MOST_TRIED + 1) if sized else ())]:
+        try:
+            reads = make_task(name, **({} if n is None else {"n": n})).reads
+        except Exception:  # a task of a user's own, or none of that size
+            continue
+        shapes = {"vocab": reads.d_vocab, "pos": reads.n_ctx, "out": reads.n_logits}
+        if "question_pos" in sizes:
+            shapes["question_pos"] = reads.positions[0]
+        if all(sizes.get(axis) == size for axis, size in shapes.items()):
+            return "" if n is None else f" --set task.n={n}"
+    return None
 
 
 def may_be_digits(vocab: int, n_ctx: int | None, n_logits: int) -> bool:
