@@ -303,6 +303,33 @@ def test_the_sample_is_the_same_for_a_seed_and_nothing_of_it_is_drawn(name):
         assert not known & set(map(tuple, fresh.inputs.tolist()))
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "says"),
+    [
+        ("eigenvalues", {"max_entry": 1e-6},
+         "100 % of the entries that are drawn are off by 5 % or more as FP15 with the exponents -3 to 0 "
+         "writes them: widen task.input_exponents, or choose a larger task.max_entry"),
+        ("matrix_inverse", {"max_entry": 900.0, "output_encoding": "FP15"},
+         "of the entries of answers that are drawn are off by 5 % or more as FP15 .* task.output_exponents"),
+    ],
+)  # fmt: skip
+def test_numbers_too_small_for_an_encoding_are_refused_where_they_are_most(name, parameters, says):
+    with pytest.raises(ConfigError, match=says):
+        _ = task(name, **parameters).sample
+    _ = task(name, **parameters, input_exponents="all", output_exponents="all").sample
+
+
+def test_it_is_said_how_many_numbers_lose_their_digits():
+    made = task(max_entry=0.02, examples=1000)
+    entries = made._made.matrices
+    off = (made.matrices - entries).abs() >= 0.05 * entries.abs()
+    share = 100 * float(off.double().mean())
+    assert 5 < share < 50
+    assert f"{share:.3g} % of the entries that are drawn are off by 5 % or more" in made.refused
+    assert made.refused in made.words_mean
+    assert task().refused == ""
+
+
 def test_a_matrix_that_cannot_be_written_is_drawn_anew_and_the_share_is_said():
     made = task(input_exponents=(-3, -2), max_entry=10.0)  # up to 9.99
     assert task().refused == ""
@@ -360,12 +387,20 @@ REFUSED = [
     ("eigenvalues", [[[1, 2], [3, 1]]], "matrix 0 is not symmetric, as eigenvalues of symmetric ones are"),
     ("eigenvalues", [[[1, 2, 3], [3, 1, 1]]], "needs an array [m, 2, 2], got one of shape [1, 2, 3]"),
     ("eigenvalues", [[[1, "x"], [3, 1]]], "are no array of numbers: "),
+    ("eigenvalues", [[[1, 2j], [2j, 1]]], "are complex, and real numbers are asked about"),
+    ("eigenvalues", np.ones((1, 2, 2), complex), "are complex, and real numbers are asked about"),
+    ("matrix_transpose", torch.ones(1, 2, 2) * 1j, "are complex, and real numbers are asked about"),
     ("matrix_transpose", [[[1, 1], [1, math.nan]]], "matrix 0 has an entry that is NaN or infinite"),
     ("matrix_transpose", [[[1, 1], [1, 1]], [[1, 1], [1, 1234]]],
      "matrix 1 has an entry that cannot be written: FP15 with the exponents -3 to 0 writes 0 and numbers of "
      "0.0005 to 999 either side of it, got 1234: widen task.input_exponents"),
     ("matrix_inverse", [[[1, 2], [3, 4]], [[1, 2], [2, 4]]],
      "matrix 1 is singular to float64: it has no inverse that can be asked for"),
+    ("matrix_inverse", [[[1, 1], [1, 1 + 1e-6]]],
+     "matrix 0 is singular as FP15 with the exponents -3 to 0 writes it: it has no inverse that"),
+    ("eigenvalues", [[[1, 0], [0, 1]], [[1e-6, 0], [0, 0]]],
+     "matrix 1 is another one as FP15 with the exponents -3 to 0 writes it: 1e-06 in row 1, column 1 "
+     "becomes 0: widen task.input_exponents, or ask about a multiple of it"),
 ]  # fmt: skip
 
 
@@ -400,6 +435,10 @@ def test_an_answer_that_cannot_be_written_is_refused_in_one_line():
         ({"input_encoding": "FP16"}, "task.input_encoding: unknown encoding 'FP16'; did you mean 'FP15'?"),
         ({"output_exponents": (-200, 0)},
          "task.output_exponents: P1000 has the exponents -100 to 100, got -200 to 0"),
+        ({"input_exponents": "some"},
+         'task.input_exponents: needs "all" or [low, high], the least and the greatest exponent, got '),
+        ({"output_exponents": [0, 1, 2]},
+         'task.output_exponents: needs "all" or [low, high], the least and the greatest exponent, got [0, 1'),
         ({"n": 0}, "task.n: input should be greater than or equal to 1, got 0"),
         ({"dimensions": 3}, "task.dimensions: input should be a valid boolean"),
     ],
@@ -408,6 +447,51 @@ def test_parameters_that_make_no_sense_are_refused_in_one_line(parameters, says)
     with pytest.raises(ConfigError) as refused:
         task(**parameters)
     assert str(refused.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"examples": 2.5}, "task.examples: input should be a valid integer"),
+        ({"examples": 1}, "task.examples: input should be greater than or equal to 2, got 1"),
+        ({"seed": "a"}, "task.sample_seed: input should be a valid integer"),
+        ({"distribution": "laplac"}, "task.distribution: unknown distribution 'laplac'; did you mean"),
+    ],
+)
+def test_another_sample_that_makes_no_sense_is_refused_in_one_line(changes, says):
+    # As without the checks of annotations, which come first in tests.
+    with pytest.raises(ConfigError) as refused:
+        unchecked(Matrices.sampled)(task(), **changes)
+    assert str(refused.value).startswith(says)
+
+
+def unchecked(function):
+    return getattr(function, "__wrapped__", function)
+
+
+@pytest.mark.parametrize("count", [5, 7])
+def test_answers_of_another_number_of_tokens_are_refused_in_one_line(count):
+    made = task(output_encoding="P1000")
+    with pytest.raises(ConfigError, match=rf"an answer to eigenvalues has 6 tokens, got {count}"):
+        made.found(torch.zeros(3, count, dtype=torch.long))
+    with pytest.raises(ConfigError, match=rf"tokens: a number in P1000 has 3 of them, got {count}"):
+        made.output.decode(torch.zeros(3, count, dtype=torch.long))
+
+
+@pytest.mark.parametrize("number", ["3", None, 1j, [1.0]])
+def test_what_is_no_number_is_not_written(number):
+    output = task().output
+    assert unchecked(type(output).refusal)(output, number) == f"P1000 writes one number, got {number!r}"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "got"),
+    [([1.0], "list"), (None, "NoneType"), (torch.ones(2, dtype=torch.float32), "one of t")],
+)
+def test_numbers_that_are_no_tensor_of_float64_are_not_encoded(numbers, got):
+    output = task().output
+    with pytest.raises(ConfigError, match=f"^numbers: P1000 writes those of a tensor of .*, got {got}"):
+        unchecked(type(output).encode)(output, numbers)
 
 
 def test_general_matrices_have_no_distribution_of_eigenvalues():

@@ -95,6 +95,9 @@ class NumberEncoding(ABC):
     ) -> tuple[Int[Tensor, "*any"], Int[Tensor, "*any"]]:
         """The mantissa and the exponent of what `_split` gives."""
 
+    def __str__(self) -> str:
+        return f"{self.name} with the exponents {self.low} to {self.high}"
+
     @property
     def width(self) -> int:
         """How many tokens a number has."""
@@ -112,7 +115,14 @@ class NumberEncoding(ABC):
         self, numbers: Float64[Tensor, "*any"]
     ) -> tuple[Int[Tensor, "*any width"], Bool[Tensor, "*any"]]:
         """The tokens of numbers, and which of them can be written: a number that is NaN, infinite or beyond
-        the exponents is not, and its tokens mean nothing."""
+        the exponents is not, and its tokens mean nothing.
+
+        Raises:
+            ConfigError: they are no tensor of float64, which holds all digits.
+        """
+        if not isinstance(numbers, Tensor) or numbers.dtype != torch.float64:
+            got = f"one of {numbers.dtype}" if isinstance(numbers, Tensor) else type(numbers).__name__
+            raise ConfigError(f"numbers: {self.name} writes those of a tensor of torch.float64, got {got}")
         finite = numbers.isfinite()
         every = finite.all()
         mantissa, exponent, fits = self._rounded(numbers if every else numbers.where(finite, 0.0))
@@ -125,7 +135,13 @@ class NumberEncoding(ABC):
         self, tokens: Int[Tensor, "*any width"]
     ) -> tuple[Float64[Tensor, "*any"], Bool[Tensor, "*any"]]:
         """The numbers that tokens say, and which of them are numbers; NaN where a token stands at a place
-        that is not its own."""
+        that is not its own.
+
+        Raises:
+            ConfigError: numbers have more tokens, or fewer.
+        """
+        if (got := tokens.shape[-1] if tokens.ndim else 0) != self.width:
+            raise ConfigError(f"tokens: a number in {self.name} has {self.width} of them, got {got}")
         parts = tokens - self._firsts
         valid = ((parts >= 0) & (parts < self._counts)).all(-1)
         if not valid.all():
@@ -135,21 +151,23 @@ class NumberEncoding(ABC):
 
     def refusal(self, number: float) -> str | None:
         """Why a number cannot be written; None where it can."""
-        if not math.isfinite(number):
+        try:
+            finite = math.isfinite(number)
+        except (TypeError, OverflowError):
+            return f"{self.name} writes one number, got {number!r}"
+        if not finite:
             return f"{self.name} writes finite numbers, got {number}"
         if self.encode(torch.tensor(number, dtype=torch.float64))[1]:
             return None
         least = 0.5 * 10.0**self.low if self.loses_digits else 100 * 10.0**self.low
-        return (
-            f"{self.name} with the exponents {self.low} to {self.high} writes 0 and numbers of "
-            f"{least:.3g} to {999 * 10.0**self.high:.3g} either side of it, got {number:g}"
-        )
+        most = 999 * 10.0**self.high
+        return f"{self} writes 0 and numbers of {least:.3g} to {most:.3g} either side of it, got {number:g}"
 
     def write(self, number: float) -> tuple[str, ...]:
         """The names of the tokens of a number.
 
         Raises:
-            ConfigError: it cannot be written.
+            ConfigError: it is no number, or cannot be written.
         """
         if (reason := self.refusal(number)) is not None:
             raise ConfigError(reason)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -17,11 +17,11 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from ...errors import ConfigError
-from ...frozen import Frozen
+from ...frozen import Frozen, checked
 from ...memory import free_memory
 from ..base import Factor, Sample, Task
 from ..encoding import Seed
@@ -38,6 +38,9 @@ TOLERANCES = (0.05, 0.02, 0.01, 0.005)
 REDUCED = {"FP15": (-3, 0)}
 """The exponents that an encoding has where none are asked for, if these are not all: 7,399 numbers up to 999,
 with three digits from .1 on."""
+_LOST, _MOST_LOST, _SAID = 0.05, 0.5, 0.05
+"""How far off a number is that has lost its digits, as a share of itself; the share of such numbers from
+which a distribution is refused, and from which they are told of."""
 _DRAWS = 100
 """How many matrices are drawn for each that is wanted, at most."""
 _ALWAYS_GIVEN = 100
@@ -45,7 +48,15 @@ _ALWAYS_GIVEN = 100
 _PER_TOKEN = 3 * 8
 """Bytes of a token of an example while the sample is made."""
 
-Exponents = tuple[int, int] | Literal["all"] | None
+
+def _as_exponents(value: object) -> object:
+    whole = isinstance(value, Sequence) and all(type(each) is int for each in value)
+    if value is None or value == "all" or (whole and len(value) == 2):  # type: ignore[arg-type]
+        return value
+    raise ValueError('needs "all" or [low, high], the least and the greatest exponent')
+
+
+Exponents = Annotated[tuple[int, int] | Literal["all"] | None, BeforeValidator(_as_exponents)]
 
 
 class Common(Frozen):
@@ -296,9 +307,28 @@ class Matrices(Task):
     @cached_property
     def _made(self) -> _Drawn:
         if self.given is None:
-            return self._drawn(self.examples, _apart(self.sample_seed))
+            made = self._drawn(self.examples, _apart(self.sample_seed))
+            for key, share, said in self._lost(made):
+                if share >= _MOST_LOST:
+                    raise ConfigError(
+                        f"{self.name}: {said}: widen task.{key}_exponents, or choose "
+                        f"{'a larger' if key == 'input' else 'another'} task.max_entry"
+                    )
+            return made
         truth, _ = self.problem.truth(self.given)
         return _Drawn(self.given, truth, self.questions(self.given), len(self.given))
+
+    def _lost(self, made: _Drawn) -> Iterator[tuple[str, float, str]]:
+        """How many of the numbers that were drawn lose their digits as they are written: on which side, which
+        share, and this as a sentence without its end."""
+        for key, encoding, what, numbers in (
+            ("input", self.input, "entries", made.matrices),
+            ("output", self.output, "entries of answers", made.truth),
+        ):
+            off = (_as_written(numbers, encoding) - numbers).abs() >= _LOST * numbers.abs()
+            share = float((off & (numbers != 0)).double().mean())
+            said = f"{100 * share:.3g} % of the {what} that are drawn are off by {100 * _LOST:g} % or more"
+            yield key, share, f"{said} as {encoding} writes them"
 
     @property
     def sample(self) -> Sample:
@@ -314,26 +344,26 @@ class Matrices(Task):
     @cached_property
     def matrices(self) -> Float64[Tensor, "n rows columns"]:
         """The matrices of the sample as their tokens say them."""
-        question, _ = self._encoded(self._made.matrices, self.input)
-        numbers, _ = self.input.decode(question.unflatten(1, (-1, self.input.width)))
-        return numbers.unflatten(1, self.question_shape)
+        return _as_written(self._made.matrices, self.input)
 
     @cached_property
     def encoded_truth(self) -> Float64[Tensor, "n r c"]:
         """The answers to the sample as their tokens say them."""
         return self.found(self.sample.answers)[0]
 
-    @property
+    @cached_property
     def refused(self) -> str:
-        """How many of the matrices drawn for the sample could not be asked, as a sentence; empty where all
-        could."""
-        over = self._made.tried - len(self.sample)
-        if not over:
-            return ""
-        return (
-            f"{100 * over / self._made.tried:.2g} % of the matrices drawn have entries or answers that "
-            f"{self._written_with} cannot write, or no inverse, and were drawn anew."
-        )
+        """How many of the matrices drawn for the sample could not be asked, and how many numbers lose their
+        digits, in sentences; empty where all could, and hardly any does."""
+        over, said = self._made.tried - len(self.sample), []
+        if over:
+            said.append(
+                f"{100 * over / self._made.tried:.2g} % of the matrices drawn have entries or answers that "
+                f"{self._written_with} cannot write, or no inverse, and were drawn anew."
+            )
+        if self.given is None:
+            said += [f"{lost}." for _, share, lost in self._lost(self._made) if share >= _SAID]
+        return " ".join(said)
 
     # Matrices of one's own
 
@@ -368,13 +398,39 @@ class Matrices(Task):
                     f"matrices: matrix {row} has an {what} that cannot be written: {reason}: widen "
                     f"task.{key}_exponents"
                 )
+        self._refuse_others(numbers)
         return self._row(question, answer)
+
+    def _refuse_others(self, numbers: Float64[Tensor, "n rows columns"]) -> None:
+        """
+        Raises:
+            ConfigError: a matrix is another one in what matters as its tokens say it.
+        """
+        shown = _as_written(numbers, self.input)
+        size, off = numbers.abs(), (shown - numbers).abs()
+        if (other := off.sum((1, 2)) > TOLERANCES[0] * size.sum((1, 2))).any():
+            row = _first(other)
+            i, j = divmod(int(off[row].argmax()), numbers.shape[2])
+            raise ConfigError(
+                f"matrices: matrix {row} is another one as {self.input} writes it: {numbers[row, i, j]:g} in "
+                f"row {i + 1}, column {j + 1} becomes {shown[row, i, j]:g}: widen task.input_exponents, or "
+                "ask about a multiple of it"
+            )
+        _, answered = self.problem.truth(shown)
+        if not answered.all():
+            raise ConfigError(
+                f"matrices: matrix {_first(~answered)} is singular as {self.input} writes it: it has no "
+                "inverse that can be asked for"
+            )
 
     def _looked_through(self, matrices: Any) -> Float64[Tensor, "n rows columns"]:
         rows, columns = self.question_shape
         given = matrices.detach().cpu().numpy() if isinstance(matrices, Tensor) else matrices
         try:
-            array = np.array(given, dtype=np.float64)
+            as_given = np.asarray(given)
+            if np.iscomplexobj(as_given):
+                raise ConfigError("matrices: are complex, and real numbers are asked about")
+            array = np.array(as_given, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"matrices: are no array of numbers: {error}") from None
         if array.ndim != 3 or array.shape[1:] != (rows, columns) or not len(array):
@@ -416,20 +472,26 @@ class Matrices(Task):
         another distribution.
 
         Raises:
-            ConfigError: an unknown distribution, or no examples.
+            ConfigError: an unknown distribution, or examples or a seed that the task does not take.
         """
         asked = {"distribution": distribution, "sample_seed": seed, "examples": examples}
         changes: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
-        if changes.get("examples", 2) < 2:
-            raise ConfigError(f"examples: needs 2 or more, got {examples}")
+        values = checked(Common, changes, at="task")
+        changes = {key: getattr(values, key) for key in changes}
         return replace(self, given=None, params={**self.params, **changes}, **changes)
 
     # What is right
 
     def found(self, given: Int[Tensor, "n answered"]) -> tuple[Float64[Tensor, "n r c"], Bool[Tensor, "n"]]:
         """The matrices that answers (classes) say, and which of them are one: NaN where a token stands at a
-        place that is not its own."""
+        place that is not its own.
+
+        Raises:
+            ConfigError: answers have more tokens, or fewer.
+        """
         rows, columns = self.answer_shape
+        if given.shape[1] != (needed := len(self.reads.answers)):
+            raise ConfigError(f"given: an answer to {self.name} has {needed} tokens, got {given.shape[1]}")
         written, valid = given, torch.ones(len(given), dtype=torch.bool)
         if self.dimensions:
             valid = (given[:, :2] == self._sizes[1]).all(1)
@@ -497,6 +559,13 @@ class Matrices(Task):
             "log_condition": Factor(log_condition(matrices)),
             **norm,
         }
+
+
+def _as_written(
+    numbers: Float64[Tensor, "n rows columns"], encoding: NumberEncoding
+) -> Float64[Tensor, "n rows columns"]:
+    """Numbers as their tokens say them."""
+    return encoding.decode(encoding.encode(numbers)[0])[0]
 
 
 def log_condition(matrices: Float64[Tensor, "n rows columns"]) -> Float64[Tensor, "n"]:

@@ -98,7 +98,8 @@ class Eigenvectors(Problem):
     eigenvector for each, as a column of V, with the sign that LAPACK gives it.
 
     D is VᵀMV − diag(w) and T diag(w), of the answer both: the target is not asked, so that any eigenbasis
-    counts. Nor is it asked whether V is orthonormal: V = 0 and w tiny would have an error of 1.
+    counts. Nor is it asked, as in LAWT, whether V is orthonormal: a V and a² w are as right as V and w, and
+    zeros throughout have no error. `matrices.right_without_norm` says of how many right answers that is so.
     """
 
     title, of_symmetric = "eigenvalues and eigenvectors", True
