@@ -234,6 +234,11 @@ def once_per_view(function: Callable[P, T]) -> Callable[P, T]:
     return remembered
 
 
+def named(names: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The names that somebody asks for, each once; a string is one of them. None where all are meant."""
+    return tuple(dict.fromkeys([names] if isinstance(names, str) else names or ()))
+
+
 def array(values: Tensor | Sequence[Any], dims: str | Sequence[str], **coords: Sequence[Any]) -> xr.DataArray:
     """A labelled array of plain numbers."""
     import xarray as xr

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import UsageError, nearest
 from ..tasks import Task
 from ..view import View
-from .base import Value, array, measure, once_per_view
+from .base import Value, array, measure, named, once_per_view
 from .excerpts import drawn
 
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.0)
@@ -68,16 +68,16 @@ def side_by_side(hook: str, x: Tensor) -> Float64[Tensor, "... width"]:
     return x.flatten(-2) if hook.rpartition(".")[2] in _OF_EACH_HEAD else x
 
 
-def hooks_of_vectors(view: View, asked: Sequence[str] | None = None) -> list[str]:
-    """The hooks that are asked for; by default all whose activations are vectors, but for those of what
-    stands at another one, too.
+def hooks_of_vectors(view: View, asked: Sequence[str] | str | None = None) -> list[str]:
+    """The hooks that are asked for, several or one; by default all whose activations are vectors, but for
+    those of what stands at another one, too.
 
     Raises:
         UsageError: the network has no such hook, or its activations are no vectors; the nearest is named.
     """
     hooks = {name: name.rpartition(".")[2] for name in view.hooks}
     there = [name for name, last in hooks.items() if last not in _NOT_PROJECTED]
-    for name in asked or ():
+    for name in named(asked):
         if name not in there:
             raise UsageError(
                 f"sites: the network has no vectors of features at {name!r}{nearest(name, there)}"
@@ -85,7 +85,7 @@ def hooks_of_vectors(view: View, asked: Sequence[str] | None = None) -> list[str
     # What the layer before gave.
     later = {block.name("hook_resid_pre") for block in view.blocks if block.number}
     usual = [name for name in there if hooks[name] not in _SEEN_ELSEWHERE and name not in later]
-    return list(dict.fromkeys(asked)) if asked else usual
+    return list(named(asked)) or usual
 
 
 def of_arrays(task: Task) -> bool:
@@ -130,8 +130,7 @@ def dimension_reduction(
         raise UsageError("shares: needs one or more numbers from 0 to 1, got none")
     usual = EXAMPLES if view.reads.n_ctx <= _LONG else EXAMPLES_OF_LONG
     some = drawn(view, usual if examples is None else examples, seed)
-    asked = [sites] if isinstance(sites, str) else sites
-    found = _principal(some, None if asked is None else tuple(dict.fromkeys(asked)))
+    found = _principal(some, named(sites))
     kept = [float(share) for share in shares]
     rows = [[_right(some, site, share) for share in kept] for site in found]
     value = array(rows, ("site", "kept"), site=[site.hook for site in found], kept=kept)
@@ -146,7 +145,7 @@ def _right(some: View, site: _Site, share: float) -> float:
 
 
 @once_per_view
-def _principal(some: View, asked: tuple[str, ...] | None) -> list[_Site]:
+def _principal(some: View, asked: tuple[str, ...]) -> list[_Site]:
     """Mean and principal components of every site, from two passes over the examples.
 
     Raises:

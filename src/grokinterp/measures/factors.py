@@ -25,7 +25,7 @@ from torch import Tensor
 from ..errors import NotApplicable, UsageError, nearest
 from ..tasks import Operation, Task
 from ..view import View
-from .base import Value, array, measure
+from .base import Value, array, measure, named
 from .interventions import recorded
 from .sites import needs
 
@@ -233,21 +233,21 @@ def _labelled(
     return array(values, (over, *layers, "of"), **{over: names}, **layers, of=OF)
 
 
-def _asked(view: View, factors: Sequence[str] | None) -> tuple[str, ...]:
+def _asked(view: View, factors: Sequence[str] | str | None) -> tuple[str, ...]:
     """The factors that a caller named, or else those that can be read off an example."""
-    names = view.task.read if factors is None else tuple(factors)
+    names = named(factors) or view.task.read
     if not names:
         raise NotApplicable(f"{view.task.name} has no factors: nothing is known of its examples")
     return names
 
 
-def _by_factor(kind: str, view: View, factors: Sequence[str] | None = None) -> Value:
+def _by_factor(kind: str, view: View, factors: Sequence[str] | str | None = None) -> Value:
     names = _asked(view, factors)
     each = [classes(view, name) for name in names]
     return _labelled(view, kind, "factor", names, by_each(UNITS[kind][0](view), each))
 
 
-def _by_pair(kind: str, view: View, factors: Sequence[str] | None = None) -> Value:
+def _by_pair(kind: str, view: View, factors: Sequence[str] | str | None = None) -> Value:
     pairs = pairs_of(_asked(view, factors))
     each = {name: classes(view, name) for pair in pairs for name in pair}
     for pair in pairs:

@@ -34,7 +34,7 @@ from torch import Tensor
 from ..errors import NotApplicable, UsageError, nearest
 from ..tasks import Factor, Task
 from ..view import View
-from .base import Value, array, measure, once_per_view
+from .base import Value, array, measure, named, once_per_view
 from .dimension_reduction import hooks_of_vectors, side_by_side
 from .excerpts import excerpt, unseen
 
@@ -63,8 +63,8 @@ _measure = partial(measure, unit="1", ref=_REF, each_answer=False, where=has_num
 @_measure("probe.r2", gauge=("heads", "scale"))
 def at_hooks(
     view: View,
-    factors: Sequence[str] | None = None,
-    sites: Sequence[str] | None = None,
+    factors: Sequence[str] | str | None = None,
+    sites: Sequence[str] | str | None = None,
     positions: str = "mean",
     examples: int = EXAMPLES,
     shuffles: int = SHUFFLES,
@@ -74,9 +74,10 @@ def at_hooks(
     a hook explains on held-out examples, by hook; with its standard error and that of shuffled numbers.
 
     Args:
-        factors: their names; by default all that are numbers. One of classes that are called by numbers, such
-            as digits, can be named.
-        sites: names of hooks; by default all whose activations are vectors, in the order of the computation.
+        factors: their names, or one; by default all that are numbers. One of classes that are called by
+            numbers, such as digits, can be named.
+        sites: names of hooks, or one; by default all whose activations are vectors, in the order of the
+            computation.
         positions: what is read where a hook has positions of its own.
         examples: so many of the sample, drawn at random, a quarter of which is held out.
         shuffles: how often the numbers are dealt out anew.
@@ -93,7 +94,7 @@ def at_hooks(
 @_measure("probe.r2.stream", replayed=True)
 def in_stream(
     view: View,
-    factors: Sequence[str] | None = None,
+    factors: Sequence[str] | str | None = None,
     positions: str = "mean",
     examples: int = EXAMPLES,
     shuffles: int = SHUFFLES,
@@ -128,7 +129,7 @@ def _stream(view: View) -> list[str]:
 
 def _probed(
     view: View,
-    factors: Sequence[str] | None,
+    factors: Sequence[str] | str | None,
     sites: Sequence[str],
     positions: str,
     examples: int,
@@ -157,16 +158,16 @@ def _probed(
     return value.assign_attrs(examples=len(rows), held_out=_n_held_out(len(rows)))
 
 
-def _named(task: Task, factors: Sequence[str] | None) -> list[str]:
+def _named(task: Task, factors: Sequence[str] | str | None) -> list[str]:
     """
     Raises:
         UsageError: there is no such factor, or it has no numbers.
         NotApplicable: nobody asked for one, and there is none.
     """
-    if factors is not None:
-        for name in factors:
+    if asked := named(factors):
+        for name in asked:
             numbers_of(task, name)
-        return list(dict.fromkeys(factors))
+        return list(asked)
     if not has_numbers(task):
         raise NotApplicable(f"no numbers are known of the examples of {task.name}: name the factors")
     known = task.factors.items()

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import NotApplicable
+from ..errors import NotApplicable, UsageError, nearest
+from ..measures.base import named
 from ..measures.standing import Z_OF_95, Share
 from ..runs import Run
 from ..runs.seen import tokens_seen
@@ -37,7 +38,7 @@ class Elsewhere:
 
 def elsewhere(
     run: Run,
-    distributions: Sequence[str] | None = None,
+    distributions: Sequence[str] | str | None = None,
     step: int = -1,
     *,
     criterion: str = "within 5 %",
@@ -47,7 +48,7 @@ def elsewhere(
     """A run's network on samples of several distributions.
 
     Args:
-        distributions: names or mixtures; by default all that are known.
+        distributions: names or mixtures, or one; by default all that are known.
         step: of the snapshot; negative: from the end.
         criterion: by which an answer is right.
         examples, seed: of each sample.
@@ -55,6 +56,7 @@ def elsewhere(
     Raises:
         NotApplicable: the task is not about symmetric matrices, whose eigenvalues have a distribution.
         ConfigError: an unknown distribution; the nearest is named.
+        UsageError: the task has no such criterion; the nearest is named.
     """
     task, view = run.task, run.view(step)
     if not isinstance(task, Matrices) or not task.symmetric:
@@ -66,16 +68,18 @@ def elsewhere(
     except NotApplicable:
         seen = None
     before, found = min(task.reads.positions), []
-    for name in distributions or list(DISTRIBUTIONS):
+    if criterion not in (known := task.right(task.sample.answers)):
+        raise UsageError(f"criterion: there is no {criterion!r}{nearest(criterion, known)}")
+    for name in named(distributions) or DISTRIBUTIONS:
         other = task.sampled(name, seed=seed, examples=examples)
         right = other.judged(view.on(other).decoded)[criterion]
-        known = None if seen is None else seen[other.inputs[:, :before]].all(1)
+        all_seen = None if seen is None else seen[other.inputs[:, :before]].all(1)
         found.append(
             Elsewhere(
                 name,
                 _share(right),
-                None if known is None else _share(~known),
-                None if known is None or not known.any() else _share(right[known]),
+                None if all_seen is None else _share(~all_seen),
+                None if all_seen is None or not all_seen.any() else _share(right[all_seen]),
             )
         )
     return found
