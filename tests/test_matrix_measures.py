@@ -254,6 +254,101 @@ def test_an_inverse_may_be_near_and_its_product_with_the_matrix_not():
     assert float(rough.sel(property="near the inverse")) > 0.8
 
 
+def degenerate(name: str, n: int) -> dict[str, gi.View]:
+    """Networks early in training and odd samples: all answers right, wrong, no matrices, zero; one right or
+    wrong; one example; the zero matrix and singular ones."""
+    task = task_of(name, n, 40)
+    right = task.sample.answers
+    no_matrix, zero = right.clone(), classes_of(task, torch.zeros_like(task.truth))
+    no_matrix[:, 0] = no_matrix[:, 1]
+    wrong = classes_of(task, task.encoded_truth.roll(1, 0) / 2 + 1)
+    few, half = torch.arange(40)[:, None] == 0, torch.arange(40)[:, None] < 20
+    views = {
+        "all right": saying(task, right),
+        "all wrong": saying(task, wrong),
+        "no answer is a matrix": saying(task, no_matrix),
+        "zero": saying(task, zero),
+        "one wrong": saying(task, wrong.where(few, right)),
+        "one right": saying(task, right.where(few, wrong)),
+        "half are no matrix": saying(task, no_matrix.where(half, right)),
+        "half are no matrix, half wrong": saying(task, no_matrix.where(half, wrong)),
+        "one example, right": saying(task.of(task.matrices[:1]), right[:1]),
+        "one example, no matrix": saying(task.of(task.matrices[:1]), no_matrix[:1]),
+    }
+    if name != "matrix_inverse":
+        size = torch.arange(6, dtype=torch.float64)[:, None, None]
+        for what, sizes in (("the zero matrix", 0 * size), ("singular ones", 1 + size)):
+            singular = task.of(torch.ones(6, *task.question_shape, dtype=torch.float64) * sizes)
+            views |= {
+                f"{what}, right": saying(singular, singular.sample.answers),
+                f"{what}, wrong": saying(singular, wrong[:6]),
+                f"{what}, no matrix": saying(singular, no_matrix[:6]),
+            }
+    return views
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("n", [1, 2])
+def test_every_measure_says_something_finite_of_odd_answers_or_why_it_does_not(name, n):
+    measures = [each for each in gi.MEASURES if each.startswith("matrices.")]
+    for what, view in degenerate(name, n).items():
+        for each in measures:
+            try:
+                value = gi.measure(each, view)
+            except NotApplicable:
+                continue
+            assert value.size, (what, each)
+            assert np.isfinite(value.values).all(), (what, each)
+
+
+def test_without_a_condition_number_it_is_said_why():
+    views = degenerate("eigenvectors", 2)
+    with pytest.raises(NotApplicable, match="none of 40 answers is a matrix"):
+        gi.measure("matrices.condition", views["no answer is a matrix"])
+    views = degenerate("eigenvalues", 2)
+    with pytest.raises(NotApplicable, match="are singular to float64"):
+        gi.measure("matrices.condition", views["singular ones, right"])
+    for name in ("matrices.by_condition", "matrices.failure_auc"):
+        with pytest.raises(NotApplicable, match=r"same condition number \(are singular\)"):
+            gi.measure(name, views["singular ones, right"])
+        with pytest.raises(NotApplicable, match=r"same condition number \(have 1\)"):
+            gi.measure(name, degenerate("eigenvalues", 1)["one wrong"])
+
+
+def test_it_is_said_how_many_matrices_are_singular():
+    task = task_of("eigenvalues", 2).of([[[2, 0], [0, 1]], [[3, 0], [0, 1]], [[1, 1], [1, 1]]])
+    by = gi.measure("matrices.by_condition", saying(task, task.sample.answers))
+    assert by.sel(band="singular").values.sum() == 1
+    assert by.sel(band="singular").values[-1] == 1
+    assert by.sel(band="to").values[-1] == pytest.approx(1 / np.finfo(float).eps)
+
+
+def test_a_right_answer_to_the_zero_matrix_has_every_property():
+    view = degenerate("eigenvalues", 2)["the zero matrix, right"]
+    assert all((error == 0).all() for error in answers(view).properties.values())
+
+
+def test_right_answers_whose_eigenvectors_have_no_unit_norms_are_counted():
+    """a V and a² w are as right as V and w; so are zeros."""
+    task = task_of("eigenvectors", 2)
+    given = task.encoded_truth.clone()
+    given[:30, 0] *= 4
+    given[:30, 1:] *= 2
+    given[30:40] = 0
+    view = saying(task, classes_of(task, given))
+    right = answers(view).right["within 5 %"]
+    assert right[30:40].all()
+    assert right.double().mean() > 0.9
+    share, low, high, n = gi.measure("matrices.right_without_norm", view).values
+    assert n == right.sum()
+    assert share * n == pytest.approx(right[:40].sum())
+    assert low < share < high
+    view = degenerate("eigenvectors", 2)["all right"]
+    assert float(gi.measure("matrices.right_without_norm", view).sel(share="share")) == 0
+    with pytest.raises(NotApplicable, match="eigenvalues asks for no eigenvectors"):
+        gi.measure("matrices.right_without_norm", degenerate("eigenvalues", 2)["all right"])
+
+
 def test_an_unknown_criterion_is_told_with_the_nearest():
     view = saying(task_of("eigenvalues"), task_of("eigenvalues").sample.answers)
     with pytest.raises(UsageError, match=r"no 'within 5%'.*within 5 %"):
@@ -307,6 +402,32 @@ def test_of_every_distribution_it_is_told_how_many_are_right_and_of_how_many_a_t
         rest = [mark for mark, unseen in zip(right, unknown, strict=True) if not unseen]
         assert (each.rest is None) == (not rest)
         assert each.rest is None or (each.rest.right, each.rest.n) == (sum(rest) / len(rest), len(rest))
+
+
+def test_one_factor_and_one_hook_may_stand_alone_and_none_are_all(run):
+    view = run.view(-1)
+    hook = "blocks.0.hook_resid_post"
+    some = {"examples": 100, "shuffles": 1}
+    one = gi.measure("probe.r2", view, factors="trace", sites=hook, **some)
+    assert one["number"].values.tolist() == ["trace"]
+    assert one["hook"].values.tolist() == [hook]
+    every = gi.measure("probe.r2", view, factors=[], sites=hook, **some)
+    assert every["number"].values.tolist() == list(run.task.factors)
+    assert gi.measure("probe.r2", view, sites=hook, **some).identical(every)
+
+
+def test_one_distribution_may_stand_alone_and_an_unknown_criterion_is_named(run):
+    (one,) = elsewhere(run, "semicircle,laplace", examples=50)
+    assert one.distribution == "semicircle,laplace"
+    with pytest.raises(UsageError, match=r"^criterion: there is no 'within 3 %'; did you mean 'within"):
+        elsewhere(run, ["laplace"], criterion="within 3 %")
+
+
+@pytest.mark.parametrize("name", ["matrices.by_coefficient", "matrices.roughly_right"])
+@pytest.mark.parametrize("tolerance", [-1.0, math.nan, 0.0])
+def test_a_tolerance_that_is_none_is_refused(name, tolerance):
+    with pytest.raises(UsageError, match=r"^tolerance: needs a number above 0, .* got "):
+        gi.measure(name, degenerate("eigenvalues", 2)["one wrong"], tolerance=tolerance)
 
 
 def test_a_run_that_goes_on_from_another_says_that_nobody_knows_what_it_has_seen(run, tmp_path):

@@ -32,15 +32,14 @@ def config(name: str, **changes: object) -> gi.TrainConfig:
 MEASURES = [
     name
     for name in gi.MEASURES
-    if name.startswith(("matrices.", "probe.", "accuracy", "attention.mean", "attention.variance"))
-    and name != "accuracy.mirror"
+    if name.startswith(("matrices.", "probe.", "accuracy", "attention.")) and name != "accuracy.mirror"
 ]
 
 
 def half_right(run: gi.Run, wrong_above: float = 0.5, with_replay: bool = False):
     """An analysis of the run as it would be of a network that fails on the matrices of larger condition
     numbers, by doubling what it says of the first entry."""
-    task, kept = run.task, gi.View.decoded
+    task = run.task
     large = (
         task.factors["log_condition"].values
         if "log_condition" in task.factors
@@ -49,10 +48,16 @@ def half_right(run: gi.Run, wrong_above: float = 0.5, with_replay: bool = False)
     true = task.encoded_truth.clone()
     true[large > large.quantile(wrong_above), 0, 0] *= 2
     tokens, _ = task.output.encode(true.flatten(1))
+    return answering(run, tokens.flatten(1), with_replay)
+
+
+def answering(run: gi.Run, given: torch.Tensor, with_replay: bool = False):
+    """An analysis of the run as it would be of a network that gives these answers."""
+    task, kept = run.task, gi.View.decoded
     # What is kept of the run is what it decodes itself.
     shutil.rmtree(run.path / "replay", ignore_errors=True)
     try:
-        gi.View.decoded = property(lambda view: tokens.flatten(1) if view.task is task else kept.func(view))
+        gi.View.decoded = property(lambda view: given if view.task is task else kept.func(view))
         made = analysis_of(run, -1, MEASURES, None, with_replay, False)
         html = page.render(made)
     finally:
@@ -142,8 +147,58 @@ def test_of_two_matrices_there_is_no_condition_number(trained_once):
     assert "Other matrices" not in titles
 
 
-def test_of_two_dimensional_eigenvectors_it_is_said_what_they_cannot_show(trained_once):
-    made, html = half_right(trained_once("vector_pages", config("eigenvectors", **{"task.examples": 240})))
+@pytest.fixture(scope="module")
+def vectors(trained_once) -> gi.Run:
+    return trained_once("vector_pages", config("eigenvectors", **{"task.examples": 240}))
+
+
+def test_maps_of_attention_show_what_can_be_attended_to(analysed, run):
+    made, _ = analysed
+    shown = {section.title: section for section in page.sections(made)}["Attention"]
+    question, answer = ["a11", "a12", "a21", "a22"], list(run.task.reads.words[4:])
+    figures = {panel.title: panel.body.figure.data[0] for panel in shown.panels}
+    assert list(figures["Decoder L0"].x) == answer
+    assert list(figures["Decoder L0 cross"].x) == question
+    encoder = figures["Encoder L0, each position"]
+    assert list(encoder.x) == question
+    assert list(encoder.y) == [f"{word}, head {head}" for head in range(2) for word in question]
+
+
+def test_a_network_that_writes_no_matrices_yet_has_a_page(vectors):
+    given = vectors.task.sample.answers.clone()
+    given[:, 0] = given[:, 1]  # digits where a sign has to be
+    made, html = answering(vectors, given)
+    assert made.skipped["matrices.condition"] == "none of 240 answers is a matrix"
+    assert "It is right within 5 % on 0 % of 240 matrices" in page.opening(made).lead
+    assert "no unit norms" not in text_of(html)
+    shown = {section.title: section for section in page.sections(made)}
+    assert [table.title for table in shown["Which matrices it fails"].tables] == [
+        "Right answers by the condition number of the matrix"
+    ]
+
+
+def test_right_answers_of_zeros_cannot_be_missed(vectors):
+    tokens, _ = vectors.task.output.encode(torch.zeros_like(vectors.task.truth))
+    made, _ = answering(vectors, tokens.flatten(1))
+    assert (
+        "; of these answers 240 have no unit norms, which the criterion does not ask for"
+        in page.opening(made).lead
+    )
+
+
+def test_of_single_numbers_there_are_no_bands_of_condition_numbers(trained_once):
+    run = trained_once("number_pages", config("eigenvalues", **{"task.n": 1}))
+    given = run.task.sample.answers.clone()
+    given[:40] = given[0]
+    made, _ = answering(run, given)
+    lead = page.opening(made).lead
+    assert "What it fails on was not tested: all matrices have the same condition number (have 1)" in lead
+    assert "quarter" not in lead
+    assert [panel.title for panel in page.opening(made).panels] == ["Right by tolerance"]
+
+
+def test_of_two_dimensional_eigenvectors_it_is_said_what_they_cannot_show(vectors):
+    made, html = half_right(vectors)
     lead = {section.title: section.lead for section in page.sections(made)}[
         "What wrong answers still have of right ones"
     ]

@@ -18,15 +18,18 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ...errors import NotApplicable, UsageError, nearest
+from ...tasks import Task
 from ...tasks.matrices import Matrices
 from ...view import View
 from ..base import Value, array, measure, once_per_view
 from ..standing import Z_OF_95, wilson
-from .properties import BANDS, auc, bands, condition, off_by, off_orthogonal, off_unit_norm
+from .properties import BAND_NAMES, SINGULAR, auc, bands, condition, off_by, off_orthogonal, off_unit_norm
 
 CRITERION = "within 5 %"
 TOLERANCES = (0.005, 0.01, 0.02, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25)
 """Those of the notebook."""
+_SAME = 1e-9
+"""Logarithms of condition numbers that are no further apart are the same but for rounding."""
 _REF = "Charton 2022 (arXiv 2211.00170); facebookresearch/LAWT, notebooks/what_is_my_transformer_doing.ipynb"
 _SHARE = ("share", "low", "high", "n")
 
@@ -91,12 +94,12 @@ def answers(view: View) -> Answers:
 def _of_eigenvalues(found: Matrix, true: Matrix) -> dict[str, Float64[Tensor, "n"]]:
     given, wanted = found[:, :, 0], true[:, :, 0]
     size = wanted.abs()
-    of_each = torch.where(given == wanted, 0.0, (given - wanted).abs() / size)
+    of_each = _over((given - wanted).abs(), size)
     largest, smallest = (at(1, keepdim=True).indices for at in (size.max, size.min))
     return {
         "eigenvalue of largest size": of_each.gather(1, largest)[:, 0],
         "eigenvalue of smallest size": of_each.gather(1, smallest)[:, 0],
-        "trace (of the sum of sizes)": (given.sum(1) - wanted.sum(1)).abs() / size.sum(1),
+        "trace (of the sum of sizes)": _over((given.sum(1) - wanted.sum(1)).abs(), size.sum(1)),
         "greatest first": _share(given[:, 1:] > given[:, :-1], given),
     }
 
@@ -116,9 +119,14 @@ def _of_entries(name: str, found: Matrix, true: Matrix) -> dict[str, Float64[Ten
     given, wanted = (x.flatten(1).gather(1, largest)[:, 0] for x in (found, true))
     return {
         name: off_by(found, true),
-        "largest entry": torch.where(given == wanted, 0.0, (given - wanted).abs() / wanted.abs()),
+        "largest entry": _over((given - wanted).abs(), wanted.abs()),
         "signs": _share((found.sign() * true.sign() < 0).flatten(1), found),
     }
+
+
+def _over(off: Float64[Tensor, "*any"], of: Float64[Tensor, "*any"]) -> Float64[Tensor, "*any"]:
+    """One over the other; 0 where nothing is off, also of 0."""
+    return torch.where(off == 0, off, off / of)
 
 
 def _share(off: Bool[Tensor, "n entry"], found: Float64[Tensor, "n *entries"]) -> Float64[Tensor, "n"]:
@@ -158,7 +166,12 @@ def within(view: View) -> Value:
 def by_coefficient(view: View, tolerance: float = 0.05) -> Value:
     """Share of the answers of which each entry is within 5 % of that of the target, with its 95 % interval
     (Wilson). Of eigenvectors the target has the signs that LAPACK gives them, and an answer with the other
-    sign is off."""
+    sign is off.
+
+    Raises:
+        UsageError: the tolerance is no number above 0.
+    """
+    _refuse_odd(tolerance)
     said, task = answers(view), view.task
     assert isinstance(task, Matrices)
     right = (said.found - said.true).abs() <= tolerance * said.true.abs()
@@ -170,22 +183,26 @@ def by_coefficient(view: View, tolerance: float = 0.05) -> Value:
 @_measure("matrices.by_condition", replayed=True)
 def by_condition(view: View, criterion: str = CRITERION) -> Value:
     """Share of right answers by the condition number of the matrix that is asked about: in the lowest quarter
-    of the sample, the next, the third, to 90 %, and the tenth of the largest; with its 95 % interval (Wilson)
-    and the condition numbers that each begins and ends with.
+    of the sample, the next, the third, to 90 %, and the tenth of the largest; with its 95 % interval
+    (Wilson), the condition numbers that each begins and ends with, and how many of its matrices are singular
+    to float64, for the condition number of which 1 / ε = 4.5e15 stands.
 
     Raises:
-        NotApplicable: a question has two matrices.
+        NotApplicable: a question has two matrices, or all matrices have the same condition number.
         UsageError: the task has no such criterion.
     """
-    said, of = answers(view), _of_question(view)
+    said, of = answers(view), _telling(_of_question(view))
     right = ~said.wrong(criterion)
     parts = [part for part in bands(of) if part.any()]
-    names = [f"{low}–{high} %" for (low, high), part in zip(BANDS, bands(of), strict=True) if part.any()]
+    names = [name for name, part in zip(BAND_NAMES, bands(of), strict=True) if part.any()]
     shares = _shares([right[part] for part in parts], "condition", names).rename(share="band")
-    ends = [[float(10 ** of[part].min()), float(10 ** of[part].max())] for part in parts]
+    ends = [
+        [float(10 ** of[part].min()), float(10 ** of[part].max()), float((of[part] >= SINGULAR).sum())]
+        for part in parts
+    ]
     import xarray as xr
 
-    of_ends = array(ends, ("condition", "band"), condition=names, band=["from", "to"])
+    of_ends = array(ends, ("condition", "band"), condition=names, band=["from", "to", "singular"])
     return xr.concat([shares, of_ends], "band")
 
 
@@ -196,14 +213,14 @@ def failure_auc(view: View, criterion: str = CRITERION) -> Value:
     the matrix that is asked about, and of the eigenvectors where these are the answer.
 
     Raises:
-        NotApplicable: fewer than two answers are wrong, or fewer than two right, or a question has two
-            matrices.
+        NotApplicable: fewer than two answers are wrong, or fewer than two right, a question has two matrices,
+            or all matrices have the same condition number.
         UsageError: the task has no such criterion.
     """
     said = answers(view)
     wrong = said.wrong(criterion)
-    predictors = {"question": _of_question(view)}
-    if _are_eigenvectors(view):
+    predictors = {"question": _telling(_of_question(view))}
+    if _are_eigenvectors(view.task):
         predictors["answer"] = condition(said.found[:, 1:])
     rows = []
     for of in predictors.values():
@@ -227,8 +244,9 @@ def roughly_right(view: View, tolerance: float = 0.05, criterion: str = CRITERIO
 
     Raises:
         NotApplicable: no answer is wrong.
-        UsageError: the task has no such criterion.
+        UsageError: the task has no such criterion, or the tolerance is no number above 0.
     """
+    _refuse_odd(tolerance)
     said = answers(view)
     wrong = said.wrong(criterion)
     if not wrong.any():
@@ -251,12 +269,18 @@ def condition_numbers(view: View, criterion: str = CRITERION) -> Value:
     out.
 
     Raises:
-        NotApplicable: a question has two matrices.
+        NotApplicable: a question has two matrices, no answer is a matrix, or all matrices are singular.
         UsageError: the task has no such criterion.
     """
     said = answers(view)
-    of = condition(said.found[:, 1:]) if _are_eigenvectors(view) else _of_question(view)
-    wrong, finite = said.wrong(criterion), of < _SINGULAR
+    of = condition(said.found[:, 1:]) if _are_eigenvectors(view.task) else _of_question(view)
+    wrong, finite = said.wrong(criterion), of < SINGULAR
+    if not finite.any():
+        raise NotApplicable(
+            f"none of {len(said):,} answers is a matrix"
+            if of.isnan().all()
+            else "all matrices that have a condition number are singular to float64"
+        )
     groups = {"right": ~wrong & finite, "wrong": wrong & finite}
     rows = {name: 10 ** of[marks].numpy() for name, marks in groups.items() if marks.any()}
     values = [
@@ -268,13 +292,41 @@ def condition_numbers(view: View, criterion: str = CRITERION) -> Value:
     return array([list(map(float, row)) for row in values], tuple(labels), **labels)
 
 
-_SINGULAR = 15.6
-"""A logarithm of a condition number from which a matrix is singular to float64."""
+def _are_eigenvectors(task: Task) -> bool:
+    assert isinstance(task, Matrices)
+    return task.problem.title == "eigenvalues and eigenvectors"
 
 
-def _are_eigenvectors(view: View) -> bool:
-    assert isinstance(view.task, Matrices)
-    return view.task.problem.title == "eigenvalues and eigenvectors"
+def _telling(condition: Float64[Tensor, "n"]) -> Float64[Tensor, "n"]:
+    """
+    Raises:
+        NotApplicable: they are all the same.
+    """
+    if float(condition.max() - condition.min()) < _SAME:
+        each = "are singular" if float(condition[0]) >= SINGULAR else f"have {10 ** float(condition[0]):.3g}"
+        raise NotApplicable(f"all matrices have the same condition number ({each}), which tells none apart")
+    return condition
+
+
+@_measure("matrices.right_without_norm", where=_are_eigenvectors)
+def right_without_norm(view: View, tolerance: float = 0.05, criterion: str = CRITERION) -> Value:
+    """Share of the right answers of which a row or column of V is not of length 1 to 5 %, with its 95 %
+    interval (Wilson). The criterion holds VᵀMV against w and does not ask for V to be orthonormal: a V of any
+    length is right with eigenvalues to match, and so are zeros throughout.
+
+    Raises:
+        NotApplicable: no answer is right, or the task asks for no eigenvectors.
+        UsageError: the task has no such criterion, or the tolerance is no number above 0.
+    """
+    _refuse_odd(tolerance)
+    if not _are_eigenvectors(view.task):
+        raise NotApplicable(f"{view.task.name} asks for no eigenvectors")
+    said = answers(view)
+    right = ~said.wrong(criterion)
+    if not right.any():
+        raise NotApplicable(f"none of {len(said):,} answers is right ({criterion})")
+    off = off_unit_norm(said.found[:, 1:])[right] >= tolerance
+    return _shares([off], "answers", ["without unit norm"])[0]
 
 
 def _of_question(view: View) -> Float64[Tensor, "n"]:
@@ -282,6 +334,11 @@ def _of_question(view: View) -> Float64[Tensor, "n"]:
     if view.task.problem.together > 1:
         raise NotApplicable("a question has two matrices, and no one condition number")
     return condition(answers(view).asked)
+
+
+def _refuse_odd(tolerance: float) -> None:
+    if not (isinstance(tolerance, int | float) and tolerance > 0):
+        raise UsageError(f"tolerance: needs a number above 0, as .05 for 5 %, got {tolerance!r}")
 
 
 def _mean(marks: Bool[Tensor, "n"]) -> float:

@@ -29,6 +29,9 @@ from ...tasks.matrices.family import log_condition
 
 BANDS = ((0, 25), (25, 50), (50, 75), (75, 90), (90, 100))
 """Of a number by its quantiles, in per cent."""
+BAND_NAMES = tuple(f"{low}–{high} %" for low, high in BANDS)
+SINGULAR = 15.6
+"""A logarithm of a condition number from which a matrix is singular to float64."""
 _Z_OF_95 = 1.959963984540054
 
 
@@ -79,8 +82,8 @@ def _largest(errors: Float64[Tensor, "n error"]) -> Float64[Tensor, "n"]:
 
 
 def condition(matrices: Float64[Tensor, "n rows columns"]) -> Float64[Tensor, "n"]:
-    """The logarithm (base 10) of the condition number of each matrix in the 2-norm, at most 15.7; NaN of what
-    is no matrix."""
+    """The logarithm (base 10) of the condition number of each matrix in the 2-norm; 15.65, which is that of 1
+    / ε, of what is singular to float64 (`SINGULAR` or more); NaN of what is no matrix."""
     are = matrices.isfinite().flatten(1).all(1)
     found = torch.full((len(matrices),), torch.nan, dtype=torch.float64)
     found[are] = log_condition(matrices[are])

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import NotApplicable
 from ...measures.matrices.failures import CRITERION
+from ...measures.matrices.properties import BAND_NAMES, SINGULAR
 from ...measures.standing import Z_OF_95, percent, wilson
 from ...tasks.matrices import Matrices
 from .. import figures
+from ..analysis import labelled
 from ..palette import KEY, PLAIN, TEST, lines
 from ..panels import Figure, Panel, Table, opening, section
 from ..words import number
@@ -37,8 +39,16 @@ def _right(a: MatricesAnalysis) -> str:
     low, high = wilson(share.right, share.n, Z_OF_95)
     return (
         f"It is right {CRITERION} on {percent(share.right)} of {share.n:,} matrices "
-        f"({_interval(low, high)} at 95 %)"
+        f"({_interval(low, high)} at 95 %{_of_other_length(a)})"
     )
+
+
+def _of_other_length(a: MatricesAnalysis) -> str:
+    """How many of the right eigenvectors are not of length 1, which the criterion does not ask for."""
+    if "matrices.right_without_norm" not in a.values:
+        return ""
+    off, *_, n = (float(x) for x in a.measured("matrices.right_without_norm").values)
+    return f"; of these answers {off * n:,.0f} have no unit norms, which the criterion does not ask for"
 
 
 def _in_common(a: MatricesAnalysis) -> str:
@@ -57,8 +67,10 @@ def _in_common(a: MatricesAnalysis) -> str:
         said = f"it fails more often where the condition number is small: {area}"
     else:
         said = f"a large condition number does not tell those that it fails: {area}"
-    by = a.measured("matrices.by_condition").sel(band="share")
-    first, last = float(by[0]), float(by[-1])
+    by = labelled(a.measured("matrices.by_condition").sel(band="share"), "condition")
+    first, last = (by.get(BAND_NAMES[end]) for end in (0, -1))
+    if first is None or last is None:
+        return f"{_right(a)}; {said}."
     return (
         f"{_right(a)}; {said}. Of the quarter with the lowest it is right on {percent(first)}, of the tenth "
         f"with the highest on {percent(last)}."
@@ -88,6 +100,8 @@ def _by_condition(a: MatricesAnalysis, size: Any = "") -> Panel:
 
 
 def _short(condition: float) -> str:
+    if condition >= 10**SINGULAR:
+        return "singular"
     return f"{condition:.3g}" if condition < 1e5 else f"{condition:.0e}".replace("e+", "e")
 
 
@@ -212,11 +226,13 @@ def _fails(a: MatricesAnalysis) -> Iterator[Panel | Table]:
         yield Table("Whether a condition number tells wrong answers", header, rows)
     by, bands = a.measured("matrices.by_condition"), []
     for band in by["condition"].values.tolist():
-        share, low, high, n, least, most = (float(x) for x in by.sel(condition=band).values)
-        ends = f"{number(least)} to {number(most)}"
+        share, low, high, n, least, most, singular = (float(x) for x in by.sel(condition=band).values)
+        ends = f"{_short(least)} to {_short(most)}{f' ({singular:,.0f})' * bool(singular)}"
         bands.append((band, percent(share), _interval(low, high), f"{n:,.0f}", ends))
     header = ["Quantile", "Right", "95 % interval", "Matrices", "Condition numbers"]
     yield Table("Right answers by the condition number of the matrix", header, bands)
+    if "matrices.condition" not in a.values:
+        return
     numbers = a.measured("matrices.condition")
     groups = [
         (group, *(number(float(x)) for x in numbers.sel(group=group).values))
