@@ -266,7 +266,7 @@ def test_what_has_changed_is_analysed_anew(run, analyzed, what):
     elif what == "values gone":
         values.unlink()
     elif what == "another file":
-        (run.path / "lock").write_text("")
+        (run.path / "resume.old").write_text("")
     elif what == "another step":
         more = ("--step", "0")
     else:

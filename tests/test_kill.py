@@ -59,7 +59,8 @@ import json, os, pathlib, signal, sys, traceback
 import torch
 torch.set_num_threads(1)
 import grokinterp as gi
-from grokinterp.runs import files
+from grokinterp import training
+from grokinterp.runs import files, train
 
 
 class Mortal:
@@ -121,7 +122,7 @@ def train(job, answer):
 
 
 # Whatever is slow the first time is slow only here.
-for _ in gi.training.Trainer(gi.TrainConfig.make(json.loads(sys.argv[1]))):
+for _ in training.Trainer(gi.TrainConfig.make(json.loads(sys.argv[1]))):
     pass
 assert len(os.listdir("/proc/self/task")) == 1, "a fork would lose the other threads"
 answers = {}

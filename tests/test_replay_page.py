@@ -499,11 +499,11 @@ def test_keys_play_step_loop_and_list_themselves(browser, quick, quick_data, tmp
             page.keyboard.press(key)
 
     press("?")
-    assert page.is_visible("#keys")
-    assert "loop" in page.inner_text("#keys")
+    assert page.is_visible("#shortcuts")
+    assert "loop" in page.inner_text("#shortcuts")
     press("ArrowRight")  # does nothing under the list
     press("?")
-    assert not page.is_visible("#keys")
+    assert not page.is_visible("#shortcuts")
     assert page.evaluate(now) == steps[0]
     press("+", "+", "+", "+")
     assert page.inner_text("#speed") == "8 ×"
@@ -526,7 +526,7 @@ def test_keys_play_step_loop_and_list_themselves(browser, quick, quick_data, tmp
     assert page.evaluate(now) == steps[2]
     page.focus("#ask")
     press("Space")  # presses the button, plays nothing
-    assert page.is_visible("#keys")
+    assert page.is_visible("#shortcuts")
     assert page.get_attribute("#play", "aria-label") == "Play"
     assert problems == []
     page.context.close()

@@ -527,13 +527,13 @@
   }
   const toggle = () => timer ? stop() : start();
   const go = (index) => { stop(); show(index); };
-  function keys() {
-    const dialog = $("keys");
+  function shortcuts() {
+    const dialog = $("shortcuts");
     dialog.open ? dialog.close() : dialog.showModal();
   }
   const KEYS = {
     " ": toggle, ArrowLeft: () => go(at - 1), ArrowRight: () => go(at + 1), Home: () => go(0), End: () => go(last),
-    "+": () => faster(1), "=": () => faster(1), "-": () => faster(-1), l: () => { loop.checked = !loop.checked; }, "?": keys,
+    "+": () => faster(1), "=": () => faster(1), "-": () => faster(-1), l: () => { loop.checked = !loop.checked; }, "?": shortcuts,
   };
 
   function listen() {
@@ -542,13 +542,13 @@
     $("invitation").addEventListener("click", start);
     $("faster").addEventListener("click", () => faster(1));
     $("slower").addEventListener("click", () => faster(-1));
-    $("ask").addEventListener("click", keys);
+    $("ask").addEventListener("click", shortcuts);
     scaleChoice.addEventListener("change", layout);
     sliderChoice.addEventListener("change", () => { ruler(); show(at); });
     document.addEventListener("keydown", (event) => {
       const where = event.target.tagName, onSlider = event.target === slider, name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
       if (event.ctrlKey || event.metaKey || event.altKey || where === "SELECT") return;
-      if ($("keys").open && name !== "?") return;
+      if ($("shortcuts").open && name !== "?") return;
       if (name === " " && /^(BUTTON|SUMMARY|INPUT)$/.test(where) && !onSlider) return;  // which the browser presses
       const also = onSlider ? { ArrowUp: KEYS.ArrowRight, ArrowDown: KEYS.ArrowLeft } : {}, action = KEYS[name] || also[name];
       if (!action) return;

@@ -53,13 +53,13 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-KEYS = (
+SHORTCUTS = (
     (("Space",), "play, pause"),
     (("←", "→"), "one snapshot back, on"),
     (("Home", "End"), "the first snapshot, the last"),
     (("+", "-"), "faster, slower"),
     (("l",), "loop: play again and again"),
-    (("?",), "show these keys"),
+    (("?",), "show these shortcuts"),
 )
 """The keys that move a replay, and what they do: what replay.js listens to."""
 _LEAST_ROOM = 100_000
@@ -177,7 +177,7 @@ def replay_page(
         sure=[_how_sure(boundary) for boundary in training_phases.boundaries] if training_phases else [],
         section=section,
         missing=_by_reason(section.missing),
-        keys=KEYS,
+        shortcuts=SHORTCUTS,
         replay=embedded(json.dumps(content, allow_nan=False)),
     )
 
