@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .importing import import_checkpoint, record
     from .measures import MEASURES
     from .measures import measure as register_measure
-    from .replay import plateaus, replay
+    from .replay import plateaus, replay, tidy
     from .report import Report, analyze, measure_all, save_replay
     from .report.compare import compare
     from .runs import Run, load_run, runs_in
@@ -35,7 +35,7 @@ __all__ = [
             "importing": "import_checkpoint record",
             "measures": "MEASURES",
             "measures.measure": "register_measure",
-            "replay": "plateaus replay",
+            "replay": "plateaus replay tidy",
             "report": "Report analyze compare measure_all save_replay",
             "runs": "Run load_run runs_in train train_many",
             "tasks": "TASKS Operation Task arrays make_task task",

@@ -241,7 +241,9 @@ def replay(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Also write the numbers: FILE.nc (everything) or FILE.parquet (a table)."
+            metavar="FILE",
+            help="Also write the numbers: FILE.nc (everything), FILE.parquet (a row a step) or FILE.csv (a "
+            "row a number).",
         ),
     ] = None,
     own: With = None,

@@ -13,7 +13,7 @@ from .descent import (
     plateaus,
 )
 from .distributions import Elsewhere, elsewhere
-from .export import check_format, export, table
+from .export import check_format, export, table, tidy
 from .frequencies import final as _final_network
 from .frequencies.flows import NeuronFlows, neuron_flows
 from .frequencies.keys import keys_over_time, where_keys_differ

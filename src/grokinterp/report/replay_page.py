@@ -77,7 +77,7 @@ def save_replay(
         path: of the page, which is written whole or not at all; in a directory it is called replay.html.
         measures: names of measures beside those of PROGRESS and PICTURES.
         steps: committed steps, negative ones counted from the end; by default all.
-        data: where the numbers go as well, as .nc or .parquet.
+        data: where the numbers go as well, as .nc, .parquet or .csv.
         reload: see `replay_page`.
 
     Raises:
