@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .errors import ConfigError, NotApplicable, UsageError, nearest
 from .models import Block, Heads, Inside, ModelConfig, at_answer, blocks_of, carried_config, fits, in_float64
+from .shown import Rows, Shown
 from .tasks import Split, Task
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _widened(weight: Tensor) -> Float64[Tensor, "..."]:
     return wide.masked_fill_(wide.abs() < torch.finfo(torch.float32).tiny, 0)
 
 
-class View:
+class View(Shown):
     """A network's behaviour over the whole input table of a task.
 
     Operands and answers are in the order of the task's table, whatever their tokens are; the columns of
@@ -222,6 +223,22 @@ class View:
         """The network: as it was given, or made of the weights, in float64."""
         assert self._config is not None
         return self._config.hooked(self.task.reads, self.weights, torch.float64)
+
+    def _in_a_line(self) -> str:
+        step = "" if self.step is None else f" at step {self.step:,}"
+        answer = "" if self.answer is None else f", answer {self.answer}"
+        return f"of {self.task.symbol}{step}{answer}: {self.task.n_inputs:,} {self.task.examples_are}"
+
+    def _as_rows(self) -> Rows:
+        parts = (
+            "not known" if self.split is None else f"{len(self.split.train):,} and {len(self.split.test):,}"
+        )
+        return [
+            ("network", self.network),
+            ("logits of", f"{self.task.n_answers} answers"),
+            ("answers", self.answers),
+            ("trained on, tested on", parts),
+        ]
 
     @property
     def network(self) -> str:

@@ -32,6 +32,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from ..errors import NotApplicable, UsageError, nearest
+from ..shown import Found, Rows, in_words
 from ..view import View
 from .base import once_per_view
 from .interventions import Change, logits_after, recorded
@@ -52,8 +53,8 @@ class Outcome:
     accuracy: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Ablation:
+@dataclass(frozen=True, repr=False)
+class Ablation(Found):
     """What an ablation did.
 
     Attributes:
@@ -71,6 +72,23 @@ class Ablation:
     after: Outcome
     control: str
     controls: list[Outcome]
+
+    def _in_a_line(self) -> str:
+        at = "" if self.at is None else f" {in_words(self.at)}"
+        part = "test" if "test" in self.after.loss else "all"
+        loss = f"{self.before.loss[part]:.3g} → {self.after.loss[part]:.3g} nats"
+        return f"of {self.what}{at} ({self.how}): {part} loss {loss}"
+
+    def _as_rows(self) -> Rows:
+        rows: list[tuple[str, object]] = []
+        for part in self.after.loss:
+            of = [(each.loss[part], each.accuracy[part]) for each in (self.before, self.after)]
+            said = " → ".join(f"{loss:.3g} nats, {100 * right:.1f} % right" for loss, right in of)
+            rows.append((part, said))
+            if self.controls:
+                mean, spread = self.control_loss(part)
+                rows.append((f"{part}, controls", f"{mean:.3g} ± {spread:.2g} nats ({self.control})"))
+        return rows
 
     def control_loss(self, part: str = "all") -> tuple[float, float]:
         """Mean and standard deviation of the loss of the controls.

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import NotApplicable, UsageError, nearest
 from ..registry import Registry
+from ..shown import Rows, Shown
 from ..tasks import Task
 from ..view import View, one_at_a_time
 
@@ -50,8 +51,8 @@ def always(task: Task) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Measure:
+@dataclass(frozen=True, repr=False)
+class Measure(Shown):
     """What can be measured of a View.
 
     Attributes:
@@ -75,6 +76,19 @@ class Measure:
     each_answer: bool = True
     where: Callable[[Any], bool] = always
     replayed: bool = False
+
+    def _in_a_line(self) -> str:
+        return f"{self.name} ({self.unit}; {self.ref})"
+
+    def _as_rows(self) -> Rows:
+        return [
+            ("is", " ".join(self.doc.split("\n\n")[0].split())),
+            ("unit", self.unit),
+            ("source", self.ref),
+            ("of", self.of.__name__),
+            ("options", self.options),
+            ("gauge", self.in_gauge or "none"),
+        ]
 
     def is_of(self, task: Task) -> bool:
         """Whether it is of tasks of this family."""

@@ -76,7 +76,7 @@ def tidy(data: xr.Dataset) -> pd.DataFrame:
     import pandas as pd
 
     parts, dims = [], [*dict.fromkeys(str(dim) for values in data.values() for dim in values.dims)]
-    for name, values in data.items():
+    for values in data.values():
         numbers = values.values.reshape(-1)
         there = np.flatnonzero(~pd.isna(numbers))
         at = np.unravel_index(there, values.shape)
@@ -84,13 +84,12 @@ def tidy(data: xr.Dataset) -> pd.DataFrame:
             str(dim): values[dim].values[index] if dim in values.coords else index
             for dim, index in zip(values.dims, at, strict=True)
         }
-        variable = pd.Categorical.from_codes(np.zeros(len(there), "int8"), [str(name)])
-        parts.append(pd.DataFrame({"variable": variable, **labels, "value": numbers[there].astype(float)}))
+        parts.append(pd.DataFrame({**labels, "value": numbers[there].astype(float)}))
     names = [str(name) for name in data]
     columns = ["variable", *sorted(dims, key=lambda dim: dim != "step"), "value"]
     together: dict[str, Any] = {
         "variable": pd.Categorical.from_codes(
-            np.repeat(np.arange(len(parts), dtype="int16"), [len(part) for part in parts]), names
+            np.repeat(np.arange(len(parts), dtype="int16"), [len(part) for part in parts]), pd.Index(names)
         )
     }
     for column in columns[1:]:
@@ -113,14 +112,14 @@ def _joined(columns: Sequence[pd.Series | None], lengths: Sequence[int]) -> Any:
             for column, n in zip(columns, lengths, strict=True)
         ]
         joined = np.concatenate(parts) if parts else np.empty(0)
-        return pd.array(joined, dtype="Int64") if whole and missing else joined
+        return pd.Series(joined).astype("Int64") if whole and missing else joined
     labels = sorted({label for column in there for label in column.unique()}, key=str)
     codes = {label: code for code, label in enumerate(labels)}
     code_of = [
         np.full(n, -1, "int32") if column is None else column.map(codes).to_numpy("int32")
         for column, n in zip(columns, lengths, strict=True)
     ]
-    return pd.Categorical.from_codes(np.concatenate(code_of), labels)
+    return pd.Categorical.from_codes(np.concatenate(code_of), pd.Index(labels))
 
 
 def table(data: xr.Dataset) -> pd.DataFrame:

@@ -79,6 +79,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import NotApplicable
 from ..measures.noise import KNOWN
 from ..measures.standing import GENERALISED, Examples, Standing, percent
+from ..shown import Found, Rows
 from .dataset import FINAL, final_keys
 from .steps_to_learn import LEARNED, Interval, first_interval, judged_by, series
 
@@ -199,8 +200,8 @@ class Lead:
     part: str = ""
 
 
-@dataclass(frozen=True)
-class Phases:
+@dataclass(frozen=True, repr=False)
+class Phases(Found):
     """What kind of run it was, and its phases.
 
     Attributes:
@@ -223,6 +224,14 @@ class Phases:
     leads: list[Lead] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     standing: Standing | None = None
+
+    def _in_a_line(self) -> str:
+        return self.kind
+
+    def _as_rows(self) -> Rows:
+        spans = [(phase.name, f"steps {phase.start:,} to {phase.end:,}") for phase in self.spans]
+        sure = [(each.name, f"between steps {each.after:,} and {each.by:,}") for each in self.boundaries]
+        return [("in words", self.sentence), *spans, *sure, *self.skipped.items()]
 
     def at(self, step: int) -> str:
         """The name of the phase at a step; "" where there is none. A phase begins with its first step; the

@@ -11,6 +11,7 @@ from ..measures import MEASURES
 from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable, replace
 from ..runs.in_memory import InMemory
+from ..shown import Rows as ShownRows
 from ..tasks import Operation, Rows, Split, Task
 from ..view import View
 from . import arrays, digits, geometry, matrices, operations
@@ -33,9 +34,17 @@ class Report(Page):
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
 
-    def __repr__(self) -> str:
+    def _in_a_line(self) -> str:
         a = self.analysis
-        return f"<Report of {a.name} at {a.run.step_text(a.step)}: {a.standing.state}>"
+        return f"of {a.name} at {a.run.step_text(a.step)}: {a.standing.state}"
+
+    def _as_rows(self) -> ShownRows:
+        from .page import facts
+
+        a = self.analysis
+        claims = [(each.verdict, each.claim) for each in a.claims]
+        page = ("the whole page", "save_html(path) of this report writes it, save_json(path) all numbers")
+        return [("verdict", a.verdict), ("found", a.found), *facts(a), *claims, page]
 
     @property
     def stem(self) -> str:

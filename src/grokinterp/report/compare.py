@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NotARun, UsageError
 from ..replay import Compared, Group, RunsCompared, judged_by
 from ..runs import Run
+from ..shown import html_table
 from ..training import SQUARED
 from . import palette
 from .claims import Verdict
@@ -62,6 +63,9 @@ class Comparison(Page):
         """What each run has learned, by its last snapshot: measured when it is first asked for, and kept with
         the runs."""
         return all_learned([each.run for each in self.compared.runs])
+
+    def _repr_html_(self) -> str:
+        return html_table(_verdict(self.compared), *rows(self.compared, brief=True))
 
     @property
     def table(self) -> pd.DataFrame:

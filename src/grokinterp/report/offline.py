@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from markupsafe import Markup
 
 from ..runs import Run
 from ..runs.files import file_named, folder_named, refuse_unwritable, replace
+from ..shown import Shown
 from .palette import STYLE
 
 PAGE_ROOM = 4_800_000
@@ -25,8 +25,9 @@ PAGE_ROOM = 4_800_000
 compute one."""
 
 
-class Page(ABC):
-    """What is shown as a page and kept as plain values, and shows itself in a notebook."""
+class Page(Shown, ABC):
+    """What is shown as a page and kept as plain values. In a notebook it shows what it found as a table, some
+    kilobytes that no front end cuts off; the page itself is a file."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -71,10 +72,6 @@ class Page(ABC):
             run.refuse_to_overwrite(values)
         refuse_unwritable(folder, PAGE_ROOM)
         return page, values
-
-    def _repr_html_(self) -> str:
-        style = "width: 100%; height: 900px; border: 0"
-        return f'<iframe srcdoc="{html.escape(self.to_html())}" style="{style}"></iframe>'
 
 
 def asset(name: str) -> str:

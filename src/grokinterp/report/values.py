@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..measures import MEASURES
+from ..shown import Shown, html_table
 from .words import summary
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Values(dict[str, Any]):
+class Values(Shown, dict[str, Any]):
     """Every measure that applies, by name: floats and labelled arrays.
 
     Attributes:
@@ -33,8 +34,12 @@ class Values(dict[str, Any]):
                 some.skipped[name] = self.skipped[name]
         return some
 
-    def __repr__(self) -> str:
-        return f"<Values of {len(self)} measure{'s' * (len(self) != 1)}, {len(self.skipped)} skipped>"
+    def _in_a_line(self) -> str:
+        return f"of {len(self)} measure{'s' * (len(self) != 1)}, {len(self.skipped)} skipped"
+
+    def _repr_html_(self) -> str:
+        rows = self.table.reset_index().itertuples(index=False)
+        return html_table(f"Values {self._in_a_line()}", ["measure", "value", "unit", "source"], rows)
 
     @property
     def table(self) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DamagedFile
 from ..models import Weights
+from ..shown import Rows, Shown
 from ..tasks import Split, Task
 from ..training import TrainConfig
 from ..view import View
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ..models import HookedRootModule
 
 
-class Run(Account):
+class Run(Shown, Account):
     """The training run in a directory; `gi.load_run` makes it. What was committed when it was opened is what
     it shows.
 
@@ -89,6 +90,20 @@ class Run(Account):
                 f"{self.path}: {what}: its function has changed, or is not the same each time it is called "
                 "(as with operands from a set, or with a random generator of no seed)"
             )
+
+    def _in_a_line(self) -> str:
+        return f"{self.name}: {self.task.symbol}"
+
+    def _as_rows(self) -> Rows:
+        state = f"finished: {self.finished['reason']}" if self.finished else self.ended or "not finished"
+        last = {name: value for name, value in self.last_evaluation.items() if "." not in name}
+        return [
+            ("task", f"{self.task.name}, {self.task.n_inputs:,} {self.task.examples_are}"),
+            ("network", self.network),
+            ("snapshots", self.steps_text(self.steps) if self.steps else "none"),
+            ("state", state),
+            *([("last evaluation", last)] if last else []),
+        ]
 
     @property
     def network(self) -> str:

@@ -26,7 +26,7 @@ from .reads import Reads
 _MOST_CLASSES = 10_000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Arrays(Task):
     """Which class an array of numbers is of."""
 

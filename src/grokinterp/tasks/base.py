@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, GrokinterpError, NotApplicable
 from ..frozen import Frozen
+from ..shown import Rows, Shown, in_words
 from .coordinates import Coordinates
 from .reads import Reads
 from .split import Split
@@ -116,8 +117,8 @@ class Untrained:
         )
 
 
-@dataclass(frozen=True)
-class Task(ABC):
+@dataclass(frozen=True, repr=False)
+class Task(Shown, ABC):
     """What a network is asked to learn.
 
     Attributes:
@@ -136,6 +137,18 @@ class Task(ABC):
     name: str = field(default_factory=str, kw_only=True)
     params: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     symbol: str = field(default_factory=str, kw_only=True)
+
+    def _in_a_line(self) -> str:
+        params = ", ".join(f"{key} {in_words(value)}" for key, value in self.params.items())
+        return f"{self.name or 'without a name'}: {self.symbol}{f' ({params})' if params else ''}"
+
+    def _as_rows(self) -> Rows:
+        return [
+            *self.params.items(),
+            (self.examples_are, self.n_inputs),
+            ("read as", " ".join(map(str, self.reads.words)) if self.reads.words else "–"),
+            ("answers", self.n_answers),
+        ]
 
     @property
     @abstractmethod

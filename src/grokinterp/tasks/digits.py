@@ -43,7 +43,7 @@ def name_of(place: int) -> str:
     return _NAMES[place] if place < len(_NAMES) else f"10^{place}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Digits(Task):
     """a + b for numbers of n digits.
 

@@ -15,7 +15,7 @@ from .reads import Reads
 from .registry import task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Majority(Task):
     """The commonest of v kinds among n symbols, the smaller one of two that are as common."""
 

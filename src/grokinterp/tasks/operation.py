@@ -44,7 +44,7 @@ class Common(Frozen):
     """Gives the network other labels than the right answers."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Operation(Task):
     """A binary operation `c = a ∘ b` on the operand values 0..p-1, with answers in the classes
     0..n_answers-1.

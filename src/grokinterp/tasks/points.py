@@ -41,7 +41,7 @@ class Opaque(Common):
     """Permutes the tokens of points and signs, and the logits, by this seed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PointSlope(Operation):
     """The slope of the line through two points of an n x n grid. Operand i is the point (i // n, i % n).
 

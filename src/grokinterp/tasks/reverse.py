@@ -15,7 +15,7 @@ from .reads import Reads
 from .registry import task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reverse(Task):
     """n symbols of v kinds, "=", and the symbols backwards, each asked for given those before it."""
 

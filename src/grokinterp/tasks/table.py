@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
+from ..shown import Found, Rows
 from .circle import Circle
 from .encoding import Symbols, named
 
@@ -34,8 +35,8 @@ _PLAIN = (
 """The facts that are plain values already."""
 
 
-@dataclass(frozen=True)
-class TableFacts:
+@dataclass(frozen=True, repr=False)
+class TableFacts(Found):
     """What the table of an operation shows.
 
     Attributes:
@@ -68,6 +69,21 @@ class TableFacts:
     abelian: bool | None
     identity: int | None
     circle: Circle | None
+
+    def _in_a_line(self) -> str:
+        return f"{self.structure}: {len(self.counts)} answers to {self.examples:,} pairs"
+
+    def _as_rows(self) -> Rows:
+        return [
+            ("T[a, b] = T[b, a]", self.symmetry),
+            ("T[a, b] = −T[b, a]", self.antisymmetry),
+            ("T[a, b] = −T[b, a] mod p", self.antisymmetry_mod),
+            ("entropy of the counts", self.entropy),
+            ("accuracy of the commonest answer", self.majority),
+            ("Latin square", self.latin_square),
+            ("group", self.group),
+            ("abelian", self.abelian),
+        ]
 
     @property
     def examples(self) -> int:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, fie
 from ..errors import ConfigError
 from ..frozen import Frozen, checked, for_kind
 from ..models import DEFAULT_KIND, KINDS, ModelConfig, NetworkConfig, network_config
+from ..shown import Rows, Shown, in_words
 from ..tasks import TASKS, Split, SplitRecipe, Task, make_task, split, task_parameters
 from ..tasks.encoding import Seed
 from ..tasks.noise import KINDS as NOISES
@@ -106,7 +107,7 @@ class StartConfig(Frozen):
         return f"step {self.step:,} of {self.run} (sha256 {self.sha256[:12]})"
 
 
-class TrainConfig(Frozen):
+class TrainConfig(Shown, Frozen):
     """Everything that a run depends on, task included.
 
     The same `seed` gives the same bytes on the same machine and torch, at any number of threads.
@@ -194,6 +195,13 @@ class TrainConfig(Frozen):
             raise ValueError(f"monitor_every={self.monitor_every} {what}")
         refuse_unknown(self.conditions, self.monitor, self.metrics)
         return self
+
+    def _in_a_line(self) -> str:
+        task = ", ".join(f"{key} {in_words(value)}" for key, value in self.task.items() if key != "name")
+        return f"of {self.task['name']}{f' ({task})' if task else ''}: {self.model}, seed {self.seed}"
+
+    def _as_rows(self) -> Rows:
+        return list(_flat(self.model_dump(exclude_none=True)).items())
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from ...errors import NotApplicable, UsageError
 from ...fourier import directions, n_frequencies, strongest
+from ...shown import Found, Rows
 from ...view import View
 from ..base import Value, once_per_view
 from ..standing import percent
@@ -61,8 +62,8 @@ class Harmonic:
     without_own: float
 
 
-@dataclass(frozen=True)
-class KeyFrequencies:
+@dataclass(frozen=True, repr=False)
+class KeyFrequencies(Found):
     """What the rules found.
 
     Attributes:
@@ -86,6 +87,15 @@ class KeyFrequencies:
     n: int
     harmonics: dict[int, Harmonic] = field(default_factory=dict)
     doubles: dict[int, int] = field(default_factory=dict)
+
+    def _in_a_line(self) -> str:
+        keys = " ".join(map(str, self.consensus)) or "none"
+        return f"{keys} (of 1 to {self.n}); {len(self.rules)} rules agree to {self.agreement:.2f}"
+
+    def _as_rows(self) -> Rows:
+        marked = [(rule, " ".join(map(str, keys)) or "none") for rule, keys in self.rules.items()]
+        multiples = [("multiples", self.harmonics_in_words)] if self.harmonics_in_words else []
+        return [*marked, *multiples, *((rule, f"not asked: {why}") for rule, why in self.skipped.items())]
 
     @property
     def harmonics_in_words(self) -> str:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ...errors import GrokinterpError, NotApplicable, UsageError
+from ...shown import Found, Rows
 from ..dataset import at_known_steps, final_keys
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ class Life:
     same_fate: bool
 
 
-@dataclass(frozen=True)
-class Lives:
+@dataclass(frozen=True, repr=False)
+class Lives(Found):
     """What became of every frequency in every place.
 
     Attributes:
@@ -116,6 +117,22 @@ class Lives:
     skipped: dict[str, str]
     harmonics: dict[int, tuple[int, int]] = field(default_factory=dict)
     doubles: dict[int, int] = field(default_factory=dict)
+
+    def _in_a_line(self) -> str:
+        places = ", ".join(map(str, self.share["place"].values))
+        return f"of {self.share.sizes['freq']} frequencies in {places}"
+
+    def _as_rows(self) -> Rows:
+        fates: dict[str, dict[str, list[int]]] = {}
+        for life in self.lives:
+            if life.fate != "never":
+                fates.setdefault(life.place, {}).setdefault(life.fate, []).append(life.freq)
+        rows = [
+            (f"{place}: {fate}", " ".join(map(str, freqs)))
+            for place, of in fates.items()
+            for fate, freqs in of.items()
+        ]
+        return [("final keys", " ".join(map(str, self.final_keys)) or "none"), *rows, *self.skipped.items()]
 
     def table(self) -> pd.DataFrame:
         """One row for each frequency and place, with the columns of `Life`; steps that do not exist are

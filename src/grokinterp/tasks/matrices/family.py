@@ -93,7 +93,7 @@ class _Drawn(NamedTuple):
     tried: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Matrices(Task):
     """One problem of linear algebra about n x n matrices.
 
