@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-elsewhere check check-experiments lint types clean
+.PHONY: demo test test-slow test-elsewhere check check-experiments docs lint types clean
 .DELETE_ON_ERROR:
 
 # What grokinterp needs to run; made again when pyproject.toml changes.
@@ -13,6 +13,11 @@ BIN := .venv/bin
 # What its tests need on top.
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# What the site of the docs needs on top.
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
 
 demo: .venv/installed  ## analyse the run that ships, and say where the report is
@@ -34,11 +39,15 @@ check-experiments: .venv/installed  ## the experiments whose --check takes a min
 	rm -rf runs/check
 	$(BIN)/python experiments/label_noise/run.py --check --out runs/check/label_noise
 
-check: lint types test test-elsewhere check-experiments  ## what CI runs
+docs: .venv/installed-docs  ## the site in build/docs; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo build/docs/index.html
+
+check: lint types docs test test-elsewhere check-experiments  ## what CI runs
 
 lint: .venv/installed-dev
-	$(BIN)/ruff check src tests experiments benchmarks
-	$(BIN)/ruff format --check src tests experiments benchmarks
+	$(BIN)/ruff check src tests experiments benchmarks docs
+	$(BIN)/ruff format --check src tests experiments benchmarks docs
 
 types: .venv/installed-dev
 	$(BIN)/mypy

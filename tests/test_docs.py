@@ -11,6 +11,8 @@ What stands after the language of a block says how it is tested:
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import resource
@@ -34,7 +36,11 @@ from grokinterp.training import DEFAULTS, PRESETS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = ["README.md", "docs/tasks.md", "docs/import.md", "docs/extending.md", "docs/measures.md"]
+PAGES = [
+    "README.md",
+    "docs/start.md", "docs/concepts.md", "docs/how-to.md", "docs/tasks.md", "docs/import.md",
+    "docs/extending.md", "docs/measures.md", "docs/reference.md", "docs/papers.md",
+]  # fmt: skip
 """In the order in which they are read: what a later one uses, an earlier one has made."""
 
 
@@ -112,38 +118,53 @@ def save(block: Block) -> None:
     Path(name[1]).write_text(block.text)
 
 
+@pytest.fixture
+def namespace():
+    """What the blocks of the pages share, as in a session; what they register is forgotten after it."""
+    registries = [gi.MEASURES, gi.TASKS]
+    known = [dict(registry) for registry in registries]
+    yield {"__name__": "__main__"}
+    for registry, before in zip(registries, known, strict=True):
+        for name in registry.keys() - before.keys():
+            del registry[name]
+
+
 # A network that a page builds by itself says so; what grokinterp builds does not (test_models).
 @pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
-def test_every_block_runs_in_order_in_one_folder(grokinterp, monkeypatch, tmp_path):
+def test_every_block_runs_in_order_in_one_folder(grokinterp, monkeypatch, namespace, tmp_path):
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
+    done: set[tuple[str, ...]] = set()
     for block in BLOCKS:
         if block.how:
             continue
         if block.language == "sh":
             for command in block.commands:
-                code, stdout, stderr = grokinterp(*shlex.split(command, comments=True)[1:])
-                assert code == 0, f"{block.place}: {command}\n{stdout}{stderr}"
+                arguments = tuple(shlex.split(command, comments=True)[1:])
+                if arguments not in done:  # pages begin where others began, too
+                    code, stdout, stderr = grokinterp(*arguments)
+                    assert code == 0, f"{block.place}: {command}\n{stdout}{stderr}"
+                    done.add(arguments)
         elif block.language == "python":
-            exec(compile(block.text, block.place, "exec"), names)
+            exec(compile(block.text, block.place, "exec"), namespace)
         elif block.language == "toml":
             save(block)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
-def test_every_block_runs_pasted_into_a_shell_and_what_is_promised_comes_out(monkeypatch, tmp_path):
+def test_every_block_runs_pasted_into_a_shell_and_what_is_promised_comes_out(
+    monkeypatch, namespace, tmp_path
+):
     """Prints the wall and CPU seconds of every command: pytest -m slow -s tests/test_docs.py."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    names: dict[str, object] = {}
     told = []
     for block in BLOCKS:
         if block.language == "toml" or block.how == "file":  # tests/test_extending.py runs these
             save(block)
         elif block.language == "python":
             cpu, start = time.process_time(), time.perf_counter()
-            exec(compile(block.text, block.place, "exec"), names)
+            exec(compile(block.text, block.place, "exec"), namespace)
             told.append(
                 f"{time.perf_counter() - start:6.1f}  {time.process_time() - cpu:6.1f}  {block.place}"
             )
@@ -220,9 +241,43 @@ def test_every_make_target_that_the_readme_names_is_there(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)", README))
-def test_every_file_that_the_readme_links_is_there(path):
-    assert (ROOT / path).exists()
+@pytest.mark.parametrize(
+    ("page", "path"),
+    [
+        (page, path)
+        for page in PAGES
+        for path in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", (ROOT / page).read_text())
+    ],
+)
+def test_every_file_that_a_page_links_is_there(page, path):
+    assert ((ROOT / page).parent / path).exists()
+
+
+def names_of(code: str) -> set[str]:
+    """The public names that code takes from `gi`."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "gi"
+    }
+
+
+def examples() -> dict[str, str]:
+    """The page with the first example of each public name that a test runs."""
+    found: dict[str, str] = {}
+    for block in BLOCKS:
+        if block.language == "python" and block.how != "long":
+            for name in names_of(block.text):
+                found.setdefault(name, block.place.partition(":")[0])
+    return found
+
+
+def test_every_public_name_has_an_example_that_is_run():
+    assert set(gi.__all__) - examples().keys() == set(), "write one in docs/how-to.md"
+
+
+def test_an_example_is_what_is_called_on_gi():
+    assert names_of("run = gi.train(c)\ngi.MEASURES['a'].ref\nother.replay(run)") == {"train", "MEASURES"}
 
 
 def test_every_task_has_a_row_in_the_page_of_tasks_that_says_its_recipe():
@@ -312,5 +367,52 @@ def test_the_page_of_measures_is_that_of_the_registry():
     assert (ROOT / "docs/measures.md").read_text() == page_of_measures(), "run: python tests/test_docs.py"
 
 
+REFERENCE = {
+    "Runs": "TrainConfig train train_many load_run Run record import_checkpoint",
+    "What a network does": "view View measure MEASURES key_frequencies ablate interchange",
+    "Over training": "replay save_replay plateaus compare",
+    "Reports": "analyze Report",
+    "Tasks": "make_task task TASKS Task Operation arrays",
+    "Errors and version": "GrokinterpError __version__",
+}
+"""The public names in the order of docs/reference.md."""
+
+VALUES = {
+    "MEASURES": "All measures by name; a name that is not there is answered by the nearest.",
+    "TASKS": "All tasks by name, as functions that make them.",
+    "__version__": "The version, as text.",
+}
+"""What the names are that have no docstring."""
+
+
+def page_of_reference() -> str:
+    """docs/reference.md as the package wants it; `python tests/test_docs.py` writes it."""
+    where = examples()
+    lines = [
+        "# Reference",
+        "",
+        "The public names of `import grokinterp as gi`, and a page with an example of each that is run by "
+        "the tests; written by",
+        "`python tests/test_docs.py`. What own tasks, networks, measures, claims and panels are made with is "
+        "in `grokinterp.extending`",
+        "([extending.md](extending.md)). On the site the docstrings follow each table; elsewhere "
+        "`help(gi.NAME)` shows them.",
+    ]
+    for title, names in REFERENCE.items():
+        lines += ["", f"## {title}", "", "| name | is | example |", "|---|---|---|"]
+        for name in names.split():
+            page = where[name]
+            link = page.removeprefix("docs/") if page.startswith("docs/") else f"../{page}"
+            said = VALUES.get(name) or first_sentence(inspect.getdoc(getattr(gi, name)) or "")
+            lines.append(f"| `gi.{name}` | {said} | [{link.rpartition('/')[2]}]({link}) |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_reference_is_that_of_the_package():
+    assert {name for names in REFERENCE.values() for name in names.split()} == set(gi.__all__)
+    assert (ROOT / "docs/reference.md").read_text() == page_of_reference(), "run: python tests/test_docs.py"
+
+
 if __name__ == "__main__":
     (ROOT / "docs/measures.md").write_text(page_of_measures())
+    (ROOT / "docs/reference.md").write_text(page_of_reference())
