@@ -39,8 +39,8 @@ check-experiments: .venv/installed  ## the experiments whose --check takes a min
 	rm -rf runs/check
 	$(BIN)/python experiments/label_noise/run.py --check --out runs/check/label_noise
 
-docs: .venv/installed-docs  ## the site in build/docs; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+docs: .venv/installed-docs  ## the site in build/docs; a warning is an error (--quiet would not count them)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo build/docs/index.html
 
 check: lint types docs test test-elsewhere check-experiments  ## what CI runs
