@@ -368,9 +368,10 @@ def test_the_page_of_measures_is_that_of_the_registry():
 
 
 REFERENCE = {
-    "Runs": "TrainConfig train train_many load_run Run record import_checkpoint",
-    "What a network does": "view View measure MEASURES key_frequencies ablate interchange",
-    "Over training": "replay save_replay plateaus compare",
+    "Runs": "TrainConfig train train_many load_run runs_in Run record import_checkpoint",
+    "What a network does": "view View measure measure_all register_measure MEASURES key_frequencies ablate "
+    "interchange",
+    "Over training": "replay tidy save_replay plateaus compare",
     "Reports": "analyze Report",
     "Tasks": "make_task task TASKS Task Operation arrays",
     "Errors and version": "GrokinterpError __version__",

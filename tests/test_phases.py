@@ -89,7 +89,7 @@ def test_a_run_on_random_labels_memorises(tmp_path):
     )
     assert found.kind == "memorises only"
     assert [phase.name for phase in found.spans] == ["memorisation"]
-    assert found.at(400) == "after"
+    assert found.at(400) == "memorisation"
 
 
 @pytest.mark.trains

@@ -41,6 +41,7 @@ def attention_variance(view: View) -> Value:
     unit="1",
     ref="Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.3: each position of an encoder attends to all",
     each_answer=False,
+    where=lambda task: task.written is not None,
 )
 def encoder_attention(view: View) -> Value:
     """Mean over all examples of how much each position attends to each in a stack that reads no answer, as an

@@ -58,7 +58,7 @@ class Entry:
     coords: dict[str, list[Any]]
     reason: str = ""
     attrs: dict[str, Any] = field(default_factory=dict)
-    beside: dict[str, tuple[list[str], Any]] = field(default_factory=dict)
+    beside: dict[str, Sequence[Any]] = field(default_factory=dict)
     """Coordinates that are no dimension's, with the dimensions along which they are."""
 
     def value(self, measure: Measure) -> Any:
@@ -223,7 +223,7 @@ def _entry_of(compute: Callable[[], Any]) -> Entry:
     if isinstance(value, float):
         return Entry(torch.tensor(value, dtype=torch.float64), [], {})
     coords = {str(dim): value.coords[dim].values.tolist() for dim in value.dims}
-    beside = {
+    beside: dict[str, Sequence[Any]] = {
         str(name): ([str(dim) for dim in coord.dims], coord.values.tolist())
         for name, coord in value.coords.items()
         if name not in value.dims

@@ -74,7 +74,7 @@ def analyze(
     with_replay: bool = True,
     progress: bool | None = None,
 ) -> Report:
-    """Measures a network with all measures, or those named, and says what was found:
+    """Measures a network with all measures, or those named, and says what was found.
 
         gi.analyze(run)                       a run, or its directory, at its last step; gi.analyze(run, 100)
         gi.analyze(view)                      a View

@@ -65,7 +65,7 @@ class Comparison(Page):
         return all_learned([each.run for each in self.compared.runs])
 
     def _repr_html_(self) -> str:
-        return html_table(_verdict(self.compared), *rows(self.compared, brief=True))
+        return html_table(headline(self.compared), *rows(self, brief=True))
 
     @property
     def table(self) -> pd.DataFrame:
