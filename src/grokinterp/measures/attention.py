@@ -51,6 +51,8 @@ def encoder_attention(view: View) -> Value:
         NotApplicable: there is no such stack. Layers inside parts of an example, as of a vision transformer
             inside its patches, are none.
     """
+    if not view.heads:
+        raise NotApplicable("the network has no attention")
     inside = [heads for heads in view.heads if view.inside_at(heads.name("hook_z")) is not None]
     encoder = [heads for heads in view.heads if heads not in view.attentions and heads not in inside]
     if not encoder:
