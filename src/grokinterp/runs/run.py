@@ -193,7 +193,7 @@ class Run(Shown, Account):
 
 def load_run(path: str | Path) -> Run:
     """The run in a directory, finished or still training; or one on the model hub, as
-    "hf://user/repository[@revision][/folder]" (`runs.hub`).
+    `hf://user/repository[@revision][/folder]` (`runs.hub`).
 
     Raises:
         NotARun: there is none.
