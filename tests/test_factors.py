@@ -222,7 +222,6 @@ def test_the_operands_of_an_operation_are_asked_for_by_name_alone():
     [
         ({"factors": ["x.thousands"]}, UsageError, "has no factor 'x.thousands'"),
         ({"factors": ["carry_in.units"]}, NotApplicable, "all examples are of one class"),
-        ({"factors": []}, NotApplicable, "no factors"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(options, error, says):

@@ -737,7 +737,7 @@ def test_parquet_holds_the_small_numbers_as_columns(tiny_run, grokinterp, tmp_pa
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--data", "numbers.csv"], "numbers.csv: data are written as .nc (netCDF, everything) or .parquet"),
+        (["--data", "numbers.txt"], "numbers.txt: data are written as .nc (netCDF, everything), .parquet"),
         (["--watch", "--step", "3"], "--watch replays every snapshot: leave out --step"),
         (["--step", "3"], "has no snapshot at step 3; the nearest are at 0 and 10"),
         (["--measure", "nothing.known"], "unknown measure 'nothing.known'"),
