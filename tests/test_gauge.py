@@ -84,7 +84,7 @@ def quotients() -> Made:
 
 def matrices(name: str, n: int) -> Made:
     """Whatever it is asked, it gives the answer that is right most often."""
-    task = make_task(name, n=n, examples=80)
+    task = make_task(name, n=n, examples=120)
     config = ModelConfig(d_model=12, n_heads=2, d_head=6, d_mlp=20)
     weights = {name: 0.1 * w for name, w in config.initial_weights(task.reads, 0).items()}
     answers = task.sample.answers
