@@ -18,6 +18,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -74,6 +75,19 @@ class Entry:
         value = array(self.values, self.dims, **self.coords)
         value = value.assign_coords({name: (dims, of) for name, (dims, of) in self.beside.items()})
         return measure.labelled(value.assign_attrs(self.attrs))
+
+    def finite(self, measure: Measure) -> Any:
+        """The same, of a measure whose numbers are all finite; where it has a value for each answer, NaN says
+        that an answer was not asked.
+
+        Raises:
+            NotApplicable: it does not apply, or is not finite.
+        """
+        value = self.value(measure)
+        unasked = np.isnan(value) if "answer" in self.dims else False
+        if not (np.isfinite(value) | unasked).all():
+            raise NotApplicable("the value is not finite")
+        return value
 
 
 @dataclass(frozen=True)

@@ -94,15 +94,10 @@ class Analysis:
         measures_asked = [MEASURES[name] for name in dict.fromkeys([*names, *self._always_measured])]
         measured = Measured(run, self.step, self.view).entries(measures_asked, keys_asked, progress)
         for measure, entry in zip(measures_asked, measured, strict=True):
-            name = measure.name
             try:
-                value = entry.value(measure)
-                unasked = np.isnan(value) if "answer" in getattr(value, "dims", ()) else False
-                if not (np.isfinite(value) | unasked).all():
-                    raise NotApplicable("the value is not finite")
-                self.values[name] = value
+                self.values[measure.name] = entry.finite(measure)
             except NotApplicable as reason:
-                self.skipped[name] = str(reason)
+                self.skipped[measure.name] = str(reason)
         self.replayed, self.not_replayed = _nothing(), "nobody asked for it"
         if with_replay:
             self.replayed, self.not_replayed = _replayed(run, progress)

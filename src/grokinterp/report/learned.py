@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
-from ..errors import GrokinterpError
+from ..errors import GrokinterpError, NotApplicable
 from ..measures import MEASURES
 from ..progress import bars
-from ..replay.cache import Entry, Measured
+from ..replay.cache import Measured
 from ..runs import Run
 from .analysis import analysis_of
 from .claims import Claim
@@ -100,28 +99,14 @@ class _Asked(Mapping[str, Any]):
         self._kept, self._skipped = kept, skipped
 
     def __getitem__(self, name: str) -> Any:
-        entry = self._kept.entry(MEASURES[name])
-        if entry.values is None:
-            self._skipped[name] = entry.reason
-            raise KeyError(name)
-        value = _value(entry)
-        unasked = np.isnan(value) if "answer" in entry.dims else False
-        if not (np.isfinite(value) | unasked).all():
-            self._skipped[name] = "the value is not finite"
-            raise KeyError(name)
-        return value
+        try:
+            return self._kept.entry(MEASURES[name]).finite(MEASURES[name])
+        except NotApplicable as reason:
+            self._skipped[name] = str(reason)
+            raise KeyError(name) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(MEASURES)
 
     def __len__(self) -> int:
         return len(MEASURES)
-
-
-def _value(entry: Entry) -> Any:
-    import xarray as xr
-
-    assert entry.values is not None
-    if not entry.dims:
-        return float(entry.values)
-    return xr.DataArray(entry.values.numpy(), dims=entry.dims, coords=entry.coords)
