@@ -164,7 +164,7 @@ def test_what_cannot_be_taken_is_said_in_one_line(quick_run):
     said = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     expected = {
         "view of weights": "gi.view needs a hooked network and its task, got weights alone: load them into",
-        "view without a task": "gi.view needs the task of the network, got nothing: gi.make_task makes one",
+        "view without a task": "gi.view needs the task of the network, which gi.make_task(name, ...) makes",
         "view of no hooks": "gi.view needs a hooked network and its task, got a Linear without hooks",
         "replay of a view": "gi.replay needs a run or its directory, got a View: gi.measure_all(view)",
         "replay of a network": "gi.replay needs a run or its directory, got a network: gi.view(",
@@ -172,7 +172,7 @@ def test_what_cannot_be_taken_is_said_in_one_line(quick_run):
         "replay of nothing": "nowhere holds no run: it does not exist",
         "plateaus of a view": "gi.plateaus needs a run or its directory, got a View",
         "measure of a network": "gi.measure needs a View, or a run, got a network: gi.view(network, task)",
-        "measure of a number": "gi.measure needs a View, or a run, got an object of type int",
+        "measure of a number": "gi.measure needs a View, or a run, got 3",
         "keys of weights": "gi.key_frequencies needs a View, or a run, got weights alone",
         "analyze a network alone": "gi.analyze needs the task of a network: give gi.analyze(network, task)",
         "analyze a run and a task": "gi.analyze: a run has its own task and split: leave them out",
@@ -181,7 +181,7 @@ def test_what_cannot_be_taken_is_said_in_one_line(quick_run):
         "analyze weights": "gi.analyze needs a hooked network and its task, got weights alone",
         "analyze a configuration": "gi.analyze needs a hooked network and its task, got a configuration",
         "a split of other rows": "split: needs row numbers from 0 to 48 of the task's sample",
-        "compare a view": "runs has a View: needs runs or their directories",
+        "compare a view": "gi.compare needs runs or their directories, got a View: gi.measure_all(view)",
     }
     assert said.keys() == expected.keys()
     for name, words in expected.items():

@@ -13,9 +13,9 @@ import grokinterp
 
 ROOT = Path(grokinterp.__file__).parent
 LAYERS = [
-    "version", "lazy", "errors", "shown", "registry", "memory", "progress", "frozen", "fourier", "geometry",
-    "tasks", "standing", "foreign", "models", "view", "controls", "measures", "training", "runs", "given",
-    "importing", "replay", "report", "extending", "cli",
+    "version", "lazy", "errors", "asked", "shown", "registry", "memory", "progress", "frozen", "fourier",
+    "geometry", "tasks", "standing", "foreign", "models", "view", "controls", "measures", "training", "runs",
+    "given", "importing", "replay", "report", "extending", "cli",
 ]  # fmt: skip
 """A file may import from its own layer and from those before it."""
 

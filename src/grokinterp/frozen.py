@@ -6,6 +6,7 @@ Each configuration sits beside what it configures; only their common manners are
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -40,8 +41,15 @@ def checked(cls: type[C], values: Mapping[Any, Any], at: str = "") -> C:
     if not all(isinstance(key, str) for key in values):
         odd = next(key for key in values if not isinstance(key, str))
         raise ConfigError(f"configuration keys are strings, got {odd!r}")
-    try:
+    with in_one_line(cls, at):
         return cls.model_validate(dict(values))
+
+
+@contextmanager
+def in_one_line(cls: type[BaseModel], at: str = "") -> Iterator[None]:
+    """Makes a ConfigError of one line of what is wrong with the values of a configuration."""
+    try:
+        yield
     except ValidationError as error:
         raise ConfigError(_one_line(cls, error, at)) from None
 

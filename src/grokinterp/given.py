@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import measures
+from .asked import STEP, asks, got_instead, is_network
 from .errors import UsageError
 from .runs import Run, load_run
 from .runs.in_memory import InMemory
-from .tasks import Rows, Split, Task, split_of
+from .tasks import Rows, Split, Task, make_task, split_of
 from .view import View
 from .view import view as of_network
 
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
     from .models import HookedRootModule
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_INSTEAD = {
-    "a View": "gi.measure_all(view) and gi.analyze(view) take one",
-    "a network": "gi.view(network, task) makes a View of it, gi.record a run of a training loop",
-    "weights alone": "load them into their network and give gi.view(network, task), or make them a run with "
-    "gi.import_checkpoint(file, out=...)",
-    "a configuration": "gi.train(config, out=...) makes a run of it",
-    "a Dataset": "it is what gi.replay gave: the functions of grokinterp.replay take it",
-    "several": "give one, or all of them to gi.compare",
-}
-"""What to do with what a function cannot take."""
 
 
 def as_run(given: object, asking: str) -> Run:
@@ -45,7 +36,7 @@ def as_run(given: object, asking: str) -> Run:
         return given
     if isinstance(given, str | Path):
         return load_run(given)
-    raise UsageError(f"{asking} needs a run or its directory, got {_got(given)}")
+    raise UsageError(f"{asking} needs a run or its directory, got {got_instead(given)}")
 
 
 def as_view(given: object, asking: str, task: object = None, step: int = -1) -> View:
@@ -59,7 +50,7 @@ def as_view(given: object, asking: str, task: object = None, step: int = -1) -> 
         return given
     if isinstance(given, Run | str | Path):
         return as_run(given, asking).view(step)
-    raise UsageError(f"{asking} needs a View, or a run, got {_got(given)}")
+    raise UsageError(f"{asking} needs a View, or a run, got {got_instead(given)}")
 
 
 def as_analysed(
@@ -78,11 +69,12 @@ def as_analysed(
         what = "a View" if isinstance(given, View) else "a run"
         known = "task, split and step" if isinstance(given, View) else "task and split"
         raise UsageError(f"{asking}: {what} has its own {known}: leave them out")
-    if task is None and is_network(given):
+    if task is None and is_network(_inside(given)):
         raise UsageError(f"{asking} needs the task of a network: give {asking}(network, task)")
     return InMemory(view(cast("HookedRootModule", given), task, step, split, asking=asking))
 
 
+@asks("gi.view", step=STEP)
 def view(
     model: HookedRootModule, task: Task | None = None, step: int | None = None,
     split: Split | tuple[Rows, Rows] | None = None, *, asking: str = "gi.view",
@@ -90,9 +82,10 @@ def view(
     """A View of a network in memory; no run directory is needed. Hooks on the network stay in force.
 
     Args:
-        model: a HookedTransformer or another hooked network. Of a run, or of its path, the View of its last
+        model: a HookedTransformer or another hooked network; inside torch.compile or DataParallel, the one
+            that is in there. Of a run, or of its path, the View of its last
             snapshot, or of that of `step`, is given; a View is given as it is.
-        task: what it learned.
+        task: what it learned: a task, or what `gi.make_task` makes it of, a name or {'name': ..., 'p': ...}.
         step: the optimiser updates that it has had, where that is known.
         split: the rows of the task's sample that it was trained on, and those that it is tested on, where
             they are known.
@@ -103,11 +96,30 @@ def view(
     given: object = model
     if task is None and split is None and isinstance(given, Run | str | Path | View):
         return as_view(given, asking, step=-1 if step is None else step)
-    if not is_network(given):
-        raise UsageError(f"{asking} needs a hooked network and its task, got {_got(given)}")
-    if not isinstance(task, Task):
-        raise UsageError(f"{asking} needs the task of the network, got {_got(task)}: gi.make_task makes one")
-    return of_network(model, task, step, None if split is None else split_of(split, task.n_inputs))
+    if not is_network(given := _inside(given)):
+        raise UsageError(f"{asking} needs a hooked network and its task, got {got_instead(given)}")
+    learned = _task(task)
+    if not isinstance(learned, Task):
+        what = "which gi.make_task(name, ...) makes" if task is None else f"got {got_instead(task)}"
+        raise UsageError(f"{asking} needs the task of the network, {what}")
+    rows = None if split is None else split_of(split, learned.n_inputs)
+    return of_network(cast("HookedRootModule", given), learned, step, rows)
+
+
+def _inside(given: object) -> object:
+    """The network inside torch.compile or DataParallel: what they make of it heeds no hooks."""
+    while (inner := getattr(given, "_orig_mod", None) or getattr(given, "module", None)) is not None:
+        given = inner
+    return given
+
+
+def _task(given: object) -> object:
+    """The task of a name, or of a section [task]; anything else as it is."""
+    if isinstance(given, str):
+        return make_task(given)
+    if isinstance(given, Mapping) and isinstance(given.get("name"), str):
+        return make_task(**given)
+    return given
 
 
 def of_a_view(function: Function, name: str) -> Function:
@@ -129,29 +141,3 @@ ablate = of_a_view(measures.ablate, "gi.ablate")
 interchange = of_a_view(measures.interchange, "gi.interchange")
 key_frequencies = of_a_view(measures.key_frequencies, "gi.key_frequencies")
 measure = of_a_view(measures.measured, "gi.measure")
-
-
-def is_network(given: object) -> bool:
-    """Whether it is a network with hooks."""
-    return hasattr(given, "hook_dict") and hasattr(given, "named_parameters")
-
-
-def _got(given: object) -> str:
-    """What was given, and what to do about it."""
-    if isinstance(given, View):
-        kind = "a View"
-    elif is_network(given):
-        kind = "a network"
-    elif hasattr(given, "named_parameters"):
-        return f"a {type(given).__name__} without hooks: docs/extending.md says what a network needs"
-    elif isinstance(given, Mapping) and hasattr(next(iter(given.values()), None), "detach"):
-        kind = "weights alone"
-    elif hasattr(given, "data_vars"):
-        kind = "a Dataset"
-    elif hasattr(given, "make_task"):
-        kind = "a configuration"
-    elif isinstance(given, list | tuple):
-        kind = "several"
-    else:
-        return "nothing" if given is None else f"an object of type {type(given).__name__}"
-    return f"{kind}: {_INSTEAD[kind]}"

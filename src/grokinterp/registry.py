@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
+from .asked import got
 from .errors import GrokinterpError, UsageError, nearest
 
 T = TypeVar("T")
@@ -34,6 +35,11 @@ class Registry(dict[str, T]):
         super().__init__()
         self._kind, self._error, self._at = kind, error, f"{at}: " * bool(at)
         self._made_of: dict[str, object] = {}
+
+    def __getitem__(self, name: str) -> T:
+        if not isinstance(name, str):
+            raise self._error(f"{self._at}a {self._kind} is asked for by its name, got {got(name)}")
+        return super().__getitem__(name)
 
     def __missing__(self, name: str) -> NoReturn:
         unknown = f"{self._at}unknown {self._kind} {name!r}"

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..asked import PATH, SECTION, asks
 from ..errors import ConfigError, NotARun
 from ..foreign import read_foreign
 from ..progress import SHARE, bars
@@ -20,16 +21,18 @@ from ..runs import files
 from ..runs.account import read_run_json
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
 from ..runs.run import Run
+from ..tasks import Task
 from .evidence import Import, Request, Say, settings_hash
 from .mapping import layout_named
 from .recognition import read_settings, recognise
 
 
+@asks("gi.import_checkpoint", path=PATH, out=PATH, task=SECTION, layout=PATH, config_file=PATH)
 def import_checkpoint(
     path: str | Path,
     out: str | Path,
-    layout: str = "auto",
-    task: str | Mapping[str, Any] | None = None,
+    layout: str | Path = "auto",
+    task: str | Task | Mapping[str, Any] | None = None,
     *,
     config_file: str | Path | None = None,
     forensics: bool = True,
@@ -44,7 +47,7 @@ def import_checkpoint(
         out: the run directory; made if it is not there, and written into if it is there and empty. Where it
             already holds this import, that is returned.
         layout: the name of a built-in layout, the path of a mapping file, or "auto".
-        task: the name of the task, or a section [task] with some of its keys; by default the one that the
+        task: the task, its name, or a section [task] with some of its keys; by default the one that the
             network does best.
         config_file: JSON settings of the network, where they are not beside the checkpoint.
         forensics: whether to look for the training set where the file does not name it. Takes up to a minute.
@@ -62,7 +65,10 @@ def import_checkpoint(
         WriteFailed: the disk is full or read-only; asked before the file is read.
     """
     path, out = Path(path), files.folder_named(out)
-    wanted = {"name": task} if isinstance(task, str) else dict(task or {})
+    if isinstance(task, Task):
+        task = {"name": task.name, **task.params}
+    wanted = {"name": task} if isinstance(task, str) else dict({} if task is None else task)
+    layout = str(layout)
     if wanted.get("noise") is not None:
         why = "the labels of an imported network are not known, so it is measured by right answers"
         raise ConfigError(f"task.noise: {why}: leave it out")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..asked import NETWORK, PATH, STEP, TASK, asks
 from ..errors import ConfigError, NotARun, UsageError
 from ..models import ModelConfig, NetworkConfig, Weights, fits, network_config
 from ..runs import Run
@@ -42,6 +43,7 @@ _FEW = 64
 """Examples on which they are compared."""
 
 
+@asks("gi.record", model=NETWORK, task=TASK, step=STEP, out=PATH)
 def record(
     model: HookedRootModule,
     task: Task,

@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
+from ..asked import NAME, asks
 from ..errors import NotApplicable, UsageError, nearest
 from ..shown import Found, Rows, in_words
 from ..view import View
@@ -102,6 +103,7 @@ class Ablation(Found):
         return float(losses.mean()), float(losses.std(unbiased=False))
 
 
+@asks("gi.ablate", what=NAME)
 def ablate(
     view: View, what: str, at: Any = None, how: str = "mean", *, draws: int = DRAWS, seed: int = 0
 ) -> Ablation:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from ..asked import NAME, asks
 from ..errors import NotApplicable, UsageError, nearest
 from ..registry import Registry
 from ..shown import Rows, Shown
@@ -173,6 +174,7 @@ def _over_answers(view: View, function: Callable[[View], Value]) -> Value:
 MEASURES: Registry[Measure] = Registry("measure")
 
 
+@asks("gi.register_measure", name=NAME, unit=NAME, ref=NAME)
 def measure(
     name: str,
     *,

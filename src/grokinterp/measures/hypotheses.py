@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
+from ..asked import HYPOTHESIS, asks
 from ..errors import GrokinterpError, UsageError, nearest
 from ..tasks import Operation
 from ..tasks.carries import ABOVE, KIND_OF_SUM, NINE, classes
@@ -252,6 +253,7 @@ class _Site:
         return (slice(None), self.place, *(() if self.head is None else (self.head,)))
 
 
+@asks("gi.interchange", hypothesis=HYPOTHESIS)
 def interchange(
     view: View,
     hypothesis: Hypothesis,

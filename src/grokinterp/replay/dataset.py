@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
+from ..asked import NAMES, STEPS, asks
 from ..errors import NotApplicable, UsageError, WriteFailed
 from ..given import as_run
 from ..measures import MEASURES, Measure
+from ..measures.base import named
 from ..measures.standing import Examples
 from ..memory import give_back_memory
 from ..progress import bars
@@ -75,6 +77,7 @@ def pictures_of(run: Run) -> list[str]:
     return [name for name, picture in PICTURES.items() if picture.applies_to(run.task)]
 
 
+@asks("gi.replay", measures=NAMES, steps=STEPS)
 def replay(
     run: Run | str | Path, measures: Sequence[str] | None = None, steps: Sequence[int] | None = None,
     *, progress: bool | None = None,
@@ -102,7 +105,7 @@ def replay(
         DamagedFile: a snapshot does not match its recorded hash.
     """
     run = as_run(run, "gi.replay")
-    wanted = _variables(progress_of(run) if measures is None else measures)
+    wanted = _variables(progress_of(run) if measures is None else named(measures))
     run.resolve(-1)  # which says why there is none
     chosen = run.steps if steps is None else sorted({run.resolve(step) for step in steps})
     sweep(run)

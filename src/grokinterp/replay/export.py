@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..asked import DATASET, asks
 from ..errors import UsageError
 from ..runs.files import file_named, replace
 
@@ -67,6 +68,7 @@ _FORMATS: dict[str, Callable[[xr.Dataset], bytes]] = {".nc": _netcdf, ".parquet"
 """How a replay is written, by the ending of the file."""
 
 
+@asks("gi.tidy", data=DATASET)
 def tidy(data: xr.Dataset) -> pd.DataFrame:
     """A replay, or any Dataset, as one table with a row for each number: the variable, the step, the labels
     of the variable's own dimensions, and the value. Of other dimensions the labels are missing; numbers that

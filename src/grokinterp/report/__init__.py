@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from ..given import as_analysed, is_network
+from ..asked import NAMES, STEP, asks, is_network, is_whole
+from ..given import as_analysed
 from ..measures import MEASURES
 from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable, replace
@@ -63,6 +65,7 @@ class Report(Page):
         return render(self.analysis)
 
 
+@asks("gi.analyze", measures=NAMES, step=STEP)
 def analyze(
     run: Run | str | Path | View | HookedRootModule,
     task: Task | int | None = None,
@@ -104,6 +107,7 @@ def analyze(
     return Report(analysis_of(analysed, at, measures, keys, with_replay, progress))
 
 
+@asks("gi.measure_all", measures=NAMES, step=STEP)
 def measure_all(
     run: Run | str | Path | View | HookedRootModule,
     task: Task | int | None = None,
@@ -138,10 +142,9 @@ def _analysed(
     split: Split | tuple[Rows, Rows] | None,
 ) -> tuple[Run, int]:
     """The run that was asked about, or one that stands for a network in memory, and the step."""
-    if isinstance(task, int) and step is None and split is None and not is_network(given):
-        task, step = None, task
-    assert not isinstance(task, int)
-    run = as_analysed(given, asking, task, step, split)
+    if is_whole(task) and step is None and split is None and not is_network(given):
+        task, step = None, operator.index(cast("int", task))
+    run = as_analysed(given, asking, cast("Task | None", task), step, split)
     return run, -1 if step is None or isinstance(run, InMemory) else step
 
 

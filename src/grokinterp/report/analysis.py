@@ -14,6 +14,7 @@ import torch
 
 from ..errors import DamagedFile, NotApplicable, UsageError
 from ..measures import MEASURES
+from ..measures.base import named
 from ..measures.standing import GENERALISED, Z_OF_95, Examples, Share, Standing, State, standing
 from ..replay import (
     Course,
@@ -84,7 +85,7 @@ class Analysis:
         self.values = Values()
         self.skipped = self.values.skipped
         self.asked_measures = (
-            None if measures is None else list(dict.fromkeys(MEASURES[name].name for name in measures))
+            None if measures is None else list(dict.fromkeys(MEASURES[name].name for name in named(measures)))
         )
         self.asked_keys = self._keys_asked_for(keys)
         names = self.asked_measures

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..asked import got_instead
 from ..errors import NotARun, UsageError
 from ..replay import Compared, Group, RunsCompared, judged_by
 from ..runs import Run
@@ -110,7 +111,7 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool 
         UsageError: there are none, or (NotARun) a directory holds none.
         DamagedFile: a file does not match its recorded hash or count.
     """
-    several = [runs] if isinstance(runs, Run | str | Path) else runs
+    several = runs if isinstance(runs, Iterable) and not isinstance(runs, str | Mapping) else [runs]
     by_place: dict[Path, Run] = {}
     again: list[Path] = []
     for run in opened(several):
@@ -126,7 +127,7 @@ def opened(several: Sequence[Run | str | Path]) -> Iterator[Run]:
     """Every run, in the order given; those of one directory in the order of the numbers in their names."""
     for one in several:
         if not isinstance(one, Run | str | Path):
-            raise UsageError(f"runs has a {type(one).__name__}: needs runs or their directories")
+            raise UsageError(f"gi.compare needs runs or their directories, got {got_instead(one)}")
         yield from [one] if isinstance(one, Run) else map(Run, _directories(Path(one)))
 
 

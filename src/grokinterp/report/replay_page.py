@@ -16,8 +16,10 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..asked import NAMES, PATH, STEPS, asks
 from ..errors import NotApplicable
 from ..given import as_run
+from ..measures.base import named
 from ..replay import (
     FINAL,
     PICTURES,
@@ -66,6 +68,7 @@ _LEAST_ROOM = 100_000
 """Bytes that a replay of the smallest network needs."""
 
 
+@asks("gi.save_replay", path=PATH, measures=NAMES, steps=STEPS, data=PATH)
 def save_replay(
     run: Run | str | Path, path: str | Path, measures: Sequence[str] = (), steps: Sequence[int] | None = None,
     *, data: str | Path | None = None, reload: int = 0,
@@ -87,7 +90,7 @@ def save_replay(
         DamagedFile: a snapshot does not match its recorded hash.
         WriteFailed: the disk is full or read-only.
     """
-    run = as_run(run, "gi.save_replay")
+    run, measures = as_run(run, "gi.save_replay"), named(measures)
     files = replay_files(run, path, data)
     dataset = replay(run, [*progress_of(run), *pictures_of(run), *measures], steps)
     unknown = [step for step in run.steps if not run.step_known(step)]

@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..asked import STEP, refuse_other
 from ..errors import DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun, UsageError
 from .files import damaged, read_hashed, read_log, read_sealed
 
@@ -151,7 +152,9 @@ class Account:
 
         Raises:
             NoSuchSnapshot: there is none; the nearest are named.
+            UsageError: it is no whole number.
         """
+        refuse_other("step:", STEP, step)
         if not self.steps:
             what = "has no complete snapshot yet: start or resume its training first"
             if self.diverged:
@@ -256,6 +259,8 @@ def read_run_json(path: Path) -> dict[str, Any]:
         instead = "is no directory" if path.exists() else "does not exist"
         what = "has no run.json" if path.is_dir() else instead
         remedy = "give the directory that `grokinterp train --out` made"
+        if path.is_file():
+            remedy += ", or make a run of a checkpoint with `grokinterp import FILE --out DIR`"
         raise NotARun(f"{path} holds no run: it {what}; {remedy}") from None
     record: dict[str, Any] = json.loads(data)
     if record["format"] != FORMAT:

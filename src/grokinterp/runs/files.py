@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..asked import PATH, refuse_other
 from ..errors import DamagedFile, GrokinterpError, NotARun, RunLocked, UsageError, WriteFailed
 
 TEMPORARY = ".tmp"
@@ -122,6 +123,7 @@ def refuse_unwritable(folder: Path, room: int = 0, option: str = "--out") -> Non
 
 
 def _path_of(path: str | Path, option: str) -> Path:
+    refuse_other("what to write:", PATH, path)
     if not str(path).strip() or "\0" in str(path):
         what = f"{str(path)!r} is no name of a file or directory"
         raise NotARun(f"{what}: give one with {option}, or . for the directory where you are")

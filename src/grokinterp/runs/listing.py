@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..asked import PATH, asks
 from ..errors import GrokinterpError, NotARun
 from ..progress import bars
 from ..standing import Examples, State, judged_by
@@ -71,6 +72,7 @@ class Listed:
         return asdict(self)
 
 
+@asks("gi.runs_in", folder=PATH)
 def runs_in(folder: str | Path, *, progress: bool | None = None) -> pd.DataFrame:
     """The runs in a directory and in all below it, one row each; the columns are those of `Listed`.
 

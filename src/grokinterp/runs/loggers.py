@@ -14,13 +14,14 @@ import os
 import secrets
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from ..asked import got
 from ..errors import GrokinterpError, UsageError, nearest
 from .files import reading, replace
 
@@ -166,6 +167,10 @@ def named_loggers(log: Log) -> tuple[str | Callable[[int, Metrics], object], ...
     Raises:
         UsageError: there is none of a name, or what it needs is not installed.
     """
+    if not isinstance(log, Iterable) and not callable(log):
+        raise UsageError(
+            f"log: needs names of loggers, or functions of a step and its metrics, got {got(log)}"
+        )
     several = [log] if isinstance(log, str) or callable(log) else [*log]
     for one in several:
         if callable(one):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..asked import PATH, asks, got_instead
 from ..errors import ConfigError, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, nearest
 from ..models import Weights
 from ..progress import bars
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+@asks("gi.train_many", out=PATH)
 def train_many(
     configs: TrainConfig | Sequence[TrainConfig] | Mapping[str, TrainConfig],
     out: str | Path,
@@ -247,13 +249,15 @@ def cores() -> int:
 def _members(configs: Sequence[TrainConfig] | Mapping[str, TrainConfig]) -> dict[str, TrainConfig]:
     """The configurations by the names of their directories."""
     if not isinstance(configs, (Sequence, Mapping)):
-        needed = "needs a list of TrainConfig, or names and TrainConfigs"
-        raise UsageError(f"configs is a {type(configs).__name__}: {needed}")
+        needed = "needs a TrainConfig, a list of them, or names and TrainConfigs"
+        raise UsageError(f"gi.train_many: configs: {needed}, got {got_instead(configs)}")
     if not configs:
         raise UsageError("nothing to train: there are no configurations")
     for config in configs.values() if isinstance(configs, Mapping) else configs:
         if not isinstance(config, TrainConfig):
-            raise UsageError(f"one of configs is a {type(config).__name__}: needs TrainConfigs")
+            raise UsageError(
+                f"gi.train_many: configs: one of them is no TrainConfig but {got_instead(config)}"
+            )
     if not isinstance(configs, Mapping):
         named: dict[str, TrainConfig] = {}
         for config in configs:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..asked import PATH, asks
 from ..errors import ConfigError, DamagedFile
 from ..models import Weights
 from ..shown import Rows, Shown
@@ -191,6 +192,7 @@ class Run(Shown, Account):
         return View.of_weights(self.task, self.config.model, self.state_dict(step), step, self.split)
 
 
+@asks("gi.load_run", path=PATH)
 def load_run(path: str | Path) -> Run:
     """The run in a directory, finished or still training; or one on the model hub, as
     `hf://user/repository[@revision][/folder]` (`runs.hub`).

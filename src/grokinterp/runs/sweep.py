@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..asked import SEEDS, refuse_other
 from ..errors import GrokinterpError, UsageError
 from ..training import TrainConfig
 from .run import Run, load_run
@@ -27,6 +28,7 @@ def seeds_of(wanted: str | Iterable[int]) -> list[int]:
     Raises:
         UsageError: it is none of these, names a seed twice, or more than 10,000.
     """
+    refuse_other("seeds:", SEEDS, wanted)
     seeds: list[int] = []
     for word in wanted.split(",") if isinstance(wanted, str) else map(str, wanted):
         ends = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", word, re.ASCII)

@@ -25,6 +25,7 @@ from typing import Any
 
 import safetensors.torch
 
+from ..asked import CONFIG, PATH, asks
 from ..errors import ConfigError, DamagedFile, Diverged, GrokinterpError, Interrupted, UsageError, WriteFailed
 from ..models import Weights
 from ..progress import bars
@@ -40,6 +41,7 @@ from .transfer import Source, Start, started
 _SECONDS_BETWEEN_RESUME_STATES = 5.0
 
 
+@asks("gi.train", config=CONFIG, out=PATH)
 def train(
     config: TrainConfig, out: str | Path, *, start: Start | None = None, resume: bool = True,
     log: Log = (), progress: bool | None = None

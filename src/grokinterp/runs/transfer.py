@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from ..asked import got_instead
 from ..errors import ConfigError, DamagedFile, NotARun, UsageError
 from ..models import Weights
 from ..tasks import Task
@@ -88,7 +89,8 @@ def _meant(start: Start) -> tuple[Run | Path, int | None]:
             return run, step
         case str() | Path():
             return named(start)
-    raise UsageError(f"start={start!r}: needs a run, (run, step), or text such as 'runs/addition@2000'")
+    needed = "a run, (run, step), or text such as 'runs/addition@2000'"
+    raise UsageError(f"start: needs {needed}, got {got_instead(start)}")
 
 
 def named(start: str | Path) -> tuple[Path, int | None]:

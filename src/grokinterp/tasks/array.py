@@ -178,7 +178,7 @@ def _numbers(what: str, given: Any) -> Tensor:
     if not isinstance(given, Tensor):
         try:
             array = np.asarray(given)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ConfigError(f"{what}: are no array: {error}") from None
         if array.dtype.kind not in "biuf":
             raise ConfigError(f"{what}: needs an array of numbers, got one of {array.dtype}")

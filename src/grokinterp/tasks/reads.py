@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..asked import got
 from ..errors import ConfigError, UsageError, nearest
 
 
@@ -76,8 +77,8 @@ class Reads:
         Raises:
             UsageError: there is no such answer; the nearest is named.
         """
-        if answer not in self.answers:
-            raise UsageError(f"{self.task} has no answer {answer!r}{nearest(answer, self.answers)}")
+        if not isinstance(answer, str) or answer not in self.answers:
+            raise UsageError(f"{self.task} has no answer {got(answer)}{nearest(str(answer), self.answers)}")
         position = self.positions[self.answers.index(answer)]
         return replace(self, answers=(answer,), positions=(position,))
 

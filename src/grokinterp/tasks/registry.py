@@ -21,6 +21,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, create_model
 
+from ..asked import FUNCTION, asks
 from ..errors import ConfigError
 from ..frozen import Frozen, checked
 from ..registry import Registry
@@ -33,6 +34,7 @@ Make = TypeVar("Make", bound=Callable[..., Task])
 TASKS: Registry[Callable[..., Task]] = Registry("task", ConfigError)
 
 
+@asks("gi.task", make=FUNCTION)
 def task(make: Make) -> Make:
     """Registers a function that makes a Task. Its keyword parameters become the keys of [task], checked by
     their annotations.

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..asked import got
 from ..errors import ConfigError, UsageError
 
 SplitRecipe = Literal["python_shuffle", "torch_randperm"]
@@ -71,8 +72,12 @@ def split_of(parts: Split | tuple[Rows, Rows], n: int) -> Split:
     Raises:
         UsageError: a row is in both, twice in one, or not among the n of the sample.
     """
-    train, test = (parts.train, parts.test) if isinstance(parts, Split) else parts
-    rows = [torch.as_tensor(part, dtype=torch.long).flatten().cpu() for part in (train, test)]
+    try:
+        train, test = (parts.train, parts.test) if isinstance(parts, Split) else parts
+        rows = [torch.as_tensor(part, dtype=torch.long).flatten().cpu() for part in (train, test)]
+    except (TypeError, ValueError, RuntimeError):
+        needed = "the row numbers that are trained on, and those that are tested on"
+        raise UsageError(f"split: needs a pair: {needed}, got {got(parts)}") from None
     every = torch.cat(rows)
     if not len(every):
         raise UsageError("split: needs the row numbers that are trained on and those that are tested on")

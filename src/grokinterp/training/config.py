@@ -12,7 +12,7 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from ..errors import ConfigError
-from ..frozen import Frozen, checked, for_kind
+from ..frozen import Frozen, checked, for_kind, in_one_line
 from ..models import DEFAULT_KIND, KINDS, ModelConfig, NetworkConfig, network_config
 from ..shown import Rows, Shown, in_words
 from ..tasks import TASKS, Split, SplitRecipe, Task, make_task, split, task_parameters
@@ -112,6 +112,15 @@ class TrainConfig(Shown, Frozen):
 
     The same `seed` gives the same bytes on the same machine and torch, at any number of threads.
     """
+
+    def __init__(self, **sections: Any) -> None:
+        """A configuration of these sections and keys, as a TOML file has them; `make` takes dotted ones.
+
+        Raises:
+            ConfigError: an unknown key (the nearest is named) or a bad value, in one line.
+        """
+        with in_one_line(type(self)):
+            super().__init__(**sections)
 
     seed: Seed = 0
     """Of the initial weights and of the batches. The split has its own: training.split_seed."""

@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from ...asked import got
 from ...errors import NotApplicable, UsageError
 from ...fourier import directions, n_frequencies, strongest
 from ...shown import Found, Rows
@@ -249,7 +250,7 @@ def chosen(view: View, keys: Sequence[int] | None) -> list[int]:
     try:
         wanted = {operator.index(k) for k in keys}
     except TypeError:
-        raise UsageError(f"keys: needs a list of whole numbers, such as [1, 2], got {keys!r}") from None
+        raise UsageError(f"keys: needs a list of whole numbers, such as [1, 2], got {got(keys)}") from None
     for k in wanted:
         if not 1 <= k <= largest:
             raise UsageError(f"keys: {k} is no frequency of {view.task.symbol}: choose from 1 to {largest}")
