@@ -479,7 +479,7 @@ def report_stem(
     if keys is not None:
         parts += ["keys", *map(str, sorted(set(keys)))]
     if measures is not None:
-        names = "+".join(dict.fromkeys(MEASURES[name].name for name in measures))
+        names = "+".join(dict.fromkeys(MEASURES[name].name for name in named(measures)))
         if len(names) > _LONGEST_NAME:
             names = f"{len(measures)}-measures-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
         parts.append(names)
