@@ -105,14 +105,8 @@ class NotApplicable(GrokinterpError):
     """A measure has no meaning for this task or network; the message is the reason."""
 
 
-_MANY = 60
-
-
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where a known name is close to `name`, else `; known: ...` with all of them, if
-    they are few."""
+    """`; did you mean 'x'?` where a known name is close to `name`, else `; known: ...` with all of them."""
     names = sorted(names)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if not close and len(names) > _MANY:
-        return f"; {len(names)} are known, from {names[0]} to {names[-1]}"
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"

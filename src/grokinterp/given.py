@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import measures
-from .asked import STEP, asks, got_instead, is_network
+from .asked import NAME, STEP, asks, got_instead, is_network
 from .errors import UsageError
 from .runs import Run, load_run
 from .runs.in_memory import InMemory
@@ -140,4 +140,4 @@ def of_a_view(function: Function, name: str) -> Function:
 ablate = of_a_view(measures.ablate, "gi.ablate")
 interchange = of_a_view(measures.interchange, "gi.interchange")
 key_frequencies = of_a_view(measures.key_frequencies, "gi.key_frequencies")
-measure = of_a_view(measures.measured, "gi.measure")
+measure = asks("gi.measure", name=NAME)(of_a_view(measures.measured, "gi.measure"))

@@ -27,6 +27,10 @@ LOADED: list[str] = []
 """The files that `load_file` has run."""
 
 
+_LISTED, _FEW = ("task", "preset", "measure"), 40
+"""What `grokinterp list` lists, and how many of it are few enough to be named in an error."""
+
+
 class Registry(dict[str, T]):
     """Things of one kind by their names, which stand under the key `at` of a configuration. An unknown name
     is an error that names the nearest."""
@@ -35,6 +39,10 @@ class Registry(dict[str, T]):
         super().__init__()
         self._kind, self._error, self._at = kind, error, f"{at}: " * bool(at)
         self._made_of: dict[str, object] = {}
+
+    def __repr__(self) -> str:
+        some = ", ".join(sorted(self)[:3])
+        return f"<{len(self)} {self._kind}s by name: {some}{', ...' * (len(self) > 3)}>"
 
     def __getitem__(self, name: str) -> T:
         if not isinstance(name, str):
@@ -45,7 +53,10 @@ class Registry(dict[str, T]):
         unknown = f"{self._at}unknown {self._kind} {name!r}"
         if variants := [longer for longer in self if longer.startswith(f"{name}.")]:
             raise self._error(f"{unknown}; its variants are {', '.join(variants)}")
-        raise self._error(f"{unknown}{nearest(str(name), self)}")
+        known = nearest(name, self)
+        if known.startswith("; did you mean") or len(self) < _FEW or self._kind not in _LISTED:
+            raise self._error(f"{unknown}{known}")
+        raise self._error(f"{unknown}; `grokinterp list {self._kind}s` has the {len(self)} that there are")
 
     def add(self, name: str, thing: T, made_of: object = None) -> None:
         """Registers a thing that is made of a function or class; by default it is one itself.

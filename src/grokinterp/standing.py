@@ -57,6 +57,11 @@ def wilson(share: float, n: int, z: float = _Z) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def in_a_word(state: State) -> str:
+    """A state as a table has it: a network that has learned a part need not be learning still."""
+    return "in part" if state == "learning" else state
+
+
 @dataclass(frozen=True)
 class Share:
     """How many of some examples are right.

@@ -27,12 +27,13 @@ def list_runs(
     """List the runs in a directory and below: task, steps, accuracy, how far each has come, size. One that is
     broken or being trained is a row too."""
     from ..runs.listing import listed
+    from ..standing import in_a_word
 
     rows = listed(run_directory(folder))
     if as_json:
         print(json.dumps([row.to_dict() for row in rows]))
         return
-    header = ("run", "task", "step", "snapshots", "train", "test", "it", "keys", "size", "")
+    header = ("run", "task", "step", "snapshots", "train", "test", "verdict", "keys", "size", "")
     table = [
         (
             row.run,
@@ -40,7 +41,7 @@ def list_runs(
             brief(row.step) + ("" if row.status != "stopped" else f" of {brief(row.steps)}"),
             brief(row.snapshots),
             *(brief(share) for share in (row.train_accuracy, row.test_accuracy)),
-            "" if row.state in (None, "not known") else str(row.state),
+            "" if row.state in (None, "not known") else in_a_word(row.state),
             " ".join(map(str, row.keys or ())),
             size(row.bytes),
             row.status,

@@ -56,7 +56,7 @@ def list_known(
         rows = [row for row in rows if any(pattern.lower() in text.lower() for text in row.values())]
         if not rows:
             nothing = f"no {what.removesuffix('s')} mentions {pattern!r}"
-            raise UsageError(f"{nothing}; the nearest name is {_nearest_name(pattern, what)!r}")
+            raise UsageError(f"{nothing}{_nearest_name(pattern, what)}")
     if as_json:
         print(json.dumps(rows))
     else:
@@ -64,10 +64,18 @@ def list_known(
 
 
 def _nearest_name(pattern: str, what: str) -> str:
-    """The name that is nearest to a word, whole or in one of its parts."""
+    """The name that is nearest to a word, whole or in one of its parts, as what it may have meant; where none
+    is near, how many there are."""
 
     def alike(name: str) -> float:
         parts = [name, *name.replace("_", ".").split(".")]
         return max(difflib.SequenceMatcher(None, pattern.lower(), part.lower()).ratio() for part in parts)
 
-    return max(index.names(what), key=alike)
+    nearest_name = max(names := index.names(what), key=alike)
+    if alike(nearest_name) < _ALIKE:
+        return f"; `grokinterp list {what}` has the {len(names)} that there are"
+    return f"; the nearest name is {nearest_name!r}"
+
+
+_ALIKE = 0.6
+"""From which names are alike, 1 being the same."""

@@ -78,7 +78,7 @@ class Ablation(Found):
         at = "" if self.at is None else f" {in_words(self.at)}"
         part = "test" if "test" in self.after.loss else "all"
         loss = f"{self.before.loss[part]:.3g} → {self.after.loss[part]:.3g} nats"
-        return f"of {self.what}{at} ({self.how}): {part} loss {loss}"
+        return f"of {self.what}{' at' * bool(at)}{at} ({self.how}): {part} loss {loss}"
 
     def _as_rows(self) -> Rows:
         rows: list[tuple[str, object]] = []

@@ -475,11 +475,18 @@ def _kind(curves: _Curves) -> Kind:
 
 
 def _rose(curves: _Curves, part: Part) -> bool:
-    """Whether an accuracy ever was so far above chance, and by more than its number of examples allows."""
+    """Whether an accuracy ever was so far above chance, and is now below that by more than its number of
+    examples allows."""
     assert curves.examples is not None
-    best = float(getattr(curves, part).max())
-    standing = curves.examples.standing(*(best if part == name else None for name in ("train", "test")))
-    return best >= curves.examples.chance + _RISE and standing.better_than_chance(part)
+    accuracy = getattr(curves, part)
+    best, last = (
+        curves.examples.standing(*(share if part == name else None for name in ("train", "test")))
+        for share in (float(accuracy.max()), float(accuracy.iloc[-1]))
+    )
+    if not (part in best.shares and part in last.shares and best.better_than_chance(part)):
+        return False
+    risen, now = best.shares[part], last.shares[part]
+    return risen.right >= curves.examples.chance + _RISE and risen.low > now.right
 
 
 def _why_unknown(curves: _Curves) -> str:

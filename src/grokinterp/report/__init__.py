@@ -14,6 +14,7 @@ from ..runs import Run
 from ..runs.files import file_named, refuse_unwritable, replace
 from ..runs.in_memory import InMemory
 from ..shown import Rows as ShownRows
+from ..standing import in_a_word
 from ..tasks import Operation, Rows, Split, Task
 from ..view import View
 from . import arrays, digits, geometry, matrices, operations
@@ -38,7 +39,7 @@ class Report(Page):
 
     def _in_a_line(self) -> str:
         a = self.analysis
-        return f"of {a.name} at {a.run.step_text(a.step)}: {a.standing.state}"
+        return f"of {a.name} at {a.run.step_text(a.step)}: {in_a_word(a.standing.state)}"
 
     def _as_rows(self) -> ShownRows:
         from .page import facts
@@ -58,11 +59,12 @@ class Report(Page):
         """The content of report.json: plain numbers, strings, lists and dicts."""
         return self.analysis.to_dict()
 
-    def to_html(self) -> str:
-        """The page: self-contained, about 5 MB, most of it plotly.js."""
+    def to_html(self, folder: str | Path | None = None) -> str:
+        """The page: self-contained, about 5 MB, most of it plotly.js. `folder` is where it will stand, by
+        default that of the run: its links to the replay lead there."""
         from .page import render
 
-        return render(self.analysis)
+        return render(self.analysis, None if folder is None else Path(folder))
 
 
 @asks("gi.analyze", measures=NAMES, step=STEP)

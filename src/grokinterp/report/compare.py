@@ -19,6 +19,7 @@ from ..errors import NotARun, UsageError
 from ..replay import Compared, Group, RunsCompared, judged_by
 from ..runs import Run
 from ..shown import html_table
+from ..standing import in_a_word
 from ..training import SQUARED
 from . import palette
 from .claims import Verdict
@@ -94,8 +95,8 @@ class Comparison(Page):
         ]
         return {**found, "headline": headline(self.compared), "given_again": self.again, "runs": runs}
 
-    def to_html(self) -> str:
-        """The page: self-contained, some 100 to 400 kB."""
+    def to_html(self, folder: str | Path | None = None) -> str:
+        """The page: self-contained, some 100 to 400 kB; it leads to no other."""
         return _page(self, self._log_x)
 
 
@@ -216,15 +217,17 @@ def in_common(comparison: Comparison) -> list[str]:
     words = {"clock": ("a clock", "clocks"), "pizza": ("a pizza", "pizzas"), "neither": ("neither",) * 2}
     counts_of = [(kind, algorithms.count(kind)) for kind in words if kind in algorithms]
     if parts := [f"{count} {words[kind][count > 1]}" for kind, count in counts_of]:
-        said.append(f"Asked how they compute, as a clock or as a pizza: {', '.join(parts)}.")
+        of = f"the {len(algorithms)} that stand on their key frequencies" if len(algorithms) > 1 else "one"
+        said.append(f"Of {of}, by how they compute: {', '.join(parts)}.")
     return said
 
 
 def claims(comparison: Comparison) -> list[tuple[str, dict[Verdict, list[str]]]]:
-    """Every claim that is asked of one of the runs, with the names of the runs by verdict."""
+    """Every claim that is asked of one of the runs, with the names of the runs by verdict; of copies one."""
     found: dict[str, dict[Verdict, list[str]]] = {}
-    for each, learned in zip(comparison.compared.runs, comparison.learned, strict=True):
-        for claim in learned.claims:
+    compared = comparison.compared
+    for each, learned in zip(compared.runs, comparison.learned, strict=True):
+        for claim in learned.claims if each.name not in compared.copies else ():
             verdicts = found.setdefault(claim.claim, {"supported": [], "refuted": [], "not tested": []})
             verdicts[claim.verdict].append(each.name)
     return list(found.items())
@@ -258,14 +261,14 @@ def _of_learned(learned: Sequence[Learned]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _columns(compared: RunsCompared, brief: bool) -> Iterator[tuple[str, list[str]]]:
-    runs = compared.runs
-    yield "run", [each.name for each in runs]
+    runs, of = compared.runs, compared.copies
+    yield "run", [f"{one.name} (again {of[one.name]})" if one.name in of else one.name for one in runs]
     yield "task", [each.run.task.symbol for each in runs]
     for name, key in (("fraction", "training.fraction"), ("seed", "seed")):
         yield name, [_written(each.settings.get(key)) for each in runs]
     if any(each.start for each in runs):
         yield "start", [each.start or "scratch" for each in runs]
-    yield "now", [each.standing.state for each in runs]
+    yield "now", [in_a_word(each.standing.state) for each in runs]
     yield "train 99\N{NO-BREAK SPACE}%", [str(each.train) for each in runs]
     yield "test 99\N{NO-BREAK SPACE}%", [str(each.test) for each in runs]
     yield "delay", ["–" if each.delay is None else str(each.delay) for each in runs]

@@ -34,8 +34,9 @@ class Page(Shown, ABC):
         """Plain numbers, strings, lists and dicts."""
 
     @abstractmethod
-    def to_html(self) -> str:
-        """The page: self-contained."""
+    def to_html(self, folder: str | Path | None = None) -> str:
+        """The page: self-contained. `folder` is where it will stand, by default that of the run: links to
+        other pages of the run lead there."""
 
     def save_html(self, path: str | Path) -> None:
         """Writes the page, whole or not at all.
@@ -44,7 +45,8 @@ class Page(Shown, ABC):
             UsageError: the path can be no file.
             WriteFailed: the disk is full or read-only.
         """
-        replace(file_named(path), self.to_html().encode(), make_folder=True)
+        file = file_named(path)
+        replace(file, self.to_html(file.parent).encode(), make_folder=True)
 
     def save_json(self, path: str | Path) -> None:
         """Writes the values, whole or not at all.

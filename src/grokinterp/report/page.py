@@ -4,9 +4,13 @@ its own."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -22,6 +26,7 @@ from ..replay import (
     spikes_in_words,
     steps_in_words,
 )
+from ..runs import Run
 from ..training import SQUARED
 from . import dimensions, figures, nodes, probes
 from .analysis import Analysis
@@ -36,8 +41,8 @@ _MOST_NARROW = 7
 """Bars of which the names have room in one column."""
 
 
-def render(a: Analysis) -> str:
-    """The whole page as text."""
+def render(a: Analysis, folder: Path | None = None) -> str:
+    """The whole page as text, for the directory in which it will stand: by default that of the run."""
     say = InWords(a.values)
     shown, first = [_in_words(section, say) for section in sections(a)], _in_words(opens(a), say)
     also = first.lead if first.lead.rstrip(".").lower() not in a.found.lower() else ""
@@ -45,9 +50,9 @@ def render(a: Analysis) -> str:
         "page.html", analysis=a, of_what=of_what(a), opening=first, also=also, training=say(training(a)),
         facts=[(name, say(text)) for name, text in facts(a)], sections=shown,
         claims=list(_claims(a, [first, *shown], say)), subjects=subjects(a),
-        not_measured=not_measured(a), again=again(a), looked_at=_looked_at(a),
+        not_measured=not_measured(a), again=again(a, folder), looked_at=_looked_at(a),
         moments=sum(map(a.run.step_known, a.run.steps)) > 1,
-        replay=a.run.command("replay"),
+        replay=a.run.command("replay"), replay_page=_to_replay(a.run, folder),
         replay_made=a.run.holds("replay.html"),
     )  # fmt: skip
 
@@ -368,7 +373,11 @@ def _boundaries(a: Analysis) -> Table:
         for boundary in a.phases.boundaries
     ]
     header = ("Boundary", "Between steps", "Decided by", "How sure")
-    return Table("Where one phase ends and the next begins", header, rows)
+    lead = (
+        "A boundary lies somewhere between the two snapshots or evaluations that are named: before the first "
+        "it was not yet so, at the second it was. The phase before it lasts up to the second."
+    )
+    return Table("Where one phase ends and the next begins", header, rows, lead)
 
 
 def _leads(a: Analysis) -> Table:
@@ -438,10 +447,28 @@ def _claims(a: Analysis, sections: Sequence[Section], say: InWords) -> Iterator[
         yield _Shown(claim, [say(text) for text in claim.evidence], link, claim.figure)
 
 
-def again(a: Analysis) -> str:
-    """The command that makes the page again; empty where there is none."""
+def _to_replay(run: Run, folder: Path | None) -> str:
+    """What leads from a page in a directory to the replay of a run, where that is made by default."""
+    if folder is None or _is_that_of(run, folder):
+        return "replay.html"
+    page = (run.path / "replay.html").resolve()
+    with suppress(ValueError):  # on another drive
+        return quote(Path(os.path.relpath(page, folder.resolve())).as_posix())
+    return page.as_uri()
+
+
+def _is_that_of(run: Run, folder: Path) -> bool:
+    """Whether a directory is that of a run; a network in memory has none."""
+    return not run.command("analyze") or folder.resolve() == run.path.resolve()
+
+
+def again(a: Analysis, folder: Path | None = None) -> str:
+    """The command that makes the page again, in a directory, by default that of the run; empty where there is
+    none."""
     words = [] if a.is_last else ["--step", str(a.step)]
     words += [word for name in a.asked_measures or () for word in ("--measure", name)]
     words += [] if a.asked_keys is None else ["--keys", ",".join(map(str, a.asked_keys))]
     words += [word for file in LOADED for word in ("--with", file)]
+    if folder is not None and not _is_that_of(a.run, folder):
+        words += ["--out", str(folder)]
     return a.run.command("analyze", *words)

@@ -17,16 +17,27 @@ from torch import Tensor
 
 from ..asked import got
 from ..errors import ConfigError, UsageError
+from ..shown import Rows as ShownRows
+from ..shown import Shown
 
 SplitRecipe = Literal["python_shuffle", "torch_randperm"]
 
 
-@dataclass(frozen=True)
-class Split:
+@dataclass(frozen=True, repr=False)
+class Split(Shown):
     """Row numbers of a task's table: those trained on, in the recipe's order, and the rest."""
 
     train: Int[Tensor, "n_train"]
     test: Int[Tensor, "n_test"]
+
+    def _in_a_line(self) -> str:
+        return f"of {len(self.train):,} training and {len(self.test):,} test examples"
+
+    def _as_rows(self) -> ShownRows:
+        return [
+            (name, f"{len(rows):,}: {', '.join(map(str, rows[:6].tolist()))}{', ...' * (len(rows) > 6)}")
+            for name, rows in (("train", self.train), ("test", self.test))
+        ]
 
 
 def split(

@@ -109,15 +109,26 @@ class KeyFrequencies(Found):
             if harmonic.embedded:
                 embedded = f"it has {percent(harmonic.embedded)} of the embedding"
             sentences.append(
-                f"{k} is {_TIMES[harmonic.order]} {of}, and a harmonic of it: {embedded}, and of its power "
+                f"{k} is {_TIMES[harmonic.order]} {of}{self._around(k, harmonic.order, harmonic.of)}, and a "
+                f"harmonic of it: {embedded}, and of its power "
                 f"in the {harmonic.where} {percent(harmonic.without_fundamental)} is left with {harmonic.of} "
                 f"taken out of the embedding, {percent(harmonic.without_own)} with {k} taken out."
             )
         sentences += [
-            f"{k} is twice key {of}: embedded, and marked by no rule that looks further."
+            f"{k} is twice key {of}{self._around(k, 2, of)}: embedded, and marked by no rule that looks "
+            "further."
             for k, of in self.doubles.items()
         ]
         return " ".join(sentences)
+
+    def _around(self, k: int, order: int, of: int) -> str:
+        """How a multiple that is greater than the greatest frequency comes to be k; nothing of others."""
+        turns = order * of
+        for m in (2 * self.n + 1, 2 * self.n) if turns != k else ():
+            for sign in (1, -1):
+                if (turns - sign * k) % m == 0:
+                    return f" ({order} · {of} = {turns} ≡ {'−' if sign < 0 else ''}{k} mod {m})"
+        return ""
 
     @property
     def why_none(self) -> str:

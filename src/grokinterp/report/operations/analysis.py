@@ -119,9 +119,10 @@ class OperationAnalysis(Analysis):
 
     @property
     def algorithm(self) -> str:
-        """Clock, pizza or neither: of the two known ones for which there are measures."""
+        """Clock, pizza or neither: of the two known ones for which there are measures; of a network that has
+        learned something, and stands on its key frequencies."""
         clock, pizza = self._holds(CLOCK), self._holds(PIZZA)
-        if clock is None or pizza is None:
+        if clock is None or pizza is None or not self._stands_on_its_keys:
             return ""
         return "clock" if clock else "pizza" if pizza else "neither"
 
@@ -205,9 +206,15 @@ class OperationAnalysis(Analysis):
         return None if verdict == "not tested" else verdict == "supported"
 
     @property
+    def _stands_on_its_keys(self) -> bool:
+        """Whether its key frequencies are few, sufficient and necessary for what it has learned."""
+        has_learned = self.standing.state in ("generalises", "learning")
+        return has_learned and bool(self._holds(SUFFICIENT) and self._holds(NECESSARY))
+
+    @property
     def _on_circles(self) -> list[str]:
-        """Its circles, where their frequencies are few, sufficient and necessary."""
-        if not (self._holds(SUFFICIENT) and self._holds(NECESSARY)):
+        """Its circles, where it stands on their frequencies."""
+        if not self._stands_on_its_keys:
             return []
         circle, n = self.task.circle, len(self.keys_used)
         assert circle is not None

@@ -150,7 +150,7 @@ def _uniform_attention(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves("Waves of the key frequencies, fitted to every part, do what it does", figure="Logits")
+@claim_of_waves("Waves of the key frequencies, fitted to every part, do what it does")
 def _fitted_circuit(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     agreement, loss = (a.number(f"circuit.whole.{name}", part="all") for name in ("agreement", "loss"))
@@ -160,7 +160,7 @@ def _fitted_circuit(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves(CLOCK, figure="Attention")
+@claim_of_waves(CLOCK)
 def _clock(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(
@@ -170,7 +170,7 @@ def _clock(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves(PIZZA, figure="Attention")
+@claim_of_waves(PIZZA)
 def _pizza(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(
