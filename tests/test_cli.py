@@ -296,7 +296,7 @@ MISTAKES = [
     (
         ["list", "measures", "qqq"],
         2,
-        "no measure mentions 'qqq'; the nearest name is ",
+        "no measure mentions 'qqq'; `grokinterp list measures` has the ",
     ),
 ]
 

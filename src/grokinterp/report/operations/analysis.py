@@ -49,9 +49,13 @@ CODES.update({
 _OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile", "noise.bayes_loss", "noise.bayes_accuracy")
 """What every report on noisy labels measures."""
 SUFFICIENT, NECESSARY = "The key frequencies are sufficient", "The key frequencies are necessary"
+SINGLE_FREQUENCY = "Neurons are single-frequency"
 CLOCK = "It computes as a clock (multiplies in the attention)"
 PIZZA = "It computes as a pizza (averages, constant attention)"
 """Claims that decide how it is said to compute."""
+CLOCK_IS, PIZZA_IS = (0.7, 0.6), (0.9, 0.4)
+"""Gradient symmetricity, at most of a clock and at least of a pizza, and distance irrelevance (correct), at
+least and at most."""
 _VERBS = {
     "modular_addition": "adds",
     "modular_subtraction": "subtracts",
@@ -192,8 +196,17 @@ class OperationAnalysis(Analysis):
         """On which circles it computes, or of which representations; when that formed, and by which of the
         two known algorithms."""
         if not (how := self._on_circles or self._by_representations):
-            return [*super()._how_it_computes, *self._in_mirror_images, *self._of_noise]
+            how = [*super()._how_it_computes, *self._on_no_few, *self._in_mirror_images]
         return [*how, *self._of_noise]
+
+    @property
+    def _on_no_few(self) -> list[str]:
+        """That no few frequencies stand out where there are some, and whether each neuron has one."""
+        if not self.n_frequencies or self.frequencies:
+            return []
+        waves = self._holds(SINGLE_FREQUENCY)
+        each = "its neurons are waves of one frequency each, and " if waves else ""
+        return [f"{each}none of {self.n_frequencies} frequencies stands out"]
 
     @property
     def _verb(self) -> str:

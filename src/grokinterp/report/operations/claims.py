@@ -46,8 +46,11 @@ from ...tasks import Operation
 from ..claims import SPREAD, Decision, all_of, claim, needs
 from .analysis import (
     CLOCK,
+    CLOCK_IS,
     NECESSARY,
     PIZZA,
+    PIZZA_IS,
+    SINGLE_FREQUENCY,
     SUFFICIENT,
     OperationAnalysis,
     has_frequencies,
@@ -67,7 +70,7 @@ def _sparse_embedding(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves("Neurons are single-frequency", figure="Explained variance", moment="circuit formed")
+@claim_of_waves(SINGLE_FREQUENCY, figure="Explained variance", moment="circuit formed")
 def _single_frequency(a: OperationAnalysis) -> Decision:
     name = "neuron.single_frequency_share"
     return all_of(needs(name, a.number(name), ">=", 0.75))
@@ -150,7 +153,7 @@ def _uniform_attention(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves("Waves of the key frequencies, fitted to every part, do what it does")
+@claim_of_waves("Waves of the key frequencies, fitted to every part, do what it does", figure="Fitted waves")
 def _fitted_circuit(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     agreement, loss = (a.number(f"circuit.whole.{name}", part="all") for name in ("agreement", "loss"))
@@ -160,22 +163,22 @@ def _fitted_circuit(a: OperationAnalysis) -> Decision:
     )
 
 
-@claim_of_waves(CLOCK)
+@claim_of_waves(CLOCK, figure="Clock or pizza")
 def _clock(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(
-        needs("gradient_symmetricity", a.number("gradient_symmetricity"), "<=", 0.7),
-        needs("distance_irrelevance.correct", a.number("distance_irrelevance.correct"), ">=", 0.6),
+        needs("gradient_symmetricity", a.number("gradient_symmetricity"), "<=", CLOCK_IS[0]),
+        needs("distance_irrelevance.correct", a.number("distance_irrelevance.correct"), ">=", CLOCK_IS[1]),
         also=asked,
     )
 
 
-@claim_of_waves(PIZZA)
+@claim_of_waves(PIZZA, figure="Clock or pizza")
 def _pizza(a: OperationAnalysis) -> Decision:
     asked = _asked_of(a)
     return all_of(
-        needs("gradient_symmetricity", a.number("gradient_symmetricity"), ">=", 0.9),
-        needs("distance_irrelevance.correct", a.number("distance_irrelevance.correct"), "<=", 0.4),
+        needs("gradient_symmetricity", a.number("gradient_symmetricity"), ">=", PIZZA_IS[0]),
+        needs("distance_irrelevance.correct", a.number("distance_irrelevance.correct"), "<=", PIZZA_IS[1]),
         also=asked,
     )
 

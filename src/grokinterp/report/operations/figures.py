@@ -24,8 +24,9 @@ from ...tasks import Circle, Operation
 from ...tasks.table import answer_numbers
 from .. import palette
 from ..figures import colorbar, heatmap, legend_above, log_losses, named, new_figure, over_training
-from ..palette import EXCLUDED, KEY, PLAIN, RESTRICTED, TEST, TRAIN, round_the_circle
-from .analysis import OperationAnalysis
+from ..palette import CORRUPTED, EXCLUDED, KEY, PLAIN, RESTRICTED, TEST, TRAIN, round_the_circle
+from ..words import spoken
+from .analysis import CLOCK_IS, PIZZA_IS, OperationAnalysis
 
 _MOST_NAMED = 512
 """Elements up to which the answer of every pair of them is named: of 2,003 the names would take 30 MB of a
@@ -342,6 +343,52 @@ def _strongest(grid: Float[Tensor, "m m"]) -> int:
     folded = power[:, 1 : half + 1] + power[:, -half:].flip(1)
     along = folded.sum(0) + (power[1 : half + 1] + power[-half:].flip(0)).sum(1)
     return int(along.argmax()) + 1
+
+
+_OF_PAPER = {"clock of the paper": (0.33, 0.85), "pizza of the paper": (0.99, 0.17)}
+"""The networks of table 1 of Zhong et al. 2023 (arXiv 2306.17844)."""
+
+
+def clock_or_pizza(a: OperationAnalysis) -> go.Figure:
+    """The two numbers that tell a clock from a pizza, with the thresholds of the claims as areas."""
+    figure = new_figure("gradient symmetricity (cosine)", "distance irrelevance (share)", 320)
+    for (at, irrelevance), kind, colour in ((CLOCK_IS, "clock", TEST), (PIZZA_IS, "pizza", CORRUPTED)):
+        area = {"x0": -1, "x1": at, "y0": irrelevance, "y1": 1}
+        if kind == "pizza":
+            area = {"x0": at, "x1": 1, "y0": 0, "y1": irrelevance}
+        figure.add_shape(area, type="rect", name=kind, fillcolor=colour, opacity=0.2, line={"width": 0})
+    for name, (x, y) in _OF_PAPER.items():
+        marker = {"symbol": "circle-open", "size": 10, "color": PLAIN}
+        figure.add_scatter(x=[x], y=[y], mode="markers", name=name, marker=marker)
+    here = [a.number("gradient_symmetricity")], [a.number("distance_irrelevance.correct")]
+    marker = {"size": 12, "color": KEY}
+    figure.add_scatter(x=here[0], y=here[1], mode="markers", name="this network", marker=marker)
+    figure.update_xaxes(range=[min(-0.02, here[0][0] - 0.05), 1.02])
+    return figure.update_yaxes(range=[-0.02, 1.02]).update_layout(legend=legend_above(), margin={"t": 40})
+
+
+_IDEAL = ("circuit.clock.agreement", "circuit.pizza.agreement")
+"""Of networks that were not fitted to this one: any that is right agrees with any other."""
+
+
+def fitted_waves(a: OperationAnalysis) -> go.Figure:
+    """How often fitted waves in place of a part answer as the network does."""
+    shares = {
+        spoken(name.split(".", 1)[1].removesuffix(".agreement")): float(value.sel(part="all"))
+        for name, value in a.values.items()
+        if name.endswith(".agreement") and name.startswith("circuit.") and name not in _IDEAL
+    }
+    if not shares:
+        raise NotApplicable("no fitted waves were measured")
+    x, y = "same answer (share of pairs)", "fitted in place of"
+    figure = new_figure(x, y, 90 + 34 * len(shares))
+    figure.add_bar(
+        x=list(shares.values()), y=list(shares), orientation="h", marker={"color": TEST},
+        text=[f"{share:.3f}" for share in shares.values()], hovertemplate="%{y}: %{x:.4f}<extra></extra>",
+    )  # fmt: skip
+    figure.add_vline(x=0.99, line={"color": PLAIN, "width": 1, "dash": "dot"})
+    figure.update_xaxes(range=[0, 1.02])
+    return figure.update_yaxes(autorange="reversed", automargin=True)
 
 
 def value_counts(task: Operation) -> go.Figure:

@@ -240,6 +240,24 @@ def _readout(a: OperationAnalysis) -> Iterator[Panel]:
     yield Panel("Spectrum of W_L", caption, Figure(figures.readout_spectrum(a)), size="wide")
 
 
+@section_of_waves(
+    "How it computes",
+    "A clock multiplies in its attention, a pizza averages (Zhong et al. 2023): the first has a gradient "
+    "that differs between a and b and cares for no distance a − b, the second the same for both, and "
+    "fails where waves of a and b cancel. Both are told by the two numbers on the axes.",
+    needs=["gradient_symmetricity", "distance_irrelevance.correct"],
+)
+def _how(a: OperationAnalysis) -> Iterator[Panel]:
+    caption = "Shaded: where a network counts as a clock, or as a pizza. Rings: networks of the paper."
+    yield Panel("Clock or pizza", caption, Figure(figures.clock_or_pizza(a)), size="wide")
+    if any(name.startswith("circuit.") for name in a.values):
+        caption = (
+            "With waves of the key frequencies, fitted to a part of the network, in place of that part: the "
+            "share of all pairs to which the answer stays the same. Dotted: .99, which the claim asks for."
+        )
+        yield Panel("Fitted waves", caption, Figure(figures.fitted_waves(a)), size="wide")
+
+
 def _attention_lead(a: OperationAnalysis) -> str:
     mean, variance = a.values.get("attention.mean"), a.values.get("attention.variance")
     if mean is None or variance is None:
