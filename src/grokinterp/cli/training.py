@@ -66,6 +66,13 @@ def train(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with the configuration.")] = None,
     p: Modulus = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Optimiser updates at most (training.steps). More than those of the run in OUT: it is trained "
+            "on, with its optimiser."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the initial weights and the batches.")] = None,
     seeds: Annotated[
         str | None,
@@ -116,7 +123,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a network into a run directory, with snapshots; or several, that differ in their seed. The same
-    command again goes on where it stopped."""
+    command again goes on where it stopped, and with more --steps where it ended."""
     from ..runs import train as train_run
     from ..runs.files import folder_named
     from ..runs.sweep import seeds_of, shared_configuration, summary
@@ -128,7 +135,7 @@ def train(
     if preset is not None and config is not None:
         raise UsageError("--preset and --config were both given: choose one")
     changed: dict[str, Any] = {"task.name": task}
-    short = {"task.p": p, "seed": seed, "threads": threads}
+    short = {"task.p": p, "training.steps": steps, "seed": seed, "threads": threads}
     changed |= {key: value for key, value in short.items() if value is not None}
     changed |= dict(key_and_value(text) for text in overrides or [])
     several = [] if seeds is None else seeds_of(seeds)

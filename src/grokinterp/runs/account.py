@@ -30,6 +30,8 @@ FORMAT = 1
 SLOTS = ("a", "b")
 _NAMED = 12
 """Runs that an error names of a directory that holds them."""
+EXTENDING = "extending"
+"""The key of run.json that is there while a run that ended is made ready to be trained on (extension.py)."""
 RECORD_AND_LOGS = ("run.json", "manifest.jsonl", "metrics.jsonl")
 _OWN = {*RECORD_AND_LOGS, "lock", "split.safetensors", "snapshots", "resume", "replay", "logged.json"}
 
@@ -55,11 +57,24 @@ class Account:
             DamagedFile: a file does not match its recorded hash or count.
         """
         self.path = Path(path)
-        self.record = read_run_json(self.path)
+        while True:
+            self.record = read_run_json(self.path)
+            try:
+                self._open()
+                return
+            except DamagedFile:
+                # Its logs are cut where it ended when it is trained on (extension.py).
+                if read_run_json(self.path) == self.record:
+                    raise
+
+    def _open(self) -> None:
+        """Reads what is told by the record that was read before."""
         self.finished: dict[str, Any] | None = self.record["finished"]
         self.diverged: dict[str, Any] | None = self.record.get("diverged")
-        # Before the logs, which only ever grow: they must hold at least what the resume state counted.
-        expected = self.finished or self.diverged or _newest_account(self.path)
+        # Before the logs, which only grow then: they must hold at least what the resume state counted.
+        expected = self.finished or self.diverged
+        if expected is None:
+            expected = {} if EXTENDING in self.record else _newest_account(self.path)
         self.thinned: dict[str, Any] | None = self.record.get("thinned")
         removed = self.removed
         lines = self._log("manifest.jsonl", expected.get("snapshots"))

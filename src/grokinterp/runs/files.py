@@ -198,8 +198,9 @@ def replace(path: Path, data: bytes, make_folder: bool = False, durable: bool = 
 def remove(path: Path) -> None:
     """Removes a file, durably; it need not be there."""
     with writing(path):
-        path.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        with suppress(FileNotFoundError):
+            path.unlink()
+            sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -374,6 +375,17 @@ class Log:
         self._end += len(line)
         self._crc = _checksum(line)
         self.records.append(dict(record))
+
+    def cut(self, count: int) -> None:
+        """Drops all lines but the first so many, durably."""
+        if count == len(self.records):
+            return
+        with writing(self.path):
+            kept = b"".join(self.path.read_bytes().splitlines(keepends=True)[:count])
+            os.ftruncate(self._file, len(kept))
+            os.fsync(self._file)
+        self._end, self._crc = len(kept), _checksum(kept)
+        del self.records[count:]
 
     def sync(self) -> None:
         """Returns when everything appended is on the disk."""

@@ -31,7 +31,8 @@ from ..models import Weights
 from ..progress import bars
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
 from . import files
-from .account import SLOTS, read_run_json, resume_file
+from .account import EXTENDING, SLOTS, read_run_json, resume_file
+from .extension import ANEW, MAY_DIFFER, holding_since, longer, other_ends, refuse_no_further
 from .loggers import Log, Loggers, named_loggers
 from .processes import shared
 from .record import new_record, packed_snapshot, write_record
@@ -47,7 +48,7 @@ def train(
     log: Log = (), progress: bool | None = None
 ) -> Run:  # fmt: skip
     """Trains until the configuration's end and returns the run; goes on where an earlier call with this
-    configuration stopped.
+    configuration stopped, or with fewer training.steps or another training.stop_when (extension.py).
 
     Args:
         config: what to train.
@@ -123,14 +124,18 @@ def train_in(
 
 
 def is_finished(config: TrainConfig, path: Path, resume: bool) -> bool:
-    """Whether the run of this configuration is there and finished. Writes nothing.
+    """Whether the run of this configuration is there and finished, not to be trained on. Writes nothing.
 
     Raises:
         UsageError: there is a run and it may not be resumed.
         ConfigError: there is a run of another configuration.
         NotARun: there is something else.
     """
-    return _holds_this_run(config, path, resume) and read_run_json(path)["finished"] is not None
+    if not _holds_this_run(config, path, resume):
+        return False
+    record = read_run_json(path)
+    is_longer = other_ends(TrainConfig.make(record["config"]), config)
+    return record["finished"] is not None and not is_longer
 
 
 def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
@@ -148,9 +153,16 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
                 what = f"{path} was imported from {record['imported']['file']} and cannot be trained on"
                 raise ConfigError(f"{what}: choose another directory")
             recorded = TrainConfig.make(record["config"])
-            if differ := [_both_values(key, recorded, config) for key in differences(recorded, config)]:
-                what = f"{path} holds a run of another configuration: {'; '.join(differ)}"
-                raise ConfigError(f"{what}; choose another directory, or the same configuration")
+            if other_ends(recorded, config):
+                if "diverged" not in record:  # of which the writer tells
+                    refuse_no_further(path, record, config)
+            elif differ := differences(recorded, config):
+                others = [key for key in differ if key not in MAY_DIFFER]
+                what = "; ".join(_both_values(key, recorded, config) for key in others)
+                remedy = "choose another directory, or the same configuration"
+                if len(others) < len(differ):
+                    remedy += f" but for {' and '.join(MAY_DIFFER)}, with which a run is trained on"
+                raise ConfigError(f"{path} holds a run of another configuration: {what}; {remedy}")
             return True
         if files.folder_named(path).exists():
             # What a trainer that was killed before its run.json may have left.
@@ -197,12 +209,13 @@ class Writer:
             self._manifest = undo.enter_context(closing(files.Log(self.path / "manifest.jsonl")))
             self._metrics = undo.enter_context(closing(files.Log(self.path / "metrics.jsonl")))
             self._refuse_what_diverged()
+            self._slot = 0
+            self._go_further()
             self._sweep_uncommitted_snapshots()
             loggers = named_loggers(self._log)
             recorded = self.record["config"], self._metrics.records
             self._loggers = undo.enter_context(closing(Loggers(loggers, self.path, *recorded)))
             self._close = undo.pop_all()
-        self._slot = 0
         self._saved_at = time.monotonic()
         return self
 
@@ -227,6 +240,49 @@ class Writer:
             why = f"{self.path} diverged at step {step}: {what}; it is not trained on"
             remedy = "choose another configuration, such as a smaller training.lr, and another directory"
             raise Diverged(f"{why}: {remedy}; {self.last_good_snapshot}", step, what)
+
+    def _go_further(self) -> None:
+        """Makes the run that is there the one that is to be trained, where that only ends elsewhere: what
+        extension.py says, in its order."""
+        if other_ends(TrainConfig.make(self.record["config"]), self.config):
+            state = self.resume_state()
+            if state is None:  # killed before its first snapshot: it begins anew
+                self.record = longer(self.record, self.config)
+                write_record(self.path, self.record)
+                return
+            step = state.data["step"]
+            holds = holding_since(self.path, self.config, self._metrics.records, step)
+            record = longer(self.record, self.config) | {EXTENDING: {"step": step, "holding_since": holds}}
+            if "extended" in record and "extended" not in self.record:
+                what = (
+                    f"snapshots.log is spread up to training.steps: up to step {step:,} those of the shorter"
+                )
+                warnings.warn(f"{what} run stay", stacklevel=4)
+            write_record(self.path, record)
+            self.record = record
+        if (begun := self.record.get(EXTENDING)) is not None:
+            self._cut_to(begun["step"], begun["holding_since"])
+            del self.record[EXTENDING]
+            write_record(self.path, self.record)
+
+    def _cut_to(self, step: int, holds: int | None) -> None:
+        """Leaves what was recorded before a step, and its snapshot where that is scheduled; a resume state
+        that knows so is written before, and is then the only one."""
+        state = self.resume_state()
+        assert state is not None, "it was there when the run was made the longer one"
+        scheduled = self.config.snapshots.steps(self.config.training.steps)
+        snapshots = [one["step"] for one in self._manifest.records]
+        stay = sum(at < step or (at == step and step in scheduled) for at in snapshots)
+        evaluations = sum(one["step"] < step for one in self._metrics.records)
+        progress = {**state.data["progress"], "holding_since": holds}
+        counts = {"progress": progress, "snapshots": stay, "evaluations": evaluations}
+        other = SLOTS[1 - self._slot]
+        self._write_state(State(state.tensors, {**state.data, **counts}))
+        files.remove(resume_file(self.path, other))
+        for gone in snapshots[stay:]:
+            files.remove(self.path / "replay" / f"step_{gone:08d}.safetensors")
+        self._manifest.cut(stay)
+        self._metrics.cut(evaluations)
 
     def _sweep_temporary_files(self) -> None:
         ours = [self.path / "run.json", *(resume_file(self.path, slot) for slot in SLOTS)]
@@ -278,7 +334,7 @@ class Writer:
             if damaged or self._manifest.records:
                 what = damaged[0] if damaged else f"{self.path} has snapshots but no resume state"
                 left = "the snapshots can be analysed, but this run cannot be continued"
-                raise DamagedFile(f"{what}; {left}: train into another directory")
+                raise DamagedFile(f"{what}; {left}: {ANEW}")
             return None
         if damaged:
             warnings.warn(f"{damaged[0]}; going on from the other resume state", stacklevel=3)
@@ -290,7 +346,11 @@ class Writer:
         """Writes the trainer's state into the older of the two slots."""
         self._metrics.sync()
         state = trainer.state()
-        data = json.dumps({"seal": files.UNSEALED, **state.data, **self._account}, allow_nan=False)
+        self._write_state(State(state.tensors, {**state.data, **self._account}))
+
+    def _write_state(self, state: State) -> None:
+        unsealed = {"seal": files.UNSEALED}
+        data = json.dumps(unsealed | dict(state.data) | unsealed, allow_nan=False)
         # One key only: safetensors writes several in no fixed order.
         packed = safetensors.torch.save(state.tensors, {"grokinterp": data})
         files.replace(resume_file(self.path, SLOTS[self._slot]), files.sealed(packed))

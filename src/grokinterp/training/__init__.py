@@ -5,5 +5,5 @@ from .batches import Fresh, Rows
 from .config import StartConfig, TrainConfig, TrainingConfig, differences, doubt_of_default
 from .loss import LOSSES, SQUARED, cross_entropy, squared_error
 from .presets import DEFAULTS, PRESETS
-from .schedule import METRICS, Condition, SnapshotConfig
+from .schedule import METRICS, Condition, Progress, SnapshotConfig
 from .trainer import Snapshot, State, Trainer, is_plain, resolve_device

@@ -286,6 +286,10 @@ class TrainConfig(Shown, Frozen):
             blocks.append("\n".join([f"[{name}]"] * bool(name) + lines))
         return "\n\n".join(blocks) + "\n"
 
+    def monitors_at(self, step: int) -> bool:
+        """Whether an evaluation at this step takes what is monitored."""
+        return self.monitor_every is None or step % self.monitor_every == 0
+
     def make_task(self) -> Task:
         """The task that this configuration names."""
         return make_task(**self.task)

@@ -182,7 +182,7 @@ class Trainer:
         if scheduled or last or self.step % training.evaluate_every == 0:
             self._before = self._progress.to_json()
             metrics = self._evaluate()
-            measuring = self.config.monitor_every is None or self.step % self.config.monitor_every == 0
+            measuring = self.config.monitors_at(self.step)
             if self.config.monitor and measuring:
                 metrics |= monitor.monitored(self.config.monitor, self._view())
             happened = self._progress.new_events(self.config.snapshots.events, metrics)
