@@ -917,7 +917,7 @@ def test_a_new_run_needs_no_permission_to_resume(tmp_path, uninterrupted):
             {"training.lr": 0.5, "model.d_mlp": 64},
             ["training.lr is 0.003 there and 0.5 here", "model.d_mlp is 32 there and 64 here"],
         ),
-        ({"training.steps": 40}, ["training.steps is 20 there and 40 here"]),
+        ({"training.evaluate_every": 5}, ["training.evaluate_every is 1 there and 5 here"]),
         ({"task.name": "modular_subtraction"}, ["task.name is 'modular_addition' there"]),
         ({"training.batch_size": 5}, ["training.batch_size is None there and 5 here"]),
         ({"snapshots.at": (3,)}, ["snapshots.at"]),

@@ -16,6 +16,7 @@ from .errors import UsageError
 from .runs import Run, load_run
 from .runs.in_memory import InMemory
 from .tasks import Rows, Split, Task, make_task, split_of
+from .usual import usual_defaults
 from .view import View
 from .view import view as of_network
 
@@ -127,6 +128,7 @@ def of_a_view(function: Function, name: str) -> Function:
     at = list(inspect.signature(function).parameters).index("view")
 
     @functools.wraps(function)
+    @usual_defaults()
     def taking(*args: Any, **options: Any) -> Any:
         if len(args) > at:
             args = (*args[:at], as_view(args[at], name), *args[at + 1 :])

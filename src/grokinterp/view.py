@@ -24,6 +24,7 @@ from .errors import ConfigError, NotApplicable, UsageError, nearest
 from .models import Block, Heads, Inside, ModelConfig, at_answer, blocks_of, carried_config, fits, in_float64
 from .shown import Rows, Shown
 from .tasks import Split, Task
+from .usual import usual_defaults
 
 if TYPE_CHECKING:
     from .models import ActivationCache, HookedRootModule, NetworkConfig, Weights
@@ -54,7 +55,7 @@ class lazy(cached_property[T]):
         if view is None:
             return self
         if self.attrname not in view.__dict__:
-            with one_at_a_time(view.__dict__, self.attrname):
+            with one_at_a_time(view.__dict__, self.attrname), usual_defaults():
                 if self.attrname not in view.__dict__:
                     view.__dict__[self.attrname] = self.func(view)
         return view.__dict__[self.attrname]

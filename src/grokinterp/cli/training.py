@@ -69,8 +69,8 @@ def train(
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Optimiser updates at most (training.steps). More than those of the run in OUT: it is trained "
-            "on, with its optimiser."
+            help="Optimiser updates at most (training.steps). With more than the run in OUT was to make, it "
+            "is trained on, with its optimiser."
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the initial weights and the batches.")] = None,

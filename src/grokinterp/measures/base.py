@@ -23,6 +23,7 @@ from ..errors import NotApplicable, UsageError, nearest
 from ..registry import Registry
 from ..shown import Rows, Shown
 from ..tasks import Task
+from ..usual import usual_defaults
 from ..view import View, one_at_a_time
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class Measure(Shown):
         """Whether it has an option `keys`: the key frequencies, by default the consensus."""
         return "keys" in self.options
 
+    @usual_defaults()
     def __call__(self, view: View, **options: Any) -> Value:
         options_taken = self.options
         for option in options:

@@ -31,6 +31,7 @@ from ..memory import give_back_memory
 from ..progress import bars
 from ..runs import Run
 from ..tasks import Task
+from ..usual import usual_defaults
 from .cache import AT_ONCE, FROM_FINAL, Entry, Measured, sweep, workers
 from .descent import has_plateaus
 from .frequencies.pictures import PICTURES
@@ -78,6 +79,7 @@ def pictures_of(run: Run) -> list[str]:
 
 
 @asks("gi.replay", measures=NAMES, steps=STEPS)
+@usual_defaults()
 def replay(
     run: Run | str | Path, measures: Sequence[str] | None = None, steps: Sequence[int] | None = None,
     *, progress: bool | None = None,

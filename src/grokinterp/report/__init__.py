@@ -16,6 +16,7 @@ from ..runs.in_memory import InMemory
 from ..shown import Rows as ShownRows
 from ..standing import in_a_word
 from ..tasks import Operation, Rows, Split, Task
+from ..usual import usual_defaults
 from ..view import View
 from . import arrays, digits, geometry, matrices, operations
 from .analysis import Analysis, analysis_of, report_stem
@@ -68,6 +69,7 @@ class Report(Page):
 
 
 @asks("gi.analyze", measures=NAMES, step=STEP)
+@usual_defaults()
 def analyze(
     run: Run | str | Path | View | HookedRootModule,
     task: Task | int | None = None,
@@ -110,6 +112,7 @@ def analyze(
 
 
 @asks("gi.measure_all", measures=NAMES, step=STEP)
+@usual_defaults()
 def measure_all(
     run: Run | str | Path | View | HookedRootModule,
     task: Task | int | None = None,

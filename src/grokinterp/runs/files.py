@@ -197,10 +197,9 @@ def replace(path: Path, data: bytes, make_folder: bool = False, durable: bool = 
 
 def remove(path: Path) -> None:
     """Removes a file, durably; it need not be there."""
-    with writing(path):
-        with suppress(FileNotFoundError):
-            path.unlink()
-            sync_folder(path.parent)
+    with writing(path), suppress(FileNotFoundError):
+        path.unlink()
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ from ..models import Weights
 from ..progress import bars
 from ..tasks import TASKS
 from ..training import BatchedTrainer, Snapshot, State, TrainConfig, Trainer, kind, resolve_device
+from ..usual import usual_defaults
 from . import pool
 from .files import folder_named, refuse_unwritable
 from .loggers import Log, named_loggers
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 @asks("gi.train_many", out=PATH)
+@usual_defaults()
 def train_many(
     configs: TrainConfig | Sequence[TrainConfig] | Mapping[str, TrainConfig],
     out: str | Path,

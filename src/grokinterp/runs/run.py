@@ -23,6 +23,7 @@ from ..models import Weights
 from ..shown import Rows, Shown
 from ..tasks import Split, Task
 from ..training import TrainConfig
+from ..usual import usual_defaults
 from ..view import View
 from .account import Account, resume_data
 from .files import read_hashed, read_sealed
@@ -67,6 +68,7 @@ class Run(Shown, Account):
         return f"<Run {self.path}: {self.task.symbol}, {len(self.steps)} snapshots{last}, {state}>"
 
     @cached_property
+    @usual_defaults()
     def task(self) -> Task:
         """The task that the run learns.
 
@@ -117,6 +119,7 @@ class Run(Shown, Account):
         return self.imported is None or key in self.imported["training"]
 
     @cached_property
+    @usual_defaults()
     def split(self) -> Split | None:
         """The training and test rows of the task's table: made again from the recipe, or read where they were
         stored; both are checked, and with them the noisy labels that are drawn for them.
@@ -177,6 +180,7 @@ class Run(Shown, Account):
         # safetensors hands them over in no fixed order.
         return {name: weights[name] for name in self.config.model.shapes(self.task.reads)}
 
+    @usual_defaults()
     def model(self, step: int, dtype: torch.dtype = torch.float64) -> HookedRootModule:
         """The network at a committed step, in evaluation mode: a `HookedTransformer` where the configuration
         names a transformer.
@@ -186,6 +190,7 @@ class Run(Shown, Account):
         """
         return self.config.model.hooked(self.task.reads, self.state_dict(step), dtype)
 
+    @usual_defaults()
     def view(self, step: int) -> View:
         """Everything that the measures need to know of a committed step."""
         step = self.resolve(step)

@@ -30,6 +30,7 @@ from ..errors import ConfigError, DamagedFile, Diverged, GrokinterpError, Interr
 from ..models import Weights
 from ..progress import bars
 from ..training import Snapshot, State, TrainConfig, Trainer, differences
+from ..usual import usual_defaults
 from . import files
 from .account import EXTENDING, SLOTS, read_run_json, resume_file
 from .extension import ANEW, MAY_DIFFER, holding_since, longer, other_ends, refuse_no_further
@@ -87,6 +88,7 @@ Showing = Callable[[], AbstractContextManager[Callable[[Snapshot], None]]]
 """Opens what shows how far a training has come."""
 
 
+@usual_defaults()
 def train_in(
     path: Path, config: TrainConfig, resume: bool, stopping: Stopping, showing: Showing,
     threads: int | None = None,

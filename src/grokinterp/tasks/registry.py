@@ -25,6 +25,7 @@ from ..asked import FUNCTION, asks
 from ..errors import ConfigError
 from ..frozen import Frozen, checked
 from ..registry import Registry
+from ..usual import usual_defaults
 from .base import Task
 from .operation import Operation
 
@@ -90,6 +91,7 @@ def _parameters_of(make: Callable[..., Task]) -> type[BaseModel]:
     return create_model(make.__name__, __base__=base, **fields)
 
 
+@usual_defaults()
 def make_task(name: str, **params: Any) -> Task:
     """The task of that name. Its parameters are checked first.
 

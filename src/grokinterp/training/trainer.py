@@ -22,6 +22,7 @@ from ..errors import ConfigError, Diverged, NotApplicable
 from ..memory import free_memory
 from ..models import Weights, fits
 from ..tasks import Task
+from ..usual import usual_defaults
 from ..view import View
 from . import monitor
 from .batches import Fresh, Rows
@@ -87,6 +88,7 @@ class Trainer:
     elsewhere overrides `evaluation` and `moments`, and iterates by itself.
     """
 
+    @usual_defaults()
     def __init__(
         self, config: TrainConfig, state: State | None = None, weights: Weights | None = None
     ) -> None:
@@ -160,7 +162,7 @@ class Trainer:
             snapshot = None
             while snapshot is None or not snapshot.last:
                 # torch has its own number of threads back whenever somebody else's code runs.
-                with one_thread() if threads else nullcontext():
+                with usual_defaults(), one_thread() if threads else nullcontext():
                     if snapshot is not None:
                         self._update()
                     while (snapshot := self.recorded()) is None:
