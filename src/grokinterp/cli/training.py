@@ -242,7 +242,9 @@ def _say_if_plain(run: Run) -> None:
     """That a network was trained in the slowest way, and which would be trained in another."""
     from ..training import is_plain
 
-    if (which := run.config.model.folds_where) and is_plain(run.config, run.task):
+    if run.config.model.drops:
+        print("  by the plain forward, which is slower: with dropout no two examples have anything in common")
+    elif (which := run.config.model.folds_where) and is_plain(run.config, run.task):
         print(f"  by the plain forward, which is slower: {which}")
 
 

@@ -17,6 +17,8 @@ from .base import (
     is_bias,
     kind,
     network_config,
+    none_if_zero,
+    refuse_untied,
 )
 from .encoder_decoder import EncoderDecoderConfig
 from .folded import Folded, Folding, Jobs, Tables, one_after_the_other

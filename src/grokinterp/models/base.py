@@ -279,6 +279,36 @@ class NetworkConfig(Frozen):
         """Whether the parameter of that name is trained."""
         return True
 
+    @property
+    def ties(self) -> Mapping[str, str]:
+        """The parameters that are others transposed, with these: they are trained as one."""
+        return {}
+
+    def tie(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights with those that are others made of these, as views of them: what changes them changes
+        both, and a gradient reaches them through both."""
+        return {**weights, **{name: weights[of].mT for name, of in self.ties.items()}}
+
+    def untie(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gradients by every parameter on its own as those of what is trained: what the loss changes by both
+        of two that are one."""
+        return {**gradients, **{of: gradients[of] + gradients[name].mT for name, of in self.ties.items()}}
+
+    @property
+    def drops(self) -> float:
+        """The share of activations that are 0 in training, by chance; never in an evaluation."""
+        return 0.0
+
+    def logits_dropped(
+        self,
+        weights: Weights,
+        inputs: Shaped[Tensor, "n *example"],
+        reads: Reads,
+        drop: Callable[[Tensor], Tensor],
+    ) -> Float[Tensor, "n *answer classes"]:
+        """`logits` of a network that `drops`, in training: `drop` is applied where it does."""
+        raise NotImplementedError
+
     def __str__(self) -> str:
         """The network in a few words, for a reader."""
         return f"{self.kind}, {self.act_fn}"
@@ -376,6 +406,11 @@ def all_or_none(value: object) -> object:
     return {True: "all", False: "none"}[value] if isinstance(value, bool) else value
 
 
+def none_if_zero(value: object) -> object:
+    """No value where a key says 0 or no: it is then as if it were absent."""
+    return None if isinstance(value, int | float) and value == 0 else value
+
+
 def is_bias(name: str) -> bool:
     """Whether a parameter is added rather than multiplied with."""
     last = name.rsplit(".", 1)[-1]
@@ -392,6 +427,17 @@ def fits(weights: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
         if shapes.get(name) != expected.get(name):
             what = f"weights do not fit the model: {name} has shape {shapes.get(name)}"
             raise UsageError(f"{what}, the configuration asks for {expected.get(name)}")
+
+
+def refuse_untied(config: NetworkConfig, weights: Weights) -> None:
+    """
+    Raises:
+        ConfigError: parameters that are to be one are not.
+    """
+    for name, of in config.ties.items():
+        if not torch.equal(weights[name], weights[of].mT):
+            what = f"model.tied: {name} is not {of} transposed in the weights to start from"
+            raise ConfigError(f"{what}: leave model.tied out, or start from a network that has it")
 
 
 def nearness(number: Float[Tensor, "*any 1"], reads: Reads) -> Float[Tensor, "*any classes"]:

@@ -43,13 +43,15 @@ def transformer_logits(
     reads: Reads,
     seen: dict[str, Tensor] | None = None,
     edit: Edit | None = None,
+    drop: Callable[[Tensor], Tensor] | None = None,
 ) -> Float[Tensor, "n *answer classes"]:
     """Logits at the positions of the answers of each example, differentiable in `weights`.
 
     What is computed there on the way, patterns (with the answer's position as query) and activations of the
     neurons, is put into `seen` under the names of its hooks. What stands at the hooks named `HOOKS` of each
     layer goes through `edit`, laid out as in HookedTransformer; in the last layer it has the positions of the
-    answers alone.
+    answers alone. `drop` is what training does by chance to the embedded tokens, to patterns and to what each
+    part adds to the stream: nothing is then the same for two examples, and is computed for each.
     """
     n_ctx, d_vocab = tokens.shape[1], len(weights["embed.W_E"])
     answers = reads.positions
@@ -59,6 +61,10 @@ def transformer_logits(
     places = torch.arange(n_ctx, device=tokens.device)
     rows = tokens + places * d_vocab
     residual = None  # [n, query positions, d_model] once the first layer has been left
+    if drop is None:
+        drop = _kept
+    else:
+        residual = drop(F.embedding(rows, table))
     for block in blocks:
         at, through = block.prefix, _unchanged if edit is None else partial(_through, edit, block)
         queries = asked if block is blocks[-1] else slice(None)
@@ -74,18 +80,18 @@ def transformer_logits(
             q = _heads(normed[:, queries], weights, at, "Q")
             k, v = (_heads(normed, weights, at, letter) for letter in "KV")
             stream = residual[:, queries]
-        pattern = _pattern(q, k, places[queries], config, through)
+        pattern = drop(_pattern(q, k, places[queries], config, through))
         values = v.unflatten(-1, (config.n_heads, config.d_head))[:, None]
         z = through("attn.hook_z", (pattern[..., None] * values).sum(2)).flatten(-2)
         out = z @ weights[f"{at}.attn.W_O"].flatten(0, 1) + weights[f"{at}.attn.b_O"]
-        stream = stream + through("hook_attn_out", out)
+        stream = stream + drop(through("hook_attn_out", out))
         if block.d_mlp:
             stream = through("hook_resid_mid", stream)
             normed = _norm(stream, weights, f"{at}.ln2", config)
             before = normed @ weights[f"{at}.mlp.W_in"] + weights[f"{at}.mlp.b_in"]
             hidden = through("mlp.hook_post", ACTIVATIONS[config.act_fn](through("mlp.hook_pre", before)))
             out = hidden @ weights[f"{at}.mlp.W_out"] + weights[f"{at}.mlp.b_out"]
-            stream = stream + through("hook_mlp_out", out)
+            stream = stream + drop(through("hook_mlp_out", out))
         if seen is not None:
             of_answers = slice(None) if block is blocks[-1] else asked
             seen[block.name("attn.hook_pattern")] = _alone(pattern[:, of_answers].transpose(2, 3))
@@ -98,6 +104,10 @@ def transformer_logits(
 
 
 def _unchanged(name: str, x: Tensor) -> Tensor:
+    return x
+
+
+def _kept(x: Tensor) -> Tensor:
     return x
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
@@ -31,15 +31,23 @@ from .base import (
     fits,
     is_bias,
     kind,
+    none_if_zero,
     refuse_odd_heads,
 )
 from .folded import Folding
 from .forward import HOOKS, Edit, transformer_logits
+from .initial import NATIVE, RECIPES
 from .one_layer import OneLayer
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
+Init = Literal[
+    "nanda", "transformer_lens", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal",
+    "native_gpt2", "native_xavier_uniform", "native_xavier_normal", "native_kaiming_uniform",
+    "native_kaiming_normal",
+]  # fmt: skip
+"""The recipes of initial weights; TransformerLens calls its own "gpt2", which is taken for it here too."""
 _NAMED_ALIKE = ("n_layers", "d_model", "n_heads", "d_head", "attention_dir")
 """The keys that a HookedTransformer's own configuration has too."""
 
@@ -65,11 +73,18 @@ class ModelConfig(NetworkConfig):
     train_biases: Annotated[Literal["none", "mlp", "all"], BeforeValidator(all_or_none)] = "none"
     """Which biases are trained; the others stay 0. The paper's model has those of the MLP, the Grokking_Demo
     none."""
-    init: Literal["nanda", "transformer_lens"] = "nanda"
+    dropout: Annotated[float | None, Field(gt=0, lt=1), BeforeValidator(none_if_zero)] = None
+    """The share of numbers that an update sets to 0 by chance, the others being divided by 1 - it, as in
+    GPT-2: of the embedded tokens, of attention patterns, and of what attention and MLP add to the stream.
+    Evaluations and everything that is analysed are without. Absent: 0."""
+    tied: Annotated[bool | None, BeforeValidator(none_if_zero)] = None
+    """Whether W_U is W_E transposed, one parameter: logit i reads the embedding of token i, and there are as
+    many logits as tokens. Absent: no."""
+    init: Annotated[Init, BeforeValidator(lambda x: "transformer_lens" if x == "gpt2" else x)] = "nanda"
     init_scale: float = Field(1.0, gt=0, le=1e6)
     """Every initial weight is multiplied by this."""
 
-    yes_or_no = frozenset({"train_biases"})
+    yes_or_no = frozenset({"train_biases", "tied"})
     axes: ClassVar[Mapping[str, str]] = {
         "embed.W_E": "vocab d_model",
         "pos_embed.W_pos": "pos d_model",
@@ -118,7 +133,8 @@ class ModelConfig(NetworkConfig):
     def __str__(self) -> str:
         layers = "1 layer" if self.n_layers == 1 else f"{self.n_layers} layers"
         what = f"{layers}, d_model {self.d_model}, {self.n_heads} heads of {self.d_head}"
-        return f"{what}, d_mlp {self.d_mlp}, {self.act_fn}, normalisation {self.normalization}"
+        what = f"{what}, d_mlp {self.d_mlp}, {self.act_fn}, normalisation {self.normalization}"
+        return what + ", W_U = W_E^T" * bool(self.tied) + f", dropout {self.dropout}" * bool(self.dropout)
 
     def shapes(self, reads: Reads) -> Shapes:
         """The shape of every parameter under its TransformerLens name, in the order of the computation.
@@ -151,7 +167,26 @@ class ModelConfig(NetworkConfig):
                 shapes |= {f"{at}.mlp.W_out": (d_mlp, d), f"{at}.mlp.b_out": (d,)}
         return shapes | {f"ln_final.{key}": shape for key, shape in norm.items()}
 
+    def n_logits(self, reads: Reads) -> int:
+        needed = super().n_logits(reads)
+        if not self.tied:
+            return needed
+        if needed > reads.d_vocab or self.d_vocab_out not in (None, reads.d_vocab):
+            what = f"W_U is W_E transposed, so there are {reads.d_vocab} logits, one of each token"
+            raise UsageError(f"model.tied: {what}, and {needed} are asked for: leave it out")
+        return reads.d_vocab
+
+    @property
+    def ties(self) -> Mapping[str, str]:
+        return {"unembed.W_U": "embed.W_E"} if self.tied else {}
+
+    @property
+    def drops(self) -> float:
+        return self.dropout or 0.0
+
     def trains(self, name: str) -> bool:
+        if name in self.ties:
+            return False
         mlp = self.train_biases == "mlp" and ".mlp." in name
         return mlp or self.train_biases == "all" or not is_bias(name)
 
@@ -161,19 +196,22 @@ class ModelConfig(NetworkConfig):
         `nanda`: N(0, 1) / sqrt(d_model), W_U / sqrt(number of logits); drawn in the order and the orientation
         of the released code of Nanda et al. 2023, so that a seed gives the very weights that it gives there
         after `torch.manual_seed(seed)`. `transformer_lens`: N(0, 0.8 / sqrt(d_model)), as `HookedTransformer`
-        draws them for `cfg.seed = seed`.
+        draws them for `cfg.seed = seed`. Its other recipes and those of TransformerLens 4: initial.py.
         """
         generator = torch.Generator().manual_seed(seed)
         shapes = self.shapes(reads)
         weights = {name: torch.full(shape, float(name.endswith(".w"))) for name, shape in shapes.items()}
         for name in self._drawing_order():
-            weights[name] = self._drawn(name, shapes[name], generator) * self.init_scale
-        return weights
+            if name not in self.ties:
+                weights[name] = self._drawn(name, shapes[name], generator) * self.init_scale
+        return {name: weight.contiguous() for name, weight in self.tie(weights).items()}
 
     def _drawn(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
         """One matrix; the paper's is drawn as in the released code and turned into TransformerLens's."""
         randn = partial(torch.randn, generator=generator, dtype=torch.float32)
         scale, last = math.sqrt(self.d_model), name.rsplit(".", 1)[-1]
+        if (recipe := RECIPES.get(self.init)) is not None:
+            return recipe(name, shape, generator, self.d_model, self.n_layers)
         if self.init == "transformer_lens":
             return torch.empty(shape, dtype=torch.float32).normal_(std=0.8 / scale, generator=generator)
         if last in ("W_pos", "W_U"):
@@ -184,7 +222,8 @@ class ModelConfig(NetworkConfig):
 
     def _drawing_order(self) -> list[str]:
         """The names of the random parameters, in the order in which the recipe draws them."""
-        inside = [f"attn.W_{letter}" for letter in ("KQVO" if self.init == "nanda" else "QOKV")]
+        order = "KQVO" if self.init == "nanda" else "QKVO" if self.init.startswith(NATIVE) else "QOKV"
+        inside = [f"attn.W_{letter}" for letter in order]
         inside += ["mlp.W_in", "mlp.W_out"] if self.d_mlp else []
         blocks = [f"blocks.{layer}.{name}" for layer in range(self.n_layers) for name in inside]
         return ["embed.W_E", "pos_embed.W_pos", *blocks, "unembed.W_U"]
@@ -193,6 +232,15 @@ class ModelConfig(NetworkConfig):
         self, weights: Weights, inputs: Int[Tensor, "n pos"], reads: Reads, seen: Weights | None = None
     ) -> Float[Tensor, "n *answer classes"]:
         return transformer_logits(weights, inputs, self, reads, seen)
+
+    def logits_dropped(
+        self,
+        weights: Weights,
+        inputs: Int[Tensor, "n pos"],
+        reads: Reads,
+        drop: Callable[[Tensor], Tensor],
+    ) -> Float[Tensor, "n *answer classes"]:
+        return transformer_logits(weights, inputs, self, reads, drop=drop)
 
     def logits_through(
         self, weights: Weights, inputs: Int[Tensor, "n pos"], reads: Reads, edit: Edit

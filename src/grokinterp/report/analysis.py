@@ -413,7 +413,10 @@ class Analysis:
         training = self.run.config.training
         if not self.run.knows("loss"):
             return None
-        return f"{training.loss} in {training.dtype}"
+        loss = f"{training.loss} in {training.dtype}"
+        return (
+            f"{loss}, labels smoothed by {training.label_smoothing:g}" if training.label_smoothing else loss
+        )
 
     def _training(self) -> dict[str, Any]:
         """What training looked like as a whole: kind, boundaries, leads, spikes."""

@@ -24,7 +24,7 @@ from ..errors import ConfigError, Diverged
 from ..models import Weights
 from .config import TrainConfig
 from .examples import Evaluation, Values, joined
-from .loss import LOSSES, LOSSES_AND_GRADIENTS
+from .loss import LOSSES, losses_and_gradient
 from .optimizers import Optimiser
 from .scaled import scaled
 from .trainer import Snapshot, State, Trainer
@@ -82,7 +82,8 @@ class BatchedTrainer:
         first = self._running[0]
         self._model, self._training = first.config.model, first.config.training
         loss = self._training.loss
-        self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
+        smoothing = self._training.label_smoothing or 0.0
+        self._loss, self._loss_and_gradient = LOSSES[loss], losses_and_gradient(loss, smoothing)
         self._reads = first.task.reads
         self._inputs = self._model.read(first.task.inputs, self._reads).to(first.device)
         self._evaluated: Evaluation | None = None
@@ -125,6 +126,7 @@ class BatchedTrainer:
             name: torch.stack([member.weights[name].detach() for member in self._running])
             for name in self._running[0].weights
         }
+        self._weights = self._model.tie(self._weights)
         learning = filter(self._model.trains, self._weights)
         self._learning = {name: self._weights[name].requires_grad_() for name in learning}
         self._optimiser = Optimiser(self._learning, self._training, stacked=True)
@@ -175,7 +177,7 @@ class BatchedTrainer:
         """The logits of these rows of the table, of each member, one member after the other."""
 
         def of_one(weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
-            return self._model.logits(weights, tokens, self._reads)
+            return self._model.logits(self._model.tie(weights), tokens, self._reads)
 
         return torch.vmap(of_one)(self._weights, self._inputs[rows]).flatten(0, 1)
 

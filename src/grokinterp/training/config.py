@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, fie
 
 from ..errors import ConfigError
 from ..frozen import Frozen, checked, for_kind, in_one_line
-from ..models import DEFAULT_KIND, KINDS, ModelConfig, NetworkConfig, network_config
+from ..models import DEFAULT_KIND, KINDS, ModelConfig, NetworkConfig, network_config, none_if_zero
 from ..shown import Rows, Shown, in_words
 from ..tasks import TASKS, Split, SplitRecipe, Task, make_task, split, task_parameters
 from ..tasks.encoding import Seed
@@ -57,10 +57,15 @@ class TrainingConfig(Frozen):
     """Decoupled for adamw and muon; added to the gradient for adam and sgd."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
     """For adamw and adam; sgd and muon take the first as their momentum."""
+    eps: float | None = Field(None, gt=0, le=1)
+    """What adamw and adam (and the adamw beside muon) add to the root of the second moment; absent: 1e-8."""
     warmup: int = Field(0, ge=0)
     """The learning rate grows linearly over so many updates: update i of them uses lr i / warmup."""
-    decay: Literal["none", "cosine"] = "none"
-    """cosine: after the warmup the learning rate falls to 0 at the last step, along half a cosine."""
+    decay: Annotated[
+        Literal["none", "linear", "cosine"], BeforeValidator(lambda x: "none" if x == "constant" else x)
+    ] = "none"
+    """What the learning rate does after the warmup: "none", or "constant": it stays; "linear": it falls to 0
+    at the last step; "cosine": the same along half a cosine."""
     steps: int = Field(20_000, ge=1, le=10**9)
     """The largest number of optimiser updates."""
     batch_size: int | None = Field(None, ge=1)
@@ -70,6 +75,9 @@ class TrainingConfig(Frozen):
     """Mean over examples; mse is also the mean over classes, against the one-hot answer. log_softmax is
     cross_entropy as people compute it, to which rounding does what `training.loss` describes.
     squared_distance is of the number that a network answers with, from that of the right answer."""
+    label_smoothing: Annotated[float | None, Field(gt=0, lt=1), BeforeValidator(none_if_zero)] = None
+    """With cross_entropy or log_softmax: what is learned is (1 - this) of the label and this of the even
+    distribution over all classes. Losses that are recorded are those of the label alone. Absent: 0."""
     data: Annotated[Literal["fresh"] | None, BeforeValidator(lambda x: None if x == "sample" else x)] = None
     """Absent, or "sample": a share of the task's sample is trained on, the rest is to test on. "fresh": every
     update learns from batch_size examples that the task draws anew, and the whole sample is to test on."""
@@ -195,6 +203,16 @@ class TrainConfig(Shown, Frozen):
         if self.training.loss == "squared_distance" and not self.model.gives_number:
             what = f"squared_distance is of a number, and this {self.model.kind} answers with classes"
             raise ValueError(f"training.loss: {what}: set model.readout='number' of an mlp, or another loss")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_that_do_something(self) -> TrainConfig:
+        training = self.training
+        if training.eps is not None and training.optimizer == "sgd":
+            raise ValueError("training.eps: sgd has none: leave it out, or choose adamw or adam")
+        if training.label_smoothing and training.loss not in ("cross_entropy", "log_softmax"):
+            what = f"training.label_smoothing: {training.loss} has no classes to spread a label over"
+            raise ValueError(f"{what}: leave it out, or set training.loss='cross_entropy'")
         return self
 
     @model_validator(mode="after")

@@ -33,7 +33,7 @@ from ..models import (
     one_after_the_other,
 )
 from ..tasks import Sample, Task
-from .loss import LOSSES, LOSSES_AND_GRADIENTS
+from .loss import LOSSES, losses_and_gradient
 
 PIECE = 960
 """Examples that a thread computes at a time, roughly: few enough for its cache."""
@@ -83,11 +83,12 @@ class Examples:
         train: Int[Tensor, "n_train"],
         test: Int[Tensor, "n_test"],
         labels: Int[Tensor, "n *answer"] | None = None,
+        smoothing: float = 0.0,
     ) -> None:
         self.run: Jobs = torch.no_grad()(one_after_the_other)
         self._weights, self._learning, self._config = weights, learning, config
         self._task, self._reads = task, task.reads
-        self._loss, self._loss_and_gradient = LOSSES[loss], LOSSES_AND_GRADIENTS[loss]
+        self._loss, self._loss_and_gradient = LOSSES[loss], losses_and_gradient(loss, smoothing)
         self._inputs = config.read(task.inputs, task.reads).to(train.device)
         self._targets = (task.columns if labels is None else labels).to(train.device)
         self._some_unasked = bool((self._targets < 0).any())
@@ -101,9 +102,9 @@ class Examples:
         (train, test), by_weight = self._learned(self._train, self._test)
         return Evaluation(train, test, by_weight)
 
-    def gradients(self, rows: Int[Tensor, "m"] | None) -> dict[str, Tensor]:
+    def gradients(self, rows: Int[Tensor, "m"] | None, number: int = 0) -> dict[str, Tensor]:
         """The gradient of the mean loss with respect to every learning weight, on these rows of the table, or
-        on all training examples."""
+        on all training examples; `number` is that of the update, for what is drawn anew in each."""
         return self._learned(self._train if rows is None else self._group(rows))[1]
 
     def learn_from(self, sample: Sample) -> None:
@@ -149,14 +150,15 @@ class Examples:
         return self._config.together(self._reads) or PIECE
 
     def _logits(self, inputs: Shaped[Tensor, "n *example"]) -> Float[Tensor, "n *answer classes"]:
-        return self._config.logits(self._weights, inputs, self._reads)
+        return self._config.logits(self._config.tie(self._weights), inputs, self._reads)
 
     def _both_ways(
-        self, inputs: Shaped[Tensor, "n *example"]
+        self, *examples: Shaped[Tensor, "n *example"]
     ) -> tuple[Float[Tensor, "n *answer classes"], Callable[[Tensor], Sequence[Tensor]]]:
-        """Logits, and what gives the gradient of every learning weight from that of the logits."""
+        """Logits, and what gives the gradient of every learning weight from that of the logits; of all that
+        is known of examples but their targets."""
         with torch.enable_grad():
-            logits = self._logits(inputs)
+            logits = self._logits(*examples)
         learning = list(self._learning.values())
         back = partial(torch.autograd.grad, logits, learning, allow_unused=True, materialize_grads=True)
         return logits.detach(), back
@@ -170,10 +172,10 @@ class Examples:
         self,
         weight: float,
         evaluated: bool,
-        inputs: Shaped[Tensor, "n *example"],
-        targets: Int[Tensor, "n *answer"],
+        *piece: Shaped[Tensor, "n *example"],
     ) -> tuple[Values | None, Sequence[Tensor]]:
-        logits, back = self._both_ways(inputs)
+        *examples, targets = piece
+        logits, back = self._both_ways(*examples)
         losses, by_logit = self._loss_and_gradient(*of_each_answer(logits, targets), weight)
         if self._some_unasked or logits.ndim > 2:
             by_logit = by_logit.view_as(logits).masked_fill(targets[..., None] < 0, 0)
@@ -223,12 +225,13 @@ class OneLayerExamples(Examples):
         return self._layer(self._weights, inputs)[0]
 
     def _both_ways(
-        self, inputs: Shaped[Tensor, "n *example"]
+        self, *examples: Shaped[Tensor, "n *example"]
     ) -> tuple[Float[Tensor, "n *answer classes"], Callable[[Tensor], Sequence[Tensor]]]:
+        (inputs,) = examples
         logits, back = self._layer(self._weights, inputs)
 
         def of_learning(by_logits: Tensor) -> Sequence[Tensor]:
-            gradients = back(by_logits)
+            gradients = self._config.untie(back(by_logits))
             return [gradients[name] for name in self._learning]
 
         return logits, of_learning
@@ -283,7 +286,8 @@ class FoldedExamples(Examples):
         users = self._users_of_train if group is self._train else _Users(group[1], self._folding.n_rows)
         by_rows = torch.cat(self.run(users.weighted_sums(torch.cat(attention), sums)))
         by_filled = F.pad(_sum(by_readout).T, (0, tables.readout.shape[1] - by_readout[0].shape[0]))
-        gradients = network.gradients(Tables(_sum(by_scores), by_rows, _sum(by_constant), by_filled))
+        by_tables = Tables(_sum(by_scores), by_rows, _sum(by_constant), by_filled)
+        gradients = self._config.untie(network.gradients(by_tables))
         by_weight = {name: gradients[name].contiguous() for name in self._learning}
         return list(map(joined, (values, *seen))) if others else [], by_weight
 

@@ -158,3 +158,26 @@ LOSSES_AND_GRADIENTS: dict[str, Callable[[Tensor, Tensor, float], tuple[Tensor, 
     "squared_distance": _squared_distance_and_gradient,
 }
 """The same, and the gradient of their sum times a weight with respect to the logits, without autograd."""
+
+
+def losses_and_gradient(
+    loss: str, smoothing: float = 0.0
+) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
+    """LOSSES_AND_GRADIENTS of a name; of smoothed labels the losses are those of the labels as they are, and
+    the gradient is that of
+
+        (1 - s) cross_entropy(label) + s mean over all K classes of cross_entropy(class)
+
+    whose gradient by a logit is that of the cross-entropy, with s (1 - 1/K) more for the label and s/K less
+    for every other class (Szegedy et al. 2016, section 7; `label_smoothing` of torch's cross_entropy).
+    """
+
+    of_labels = LOSSES_AND_GRADIENTS[loss]
+
+    def both(logits: Tensor, targets: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        losses, by_logit = of_labels(logits, targets, weight)
+        share = weight * smoothing
+        by_logit.sub_(share / logits.shape[1])
+        return losses, by_logit.scatter_add_(1, targets[:, None], torch.full_like(by_logit[:, :1], share))
+
+    return both if smoothing else of_labels

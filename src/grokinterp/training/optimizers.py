@@ -45,7 +45,7 @@ class _Adam:
         beta1, beta2 = config.betas
         self._step = partial(
             function, fused=fused, foreach=False if fused else None, amsgrad=False, beta1=beta1, beta2=beta2,
-            weight_decay=config.weight_decay, eps=_EPS, maximize=False,
+            weight_decay=config.weight_decay, eps=_EPS if config.eps is None else config.eps, maximize=False,
         )  # fmt: skip
         self.state = {
             name: {
@@ -121,12 +121,15 @@ class _Muon:
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Of update number `step`, from 1."""
+    """Of update number `step`, from 1: lr i / warmup of update i < warmup, then by `decay`, x being the share
+    done of the updates from there to the last: lr, lr (1 - x), or lr (1 + cos pi x) / 2."""
     if step < config.warmup:
         return config.lr * (step / config.warmup)
     if config.decay == "none":
         return config.lr
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    if config.decay == "linear":
+        return config.lr * (1 - done)
     return config.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, Diverged, NotApplicable
 from ..memory import free_memory
-from ..models import Weights, fits
+from ..models import Weights, fits, refuse_untied
 from ..tasks import Task
 from ..usual import usual_defaults
 from ..view import View
@@ -124,7 +124,9 @@ class Trainer:
             what = f"start: the weights of {config.start} are needed here"
             raise ConfigError(f"{what}: give that run again (start=, or --from)")
         fits(weights, shapes)
+        refuse_untied(self._model, weights)
         self.weights: Weights = {name: weights[name].to(self.device, dtype, copy=True) for name in shapes}
+        self.weights = self._model.tie(self.weights)
         self._learning = {
             name: weight.requires_grad_() for name, weight in self.weights.items() if self._model.trains(name)
         }
@@ -137,9 +139,9 @@ class Trainer:
         if state is not None:
             self._restore(state)
         way = scaled(config) or way_to_learn(self._model, self.task, train)
-        loss = config.training.loss
-        network = self.weights, self._learning, self._model
-        self._examples = way(*network, loss, self.task, train, test, self.labels)
+        network, loss = (self.weights, self._learning, self._model), config.training.loss
+        smoothing = config.training.label_smoothing or 0.0
+        self._examples = way(*network, loss, self.task, train, test, self.labels, smoothing=smoothing)
         self._given, self._right = (
             {"train": classes.to(self.device)[train], "test": classes.to(self.device)[test]}
             for classes in (self.labels, self.task.columns)
@@ -198,7 +200,11 @@ class Trainer:
     def state(self) -> State:
         """What the rest of the run depends on, this step's evaluation included. Call it while handling a
         snapshot."""
-        tensors = {f"weights/{name}": weight.detach().clone() for name, weight in self.weights.items()}
+        whole = torch.contiguous_format  # a weight that is another's transposed lies as that does
+        tensors = {
+            f"weights/{name}": weight.detach().clone(memory_format=whole)
+            for name, weight in self.weights.items()
+        }
         tensors |= {f"optimiser/{name}": value for name, value in self.moments().items()}
         of_batches, data = self._rows.state()
         data |= {"step": self.step, "grad_norm": self._grad_norm, "progress": self._before}
@@ -220,7 +226,7 @@ class Trainer:
         gradients = self._gradients
         if gradients is None:
             self._draw()
-            gradients = self._examples.gradients(self.next_batch())
+            gradients = self._examples.gradients(self.next_batch(), self.step)
         self._gradients = None
         self.updated(self._optimiser.update(self.step + 1, gradients).item())
 
@@ -356,6 +362,8 @@ def _mean(values: Tensor) -> float:
 def is_plain(config: TrainConfig, task: Task) -> bool:
     """Whether a run is trained here by the forward pass as it stands: neither through tables, nor as one
     layer whose gradient is written out."""
+    if config.model.drops:
+        return True
     of = config.model, task, resolve_device(config.device)
     return FoldedExamples.folding(*of) is None and OneLayerExamples.layer(*of) is None
 
