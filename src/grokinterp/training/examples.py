@@ -153,7 +153,7 @@ class Examples:
         return self._config.logits(self._config.tie(self._weights), inputs, self._reads)
 
     def _both_ways(
-        self, *examples: Shaped[Tensor, "n *example"]
+        self, *examples: Shaped[Tensor, "n ..."]
     ) -> tuple[Float[Tensor, "n *answer classes"], Callable[[Tensor], Sequence[Tensor]]]:
         """Logits, and what gives the gradient of every learning weight from that of the logits; of all that
         is known of examples but their targets."""
@@ -172,7 +172,7 @@ class Examples:
         self,
         weight: float,
         evaluated: bool,
-        *piece: Shaped[Tensor, "n *example"],
+        *piece: Shaped[Tensor, "n ..."],
     ) -> tuple[Values | None, Sequence[Tensor]]:
         *examples, targets = piece
         logits, back = self._both_ways(*examples)
@@ -225,7 +225,7 @@ class OneLayerExamples(Examples):
         return self._layer(self._weights, inputs)[0]
 
     def _both_ways(
-        self, *examples: Shaped[Tensor, "n *example"]
+        self, *examples: Shaped[Tensor, "n ..."]
     ) -> tuple[Float[Tensor, "n *answer classes"], Callable[[Tensor], Sequence[Tensor]]]:
         (inputs,) = examples
         logits, back = self._layer(self._weights, inputs)
