@@ -65,7 +65,11 @@ class ModelConfig(NetworkConfig):
     d_mlp: int = Field(default_factory=lambda sizes: 4 * sizes["d_model"], ge=0, le=1 << 22)
     """By default 4 d_model; 0 leaves the MLPs out."""
     act_fn: Literal["relu", "gelu", "gelu_new", "silu"] = "relu"
-    normalization: Literal["none", "LN", "LNPre", "RMS", "RMSPre"] = "none"
+    normalization: Annotated[
+        Literal["none", "LN", "LNPre", "RMS", "RMSPre"],
+        BeforeValidator(lambda x: "none" if x in (None, "None") else x),
+    ] = "none"
+    """None, as TransformerLens has it, is "none"."""
     attention_dir: Literal["causal", "bidirectional"] = "causal"
     attention_mixing: float = Field(1.0, ge=0, le=1)
     """alpha: the attention pattern is alpha softmax + (1 - alpha); 0 is constant attention (Zhong et al.

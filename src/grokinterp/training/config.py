@@ -21,6 +21,7 @@ from ..tasks.noise import KINDS as NOISES
 from .monitor import known, refuse_unknown
 from .presets import DEFAULTS, PRESETS, UNTUNED
 from .schedule import METRICS, NOISE_METRICS, Condition, ConditionText, SnapshotConfig, metrics_of_answers
+from .words import keys_meant, meant
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,6 +39,13 @@ def _one_or_several(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _a_device(value: object) -> object:
+    if isinstance(value, str) and (numbered := re.fullmatch(r"cuda:(\d+)", value)):
+        which = f"choose 'cuda', with CUDA_VISIBLE_DEVICES={numbered[1]} in the environment"
+        raise ValueError(f"takes no number of a GPU: {which}")
+    return value
+
+
 def _inside_unit_interval(value: float) -> float:
     if not 0 < value < 1:
         raise ValueError("needs a number between 0 and 1, both excluded")
@@ -51,7 +59,9 @@ class TrainingConfig(Frozen):
     """The share of the table that is trained on."""
     split: SplitRecipe = "python_shuffle"
     split_seed: Seed = 0
-    optimizer: Optimizer = "adamw"
+    optimizer: Annotated[Optimizer, BeforeValidator(lambda x: x.lower() if isinstance(x, str) else x)] = (
+        "adamw"
+    )
     lr: float = Field(1e-3, gt=0, le=1e6)
     weight_decay: float = Field(1.0, ge=0, le=1e6)
     """Decoupled for adamw and muon; added to the gradient for adam and sgd."""
@@ -136,7 +146,7 @@ class TrainConfig(Shown, Frozen):
     processes: int = Field(1, ge=1, le=1024)
     """So many processes on this machine share every batch (torch's DistributedDataParallel): on CUDA a GPU
     each, on the CPU one thread each. Results are the same up to rounding."""
-    device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
+    device: Annotated[Literal["cpu", "cuda", "mps", "auto"], BeforeValidator(_a_device)] = "cpu"
     task: dict[str, Any] = Field(default_factory=lambda: {"name": "modular_addition"})
     """`name`, then the task's own parameters, and those of `tasks.base.Common` that were given."""
     model: SerializeAsAny[NetworkConfig] = ModelConfig()
@@ -337,7 +347,7 @@ def _refuse_out_of_place(values: Mapping[str, Any]) -> None:
     """
     Raises:
         ConfigError: a key stands in a section, or outside of all, that does not know it, and another section
-            does: it is named.
+            does, or another kind of network, or it is a word for another key: it is named.
     """
     places: dict[str, Collection[str]] = {
         "": TrainConfig.model_fields,
@@ -355,10 +365,27 @@ def _refuse_out_of_place(values: Mapping[str, Any]) -> None:
     for section, own in places.items():
         given = values if not section else values.get(section)
         for key in given if isinstance(given, Mapping) else ():
-            homes = [f"{home}.{key}".lstrip(".") for home, keys in places.items() if key in keys]
-            if own and key not in own and homes:
-                unknown = f"unknown key {f'{section}.{key}'.lstrip('.')!r}"
+            if not own or key in own or not isinstance(key, str):
+                continue
+            unknown = f"unknown key {f'{section}.{key}'.lstrip('.')!r}"
+            if homes := [f"{home}.{key}".lstrip(".") for home, keys in places.items() if key in keys]:
                 raise ConfigError(f"{unknown}; did you mean {' or '.join(map(repr, homes))}?")
+            known = {f"{home}.{each}".lstrip(".") for home, keys in places.items() for each in keys}
+            if (hint := meant(key, known)) is not None:
+                raise ConfigError(unknown + hint)
+            if places.get("model"):
+                _refuse_key_of_other_kinds(unknown, {f"model.{key}", *keys_meant(key)})
+
+
+def _refuse_key_of_other_kinds(unknown: str, keys: Collection[str]) -> None:
+    """
+    Raises:
+        ConfigError: other kinds of network have one of these keys.
+    """
+    for kind, network in KINDS.items():
+        for key in network.model_fields:
+            if f"model.{key}" in keys:
+                raise ConfigError(f"{unknown}: model.{key} is a key of model.kind={kind!r}, not of this one")
 
 
 def _preset(name: str) -> dict[str, Any]:
