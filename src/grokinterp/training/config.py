@@ -382,7 +382,7 @@ def _refuse_key_of_other_kinds(unknown: str, keys: Collection[str]) -> None:
     Raises:
         ConfigError: other kinds of network have one of these keys.
     """
-    for kind, network in KINDS.items():
+    for kind, network in sorted(KINDS.items(), key=lambda item: item[0] != DEFAULT_KIND):
         for key in network.model_fields:
             if f"model.{key}" in keys:
                 raise ConfigError(f"{unknown}: model.{key} is a key of model.kind={kind!r}, not of this one")

@@ -1,5 +1,5 @@
 """What other people's code calls the keys of a configuration: a word that is no key here, and the key that is
-meant. Where several could be meant, that which the network or the task at hand has."""
+meant: those that the network and the task at hand have."""
 
 from __future__ import annotations
 
