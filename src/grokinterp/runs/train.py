@@ -49,7 +49,9 @@ def train(
     log: Log = (), progress: bool | None = None
 ) -> Run:  # fmt: skip
     """Trains until the configuration's end and returns the run; goes on where an earlier call with this
-    configuration stopped, or with fewer training.steps or another training.stop_when (extension.py).
+    configuration stopped, or ended after fewer steps.
+
+    Nothing but `training.steps` and `training.stop_when` may then be another (extension.py).
 
     Args:
         config: what to train.
