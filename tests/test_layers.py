@@ -14,9 +14,8 @@ import grokinterp
 ROOT = Path(grokinterp.__file__).parent
 LAYERS = [
     "version", "lazy", "errors", "asked", "shown", "registry", "memory", "usual", "progress", "frozen",
-    "fourier",
-    "geometry", "tasks", "standing", "foreign", "models", "view", "controls", "measures", "training", "runs",
-    "given", "importing", "replay", "report", "extending", "cli",
+    "fourier", "geometry", "tasks", "standing", "foreign", "models", "view", "controls", "measures",
+    "training", "runs", "given", "importing", "replay", "report", "extending", "cli",
 ]  # fmt: skip
 """A file may import from its own layer and from those before it."""
 

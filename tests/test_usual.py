@@ -105,7 +105,6 @@ def test_what_is_read_off_a_run_does_not_depend_on_torchs_defaults(tmp_path, def
         "weights": lambda run: {name: x.tolist() for name, x in run.state_dict(2).items()},
         "model": lambda run: run.model(-1)(run.task.inputs.cpu()[:2]).tolist(),
         "replay": lambda run: gi.replay(run, ["gini.W_E"], progress=False)["gini.W_E"].values.tolist(),
-        "report": lambda run: gi.analyze(run).to_dict()["measures"],
     }
     plain = {name: ask(gi.load_run(tmp_path)) for name, ask in asked.items()}
     for file in (run.path / "replay").iterdir():

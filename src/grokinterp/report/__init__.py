@@ -42,6 +42,7 @@ class Report(Page):
         a = self.analysis
         return f"of {a.name} at {a.run.step_text(a.step)}: {in_a_word(a.standing.state)}"
 
+    @usual_defaults()
     def _as_rows(self) -> ShownRows:
         from .page import facts
 
@@ -56,10 +57,12 @@ class Report(Page):
         not all was asked for."""
         return self.analysis.stem
 
+    @usual_defaults()
     def to_dict(self) -> dict[str, Any]:
         """The content of report.json: plain numbers, strings, lists and dicts."""
         return self.analysis.to_dict()
 
+    @usual_defaults()
     def to_html(self, folder: str | Path | None = None) -> str:
         """The page: self-contained, about 5 MB, most of it plotly.js. `folder` is where it will stand, by
         default that of the run: its links to the replay lead there."""
