@@ -60,6 +60,8 @@ WAYS = {
     "sgd": {"training.optimizer": "sgd", "training.lr": 0.1, "training.weight_decay": 0.0},
     "monitored": {"monitor": "gini.W_E", "monitor_every": 10},
     "warmup": {"training.warmup": 20},
+    "dropout": {"model.dropout": 0.2, "training.batch_size": 7},
+    "tied": {"model.tied": True, "training.label_smoothing": 0.1},
     "mlp": {"model": {"kind": "mlp", "d_mlp": 16}},
 }
 

@@ -21,7 +21,7 @@ from ..training import Progress, TrainConfig, differences
 
 MAY_DIFFER = ("training.steps", "training.stop_when")
 """The keys in which the configuration of a run that is trained on may be another."""
-ANEW = "train into another directory, or there --from (start=) its weights, with a fresh optimiser and step 0"
+ANEW = "train into another directory; --from (start=) begins with these weights, a fresh optimiser and step 0"
 
 
 def refuse_no_further(path: Path, record: Mapping[str, Any], config: TrainConfig) -> None:

@@ -258,10 +258,8 @@ class Writer:
             holds = holding_since(self.path, self.config, self._metrics.records, step)
             record = longer(self.record, self.config) | {EXTENDING: {"step": step, "holding_since": holds}}
             if "extended" in record and "extended" not in self.record:
-                what = (
-                    f"snapshots.log is spread up to training.steps: up to step {step:,} those of the shorter"
-                )
-                warnings.warn(f"{what} run stay", stacklevel=4)
+                what = "snapshots.log is spread up to training.steps"
+                warnings.warn(f"{what}: up to step {step:,} those of the shorter run stay", stacklevel=4)
             write_record(self.path, record)
             self.record = record
         if (begun := self.record.get(EXTENDING)) is not None:
