@@ -272,6 +272,33 @@ def test_a_network_with_dropout_is_not_stacked_and_says_that_it_is_slower(grokin
     assert "by the plain forward, which is slower: with dropout" in out
 
 
+# Going on
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"training.decay": "linear", "training.warmup": 4},
+        {"training.decay": "cosine", "training.warmup": 2, "training.eps": 1e-4},
+        {"training.label_smoothing": 0.1, "training.batch_size": 5},
+        {"model.tied": True, "training.optimizer": "muon"},
+        {"model.tied": True, "model.dropout": 0.3, "training.batch_size": 5},
+    ],
+)
+def test_a_recipe_goes_on_from_a_state_to_the_same_bytes(recipe):
+    config = tiny(**recipe, **{"training.evaluate_every": 1})
+    whole, _ = trained(config)
+    for step in (1, 3):
+        trainer = Trainer(config)
+        state = next(trainer.state() for snapshot in trainer if snapshot.step == step)
+        assert all(tensor.is_contiguous() for tensor in state.tensors.values())
+        on = Trainer(config, state)
+        for _ in on:
+            pass
+        for name, weight in on.weights.items():
+            assert torch.equal(weight, whole.weights[name]), name
+
+
 # Keys that are absent, and those that say nothing
 
 
