@@ -260,7 +260,7 @@ def test_making_a_configuration_leaves_its_arguments_as_they_were(values, overri
         ("model.d_mlp", -1, "greater than or equal to 0"),
         ("model.attention_mixing", 1.1, "less than or equal to 1"),
         ("model.attention_dir", "both", "'causal' or 'bidirectional'"),
-        ("model.normalization", None, "'none', 'LN'"),
+        ("model.normalization", "batch", "'none', 'LN'"),
         ("model.act_fn", "tanh", "'relu', 'gelu'"),
         ("model.init_scale", float("inf"), "finite"),
         ("model.train_biases", "some", "'none', 'mlp' or 'all'"),
