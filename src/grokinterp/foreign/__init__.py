@@ -3,4 +3,4 @@ networks or runs."""
 
 from .admitted import Record
 from .reader import read_foreign
-from .refusals import shown
+from .refusals import Unread, shown

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .numbers import STORAGES, Numbers, Storage, parameter
-from .refusals import ENTRY, Budget, Name, called, damaged, refuse, shown
+from .refusals import ENTRY, Budget, Name, Unread, called, damaged, refuse, shown
 
 _DTYPE_NAMES = {f"torch.{name}" for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 _TYPES = {
@@ -34,6 +34,13 @@ _RENAMED = {
 _NAMESPACES = {"types.SimpleNamespace", "argparse.Namespace"}
 _LENSES = ("transformer_lens.", "easy_transformer.")
 _PLAIN = (str, int, float, bool)
+_LEFT_UNREAD = re.compile(
+    r"torch\.(optim|nn\.modules|nn\.functional|amp|cuda\.amp|utils\.data)\.|torch\._C\.Generator$|"
+    r"numpy\.random\.|builtins\.(complex|slice|range)$|(datetime|decimal|fractions|uuid|zoneinfo|enum|dataclasses)\.[\w.]+$|"
+    r"collections\.deque$"
+)
+"""What of torch, numpy and the standard library stands beside weights and is left unread: optimisers,
+schedules, losses, dates, generators of random numbers."""
 _CONFIGURATION = re.compile(r"config|cfg|args|params|settings|options|namespace", re.IGNORECASE)
 
 
@@ -62,8 +69,21 @@ def is_record(dotted: str) -> bool:
     if dotted in _NAMESPACES or dotted.startswith(_LENSES):
         return True
     module, _, name = dotted.rpartition(".")
-    is_strange = module.split(".")[0] not in {*sys.stdlib_module_names, "torch", "numpy"}
-    return is_strange and _CONFIGURATION.search(name) is not None
+    return _is_strange(module) and _CONFIGURATION.search(name) is not None
+
+
+def _is_strange(module: str) -> bool:
+    """Whether a module is neither of the standard library nor torch's or numpy's."""
+    return module.split(".")[0] not in {*sys.stdlib_module_names, "torch", "numpy"}
+
+
+def _is_left_unread(dotted: str, is_called: bool = False) -> bool:
+    """Whether an object of this class, or a function of this name, may stand beside weights, unread. Of what
+    a file asks to call, as it does functions, only names that are written like those of classes."""
+    module, _, name = dotted.rpartition(".")
+    if _is_strange(module):
+        return not is_called or name[:1].isupper()
+    return _LEFT_UNREAD.match(dotted) is not None
 
 
 class Admitted:
@@ -93,7 +113,7 @@ class Admitted:
         }
 
     def named(self, module: str, name: str) -> Any:
-        """What `module.name` stands for: a `Name`, or a text for a type of number.
+        """What `module.name` stands for: a `Name`, a text for a type of number, or what is left unread.
 
         Raises:
             GrokinterpError: it is not admitted; the message names it.
@@ -109,6 +129,8 @@ class Admitted:
             return dotted
         if dotted in self._calls or dotted in STORAGES or dotted in _TYPES or is_record(dotted):
             return Name(dotted)
+        if _is_left_unread(dotted):
+            return Unread(dotted)
         if re.match(r"torch\._utils\._rebuild|torch\..*Storage$", dotted):
             what = f"a tensor that needs {shown(dotted)}"
             refuse(f"it holds {what}, and only dense tensors of real numbers are read")
@@ -116,8 +138,10 @@ class Admitted:
 
     def call(self, callee: Any, args: Any) -> Any:
         """What the call builds. `callee` is a `Name`, or refused."""
+        if type(callee) is Unread and type(args) is tuple and _is_left_unread(callee.dotted, is_called=True):
+            return callee
         if type(callee) is not Name or type(args) is not tuple:
-            _no_part("asks to run", f"a {type(callee).__name__}")
+            _no_part("asks to run", called(callee))
         if callee.dotted in self._calls:
             return self._calls[callee.dotted](*args)
         if is_record(callee.dotted):
@@ -128,8 +152,11 @@ class Admitted:
                 return args[0]
         _no_part("asks to run", shown(callee.dotted))
 
-    def new(self, cls: Any, args: Any) -> Record:
-        """An empty record of a class of configurations."""
+    def new(self, cls: Any, args: Any) -> Record | Unread:
+        """An empty record of a class of configurations; of another class that may stand beside weights the
+        name alone."""
+        if type(cls) is Unread:
+            return cls
         if type(cls) is not Name or not is_record(cls.dotted):
             _no_part("holds an object of", called(cls))
         if args != ():
@@ -137,8 +164,11 @@ class Admitted:
         return Record(cls.dotted)
 
     def build(self, target: Any, state: Any) -> None:
-        """Gives what was built before its state; only records, numpy arrays and their types take one."""
-        if type(target) is Record:
+        """Gives what was built before its state; only records, numpy arrays and their types take one. That of
+        what is left unread is dropped."""
+        if type(target) is Unread:
+            pass
+        elif type(target) is Record:
             target.fields.update(self._fields(target, state))
         elif type(target) is dict and type(state) is dict:
             pass  # attributes of an OrderedDict: torch keeps the versions of modules there
@@ -191,7 +221,8 @@ class Admitted:
         return {checked_key(key): value for key, value in pairs}
 
     def _default_dict(self, factory: Any = None) -> dict[Any, Any]:
-        if factory is not None and not (type(factory) is Name and factory.dotted.startswith("builtins.")):
+        is_type = type(factory) is Name and factory.dotted.startswith("builtins.")
+        if factory is not None and not is_type and type(factory) is not Unread:
             refuse(f"it holds a dict whose missing entries are made by {called(factory)}")
         return {}
 
@@ -207,7 +238,7 @@ class Admitted:
         self._budget.spend(len(text))
         return text.encode("latin-1")
 
-    def _reconstructed(self, cls: Any, base: Any, state: Any) -> Record:
+    def _reconstructed(self, cls: Any, base: Any, state: Any) -> Record | Unread:
         if type(base) is not Name or base.dotted != "builtins.object" or state is not None:
             _no_part("holds an object of", called(cls))
         return self.new(cls, ())

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .refusals import ENTRY, Budget, Name, called, damaged, refuse, shown
+from .refusals import ENTRY, Budget, Name, Unread, called, damaged, refuse, shown
 
 _DTYPES = {
     f"torch.{name}": getattr(torch, name)
@@ -40,6 +40,8 @@ STORAGES = {
 }
 
 _NUMBERS = re.compile(r"b1|[iu][1248]|f[248]")
+_NO_NUMBERS = re.compile(r"[mM]8|[SU]\d{1,6}")
+"""Dates and texts: a single one of them is left unread."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,11 @@ class NumpyType:
 
     code: str
     order: str = "="
+
+    @property
+    def is_no_number(self) -> bool:
+        """Whether it is of dates or texts."""
+        return _NO_NUMBERS.fullmatch(self.code) is not None
 
     def numpy(self) -> np.dtype:
         return np.dtype(self.order + self.code)
@@ -88,6 +95,7 @@ class Numbers:
         """Gives a numpy array or type its content; False where the target is neither."""
         if type(target) is NumpyType:
             is_plain = type(state) is tuple and len(state) >= 5 and state[2:5] == (None, None, None)
+            is_plain = is_plain and (len(state) < 9 or target.is_no_number)
             if not is_plain or state[1] not in ("<", ">", "|", "="):
                 refuse("it holds a numpy array of something other than plain numbers")
             target.order = state[1]
@@ -143,11 +151,13 @@ class Numbers:
         return torch.empty(0, dtype=dtype).set_(storage.data, offset, size, stride)
 
     def _numpy_type(self, code: Any, *_: Any) -> NumpyType:
-        if type(code) is not str or not _NUMBERS.fullmatch(code):
+        if type(code) is not str or not (_NUMBERS.fullmatch(code) or _NO_NUMBERS.fullmatch(code)):
             refuse(f"it holds a numpy array of {called(code)}, and only arrays of plain numbers are read")
         return NumpyType(code)
 
     def _number(self, dtype: Any, raw: Any) -> Any:
+        if type(dtype) is NumpyType and dtype.is_no_number:
+            return Unread({"M": "numpy.datetime64", "m": "numpy.timedelta64"}.get(dtype.code[0], "numpy.str_"))
         return self._numbers(raw, dtype, (), "C").item()
 
     def _empty_array(self, cls: Any, *_: Any) -> Tensor:
@@ -164,7 +174,7 @@ class Numbers:
     def _numbers(self, raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
         # Python 2 wrote bytes as text.
         raw = raw.encode("latin-1") if type(raw) is str else raw
-        if type(dtype) is not NumpyType or type(raw) not in (bytes, bytearray):
+        if type(dtype) is not NumpyType or dtype.is_no_number or type(raw) not in (bytes, bytearray):
             refuse("it holds a numpy array of something other than plain numbers")
         kind, shape = dtype.numpy(), sizes(shape)
         self._budget.spend(len(raw))

@@ -20,6 +20,14 @@ class Name:
     dotted: str
 
 
+@dataclass(frozen=True, eq=False)
+class Unread:
+    """An object, or a function, that was not built: nothing but the dotted name of what it is is known here.
+    What a pickle puts into it, or asks to make of it, is dropped."""
+
+    dotted: str
+
+
 class Budget:
     """What reading one file may cost: bytes of memory, and instructions."""
 
@@ -57,6 +65,6 @@ def shown(text: object, most: int = 80) -> str:
 
 def called(value: Any) -> str:
     """How to name a value in a message."""
-    if type(value) is Name:
+    if type(value) in (Name, Unread):
         return shown(value.dotted)
     return shown(value if type(value) is str else f"a {type(value).__name__}")

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from .admitted import Admitted, Record, checked_key
 from .numbers import Fetch, Storage, storage_of
-from .refusals import Budget, Name, damaged, refuse, shown
+from .refusals import Budget, Name, Unread, damaged, refuse, shown
 
 _DEPTH = 100
 _ENTRIES = 10**7
 _BITS = 1024
-_LEAVES = {str, bytes, bytearray, int, float, bool, type(None), Tensor}
+_LEAVES = {str, bytes, bytearray, int, float, bool, type(None), Tensor, Unread}
 
 
 def unpickle(stream: BytesIO, admitted: Admitted, budget: Budget, fetch: Fetch | None = None) -> Any:
@@ -44,6 +44,8 @@ def unpickle(stream: BytesIO, admitted: Admitted, budget: Budget, fetch: Fetch |
         machine.step(opcode.name, argument)
     value = machine.stack.pop()
     admitted.finish()
+    if type(value) is Unread:
+        refuse(f"it is an object of {shown(value.dotted)}, and no code of its class is run")
     if type(value) is not Storage:
         _check_tree(value)
     return value
@@ -112,11 +114,10 @@ class _Machine:
             case "FROZENSET":
                 self._push({checked_key(item) for item in self._marked()})
             case "APPEND":
-                item = self.stack.pop()
-                self._last(list, "append to").append(item)
+                items = [self.stack.pop()]
+                self._extend(items)
             case "APPENDS":
-                items = self._marked()
-                self._last(list, "append to").extend(items)
+                self._extend(self._marked())
             case "SETITEM":
                 value, key = self.stack.pop(), self.stack.pop()
                 self._set_items([key, value])
@@ -159,9 +160,11 @@ class _Machine:
             case "BINPERSID":
                 self._push(self._storage(self.stack.pop()))
 
-    def _storage(self, pid: Any) -> Storage:
+    def _storage(self, pid: Any) -> Storage | Unread:
         """The storage that is named ("storage", type, key, device, count), as torch.save writes it; old
-        versions add a view, None."""
+        versions add a view, None. Before 1.6 the class of a module stood there too, beside its source."""
+        if type(pid) is tuple and len(pid) == 4 and pid[0] == "module" and type(pid[1]) is Unread:
+            return pid[1]
         is_named = type(pid) is tuple and len(pid) in (5, 6) and pid[0] == "storage"
         if self._fetch is None or not is_named or pid[5:] not in ((), (None,)):
             refuse("it refers to something outside of it that is no storage of a tensor")
@@ -183,10 +186,18 @@ class _Machine:
             refuse(f"it asks to {to_do} a {type(self.stack[-1]).__name__}")
         return self.stack[-1]
 
+    def _extend(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is not Unread:
+            self._last(list, "append to").extend(items)
+
     def _set_items(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is Unread:
+            return
         entries = self._last(dict, "set items of")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            entries[checked_key(key)] = value
+            # An optimiser's state has parameters as its keys.
+            is_odd = type(key) in (Tensor, Unread)
+            entries[f"({type(key).__name__} {len(entries)})" if is_odd else checked_key(key)] = value
 
 
 def _check_tree(root: Any) -> None:

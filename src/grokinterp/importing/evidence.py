@@ -26,7 +26,7 @@ from ..training.trainer import metrics_of
 from .convert import NOTHING, Converted, DoesNotFit, completed, convert, first, looked_up
 from .forensics import Verdict, find_split
 from .mapping import layout_named
-from .places import Account, LeftOut, place_of
+from .places import Account, LeftOut, of_objects, place_of
 from .readings import Behaviour, LikeliestWay, Trials, Variant, behaviour, find_task, for_task, most_at_rest
 from .recognition import Recognised
 from .rows import Rows, lower, possible_cells, readings
@@ -99,6 +99,7 @@ class Import:
         self._without_steps: dict[str, str] = {}
         self.series = {column: self._with_steps(column) for column in known.series}
         self.sentences += without_numbers(known.unread, content)
+        self.sentences += of_objects(content)
         self.training = self._training_in_file()
         self._train_rows = first(content, known.layout.contents.train_rows)
         self._test_rows = first(content, known.layout.contents.test_rows)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..foreign import Record, shown
+from ..foreign import Record, Unread, shown
 from .values import SCALARS, is_numbers, scalar, words
 
 Place = tuple[Any, ...]
@@ -82,6 +82,24 @@ def counted(value: Any) -> tuple[int, int]:
             more = counted(child)
             tensors, lists = tensors + more[0], lists + more[1]
     return tensors, lists
+
+
+def objects_in(content: Any) -> Iterator[tuple[Place, str]]:
+    """Where objects stand that were left unread, and the names of their classes."""
+    for key, child in children(content):
+        if isinstance(child, Unread):
+            yield (key,), child.dotted
+        elif not isinstance(child, (Tensor, str, *SCALARS)):
+            yield from (((key, *place), name) for place, name in objects_in(child))
+
+
+def of_objects(content: Any) -> Iterator[str]:
+    """A sentence on the objects that were left unread, if there are any."""
+    named = [f"{shown_place(place)} ({shown(name)})" for place, name in objects_in(content)]
+    if named:
+        more = f" and {len(named) - _MOST_NAMED:,} more" if len(named) > _MOST_NAMED else ""
+        what = "an object, no code of which" if len(named) == 1 else "objects, no code of which"
+        yield f"left unread: {', '.join(named[:_MOST_NAMED])}{more}: {what} was run"
 
 
 @dataclass

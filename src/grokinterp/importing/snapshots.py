@@ -17,7 +17,17 @@ from torch import Tensor
 from ..foreign import shown
 from .convert import Diverged, DoesNotFit, convert, is_state_dict, key_pattern
 from .mapping import Layout
-from .places import Account, Place, along, children, counted, entries, places_of, shown_place
+from .places import (
+    Account,
+    Place,
+    along,
+    children,
+    counted,
+    entries,
+    objects_in,
+    places_of,
+    shown_place,
+)
 from .values import STEP, STEP_WORDS, distinct, length, listed, scalar, step_in, vocabulary, whole, words
 
 _AVERAGES = vocabulary("ema swa average averaged avg shadow polyak")
@@ -226,7 +236,9 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[StateDict]) -> lis
         expected += [one for one in dicts if not one[0] and is_state_dict(content)]
         of_layout = expected[:1] or sorted(dicts, key=lambda one: -len(one[1]))[:1]
     if not of_layout:
-        raise DoesNotFit("it holds no state dict, that is a dictionary of tensors by name", 0)
+        objects = [f"{shown_place(place)} is a {shown(name)}" for place, name in objects_in(content)][:1]
+        unread = "".join(f"; its {one}, which is not built: save model.state_dict() instead" for one in objects)
+        raise DoesNotFit(f"it holds no state dict, that is a dictionary of tensors by name{unread}", 0)
     lists: dict[Place, tuple[list[int] | None, Place, Any]] = {}
     networks = [_with_step(Network(place, state), layout, content, lists) for place, state in of_layout]
     return _with_main(networks, layout, content)
