@@ -5,13 +5,15 @@ Each configuration sits beside what it configures; only their common manners are
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from .errors import ConfigError, nearest
+from .errors import ConfigError, UsageError, nearest
 
 
 class Frozen(BaseModel):
@@ -52,6 +54,22 @@ def in_one_line(cls: type[BaseModel], at: str = "") -> Iterator[None]:
         yield
     except ValidationError as error:
         raise ConfigError(_one_line(cls, error, at)) from None
+
+
+def text_of(path: str | Path, what: str) -> str:
+    """The text of a file of TOML, in UTF-8 or, as PowerShell writes it, in UTF-16; a byte order mark is none
+    of it.
+
+    Raises:
+        UsageError: it cannot be read; `what` says what it was to be.
+    """
+    try:
+        data = Path(path).read_bytes()
+        # The encodings of JSON are told apart by their zeros, and TOML begins with a letter as well.
+        return data.decode(json.detect_encoding(data)).removeprefix("\ufeff")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read the {what} {path}: {why}") from None
 
 
 def for_kind(cls: type[BaseModel], section: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,6 +124,7 @@ def train(
 ) -> None:
     """Train a network into a run directory, with snapshots; or several, that differ in their seed. The same
     command again goes on where it stopped, and with more --steps where it ended."""
+    from ..frozen import text_of
     from ..runs import train as train_run
     from ..runs.files import folder_named
     from ..runs.sweep import seeds_of, shared_configuration, summary
@@ -142,7 +143,7 @@ def train(
     if several and "seed" in changed:
         raise UsageError("--seeds gives every run its seed: leave out --seed and --set seed")
     if config is not None:
-        chosen = TrainConfig.from_toml(_text_of(config), **changed)
+        chosen = TrainConfig.from_toml(text_of(config, "configuration"), **changed)
     elif preset is None and source is not None:
         chosen = shared_configuration(source, several, folder).changed(**changed)
     elif preset is not None:
@@ -279,14 +280,6 @@ def _train_seeds(config: TrainConfig, seeds: Sequence[int], out: Path, as_json: 
         print(f"grokinterp: {outcome.path.name}: {outcome.error}", file=sys.stderr)
     if failed:
         raise typer.Exit(GrokinterpError.exit_code)
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot read the configuration {path}: {why}") from None
 
 
 @command(

@@ -157,7 +157,9 @@ class Numbers:
 
     def _number(self, dtype: Any, raw: Any) -> Any:
         if type(dtype) is NumpyType and dtype.is_no_number:
-            return Unread({"M": "numpy.datetime64", "m": "numpy.timedelta64"}.get(dtype.code[0], "numpy.str_"))
+            return Unread(
+                {"M": "numpy.datetime64", "m": "numpy.timedelta64"}.get(dtype.code[0], "numpy.str_")
+            )
         return self._numbers(raw, dtype, (), "C").item()
 
     def _empty_array(self, cls: Any, *_: Any) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, GrokinterpError, UsageError
-from ..foreign import Record
+from ..foreign import Record, shown
 from ..models import KINDS, NetworkConfig, Weights, is_bias, network_config
 from ..tasks import TASKS, Operation, family, make_task, task_parameters
 from .mapping import Layout, Lookup, Paths, Source, axis_names, our_axes
@@ -31,6 +31,8 @@ POSITIONS = "pos_embed.W_pos"
 several stacks of layers have, which are all read."""
 _MOST_TRIED = 10
 """Sizes of a task that are tried out."""
+READOUT = "unembed.W_U"
+_WHERE_TIED = ": where it is the embedding once more, a mapping says tied = true"
 NOTHING = object()
 
 
@@ -108,18 +110,20 @@ def convert(layout: Layout, state: Mapping[str, Tensor], content: Any, settings:
     Raises:
         DoesNotFit: keys, shapes or settings are not those of the layout; the first that is not is named.
     """
-    kind, sources = KINDS[layout.kind], _sources(layout, state)
+    kind, tensors = KINDS[layout.kind], _tensors(layout, state)
     facts, assumed, unknown = _facts(layout, content, settings)
-    sizes = _sizes({name: (state[source.key], source) for name, source in sources.items()}, facts)
+    assumed += _without_ones(layout, state)
+    assumed += ["tied embeddings, W_U = W_E^T"] * layout.tied
+    sizes = _sizes(tensors, facts)
     if of_stacks := [size for axis, size in sizes.items() if axis.endswith("_pos")]:
         sizes["pos"] = sum(of_stacks)
     tokens = _tokens(layout, sizes)
     _check_settings(layout, settings, unknown)
     weights = {
-        name: _rearranged(layout.kind, name, state[source.key], source, sizes)
-        for name, source in sources.items()
+        name: _rearranged(layout.kind, name, tensor, source, sizes)
+        for name, (tensor, source) in tensors.items()
     }
-    _check_copies(layout, state, sources)
+    _check_copies(layout, state, tensors)
     shown = kind.shown(weights.keys(), sizes)
     if "normalization" in shown and facts.get("normalization", "auto") == "auto":
         facts["normalization"] = shown["normalization"]
@@ -147,37 +151,107 @@ def _check_sizes(settings: Any, facts: Mapping[str, Any], sizes: Mapping[str, in
         _cannot_be("attn_scale", scale, f"the root of d_head, {sizes['d_head']},")
 
 
-def _sources(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Source]:
-    """For each of our weights that the file has, layers numbered, where it comes from."""
+def _tensors(layout: Layout, state: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Source]]:
+    """For each of our weights that the file has, layers numbered, the tensor with its axes: that which has
+    its key, or those of several heads as one."""
     if missing := [mark for mark in layout.marks if mark not in state]:
         raise DoesNotFit(f"its state dict has no {missing[0]}", 0)
     patterns = [key_pattern(source.key) for source in layout.weights.values() if "{layer}" in source.key]
-    numbers = [int(match[1]) for pattern in patterns for key in state if (match := pattern.fullmatch(key))]
-    n_layers = 1 + max(numbers, default=0)
+    matches = [match for pattern in patterns for key in state if (match := pattern.fullmatch(key))]
+    numbers = {int(match["layer"]) for match in matches}
+    first = 1 if 1 in numbers and 0 not in numbers else 0
+    n_layers = 1 + max(numbers, default=first) - first
     if n_layers > _MOST_LAYERS:
         what = f"networks of up to {_MOST_LAYERS} layers are read"
         raise DoesNotFit(f"it has a layer {n_layers - 1}, and {what}", 0)
-    sources: dict[str, Source] = {}
+    tensors: dict[str, tuple[Tensor, Source]] = {}
+    used: set[str] = set()
     for target, source in layout.weights.items():
         for layer in range(n_layers if "{layer}" in source.key else 1):
-            name, key = target.replace("{layer}", str(layer)), source.key.replace("{layer}", str(layer))
-            if key in state:
-                sources[name] = source.model_copy(update={"key": key})
-            elif not KINDS[layout.kind].can_lack(name):
-                raise DoesNotFit(f"its state dict has no {key}", 0)
+            name, key = (
+                text.replace("{layer}", str(number))
+                for text, number in ((target, layer), (source.key, layer + first))
+            )
+            keys = _keys_of_heads(key, state)
+            if keys:
+                tensors[name] = _joined(keys, state, source.model_copy(update={"key": key}))
+                used |= {*keys}
+            elif not KINDS[layout.kind].can_lack(name) and not (layout.tied and name == READOUT):
+                raise DoesNotFit(f"its state dict has no {key}{_WHERE_TIED * (name == READOUT)}", 0)
+    if layout.tied:
+        used |= _tie(tensors, state)
     ignored = [key_pattern(pattern) for pattern in (*layout.ignore, *layout.copies)]
-    unused = state.keys() - {source.key for source in sources.values()}
-    left_over = sorted(key for key in unused if not any(pattern.fullmatch(key) for pattern in ignored))
+    left_over = sorted(
+        key for key in state.keys() - used if not any(pattern.fullmatch(key) for pattern in ignored)
+    )
     if left_over:
         more = f" and {len(left_over) - 1} more" if len(left_over) > 1 else ""
         what = f"its state dict holds {left_over[0]!r}{more}, which this layout does not know"
         raise DoesNotFit(what, 1 - len(left_over) / len(state))
-    return sources
+    return tensors
+
+
+def _without_ones(layout: Layout, state: Mapping[str, Tensor]) -> list[str]:
+    """The keys of which axes of length 1 are left out."""
+    of = {key_pattern(source.key): source for source in layout.weights.values()}
+    pairs = ((key, source) for key in state for pattern, source in of.items() if pattern.fullmatch(key))
+    keys = [key for key, source in pairs if _squeezed(state[key], source) is not state[key]]
+    return [f"{shown(key)} without its axes of length 1" for key in dict.fromkeys(keys)]
+
+
+def _keys_of_heads(key: str, state: Mapping[str, Tensor]) -> list[str]:
+    """The key, or with {head} in it those of all heads in their order; none where the file has none."""
+    if "{head}" not in key:
+        return [key] if key in state else []
+    pattern = key_pattern(key)
+    numbers = sorted(int(match["head"]) for one in state if (match := pattern.fullmatch(one)))
+    of = {number: key.replace("{head}", str(number)) for number in numbers}
+    first = numbers[0] if numbers else 0
+    if missing := sorted({*range(first, first + len(numbers))} - {*numbers}):
+        raise DoesNotFit(f"its state dict has no {key.replace('{head}', str(missing[0]))}", 0)
+    return [one for one in of.values() if one in state]
+
+
+def _joined(keys: Sequence[str], state: Mapping[str, Tensor], source: Source) -> tuple[Tensor, Source]:
+    """The tensor of one of our weights, with the axes that it then has."""
+    several = [_squeezed(state[key], source) for key in keys]
+    if not source.is_by_head:
+        return several[0], source
+    if len({(tensor.shape, tensor.dtype) for tensor in several}) > 1:
+        raise DoesNotFit(f"its heads under {source.key} are not of one shape", 1)
+    whole = source.model_copy(update={"axes": source.axes_of_heads})
+    return torch.stack(several), whole
+
+
+def _squeezed(tensor: Tensor, source: Source) -> Tensor:
+    """The tensor without as many axes of length 1 as it has too many, the first ones."""
+    too_many = tensor.dim() - source.n_axes
+    ones = [axis for axis, size in enumerate(tensor.shape) if size == 1]
+    return tensor.squeeze(tuple(ones[:too_many])) if 0 < too_many <= len(ones) else tensor
+
+
+def _tie(tensors: dict[str, tuple[Tensor, Source]], state: Mapping[str, Tensor]) -> set[str]:
+    """Makes the embedding the readout too; the keys under which the file has it once more."""
+    if "embed.W_E" not in tensors:
+        raise DoesNotFit("tied = true, and it has no embed.W_E that could be the readout too", 1)
+    embedding, source = tensors["embed.W_E"]
+    if READOUT in tensors and not _is_copy(tensors[READOUT][0], embedding):
+        raise DoesNotFit(f"tied = true, and {tensors[READOUT][1].key} is no copy of {source.key}", 1)
+    axes = re.sub(r"\bvocab\b", "out", source.axes)
+    tensors[READOUT] = embedding, source.model_copy(update={"axes": axes})
+    return {key for key, tensor in state.items() if _is_copy(tensor, embedding)}
+
+
+def _is_copy(tensor: Tensor, other: Tensor) -> bool:
+    return torch.equal(tensor, other) or (other.dim() == 2 and torch.equal(tensor, other.T))
 
 
 def key_pattern(pattern: str) -> re.Pattern[str]:
-    """A key with {layer} in it as an expression whose group is the layer's number."""
-    return re.compile(re.escape(pattern).replace(re.escape("{layer}"), r"(\d{1,4})", 1))
+    """A key with {layer} and {head} in it as an expression with groups of these names."""
+    text = re.escape(pattern)
+    for group in ("layer", "head"):
+        text = text.replace(re.escape(f"{{{group}}}"), rf"(?P<{group}>\d{{1,4}})", 1)
+    return re.compile(text)
 
 
 def _facts(layout: Layout, content: Any, settings: Any) -> tuple[dict[str, Any], list[str], list[str]]:
@@ -223,8 +297,14 @@ def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
         raise DoesNotFit(f"none of its weights has the axis {missing[0]}", 1)
     if layout.is_of_sequences:
         return []
-    tokens = [(p, text) for p, text in layout.examples(sizes["vocab"], sizes.get("pos")) if p <= sizes["out"]]
-    if tokens or layout.may_have_spare_tokens(sizes["vocab"], sizes.get("pos"), sizes["out"]):
+    may_be_shorter = (
+        not may_be_digits(sizes["vocab"], sizes.get("pos"), sizes["out"]) or "name" in layout.task
+    )
+    for shorter in (False, True)[: 1 + may_be_shorter]:
+        examples = layout.examples(sizes["vocab"], sizes.get("pos"), shorter)
+        if tokens := [(p, text) for p, text in examples if p <= sizes["out"]]:
+            return tokens
+    if layout.may_have_spare_tokens(sizes["vocab"], sizes.get("pos"), sizes["out"]):
         return tokens
     if "name" in layout.task or not may_be_digits(sizes["vocab"], sizes.get("pos"), sizes["out"]):
         takes = f"{sizes['pos']} tokens" if "pos" in sizes else "tokens"
@@ -335,9 +415,11 @@ def _rearranged(kind: str, name: str, tensor: Tensor, source: Source, sizes: Map
     return weight.clone(memory_format=torch.contiguous_format)
 
 
-def _check_copies(layout: Layout, state: Mapping[str, Tensor], sources: Mapping[str, Source]) -> None:
+def _check_copies(
+    layout: Layout, state: Mapping[str, Tensor], tensors: Mapping[str, tuple[Tensor, Source]]
+) -> None:
     for key, target in layout.copies.items():
-        if key in state and not (target in sources and torch.equal(state[key], state[sources[target].key])):
+        if key in state and not (target in tensors and torch.equal(state[key], tensors[target][0])):
             what = f"{key!r} is not the copy of {target} that it is in this layout"
             raise DoesNotFit(f"{what}: what it does there is not known", 2)
 

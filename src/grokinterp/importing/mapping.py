@@ -12,13 +12,12 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from ..errors import ConfigError, UsageError, nearest
-from ..frozen import Frozen, checked
+from ..frozen import Frozen, checked, text_of
 from ..models import DEFAULT_KIND, KINDS
 from ..tasks import Operation, family, parse
 
@@ -41,7 +40,8 @@ class Source(Frozen):
     """Where one of our weights comes from."""
 
     key: str
-    """The name in the file's state dict, with {layer} for the number of the layer."""
+    """The name in the file's state dict, with {layer} for the number of the layer, and with {head} where each
+    head has a tensor of its own."""
     axes: str
     """The axes of the tensor there, as in einops: `d_model (head d_head)`."""
     part: str | None = None
@@ -60,6 +60,14 @@ class Source(Frozen):
         return value
 
     @model_validator(mode="after")
+    def _heads_once(self) -> Source:
+        if self.is_by_head and "head" in axis_names(self.axes):
+            raise ValueError(
+                "{head} in the key says that the tensor there is one head's: leave head out of axes"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _part_of_an_axis(self) -> Source:
         if (self.part is None) == ("part" in axis_names(self.axes)):
             raise ValueError("part = '1 of 3' and an axis named part go together")
@@ -68,6 +76,21 @@ class Source(Frozen):
             if match is None or int(match[1]) > int(match[2]):
                 raise ValueError(f"needs a part such as '1 of 3', got {self.part!r}")
         return self
+
+    @property
+    def is_by_head(self) -> bool:
+        """Whether the tensor there is that of one head."""
+        return "{head}" in self.key
+
+    @property
+    def axes_of_heads(self) -> str:
+        """The axes of the tensors of all heads together."""
+        return f"head {self.axes}" if self.is_by_head else self.axes
+
+    @property
+    def n_axes(self) -> int:
+        """How many axes the tensor there has."""
+        return len(re.findall(r"\([^)]*\)|\w+", self.axes))
 
     @property
     def index_and_count(self) -> tuple[int, int]:
@@ -142,6 +165,11 @@ class Layout(Frozen):
     """What they learned, where it is known: keys of a section [task]."""
     marks: list[str] = Field(default_factory=list)
     """Keys of the state dict by which files of this layout are told from others that would fit as well."""
+    tied: bool = False
+    """Whether the embedding is the readout too, W_U = W_E^T."""
+    prefix: str | None = None
+    """What the keys of the network begin with, where several networks are in one state dict; found without
+    it."""
     contents: Contents = Contents()
     needs_settings: bool = False
     """Whether nothing can be said without the settings."""
@@ -157,7 +185,16 @@ class Layout(Frozen):
     copies: dict[str, str] = Field(default_factory=dict)
     """Keys that hold a copy of one of our weights; refused where they do not."""
 
-    yes_or_no = frozenset({"needs_settings"})
+    yes_or_no = frozenset({"needs_settings", "tied"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tied_is_of_the_model(cls, values: Any) -> Any:
+        # It is a key of the section [model], and what it says is how weights are read.
+        model = values.get("model") if isinstance(values, Mapping) else None
+        if not isinstance(model, Mapping) or "tied" not in model:
+            return values
+        return {**values, "tied": model["tied"], "model": {k: v for k, v in model.items() if k != "tied"}}
 
     @field_validator("tokens", mode="before")
     @classmethod
@@ -197,7 +234,7 @@ class Layout(Frozen):
             if name not in axes:
                 raise ValueError(f"weights: unknown name {name!r}{nearest(name, axes)}")
         for name, source in self.weights.items():
-            if our_axes(self.kind, name, source.axes) is None:
+            if our_axes(self.kind, name, source.axes_of_heads) is None:
                 what = f"{name} has the axes {axes[name]!r}"
                 raise ValueError(f"weights: {what}, which are not those of {source.axes!r}")
         return self
@@ -208,16 +245,19 @@ class Layout(Frozen):
         return "name" in self.task and not issubclass(family(str(self.task["name"])), Operation)
 
     def plain_tokens(self, n_ctx: int | None) -> list[str]:
-        """The layouts of that length that give no numbers, so that there may be tokens never used."""
+        """The layouts of that length that give no numbers, so that there may be tokens never used; without
+        any the shorter ones."""
         plain = [text for text in self.tokens if not re.search(r"@|\bof\b", text)]
-        return [text for text in plain if len(text.split()) == n_ctx]
+        shorter = [text for text in plain if len(text.split()) < (n_ctx or 0)]
+        return [text for text in plain if len(text.split()) == n_ctx] or shorter
 
     def may_have_spare_tokens(self, vocab: int, n_ctx: int | None, n_logits: int) -> bool:
         """Whether a network with fewer logits than elements would have can still be one of fewer elements."""
         return bool(self.plain_tokens(n_ctx)) and vocab // 3 <= n_logits < vocab
 
-    def examples(self, vocab: int, n_ctx: int | None) -> Iterator[tuple[int, str]]:
-        """The numbers of elements, and the layouts of tokens, that go with a vocabulary and a length."""
+    def examples(self, vocab: int, n_ctx: int | None, shorter: bool = False) -> Iterator[tuple[int, str]]:
+        """The numbers of elements, and the layouts of tokens, that go with a vocabulary and a length, or with
+        a vocabulary and fewer positions than there are."""
         for text in self.tokens:
             size = _P_TOKENS.search(text)
             signs = [word for word in text.split() if word not in ("a", "b")]
@@ -227,7 +267,9 @@ class Layout(Frozen):
                 layout = parse(written, p)
             except ConfigError:
                 continue
-            if p >= 2 and layout.d_vocab == vocab and n_ctx in (None, len(layout.words)):
+            n = len(layout.words)
+            fits = n_ctx is not None and n < n_ctx if shorter else n_ctx in (None, n)
+            if p >= 2 and layout.d_vocab == vocab and fits:
                 yield p, written
 
 
@@ -268,11 +310,7 @@ def layout_named(name: str) -> tuple[Layout, str]:
         ConfigError: the file is no mapping; the first mistake is named.
     """
     if name.endswith(".toml"):
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise UsageError(f"cannot read the mapping {name}: {why}") from None
+        text = text_of(name, "mapping")
         return read_layout(text, name), text
     if name not in built_in():
         what = f"unknown layout {name!r}{nearest(name, ['auto', *built_in()])}"

@@ -35,7 +35,7 @@ from ..models import NetworkConfig, Weights, blocks_of, is_bias
 from ..tasks import TASKS, Operation, Task, groups, make_task, task_parameters
 from ..training import cross_entropy
 from ..training.examples import one_thread
-from .convert import NOTHING, Converted, completed, convert, found, positions_of
+from .convert import NOTHING, POSITIONS, Converted, completed, convert, found, positions_of
 from .mapping import Layout, Lookup
 from .recognition import Recognised
 
@@ -146,7 +146,15 @@ class Found:
             text += "the tokens, the layout or the task are not these"
         yield text
         yield f"tried were {self.tried}"
+        yield from self._of_positions()
         yield from self._reservations()
+
+    def _of_positions(self) -> Iterator[str]:
+        """That positions are not read, where the network has more than an example."""
+        rows, n_ctx = positions_of(self.variant.converted.weights), self.task.reads.n_ctx
+        if rows > n_ctx:
+            which = f"row {n_ctx} is" if rows == n_ctx + 1 else f"rows {n_ctx} to {rows - 1} are"
+            yield f"{POSITIONS}: of {rows} rows the first {n_ctx} are read; {which} left out"
 
     def _reservations(self) -> Iterator[str]:
         """Sentences on what is not told apart, and on what nothing but `believe` speaks for."""
@@ -479,6 +487,19 @@ class Trials:
             logits = (model.logits(weights, tokens[some], reads) for some in cells.split(_CHUNK))
             return torch.cat([one.argmax(1) for one in logits])
 
+    def shorter_examples(self) -> list[tuple[int, str]]:
+        """Other numbers of elements and layouts of tokens than those of the full length."""
+        last, layout = self.known.last, self.known.layout
+        vocab, n_logits = len(last.weights["embed.W_E"]), last.model.d_vocab_out or 0
+        every = layout.examples(vocab, positions_of(last.weights) or None, shorter=True)
+        return [one for one in every if one[0] <= n_logits and one not in last.tokens]
+
+    def on_examples(self, ways: Sequence[Variant], examples: Sequence[tuple[int, str]]) -> Iterator[_Try]:
+        """Every task on examples of these numbers of elements, as far as the number is not another's."""
+        for p, text in examples:
+            if self.wanted.get("p", p) == p:
+                yield from self.on_tokens(ways, p, text)
+
     def on_tokens(self, ways: Sequence[Variant], p: int, text: str) -> Iterator[_Try]:
         """Every task, under each way to read the weights."""
         sets, tasks = self.cells(p, _SAMPLE), self.tasks(p)
@@ -570,14 +591,13 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
         UsageError: none is clearly the network's; or what is wanted does not go with the network.
     """
     ways = variants(trials.known, trials.content)
-    tries = [
-        one
-        for p, text in trials.known.last.tokens
-        if trials.wanted.get("p", p) == p
-        for one in trials.on_tokens(ways, p, text)
-    ]
-    as_written, n_tried = tries, len(tries)
+    tries = list(trials.on_examples(ways, trials.known.last.tokens))
     best = max(tries, key=lambda one: one.share, default=None)
+    if trials.is_open and best is not None and best.share < _WELL:
+        # Positions behind those of an example may be there and not be read.
+        tries += trials.on_examples(ways, trials.shorter_examples())
+        best = max(tries, key=lambda one: one.share)
+    as_written, n_tried = tries, len(tries)
     if trials.is_open and (best is None or best.share < _WELL):
         # Not under all ways to read the weights: under the usual one, under the best and without another
         # activation.

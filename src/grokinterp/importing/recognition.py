@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..foreign import shown
 from .convert import Converted, Diverged, DoesNotFit, convert, first
 from .mapping import Layout, built_in, layout_named
+from .places import objects_in, shown_place
 from .series import Series, Unread, series_in
 from .snapshots import Snapshots, arranged, empty_places, good_ones, later_than_all, networks_in, state_dicts
 
@@ -52,6 +54,12 @@ def recognise(
     """
     known = built_in() if name == "auto" else {name: layout_named(name)[0]}
     dicts = state_dicts(content)
+    if not dicts:
+        objects = [
+            f"; its {shown_place(at)} is a {shown(name)}, not built" for at, name in objects_in(content)
+        ]
+        what = f"it holds no state dict, that is a dictionary of tensors by name{''.join(objects[:1])}"
+        raise DoesNotFit(f"cannot import {path}: {what}: save model.state_dict()", 0)
     fitting: list[Recognised] = []
     failures: list[tuple[int | float, str, str]] = []
     for own, given in known.items():

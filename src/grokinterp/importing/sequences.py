@@ -59,10 +59,7 @@ class FoundSequences(Found):
         text += "".join(f"; the next best, {other}, on {so_many:.4f}" for so_many, other in self.next_best)
         yield text
         yield f"tried were {self.tried}"
-        rows, n_ctx = positions_of(self.variant.converted.weights), task.reads.n_ctx
-        if rows > n_ctx:
-            which = f"row {n_ctx} is" if rows == n_ctx + 1 else f"rows {n_ctx} to {rows - 1} are"
-            yield f"{POSITIONS}: of {rows} rows the first {n_ctx} are read; {which} left out"
+        yield from self._of_positions()
         if self.sign is not None:
             yield f"the sign of the sum is given to it; it predicts it itself of {self.sign:.4f} of the {are}"
         yield from self._reservations()

@@ -17,19 +17,11 @@ from torch import Tensor
 from ..foreign import shown
 from .convert import Diverged, DoesNotFit, convert, is_state_dict, key_pattern
 from .mapping import Layout
-from .places import (
-    Account,
-    Place,
-    along,
-    children,
-    counted,
-    entries,
-    objects_in,
-    places_of,
-    shown_place,
-)
+from .places import Account, Place, along, children, counted, entries, places_of, shown_place
 from .values import STEP, STEP_WORDS, distinct, length, listed, scalar, step_in, vocabulary, whole, words
+from .wrapping import Unwrapped, unwrapped
 
+NOT_WRAPPED = Unwrapped({})
 _AVERAGES = vocabulary("ema swa average averaged avg shadow polyak")
 _INITIAL = vocabulary("init initial initialization initialisation")
 _NO_WEIGHTS = vocabulary(
@@ -64,6 +56,7 @@ class Network:
         container: the list or dict of networks that it stands in; None where it stands alone.
         position: its number in that.
         is_main: whether it is the file's one network, or the last.
+        wrapping: what was taken off its keys.
         untaken: what is called its step, or the steps of its list, and was not taken: where, and the value.
     """
 
@@ -75,15 +68,23 @@ class Network:
     container: Place | None = None
     position: int = 0
     is_main: bool = False
+    wrapping: Unwrapped = NOT_WRAPPED
     untaken: tuple[tuple[Place, Any], ...] = ()
 
     @property
     def is_average(self) -> bool:
-        return bool(_words(self.place) & _AVERAGES)
+        return bool(_words((*self.place, self.wrapping.prefix)) & _AVERAGES)
+
+    @property
+    def named(self) -> str:
+        """Where it stands."""
+        prefix = self.wrapping.prefix
+        beginning = f" ({shown(prefix)}...)" if prefix else ""
+        return shown_place(self.place) + beginning
 
     @property
     def where(self) -> str:
-        return shown_place(self.place) + ("" if self.step is None else f" (step {self.step:,})")
+        return self.named + ("" if self.step is None else f" (step {self.step:,})")
 
 
 @dataclass
@@ -124,6 +125,8 @@ class Snapshots:
             yield f"{several if len(steps) > 1 else f'step {steps[0]:,} is'} {known_by}"
         if rest := list(by.values())[_MOST_SENTENCES:]:
             yield f"the steps of {sum(map(len, rest)):,} more networks are the file's own"
+        wrapped = dict.fromkeys(network.wrapping.sentence() for network in self.at.values())
+        yield from [sentence for sentence in wrapped if sentence is not None][:_MOST_SENTENCES]
         yield from self._sentences_of_unknown()
         yield from self._sentences_of_untaken()
         if self.later_is_bad:
@@ -183,8 +186,11 @@ class Snapshots:
                 if length(value) is not None:
                     account.leave(untaken, "not one step for each of the networks beside it")
             place = network.place if network.container is None else (*network.container, "*")
+            for key in network.wrapping.outside:
+                reason = "beside the network in one dict, and without its prefix"
+                account.leave((*network.place, key), reason, shown_place((*place, key)))
             for key in network.state:
-                at = (*network.place, key)
+                at = (*network.place, network.wrapping.key(key))
                 if any(pattern.fullmatch(key) for pattern in patterns):
                     account.leave(at, "no weights, by the layout", shown_place((*place, key)))
                 else:
@@ -192,7 +198,7 @@ class Snapshots:
         for network, reason in self.left_out:
             account.use(*network.uses)
             for key in network.state:
-                account.leave((*network.place, key), reason, network.where)
+                account.leave((*network.place, network.wrapping.key(key)), reason, network.where)
 
 
 def state_dicts(content: Any) -> list[StateDict]:
@@ -216,7 +222,7 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[StateDict]) -> lis
     would have to be.
 
     Raises:
-        DoesNotFit: there is no state dict, or the steps that the file gives are not those of its networks.
+        DoesNotFit: the steps that the file gives are not those of its networks.
     """
     keys = [source.key for source in layout.weights.values()]
     known = [key_pattern(key) for key in (*keys, *layout.ignore, *layout.copies)]
@@ -225,22 +231,28 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[StateDict]) -> lis
     def is_named(place: Place) -> bool:
         return any(place[: len(one)] == one for one in named if one)
 
-    def is_one(place: Place, state: Mapping[str, Tensor]) -> bool:
+    def in_it(place: Place, state: Mapping[str, Tensor]) -> list[Unwrapped]:
         if not is_named(place) and _words(place) & _NO_WEIGHTS:
-            return False
-        return 2 * sum(any(pattern.fullmatch(key) for pattern in known) for key in state) >= len(state)
+            return []
+        several = unwrapped(state, known, layout.prefix)
+        return [one for one in several if 2 * sum(map(is_known, one.state)) >= len(one.state)]
 
-    of_layout = [one for one in dicts if is_one(*one)]
+    def is_known(key: str) -> bool:
+        return any(pattern.fullmatch(key) for pattern in known)
+
+    of_layout = [(place, state, wrapping) for place, state in dicts for wrapping in in_it(place, state)]
     if not of_layout:
         expected = [one for one in dicts if is_named(one[0])]
         expected += [one for one in dicts if not one[0] and is_state_dict(content)]
-        of_layout = expected[:1] or sorted(dicts, key=lambda one: -len(one[1]))[:1]
-    if not of_layout:
-        objects = [f"{shown_place(place)} is a {shown(name)}" for place, name in objects_in(content)][:1]
-        unread = "".join(f"; its {one}, which is not built: save model.state_dict() instead" for one in objects)
-        raise DoesNotFit(f"it holds no state dict, that is a dictionary of tensors by name{unread}", 0)
+        unlike = expected[:1] or sorted(dicts, key=lambda one: -len(one[1]))[:1]
+        of_layout = [(place, state, Unwrapped(state)) for place, state in unlike]
     lists: dict[Place, tuple[list[int] | None, Place, Any]] = {}
-    networks = [_with_step(Network(place, state), layout, content, lists) for place, state in of_layout]
+    networks = [
+        replace(
+            _with_step(Network(place, state), layout, content, lists), state=wrapping.state, wrapping=wrapping
+        )
+        for place, state, wrapping in of_layout
+    ]
     return _with_main(networks, layout, content)
 
 
@@ -353,9 +365,10 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
             reason = f"the same network as {shown_place(main.place)}" if main and is_same else _NO_STEP
             leave((network, reason))
     if not snapshots.at:
-        names = " and ".join(shown_place(network.place) for network in others[:4])
+        names = " and ".join(network.named for network in others[:4])
         what = f"it holds several networks, {names}, and does not say which is the last"
-        raise DoesNotFit(f"{what}: a mapping says it, contents.weights", 3)
+        by = "prefix" if len({network.place for network in others}) == 1 else "contents.weights"
+        raise DoesNotFit(f"{what}: a mapping says it, {by}", 3)
     snapshots.at = dict(sorted(snapshots.at.items()))
     return snapshots
 
@@ -396,6 +409,10 @@ def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Ne
     unnamed = [one for one in alone if not _words(one.place) - _NETWORK - _LAST]
     at = places_of(content, layout.contents.weights)
     by_layout = [one for place in at for one in networks if one.place == place]
+    beside = [one for one in by_layout if one.place == by_layout[0].place]
+    if len(beside) > 1:  # of several prefixes, of which no more than one may be no average
+        by_layout = [one for one in beside if not one.is_average]
+        by_layout = by_layout if len(by_layout) == 1 else []
     candidates = by_layout[:1] or unnamed or (networks if len(networks) == 1 else [])
     if len(candidates) != 1:
         return networks

@@ -297,7 +297,7 @@ class TrainConfig(Shown, Frozen):
     def from_toml(cls, text: str, /, **overrides: Any) -> TrainConfig:
         """A configuration from the text of a TOML file, changed by `overrides`."""
         try:
-            values = tomllib.loads(text)
+            values = tomllib.loads(text.removeprefix("\ufeff"))
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"the configuration is no TOML: {error}") from None
         return cls.make(values, **overrides)

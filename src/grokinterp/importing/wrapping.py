@@ -1,0 +1,135 @@
+"""What wraps a network in a file: prefixes of its keys, and the names that torch puts between them.
+
+`torch.compile` saves `_orig_mod.blocks.0...`, DataParallel `module.blocks.0...`, a module that holds the
+network as `self.model` `model.blocks.0...`, and these are nested. A prefix is found by the keys of a layout
+that follow it, not by a list of names. Knows nothing of steps.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..foreign import shown
+
+_WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""Modules that torch puts around others, also around a part of a network."""
+_ALIKE = 0.75
+"""A prefix before so many of the keys that the commonest one has is that of another network."""
+_MOST_LONG = 200
+"""Characters of a key in which its prefix is looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unwrapped:
+    """A network's tensors without what wraps it.
+
+    Attributes:
+        state: the tensors by name, without prefix and wrappers.
+        keys: the names in the file of these.
+        prefix: what they begin with there, wrappers left out.
+        wrappers: the wrappers that were left out, each once.
+        outside: names in the file's dict that do not begin with a network's prefix.
+    """
+
+    state: Mapping[str, Tensor]
+    keys: Mapping[str, str] = field(default_factory=dict)
+    prefix: str = ""
+    wrappers: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+
+    def key(self, name: str) -> str:
+        """What a tensor is called in the file."""
+        return self.keys.get(name, name)
+
+    def sentence(self) -> str | None:
+        """What was taken off, if anything was."""
+        said = [f"begin with {shown(self.prefix)!r}"] if self.prefix else []
+        said += [f"have {' and '.join(map(repr, self.wrappers))} in them"] if self.wrappers else []
+        if not said:
+            return None
+        what = "what wraps the network and is no part of its names"
+        rest = (
+            f"; {len(self.outside)} others in the same dict do not, and were left out" if self.outside else ""
+        )
+        return f"the keys of its state dict {' and '.join(said)}: {what}{rest}"
+
+
+def unwrapped(
+    state: Mapping[str, Tensor], patterns: Sequence[re.Pattern[str]], prefix: str | None = None
+) -> list[Unwrapped]:
+    """The networks in a dict of tensors, by the keys that a layout knows: one, or one for each prefix before
+    which as many of these stand.
+
+    A key that begins with none of the prefixes is outside; where a network has no prefix it is one of its
+    keys.
+
+    Args:
+        prefix: the only one that there is to be; by default any is.
+    """
+    # Groups of one name may not stand in it twice.
+    texts = (re.sub(r"\?P<\w+>", "?:", pattern.pattern) for pattern in patterns)
+    known = re.compile("|".join(f"(?:{text})" for text in texts))
+    return [
+        Unwrapped({name: state[key] for name, key in keys.items()}, keys, its, wrappers, outside)
+        for its, keys, wrappers, outside in _split(tuple(state), known, prefix)
+    ]
+
+
+_Parts = list[tuple[str, dict[str, str], tuple[str, ...], tuple[str, ...]]]
+
+
+@functools.lru_cache(256)
+def _split(keys: tuple[str, ...], known: re.Pattern[str], prefix: str | None) -> _Parts:
+    """Prefix, keys by name, wrappers, and what is outside, of each network. Snapshots have the same keys."""
+    as_they_are: _Parts = [("", {key: key for key in keys}, (), ())]
+    raw = sum(known.fullmatch(key) is not None for key in keys)
+    if raw == len(keys) and not prefix:
+        return as_they_are
+    plain = {key: _plain(key) for key in keys}
+    if len({*plain.values()}) < len(plain):
+        plain = {key: key for key in keys}
+    before = Counter[str]()
+    for name in plain.values():
+        before.update(_prefixes(name, known))
+    most = max(before.values(), default=0)
+    prefixes = (
+        [_plain(prefix)]
+        if prefix is not None
+        else [one for one, count in before.items() if most and count >= _ALIKE * most]
+    )
+    if not prefixes or (prefix is None and raw == most and prefixes == [""]):
+        return as_they_are
+    of_each: dict[str, dict[str, str]] = {one: {} for one in prefixes}
+    outside = []
+    for key, name in plain.items():
+        its = max((one for one in prefixes if name.startswith(one)), key=len, default=None)
+        if its is None:
+            outside.append(key)
+        else:
+            of_each[its][name[len(its) :]] = key
+    return [
+        (one, its_keys, tuple(sorted({*itertools.chain(*map(_wrappers, its_keys.values()))})), tuple(outside))
+        for one, its_keys in of_each.items()
+    ]
+
+
+def _prefixes(name: str, known: re.Pattern[str]) -> set[str]:
+    """All that could be the prefix of a name, so that the rest is a key of the layout."""
+    ends = range(min(len(name), _MOST_LONG))
+    return {name[:end] for end in ends if known.fullmatch(name, end)}
+
+
+def _plain(key: str) -> str:
+    parts = key[:_MOST_LONG].split(".")
+    return ".".join(part for part in parts if part not in _WRAPPERS) + key[_MOST_LONG:]
+
+
+def _wrappers(key: str) -> set[str]:
+    return {part for part in key[:_MOST_LONG].split(".") if part in _WRAPPERS}
