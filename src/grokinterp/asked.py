@@ -63,6 +63,7 @@ def _are(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 PATH = Kind("a path, as text or pathlib.Path", lambda given: isinstance(given, str | os.PathLike))
+PATHS = Kind("a path, or a list of them", lambda given: PATH.holds(given) or _are(PATH.holds)(given))
 NAME = Kind("a name, as text", lambda given: isinstance(given, str))
 NAMES = Kind(
     "a list of names, such as ['loss', 'gini.W_E']",

@@ -286,10 +286,15 @@ def _train_seeds(config: TrainConfig, seeds: Sequence[int], out: Path, as_json: 
     "import",
     "grokinterp import full_run_data.pth --out runs/nanda",
     "grokinterp import weights.safetensors --task modular_addition --out runs/theirs",
+    "grokinterp import checkpoints/ --out runs/theirs",
 )
 def import_foreign(
     file: Annotated[
-        Path, typer.Argument(help="A checkpoint by torch.save, pickle or safetensors.", show_default=False)
+        list[Path],
+        typer.Argument(
+            help="A checkpoint by torch.save, pickle or safetensors; several of one run, or their folder.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         str,
@@ -333,7 +338,7 @@ def import_foreign(
         values = {"run": str(out), "task": run.config.task, "steps": run.steps, "imported": run.imported}
         print(json.dumps(values))
         return
-    print(f"{run.task.symbol}: imported from {file.name} (layout {run.imported['layout']})")
+    print(f"{run.task.symbol}: imported from {run.imported['file']} (layout {run.imported['layout']})")
     for sentence in run.imported["assumed"]:
         print(f"  {sentence}")
     print(f"  {run.steps_text(run.steps)} in {place(run.path)}\nNext: grokinterp analyze {out}")

@@ -26,7 +26,7 @@ from ..training.trainer import metrics_of
 from .convert import NOTHING, Converted, DoesNotFit, completed, convert, first, looked_up
 from .forensics import Verdict, find_split
 from .mapping import layout_named
-from .places import Account, LeftOut, of_objects, place_of
+from .places import Account, LeftOut, of_objects, of_several_files, place_of
 from .readings import Behaviour, LikeliestWay, Trials, Variant, behaviour, find_task, for_task, most_at_rest
 from .recognition import Recognised
 from .rows import Rows, lower, possible_cells, readings
@@ -68,11 +68,27 @@ class Request:
     config_file: Path | None
     forensics: bool
     believe: bool = False
+    files: tuple[Path, ...] = ()
+    """Those that are read, where they are several."""
 
     @property
     def sha256(self) -> str:
+        """Of the file; of several that of their names and hashes."""
         with reading(self.path):
-            return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.path.is_file() else ""
+            if not self.files:
+                return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.path.is_file() else ""
+            of_each = (f"{one.name} {hashlib.sha256(one.read_bytes()).hexdigest()}" for one in self.files)
+            return _text_hash("\n".join(of_each))
+
+    @property
+    def name(self) -> str:
+        """What was read, as it is printed."""
+        if not self.files:
+            return self.path.name
+        count = f"{len(self.files):,} files"
+        return (
+            f"{self.path.name}/ ({count})" if self.path.is_dir() else f"{count}, {self.path.name} the first"
+        )
 
     @property
     def mapping_sha256(self) -> str | None:
@@ -83,7 +99,7 @@ class Request:
 class Import:
     """Everything that the run directory will say."""
 
-    def __init__(self, request: Request, content: Any, known: Recognised, say: Say) -> None:
+    def __init__(self, request: Request, known: Recognised, say: Say) -> None:
         """
         Raises:
             NotBelieved: no reading of the file explains what its network does, or it contradicts the file;
@@ -91,9 +107,9 @@ class Import:
         """
         self.request = request
         self.known = known
-        self._content = content
+        self._content = content = known.content
         self._say = say
-        self.sentences = list(known.snapshots.sentences())
+        self.sentences = [*known.snapshots.sentences(), *known.files.sentences]
         self.states = {step: network.state for step, network in known.snapshots.at.items()}
         self.steps = list(self.states)
         self._without_steps: dict[str, str] = {}
@@ -490,15 +506,24 @@ class Import:
                     what = "named as rows of the training or test set"
                     account.leave(place, f"{what}, and not the rows of this task")
         enter(self.known.series.values(), self.known.unread, self._without_steps, account)
-        self.known.snapshots.account(account, layout.ignore)
-        return account.left_out()
+        if len(self.known.files.contents) == 1:
+            self.known.snapshots.account(account, layout.ignore)
+            return account.left_out()
+        self.known.snapshots.account(account, layout.ignore, self.known.file)
+        left_out = {self.known.file: account.left_out()}
+        for file, content in self.known.files.contents.items():
+            if file not in left_out:
+                of_file = Account(content)
+                self.known.snapshots.account(of_file, layout.ignore, file)
+                left_out[file] = of_file.left_out()
+        return of_several_files(left_out)
 
     @property
     def record(self) -> dict[str, Any]:
         """What run.json says of the import."""
         known, left_out = self.known, self.left_out()
         return {
-            "file": self.request.path.name,
+            "file": self.request.name,
             "sha256": self.request.sha256,
             "layout": known.name,
             "mapping_sha256": _text_hash(layout_named(known.name)[1]),

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..asked import PATH, SECTION, asks
-from ..errors import ConfigError, NotARun
-from ..foreign import read_foreign
+from ..asked import PATH, PATHS, SECTION, asks
+from ..errors import ConfigError, NotARun, UsageError
 from ..progress import SHARE, bars
 from ..runs import files
 from ..runs.account import read_run_json
@@ -26,12 +25,13 @@ from ..usual import usual_defaults
 from .evidence import Import, Request, Say, settings_hash
 from .mapping import layout_named
 from .recognition import read_settings, recognise
+from .several import checkpoints_in, read_files
 
 
-@asks("gi.import_checkpoint", path=PATH, out=PATH, task=SECTION, layout=PATH, config_file=PATH)
+@asks("gi.import_checkpoint", path=PATHS, out=PATH, task=SECTION, layout=PATH, config_file=PATH)
 @usual_defaults()
 def import_checkpoint(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     out: str | Path,
     layout: str | Path = "auto",
     task: str | Task | Mapping[str, Any] | None = None,
@@ -45,7 +45,8 @@ def import_checkpoint(
     what was taken for granted.
 
     Args:
-        path: a file by torch.save, pickle or safetensors; nothing in it is executed.
+        path: a file by torch.save, pickle or safetensors, several of them, or a folder of them, which become
+            the snapshots of one run; nothing in them is executed.
         out: the run directory; made if it is not there, and written into if it is there and empty. Where it
             already holds this import, that is returned.
         layout: the name of a built-in layout, the path of a mapping file, or "auto".
@@ -66,7 +67,8 @@ def import_checkpoint(
         NotARun: the directory holds something else, or cannot be one.
         WriteFailed: the disk is full or read-only; asked before the file is read.
     """
-    path, out = Path(path), files.folder_named(out)
+    path, several, others = _named(path)
+    out = files.folder_named(out)
     if isinstance(task, Task):
         task = {"name": task.name, **task.params}
     wanted = {"name": task} if isinstance(task, str) else dict({} if task is None else task)
@@ -78,17 +80,19 @@ def import_checkpoint(
     known = {} if layout == "auto" else layout_named(layout)[0].task
     if wanted.get("name", known.get("name")) == known.get("name"):
         wanted = known | wanted
-    request = Request(path, layout, wanted, settings, forensics, believe)
+    is_one = several == [path]
+    request = Request(path, layout, wanted, settings, forensics, believe, () if is_one else (*several,))
     if _holds_this_import(out, request):
         return Run(out)
-    files.refuse_unwritable(out, min(path.stat().st_size, _ROOM) if path.is_file() else 0)
+    size = sum(one.stat().st_size for one in several if one.is_file())
+    files.refuse_unwritable(out, min(size, _ROOM))
     with _shown(progress) as say:
         say("reading", 0)
-        content = read_foreign(path)
+        contents = read_files(several, others, lenient=path.is_dir())
         said: dict[str, Any] = {"task": wanted}
         said |= {"tokens": [wanted["layout"]], "p": wanted.get("p")} if "layout" in wanted else {}
-        recognised = recognise(content, path, layout, request.config_file, said)
-        imported = Import(request, content, recognised, say)
+        recognised = recognise(contents, path, layout, request.config_file, said)
+        imported = Import(request, recognised, say)
         _write(out, imported)
     return Run(out)
 
@@ -98,6 +102,26 @@ _ROOM = 1_000_000
 is not known yet."""
 _STAGE = ".importing"
 """The name, or the end of the name, of the directory that an import is written into at first."""
+
+
+def _named(path: str | Path | Sequence[str | Path]) -> tuple[Path, list[Path], list[str]]:
+    """The file or folder by which an import is called, the files that are read, and names in a folder of
+    those that are not.
+
+    Raises:
+        UsageError: none is named.
+    """
+    if not isinstance(path, str | Path):
+        several = [Path(one) for one in path]
+        if not several:
+            raise UsageError("cannot import: no file is named: name one, several, or a folder of them")
+        if len(several) > 1:
+            return several[0], several, []
+        path = several[0]
+    path = Path(path)
+    if not path.is_dir():
+        return path, [path], []
+    return path, *checkpoints_in(path)
 
 
 def _holds_this_import(out: Path, request: Request) -> bool:

@@ -184,6 +184,26 @@ class Account:
             yield place, said, value
 
 
+def of_several_files(left_out: Mapping[str, Iterable[LeftOut]]) -> list[LeftOut]:
+    """What was left out of several files, by name: as of one, places behind the names of their files; where a
+    place is left out of each, it is named once."""
+    by_reason: dict[str, LeftOut] = {}
+    for one in (one for several in left_out.values() for one in several):
+        whole = by_reason.setdefault(one.reason, LeftOut(one.reason))
+        whole.tensors, whole.lists = whole.tensors + one.tensors, whole.lists + one.lists
+    for reason, whole in by_reason.items():
+        of = {
+            file: {*one.places}
+            for file, several in left_out.items()
+            for one in several
+            if one.reason == reason
+        }
+        in_each = set.intersection(*of.values()) if len(of) == len(left_out) else set()
+        whole.places |= {f"{place} of each file" for place in in_each}
+        whole.places |= {f"{shown(file)}: {at}" for file, places in of.items() for at in places - in_each}
+    return list(by_reason.values())
+
+
 def _reason(place: Place) -> str:
     its_words = {word for key in place for word in words(key)}
     return next((reason for names, reason in _REASONS if its_words & names), _UNKNOWN)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,18 @@ from .convert import Converted, Diverged, DoesNotFit, convert, first
 from .mapping import Layout, built_in, layout_named
 from .places import objects_in, shown_place
 from .series import Series, Unread, series_in
-from .snapshots import Snapshots, arranged, empty_places, good_ones, later_than_all, networks_in, state_dicts
+from .several import Files, with_steps_of_files
+from .snapshots import (
+    Network,
+    Snapshots,
+    StateDict,
+    arranged,
+    empty_places,
+    good_ones,
+    later_than_all,
+    networks_in,
+    state_dicts,
+)
 
 _MOST_SETTINGS = 1 << 20
 
@@ -31,6 +43,7 @@ class Recognised:
         snapshots: its networks by step, and those left out.
         last: the last of them, converted.
         series: its losses and accuracies, by column; `unread` are those that were not taken.
+        files: the files that it is in; `file` is that of the last network.
     """
 
     name: str
@@ -40,21 +53,29 @@ class Recognised:
     last: Converted
     series: dict[str, Series]
     unread: list[Unread]
+    files: Files
+    file: str
+
+    @property
+    def content(self) -> Any:
+        """What is in the file of the last network, in which losses, rows and settings are looked for."""
+        return self.files.contents[self.file]
 
 
 def recognise(
-    content: Any, path: Path, name: str, config_file: Path | None, said: Mapping[str, Any]
+    files: Files, path: Path, name: str, config_file: Path | None, said: Mapping[str, Any]
 ) -> Recognised:
-    """The checkpoint under the named layout, or under the one built-in layout that it fits; `said` are keys
-    of a mapping that take the place of the layout's.
+    """The checkpoint, of one file or several, under the named layout, or under the one built-in layout that
+    it fits; `said` are keys of a mapping that take the place of the layout's.
 
     Raises:
         DoesNotFit: it fits none; the message is that of the layout which came nearest.
         UsageError: it fits several, or a settings file cannot be read.
     """
     known = built_in() if name == "auto" else {name: layout_named(name)[0]}
-    dicts = state_dicts(content)
-    if not dicts:
+    dicts = {file: state_dicts(content) for file, content in files.contents.items()}
+    if not any(dicts.values()):
+        content = [*files.contents.values()][-1]
         objects = [
             f"; its {shown_place(at)} is a {shown(name)}, not built" for at, name in objects_in(content)
         ]
@@ -65,8 +86,10 @@ def recognise(
     for own, given in known.items():
         layout = given.model_copy(update=dict(said))
         try:
-            networks = networks_in(layout, content, dicts)
-            settings = _settings(layout, content, path, config_file)
+            networks, on_steps = _networks(layout, files, dicts)
+            file = _last_file(networks, files)
+            content = files.contents[file]
+            settings = _settings(layout, content, files.paths[file], config_file)
             good, bad = good_ones(layout, networks, content, settings)
             series, unread = series_in(layout, content)
             snapshots = arranged(good, max((one.last for one in series.values()), default=None))
@@ -74,13 +97,17 @@ def recognise(
             snapshots.later_is_bad = later_than_all(bad, good)
             snapshots.empty = empty_places(content, networks)
             last = convert(layout, snapshots.last.state, content, settings)
-            fitting.append(Recognised(own, layout, settings, snapshots, last, series, unread))
+            known_files = dataclasses.replace(files, sentences=(*files.sentences, *on_steps))
+            fitting.append(
+                Recognised(own, layout, settings, snapshots, last, series, unread, known_files, file)
+            )
         except Diverged as reason:
             raise Diverged(f"cannot import {path}: {reason}") from None
         except DoesNotFit as reason:
             failures.append((reason.progress, own, str(reason)))
             is_its_kind = layout.needs_settings and reason.progress >= 3
-            if is_its_kind and _settings(layout, content, path, config_file) is not None:
+            of = [_settings(layout, files.contents[one], files.paths[one], config_file) for one in dicts][-1]
+            if is_its_kind and of is not None:
                 # Its settings are there, and say what cannot be expressed: it is of no other layout either.
                 raise DoesNotFit(f"cannot import {path} as {own}: {reason}", reason.progress) from None
     if not fitting:
@@ -94,6 +121,27 @@ def recognise(
         names = " and ".join(one.name for one in chosen)
         raise UsageError(f"cannot import {path}: it fits the layouts {names}: say which with --layout")
     return chosen[0]
+
+
+def _networks(
+    layout: Layout, files: Files, dicts: Mapping[str, list[StateDict]]
+) -> tuple[list[Network], list[str]]:
+    """The networks of all files, and what is to be said of the steps of several."""
+    of = {
+        file: networks_in(layout, content, dicts[file])
+        for file, content in files.contents.items()
+        if dicts[file]
+    }
+    return with_steps_of_files(of) if len(files.contents) > 1 else (next(iter(of.values())), [])
+
+
+def _last_file(networks: Sequence[Network], files: Files) -> str:
+    """The file of the network of the last step."""
+    if len(files.contents) == 1:
+        return next(iter(files.contents))
+    ranked = [one for one in networks if not one.is_average and (one.step is not None or one.is_main)]
+    last = max(ranked or networks, key=lambda one: (one.is_main, one.step or 0))
+    return last.file
 
 
 def _specific(layout: Layout) -> tuple[bool, int]:

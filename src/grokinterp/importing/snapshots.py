@@ -23,7 +23,7 @@ from .wrapping import Unwrapped, unwrapped
 
 NOT_WRAPPED = Unwrapped({})
 _AVERAGES = vocabulary("ema swa average averaged avg shadow polyak")
-_INITIAL = vocabulary("init initial initialization initialisation")
+INITIAL = vocabulary("init initial initialization initialisation untrained start")
 _NO_WEIGHTS = vocabulary(
     "grad grads gradient gradients momentum exp delta deltas optim optimizer optimiser opt mask masks "
     "fisher variance"
@@ -31,11 +31,11 @@ _NO_WEIGHTS = vocabulary(
 _NETWORK = vocabulary(
     "model models net network networks state states dict dicts weights params parameters module"
 )
-_LAST = vocabulary("last final current latest trained")
+LAST = vocabulary("last final current latest trained end finished")
 _SNAPSHOTS = (
     vocabulary("checkpoint checkpoints ckpts snapshot snapshots history saved trajectory") | STEP_WORDS
 )
-_OTHER_RUNS = vocabulary("seed seeds runs fold folds ensemble members replicas ranks workers")
+OTHER_RUNS = vocabulary("seed seeds runs fold folds ensemble members replicas ranks workers")
 _BESIDE_STEP = vocabulary("global current last number num no idx index train training at of saved") | _NETWORK
 _MOST_KEYS = 1000
 _MOST_SENTENCES = 8
@@ -56,6 +56,8 @@ class Network:
         container: the list or dict of networks that it stands in; None where it stands alone.
         position: its number in that.
         is_main: whether it is the file's one network, or the last.
+        file: the name of its file, where there are several.
+        is_numbered: whether its step is only its number among the files.
         wrapping: what was taken off its keys.
         untaken: what is called its step, or the steps of its list, and was not taken: where, and the value.
     """
@@ -68,19 +70,22 @@ class Network:
     container: Place | None = None
     position: int = 0
     is_main: bool = False
+    file: str = ""
+    is_numbered: bool = False
     wrapping: Unwrapped = NOT_WRAPPED
     untaken: tuple[tuple[Place, Any], ...] = ()
 
     @property
     def is_average(self) -> bool:
-        return bool(_words((*self.place, self.wrapping.prefix)) & _AVERAGES)
+        return bool(_words((self.file, *self.place, self.wrapping.prefix)) & _AVERAGES)
 
     @property
     def named(self) -> str:
         """Where it stands."""
         prefix = self.wrapping.prefix
         beginning = f" ({shown(prefix)}...)" if prefix else ""
-        return shown_place(self.place) + beginning
+        in_file = f"{shown(self.file)}: " if self.file and self.place else shown(self.file)
+        return (in_file if self.file and not self.place else in_file + shown_place(self.place)) + beginning
 
     @property
     def where(self) -> str:
@@ -167,20 +172,26 @@ class Snapshots:
         if unknown and len(self.at) == 1:
             yield not_known([*unknown.values()], "its network was saved: its step is unknown")
             return
+        files = [network for network in unknown.values() if network.is_numbered]
+        if files:
+            which = f"the networks of {len(files)} files were saved: these steps are unknown"
+            yield not_known(files, f"{which}, and the files numbered in their order from 0")
         in_list = [network for network in unknown.values() if network.container is not None]
         if in_list and in_list[0].container is not None:
             which = f"its {len(in_list)} networks under {shown_place(in_list[0].container)} were saved"
             numbered = "these steps are unknown, and the networks numbered in their order from 0"
             yield not_known(in_list, f"{which}: {numbered}")
         for step, network in unknown.items():
-            if network.container is None:
+            if network.container is None and not network.is_numbered:
                 which = f"{network.where} was saved: its step is unknown"
                 yield not_known([network], f"{which}, and it stands last, as number {step:,}")
 
-    def account(self, account: Account, ignored: Sequence[str]) -> None:
-        """Enters all networks, used or left out; keys that are `ignored` in each are left out too."""
+    def account(self, account: Account, ignored: Sequence[str], file: str = "") -> None:
+        """Enters all networks of a file, used or left out; keys `ignored` in each are left out."""
         patterns = [key_pattern(key) for key in ignored]
         for network in self.at.values():
+            if network.file != file:
+                continue
             account.use(*network.uses)
             for untaken, value in network.untaken:
                 if length(value) is not None:
@@ -196,6 +207,8 @@ class Snapshots:
                 else:
                     account.use(at)
         for network, reason in self.left_out:
+            if network.file != file:
+                continue
             account.use(*network.uses)
             for key in network.state:
                 account.leave((*network.place, network.wrapping.key(key)), reason, network.where)
@@ -291,13 +304,14 @@ def _none_is_good(last: Network, count: int, error: DoesNotFit | Diverged) -> Do
         return error
     several = f"none of its {count} networks can be read; " if count > 1 else ""
     step = "" if last.step is None else f", step {last.step:,}"
-    message = f"{several}{shown_place(last.place)}{step}: {error}"
+    message = f"{several}{last.named}{step}: {error}"
     return DoesNotFit(message, error.progress) if isinstance(error, DoesNotFit) else Diverged(message)
 
 
 def empty_places(content: Any, networks: Iterable[Network]) -> list[Place]:
     """Where, in the lists and dicts by step that hold networks, there could be one and is nothing."""
-    containers = dict.fromkeys(network.container for network in networks if network.container is not None)
+    of_one_file = (network for network in networks if not network.file)
+    containers = dict.fromkeys(one.container for one in of_one_file if one.container is not None)
     empty: list[Place] = []
     for container in containers:
         for key, value in children(along(content, container)[-1]):
@@ -351,7 +365,7 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
         taken = snapshots.at.setdefault(network.step, network)
         if taken is not network:
             same = "the same network as" if _same(network, taken) else "another network of the same step as"
-            leave((network, f"{same} {shown_place(taken.place)}"))
+            leave((network, f"{same} {taken.named}"))
     main = next((network for network in of_one_step if network.is_main), None)
     others = [network for network in of_one_step if network.step is None and network is not main]
     first_list = next((network.container for network in others if network.container is not None), None)
@@ -362,7 +376,7 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
     for network in others:
         if first_list is None or network.container != first_list:
             is_same = main is not None and _same(network, main)
-            reason = f"the same network as {shown_place(main.place)}" if main and is_same else _NO_STEP
+            reason = f"the same network as {main.named}" if main and is_same else _NO_STEP
             leave((network, reason))
     if not snapshots.at:
         names = " and ".join(network.named for network in others[:4])
@@ -370,6 +384,7 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
         by = "prefix" if len({network.place for network in others}) == 1 else "contents.weights"
         raise DoesNotFit(f"{what}: a mapping says it, {by}", 3)
     snapshots.at = dict(sorted(snapshots.at.items()))
+    snapshots.unknown += [step for step, network in snapshots.at.items() if network.is_numbered]
     return snapshots
 
 
@@ -379,7 +394,7 @@ _NO_STEP = "the file does not say of which step it is"
 def _add_list(snapshots: Snapshots, networks: list[Network], main: Network | None) -> None:
     """Puts a list's networks of unknown step before the others, numbered in order, if there is room."""
     if networks and main is not None and main.step is not None and _same(main, networks[-1]):
-        snapshots.left_out.append((networks.pop(), f"the same network as {shown_place(main.place)}"))
+        snapshots.left_out.append((networks.pop(), f"the same network as {main.named}"))
     if networks and snapshots.at and networks[-1].position >= min(snapshots.at):
         reason = "they are more than there are steps before the others"
         reason = f"the file does not say of which steps these are, and {reason}"
@@ -393,7 +408,7 @@ def _add_main(snapshots: Snapshots, main: Network, last_loss: int | None) -> Non
     """Puts a main network of unknown step last: at the last loss's step, or as the next number."""
     last = max(snapshots.at, default=None)
     if last is not None and _same(main, snapshots.at[last]):
-        snapshots.left_out.append((main, f"the same network as {shown_place(snapshots.at[last].place)}"))
+        snapshots.left_out.append((main, f"the same network as {snapshots.at[last].named}"))
     elif last_loss is not None and (last is None or last_loss > last):
         by = "that of the last of the file's losses, as it does not say its own"
         snapshots.at[last_loss] = replace(main, step=last_loss, known_by=by)
@@ -406,7 +421,7 @@ def _add_main(snapshots: Snapshots, main: Network, last_loss: int | None) -> Non
 def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Network]:
     """The networks, the main one marked: the layout's, or the one without a name, or the only one."""
     alone = [one for one in networks if one.container is None and not one.is_average]
-    unnamed = [one for one in alone if not _words(one.place) - _NETWORK - _LAST]
+    unnamed = [one for one in alone if not _words(one.place) - _NETWORK - LAST]
     at = places_of(content, layout.contents.weights)
     by_layout = [one for place in at for one in networks if one.place == place]
     beside = [one for one in by_layout if one.place == by_layout[0].place]
@@ -460,10 +475,10 @@ def _with_step(
         if depth < len(place):
             around = _words(here[-1:])
             also = _NETWORK if around & _SNAPSHOTS else frozenset()
-            if not around & _OTHER_RUNS and (step := step_in(place[depth], also)) is not None:
+            if not around & OTHER_RUNS and (step := step_in(place[depth], also)) is not None:
                 by = f"from the file's keys under {shown_place(here)}"
                 return replace(network, step=step, known_by=by, container=here)
-            stem |= {*words(place[depth])} - _NETWORK - _LAST
+            stem |= {*words(place[depth])} - _NETWORK - LAST
         its = entries(parent)
         if depth == len(place):
             its = {key: value for key, value in its.items() if key not in network.state}
@@ -475,7 +490,7 @@ def _with_step(
             name, step = taken
             by = f"the file's {shown_place((*here[:-1], '*', name) if in_list else (*here, name))}"
             return replace(beside, step=step, known_by=by, uses=((*here, name),))
-    if stem & _INITIAL:
+    if stem & INITIAL:
         return replace(network, step=0, known_by=f"meant by the name {shown_place(place)}")
     return network
 

@@ -1,0 +1,167 @@
+"""Several files of one run, and a folder of them: which step each is of, and what is said of the rest."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+import torch
+
+import grokinterp as gi
+from grokinterp import controls
+from grokinterp.errors import GrokinterpError, UsageError
+from grokinterp.importing.several import steps_in_names
+
+W = {name: weight.float() for name, weight in controls.clock(7, (1, 2)).weights.items()}
+
+
+def network(number: int) -> dict[str, torch.Tensor]:
+    """One that can be told from the others, and adds all the same."""
+    return {**W, "unembed.W_U": W["unembed.W_U"] * (1 + number / 1000)}
+
+
+def run_of(folder, contents, *, name="checkpoints", **options):
+    """The run made of files with these contents, by their names."""
+    (folder / name).mkdir()
+    for file, content in contents.items():
+        (folder / name / file).parent.mkdir(exist_ok=True)
+        torch.save(content, folder / name / file)
+    return gi.import_checkpoint(
+        folder / name, folder / "run", **{"forensics": False, "task": "modular_addition", **options}
+    )
+
+
+def said(run) -> str:
+    return "\n".join(run.imported["assumed"])
+
+
+FOLDERS = {
+    "epoch inside": ({f"c{i}.pt": {"epoch": 50 * i, "model": network(i)} for i in range(3)}, [0, 50, 100]),
+    "iteration inside": (
+        {f"c{i}.pt": {"iteration": 10 + i, "net": network(i)} for i in range(3)},
+        [10, 11, 12],
+    ),
+    "global_step, as Lightning writes it": (
+        {f"c{i}.ckpt": {"global_step": 7 * i, "state_dict": network(i)} for i in range(3)},
+        [0, 7, 14],
+    ),
+    "numbers in names": ({f"epoch_{i:04}.pt": network(i) for i in (0, 200, 1000)}, [0, 200, 1000]),
+    "numbers without zeros": ({f"{i}.pth": network(i) for i in (9, 10, 100)}, [9, 10, 100]),
+    "a number that all have": ({f"p7_grok_{i}.pt": network(i) for i in (100, 200)}, [100, 200]),
+    "thousands": ({f"ckpt-{i}k.pt": network(i) for i in (1, 2, 30)}, [1000, 2000, 30_000]),
+    "init and final": (
+        {"ckpt-final.pt": network(3), "ckpt-init.pt": network(0), "ckpt-50.pt": network(1)},
+        [0, 50, 51],
+    ),
+    "folders": ({f"checkpoint-{i}/model.pt": network(i) for i in (5, 10)}, [5, 10]),
+    "Lightning's names": (
+        {f"epoch={i}-val_loss=0.{9 - i}1.ckpt": {"state_dict": network(i)} for i in (1, 2)},
+        [1, 2],
+    ),
+    "no numbers": ({"a.pt": network(0), "b.pt": network(1)}, [0, 1]),
+}
+
+
+@pytest.mark.parametrize("form", FOLDERS)
+def test_a_folder_is_one_run(tmp_path, form):
+    contents, steps = FOLDERS[form]
+    run = run_of(tmp_path, contents)
+    assert run.steps == steps
+    found = [float(run.state_dict(step)["unembed.W_U"].norm()) for step in steps]
+    assert found == sorted(found)  # as each network has larger numbers than the one before
+    assert len({*found}) == len(steps)
+    assert run.imported["file"] == f"checkpoints/ ({len(contents)} files)"
+
+
+def test_what_is_not_known_of_steps_is_said(tmp_path):
+    run = run_of(tmp_path, FOLDERS["no numbers"][0])
+    assert run.imported["unknown_steps"] == [0, 1]
+    assert "the files numbered in their order from 0" in said(run)
+    (tmp_path / "b").mkdir()
+    run = run_of(tmp_path / "b", FOLDERS["init and final"][0])
+    assert run.imported["unknown_steps"] == [51]
+
+
+def test_what_is_inside_is_taken_before_the_name_and_that_is_said(tmp_path):
+    run = run_of(tmp_path, {f"epoch_{i + 1}.pt": {"epoch": i, "model": network(i)} for i in range(3)})
+    assert run.steps == [0, 1, 2]
+    assert "the names of 3 files say another step than what is inside (epoch_1.pt, and 0 inside)" in said(run)
+
+
+def test_a_number_inside_that_is_the_same_in_all_is_no_step(tmp_path):
+    run = run_of(tmp_path, {f"epoch_{i}.pt": {"epoch": 500, "model": network(i)} for i in (0, 100, 200)})
+    assert run.steps == [0, 100, 200]
+    assert "the step inside is 500 in 3 files, and so not one for each" in said(run)
+
+
+def test_two_files_of_one_step_and_what_is_beside_them_are_named(tmp_path):
+    contents = {f"epoch_{i}.pt": {"epoch": i, "model": network(i)} for i in (0, 10)}
+    contents |= {"best.pt": {"epoch": 10, "model": network(10)}, "ema.pt": network(5)}
+    contents |= {"optimizer.pt": {"state": {0: {"exp_avg": torch.zeros(3)}}}, "notes.txt": {}}
+    run = run_of(tmp_path, contents)
+    assert run.steps == [0, 10]
+    assert "the same network as" in said(run)
+    assert "average over steps" in said(run)
+    assert "not read, as they do not end as checkpoints do: notes.txt" in said(run)
+    assert "optimizer.pt" in said(run)
+
+
+def test_files_that_cannot_be_read_do_not_lose_the_others_of_a_folder(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    for i in (0, 10):
+        torch.save(network(i), tmp_path / f"checkpoints/step_{i}.pt")
+    data = (tmp_path / "checkpoints/step_10.pt").read_bytes()
+    (tmp_path / "checkpoints/step_20.pt").write_bytes(data[: len(data) // 2])
+    run = gi.import_checkpoint(tmp_path / "checkpoints", tmp_path / "run", forensics=False)
+    assert run.steps == [0, 10]
+    assert "step_20.pt" in said(run)
+    with pytest.raises(GrokinterpError, match=r"step_20\.pt"):
+        gi.import_checkpoint([*(tmp_path / "checkpoints").iterdir()], tmp_path / "b", forensics=False)
+
+
+def test_several_files_are_named_one_by_one(grokinterp, tmp_path):
+    for i in (0, 5, 10):
+        torch.save({"model": network(i), "when": datetime.date(2026, 1, 1)}, tmp_path / f"step_{i}.pt")
+    files = [str(tmp_path / f"step_{i}.pt") for i in (10, 0, 5)]
+    code, out, err = grokinterp(
+        "import", *files, "--task", "modular_addition", "--no-forensics", "--out", tmp_path / "r"
+    )
+    assert code == 0, err
+    assert "imported from 3 files, step_10.pt the first" in out
+    assert gi.load_run(tmp_path / "r").steps == [0, 5, 10]
+    again = gi.import_checkpoint(files, tmp_path / "r", task="modular_addition", forensics=False)
+    assert again.steps == [0, 5, 10]  # it holds this import
+
+
+def test_the_history_is_that_of_the_last_file(tmp_path):
+    contents = {
+        f"epoch_{i}.pt": {"epoch": i, "model": network(i), "train_losses": [1.0] * (i + 1)} for i in (0, 10)
+    }
+    assert len(run_of(tmp_path, contents).history) == 11
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (["a_1_x.pt", "a_2_x.pt"], [1, 2]),
+        (["p113_e5.pt", "p113_e10.pt"], [5, 10]),
+        (["run3/model_10.pt", "run3/model_20.pt"], [10, 20]),
+        (["seed0_step10.pt", "seed0_step20.pt"], [10, 20]),
+        (["0001.safetensors", "0010.safetensors"], [1, 10]),
+        (["model_epoch-3_acc-99.pt", "model_epoch-4_acc-12.pt"], [3, 4]),
+    ],
+)
+def test_steps_in_names_of_files(names, steps):
+    assert steps_in_names(names) == dict(zip(names, steps, strict=True))
+
+
+def test_several_runs_and_none_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="they are of several runs, so import each by itself"):
+        run_of(tmp_path, {f"seed_{i}.pt": network(i) for i in range(3)})
+    with pytest.raises(UsageError, match="no file in it ends as checkpoints do"):
+        run_of(tmp_path, {}, name="empty")
+    with pytest.raises(UsageError, match="name one, several, or a folder of them"):
+        gi.import_checkpoint([], tmp_path / "none")
+    run = gi.import_checkpoint(tmp_path / "checkpoints/seed_0.pt", tmp_path / "run", forensics=False)
+    with pytest.raises(UsageError, match="it is a run already"):
+        gi.import_checkpoint(run.path, tmp_path / "other")
