@@ -31,11 +31,11 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from ..errors import NotBelieved, UsageError
-from ..models import NetworkConfig, Weights, blocks_of, is_bias
+from ..models import DEFAULT_KIND, KINDS, POST_NORM, NetworkConfig, Weights, blocks_of, is_bias
 from ..tasks import TASKS, Operation, Task, groups, make_task, task_parameters
 from ..training import cross_entropy
 from ..training.examples import one_thread
-from .convert import NOTHING, POSITIONS, Converted, completed, convert, found, positions_of
+from .convert import NOTHING, POSITIONS, Converted, DoesNotFit, completed, convert, found, positions_of
 from .mapping import Layout, Lookup
 from .recognition import Recognised
 
@@ -88,7 +88,7 @@ class Variant:
 
     def differs_from(self, other: Variant) -> str:
         """What is assumed here and not there."""
-        differ = {key: value for key, value in self.assumed.items() if other.assumed[key] != value}
+        differ = {key: value for key, value in self.assumed.items() if other.assumed.get(key) != value}
         return ", ".join(f"{key} = {value}" for key, value in differ.items())
 
 
@@ -190,27 +190,46 @@ def for_task(model: NetworkConfig, task: Task) -> NetworkConfig:
 
 def variants(known: Recognised, content: Any) -> list[Variant]:
     """Every way to read the weights that file, settings and mapping do not rule out; the usual one first."""
-    usual = known.last.model
-    open_keys = {
-        key: [getattr(usual, key), *(value for value in values if value != getattr(usual, key))]
-        for key, values in usual.unseen().items()
-        if not _is_told(known.layout, key, content, known.settings)
-    }
-    heads = {"one after the other": known.layout, "interleaved": _heads_turned(known.layout)}
+    turned = _heads_turned(known.layout)
     shapes = {name: weight.shape for name, weight in known.last.weights.items()}
-    if heads["interleaved"] is None or all(block.n_heads <= 1 for block in blocks_of(shapes)):
-        del heads["interleaved"]
+    heads: dict[str, Layout] = {"one after the other": known.layout}
+    if turned is not None and any(block.n_heads > 1 for block in blocks_of(shapes)):
+        heads["interleaved"] = turned
+    norms = ["pre", "post"] if _may_be_post_norm(known) else [""]
     several = []
-    for order, layout in heads.items():
-        assert layout is not None
-        converted = convert(layout, known.snapshots.last.state, content, known.settings)
+    for (order, layout), norm in itertools.product(heads.items(), norms):
+        read = layout.model_copy(update={"kind": POST_NORM}) if norm == "post" else layout
+        try:
+            converted = convert(read, known.snapshots.last.state, content, known.settings)
+        except DoesNotFit:  # what its mapping says, an encoder cannot be
+            if norm != "post":
+                raise
+            continue
+        usual = converted.model
+        open_keys = {
+            key: [getattr(usual, key), *(value for value in values if value != getattr(usual, key))]
+            for key, values in usual.unseen().items()
+            if not _is_told(known.layout, key, content, known.settings)
+        }
+        of_reading = ({"norm": norm} if norm else {}) | ({"heads": order} if len(heads) > 1 else {})
         for values in itertools.product(*open_keys.values()):
             assumed = dict(zip(open_keys, values, strict=True))
-            model = converted.model.model_copy(update=assumed)
-            said = assumed | ({"heads": order} if len(heads) > 1 else {})
-            read = layout.model_copy(update={"model": {**layout.model, **assumed}})
-            several.append(Variant(said, read, dataclasses.replace(converted, model=model)))
+            model = usual.model_copy(update=assumed)
+            as_read = read.model_copy(update={"model": {**read.model, **assumed}})
+            several.append(
+                Variant(assumed | of_reading, as_read, dataclasses.replace(converted, model=model))
+            )
     return several
+
+
+def _may_be_post_norm(known: Recognised) -> bool:
+    """Whether the normalisations of each layer, which have weights, may stand behind its parts and not before
+    them: no shape shows it. A layout says so with its `kind`."""
+    is_open = "kind" not in known.layout.model_fields_set
+    post_norm = KINDS[POST_NORM].axes.keys()
+    can_be = {re.sub(r"\d+", "{layer}", name, count=1) for name in known.last.weights} <= post_norm
+    has_both = all(f"blocks.0.{norm}.b" in known.last.weights for norm in ("ln1", "ln2"))
+    return is_open and known.layout.kind == DEFAULT_KIND and has_both and can_be
 
 
 def _is_told(layout: Layout, key: str, content: Any, settings: Any) -> bool:
@@ -593,11 +612,15 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
     ways = variants(trials.known, trials.content)
     tries = list(trials.on_examples(ways, trials.known.last.tokens))
     best = max(tries, key=lambda one: one.share, default=None)
+    n_tried = len(tries)
     if trials.is_open and best is not None and best.share < _WELL:
         # Positions behind those of an example may be there and not be read.
-        tries += trials.on_examples(ways, trials.shorter_examples())
+        shorter = list(trials.on_examples(ways, trials.shorter_examples()))
+        n_tried += len(shorter)
+        most = max((one.share for one in shorter), default=0)
+        tries = [*shorter, *tries] if most > best.share + _CLEARLY else tries
         best = max(tries, key=lambda one: one.share)
-    as_written, n_tried = tries, len(tries)
+    as_written = tries
     if trials.is_open and (best is None or best.share < _WELL):
         # Not under all ways to read the weights: under the usual one, under the best and without another
         # activation.

@@ -54,11 +54,8 @@ class Unwrapped:
         said += [f"have {' and '.join(map(repr, self.wrappers))} in them"] if self.wrappers else []
         if not said:
             return None
-        what = "what wraps the network and is no part of its names"
-        rest = (
-            f"; {len(self.outside)} others in the same dict do not, and were left out" if self.outside else ""
-        )
-        return f"the keys of its state dict {' and '.join(said)}: {what}{rest}"
+        rest = f"; {len(self.outside)} beside them do not, and were left out" if self.outside else ""
+        return f"the keys of its state dict {' and '.join(said)}, which was taken off{rest}"
 
 
 def unwrapped(

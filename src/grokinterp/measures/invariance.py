@@ -117,7 +117,8 @@ def _readout(view: View) -> tuple[Float64[Tensor, "n width"], Int[Tensor, "n"]]:
     last, hooks = view.blocks[-1], view.hooks
     name = "ln_final.hook_normalized" if view.is_normalised else last.name("hook_resid_post")
     if name not in hooks:
-        name = last.name("hook_mlp_out")
+        post_norm = last.name("hook_normalized_resid_post")
+        name = post_norm if post_norm in hooks else last.name("hook_mlp_out")
     found = view.activations([name], rows=rows)
     if name not in found:
         raise NotApplicable(f"the network has no hook {name}")

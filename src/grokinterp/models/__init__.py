@@ -20,6 +20,7 @@ from .base import (
     none_if_zero,
     refuse_untied,
 )
+from .encoder import POST_NORM, EncoderConfig
 from .encoder_decoder import EncoderDecoderConfig
 from .folded import Folded, Folding, Jobs, Tables, one_after_the_other
 from .mlp import MLPConfig

@@ -64,7 +64,7 @@ Part = Callable[[str, Float[Tensor, "n pos d_model"]], Float[Tensor, "n pos d_mo
 """A part of a layer: what it adds to the stream, from the prefix of its names and what it reads."""
 
 
-class _Stack(NamedTuple):
+class Stack(NamedTuple):
     """The encoder, or the decoder.
 
     Attributes:
@@ -139,7 +139,7 @@ class EncoderDecoderConfig(NetworkConfig):
             f"{self.norm_position}-norm"
         )
 
-    def _stacks(self, reads: Reads) -> tuple[_Stack, _Stack]:
+    def stacks(self, reads: Reads) -> tuple[Stack, ...]:
         """The encoder and the decoder; `reads` asks every answer of its task.
 
         Raises:
@@ -160,28 +160,42 @@ class EncoderDecoderConfig(NetworkConfig):
                 f"{a_kind} reads a question, and of {reads.task} an answer is read at the first position: "
                 "choose another kind"
             )
-        encoder = _Stack("encoder.", self.n_layers, range(first))
-        return encoder, _Stack("decoder.", self.decoder_layers, range(first, reads.n_ctx))
+        encoder = Stack("encoder.", self.n_layers, range(first))
+        return encoder, Stack("decoder.", self.decoder_layers, range(first, reads.n_ctx))
+
+    @property
+    def normalises_embeddings(self) -> bool:
+        """Whether what is embedded is normalised before the first layer."""
+        return self.norm_position == "post"
+
+    @property
+    def normalises_at_the_end(self) -> bool:
+        """Whether a stack ends in one more LN."""
+        return self.norm_position == "pre"
+
+    def is_causal(self, stack: Stack) -> bool:
+        """Whether a position attends only to itself and those before it."""
+        return stack.prefix == "decoder."
 
     def shapes(self, reads: Reads) -> Shapes:
         """The shape of every parameter, in the order of the computation.
 
         Raises:
-            UsageError: what `_stacks` says, or the task needs more logits.
+            UsageError: what `stacks` says, or the task needs more logits.
         """
         d, n_logits = self.d_model, self.n_logits(reads)
         shapes: Shapes = {"embed.W_E": (reads.d_vocab, d)}
-        for stack in self._stacks(reads):
+        for stack in self.stacks(reads):
             at = stack.prefix
             shapes[f"{at}pos_embed.W_pos"] = (len(stack.positions), d)
-            if self.norm_position == "post":
+            if self.normalises_embeddings:
                 shapes |= self._norm(f"{at}ln_embed")
             for layer in range(stack.n_layers):
                 for number, part in enumerate(stack.parts, 1):
                     shapes |= self._norm(f"{at}blocks.{layer}.ln{number}")
                     own = self._mlp if part == "mlp" else self._attention
                     shapes |= {f"{at}blocks.{layer}.{part}.{name}": shape for name, shape in own.items()}
-            if self.norm_position == "pre":
+            if self.normalises_at_the_end:
                 shapes |= self._norm(f"{at}ln_final")
         return shapes | {"unembed.W_U": (d, n_logits), "unembed.b_U": (n_logits,)}
 
@@ -230,7 +244,7 @@ class EncoderDecoderConfig(NetworkConfig):
         needed = max(asked) + 1 if seen is None else embedded.shape[1] - split
         question, answer = embedded[:, : split + needed].split([split, needed], 1)
         memory = self._encoded(weights, question)
-        look = _looking(seen, asked)
+        look = looking(seen, asked)
 
         def attend(at: str, x: Tensor) -> Tensor:
             return self._attend(weights, at, *self._heads(weights, at, "QKV", x), look=look, causal=True)
@@ -244,7 +258,7 @@ class EncoderDecoderConfig(NetworkConfig):
             written = written[:, asked]
         if len(asked) == 1:
             written = written.squeeze(1)
-        return _linear(written, weights["unembed.W_U"], weights["unembed.b_U"])
+        return linear(written, weights["unembed.W_U"], weights["unembed.b_U"])
 
     def decode(
         self,
@@ -286,7 +300,7 @@ class EncoderDecoderConfig(NetworkConfig):
             x = embedded[:, split : split + 1]
             while True:
                 last = self._through(weights, "decoder.", x, attend, attend_across)[:, 0]
-                logits = _linear(last, weights["unembed.W_U"], weights["unembed.b_U"])
+                logits = linear(last, weights["unembed.W_U"], weights["unembed.b_U"])
                 given.append(logits[:, : len(written)].argmax(1))
                 if len(given) == n_answers:
                     return torch.stack(given, dim=1)
@@ -330,23 +344,23 @@ class EncoderDecoderConfig(NetworkConfig):
             return F.layer_norm(x, x.shape[-1:], weights[f"{at}.w"], weights[f"{at}.b"], _EPS)
 
         def mlp(at: str, x: Tensor) -> Tensor:
-            before = _linear(x, weights[f"{at}.W_in"], weights[f"{at}.b_in"])
+            before = linear(x, weights[f"{at}.W_in"], weights[f"{at}.b_in"])
             hidden = ACTIVATIONS[self.act_fn](before)
             if look is not None:
                 look(f"{at}.hook_post", hidden)
-            return _linear(hidden, weights[f"{at}.W_out"], weights[f"{at}.b_out"])
+            return linear(hidden, weights[f"{at}.W_out"], weights[f"{at}.b_out"])
 
         across = {} if attend_across is None else {"cross_attn": attend_across}
         parts: dict[str, Part] = {"attn": attend, **across, "mlp": mlp}
         post = self.norm_position == "post"
-        x = norm(x, f"{prefix}ln_embed") if post else x
+        x = norm(x, f"{prefix}ln_embed") if self.normalises_embeddings else x
         for layer in range(self.decoder_layers if across else self.n_layers):
             at = f"{prefix}blocks.{layer}"
             for number, (name, part) in enumerate(parts.items(), 1):
                 ln = f"{at}.ln{number}"
                 x = x + part(f"{at}.{name}", x if post else norm(x, ln))
                 x = norm(x, ln) if post else x
-        return x if post else norm(x, f"{prefix}ln_final")
+        return norm(x, f"{prefix}ln_final") if self.normalises_at_the_end else x
 
     def _heads(
         self, weights: Weights, at: str, letters: str, x: Float[Tensor, "n pos d_model"]
@@ -355,7 +369,7 @@ class EncoderDecoderConfig(NetworkConfig):
         several = [weights[f"{at}.W_{letter}"].transpose(0, 1) for letter in letters]
         matrix = torch.cat(several, 1).flatten(1)  # [d_model, letter x head x d_head]
         bias = torch.cat([weights[f"{at}.b_{letter}"] for letter in letters]).flatten()
-        both = _linear(x, matrix, bias).unflatten(-1, (len(letters), self.n_heads, self.d_head))
+        both = linear(x, matrix, bias).unflatten(-1, (len(letters), self.n_heads, self.d_head))
         return both.permute(2, 0, 3, 1, 4).unbind(0)
 
     def _attend(
@@ -379,7 +393,7 @@ class EncoderDecoderConfig(NetworkConfig):
             look(f"{at}.hook_pattern", pattern.transpose(1, 2))
             z = pattern @ v
         z = z.transpose(1, 2).flatten(2)
-        return _linear(z, weights[f"{at}.W_O"].flatten(0, 1), weights[f"{at}.b_O"])
+        return linear(z, weights[f"{at}.W_O"].flatten(0, 1), weights[f"{at}.b_O"])
 
     def together(self, reads: Reads) -> int:
         """A power of two, so that batches of such a size are cut into equal pieces."""
@@ -390,7 +404,7 @@ class EncoderDecoderConfig(NetworkConfig):
         """About how many numbers training holds of one example at a time: the stream and what is normalised,
         queries, keys, values and neurons at all positions, logits at those of answers."""
         held = 4 * self.n_logits(reads) * len(reads.positions)
-        for stack in self._stacks(reads):
+        for stack in self.stacks(reads):
             of_part = 6 * self.d_model + 4 * self.n_heads * self.d_head
             at_each = len(stack.parts) * of_part + 4 * self.d_mlp
             held += stack.n_layers * len(stack.positions) * at_each
@@ -400,7 +414,7 @@ class EncoderDecoderConfig(NetworkConfig):
         # Not read off the shapes: every forward of a View asks.
         return tuple(
             Block(f"{stack.prefix}blocks.{layer}", self.n_heads, self.d_mlp, "cross_attn" in stack.parts)
-            for stack in self._stacks(reads)
+            for stack in self.stacks(reads)
             for layer in range(stack.n_layers)
         )
 
@@ -436,7 +450,7 @@ class EncoderDecoderConfig(NetworkConfig):
         """Those of the question in the encoder and where the decoder has keys and values of it, else those of
         the answer."""
         of_question = hook.startswith("encoder.") or hook.endswith(("cross_attn.hook_k", "cross_attn.hook_v"))
-        encoder, decoder = self._stacks(reads)
+        encoder, decoder = self.stacks(reads)
         return (encoder if of_question else decoder).positions
 
     def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedRootModule:
@@ -454,7 +468,7 @@ class EncoderDecoderConfig(NetworkConfig):
         with deprecation_silenced():
             from transformer_lens import HookedRootModule
 
-        config, stacks = self, self._stacks(reads)
+        config, stacks = self, self.stacks(reads)
 
         class HookedEncoderDecoder(HookedRootModule):  # type: ignore[misc, unused-ignore]  # inside a function
             config: Any
@@ -468,7 +482,11 @@ class EncoderDecoderConfig(NetworkConfig):
                 self.cfg = SimpleNamespace(**sizes, d_vocab_out=logits, act_fn=config.act_fn, dtype=dtype)
                 self.config = config
                 self.embed = part_of_network("embed", weights, dtype)
-                self.encoder, self.decoder = (_modules(config, stack, weights, dtype) for stack in stacks)
+                for stack in stacks:
+                    parts = _modules(config, stack, weights, dtype)
+                    named = {stack.prefix[:-1]: parts} if stack.prefix else dict(parts.named_children())
+                    for name, part in named.items():
+                        self.add_module(name, part)
                 self.unembed = part_of_network("unembed", weights, dtype)
                 self.setup()  # type: ignore[no-untyped-call, unused-ignore]
 
@@ -481,7 +499,8 @@ class EncoderDecoderConfig(NetworkConfig):
             ) -> Float[Tensor, "n positions given"]:
                 """Layers are counted through both stacks. What enters one is the stream of the encoder, or
                 what it gave, and beside it that of the decoder, or what enters it."""
-                _refuse_other_lengths(input.shape[1], *(len(stack.positions) for stack in stacks))
+                if len(stacks) == 2:
+                    _refuse_other_lengths(input.shape[1], *(len(stack.positions) for stack in stacks))
                 weights: Weights = dict(self.named_parameters())
                 start, done, memory = start_at_layer or 0, 0, None
                 last = sum(stack.n_layers for stack in stacks) if stop_at_layer is None else stop_at_layer
@@ -500,22 +519,22 @@ class EncoderDecoderConfig(NetworkConfig):
                     return torch.cat(given, 1)
                 return given[-1] @ weights["unembed.W_U"] + weights["unembed.b_U"]
 
-            def _embedded(self, weights: Weights, stack: _Stack, tokens: Tensor) -> Tensor:
+            def _embedded(self, weights: Weights, stack: Stack, tokens: Tensor) -> Tensor:
                 hook = self._hook
                 embedded = hook(f"{stack.prefix}hook_embed", weights["embed.W_E"][tokens])
                 positions = weights[f"{stack.prefix}pos_embed.W_pos"].expand_as(embedded)
                 x = embedded + hook(f"{stack.prefix}hook_pos_embed", positions)
                 return (
-                    self._norm(weights, f"{stack.prefix}ln_embed", x) if config.norm_position == "post" else x
+                    self._norm(weights, f"{stack.prefix}ln_embed", x) if config.normalises_embeddings else x
                 )
 
-            def _left(self, weights: Weights, stack: _Stack, x: Tensor) -> Tensor:
+            def _left(self, weights: Weights, stack: Stack, x: Tensor) -> Tensor:
                 return (
-                    x if config.norm_position == "post" else self._norm(weights, f"{stack.prefix}ln_final", x)
+                    self._norm(weights, f"{stack.prefix}ln_final", x) if config.normalises_at_the_end else x
                 )
 
             def _through(
-                self, weights: Weights, stack: _Stack, x: Tensor, memory: Tensor | None, layers: range
+                self, weights: Weights, stack: Stack, x: Tensor, memory: Tensor | None, layers: range
             ) -> Tensor:
                 post, hook = config.norm_position == "post", self._hook
                 for layer in layers:
@@ -528,7 +547,7 @@ class EncoderDecoderConfig(NetworkConfig):
                             added = self._mlp(weights, f"{at}.mlp", read)
                         else:
                             keyed = memory if part == "cross_attn" and memory is not None else read
-                            causal = stack.prefix == "decoder." and part == "attn"
+                            causal = config.is_causal(stack) and part == "attn"
                             added = self._attention(weights, f"{at}.{part}", read, keyed, causal)
                         x = hook(f"{at}.{_STREAM[part]}", x + hook(f"{at}.hook_{part}_out", added))
                         x = self._norm(weights, ln, x) if post else x
@@ -575,7 +594,7 @@ _HOOKS = {"mlp": ("hook_pre", "hook_post"), "attn": _HOOKS_OF_ATTENTION, "cross_
 
 
 def _modules(
-    config: EncoderDecoderConfig, stack: _Stack, weights: Weights, dtype: torch.dtype
+    config: EncoderDecoderConfig, stack: Stack, weights: Weights, dtype: torch.dtype
 ) -> torch.nn.Module:
     """The parameters and hook points of a stack, those of each layer in the order of the computation."""
     from transformer_lens.hook_points import HookPoint
@@ -586,7 +605,7 @@ def _modules(
     post, norm = config.norm_position == "post", ("hook_scale", "hook_normalized")
     whole = part_of_network("", {}, dtype, "hook_embed", "hook_pos_embed")
     add(whole, stack.prefix, "pos_embed")
-    if post:
+    if config.normalises_embeddings:
         add(whole, stack.prefix, "ln_embed", *norm)
     layers = []
     for layer in range(stack.n_layers):
@@ -604,7 +623,7 @@ def _modules(
         if post:
             block.add_module("hook_normalized_resid_post", HookPoint())
     whole.add_module("blocks", torch.nn.ModuleList(layers))
-    if not post:
+    if config.normalises_at_the_end:
         add(whole, stack.prefix, "ln_final", *norm)
     return whole
 
@@ -613,7 +632,7 @@ _Look = Callable[[str, Float[Tensor, "n pos *rest"]], None]
 """What is shown a value under the name of its hook."""
 
 
-def _looking(seen: Weights | None, asked: list[int]) -> _Look | None:
+def looking(seen: Weights | None, asked: list[int]) -> _Look | None:
     """What puts values at the positions of the answers into `seen`, where there is such."""
     if seen is None:
         return None
@@ -625,7 +644,7 @@ def _looking(seen: Weights | None, asked: list[int]) -> _Look | None:
     return look
 
 
-def _linear(
+def linear(
     x: Float[Tensor, "*any entries"], matrix: Float[Tensor, "entries out"], bias: Float[Tensor, "out"]
 ) -> Float[Tensor, "*any out"]:
     return F.linear(x, matrix.T, bias)

@@ -99,7 +99,8 @@ def transformer_logits(
                 seen[block.name("mlp.hook_post")] = _alone(hidden[:, of_answers])
         residual = through("hook_resid_post", stream)
     assert residual is not None
-    final = _norm(_alone(residual), weights, "ln_final", config)
+    final = _alone(residual)
+    final = _norm(final, weights, "ln_final", config) if config.final_norm else final
     return final @ weights["unembed.W_U"] + weights["unembed.b_U"]
 
 

@@ -70,6 +70,8 @@ class ModelConfig(NetworkConfig):
         BeforeValidator(lambda x: "none" if x in (None, "None") else x),
     ] = "none"
     """None, as TransformerLens has it, is "none"."""
+    final_norm: bool = True
+    """Whether what leaves the last layer is normalised too, where the layers are."""
     attention_dir: Literal["causal", "bidirectional"] = "causal"
     attention_mixing: float = Field(1.0, ge=0, le=1)
     """alpha: the attention pattern is alpha softmax + (1 - alpha); 0 is constant attention (Zhong et al.
@@ -88,7 +90,7 @@ class ModelConfig(NetworkConfig):
     init_scale: float = Field(1.0, gt=0, le=1e6)
     """Every initial weight is multiplied by this."""
 
-    yes_or_no = frozenset({"train_biases", "tied"})
+    yes_or_no = frozenset({"train_biases", "tied", "final_norm"})
     axes: ClassVar[Mapping[str, str]] = {
         "embed.W_E": "vocab d_model",
         "pos_embed.W_pos": "pos d_model",
@@ -137,7 +139,8 @@ class ModelConfig(NetworkConfig):
     def __str__(self) -> str:
         layers = "1 layer" if self.n_layers == 1 else f"{self.n_layers} layers"
         what = f"{layers}, d_model {self.d_model}, {self.n_heads} heads of {self.d_head}"
-        what = f"{what}, d_mlp {self.d_mlp}, {self.act_fn}, normalisation {self.normalization}"
+        without = "" if self.final_norm or not self._normalises else ", none at the end"
+        what = f"{what}, d_mlp {self.d_mlp}, {self.act_fn}, normalisation {self.normalization}{without}"
         return what + ", W_U = W_E^T" * bool(self.tied) + f", dropout {self.dropout}" * bool(self.dropout)
 
     def shapes(self, reads: Reads) -> Shapes:
@@ -169,7 +172,7 @@ class ModelConfig(NetworkConfig):
                 shapes |= {f"{at}.ln2.{key}": shape for key, shape in norm.items()}
                 shapes |= {f"{at}.mlp.W_in": (d, d_mlp), f"{at}.mlp.b_in": (d_mlp,)}
                 shapes |= {f"{at}.mlp.W_out": (d_mlp, d), f"{at}.mlp.b_out": (d,)}
-        return shapes | {f"ln_final.{key}": shape for key, shape in norm.items()}
+        return shapes | ({f"ln_final.{key}": shape for key, shape in norm.items()} if self.final_norm else {})
 
     def n_logits(self, reads: Reads) -> int:
         needed = super().n_logits(reads)
@@ -263,7 +266,7 @@ class ModelConfig(NetworkConfig):
         of_mlp = self.d_mlp > 0
         names = ["hook_embed", "hook_pos_embed"]
         for layer in range(self.n_layers):
-            norms = (["ln1", "ln2"] if of_mlp else ["ln1"]) if self.is_normalised else []
+            norms = (["ln1", "ln2"] if of_mlp else ["ln1"]) if self._normalises else []
             parts = [f"{norm}.hook_{what}" for norm in norms for what in ("scale", "normalized")]
             parts += [
                 f"attn.hook_{what}" for what in ("k", "q", "v", "z", "attn_scores", "pattern", "result")
@@ -290,7 +293,7 @@ class ModelConfig(NetworkConfig):
     @property
     def _is_one_layer(self) -> bool:
         """Whether there is one layer, of ReLU neurons without normalisation."""
-        return self.n_layers == 1 and not self.is_normalised and self.d_mlp > 0 and self.act_fn == "relu"
+        return self.n_layers == 1 and not self._normalises and self.d_mlp > 0 and self.act_fn == "relu"
 
     def blocks(self, reads: Reads) -> tuple[Block, ...]:
         # Not read off the shapes: every forward asks.
@@ -303,9 +306,14 @@ class ModelConfig(NetworkConfig):
         return super().numbers(reads) + self.n_layers * 6 * (self.d_model + at_all)
 
     @property
-    def is_normalised(self) -> bool:
-        """Whether there is a normalisation before every part of a layer, and before the unembedding."""
+    def _normalises(self) -> bool:
+        """Whether there is a normalisation before every part of a layer."""
         return self.normalization != "none"
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether there is one before the unembedding too."""
+        return self._normalises and self.final_norm
 
     @classmethod
     def can_lack(cls, name: str) -> bool:
@@ -322,7 +330,8 @@ class ModelConfig(NetworkConfig):
             "n_heads": sizes["head"],
             "d_mlp": sizes.get("d_mlp", 0),
             "train_biases": "none" if not biases else "mlp" if only_mlps else "all",
-            "normalization": "LN" if "ln_final.b" in names else "RMS" if "ln_final.w" in names else "none",
+            "normalization": "LN" if _any_is(names, "b") else "RMS" if _any_is(names, "w") else "none",
+            "final_norm": "ln_final.w" in names or not _any_is(names, "w"),
         }
 
     def unseen(self) -> dict[str, Sequence[Any]]:
@@ -344,6 +353,9 @@ class ModelConfig(NetworkConfig):
             from transformer_lens import HookedTransformer
 
             model = HookedTransformer(self.lens(reads.n_ctx, reads.d_vocab, self.n_logits(reads), dtype))
+            if not self.final_norm:
+                model.ln_final = torch.nn.Identity()
+                model.setup()
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
@@ -369,6 +381,11 @@ class ModelConfig(NetworkConfig):
             device="cpu",
             dtype=dtype,
         )
+
+
+def _any_is(names: Collection[str], key: str) -> bool:
+    """Whether any parameter of that name is one of a normalisation."""
+    return any(re.search(rf"(^|\.)ln(1|2|_final)\.{key}$", name) for name in names)
 
 
 def _mix_patterns(model: HookedTransformer, alpha: float, causal: bool) -> None:
