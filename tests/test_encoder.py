@@ -96,6 +96,23 @@ def test_where_nothing_says_where_norms_stand_the_answers_do(tmp_path, pre):
     assert any(f"norm = {'pre' if pre else 'post'}" in sentence for sentence in run.imported["assumed"])
 
 
+def test_torch_without_biases_and_the_layer_alone(tmp_path):
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(
+        WIDTH, HEADS, 8, dropout=0.0, bias=False, batch_first=True
+    ).eval()
+    embed, pos, out = torch.randn(P + 1, WIDTH), torch.randn(3, WIDTH), torch.randn(P, WIDTH)
+    keys = {"embed.weight": embed, "pos": pos, "out.weight": out}
+    torch.save(
+        {**keys, **{f"encoder.layers.0.{k}": w for k, w in layer.state_dict().items()}}, tmp_path / "x"
+    )
+    (tmp_path / "m.toml").write_text('kind = "encoder"\nlike = "torch_encoder"\n[model]\nn_heads = 2')
+    options = {"task": "modular_addition", "believe": True, "forensics": False}
+    run = gi.import_checkpoint(tmp_path / "x", tmp_path / "run", layout=str(tmp_path / "m.toml"), **options)
+    expected = layer(embed[TASK.inputs] + pos)[:, -1] @ out.T
+    torch.testing.assert_close(run.view(0).logits.float(), expected.detach(), rtol=1e-5, atol=1e-5)
+
+
 def test_a_post_norm_encoder_is_trained_and_its_hooks_change_its_logits(tmp_path):
     config = gi.TrainConfig.preset(
         "quick",

@@ -140,6 +140,41 @@ def test_the_history_is_that_of_the_last_file(tmp_path):
     assert len(run_of(tmp_path, contents).history) == 11
 
 
+def test_losses_beside_the_network_of_each_file_are_the_history(tmp_path):
+    contents = {
+        f"{i}.pt": {"epoch": i, "model": W, "train_loss": 1.0 + i, "test_acc": torch.tensor(0.5), "lr": 0.1}
+        for i in (0, 5, 20)
+    }
+    run = run_of(tmp_path, contents, believe=True)
+    assert run.history["step"].tolist() == [0, 5, 20]
+    assert run.history["train_loss"].tolist() == [1.0, 6.0, 21.0]
+    assert run.history["test_accuracy"].tolist() == [0.5, 0.5, 0.5]
+    assert "train losses: 3 under each file.*.train_loss, of steps 0 to 20" in said(run)
+
+
+def test_a_folder_of_files_of_lightning(tmp_path):
+    contents = {
+        f"epoch={i}-step={i * 10}.ckpt": {
+            "epoch": i,
+            "global_step": i * 10,
+            "state_dict": {f"model.{name}": weight for name, weight in network(i).items()},
+            "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(2)}}}],
+        }
+        for i in (1, 2, 9)
+    }
+    run = run_of(tmp_path, contents)
+    assert run.steps == [1, 2, 9]
+    assert "optimizer_states of each file (3 tensors)" in said(run)
+
+
+def test_one_bad_file_of_a_run_is_named(tmp_path):
+    bad = {**W, "embed.W_E": W["embed.W_E"] * float("nan")}
+    run = run_of(tmp_path, {"e0.pt": network(0), "e1.pt": network(1), "e2.pt": bad})
+    assert run.steps == [0, 1]
+    assert "e2.pt" in said(run)
+    assert "the last network cannot be read" in said(run)
+
+
 @pytest.mark.parametrize(
     ("names", "steps"),
     [

@@ -228,7 +228,7 @@ def _may_be_post_norm(known: Recognised) -> bool:
     is_open = "kind" not in known.layout.model_fields_set
     post_norm = KINDS[POST_NORM].axes.keys()
     can_be = {re.sub(r"\d+", "{layer}", name, count=1) for name in known.last.weights} <= post_norm
-    has_both = all(f"blocks.0.{norm}.b" in known.last.weights for norm in ("ln1", "ln2"))
+    has_both = all(f"blocks.0.{norm}.w" in known.last.weights for norm in ("ln1", "ln2"))
     return is_open and known.layout.kind == DEFAULT_KIND and has_both and can_be
 
 

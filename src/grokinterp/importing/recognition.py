@@ -16,7 +16,7 @@ from .convert import Converted, Diverged, DoesNotFit, convert, first
 from .mapping import Layout, built_in, layout_named
 from .places import objects_in, shown_place
 from .series import Series, Unread, series_in
-from .several import Files, with_steps_of_files
+from .several import Files, rows_of_files, with_steps_of_files
 from .snapshots import (
     Network,
     Snapshots,
@@ -92,6 +92,7 @@ def recognise(
             settings = _settings(layout, content, files.paths[file], config_file)
             good, bad = good_ones(layout, networks, content, settings)
             series, unread = series_in(layout, content)
+            series = {**series_in(layout, rows_of_files(networks, files))[0], **series}
             snapshots = arranged(good, max((one.last for one in series.values()), default=None))
             snapshots.left_out += bad
             snapshots.later_is_bad = later_than_all(bad, good)

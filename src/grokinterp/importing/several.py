@@ -16,8 +16,9 @@ from typing import Any
 from ..errors import GrokinterpError, UsageError
 from ..foreign import read_foreign, shown
 from ..memory import free_memory
+from .places import entries
 from .snapshots import INITIAL, LAST, OTHER_RUNS, Network
-from .values import MOST_STEPS, STEP, vocabulary, words
+from .values import MOST_STEPS, STEP, STEP_WORDS, scalar, vocabulary, words
 
 _SUFFIXES = {".pt", ".pth", ".ckpt", ".safetensors", ".pkl", ".pickle", ".bin", ".tar", ".th", ".p"}
 _MOST_FILES = 10_000
@@ -97,6 +98,22 @@ def read_files(paths: Sequence[Path], others: Sequence[str] = (), lenient: bool 
         named = ", ".join(map(shown, others[:_FEW]))
         sentences.append(f"not read, as they do not end as checkpoints do: {named}{more}")
     return Files(contents, dict(zip(names, paths, strict=True)), tuple(sentences))
+
+
+def rows_of_files(networks: Sequence[Network], files: Files) -> dict[str, Any]:
+    """The numbers that stand beside the network of each file, one row a file, in the order of the steps: what
+    a loop that saves a file each epoch writes of its losses."""
+    step_of = {one.file: one.step for one in networks if one.step is not None and not one.is_numbered}
+    rows: list[dict[str, Any]] = []
+    for file, step in sorted(step_of.items(), key=lambda one: one[1]):
+        named = {key: value for key, value in entries(files.contents[file]).items() if isinstance(key, str)}
+        numbers = {
+            key: number
+            for key, value in named.items()
+            if not {*words(key)} & STEP_WORDS and (number := scalar(value)) is not None
+        }
+        rows += [{"step": step, **numbers}] * (not rows or rows[-1]["step"] != step)
+    return {"each file": rows} if len(rows) > 1 else {}
 
 
 @dataclass
