@@ -103,7 +103,8 @@ def read_files(paths: Sequence[Path], others: Sequence[str] = (), lenient: bool 
 def rows_of_files(networks: Sequence[Network], files: Files) -> dict[str, Any]:
     """The numbers that stand beside the network of each file, one row a file, in the order of the steps: what
     a loop that saves a file each epoch writes of its losses."""
-    step_of = {one.file: one.step for one in networks if one.step is not None and not one.is_numbered}
+    of_files = [one for one in networks if one.file and not one.is_numbered]
+    step_of = {one.file: one.step for one in of_files if one.step is not None}
     rows: list[dict[str, Any]] = []
     for file, step in sorted(step_of.items(), key=lambda one: one[1]):
         named = {key: value for key, value in entries(files.contents[file]).items() if isinstance(key, str)}
