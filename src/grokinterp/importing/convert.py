@@ -297,9 +297,9 @@ def _tokens(layout: Layout, sizes: Mapping[str, int]) -> list[tuple[int, str]]:
         raise DoesNotFit(f"none of its weights has the axis {missing[0]}", 1)
     if layout.is_of_sequences:
         return []
-    may_be_shorter = (
-        not may_be_digits(sizes["vocab"], sizes.get("pos"), sizes["out"]) or "name" in layout.task
-    )
+    # Rows of `pos_embed.W_pos` may be left out, those of several stacks not.
+    is_of_digits = "name" not in layout.task and may_be_digits(sizes["vocab"], sizes.get("pos"), sizes["out"])
+    may_be_shorter = not is_of_digits and "question_pos" not in sizes
     for shorter in (False, True)[: 1 + may_be_shorter]:
         examples = layout.examples(sizes["vocab"], sizes.get("pos"), shorter)
         if tokens := [(p, text) for p, text in examples if p <= sizes["out"]]:

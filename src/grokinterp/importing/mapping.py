@@ -245,11 +245,16 @@ class Layout(Frozen):
         return "name" in self.task and not issubclass(family(str(self.task["name"])), Operation)
 
     def plain_tokens(self, n_ctx: int | None) -> list[str]:
-        """The layouts of that length that give no numbers, so that there may be tokens never used; without
-        any the shorter ones."""
-        plain = [text for text in self.tokens if not re.search(r"@|\bof\b", text)]
-        shorter = [text for text in plain if len(text.split()) < (n_ctx or 0)]
-        return [text for text in plain if len(text.split()) == n_ctx] or shorter
+        """The layouts of that length that give no numbers, so that there may be tokens never used."""
+        return [text for text in self._plain if len(text.split()) == n_ctx]
+
+    def shorter_plain_tokens(self, n_ctx: int) -> list[str]:
+        """Those that are shorter."""
+        return [text for text in self._plain if len(text.split()) < n_ctx]
+
+    @property
+    def _plain(self) -> list[str]:
+        return [text for text in self.tokens if not re.search(r"@|\bof\b", text)]
 
     def may_have_spare_tokens(self, vocab: int, n_ctx: int | None, n_logits: int) -> bool:
         """Whether a network with fewer logits than elements would have can still be one of fewer elements."""

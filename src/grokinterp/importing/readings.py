@@ -510,7 +510,8 @@ class Trials:
         """Other numbers of elements and layouts of tokens than those of the full length."""
         last, layout = self.known.last, self.known.layout
         vocab, n_logits = len(last.weights["embed.W_E"]), last.model.d_vocab_out or 0
-        every = layout.examples(vocab, positions_of(last.weights) or None, shorter=True)
+        rows = len(last.weights.get(POSITIONS, ()))
+        every = layout.examples(vocab, rows, shorter=True)
         return [one for one in every if one[0] <= n_logits and one not in last.tokens]
 
     def on_examples(self, ways: Sequence[Variant], examples: Sequence[tuple[int, str]]) -> Iterator[_Try]:
@@ -534,7 +535,8 @@ class Trials:
         vocab, n_ctx = len(weights["embed.W_E"]), positions_of(weights)
         least = max(2, vocab // 3, vocab - min(_SPARE, max(_FEW_SPARE, _MOST_CELLS // vocab**2)))
         tried: list[tuple[Variant, str, tuple[int, ...], int, Tensor, Tensor]] = []
-        for text in self.known.layout.plain_tokens(n_ctx):
+        layout = self.known.layout
+        for text in layout.plain_tokens(n_ctx) or layout.shorter_plain_tokens(n_ctx):
             for signs in _signs(len(text.split()) - 2, least, vocab):
                 most = min([vocab - 1, n_logits or vocab, *signs])
                 cells = sample(most * most, _SAMPLE // 4)
