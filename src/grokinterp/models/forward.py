@@ -100,7 +100,7 @@ def transformer_logits(
         residual = through("hook_resid_post", stream)
     assert residual is not None
     final = _alone(residual)
-    final = _norm(final, weights, "ln_final", config) if config.final_norm else final
+    final = _norm(final, weights, "ln_final", config) if config.is_normalised else final
     return final @ weights["unembed.W_U"] + weights["unembed.b_U"]
 
 

@@ -70,8 +70,8 @@ class ModelConfig(NetworkConfig):
         BeforeValidator(lambda x: "none" if x in (None, "None") else x),
     ] = "none"
     """None, as TransformerLens has it, is "none"."""
-    final_norm: bool = True
-    """Whether what leaves the last layer is normalised too, where the layers are."""
+    final_norm: bool | None = None
+    """Whether what leaves the last layer is normalised too, where the layers are. Absent: yes."""
     attention_dir: Literal["causal", "bidirectional"] = "causal"
     attention_mixing: float = Field(1.0, ge=0, le=1)
     """alpha: the attention pattern is alpha softmax + (1 - alpha); 0 is constant attention (Zhong et al.
@@ -139,7 +139,7 @@ class ModelConfig(NetworkConfig):
     def __str__(self) -> str:
         layers = "1 layer" if self.n_layers == 1 else f"{self.n_layers} layers"
         what = f"{layers}, d_model {self.d_model}, {self.n_heads} heads of {self.d_head}"
-        without = "" if self.final_norm or not self._normalises else ", none at the end"
+        without = "" if self._norm_at_the_end or not self._normalises else ", none at the end"
         what = f"{what}, d_mlp {self.d_mlp}, {self.act_fn}, normalisation {self.normalization}{without}"
         return what + ", W_U = W_E^T" * bool(self.tied) + f", dropout {self.dropout}" * bool(self.dropout)
 
@@ -172,7 +172,9 @@ class ModelConfig(NetworkConfig):
                 shapes |= {f"{at}.ln2.{key}": shape for key, shape in norm.items()}
                 shapes |= {f"{at}.mlp.W_in": (d, d_mlp), f"{at}.mlp.b_in": (d_mlp,)}
                 shapes |= {f"{at}.mlp.W_out": (d_mlp, d), f"{at}.mlp.b_out": (d,)}
-        return shapes | ({f"ln_final.{key}": shape for key, shape in norm.items()} if self.final_norm else {})
+        return shapes | (
+            {f"ln_final.{key}": shape for key, shape in norm.items()} if self._norm_at_the_end else {}
+        )
 
     def n_logits(self, reads: Reads) -> int:
         needed = super().n_logits(reads)
@@ -311,9 +313,13 @@ class ModelConfig(NetworkConfig):
         return self.normalization != "none"
 
     @property
+    def _norm_at_the_end(self) -> bool:
+        return self.final_norm is not False
+
+    @property
     def is_normalised(self) -> bool:
         """Whether there is one before the unembedding too."""
-        return self._normalises and self.final_norm
+        return self._normalises and self._norm_at_the_end
 
     @classmethod
     def can_lack(cls, name: str) -> bool:
@@ -331,7 +337,7 @@ class ModelConfig(NetworkConfig):
             "d_mlp": sizes.get("d_mlp", 0),
             "train_biases": "none" if not biases else "mlp" if only_mlps else "all",
             "normalization": "LN" if _any_is(names, "b") else "RMS" if _any_is(names, "w") else "none",
-            "final_norm": "ln_final.w" in names or not _any_is(names, "w"),
+            "final_norm": None if "ln_final.w" in names or not _any_is(names, "w") else False,
         }
 
     def unseen(self) -> dict[str, Sequence[Any]]:
@@ -353,7 +359,7 @@ class ModelConfig(NetworkConfig):
             from transformer_lens import HookedTransformer
 
             model = HookedTransformer(self.lens(reads.n_ctx, reads.d_vocab, self.n_logits(reads), dtype))
-            if not self.final_norm:
+            if not self._norm_at_the_end:
                 model.ln_final = torch.nn.Identity()
                 model.setup()
         with torch.no_grad():
