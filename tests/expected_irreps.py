@@ -69,6 +69,7 @@ def loss_of_the_memoriser() -> float:
 ON_THE_CLOCK = {
     "key_irreps": [k in KEYS for k in range(1, P // 2 + 1)],
     "key_irreps.share": [len(KEYS) / (P // 2), 2 * len(KEYS) / P],
+    "key_irreps.share_memoriser": [1, (P - 1) / P],  # all characters are largest at the right answer
     "restricted_loss.memoriser_irreps": lambda: [loss_of_the_memoriser()] * 3,
     "restricted_accuracy.memoriser_irreps": [1, 1, 1],
     "irrep_cosine": [1 / math.sqrt(len(KEYS)) if k in KEYS else 0 for k in range(1, P // 2 + 1)],
@@ -86,6 +87,7 @@ ON_THE_CLOCK = {
 }
 
 ON_A_RANDOM_NETWORK = dict.fromkeys(ON_THE_CLOCK, NotApplicable)
+ON_A_RANDOM_NETWORK["key_irreps.share_memoriser"] = lambda x: (x > 0.9).all()
 ON_A_RANDOM_NETWORK["irrep_cosine"] = lambda x: (abs(x) < 0.005).all()
 ON_A_RANDOM_NETWORK["irrep_fve.logits"] = lambda x: x < 0.001
 ON_A_RANDOM_NETWORK["key_irreps"] = ON_A_RANDOM_NETWORK["key_irreps.share"] = lambda x: (x == 0).all()
@@ -123,13 +125,27 @@ def kept(view) -> list[float]:
     return [sum(found) / len(found), sum(1 if 2 * k == p else 2 for k, so in enumerate(found, 1) if so) / p]
 
 
+def by_heart(view) -> np.ndarray:
+    """One-hot logits of the training examples, centred."""
+    known = np.zeros(logits_of(view).shape)
+    known[view.split.train.numpy(), view.task.targets.numpy()[view.split.train.numpy()]] = 1
+    return known - known.mean(1, keepdims=True)
+
+
+def kept_by_heart(view) -> list[float]:
+    known, p = by_heart(view), view.task.p
+    waves = {k: characters(view, k) for k in range(1, p // 2 + 1)}
+    cosines = {
+        k: (known * wave).sum() / np.sqrt((wave**2).sum() * (known**2).sum()) for k, wave in waves.items()
+    }
+    found = [k for k, cosine in cosines.items() if cosine > max(0.005, 2 / math.sqrt(p**3))]
+    return [len(found) / len(waves), sum(1 if 2 * k == p else 2 for k in found) / p]
+
+
 def memoriser_in_characters(view, keys) -> np.ndarray:
     """One-hot logits of the training examples, as large as the network's, fitted by the characters of the
     keys."""
-    n, p = logits_of(view).shape
-    known = np.zeros((n, p))
-    known[view.split.train.numpy(), view.task.targets.numpy()[view.split.train.numpy()]] = 1
-    known -= known.mean(1, keepdims=True)
+    known = by_heart(view)
     centred = logits_of(view) - logits_of(view).mean(1, keepdims=True)
     known *= np.linalg.norm(centred) / np.linalg.norm(known)
     waves = [characters(view, k) for k in keys]
@@ -154,6 +170,7 @@ def of_neurons(view, keys, which: str) -> float:
 SLOWLY = {
     "key_irreps": marked,
     "key_irreps.share": kept,
+    "key_irreps.share_memoriser": kept_by_heart,
     "irrep_cosine": cosines,
     "irrep_fve.logits": lambda view: sum(cosine**2 for cosine in cosines(view)),
     "irrep_fve.W_E": lambda view, keys: [of_elements(view, keys, view.W_E.numpy())],

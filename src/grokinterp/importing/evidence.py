@@ -125,6 +125,7 @@ class Import:
         self._of_pairs = not is_of_sequences(trials)
         self.found = (find_task if self._of_pairs else find_sequences)(trials, request.believe)
         self.fraction_between: tuple[float, float] | None = None
+        self.split_is_stored = False
         self._read_as(self.found.variant)
         self.recipe = "not found"
         self.split, self.recipe = self._find_split()
@@ -162,25 +163,56 @@ class Import:
 
     def _find_split(self) -> tuple[Split | None, str]:
         """The rows trained on, and how known: "stored", "recipe", "not found" or "not looked for"; "drawn"
-        where the sample is drawn here, of so many examples that it is new to the network."""
+        where the sample is drawn here, of so many examples that it is new to the network. A recipe shuffles
+        the pairs as the file numbers them, so only where that is as here is it enough to keep the recipe
+        (`split_is_stored`)."""
         if not self._of_pairs:
             return self._drawn()
         is_named = self._train_rows is not NOTHING or self._test_rows is not NOTHING
         if is_named and (split := self._stored_rows()) is not None:
+            self.split_is_stored = True
             return split, "stored"
         if not self.request.forensics:
             self.sentences.append("it was not looked for which examples it was trained on")
             return None, "not looked for"
         advance = partial(self._say, "looking for the training set")
-        verdict = find_split(self._telling, advance=advance)
+        verdict, rows = None, self._rows_of_file[0]
+        for rows in self._rows_of_file:
+            verdict = find_split(self._telling[rows], advance=advance)
+            if verdict.found:
+                break
+        assert verdict is not None
         if verdict.found:
-            verdict = self._by_the_losses(verdict)
-        self.sentences.append(str(verdict))
+            verdict = self._by_the_losses(verdict, rows)
+        is_ours = torch.equal(rows, torch.arange(len(rows)))
+        of = "" if is_ours else " (of the pairs in the order that they have in the file's own numbering)"
+        self.sentences.append(f"{verdict}{of}")
         if not verdict.found:
             return None, "not found"
         self.training |= {"fraction": verdict.fraction, "split": verdict.recipe, "split_seed": verdict.seed}
         self.fraction_between = verdict.between
-        return self.config.make_split(self.found.task), "recipe"
+        of_recipe = self.config.make_split(self.found.task)
+        self.split_is_stored = not is_ours
+        return Split(rows[of_recipe.train], rows[of_recipe.test]), "recipe"
+
+    @cached_property
+    def _pairs_of_file(self) -> Int[Tensor, "n 2"]:
+        """The numbers that the operands a and b of each of the task's pairs have in the file."""
+        pairs, numbering = Operation.of(self.found.task).pairs, self.found.numbering
+        if numbering is None:
+            return pairs
+        a, b = pairs.unbind(1)
+        return torch.stack([numbering.a.argsort()[a], numbering.b.argsort()[b]], 1)
+
+    @cached_property
+    def _rows_of_file(self) -> list[Int[Tensor, "n"]]:
+        """The orders in which the file's author may have written the pairs down, as rows of the task: by the
+        operand that a network reads first, then by the other; where that is b, also by a."""
+        task = Operation.of(self.found.task)
+        a, b = self._pairs_of_file.unbind(1)
+        by_a, by_b = (a * task.p + b).argsort(), (b * task.p + a).argsort()
+        words = [word for word in task.tokens.words if word in ("a", "b")]
+        return [by_b, by_a] if words[:1] == ["b"] else [by_a]
 
     def _drawn(self) -> tuple[Split | None, str]:
         task = self.found.task
@@ -200,10 +232,11 @@ class Import:
         others = [self._behaviour(self.steps[i]).losses for i in looked_at if i != last]
         return max([*others, self._last.losses], key=lambda one: float(one.clamp(min=1e-300).log().std()))
 
-    def _by_the_losses(self, verdict: Verdict) -> Verdict:
-        """The verdict with the fraction under which the losses are the file's, where its bounds allow one."""
+    def _by_the_losses(self, verdict: Verdict, of_file: Int[Tensor, "n"]) -> Verdict:
+        """The verdict with the fraction under which the losses are the file's, where its bounds allow one.
+        `of_file` are the rows in the order that was shuffled."""
         n = self.found.task.n_inputs
-        rows = order(n, verdict.recipe, verdict.seed)
+        rows = of_file[order(n, verdict.recipe, verdict.seed)]
         least, most = math.floor(verdict.between[0] * n), math.ceil(verdict.between[1] * n)
         counts = range(max(1, least), min(n - 1, most) + 1)
         apart = {count: self._apart(Split(rows[:count], rows[count:])) for count in counts}
@@ -216,7 +249,7 @@ class Import:
     def _stored_rows(self) -> Split | None:
         """The training set that the file names, in the reading that its or its network's losses speak for."""
         train, test, task = self._train_rows, self._test_rows, Operation.of(self.found.task)
-        several = readings(train, test, task)
+        several = readings(train, test, task, self._pairs_of_file)
         if not several:
             are_cells = bool(possible_cells(train, test, task.p))
             what = "do not make up the table" if are_cells else "are no rows of this task"
@@ -432,7 +465,10 @@ class Import:
         if for_task(converted.model, self.found.task) != self.found.model:
             what = f"its snapshot of step {step} is another network than its last"
             raise DoesNotFit(f"cannot import {self.request.path}: {what}", 3)
-        return converted
+        if (numbering := self.found.numbering) is None:
+            return converted
+        weights = numbering.renumbered(converted.weights, converted.model.kind)
+        return dataclasses.replace(converted, weights=weights)
 
     def _behaviour(self, step: int) -> Behaviour:
         """What the network does at a step."""

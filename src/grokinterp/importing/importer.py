@@ -174,7 +174,9 @@ def _write(out: Path, imported: Import) -> None:
                 metrics.append(evaluation)
             metrics.sync()
         record = new_record(imported.config, imported.found.task, imported.split, imported=imported.record)
-        if imported.split is not None and imported.recipe == "stored":
+        if imported.found.numbering is not None:
+            record["task"]["numbering"] = imported.found.numbering.record
+        if imported.split is not None and imported.split_is_stored:
             record["split"] |= stored_split(folder, imported.split)
         account = {"snapshots": len(manifest.records), "evaluations": len(metrics.records)}
         record["finished"] = {"step": imported.steps[-1], "reason": "imported", **account}

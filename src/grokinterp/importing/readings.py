@@ -37,6 +37,7 @@ from ..training import cross_entropy
 from ..training.examples import one_thread
 from .convert import NOTHING, POSITIONS, Converted, DoesNotFit, completed, convert, found, positions_of
 from .mapping import Layout, Lookup
+from .numbering import Numbering, find_numbering, in_words, may_be_a_group, of_two_tasks
 from .recognition import Recognised
 
 _WELL = 0.9
@@ -65,6 +66,13 @@ _SPARE, _FEW_SPARE = 64, 8
 """Most tokens that may be left over, and so many are tried whatever the size of the vocabulary."""
 _MOST_READINGS = 1_000_000
 """More readings with spare tokens than are ever tried."""
+_OWN = (
+    "In Python its operation can be made a task (@gi.task, docs/how-to.md), and is then tried; or import it "
+    "as it stands, with --task and --believe"
+)
+"""What to do with a network whose operation is known and is no task here."""
+_LINES = 3
+"""Rows, and columns, of the answers that are looked at before all are."""
 _MOST_CELLS = 3_000_000
 """Cells of the tables that are made to try numbers of elements."""
 
@@ -109,6 +117,8 @@ class Found:
         next_best: the next best task and its share of the same, if any.
         same_tokens: other tokens with which the network is just as sure.
         tried: what was tried, in words.
+        numbering: which element each number of the file is, where that is not the documented order. The
+            weights in `variant` and in `equals` have the documented one.
     """
 
     task: Task
@@ -123,6 +133,7 @@ class Found:
     next_best: list[tuple[float, str]]
     same_tokens: list[str]
     tried: str
+    numbering: Numbering | None = None
 
     @property
     def model(self) -> NetworkConfig:
@@ -145,6 +156,9 @@ class Found:
             text += ". That is little for a trained network: if its author reports more, "
             text += "the tokens, the layout or the task are not these"
         yield text
+        if self.numbering is not None:
+            task = Operation.of(self.task)
+            yield from self.numbering.sentences(task.answer_names, task.symbol)
         yield f"tried were {self.tried}"
         yield from self._of_positions()
         yield from self._reservations()
@@ -412,12 +426,27 @@ def sample(n: int, most: int = _SAMPLE) -> Int[Tensor, "few"]:
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """A task without its tokens; its table is by first and second operand in a network's order."""
+    """A task without its tokens; its table is by first and second operand in a network's order, and under the
+    numbers that its elements have in the file."""
 
     section: dict[str, Any]
     symbol: str
     table: Int[Tensor, "p p"]
     swapped: bool
+    numbering: Numbering | None = None
+
+    @property
+    def freedom(self) -> float:
+        """In nats, how many tables it was chosen from."""
+        return 0.0 if self.numbering is None else self.numbering.nats
+
+    def of(self, way: Variant) -> Variant:
+        """The weights with the documented numbers of the elements."""
+        if self.numbering is None:
+            return way
+        converted = way.converted
+        weights = self.numbering.renumbered(converted.weights, converted.model.kind)
+        return dataclasses.replace(way, converted=dataclasses.replace(converted, weights=weights))
 
     @property
     def name(self) -> tuple[str, str]:
@@ -506,6 +535,39 @@ class Trials:
             logits = (model.logits(weights, tokens[some], reads) for some in cells.split(_CHUNK))
             return torch.cat([one.argmax(1) for one in logits])
 
+    def like_groups(self, ways: Sequence[Variant]) -> Iterator[tuple[str, Int[Tensor, "p p"]]]:
+        """Tokens, and the answers to all pairs, in which hardly an answer is twice in a row or a column."""
+        for (p, text), way in itertools.product(self.known.last.tokens, ways):
+            if self.wanted.get("p", p) == p:
+                grid = torch.arange(p * p).view(p, p)
+                lines = torch.cat([grid[:_LINES], grid.T[:_LINES]])
+                if may_be_a_group(self.answers(way, p, text, lines.flatten()).view(lines.shape)):
+                    yield text, self.answers(way, p, text, grid.flatten()).view(p, p)
+
+    def renumbered(self, ways: Sequence[Variant]) -> list[_Try]:
+        """The task whose table the network's answers are under another numbering of the elements, under each
+        way to read the weights; none where there is none."""
+        best: tuple[float, _Known] | None = None
+        shared = "embed.W_E" in self.known.last.weights
+        for _, answers in self.like_groups(ways):
+            p = len(answers)
+            known = [one for one in self.tasks(p) if not one.swapped]
+            found = find_numbering(answers, [one.table for one in known], shared)
+            if found is None:
+                continue
+            which, numbering = found
+            table = numbering.table(known[which].table)
+            one = dataclasses.replace(known[which], table=table, numbering=numbering)
+            share = max(one.share(answers.flatten()[some], some) for some in self.cells(p))
+            best = (share, one) if best is None or share > best[0] else best
+            if share >= _WELL:
+                break
+        if best is None:
+            return []
+        p, one = len(best[1].table), best[1]
+        texts = [text for size, text in self.known.last.tokens if size == p]
+        return [each for text in texts for each in self.on_tokens(ways, p, text, [one])]
+
     def shorter_examples(self) -> list[tuple[int, str]]:
         """Other numbers of elements and layouts of tokens than those of the full length."""
         last, layout = self.known.last, self.known.layout
@@ -520,9 +582,11 @@ class Trials:
             if self.wanted.get("p", p) == p:
                 yield from self.on_tokens(ways, p, text)
 
-    def on_tokens(self, ways: Sequence[Variant], p: int, text: str) -> Iterator[_Try]:
-        """Every task, under each way to read the weights."""
-        sets, tasks = self.cells(p, _SAMPLE), self.tasks(p)
+    def on_tokens(
+        self, ways: Sequence[Variant], p: int, text: str, tasks: Sequence[_Known] | None = None
+    ) -> Iterator[_Try]:
+        """Every task, or some, under each way to read the weights."""
+        sets, tasks = self.cells(p, _SAMPLE), self.tasks(p) if tasks is None else tasks
         for way in ways:
             answers = [self.answers(way, p, text, cells) for cells in sets]
             for known in tasks:
@@ -614,16 +678,21 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
     ways = variants(trials.known, trials.content)
     tries = list(trials.on_examples(ways, trials.known.last.tokens))
     best = max(tries, key=lambda one: one.share, default=None)
-    n_tried = len(tries)
-    if trials.is_open and best is not None and best.share < _WELL:
+    n_tried, as_written = len(tries), tries
+    if best is None or best.share < _WELL or best.known.swapped:
+        renumbered = trials.renumbered(ways)
+        n_tried += len(renumbered)
+        tries = _with_renumbered(tries, renumbered)
+        best = max(tries, key=lambda one: one.share, default=None)
+    unknown = "" if best is not None and best.share >= _WELL else _unknown_group(trials, ways)
+    if trials.is_open and not unknown and best is not None and best.share < _WELL:
         # Positions behind those of an example may be there and not be read.
         shorter = list(trials.on_examples(ways, trials.shorter_examples()))
         n_tried += len(shorter)
         most = max((one.share for one in shorter), default=0)
         tries = [*shorter, *tries] if most > best.share + _CLEARLY else tries
-        best = max(tries, key=lambda one: one.share)
-    as_written = tries
-    if trials.is_open and (best is None or best.share < _WELL):
+        best, as_written = max(tries, key=lambda one: one.share), tries
+    if trials.is_open and not unknown and (best is None or best.share < _WELL):
         # Not under all ways to read the weights: under the usual one, under the best and without another
         # activation.
         alike = [way for way in ways if way.assumed.get("act_fn") == ways[0].assumed.get("act_fn")]
@@ -636,8 +705,13 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
         if better is not None and (best is None or better.share > best.share + _CLEARLY):
             p, like = len(better.known.table), better.known.section
             as_good = [one for one in spare if one.share >= better.share - _CLEARLY]
-            texts = list(dict.fromkeys(one.text for one in as_good if one.known.section == like))
-            others = [one for text in texts[:_FEW_SPARE] for one in trials.on_tokens(ways, p, text)]
+            of_size = [one for one in as_good if len(one.known.table) == p]
+            by_section = (
+                [one for one in of_size if (one.known.section == like) == so] for so in (True, False)
+            )
+            several = [list(dict.fromkeys(one.text for one in some))[:_FEW_SPARE] for some in by_section]
+            texts = dict.fromkeys(itertools.chain(*several))
+            others = [one for text in texts for one in trials.on_tokens(ways, p, text)]
             tries = others + tries
     if not tries:
         sizes = " or ".join(f"{p} elements as {text!r}" for p, text in trials.known.last.tokens)
@@ -655,9 +729,15 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
         raise UsageError(f"the task asked for ({asked}) is none of a network that takes {sizes}")
     tried = _in_words(ways, tries, n_tried)
     ranked = _Ranked.of(trials, tries, n_tried)
+    if ranked.by_sign:
+        raise UsageError(_of_several_signs(ranked))
+    if (does := _does(trials, ranked, unknown)) and not believe:
+        chance = "" if ranked.above_chance else ", which is no more than by chance"
+        what = f"the import is not believed: {ranked.shares}{chance}; {does}"
+        raise NotBelieved(f"{what}. Tried were {tried}. {_OWN}")
     if not ranked.above_chance:
         if not believe:
-            what = f"{ranked.shares}, which is no more than by chance. Tried were {tried}{ranked.group}"
+            what = f"{ranked.shares}, which is no more than by chance. Tried were {tried}"
             raise NotBelieved(
                 f"the import is not believed: {what}. A network that was not trained, or one of another task "
                 "or architecture: if it is as it should be, import it with --task and --believe"
@@ -668,14 +748,61 @@ def find_task(trials: Trials, believe: bool = False) -> Found:
         of = "the set that the file names" if trials.rows(len(ranked.best.known.table)) else "all pairs"
         only = f"only {ranked.share:.3f} of {of} is right ({ranked.shares})"
         remedy = "say it with --set task.p=N and --set task.layout='...', or import it as it stands"
+        if ranked.best.known.numbering is not None:
+            remedy = "import it as it stands"
         raise NotBelieved(
             f"the import is not believed: the best reading has {unusual}, and under it {only}. "
-            f"Tried were {tried}{ranked.group}. If it is so, {remedy} with --believe"
+            f"Tried were {tried}. If it is so, {remedy} with --believe"
         )
-    if not ranked.clear:
-        what = f"no task is clearly this network's ({ranked.shares}){ranked.group}"
+    if not ranked.clear and not (believe and "name" in trials.wanted):
+        what = f"no task is clearly this network's ({ranked.shares}{'; ' if does else ''}{does})"
         raise UsageError(f"{what}: say which with --task")
     return _with_its_tokens(trials, ranked, tries, tried)
+
+
+def _with_renumbered(tries: list[_Try], renumbered: list[_Try]) -> list[_Try]:
+    """Both, or the first where they say as much. A group's product with b first is its product under another
+    numbering: that an author has a numbering of his own is the likelier of the two."""
+    best, other = (max(some, key=lambda one: one.share, default=None) for some in (renumbered, tries))
+    if best is None:
+        return tries
+    section = best.known.section
+    same = [one for one in tries if one.known.swapped and one.known.section == section]
+    rest = [one for one in tries if one not in same]
+    most = max((one.share for one in rest), default=0.0)
+    if best.share <= most + _CLEARLY or (other is not None and best.share < other.share):
+        return tries
+    return renumbered + rest
+
+
+def _unknown_group(trials: Trials, ways: Sequence[Variant]) -> str:
+    """Which group's the answers to all pairs are, where they are such; else nothing. Its subgroups are no
+    tasks of fewer elements."""
+    said = (in_words(answers) for _, answers in trials.like_groups(ways))
+    return next((words for words in said if words), "")
+
+
+def _does(trials: Trials, ranked: _Ranked, unknown: str) -> str:
+    """What a network does that is right on too little under any reading, where its answers show it: two
+    tasks, or the product of a group that is not among those tried; else nothing."""
+    if ranked.share >= _WELL:
+        return ""
+    tables = {one.symbol: one.table for one in trials.tasks(len(ranked.answers)) if not one.swapped}
+    tables |= {f"{symbol} with b first": table.T for symbol, table in tables.items()}
+    return of_two_tasks(ranked.answers, tables) or unknown
+
+
+def _of_several_signs(ranked: _Ranked) -> str:
+    """That a network does several tasks, each under signs of its own, and how to say which is meant."""
+    several = list(ranked.by_sign.values())
+    each = ", ".join(f"{one.known.symbol} as {one.text!r} ({one.share:.3f} right)" for one in several)
+    flags = []
+    for one in several:
+        section = {key: value for key, value in one.known.section.items() if key not in ("p", "name")}
+        more = "".join(f" --set task.{key}={value}" for key, value in section.items())
+        flags.append(f"--task {one.known.section['name']}{more}")
+    said = f"this network does {len(several)} tasks, one for each of its signs: {each}"
+    return f"{said}: say which is to be imported with {' or '.join(dict.fromkeys(flags))}"
 
 
 def _taken_on_trust(trials: Trials, ranked: _Ranked, as_written: Sequence[_Try]) -> str | None:
@@ -686,6 +813,8 @@ def _taken_on_trust(trials: Trials, ranked: _Ranked, as_written: Sequence[_Try])
         return None
     if "p" not in trials.wanted and ranked.best.text not in {one.text for one in as_written}:
         return f"tokens that are never used ({ranked.best.text!r})"
+    if ranked.best.known.numbering is not None:
+        return "its elements numbered in another order"
     return "its operands in the other order" if ranked.best.known.swapped else None
 
 
@@ -700,6 +829,8 @@ class _Ranked:
         n: how many pairs that share is of.
         above_chance: whether the best of so many readings would hardly ever be right on as many by chance.
         answers: what the network answers to all pairs.
+        by_sign: tasks that it does under other tokens of the signs, with those and how much is then right;
+            where there are any, the best one too.
     """
 
     best: _Try
@@ -708,6 +839,7 @@ class _Ranked:
     n: int
     above_chance: bool
     answers: Int[Tensor, "p p"]
+    by_sign: dict[tuple[str, str], _Try]
 
     @classmethod
     def of(cls, trials: Trials, tries: Sequence[_Try], n_tried: int) -> _Ranked:
@@ -725,30 +857,25 @@ class _Ranked:
         others |= {one.known.name: share for share, _, one in ranked}
         del others[best.known.name]
         usual, nats = best.known.constant(cells), best.known.nats(share, cells)
-        above = share > usual + _MORE and nats > math.log(n_tried / _BY_CHANCE)
+        above = share > usual + _MORE and nats > math.log(n_tried / _BY_CHANCE) + best.known.freedom
         n = int((best.known.table.flatten()[cells] >= 0).sum())
         by_share = sorted(((share, name[-1]) for name, share in others.items()), reverse=True)
-        return cls(best, share, by_share, n, above, answers.reshape(p, p))
+        here = {one.known.name for share, _, one in ranked if share >= _WELL}
+        elsewhere = [one for one in under_it if one.share >= _WELL and one.known.name not in here]
+        by_sign = {one.known.name: one for one in [best, *elsewhere]} if share >= _WELL and elsewhere else {}
+        return cls(best, share, by_share, n, above, answers.reshape(p, p), by_sign)
 
     @property
     def clear(self) -> bool:
-        """Whether the task is the network's. Of few pairs it gets some right by chance."""
-        return not self.others or self.share - self.others[0][0] >= _CLEARLY + self.n**-0.5
+        """Whether the task is the network's. Of few pairs it gets some right by chance, but not all."""
+        few = 0.0 if self.share == 1 else self.n**-0.5
+        return not self.others or self.share - self.others[0][0] >= _CLEARLY + few
 
     @property
     def shares(self) -> str:
         """The best readings, in words."""
         best = [(self.share, self.best.known.symbol), *self.others][:3]
         return "shares that are right: " + ", ".join(f"{symbol} {share:.3f}" for share, symbol in best)
-
-    @property
-    def group(self) -> str:
-        """That the answers are those of a group, where they are."""
-        if not _is_group(self.answers):
-            return ""
-        kind = "commutative" if torch.equal(self.answers, self.answers.T) else "not commutative"
-        group = f"a group of order {len(self.answers)}, {kind}"
-        return f"; its answers are the table of {group}, whose elements are numbered differently here"
 
 
 def _divergence(share: float, chance: float) -> float:
@@ -768,13 +895,14 @@ def _with_its_tokens(trials: Trials, ranked: _Ranked, tries: Sequence[_Try], tri
     """
     best, known = ranked.best, ranked.best.known
     of_section = [one for one in tries if one.known.section == known.section]
-    of_task = [one for one in of_section if one.known.swapped == known.swapped]
+    alike = (known.swapped, known.numbering)
+    of_task = [one for one in of_section if (one.known.swapped, one.known.numbering) == alike]
     as_good = [one for one in of_task if one.share >= best.share - _CLEARLY]
     texts = list(dict.fromkeys(one.text for one in as_good if one.variant is best.variant))
     medians = dict.fromkeys(texts[:_FEW_SPARE], 0.0)
     for text in medians if len(texts) > 1 else ():
         task = Operation.of(make_task(**known.written(text)))
-        network, rows = best.variant.converted, sample(task.n_inputs)
+        network, rows = known.of(best.variant).converted, sample(task.n_inputs)
         losses = behaviour(for_task(network.model, task), task, network.weights, rows).losses
         medians[text] = float(losses.median())
     least = min(medians.values())
@@ -790,9 +918,10 @@ def _with_its_tokens(trials: Trials, ranked: _Ranked, tries: Sequence[_Try], tri
     task = Operation.of(make_task(**section))
     of_rows = bool(trials.rows(task.p))
     next_best = ranked.others[:1]
+    equals = [known.of(way) for way in equals]
     return Found(
         task, section, equals[0], equals, len(shares), unlike, ranked.above_chance, ranked.share, of_rows,
-        next_best, same_tokens, tried
+        next_best, same_tokens, tried, known.numbering
     )  # fmt: skip
 
 
@@ -808,15 +937,3 @@ def _in_words(ways: Sequence[Variant], tries: Sequence[_Try], n_tried: int) -> s
     parts = [of_tasks, f"tokens {' or '.join(map(repr, texts[:4]))}"]
     parts += [f"{key} {' or '.join(options)}" for key, options in values.items() if len(options) > 1]
     return f"{n_tried:,} readings ({'; '.join(parts)})"
-
-
-def _is_group(table: Int[Tensor, "p p"]) -> bool:
-    """Whether the answers are a group's products, names aside; of associativity, a thousand triples."""
-    p = len(table)
-    elements = torch.arange(p)
-    is_latin = (table.sort(0).values == elements[:, None]).all() and (table.sort(1).values == elements).all()
-    if not is_latin:
-        return False
-    a, b, c = torch.randint(p, (3, 1000), generator=torch.Generator().manual_seed(0))
-    associative = bool((table[table[a, b], c] == table[a, table[b, c]]).all())
-    return associative and bool((table == elements).all(1).any())

@@ -33,10 +33,17 @@ class Rows:
     split: Split
 
 
-def readings(train: Any, test: Any, task: Operation) -> list[Rows]:
-    """Every reading that makes up the whole table of a task; the usual one first."""
+def readings(train: Any, test: Any, task: Operation, pairs: Int[Tensor, "n 2"] | None = None) -> list[Rows]:
+    """Every reading that makes up the whole table of a task; the usual one first.
+
+    Args:
+        train, test: what the file names.
+        task: the task.
+        pairs: the operands of every example as the file numbers them, where that is not as the task does.
+    """
+    pairs = task.pairs if pairs is None else pairs
     at = torch.full((task.p**2,), -1)
-    at[task.pairs[:, 0] * task.p + task.pairs[:, 1]] = torch.arange(task.n_inputs)
+    at[pairs[:, 0] * task.p + pairs[:, 1]] = torch.arange(task.n_inputs)
     several: list[Rows] = []
     is_rest = train is NOTHING
     for how, cells in _cells(train, test, task.p):

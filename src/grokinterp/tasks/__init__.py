@@ -6,6 +6,7 @@ from .base import Factor, Sample, Task
 from .circle import Circle
 from .coordinates import Coordinates
 from .encoding import Encoding, Symbols
+from .isomorphism import Isomorphism, Isotope, isomorphism, nearest_isotope
 from .layout import parse
 from .matrices import Matrices
 from .noise import Noise

@@ -16,10 +16,11 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Iterator
 from typing import Annotated
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 from pydantic import BeforeValidator
 from torch import Tensor
 
@@ -99,6 +100,52 @@ def element_names(group: str) -> tuple[str, ...]:
         return tuple(f"r{i}" for i in range(n)) + tuple(f"sr{i}" for i in range(n))
     between = "" if n <= 10 else "-"
     return tuple(between.join(map(str, row)) for row in permutations(group).tolist())
+
+
+def representation(group: str, dimension: int, character: Float64[Tensor, "order"]) -> str:
+    """What an irreducible representation of D_n or S_n is called in the literature, by its dimension and its
+    character, up to a positive factor, at the elements in the documented order: for D_n the frequency of a
+    rotation, or the signs of r and s; for S_n the partition of n. "" for other groups."""
+    kind, n = group[0], int(group[1:])
+    relative = character / character[0]
+    if kind == "D" and dimension == 1:
+        signs = ("−1" if float(relative[i]) < 0 else "1" for i in (1, n))
+        return "r ↦ {}, s ↦ {}".format(*signs)
+    if kind == "D":
+        return f"k = {int(torch.fft.rfft(relative[:n]).real.argmax())}"
+    if kind != "S" or n < 2:
+        return ""
+    elements = permutations(group)
+    swapped = torch.tensor([1, 0, *range(2, n)])
+    at = int((elements == swapped).all(1).long().argmax())
+    # The character of a transposition, over the dimension, is the sum of the contents over n (n - 1) / 2
+    # (Frobenius); with the dimension it tells the partitions of n apart, as far as such tables are made.
+    contents = round(float(relative[at]) * n * (n - 1) / 2)
+    fitting = [p for p in _partitions(n, n) if (_contents(p), _hooks(p)) == (contents, dimension)]
+    return f"({', '.join(map(str, fitting[0]))})" if len(fitting) == 1 else ""
+
+
+def _partitions(n: int, most: int) -> Iterator[tuple[int, ...]]:
+    if n == 0:
+        yield ()
+    for first in range(min(n, most), 0, -1):
+        yield from ((first, *rest) for rest in _partitions(n - first, first))
+
+
+def _contents(partition: tuple[int, ...]) -> int:
+    """The sum of column less row over the cells of the diagram."""
+    return sum(column - row for row, length in enumerate(partition) for column in range(length))
+
+
+def _hooks(partition: tuple[int, ...]) -> int:
+    """The dimension of its representation, by the hook length formula."""
+    columns = [sum(length > column for length in partition) for column in range(partition[0])]
+    hooks = (
+        length - column + columns[column] - row - 1
+        for row, length in enumerate(partition)
+        for column in range(length)
+    )
+    return math.factorial(sum(partition)) // math.prod(hooks)
 
 
 def _group_task(name: str, symbol: str, group: str, layout: str, word: str) -> Operation:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from ...errors import NotApplicable, UsageError, nearest
@@ -180,14 +180,20 @@ def _cosines(view: View, logits: Float64[Tensor, "rows order"]) -> Float64[Tenso
 def found_irreps(view: View) -> list[int]:
     """The numbers of the representations that the logits are made of, on unseen examples too."""
     group = group_of(view)
-    chance = (len(group.rows) * len(group.members)) ** -0.5
-    marks = irrep_cosines(view) > max(KEY_COSINE, 2 * chance)
+    marks = _above_chance(view, irrep_cosines(view))
     if "test" in view.parts and int((unseen := view.rows("test")[group.rows]).sum()) > 1:
         logits, at = _centred(view)[unseen], group.left[group.product[unseen]]
         for i in marks.nonzero().flatten().tolist():
             products = (group.irreps[i].character[at] * logits).sum(1)
             marks[i] = products.mean() > UNSEEN * products.std() / len(products) ** 0.5
     return marks.nonzero().flatten().tolist()
+
+
+def _above_chance(view: View, cosines: Float64[Tensor, "irrep"]) -> Bool[Tensor, "irrep"]:
+    """Which cosines are those of a key representation, over all examples."""
+    group = group_of(view)
+    chance = (len(group.rows) * len(group.members)) ** -0.5
+    return cosines > max(KEY_COSINE, 2 * chance)
 
 
 def key_irreps(view: View, irreps: Sequence[str] | None = None) -> list[int]:
@@ -259,10 +265,39 @@ def kept_share(view: View) -> Value:
     A random subspace of as many dimensions holds, on average, the second share of any matrix over the
     elements, so `irrep_fve.W_E` and `irrep_fve.W_U` near it say nothing.
     """
-    group, keys = group_of(view), found_irreps(view)
-    dimensions = sum(len(group.irreps[i].functions) for i in keys)
-    shares = [len(keys) / len(group.irreps), dimensions / len(group.members)]
+    return _shares(view, found_irreps(view))
+
+
+@measure(
+    "key_irreps.share_memoriser",
+    unit="1",
+    ref="here: the control of `key_irreps.share`; the rule is that of Chughtai et al. 2023, released code",
+)
+def kept_by_a_memoriser(view: View) -> Value:
+    """How many of the representations, and of all dimensions, a network would have for keys by their cosines
+    alone that knows the training examples by heart and nothing else: as shares.
+
+    Where it is not known which examples were trained on, one that knows all of them.
+    """
+    marks = _above_chance(view, _cosines(view, _by_heart(view)))
+    return _shares(view, marks.nonzero().flatten().tolist())
+
+
+def _shares(view: View, irreps: list[int]) -> Value:
+    group = group_of(view)
+    dimensions = sum(len(group.irreps[i].functions) for i in irreps)
+    shares = [len(irreps) / len(group.irreps), dimensions / len(group.members)]
     return array(shares, "of", of=["representations", "dimensions"])
+
+
+def _by_heart(view: View) -> Float64[Tensor, "rows order"]:
+    """Centred logits that are right on the training examples and alike elsewhere."""
+    group = group_of(view)
+    by_heart = torch.nn.functional.one_hot(group.product, len(group.members)).double()
+    by_heart = by_heart - by_heart.mean(1, keepdim=True)
+    if "train" in view.parts:
+        by_heart = by_heart * view.rows("train")[group.rows][:, None]
+    return by_heart
 
 
 @measure("irrep_fve.logits", unit="1", ref="Chughtai et al. 2023, table 1 (logit FVE)")
@@ -403,11 +438,7 @@ def restricted_logits(view: View, irreps: list[int]) -> Float64[Tensor, "rows an
 def restricted_memoriser(view: View, irreps: list[int]) -> Float64[Tensor, "rows answers"]:
     """as `logit_irreps`, of a network that knows the training examples by heart and nothing else: as good as
     that, it shows nothing."""
-    group = group_of(view)
-    by_heart = torch.nn.functional.one_hot(group.product, len(group.members)).double()
-    by_heart = by_heart - by_heart.mean(1, keepdim=True)
-    if "train" in view.parts:
-        by_heart = by_heart * view.rows("train")[group.rows][:, None]
+    by_heart = _by_heart(view)
     size = by_heart.norm()
     return _as_characters(view, by_heart * (_centred(view).norm() / size if size > 0 else 0.0), irreps)
 

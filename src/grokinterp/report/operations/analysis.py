@@ -16,6 +16,7 @@ import torch
 from ...errors import NotApplicable
 from ...measures import KeyFrequencies, key_frequencies
 from ...measures.base import per_part
+from ...measures.groups.irreps import group_of
 from ...measures.noise import NoisePhase, learned, noise_phase
 from ...measures.standing import Standing, percent, standing
 from ...measures.waves.circular import circular
@@ -31,6 +32,7 @@ from ...replay import (
     where_keys_differ,
 )
 from ...tasks import Operation
+from ...tasks.groups import representation
 from ...tasks.noise import Binomial
 from ..analysis import ANSWERS, Analysis, labelled
 from ..words import CODES, by_part, several
@@ -50,6 +52,8 @@ _OF_NOISE = ("clean_accuracy", "clean_loss", "noise.profile", "noise.bayes_loss"
 """What every report on noisy labels measures."""
 SUFFICIENT, NECESSARY = "The key frequencies are sufficient", "The key frequencies are necessary"
 SINGLE_FREQUENCY = "Neurons are single-frequency"
+SUFFICIENT_IRREPS = "The key representations are sufficient"
+NEEDED_IRREPS = "The key representations are necessary"
 CLOCK = "It computes as a clock (multiplies in the attention)"
 PIZZA = "It computes as a pizza (averages, constant attention)"
 """Claims that decide how it is said to compute."""
@@ -260,19 +264,38 @@ class OperationAnalysis(Analysis):
         return [said]
 
     @property
+    def key_irreps(self) -> list[str]:
+        """The representations that the logits are made of."""
+        if (keys := self.values.get("key_irreps")) is None or isinstance(keys, float):
+            return []
+        return [str(name) for name in keys["irrep"].values[keys.values]]
+
+    @property
+    def key_irreps_in_words(self) -> str:
+        """The same, each with what the literature calls it."""
+        group, irreps = str(self.task.params.get("group", "")), group_of(self.view).irreps
+        called = {}
+        for irrep in irreps if group and self.key_irreps else ():
+            dimension = int(irrep.name.split()[1])
+            called[irrep.name] = representation(group, dimension, irrep.character)
+        names = [f"{name} [{called[name]}]" if called.get(name) else name for name in self.key_irreps]
+        return several(names, "irrep")
+
+    @property
     def _by_representations(self) -> list[str]:
-        """The representations of a group of which its logits are made."""
-        if self.n_frequencies or not {"key_irreps", "irrep_fve.logits"} <= self.values.keys():
+        """The representations of a group by which it computes, where they are sufficient and necessary; else
+        of which its logits are made."""
+        names, when = self.key_irreps, self._when_learned
+        if self.n_frequencies or not names or "irrep_fve.logits" not in self.values:
             return []
-        keys, share = self.values["key_irreps"], self.number("irrep_fve.logits")
-        names = keys["irrep"].values[keys.values].tolist()
-        if not names or share < _OF_LOGITS:
+        share = self.number("irrep_fve.logits")
+        of = f"{len(names)} of {len(self.values['key_irreps'])} irreducible representations"
+        of += f" ({self.key_irreps_in_words})"
+        if self._holds(SUFFICIENT_IRREPS) and self._holds(NEEDED_IRREPS):
+            return [f"it {self._verb} by {of}; their characters are enough to be right, and needed", *when]
+        if share < _OF_LOGITS:
             return []
-        of = f"{len(names)} of {len(keys)} irreducible representations ({several(names, 'irrep')})"
-        return [
-            f"it {self._verb}; {percent(share)} of its logits' variance lies in {of}",
-            *self._when_learned,
-        ]
+        return [f"it {self._verb}; {percent(share)} of its logits' variance lies in {of}", *when]
 
     @property
     def _in_mirror_images(self) -> list[str]:
@@ -307,6 +330,9 @@ class OperationAnalysis(Analysis):
             trained, unseen = map(percent, self._mirrored)
             mirrored = f"of unseen examples whose mirror image (b, a) was trained on {trained} are right"
             rows.append(("Mirror images", f"{mirrored}, of those that are new both ways {unseen}"))
+        if self.key_irreps and is_of_a_group(self):
+            of = f"{len(self.key_irreps)} of {len(self.values['key_irreps'])}"
+            return [*rows, ("Key representations", f"{of}: {self.key_irreps_in_words}")]
         if self.keys is None:
             return [*rows, ("Key frequencies", f"none: {self._found_keys}")]
         keys = self.keys.consensus
@@ -397,6 +423,12 @@ class OperationAnalysis(Analysis):
             with suppress(NotApplicable):
                 described["neuron_flows"] = neuron_flows(self.replayed).to_dict()
         return described
+
+
+def is_of_a_group(a: OperationAnalysis) -> bool:
+    """Whether the operation is the product of a group that is not cyclic, so that there are representations
+    to ask about which are no frequencies."""
+    return not a.n_frequencies and bool(a.task.facts.group)
 
 
 def has_frequencies(a: OperationAnalysis) -> bool:
