@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-elsewhere check check-experiments docs lint types clean
+.PHONY: demo test test-slow test-elsewhere test-tl4 check check-experiments docs lint types clean
 .DELETE_ON_ERROR:
 
 # What grokinterp needs to run; made again when pyproject.toml changes.
@@ -13,6 +13,12 @@ BIN := .venv/bin
 # What its tests need on top.
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# The same with TransformerLens 4, which has no HookedTransformer, in an environment of its own.
+.venv-tl4/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-tl4
+	.venv-tl4/bin/python -m pip install --quiet --editable '.[tests]' 'transformer-lens>=4'
 	@touch $@
 
 # What the site of the docs needs on top.
@@ -35,6 +41,14 @@ ELSEWHERE := ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=AVX2
 test-elsewhere: .venv/installed-dev  ## the tests that ask what a training comes to, in the arithmetic of another processor
 	$(ELSEWHERE) $(BIN)/python -m pytest -n auto --dist worksteal -m 'trains and not slow and not browser'
 
+# What stands on TransformerLens: networks, hooks, views, imports, exports, measures of networks in memory, commands.
+TL4 := tl4 hooked models view forward vision kinds encoder_decoder mlp record import export show foreign_files ablation nodes \
+  interchange in_memory controls cli
+
+test-tl4: .venv-tl4/installed .venv/installed-dev  ## the tests of networks with TransformerLens 4, and a run trained with 3 and with 4: the same bytes
+	GROKINTERP_OTHER_PYTHON=$(CURDIR)/$(BIN)/python .venv-tl4/bin/python -m pytest -n auto --dist worksteal \
+	  $(patsubst %,tests/test_%.py,$(TL4))
+
 check-experiments: .venv/installed  ## the experiments whose --check takes a minute or two, trained anew; the others: make test-slow
 	rm -rf runs/check
 	$(BIN)/python experiments/label_noise/run.py --check --out runs/check/label_noise
@@ -53,4 +67,4 @@ types: .venv/installed-dev
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-tl4 .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from grokinterp.models import ModelConfig, is_bias
+from grokinterp.models.base import lens_classes
 from grokinterp.tasks import Task
 
 Weights = dict[str, Tensor]
@@ -100,9 +101,7 @@ def blocks(w: Weights) -> Iterator[str]:
 
 def lens_config(config: ModelConfig, task: Task, **more: object) -> Any:
     """TransformerLens's own configuration object, as the Grokking_Demo pickles it."""
-    from transformer_lens import HookedTransformerConfig
-
-    return HookedTransformerConfig(
+    return lens_classes()[1](
         n_layers=config.n_layers, d_model=config.d_model, n_ctx=task.reads.n_ctx, d_head=config.d_head,
         n_heads=config.n_heads,
         d_mlp=config.d_mlp, act_fn=config.act_fn, d_vocab=task.reads.d_vocab,

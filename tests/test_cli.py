@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
 import grokinterp as gi
@@ -145,6 +146,7 @@ def test_the_examples_of_help_run_as_they_stand(grokinterp, tiny_run, tmp_path, 
     monkeypatch.chdir(tmp_path)
     for place in ("runs/add53", "runs/sub97", "runs/sweep/seed_0", "runs/sweep/seed_1"):
         shutil.copytree(tiny_run.path, place)
+    torch.save(tiny_run.state_dict(-1), "theirs.pth")
     cheap = [
         example
         for examples in EXAMPLES.values()

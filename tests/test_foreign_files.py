@@ -34,6 +34,7 @@ import torch
 
 from grokinterp.errors import GrokinterpError, UsageError
 from grokinterp.foreign import Record, read_foreign
+from grokinterp.models.base import lens_classes
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS = ROOT / os.environ.get("GROKINTERP_CHECKPOINTS", "../shared/checkpoints")
@@ -756,7 +757,6 @@ def test_malformed_headers_of_safetensors_are_refused(header, tmp_path):
 
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
 def test_the_checkpoint_of_the_grokking_demo_is_read(new, tmp_path):
-    lens = pytest.importorskip("transformer_lens")
     sizes = {
         "n_layers": 1,
         "d_model": 128,
@@ -766,7 +766,7 @@ def test_the_checkpoint_of_the_grokking_demo_is_read(new, tmp_path):
         "d_mlp": 512,
         "d_vocab": 114,
     }
-    config = lens.HookedTransformerConfig(**sizes, act_fn="relu", normalization_type=None)
+    config = lens_classes()[1](**sizes, act_fn="relu", normalization_type=None)
     checkpoint = {
         "model": {"embed.W_E": torch.randn(114, 128)},
         "config": config,
@@ -781,7 +781,7 @@ def test_the_checkpoint_of_the_grokking_demo_is_read(new, tmp_path):
     found = read_foreign(tmp_path / "grokking_demo.pth")
     record = found.pop("config")
     assert type(record) is Record
-    assert record.name == f"{type(config).__module__}.HookedTransformerConfig"
+    assert record.name == f"{type(config).__module__}.{type(config).__name__}"
     assert sizes.items() <= record.fields.items()
     assert record.fields["dtype"] == "torch.float32"
     assert type(record.fields["attn_scale"]) is float

@@ -23,6 +23,7 @@ from grokinterp.errors import ConfigError, DamagedFile, NotARun, RunLocked, Usag
 from grokinterp.importing import forensics
 from grokinterp.importing.mapping import built_in, read_layout
 from grokinterp.models import MLPConfig, ModelConfig
+from grokinterp.models.base import lens_classes
 from grokinterp.tasks import groups, make_task, order, split
 
 ROOT = Path(__file__).parents[1]
@@ -142,10 +143,8 @@ def test_a_network_without_mlp(tmp_path):
 
 
 def grokking_demo(**config):
-    from transformer_lens import HookedTransformer
-
     lens = formats.lens_config(SMALL, ADDITION, **config)
-    model = HookedTransformer(lens)
+    model = lens_classes()[0](lens)
     several = [formats.random_weights(SMALL, ADDITION, seed) for seed in (1, 2)]
     rows = order(P * P, "torch_randperm", 598)
     content = {

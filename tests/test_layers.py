@@ -189,7 +189,7 @@ def test_training_does_not_import_transformer_lens():
 
 
 def test_the_public_names_are_few_and_all_there():
-    assert len(grokinterp.__all__) <= 33
+    assert len(grokinterp.__all__) <= 34
     assert all(getattr(grokinterp, name) is not None for name in grokinterp.__all__)
 
 

@@ -20,6 +20,7 @@ from grokinterp.models import (
     in_float64,
     is_bias,
 )
+from grokinterp.models.base import lens_classes
 from grokinterp.tasks import Task, make_task
 
 NORMS = ["none", "LN", "LNPre", "RMS", "RMSPre"]
@@ -36,8 +37,7 @@ def config(**changes: object) -> ModelConfig:
 
 def reference(config: ModelConfig, task: Task, seed: int | None = None):
     """The network that a user of TransformerLens would write down for this configuration."""
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
-
+    HookedTransformer, HookedTransformerConfig = lens_classes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return HookedTransformer(
@@ -458,13 +458,14 @@ in_float64(config.hooked(task.reads, config.initial_weights(task.reads, 0)))
 def test_no_other_warning_is_silenced(monkeypatch, warning):
     import transformer_lens
 
-    make = transformer_lens.HookedTransformerConfig
+    name = lens_classes()[1].__name__
+    make = getattr(transformer_lens, name)
 
     def warns(*args, **kwargs):
         warnings.warn(warning, stacklevel=2)
         return make(*args, **kwargs)
 
-    monkeypatch.setattr(transformer_lens, "HookedTransformerConfig", warns)
+    monkeypatch.setattr(transformer_lens, name, warns)
     with pytest.warns(type(warning), match=str(warning)):
         built(config())
 

@@ -11,6 +11,7 @@ import torch
 import grokinterp as gi
 from grokinterp.errors import GrokinterpError, NotARun, RunLocked, UsageError
 from grokinterp.models import MLPConfig
+from grokinterp.models.base import lens_classes
 from grokinterp.tasks import make_task, split
 
 P = 7
@@ -23,8 +24,7 @@ def model():
     """Somebody's HookedTransformer, biases and all."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from transformer_lens import HookedTransformer, HookedTransformerConfig
-
+        HookedTransformer, HookedTransformerConfig = lens_classes()
         cfg = HookedTransformerConfig(
             n_layers=1,
             d_model=16,

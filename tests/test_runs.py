@@ -46,6 +46,7 @@ from grokinterp.errors import (
     UsageError,
     WriteFailed,
 )
+from grokinterp.models.base import lens_classes
 from grokinterp.runs.account import read_run_json
 from grokinterp.runs.record import write_record
 from grokinterp.training import Trainer
@@ -491,10 +492,8 @@ def test_the_history_of_a_run_without_evaluations_has_the_same_typed_columns(tmp
 
 
 def test_a_model_is_a_hooked_transformer_with_the_logits_of_its_view(run):
-    from transformer_lens import HookedTransformer
-
     model = run.model(-1)
-    assert isinstance(model, HookedTransformer)
+    assert isinstance(model, lens_classes()[0])
     assert not model.training
     with torch.no_grad():
         logits = model(run.task.inputs)[:, -1]

@@ -12,6 +12,7 @@ import grokinterp as gi
 from grokinterp.errors import ConfigError, UsageError
 from grokinterp.measures.nodes import everywhere
 from grokinterp.models import Inside, VisionConfig, network_config
+from grokinterp.models.base import deprecation_silenced, lens_classes
 from grokinterp.tasks import TASKS, Arrays, make_task
 from grokinterp.training import PRESETS, TrainConfig, Trainer
 
@@ -100,12 +101,10 @@ def test_patches_are_cut_row_by_row_with_their_pixels_row_by_row():
 def test_of_binary_pixels_the_linear_map_is_an_embedding_of_the_two():
     """The prototype's first kind: tokens 0 and 1 and a class token for a HookedTransformer of the task's
     pixels."""
-    from transformer_lens import HookedTransformer
-
     network = config("pixel")
     weights = shaken(network, LINES.reads)
-    with pytest.warns(DeprecationWarning, match="HookedTransformer"):
-        tokens = HookedTransformer(network._trunk.lens(145, 3, 8, torch.float64))
+    with deprecation_silenced():
+        tokens = lens_classes()[0](network._trunk.lens(145, 3, 8, torch.float64))
     state = {key: weight for key, weight in weights.items() if key not in ("embed.W_E", "cls_token")}
     embedding = torch.stack([torch.zeros(16), weights["embed.W_E"][0], weights["cls_token"]])
     tokens.load_state_dict({**state, "embed.W_E": embedding}, strict=False)

@@ -13,13 +13,14 @@ from .version import __version__
 if TYPE_CHECKING:
     from .errors import GrokinterpError
     from .given import ablate, interchange, key_frequencies, measure, view
-    from .importing import import_checkpoint, record
+    from .importing import import_checkpoint, record, show
     from .measures import MEASURES
     from .measures import measure as register_measure
     from .replay import plateaus, replay, tidy
     from .report import Report, analyze, measure_all, save_replay
     from .report.compare import compare
     from .runs import Run, load_run, runs_in
+    from .runs.export import export
     from .runs.many import train_many
     from .runs.train import train
     from .tasks import TASKS, Operation, Task, arrays, make_task, task
@@ -32,12 +33,12 @@ __all__ = [
         {
             "errors": "GrokinterpError",
             "given": "ablate interchange key_frequencies measure view",
-            "importing": "import_checkpoint record",
+            "importing": "import_checkpoint record show",
             "measures": "MEASURES",
             "measures.measure": "register_measure",
             "replay": "plateaus replay tidy",
             "report": "Report analyze compare measure_all save_replay",
-            "runs": "Run load_run runs_in train train_many",
+            "runs": "Run export load_run runs_in train train_many",
             "tasks": "TASKS Operation Task arrays make_task task",
             "training": "TrainConfig",
             "view": "View",

@@ -37,8 +37,9 @@ def is_whole(given: object) -> bool:
 
 
 def is_network(given: object) -> bool:
-    """Whether it is a network with hooks."""
-    return not isinstance(given, type) and hasattr(given, "hook_dict") and hasattr(given, "named_parameters")
+    """Whether it is a network with hooks, each of which does something."""
+    there = hasattr(given, "hook_dict") and hasattr(given, "named_parameters")
+    return there and not isinstance(given, type) and not is_a(given, "TransformerBridge")
 
 
 def is_a(given: object, name: str) -> bool:
@@ -146,6 +147,11 @@ _INSTEAD: list[tuple[Callable[[Any], bool], str, str]] = [
         "it has .save_html(path), .save_json(path) and .to_dict()",
     ),
     (lambda given: is_a(given, "Task"), "a task", "gi.view(network, task) takes it beside a network"),
+    (
+        lambda given: is_a(given, "TransformerBridge"), "a TransformerBridge",
+        "its weights and hooks are not those of a HookedTransformer, and edits at some hooks do nothing; "
+        "save its state_dict() and import that with a mapping, as docs/import.md shows",
+    ),
     (
         is_network, "a network",
         "gi.view(network, task) makes a View of it, gi.record a run of a training loop",

@@ -66,3 +66,9 @@ def in_words(value: object) -> str:
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(map(in_words, value)) or "none"
     return str(value)
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them."""
+    unit, length = next(((unit, n) for unit, n in (("GB", 1e9), ("MB", 1e6)) if count >= n), ("kB", 1e3))
+    return f"{count / length:.1f} {unit}"

@@ -415,6 +415,9 @@ class View(Shown):
         if unknown := sorted({name for name, _ in edits} - self._twin.hook_dict.keys()):
             raise NotApplicable(f"the network has no hook {unknown[0]}")
         parts: dict[str, list[Tensor]] = {}
+        # With TransformerLens 4 a hook that is switched off refuses an edit; with 3 nothing comes of it.
+        is_off = getattr(self._twin, "is_switched_off", lambda name: False)
+        edits = [(name, edit) for name, edit in edits if not is_off(name)]
         inputs = self.task.inputs if rows is None else self.task.inputs[rows]
         from_layer: dict[str, int] = {}
         if rows is None and (first := self._first_layer([*names, *(name for name, _ in edits)])) is not None:

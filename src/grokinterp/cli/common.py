@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from ..errors import UsageError
+from ..shown import size as size
 from . import index
 
 app = typer.Typer(
@@ -113,12 +114,6 @@ def place(path: Path) -> str:
     """A path as it was given, and where that is: of the directory where one stands, or behind a link."""
     is_elsewhere = not path.name or path.absolute() != path.resolve()
     return f"{path}, which is {path.resolve()}" if is_elsewhere else str(path)
-
-
-def size(count: int) -> str:
-    """Bytes as a person reads them."""
-    unit, length = next(((unit, n) for unit, n in (("GB", 1e9), ("MB", 1e6)) if count >= n), ("kB", 1e3))
-    return f"{count / length:.1f} {unit}"
 
 
 def brief(value: int | float | None) -> str:

@@ -16,6 +16,8 @@ from typing import Any
 
 KINDS = ("tasks", "presets", "measures", "layouts")
 """What there are lists of."""
+FORMATS = ("safetensors", "transformer-lens", "huggingface")
+"""What a run can be exported as: `models.exported.FORMATS`, without torch."""
 FILE = Path(__file__).with_name("index.json")
 _MOST_RUNS = 200
 """Run directories that are offered at most."""
@@ -106,6 +108,11 @@ def measures(incomplete: str) -> list[str]:
 def layouts(incomplete: str) -> list[str]:
     """Names of layouts, and "auto"."""
     return _beginning(["auto", *names("layouts")], incomplete)
+
+
+def formats(incomplete: str) -> list[str]:
+    """What a run can be exported as."""
+    return _beginning(FORMATS, incomplete)
 
 
 def kinds(incomplete: str) -> list[str]:

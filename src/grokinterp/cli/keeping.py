@@ -1,14 +1,16 @@
-"""The commands for runs that lie about: `ls`, `thin`, `push` and `pull`."""
+"""The commands for runs that lie about: `ls`, `show`, `thin`, `export`, `push` and `pull`."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..shown import in_words
 from . import index
-from .common import Json, RunDir, brief, command, place, print_table, run_directory, size
+from .common import Json, RunDir, brief, command, place, print_facts, print_table, run_directory, size
 
 
 @command("ls", "grokinterp ls runs", "grokinterp ls --json")
@@ -55,6 +57,37 @@ def list_runs(
     print(f"{len(rows)} run{'s' * (len(rows) > 1)}, {size(sum(row.bytes for row in rows))}")
 
 
+@command("show", "grokinterp show runs/add53", "grokinterp show theirs.pth --json")
+def show(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="A run directory; or a checkpoint of somebody else's, or a folder of such.",
+            parser=run_directory,
+            show_default=False,
+            autocompletion=index.runs,
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Show what is in a run or in somebody else's file, without analysing it: configuration, task, snapshots,
+    sizes, losses, where it came from; of a file its keys and shapes, and what an import would take it for.
+    Nothing in it is executed."""
+    from ..runs.contents import contents_of_run, is_run
+
+    if is_run(path):  # which takes no torch
+        contents = contents_of_run(path)
+    else:
+        from ..importing import show as show_any
+
+        contents = show_any(path)
+    if as_json:
+        print(json.dumps(contents.to_dict(), allow_nan=False))
+        return
+    print_facts((name, in_words(text)) for name, text in contents.rows)
+
+
 @command(
     "thin",
     "grokinterp thin runs/add53 --keep every:10 --dry-run",
@@ -92,6 +125,49 @@ def thin(
         print("  It is not finished: when it goes on, snapshots are saved as its schedule says")
     if removed and dry_run:
         print("Nothing was removed: leave out --dry-run")
+
+
+@command(
+    "export",
+    "grokinterp export runs/add53 --to transformer-lens --out exported/add53",
+    "grokinterp export runs/add53@10 --to safetensors --out exported/step_10",
+)
+def export(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN[@STEP]",
+            help="A run directory; behind @ a step, negative ones counted from the end.",
+            show_default=False,
+            autocompletion=index.runs,
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="safetensors (the weights, and what they are of), transformer-lens (for TransformerLens 3 "
+            "and the converter of 4), huggingface (a class of transformers, where one is exactly the same).",
+            show_default=False,
+            autocompletion=index.formats,
+        ),
+    ],
+    out: Annotated[str, typer.Option(metavar="DIR", help="A new or an empty directory.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Export a snapshot of a run as files that other tools load. Before anything is written, the network is
+    loaded from them and its logits compared."""
+    from ..runs import export as export_run
+
+    run_directory(run)
+    done = export_run(run, to, out)
+    if as_json:
+        print(json.dumps(done.to_dict()))
+        return
+    print(f"{', '.join(done.files)} in {place(done.path)}: step {done.step:,}")
+    if done.compared:
+        print(f"  the network in them has the logits of the run on {done.compared:,} examples")
+    print(f"Load it:\n\n{done.loading.rstrip()}")
 
 
 @command(

@@ -1,4 +1,5 @@
-"""Configuration -> network. The only place that imports transformer_lens, and only inside functions."""
+"""Configuration -> network. The only place that imports transformer_lens, and only inside functions:
+hooked.py, which imports it at its top, is imported there."""
 
 from typing import TYPE_CHECKING
 

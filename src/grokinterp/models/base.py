@@ -41,6 +41,7 @@ from ..tasks import Reads
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookedRootModule
 
+    from .exported import Exported
     from .folded import Folding
     from .one_layer import OneLayer
 
@@ -243,6 +244,14 @@ class NetworkConfig(Frozen):
                 if position + 1 < inputs.shape[1]:
                     inputs[:, position + 1] = written[given[-1]]
         return torch.stack(given, dim=1)
+
+    def exported(self, to: str, reads: Reads, weights: Weights) -> Exported:
+        """The network in the files of another tool: "transformer-lens" or "huggingface".
+
+        Raises:
+            UsageError: that has no such network.
+        """
+        raise UsageError(f"{to} has no network of the kind {self.kind}: export it as safetensors")
 
     @abstractmethod
     def hooked(self, reads: Reads, weights: Weights, dtype: torch.dtype = torch.float32) -> HookedRootModule:
@@ -534,9 +543,24 @@ def in_float64(model: HookedRootModule) -> HookedRootModule:
     return twin.eval()
 
 
+def lens_classes() -> tuple[Any, Any]:
+    """The class of hooked transformers, and that of their configurations: TransformerLens's own; of
+    TransformerLens 4, which has no HookedTransformer, ours (hooked.py) and that of its bridge."""
+    with deprecation_silenced():
+        try:
+            from transformer_lens import HookedTransformer, HookedTransformerConfig
+        except ImportError:
+            from transformer_lens import TransformerBridgeConfig
+
+            from .hooked import HookedTransformer as Ours
+
+            return Ours, TransformerBridgeConfig
+        return HookedTransformer, HookedTransformerConfig
+
+
 class deprecation_silenced(warnings.catch_warnings):
-    """Silences exactly TransformerLens's notice that HookedTransformer goes in 4.0; the dependency is capped
-    below that."""
+    """Silences exactly the notice of TransformerLens 3 that HookedTransformer goes in 4.0, for which
+    `lens_classes` has an answer."""
 
     def __enter__(self) -> None:
         super().__enter__()

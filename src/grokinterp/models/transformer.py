@@ -31,6 +31,7 @@ from .base import (
     fits,
     is_bias,
     kind,
+    lens_classes,
     none_if_zero,
     refuse_odd_heads,
 )
@@ -41,6 +42,8 @@ from .one_layer import OneLayer
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    from .exported import Exported
 
 Init = Literal[
     "nanda", "transformer_lens", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal",
@@ -356,9 +359,8 @@ class ModelConfig(NetworkConfig):
         """The network in evaluation mode, hooks live; attention mixing is one, on `hook_pattern`."""
         fits(weights, self.shapes(reads))
         with deprecation_silenced():
-            from transformer_lens import HookedTransformer
-
-            model = HookedTransformer(self.lens(reads.n_ctx, reads.d_vocab, self.n_logits(reads), dtype))
+            network, _ = lens_classes()
+            model = network(self.lens(reads.n_ctx, reads.d_vocab, self.n_logits(reads), dtype))
             if not self._norm_at_the_end:
                 model.ln_final = torch.nn.Identity()
                 model.setup()
@@ -372,21 +374,30 @@ class ModelConfig(NetworkConfig):
 
     def lens(self, n_ctx: int, d_vocab: int, d_vocab_out: int, dtype: torch.dtype) -> HookedTransformerConfig:
         """TransformerLens's own configuration of the network."""
-        from transformer_lens import HookedTransformerConfig
+        _, lens = lens_classes()
+        return lens(**self._lens_settings(n_ctx, d_vocab, d_vocab_out), device="cpu", dtype=dtype)
 
-        return HookedTransformerConfig(
+    def _lens_settings(self, n_ctx: int, d_vocab: int, d_vocab_out: int) -> dict[str, Any]:
+        return {
             **self.model_dump(include=set(_NAMED_ALIKE)),
-            n_ctx=n_ctx,
-            d_mlp=self.d_mlp or None,
-            attn_only=self.d_mlp == 0,
-            act_fn=self.act_fn,
-            d_vocab=d_vocab,
-            d_vocab_out=d_vocab_out,
-            normalization_type=None if self.normalization == "none" else self.normalization,
-            init_weights=False,
-            device="cpu",
-            dtype=dtype,
-        )
+            "n_ctx": n_ctx,
+            "d_mlp": self.d_mlp or None,
+            "attn_only": self.d_mlp == 0,
+            "act_fn": self.act_fn,
+            "d_vocab": d_vocab,
+            "d_vocab_out": d_vocab_out,
+            "normalization_type": None if self.normalization == "none" else self.normalization,
+            "init_weights": False,
+        }
+
+    def lens_settings(self, reads: Reads) -> dict[str, Any]:
+        """What `HookedTransformerConfig.from_dict` takes for the network: plain JSON."""
+        return self._lens_settings(reads.n_ctx, reads.d_vocab, self.n_logits(reads))
+
+    def exported(self, to: str, reads: Reads, weights: Weights) -> Exported:
+        from .exported import of_lens, of_transformers
+
+        return {"transformer-lens": of_lens, "huggingface": of_transformers}[to](self, reads, weights)
 
 
 def _any_is(names: Collection[str], key: str) -> bool:

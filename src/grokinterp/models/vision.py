@@ -6,7 +6,7 @@
     a transformer inside    local_layers 1 or more: inside each patch a small transformer runs over the pixels
     each patch              with a class token of its own, and W_E takes what that has in the end
 
-The trunk is `transformer_lens.HookedTransformer` itself, whose layers, hooks and names are as ever; what is
+The trunk is a HookedTransformer, whose layers, hooks and names are as ever; what is
 put before its first layer is `hook_embed` (the class token, then the patches) plus `hook_pos_embed`. The
 transformer inside patches is another one, `local`, whose names have `local.` in front and whose batch axis
 has a row for each patch.
@@ -41,6 +41,7 @@ from .base import (
     deprecation_silenced,
     fits,
     kind,
+    lens_classes,
     refuse_odd_heads,
 )
 from .forward import ACTIVATIONS
@@ -264,11 +265,10 @@ class VisionConfig(NetworkConfig):
         """
         fits(weights, self.shapes(reads))
         with deprecation_silenced():
-            from transformer_lens import HookedTransformer
-
+            network: Any = lens_classes()[0]
             grid, side = self.grid(reads), self.patch_size
 
-            class Stack(HookedTransformer):  # type: ignore[misc, unused-ignore]  # imported inside a function
+            class Stack(network):  # type: ignore[misc]  # which one is known inside a function alone
                 """A HookedTransformer over [n, token, entry], with a class token before the tokens."""
 
                 def __init__(self, config: ModelConfig, tokens: int, entries: int, classes: int) -> None:

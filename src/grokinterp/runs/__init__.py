@@ -1,4 +1,5 @@
-"""The run directory: write, open, resume, verify, list, thin, share. All disk access of the package is here.
+"""The run directory: write, open, resume, verify, list, thin, export, share. All disk access of the package
+is here.
 
 The names are loaded when they are first used: what only reads records needs no torch.
 """
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..lazy import load_lazily
 
 if TYPE_CHECKING:
+    from .export import export
     from .hub import pull_from_hub, push_to_hub
     from .listing import runs_in
     from .many import train_many
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = load_lazily(
     __name__,
     {
+        "export": "export",
         "hub": "pull_from_hub push_to_hub",
         "listing": "runs_in",
         "many": "train_many",

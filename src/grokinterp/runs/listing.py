@@ -139,13 +139,15 @@ def _found(folder: Path) -> Iterator[tuple[Path, str]]:
             yield entry, ""
 
 
-def row_of(path: Path, name: str = "", why_not: str = "") -> Listed:
+def row_of(path: Path, name: str = "", why_not: str = "", *, make_task: bool = True) -> Listed:
     """The row of one run.
 
     Args:
         path: its directory.
         name: as it is called in the list.
         why_not: what keeps it from being looked into, if anything does.
+        make_task: whether, to tell how far a run has come that was recorded before run.json said what
+            accuracies are about, its task is made again, which takes torch.
     """
     nothing = dict.fromkeys(field.name for field in fields(Listed))
     row: dict[str, Any] = {**nothing, "run": name, "bytes": _size(path), "status": "broken", "why": why_not}
@@ -153,7 +155,7 @@ def row_of(path: Path, name: str = "", why_not: str = "") -> Listed:
         return Listed(**row)
     try:
         account = Account(path)
-        row |= _of(account)
+        row |= _of(account, make_task)
     except GrokinterpError as error:
         row["why"] = str(error)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -161,7 +163,7 @@ def row_of(path: Path, name: str = "", why_not: str = "") -> Listed:
     return Listed(**row)
 
 
-def _of(account: Account) -> dict[str, Any]:
+def _of(account: Account, make_task: bool) -> dict[str, Any]:
     record = account.record
     report = report_of(account)
     columns = {name for evaluation in account.evaluations for name in evaluation}
@@ -182,7 +184,7 @@ def _of(account: Account) -> dict[str, Any]:
         "snapshots": len(account.steps),
         "train_accuracy": train,
         "test_accuracy": test,
-        "state": _state(account, train, test, report),
+        "state": _state(account, train, test, report, make_task),
         "keys": report and _keys(report),
         "status": status,
         "why": why,
@@ -222,11 +224,15 @@ def _holder(path: Path) -> str | None:
 
 
 def _state(
-    account: Account, train: float | None, test: float | None, report: Mapping[str, Any] | None
+    account: Account,
+    train: float | None,
+    test: float | None,
+    report: Mapping[str, Any] | None,
+    make_task: bool,
 ) -> State | None:
     """By the last evaluation; where a criterion of the task tells it, which evaluations do not know, by the
     report."""
-    examples = _examples(account)
+    examples = _examples(account, make_task)
     if examples is not None and not examples.criterion:
         state = examples.standing(train, test).state
         if state != "not known":
@@ -235,11 +241,13 @@ def _state(
     return told or (None if examples is None else "not known")
 
 
-def _examples(account: Account) -> Examples | None:
+def _examples(account: Account, make_task: bool) -> Examples | None:
     """What accuracies are about; of a run that was recorded before that was, its task has to be made again,
-    which takes torch. None where that cannot be."""
+    which takes torch. None where that cannot be, or is not to be."""
     if "counts" in account.record:
         return Examples(**account.record["counts"])
+    if not make_task:
+        return None
     from .run import Run
 
     with suppress(GrokinterpError):

@@ -27,6 +27,7 @@ from ..view import View
 from . import monitor
 from .batches import Fresh, Rows
 from .config import TrainConfig
+from .devices import is_accelerator, refuse_other_numbers, resolve_device
 from .examples import (
     PIECE,
     Evaluation,
@@ -130,6 +131,9 @@ class Trainer:
         self._learning = {
             name: weight.requires_grad_() for name, weight in self.weights.items() if self._model.trains(name)
         }
+        if is_accelerator(self.device):
+            of = self._model, config.training.loss, self.task, self.weights
+            refuse_other_numbers(self.device, *of, self.split.train.sort().values, self.labels)
         self._optimiser = Optimiser(self._learning, config.training)
         # Sorted: the order of a sum over a full batch must not matter to the user, and sorted rows are
         # gathered faster.
@@ -366,24 +370,3 @@ def is_plain(config: TrainConfig, task: Task) -> bool:
         return True
     of = config.model, task, resolve_device(config.device)
     return FoldedExamples.folding(*of) is None and OneLayerExamples.layer(*of) is None
-
-
-def resolve_device(name: str) -> torch.device:
-    """The torch device of that name; `auto` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ConfigError: the device is not there, or (MPS) does not compute what the CPU computes.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        what = "device: cuda was asked for and torch finds no CUDA device"
-        raise ConfigError(f"{what}: use device = 'cpu' or 'auto'")
-    if name == "mps":
-        if not torch.backends.mps.is_available():
-            raise ConfigError("device: mps was asked for and torch finds none: use device = 'cpu' or 'auto'")
-        x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
-        if not torch.allclose((x.to("mps") @ x.to("mps")).softmax(1).cpu(), (x @ x).softmax(1), atol=1e-4):
-            what = "device: mps gives other numbers than the CPU on this machine"
-            raise ConfigError(f"{what}: use device = 'cpu'")
-    return torch.device(name)
