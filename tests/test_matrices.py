@@ -341,7 +341,9 @@ def test_a_matrix_that_cannot_be_written_is_drawn_anew_and_the_share_is_said():
     assert "drawn anew" in narrow.words_mean
     assert float(narrow.matrices.abs().max()) <= 9.99
     assert len(narrow.draw(500, generator())) == 500
-    with pytest.raises(ConfigError, match=r"of 10,000 matrices that were drawn .* can be asked.*widen task"):
+    with pytest.raises(
+        ConfigError, match=r"of 10,000 matrices that were drawn .* can be asked.*set both task"
+    ):
         _ = task(input_exponents=(-3, -2), max_entry=1e4).sample
 
 
@@ -393,14 +395,14 @@ REFUSED = [
     ("matrix_transpose", [[[1, 1], [1, math.nan]]], "matrix 0 has an entry that is NaN or infinite"),
     ("matrix_transpose", [[[1, 1], [1, 1]], [[1, 1], [1, 1234]]],
      "matrix 1 has an entry that cannot be written: FP15 with the exponents -3 to 0 writes 0 and numbers of "
-     "0.0005 to 999 either side of it, got 1234: widen task.input_exponents"),
+     "0.0005 to 999 either side of it, got 1234: set task.input_exponents=all"),
     ("matrix_inverse", [[[1, 2], [3, 4]], [[1, 2], [2, 4]]],
      "matrix 1 is singular to float64: it has no inverse that can be asked for"),
     ("matrix_inverse", [[[1, 1], [1, 1 + 1e-6]]],
      "matrix 0 is singular as FP15 with the exponents -3 to 0 writes it: it has no inverse that"),
     ("eigenvalues", [[[1, 0], [0, 1]], [[1e-6, 0], [0, 0]]],
      "matrix 1 is another one as FP15 with the exponents -3 to 0 writes it: 1e-06 in row 1, column 1 "
-     "becomes 0: widen task.input_exponents, or ask about a multiple of it"),
+     "becomes 0: ask about a multiple of it, or set task.input_exponents=all"),
 ]  # fmt: skip
 
 

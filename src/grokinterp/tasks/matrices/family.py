@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ from ..reads import Reads
 from ..registry import task
 from . import lapack
 from .distributions import Entries, Mixture, mixture
-from .encodings import NumberEncoding, number_encoding
+from .encodings import ENCODINGS, NumberEncoding, number_encoding
 from .problems import Eigenvalues, Eigenvectors, Inverse, Problem, Sum, Transpose, index
 
 START = "="
@@ -243,8 +243,8 @@ class Matrices(Task):
             if tried >= _DRAWS * n:
                 raise ConfigError(
                     f"{self.name}: of {tried:,} matrices that were drawn {n - missing:,} can be asked, the "
-                    f"others have entries or answers that {self._written_with} cannot write: widen "
-                    "task.input_exponents or task.output_exponents, or choose another task.max_entry"
+                    f"others have entries or answers that {self._written_with} cannot write: set both "
+                    "task.input_exponents=all and task.output_exponents=all, or choose another task.max_entry"
                 )
             matrices = self._matrices(missing, generator)
             truth, asked = self.problem.truth(matrices)
@@ -394,9 +394,10 @@ class Matrices(Task):
                 row = _first(~valid)
                 entries = of[row].flatten()
                 reason = next(filter(None, map(encoding.refusal, entries.tolist())))
+                wider = _wider(key, encoding, partial(_writes, entries))
                 raise ConfigError(
-                    f"matrices: matrix {row} has an {what} that cannot be written: {reason}: widen "
-                    f"task.{key}_exponents"
+                    f"matrices: matrix {row} has an {what} that cannot be written: {reason}: "
+                    f"{wider or 'no encoding writes both it and the other entries'}"
                 )
         self._refuse_others(numbers)
         return self._row(question, answer)
@@ -411,10 +412,16 @@ class Matrices(Task):
         if (other := off.sum((1, 2)) > TOLERANCES[0] * size.sum((1, 2))).any():
             row = _first(other)
             i, j = divmod(int(off[row].argmax()), numbers.shape[2])
+
+            def holds(wide: NumberEncoding) -> bool:
+                off = (_as_written(numbers[row : row + 1], wide) - numbers[row]).abs().sum()
+                return bool(off <= TOLERANCES[0] * size[row].sum())
+
+            wider = _wider("input", self.input, holds)
             raise ConfigError(
                 f"matrices: matrix {row} is another one as {self.input} writes it: {numbers[row, i, j]:g} in "
-                f"row {i + 1}, column {j + 1} becomes {shown[row, i, j]:g}: widen task.input_exponents, or "
-                "ask about a multiple of it"
+                f"row {i + 1}, column {j + 1} becomes {shown[row, i, j]:g}: "
+                f"ask about a multiple of it{f', or {wider}' * bool(wider)}"
             )
         _, answered = self.problem.truth(shown)
         if not answered.all():
@@ -559,6 +566,21 @@ class Matrices(Task):
             "log_condition": Factor(log_condition(matrices)),
             **norm,
         }
+
+
+def _wider(key: str, encoding: NumberEncoding, holds: Callable[[NumberEncoding], bool]) -> str:
+    """What to set so that numbers can be written: the exponents of their encoding, else another one;
+    "" where there is none."""
+    all_of_them = f"set task.{key}_exponents=all"
+    if holds(number_encoding(encoding.name)):
+        return all_of_them
+    others = (name for name in ENCODINGS if holds(number_encoding(name)))
+    return next((f"{all_of_them} and task.{key}_encoding={name}" for name in others), "")
+
+
+def _writes(numbers: Float64[Tensor, "m"], encoding: NumberEncoding) -> bool:
+    """Whether an encoding has tokens for all of them."""
+    return bool(encoding.encode(numbers)[1].all())
 
 
 def _as_written(
