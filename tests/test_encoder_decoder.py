@@ -501,8 +501,8 @@ def test_more_tokens_than_positions_are_refused():
         with pytest.raises(UsageError) as raised:
             call()
         assert str(raised.value) == (
-            "the encoder reads 5 tokens and the decoder 3, and an example has 11: give the task that the "
-            "network was trained on"
+            "the encoder reads 5 tokens and the decoder 3, and an example has 11: give examples of the "
+            "task that the network was trained on"
         )
     with pytest.raises(UsageError) as raised:
         network.decode(weights, SUMS.inputs, longer.reads, SUMS.written)

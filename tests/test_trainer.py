@@ -738,7 +738,7 @@ def test_divergence_is_reported_with_what_to_try():
     assert "\n" not in message
     assert message.startswith("training diverged: the ")
     assert message.endswith(
-        "try a smaller training.lr than 100000, or training.clip=1, or training.warmup=100"
+        "try a smaller training.lr than 100000, alone or with training.clip=1 and training.warmup=100"
     )
 
 

@@ -662,8 +662,8 @@ def _refuse_other_lengths(n: int, question: int, answer: int) -> None:
     """
     if n != question + answer:
         raise UsageError(
-            f"the encoder reads {question} tokens and the decoder {answer}, and an example has {n}: give the "
-            "task that the network was trained on"
+            f"the encoder reads {question} tokens and the decoder {answer}, and an example has {n}: give "
+            "examples of the task that the network was trained on"
         )
 
 

@@ -189,7 +189,7 @@ class VisionConfig(NetworkConfig):
         if len(reads.answers) > 1:
             raise UsageError(
                 f"model.kind: a {self.kind} network gives one answer, and {reads.task} asks for "
-                f"{len(reads.answers)}: choose another kind"
+                f"{len(reads.answers)} about an array: make a task of each"
             )
         shapes: Shapes = {}
         if self.local_layers:

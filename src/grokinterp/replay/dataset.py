@@ -285,7 +285,7 @@ def at_known_steps(data: xr.Dataset, name: str) -> xr.DataArray:
     if (reason := skipped(data).get(name)) is not None:
         raise NotApplicable(reason)
     if name not in data:
-        how = "give it to gi.replay among the measures, or leave those out for the default ones"
+        how = "give it to gi.replay among the measures"
         raise UsageError(f"{name} was not replayed: {how}")
     values = data[name].dropna("step", how="all")
     if not values.sizes["step"]:

@@ -296,12 +296,15 @@ class Trainer:
 
     def _diverged(self, what: str) -> Diverged:
         training, when = self.config.training, f"step {self.step}"
-        tries = [f"a smaller training.lr than {training.lr:g}"]
-        tries += ["training.clip=1"] if training.clip is None else []
-        tries += ["training.warmup=100"] if training.warmup < 100 else []
+        tries = f"a smaller training.lr than {training.lr:g}"
+        helps = ["training.clip=1"] if training.clip is None else []
+        helps += ["training.warmup=100"] if training.warmup < 100 else []
+        if helps:
+            tries += f", alone or with {' and '.join(helps)}"
         if self.step == 0:
-            when, tries = "step 0, before any update", ["a smaller model.init_scale"]
-        advice = f"training diverged: {what} at {when}; try {', or '.join(tries)}"
+            when = "step 0, before any update"
+            tries = "another start" if self.config.start else "a smaller model.init_scale"
+        advice = f"training diverged: {what} at {when}; try {tries}"
         return Diverged(advice, self.step, what)
 
     def _refuse_what_does_not_fit(self) -> None:

@@ -52,11 +52,13 @@ def where_keys_differ(data: xr.Dataset) -> pd.DataFrame:
     which it is that; 1 and missing where there are none.
 
     Raises:
-        UsageError: no measure was replayed both ways.
+        UsageError: no measure was replayed both ways, or the last snapshot has no key frequencies.
     """
     import pandas as pd
 
     names = [str(name) for name in data.data_vars if f"{name}{FINAL}" in data]
+    if not names and not final_keys(data):
+        raise UsageError("the last snapshot has no key frequencies, so no measure was replayed with them")
     if not names:
         raise UsageError(
             f"no measure was replayed both with the keys of each snapshot and with {FINAL}: replay one that "
