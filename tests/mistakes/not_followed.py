@@ -1,0 +1,22 @@
+"""Remedies that no row follows, and why none can."""
+
+_ACCOUNT = "takes an account on the hub, and the hub itself"
+_KILLED = "takes processes that are killed, and seconds: test_many.py does so, and goes on with the same call"
+_NONE = "says what is so, not what to do"
+_SPLIT = (
+    "{} as asked for has its first answer at position {} of {}, and the network's stacks of layers divide "
+    "them otherwise: say another size with --set task.KEY=VALUE"
+)
+NOT_FOLLOWED: dict[str, str] = {
+    "{}: `hf auth login`": _ACCOUNT,
+    "{}: you are not logged in: `hf auth login`": _ACCOUNT,
+    "its process {}; what it saved is safe: run the same command again to go on": _KILLED,
+    "{}; nothing is lost: run the same command again to go on": _KILLED,
+    "a worker process {} before it could train: see above": _KILLED,
+    "{}; what was saved is safe: run the same command again to go on": "test_scaled.py kills one and goes on",
+    "losses in the file, or --config-file, would decide": "said where nothing failed",
+    _SPLIT: "takes two tasks of as many tokens, logits and positions, of which no two are here",
+    "  against right answers: train {}  test {}": _NONE,
+    "evaluations are too far apart or begin too late": _NONE,
+    "Test solid, train dashed.": _NONE,
+}
