@@ -36,7 +36,7 @@ def test_ls_has_a_line_for_each_run_and_never_breaks_a_name(grokinterp, runs, mo
     code, stdout, stderr = grokinterp("ls", runs)
     assert (code, stderr) == (0, "")
     head, long, broken, nine, ten, *rest = stdout.splitlines()
-    assert head.split() == ["run", "task", "step", "snapshots", "train", "test", "it", "keys", "size"]
+    assert head.split() == ["run", "task", "step", "snapshots", "train", "test", "verdict", "keys", "size"]
     assert long.startswith(f"{LONG}  ")
     assert [line.split()[0] for line in (broken, nine, ten)] == ["broken", "seed_9", "seed_10"]
     assert nine.split()[1:8] == ["a", "+", "b", "mod", "7", "20", "3"]

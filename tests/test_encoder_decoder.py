@@ -424,7 +424,7 @@ def test_initial_weights_are_seeded_and_drawn_as_linear_layers_are():
     ("model", "task", "message"),
     [
         ({"n_heads": 3}, {}, "model: 3 heads do not divide d_model 128: change one of them, or set d_head"),
-        ({"layers": 3}, {}, "unknown key 'model.layers'; did you mean 'n_layers'?"),
+        ({"layers": 3}, {}, "unknown key 'model.layers'; did you mean 'model.n_layers'?"),
         (
             {},
             {"name": "line_images"},

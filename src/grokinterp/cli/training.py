@@ -285,7 +285,6 @@ def _train_seeds(config: TrainConfig, seeds: Sequence[int], out: Path, as_json: 
 @command(
     "import",
     "grokinterp import full_run_data.pth --out runs/nanda",
-    "grokinterp import weights.safetensors --task modular_addition --out runs/theirs",
     "grokinterp import checkpoints/ --out runs/theirs",
 )
 def import_foreign(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..runs.hub import SCHEME
 from ..shown import in_words, size
 from .places import Place, children, shown_place
 from .recognition import Recognised, recognise
+from .several import Files, checkpoints_in, read_files
 from .snapshots import state_dicts
 from .values import is_numbers, length, listed
 
@@ -84,6 +86,10 @@ def _folder(path: Path) -> Contents:
         "files": {name: {k: v for k, v in one.items() if k != "said"} for name, one in read.items()},
         "runs": runs,
     }
+    if sum("error" not in one for one in read.values()) > 1 and not runs:
+        with suppress(GrokinterpError):
+            values["import"] = _recognised(read_files(*checkpoints_in(path), lenient=True), path)
+            rows += _as_import(path, values["import"])
     return Contents(f"{path}: a folder with {len(files)} files and {len(runs)} runs", rows, values)
 
 
@@ -122,7 +128,7 @@ def _file(path: Path, *, with_import: bool = True) -> Contents:
         are_named = all(isinstance(value, Tensor) for value in its.values())
         rows.append(("tensors", shapes_in_words(tensors, 0) if are_named else shapes_in_words(tensors)))
     if with_import:
-        values["import"] = _recognised(content, path)
+        values["import"] = _recognised(Files({path.name: content}, {path.name: path}), path)
         rows += _as_import(path, values["import"])
     return Contents(f"{path.name}: somebody else's checkpoint", rows, values)
 
@@ -170,10 +176,10 @@ def _said(value: Any) -> str:
     return shown(value if isinstance(value, str | int | float | bool | type(None)) else kind, _MOST_SAID)
 
 
-def _recognised(content: Any, path: Path) -> dict[str, Any]:
-    """What an import would take it for: the layout, its network and its steps; or why there is none."""
+def _recognised(files: Files, path: Path) -> dict[str, Any]:
+    """What an import would take them for: the layout, the network and its steps; or why there is none."""
     try:
-        known: Recognised = recognise(content, path, "auto", None, {})
+        known: Recognised = recognise(files, path, "auto", None, {})
     except GrokinterpError as error:
         return {"layout": None, "reason": str(error)}
     steps = known.snapshots

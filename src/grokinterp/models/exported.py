@@ -95,9 +95,12 @@ def of_lens(config: ModelConfig, reads: Reads, weights: Weights) -> Exported:
 
 _LENS = """\
 import json
+from pathlib import Path
+
 from safetensors.torch import load_file
 
-weights, settings = load_file("DIR/model.safetensors"), json.load(open("DIR/config.json"))
+weights = load_file("DIR/model.safetensors")
+settings = json.loads(Path("DIR/config.json").read_text())
 try:  # TransformerLens 3
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
