@@ -332,7 +332,7 @@ def nothing_is_computed(monkeypatch):
         raise AssertionError("it was computed, and there was no place to write it")
 
     for place in (
-        "training.trainer:Trainer.__iter__", "importing.importer:read_foreign",
+        "training.trainer:Trainer.__iter__", "importing.several:read_foreign",
         "report.analysis:Analysis.__init__",
         "report.replay_page:replay", "report.compare:RunsCompared.__init__",
         "report.operations.sections:render_table",
