@@ -3,6 +3,7 @@ page of several runs."""
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import shutil
@@ -476,6 +477,21 @@ def opened(browser, file: Path, width: int):
     return page, problems
 
 
+def lightness_at_the_edge(page, table) -> float:
+    """Of the last pixels of a table, 0 to 255, where most of them are paper."""
+    mean = """async (png) => {
+      const image = new Image(), canvas = document.createElement("canvas");
+      image.src = "data:image/png;base64," + png;
+      await image.decode();
+      [canvas.width, canvas.height] = [image.width, image.height];
+      canvas.getContext("2d").drawImage(image, 0, 0);
+      const { data } = canvas.getContext("2d").getImageData(image.width - 3, 0, 2, image.height);
+      const greens = [...data].filter((_, i) => i % 4 === 1).sort((p, q) => p - q);
+      return greens[greens.length >> 1];
+    }"""
+    return page.evaluate(mean, base64.b64encode(table.screenshot()).decode())
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1400, 800, 400])
 def test_the_page_needs_no_network_and_nothing_overflows(runs, many, browser, tmp_path, width):
@@ -486,6 +502,20 @@ def test_the_page_needs_no_network_and_nothing_overflows(runs, many, browser, tm
         page, problems = opened(browser, file, width)
         assert page.locator(".drawn svg:visible").count() == 3
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        heads = page.locator(".scroll").first.locator("th")
+        assert heads.all_text_contents()[:3] == ["run", "test accuracy", "test 99\N{NO-BREAK SPACE}%"]
+        if width == 400:
+            accuracy = heads.nth(1).bounding_box()
+            assert accuracy["x"] + accuracy["width"] < 400  # in sight
+            # Of a table that goes on the last pixels are darker than its paper.
+            goes_on = page.evaluate(
+                "[...document.querySelectorAll('.scroll')].map(x => x.scrollWidth > x.clientWidth)"
+            )
+            assert goes_on[0]
+            edge = lightness_at_the_edge(page, page.locator(".scroll").first)
+            page.evaluate("document.querySelector('.scroll').scrollLeft = 10_000")
+            assert edge < lightness_at_the_edge(page, page.locator(".scroll").first) - 10
+            page.evaluate("document.querySelector('.scroll').scrollLeft = 0")
         curve = page.locator("#panel-accuracy svg:visible path.line").last
         linear = curve.get_attribute("d")
         page.click("label[for=log]")

@@ -80,6 +80,14 @@ def entries(folder: Path) -> dict[str, tuple[bool, bytes]]:
     }
 
 
+@pytest.mark.parametrize("name", ["table", "replay"])
+def test_a_page_has_an_ending_by_which_a_browser_knows_it(command, tmp_path, name):
+    code, out, _ = command(name, str(tmp_path / "mine"))
+    assert code == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.html"]
+    assert "mine.html" in out
+
+
 IN_FOLDERS = [name for name, (_, made, _) in COMMANDS.items() if made]
 
 

@@ -24,8 +24,9 @@ import xarray as xr
 
 import grokinterp as gi
 from conftest import tiny
+from grokinterp.registry import OfFamilies
 from grokinterp.replay import FINAL, PICTURES, PROGRESS, Boundary, Phase, Phases, graduation
-from grokinterp.report import replay_page
+from grokinterp.report import canvas, learned, replay_page
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints/modular_addition_113"
 
@@ -88,7 +89,6 @@ def test_heatmaps_are_within_half_a_level_of_the_values_and_keep_what_is_missing
     panels = {panel["id"]: panel for panel in contents(replay_page(data, quick.history))["panels"]}
     for panel, name, level in (
         ("logit-of-one-answer", "picture.logits", 2 * float(abs(data["picture.logits"]).max()) / 254),
-        ("attention", "picture.attention", 1 / 254),
         ("2-d-spectrum-of-the-logits", "picture.logit_spectrum", 6 / 254),
     ):
         values = data[name].values.reshape(panels[panel]["values"].shape)
@@ -172,6 +172,37 @@ def test_other_measures_get_curves_or_bars_or_a_line_that_says_where_they_are(qu
     assert not panels["circle.radius_spread"]["shown"]
 
 
+def test_colours_end_where_the_last_step_does_and_the_caption_says_what_is_beyond():
+    maps = np.full((10, 2, 4, 4), 0.5)
+    maps[-1], maps[0, 0, 0, 0] = 1.0, 20.0  # one bright value of the first map, at the first step
+    axis = canvas.Axis.of("a", list("0123"), str)
+    made = canvas.heatmaps(maps, ["u", "v"], axis, axis, "activation")
+    levels = made.data["values"]
+    assert levels["high"] == [1.0, 1.0]
+    assert levels["beyond"] == [True, False]
+    assert "earlier ones go up to 20" in made.note
+    maps[0] = 1.2  # hardly more: nothing is beyond the colours
+    made = canvas.heatmaps(maps, ["u", "v"], axis, axis, "activation")
+    assert (made.data["values"]["high"], made.note) == ([1.2, 1.2], "")
+
+
+def test_the_head_says_what_the_network_does_as_its_report_does(quick, tmp_path, monkeypatch):
+    file = tmp_path / "replay.html"
+    data = gi.save_replay(quick, file)
+    found = gi.analyze(quick).analysis.found
+    assert found.startswith("It adds")
+    assert found in file.read_text().partition("</header>")[0]
+    gi.save_replay(quick, file, reload=5)  # it is still being trained
+    assert found not in file.read_text()
+    # Where a replay takes nothing of the final network, nothing is measured for that sentence alone.
+    monkeypatch.setattr(learned, "FROM_FINAL", OfFamilies("option"))
+    assert learned.found_at_the_end(quick, data) == found
+    fresh = gi.load_run(
+        shutil.copytree(quick.path, tmp_path / "run", ignore=shutil.ignore_patterns("replay"))
+    )
+    assert learned.found_at_the_end(fresh, data) == ""
+
+
 def test_the_history_is_drawn_only_where_it_is_of_the_same_quantity(quick, quick_data):
     def lines(history: pd.DataFrame) -> list[dict | None]:
         panels = {panel["id"]: panel for panel in contents(replay_page(quick_data, history))["panels"]}
@@ -193,6 +224,7 @@ def opened(browser, file: Path, fragment: str = "", width: int = 1280, scheme: s
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, color_scheme=scheme)
     context.set_default_timeout(300_000)  # ms: a machine may be busy
     page = context.new_page()
+    page.add_init_script(RECORDED)
     problems: list[str] = []
     page.on(
         "console",
@@ -206,6 +238,45 @@ def opened(browser, file: Path, fragment: str = "", width: int = 1280, scheme: s
     page.goto(file.as_uri() + fragment)
     until(page, "document.documentElement.dataset.ready === 'yes'")
     return page, problems
+
+
+RECORDED = r"""
+  window.written = new Map();  // of each canvas what is written on it since it was cleared, and where
+  const of = CanvasRenderingContext2D.prototype;
+  const write = of.fillText, clear = of.clearRect, copy = of.drawImage;
+  of.clearRect = function (...box) { written.set(this.canvas, []); clear.apply(this, box); };
+  of.drawImage = function (image, ...at) {  // what stands behind was written there
+    if (written.has(image) && !image.isConnected) written.get(this.canvas).push(...written.get(image));
+    copy.call(this, image, ...at);
+  };
+  of.fillText = function (text, x, y, most) {
+    const m = this.measureText(text), t = this.getTransform();
+    const across = [-m.actualBoundingBoxLeft, m.actualBoundingBoxRight];
+    const down = [-m.actualBoundingBoxAscent, m.actualBoundingBoxDescent];
+    const corners = across.flatMap((dx) => down.map((dy) => t.transformPoint({ x: x + dx, y: y + dy })));
+    const [xs, ys] = [corners.map((p) => p.x), corners.map((p) => p.y)];
+    if (!written.has(this.canvas)) written.set(this.canvas, []);
+    written.get(this.canvas).push({ text, squeezed: m.width > most + 0.5,
+      left: Math.min(...xs), right: Math.max(...xs), top: Math.min(...ys), bottom: Math.max(...ys) });
+    write.call(this, text, x, y, ...(most === undefined ? [] : [most]));
+  };
+"""
+"""Before a page is made: from then on it is known what is written on its canvases."""
+WRITTEN = """() => [...written].flatMap(([canvas, words]) => {
+  if (!canvas.isConnected || !words.length) return [];
+  const title = canvas.closest(".panel").querySelector("h2").textContent, odd = [];
+  words.forEach((word, i) => {
+    if (word.squeezed) odd.push(title + ": squeezed: " + word.text);
+    if (word.left < 0 || word.right > canvas.width + 1 || word.top < 0 || word.bottom > canvas.height + 1)
+      odd.push(title + ": cut off: " + word.text);
+    for (const other of words.slice(0, i))
+      if (Math.min(word.right, other.right) - Math.max(word.left, other.left) > 1
+          && Math.min(word.bottom, other.bottom) - Math.max(word.top, other.top) > 1)
+        odd.push(title + ": " + word.text + " on " + other.text);
+  });
+  return odd;
+})"""
+"""Words on canvases that are squeezed, cut off, or lie on one another."""
 
 
 def until(page, true: str, seconds: float = 600) -> None:
@@ -263,12 +334,39 @@ def expected(data: xr.Dataset, step: int) -> dict[str, object]:
         },
         "lead-by-distance": [now["aliasing_gap.by_distance" + FINAL].values],
         "circles": now["picture.circles" + FINAL].values.flatten(),
-        "neurons": now["picture.neurons" + FINAL].values.flatten(),
-        "attention": now["picture.attention"].values.flatten(),
+        "neurons": np.minimum(in_their_order(data, now, NEURONS), brightest(data)),
+        "attention": in_their_order(data, now, "picture.attention"),
         "logit-of-one-answer": now["picture.logits"].values.flatten(),
         "2-d-spectrum-of-the-logits": now["picture.logit_spectrum"].values.flatten(),
         "2-d-spectrum-of-the-neurons": now["picture.neuron_spectrum"].values.flatten(),
     }
+
+
+NEURONS = "picture.neurons" + FINAL
+
+
+def in_their_order(data: xr.Dataset, now: xr.Dataset, name: str) -> np.ndarray:
+    """Pictures in the order in which the frequency that each has most of at the end goes round once."""
+    found = []
+    for final, picture in zip(data[name].isel(step=-1).values, now[name].values, strict=True):
+        power, m = np.abs(np.fft.fft2(final - final.mean())) ** 2, len(final)
+        of = [power[k].sum() + power[-k].sum() + power[:, k].sum() + power[:, -k].sum() for k in range(m)]
+        k = 1 + int(np.argmax(of[1 : m // 2 + 1]))
+        order = [next(i for i in range(m) if k * i % m == turn) for turn in range(m)]
+        found.append(picture[order][:, order].flatten())
+    return np.concatenate(found)
+
+
+def brightest(data: xr.Dataset) -> np.ndarray:
+    """The value at which the colours of each neuron end, for each of its pairs: the largest at the end, or
+    where nine of ten at all steps lie; the largest of all where that is hardly more."""
+    maps = data[NEURONS].values.astype(float)
+    ends = []
+    for q in range(maps.shape[1]):
+        of = maps[:, q][np.isfinite(maps[:, q])]
+        end = max(maps[-1, q].max(), np.quantile(of, 0.9))
+        ends += [end if end < 0.8 * of.max() else of.max()] * maps.shape[-1] ** 2
+    return np.array(ends)
 
 
 def right_since(data: xr.Dataset) -> xr.DataArray:
@@ -283,8 +381,7 @@ def right_since(data: xr.Dataset) -> xr.DataArray:
 def half_level(data: xr.Dataset, panel: str) -> np.ndarray | float:
     """Half of the 254th part of what the colours of a heatmap span; 0 for other panels."""
     if panel == "neurons":
-        values = data["picture.neurons" + FINAL]
-        return (values.max(("step", "i", "j")) / 254 / 2).values.repeat(values.sizes["i"] ** 2)
+        return brightest(data) / 254 / 2
     spans = {
         "attention": 1.0,
         "logit-of-one-answer": 2 * float(abs(data["picture.logits"]).max()),
@@ -375,9 +472,15 @@ COLOURED = """panel => {
 
 @pytest.mark.browser
 def test_what_is_drawn_has_the_shape_of_the_values(browser, quick, quick_data, tmp_path):
-    file = tmp_path / "replay.html"
-    file.write_text(replay_page(quick_data, quick.history))
+    file, data = tmp_path / "replay.html", quick_data.copy()
+    data["picture.accuracy_by_answer"] = data["picture.accuracy_by_answer"].copy()
+    data["picture.accuracy_by_answer"][-1] = 1.0
+    file.write_text(replay_page(data, quick.history))
     page, _ = opened(browser, file, "#step=last")
+    of_answers = "([canvas]) => canvas.closest('#panel-accuracy-by-answer')"
+    said = page.evaluate(f"[...written].find({of_answers})[1].map((word) => word.text)")
+    assert "1 for all 53 answers" in said  # in place of bars of one height
+    assert page.evaluate(COLOURED, "accuracy-by-answer") == []
     keys = json.loads(quick_data.attrs["final_keys"])
     across, down = np.array(page.evaluate(COLOURED, "circles")).T
     # As wide as they are high: the circles of a grokked network.
@@ -468,6 +571,8 @@ def test_it_opens_at_the_start_with_an_invitation_and_nothing_is_cut_off(
     file.write_text(replay_page(quick_data, quick.history, fake_phases(steps)))
     page, problems = opened(browser, file, "", width)
     assert page.evaluate("grokinterpReplay.current().step") == steps[0]
+    if width == 400:
+        assert page.locator("#bar").bounding_box()["height"] < 150  # it sticks: of 900
     invitation = page.locator("#invitation").bounding_box()
     assert invitation["y"] + invitation["height"] < 900  # in sight
     phases = page.locator("#phases button")
@@ -482,6 +587,12 @@ def test_it_opens_at_the_start_with_an_invitation_and_nothing_is_cut_off(
     assert page.locator("#phases [aria-current=true]").inner_text() == "circuit formation"
     assert not page.is_visible("#invitation")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for key in ("Home", "End"):
+        page.keyboard.press(key)
+        page.evaluate("written.clear()")
+        for scale in ("log", "linear"):  # which draws all again
+            page.select_option("#axis", scale)
+        assert page.evaluate(WRITTEN) == []
     assert problems == []
     page.context.close()
 
@@ -555,6 +666,25 @@ def test_the_slider_goes_over_snapshots_or_over_steps(browser, quick, quick_data
     page.keyboard.press("Home")  # the slider has the focus
     page.keyboard.press("ArrowRight")
     assert page.evaluate(now) == steps[1]
+    for choice, other in (("#axis", "log"), ("#along", "snapshots"), ("#along", "steps")):
+        page.focus(choice)
+        page.select_option(choice, other)
+        page.keyboard.press("End")
+        page.keyboard.press("ArrowLeft")
+        assert page.evaluate(now) == steps[-2]
+        assert page.input_value(choice) == other
+        page.keyboard.press("Space")
+        assert page.get_attribute("#play", "aria-label") == "Pause"
+        page.keyboard.press("Space")
+        page.keyboard.press("Home")
+        assert page.evaluate(now) == steps[0]
+    page.click("#phases button >> nth=1")  # nor does a button that was clicked
+    page.keyboard.press("Space")
+    assert page.get_attribute("#play", "aria-label") == "Pause"
+    page.keyboard.press("Space")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.select_option("#axis", "linear")
     again, more = opened(browser, file, f"#step={steps[1]}&slider=steps")
     assert again.input_value("#along") == "steps"
     assert float(again.input_value("#slider")) == steps[1]
@@ -577,9 +707,9 @@ def test_the_closest_pair_is_named_and_a_pair_says_since_when_it_is_right(
     assert row.endswith(f"logit, {pair}")
     since = right_since(quick_data).sel(a="0", b="0")
     canvas = page.locator("#panel-from-when-on-each-pair-is-right canvas")
-    side = int(min(380, (int(canvas.bounding_box()["width"]) - 22) / 2 - 46))  # of each of the two maps
+    side = int(min(380, (int(canvas.bounding_box()["width"]) - 18) / 2 - 50))  # of each of the two maps
     unseen = bool(quick_data["picture.right"].sel(pairs="unseen", a="0", b="0").notnull().all())
-    canvas.hover(position={"x": 57 + unseen * (side + 46), "y": 47})
+    canvas.hover(position={"x": 57 + unseen * (side + 50), "y": 47})
     since = since.max("pairs")
     assert page.inner_text("#tip").startswith("a = 0, b = 0\nright for good since step")
     assert f"step {int(since):,}" in page.inner_text("#tip")

@@ -17,8 +17,10 @@ import torch
 import grokinterp as gi
 from conftest import tiny
 from grokinterp.replay import lives, phases, spikes
-from grokinterp.report import save_table
+from grokinterp.report import figures as figures_of_any
+from grokinterp.report import palette, save_table
 from grokinterp.report.operations import figures
+from grokinterp.report.words import spoken
 from grokinterp.tasks import make_task
 
 REPORT = Path(figures.__file__).parents[1]
@@ -374,6 +376,8 @@ def test_code_names_are_words_with_the_name_in_a_tooltip(quick_report):
     assert rules <= codes.keys()
     assert codes["w_e_norm"] == "loud in the embedding"
     assert codes["restricted_loss.logit_dirs"] == "restricted loss, logit directions"
+    assert spoken("restricted_loss.w_l_directions") == "restricted loss, W_L directions"
+    assert spoken("restricted_loss.block2x2") == "restricted loss, block 2 × 2"
     facts = text_of(page.partition('id="facts"')[2].partition("</section>")[0])
     assert not re.search(r"\w_\w", facts)
 
@@ -404,8 +408,19 @@ def test_heatmaps_of_high_frequencies_are_drawn_in_their_order(quick_report):
         assert [k * b % 53 for b in elements] == list(range(53))
         raw = a.view.neurons[:, neuron].reshape(53, 53)
         rows = [int(name) for name in figure.data[0].y]
-        shown, true = z / z.abs().max(), raw[rows][:, elements] / raw.abs().max()
+        assert raw.min() >= 0  # as of any ReLU: colours go from 0
+        shown, true = (z + 127) / 254, raw[rows][:, elements] / raw.max()
         assert torch.allclose(shown, true, atol=0.005)  # half of one of 255 levels
+        assert figure.data[0].colorscale[0][1] == palette.SEQUENTIAL[0]
+
+
+def test_colours_go_both_ways_from_0_only_where_some_value_is_negative():
+    values = torch.tensor([[0.0, 1.0], [2.0, 4.0]])
+    above, around = (figures_of_any.heatmap(z, "b", "a", "weight").data[0] for z in (values, values - 1.5))
+    assert above.colorscale[0][1] == palette.SEQUENTIAL[0]
+    assert around.colorscale[0][1] == palette.DIVERGING[0]
+    assert list(above.colorbar.ticktext) == ["0", "1", "2", "3", "4"]
+    assert list(around.colorbar.ticktext) == ["−2.5", "−1.25", "0", "1.25", "2.5"]
 
 
 def test_the_page_draws_plotly_once_and_the_first_figures_without_it(quick_report):
@@ -433,7 +448,7 @@ class _Text(HTMLParser):
             self.text.append(data)
 
 
-ODD = """() => {
+ODD = r"""() => {
   document.querySelectorAll("details").forEach((each) => { each.open = true; });
   const odd = [], width = innerWidth, box = (node) => node.getBoundingClientRect();
   const over = (p, q) => Math.min(p.right, q.right) - Math.max(p.left, q.left) > 2
@@ -456,6 +471,28 @@ ODD = """() => {
       if (at.width && (at.right > all.right + 3 || at.left < all.left - 3 || at.bottom > all.bottom + 3))
         odd.push("words cut off: " + title + ": " + text.textContent);
     }
+    const is = (what, more) => odd.push(what + ": " + title + (more ? ": " + more : ""));
+    const words = [...plot.querySelectorAll("text")].filter(
+      (text) => !text.closest(".textpoint, .heatmaplayer") && box(text).width);
+    words.forEach((text, i) => words.slice(0, i).forEach((other) => {
+      if (over(box(text), box(other)) && !text.contains(other) && !other.contains(text))
+        is("words on words", text.textContent + " and " + other.textContent);
+    }));
+    for (const word of words)
+      if (legend && !legend.contains(word) && over(box(word), box(legend)))
+        is("words in the legend", word.textContent);
+    const up = plot.querySelector(".ytitle"), made = plot.dataset.height - 60;
+    const ticks = [...plot.querySelectorAll(".xtick text, .ytick text, .cbaxis text")];
+    if (up && box(up).height > box(area).height + 4) is("the name of an axis is longer than it");
+    for (const { textContent: said } of ticks)
+      if (/\dk$|-/.test(said) && !/[a-z]/.test(said.slice(0, -1))) is("another style", said);
+    if (new Set(ticks.map((tick) => getComputedStyle(tick).fontSize)).size > 1) is("labels of two sizes");
+    const square = ({ type, z }) => type === "heatmap" && z.length > 30 && z.length === z[0].length;
+    const image = plot._fullData.some(square) && plot.querySelector(".heatmaplayer image");
+    if (image && Math.abs(image.getAttribute("width") / image.getAttribute("height") - 1) > 0.02)
+      is("cells that are no squares");
+    if (!plot.matches(".square") && box(area).height < 0.75 * made && !plot._fullLayout.yaxis2)
+      is("no room for curves");
   }
   for (const figure of document.querySelectorAll(".drawn")) {
     const legend = figure.querySelector("figcaption"), area = figure.querySelector(".area");
@@ -487,9 +524,13 @@ def test_nothing_is_cut_off_or_covered_and_the_first_screen_says_what_was_found(
             assert page.locator("nav").bounding_box()["height"] < 60
         page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
         page.wait_for_function(
-            "[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.legend, .xtitle'))"
+            "document.querySelectorAll('.plot').length === "
+            "document.querySelectorAll('.plot[data-drawn]').length"
         )
         assert page.evaluate(ODD) == []
+        labels = page.locator("#panel-restricted-and-excluded-loss .ytick text").all_text_contents()
+        assert "logit directions" in labels
+        assert not [label for label in labels if re.search("[a-z]_|_[a-z]", label)]
         assert problems == []
 
 
@@ -512,6 +553,8 @@ def test_the_page_of_a_table_is_small_and_says_the_answer_under_the_mouse(browse
     assert (tmp_path / "table.html").stat().st_size < 100_000
     with opened(browser, tmp_path / "table.html", width) as (page, problems):
         assert page.evaluate(ODD) == []
+        assert page.locator("h1").inner_text() == "The table of a + b mod 113"
+        assert "T[a, b] is the answer to a and b" in page.inner_text("header")
         box = page.locator(".area").first.bounding_box()
         cell = box["width"] / 113
         page.mouse.move(box["x"] + 5.5 * cell, box["y"] + 110.5 * cell)  # a = 110, b = 5

@@ -66,10 +66,10 @@ def table(
     """Analyse the table of an operation before any training: value counts, symmetry, and what group it
     hides."""
     from ..report import save_table, table_in_words
-    from ..runs.files import file_named
+    from ..report.offline import page_named
     from ..tasks import Operation, make_task
 
-    page = None if out is None else file_named(out, "table.html")
+    page = None if out is None else page_named(out, "table.html")
     parameters = {**({} if p is None else {"p": p}), **task_keys(overrides, "a table")}
     made = Operation.of(make_task(task, **parameters))
     if page is not None:

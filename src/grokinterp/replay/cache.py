@@ -145,6 +145,10 @@ class Measured:
         label = measure.name + (json.dumps(taken) if taken else "")
         return self.of_label(label, lambda: measure(self.view, **taken))
 
+    def keeps(self, measure: Measure) -> bool:
+        """Whether a measure without options is known already."""
+        return measure.name in self._entries
+
     def entries(
         self, measures: Sequence[Measure], options: Mapping[str, list[int]] | None, progress: bool | None
     ) -> list[Entry]:

@@ -11,7 +11,7 @@ from ..asked import NAMES, STEP, asks, is_network, is_whole
 from ..given import as_analysed
 from ..measures import MEASURES
 from ..runs import Run
-from ..runs.files import file_named, refuse_unwritable, replace
+from ..runs.files import refuse_unwritable, replace
 from ..runs.in_memory import InMemory
 from ..shown import Rows as ShownRows
 from ..standing import in_a_word
@@ -23,7 +23,7 @@ from .analysis import Analysis, analysis_of, report_stem
 from .claims import claim
 from .compare import Comparison, compare
 from .moments import Curve, Moments
-from .offline import PAGE_ROOM, Page
+from .offline import PAGE_ROOM, Page, page_named
 from .panels import Figure, Panel, Table, panel, section
 from .replay_page import replay_page, save_replay
 from .values import Values
@@ -160,7 +160,7 @@ def save_table(task: Operation, path: str | Path) -> None:
     """Writes the table of a task as a page of its own, with its image and value counts: what is known before
     any network is trained.
 
-    In a directory it is called table.html.
+    In a directory it is called table.html, and a name without an ending gets .html.
 
     Raises:
         UsageError: the path can be no file.
@@ -168,7 +168,7 @@ def save_table(task: Operation, path: str | Path) -> None:
     """
     from .operations.sections import render_table
 
-    file = file_named(path, "table.html")
+    file = page_named(path, "table.html")
     refuse_unwritable(file.parent, PAGE_ROOM)
     replace(file, render_table(task).encode(), make_folder=True)
 

@@ -75,7 +75,7 @@ class Bar:
 
 def bars(
     places: Sequence[Bar], groups: Sequence[Numbers], x: str, y: str, *, labels: Sequence[str] = ("",),
-    unit: str = "", limits: Limits, marks: Numbers | None = None,
+    unit: str = "", limits: Limits, marks: Numbers | None = None, of: str = "",
 ) -> Canvas:  # fmt: skip
     """Bars at whole numbers, those of each group beside those of the one before.
 
@@ -87,12 +87,15 @@ def bars(
         unit: of the values, for tooltips.
         limits: lowest and highest value, over all steps.
         marks: where, at each step and place, a dot lies under the axis (> 0).
+        of: what the places are called together; where the bars of a step are all alike, a sentence says so
+            in their place.
     """
     body = {
         "x": x,
         "y": y,
         "unit": unit,
         "limits": limits,
+        "of": of,
         "positions": [bar.position for bar in places],
         "names": [bar.name for bar in places],
         "colours": [bar.colour for bar in places],
@@ -150,29 +153,46 @@ class Axis:
 
 
 def heatmaps(
-    maps: Numbers, titles: Sequence[str], rows: Axis, columns: Axis, unit: str,
-    limits: Limits | None = None,
+    maps: Numbers, titles: Sequence[str], rows: Axis | Sequence[Axis], columns: Axis | Sequence[Axis],
+    unit: str, limits: Limits | None = None,
 ) -> Canvas:  # fmt: skip
-    """Heatmaps side by side, the first row on top.
+    """Heatmaps side by side, the first row on top. The caption says where some values are beyond the colours.
 
     Args:
         maps: (step, map, row, column); NaN where there is no value.
         titles: what stands above each map.
-        rows, columns: their axes.
+        rows, columns: their axes: one for all, or one for each map.
         unit: of the values.
-        limits: what the colours go from and to; by default, for each map, to its largest value at any step,
-            from 0 or symmetrically around it where some value is negative.
+        limits: what the colours go from and to; by default for each map from 0, or symmetrically around it
+            where some value is negative, to its largest value at the last step, so that this is not dark
+            because an earlier one is bright, or to where nearly all values of all steps lie.
     """
     each = [limits] * maps.shape[1] if limits else _colour_limits(maps)
     body = {
         "titles": list(titles),
-        "rows": asdict(rows),
-        "columns": asdict(columns),
+        "rows": [asdict(axis) for axis in _one_each(rows, maps.shape[1])],
+        "columns": [asdict(axis) for axis in _one_each(columns, maps.shape[1])],
         "unit": unit,
         "colours": palette.DIVERGING if each[0][0] == -each[0][1] else palette.SEQUENTIAL,
         "values": _levels(maps, each),
     }
-    return Canvas("heatmaps", body)
+    return Canvas("heatmaps", body, _beyond(maps, each))
+
+
+def _one_each(axes: Axis | Sequence[Axis], count: int) -> Sequence[Axis]:
+    return [axes] * count if isinstance(axes, Axis) else axes
+
+
+def _beyond(maps: Numbers, limits: Sequence[Limits]) -> str:
+    """What a caption says of values that are beyond the colours, at any step."""
+    largest = [max(map(abs, finite_range(maps[:, i]))) for i in range(maps.shape[1])]
+    beyond = [high for value, (_, high) in zip(largest, limits, strict=True) if value > high]
+    if not beyond:
+        return ""
+    return (
+        " Colours mean the same at all steps. They end (“≥”) at the largest value of the last step, or where "
+        f"nine of ten values of all steps lie; earlier ones go up to {max(largest):.3g}."
+    )
 
 
 def since(
@@ -190,8 +210,8 @@ def since(
     """
     body = {
         "titles": list(titles),
-        "rows": asdict(rows),
-        "columns": asdict(columns),
+        "rows": [asdict(rows)] * len(titles),
+        "columns": [asdict(columns)] * len(titles),
         "happened": happened,
         "never": never,
         "colours": palette.SEQUENTIAL,
@@ -200,10 +220,27 @@ def since(
     return Canvas("since", body)
 
 
+_NEARLY_ALL = 0.9
+"""The share of the values of all steps that colours tell apart at least."""
+_BRIGHTER = 0.8
+"""The share of the largest value from which on colours go up to that one."""
+
+
 def _colour_limits(maps: Numbers) -> list[Limits]:
     lowest = -1.0 if finite_range(maps)[0] < 0 else 0.0
-    largest = [max(map(abs, finite_range(maps[:, i]))) or 1.0 for i in range(maps.shape[1])]
-    return [(lowest * high, high) for high in largest]
+    highest = [_highest(np.abs(maps[:, i])) for i in range(maps.shape[1])]
+    return [(lowest * high, high) for high in highest]
+
+
+def _highest(sizes: Numbers) -> float:
+    """Where the colours of a map (step, row, column) of such sizes end."""
+    finite = sizes[np.isfinite(sizes)]
+    if not finite.size:
+        return 1.0
+    whole, at_last = float(finite.max()), sizes[-1][np.isfinite(sizes[-1])]
+    nearly = max(float(at_last.max(initial=0.0)), float(np.quantile(finite, _NEARLY_ALL)))
+    # Colours that would only be a little brighter are not worth values that cannot be told apart.
+    return (nearly if nearly < _BRIGHTER * whole else whole) or 1.0
 
 
 def finite_range(values: Numbers) -> Limits:
@@ -226,8 +263,10 @@ def floats(values: Numbers) -> dict[str, Any]:
 
 def _levels(maps: Numbers, limits: Sequence[Limits]) -> dict[str, Any]:
     """Maps (step, map, row, column) in 255 levels, as differences (mod 256) from step to step: within half a
-    level of their values."""
+    level of their values; those beyond the limits at these, with the maps of which there are some."""
     low, high = np.array(limits).T[:, :, None, None]
+    with np.errstate(invalid="ignore"):
+        beyond = ((maps > high * (1 + 1e-6)) | (maps < low * (1 + 1e-6))).any((0, 2, 3))
     scaled = ((maps - low) / (high - low) * _LEVELS - _LEVELS / 2).round().clip(-127, 127)
     levels = np.where(np.isnan(scaled), -128, scaled).astype(np.int8)
     levels[1:] -= levels[:-1].copy()
@@ -236,6 +275,7 @@ def _levels(maps: Numbers, limits: Sequence[Limits]) -> dict[str, Any]:
         "shape": list(maps.shape),
         "low": low.flatten().tolist(),
         "high": high.flatten().tolist(),
+        "beyond": beyond.tolist(),
         "data": _compressed(levels),
     }
 

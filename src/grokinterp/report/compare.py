@@ -303,15 +303,16 @@ def _written(value: Any) -> str:
 
 
 def groups(compared: RunsCompared) -> list[list[str]]:
-    """The groups in words: their runs, how many learned their training and test examples, the medians, the
-    range of the test examples, and which stand out."""
+    """The groups in words: their runs, how many learned their test examples, the median and the range of
+    these, how many learned their training examples and their median, and which stand out."""
     lines = []
     for group in compared.groups:
         of = len(group.names)
         learned = [f"{count} of {of}" for count in (group.learned_train, group.learned_test)]
         medians = ["–" if median is None else f"{median:,.0f}" for median in (group.train, group.test)]
         reach = f"{group.first[1]:,} to {group.last[1]:,}" if group.first and group.last else "–"
-        lines.append([named(group.names), *learned, *medians, reach, ", ".join(group.outliers) or "none"])
+        train, test = zip(learned, medians, strict=True)
+        lines.append([named(group.names), *test, reach, *train, ", ".join(group.outliers) or "none"])
     return lines
 
 
@@ -488,17 +489,20 @@ def _milestones(compared: RunsCompared) -> go.Figure:
 
 
 _OF_RUNS = (
-    "run", "task", "fraction", "seed", "start", "now", "key frequencies", "algorithm",
-    "train 99\N{NO-BREAK SPACE}%", "test 99\N{NO-BREAK SPACE}%", "delay", "transfer", "test accuracy",
+    "run", "test accuracy", "test 99\N{NO-BREAK SPACE}%", "train 99\N{NO-BREAK SPACE}%", "delay", "transfer",
+    "now", "task", "fraction", "seed", "start", "algorithm", "key frequencies",
 )  # fmt: skip
-"""Columns of the first table; all others are in one that is folded away."""
+"""Columns of the first table, those first that matter most where a page is narrow; all others are in one that
+is folded away."""
+_SAID = {"fraction": "training fraction"}
+"""What a page calls a column that a terminal has no room to name in full."""
 
 
 def _columns_of(
     header: Sequence[str], cells: Sequence[Sequence[str]], wanted: Sequence[str]
 ) -> tuple[Sequence[str], list[list[str]]]:
     places = [list(header).index(name) for name in wanted]
-    return wanted, [[row[i] for i in places] for row in cells]
+    return [_SAID.get(name, name) for name in wanted], [[row[i] for i in places] for row in cells]
 
 
 def _page(comparison: Comparison, log_x: bool) -> str:
@@ -525,8 +529,8 @@ def _page(comparison: Comparison, log_x: bool) -> str:
         verdict=headline(compared),
         notes=notes(comparison),
         common=[*in_common(comparison), *(f"{said}." for said in of_groups(compared)[:_MOST_NAMES])],
-        facts=[(f"All: {name}", text) for name, text in shared(compared)],
-        runs=_columns_of(header, cells, [name for name in header if name in _OF_RUNS]),
+        facts=[(f"All: {_SAID.get(name, name)}", text) for name, text in shared(compared)],
+        runs=_columns_of(header, cells, [name for name in _OF_RUNS if name in header]),
         more=_columns_of(header, cells, ["run", *(name for name in header if name not in _OF_RUNS)]),
         found=[
             (each.name, learned.found or f"Not known: {learned.unknown}")

@@ -94,17 +94,22 @@ class _Axis:
 
 
 def _decades(low: float, high: float) -> list[tuple[float, str]]:
-    """Ticks of a logarithmic axis: powers of ten, and 2 and 5 times them where there are few."""
+    """Ticks of a logarithmic axis: powers of ten, and 2 and 5 times them where there are few; as plain
+    numbers where all of them are short."""
     first, last = math.floor(low), math.ceil(high)
     mantissas = (1, 2, 5) if high - low < 2 else (1,)
     every = max(1, -(-(last - first) // 7))
-    return [(m * 10.0**e, _plain_power(m, e)) for e in range(first, last + 1, every) for m in mantissas]
+    said = _plain_power if low >= -3.1 and high < 6 else _power
+    return [(m * 10.0**e, said(m, e)) for e in range(first, last + 1, every) for m in mantissas]
 
 
 def _plain_power(mantissa: int, exponent: int) -> str:
-    if -3 <= exponent <= 5:
-        return _plain(mantissa * 10.0**exponent)
-    return ("" if mantissa == 1 else f"{mantissa} × ") + "10" + str(exponent).translate(_RAISED)
+    return _plain(mantissa * 10.0**exponent)
+
+
+def _power(mantissa: int, exponent: int) -> str:
+    power = {0: "", 1: "10"}.get(exponent, "10" + str(exponent).translate(_RAISED))
+    return " × ".join(filter(None, ["" if mantissa == 1 else str(mantissa), power])) or "1"
 
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -46,7 +46,7 @@ def losses(a: Analysis) -> go.Figure:
         _level(figure, max(float(x) for x in a.values["noise.bayes_loss"]), "Bayes")
     if len(a.courses) == 1:
         _levels(figure, a)
-    return log_losses(figure, a.history[["train_loss", "test_loss"]].to_numpy())
+    return figure.update_yaxes(type="log")
 
 
 def accuracies(a: Analysis) -> go.Figure:
@@ -102,7 +102,7 @@ def courses(a: Analysis) -> go.Figure:
             )  # fmt: skip
     _levels(figure, a, right=1.0)
     figure.update_xaxes(type="log", range=np.log10([low, 1.02 * last]).tolist())
-    figure.update_yaxes(type="log", range=np.log10([LEARNED / 2, 1.5 * _highest(a)]).tolist(), dtick=1)
+    figure.update_yaxes(type="log", range=np.log10([LEARNED / 2, 1.5 * _highest(a)]).tolist())
     return figure.update_layout(legend=legend_above(), showlegend=several)
 
 
@@ -191,15 +191,6 @@ def legend_above() -> dict[str, Any]:
     return {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 
 
-def log_losses(figure: go.Figure, values: Any) -> go.Figure:
-    """A log axis with one label a decade; plotly's own choice where there are too few of them."""
-    values = values[np.isfinite(values) & (values > 0)]
-    decades = np.log10(values.max() / values.min()) if len(values) else 0
-    return figure.update_yaxes(
-        type="log", exponentformat="power", dtick=max(1, round(decades / 8)) if decades >= 2 else None
-    )
-
-
 def answers_over_training(a: Analysis, metric: str, label: str) -> go.Figure:
     """Test loss or accuracy of each answer over training; losses on a log axis, with the levels of the
     task."""
@@ -210,7 +201,7 @@ def answers_over_training(a: Analysis, metric: str, label: str) -> go.Figure:
         _add_evaluations(figure, a, column, columns[column], colours[columns[column]])
     if metric == "loss":
         _levels(figure, a)
-        log_losses(figure, a.history.filter(items=[*columns]).to_numpy())
+        figure.update_yaxes(type="log")
     return over_training(a, figure)
 
 
@@ -274,22 +265,30 @@ def heatmap(
     values: Float[Tensor, "y x"], x: str, y: str, unit: str,
     limits: tuple[float, float] | None = None, names: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> go.Figure:  # fmt: skip
-    """A heatmap in int8: 255 levels between `limits`, or symmetrically around 0 where none are given; `names`
-    of the columns and rows."""
+    """A heatmap in int8: 255 levels between `limits`; where none are given from 0, or symmetrically around it
+    where some value is negative. `names` of the columns and rows."""
     largest = max(float(values.abs().max()), 1e-12)
-    low, high = limits or (-largest, largest)
+    low, high = limits or (-largest if float(values.min()) < 0 else 0.0, largest)
     levels = ((values - low) / (high - low) * 254 - 127).round().clamp(-127, 127).to(torch.int8).numpy()
-    colours = palette.SEQUENTIAL if limits else palette.DIVERGING
+    colours = palette.DIVERGING if low == -high else palette.SEQUENTIAL
     figure = new_figure(x, y, 330)
     figure.add_heatmap(
         z=levels, zmin=-127, zmax=127, colorscale=list(colours),
         colorbar={
             **colorbar(unit), "tickvals": np.linspace(-127, 127, 5).tolist(),
-            "ticktext": [f"{tick:.3g}" for tick in np.linspace(low, high, 5)],
+            "ticktext": [f"{tick:.3g}".replace("-", "−") for tick in np.linspace(low, high, 5)],
         },
         hovertemplate=f"{y} %{{y}}, {x} %{{x}}<extra></extra>",
     )  # fmt: skip
     return named(figure.update_yaxes(autorange="reversed"), names)
+
+
+def of_squares(figure: go.Figure) -> go.Figure:
+    """A heatmap of which every cell is as wide as it is high, the bar of its colours above it: beside it the
+    bar would take a third of a narrow panel."""
+    place = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "ypad": 6, "thickness": 8}
+    figure.update_xaxes(constrain="domain").update_yaxes(constrain="domain", scaleanchor="x")
+    return figure.update_traces(colorbar={**place, "title": {"side": "top"}})
 
 
 def numbered_heatmap(

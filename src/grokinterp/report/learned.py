@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import GrokinterpError, NotApplicable
 from ..measures import MEASURES
 from ..progress import bars
-from ..replay.cache import Measured
+from ..replay.cache import FROM_FINAL, Measured
 from ..runs import Run
 from .analysis import analysis_of
 from .claims import Claim
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class _Asked(Mapping[str, Any]):
     """The measures of a network by name, each made when it is first asked for. Those that have no value are
     not in it, and why is among the `skipped`."""
 
+    complete = True
+
     def __init__(self, kept: Measured, skipped: dict[str, str]) -> None:
         self._kept, self._skipped = kept, skipped
 
@@ -110,3 +115,32 @@ class _Asked(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(MEASURES)
+
+
+def found_at_the_end(run: Run, replayed: xr.Dataset) -> str:
+    """What the network of a run's last snapshot was found to do, in the sentence of a report, which goes by
+    the phases that a replay of the run tells. Empty where it would take measures that are not kept, unless
+    the replay has measured that network anyway, for its keys; then few are missing, and these stay with the
+    run."""
+    a = analysis_of(run, run.resolve(-1), [], None, False)
+    a.replayed, a.not_replayed = replayed, ""
+    kept = Measured(run, a.step, a.view)
+    values = _Asked(kept, a.skipped) if FROM_FINAL.applying_to(run.task.families) else _Kept(kept, a.skipped)
+    a.values = values  # type: ignore[assignment]
+    try:
+        with _one_thread():
+            found = a.found
+    except GrokinterpError:
+        return ""
+    kept.save_if_possible()
+    return found if values.complete else ""
+
+
+class _Kept(_Asked):
+    """Of these, those that are kept already; `complete` while no other was asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        if not self._kept.keeps(MEASURES[name]):
+            self.complete = False
+            raise KeyError(name)
+        return super().__getitem__(name)

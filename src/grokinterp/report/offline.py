@@ -76,6 +76,17 @@ class Page(Shown, ABC):
         return page, values
 
 
+def page_named(path: str | Path, name: str) -> Path:
+    """The file that a path means to whoever writes a page: of a directory `name` in it, and with .html behind
+    a name without an ending, by which a browser knows what it is.
+
+    Raises:
+        UsageError: it can be no file.
+    """
+    file = file_named(path, name)
+    return file if file.suffix else file_named(file.with_suffix(".html"))
+
+
 def asset(name: str) -> str:
     """The text of a file beside this one."""
     return (resources.files(__package__) / name).read_text(encoding="utf-8")

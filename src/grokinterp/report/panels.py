@@ -32,10 +32,16 @@ class Figure:
     @property
     def element(self) -> Markup:
         """The HTML that page.js draws in, its data beside it."""
-        data, height = embedded(self.figure.to_json()), self.figure.layout.height or 300
+        data, layout = embedded(self.figure.to_json()), self.figure.layout
+        height = layout.height or 300
+        square = layout.yaxis.scaleanchor == "x" and layout.yaxis.constrain == "domain"
+        # A square is as high as it is wide, whatever the width.
         return Markup(
-            '<div class="plot" style="min-height: {}px"></div><script type="application/json">{}</script>'
-        ).format(height, data)
+            '<div class="plot{}" data-height="{}"{}></div><script type="application/json">{}</script>'
+        ).format(
+            " square" * square, height,
+            "" if square else Markup(' style="min-height: {}px"').format(height), data,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

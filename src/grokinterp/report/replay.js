@@ -73,8 +73,23 @@
 
   function tickText(axis, v) {
     if (axis.name) return axis.name(v);
-    if (axis.log) { const e = Math.log10(v); return Math.abs(e - Math.round(e)) < 1e-9 ? "10" + raised(Math.round(e)) : number(v); }
+    if (axis.log) {
+      const e = Math.round(Math.log10(v));
+      return Math.abs(Math.log10(v) - e) > 1e-9 ? number(v) : e === 0 || e === 1 ? String(10 ** e) : "10" + raised(e);
+    }
     return axis.steps ? whole.format(v) : Math.abs(v) < 1e-12 ? "0" : number(+v.toPrecision(6));
+  }
+
+  // Words in as many lines as they take at a width.
+  const FONT = "12px system-ui, sans-serif", LINE = 14, pen = document.createElement("canvas").getContext("2d");
+  function inLines(text, width) {
+    const found = [];
+    pen.font = FONT;
+    for (const word of text.split(" ")) {
+      const longer = found.length ? found[found.length - 1] + " " + word : word;
+      if (found.length && pen.measureText(longer).width <= width) found[found.length - 1] = longer; else found.push(word);
+    }
+    return found;
   }
 
   // Draws both axes of a box; gives the functions from values to pixels. `y.down`: the first row is on top.
@@ -82,7 +97,7 @@
     const sx = (v) => box.x + (along(x, v) - along(x, x.low)) / (along(x, x.high) - along(x, x.low) || 1) * box.w;
     const share = (v) => (along(y, v) - along(y, y.low)) / (along(y, y.high) - along(y, y.low) || 1) * box.h;
     const sy = (v) => y.down ? box.y + share(v) : box.y + box.h - share(v);
-    c.font = "12px system-ui, sans-serif";
+    c.font = FONT;
     c.lineWidth = 1;
     c.strokeStyle = theme.line;
     c.fillStyle = theme.soft;
@@ -103,7 +118,7 @@
     }
     c.strokeRect(Math.round(box.x) + 0.5, Math.round(box.y) + 0.5, Math.round(box.w), Math.round(box.h));
     c.fillStyle = theme.text;
-    if (x.label) c.fillText(x.label, box.x + box.w / 2, box.y + box.h + 23, box.w + 36);
+    if (x.label) inLines(x.label, box.w + BESIDE).forEach((line, i) => c.fillText(line, box.x + box.w / 2, box.y + box.h + 23 + i * LINE));
     if (y.label) {
       c.save(); c.translate(box.x - (y.far || 44), box.y + box.h / 2); c.rotate(-Math.PI / 2);
       c.textBaseline = "bottom"; c.fillText(y.label, 0, 0); c.restore();
@@ -111,22 +126,38 @@
     return { sx, sy };
   }
 
-  // Square boxes for several pictures, in as many columns as fit and as many rows as are needed; `top` is left free above each.
-  const LEFT = 56, BETWEEN = 46, BELOW = 46, SMALLEST = 110;
-  function tiles(count, width, widest, top) {
+  // Square boxes for several pictures, in as many columns as fit and as many rows as are needed; `top` is left free above each, and more where a title
+  // or what stands at an axis takes several lines.
+  const LEFT = 56, BETWEEN = 50, BELOW = 46, SMALLEST = 110, BESIDE = 30;
+  function tiles(titles, labels, width, widest, top) {
+    const count = titles.length;
     const most = Math.max(1, Math.min(count, Math.floor((width - LEFT - 12 + BETWEEN) / (SMALLEST + BETWEEN))));
     const rows = Math.ceil(count / most), columns = Math.ceil(count / rows);
     const side = Math.floor(Math.min(widest, (width - LEFT - 12 + BETWEEN) / columns - BETWEEN));
-    const boxes = Array.from({ length: count }, (_, i) => ({
-      x: LEFT + (i % columns) * (side + BETWEEN), y: top + Math.floor(i / columns) * (top + side + BELOW), w: side, h: side,
+    const more = (texts, room) => LINE * (Math.max(...texts.map((text) => inLines(text, room).length)) - 1);
+    const above = top + more(titles, side), each = above + side + BELOW + more(labels, side + BESIDE);
+    const boxes = titles.map((_, i) => ({
+      x: LEFT + (i % columns) * (side + BETWEEN), y: above + Math.floor(i / columns) * each, w: side, h: side,
       first: i % columns === 0, lowest: i + columns >= count,
     }));
-    return { boxes, height: rows * (top + side + BELOW) };
+    return { boxes, height: rows * each };
   }
+  // The axes of maps: what stands at them is written once where it is the same for all.
+  const labelsOf = (sides) => sides.map((side) => side.label), same = (sides) => sides.every((side) => side.label === sides[0].label);
+  const sideAxis = (sides, q, is, far) => ({
+    low: -0.5, high: sides[q].ticks.length - 0.5, whole: true, label: is || !same(sides) ? sides[q].label : "", far, name: (v) => sides[q].ticks[v] });
+  const mapAxes = (c, p, q, box) => axes(c, box, sideAxis(p.columns, q, box.lowest), { ...sideAxis(p.rows, q, box.first, 32), down: true });
 
   function nothing(c, box) {
-    c.fillStyle = theme.soft; c.font = "12px system-ui, sans-serif"; c.textAlign = "center"; c.textBaseline = "middle";
-    c.fillText("no value at this step", box.x + box.w / 2, box.y + box.h / 2, box.w);
+    inside(c, box, "no value at this step");
+  }
+
+  // Words in place of what a box would show.
+  function inside(c, box, text) {
+    const lines = inLines(text, box.w - 8), wide = 8 + Math.max(...lines.map((line) => pen.measureText(line).width));
+    c.fillStyle = theme.card; c.fillRect(box.x + (box.w - wide) / 2, box.y + (box.h - lines.length * LINE) / 2 - 2, wide, lines.length * LINE + 4);
+    c.fillStyle = theme.soft; c.font = FONT; c.textAlign = "center"; c.textBaseline = "middle";
+    lines.forEach((line, i) => c.fillText(line, box.x + box.w / 2, box.y + box.h / 2 + (i - (lines.length - 1) / 2) * LINE));
   }
 
   function extent(arrays, keep) {
@@ -246,8 +277,11 @@
         { low: p.limits[0] - (p.limits[0] < 0 ? pad : 0), high: p.limits[1] + pad, label: p.y, far: 46 });
       const room = box.w / (final - first + 1.2), bar = room * 0.8 / p.groups.length, zero = sy(0);
       let any = false;
+      const alike = kinds.bars.alike(p);
+      if (alike) { any = true; inside(c, box, alike); }
       p.groups.forEach((group, g) => {
         const values = frame(group.values, at);
+        if (alike) return;
         c.globalAlpha = g ? 0.55 : 1;
         places.forEach((place, i) => {
           if (!Number.isFinite(values[i])) return;
@@ -264,6 +298,12 @@
       });
       p.to = (x) => Math.round(first - 0.6 + (x - box.x) / box.w * (final - first + 1.2)) - first;
     },
+    // The sentence that stands in place of bars of one height.
+    alike(p) {
+      const values = frame(p.groups[0].values, at);
+      if (!p.of || p.groups.length > 1 || values.length < 2 || !values.every((v) => v === values[0])) return "";
+      return withUnit(number(values[0]), p.unit) + " for all " + whole.format(values.length) + " " + p.of;
+    },
     values: (p) => p.groups.map((g) => Array.from(frame(g.values, at))),
     hit(p, x) {
       const i = p.to(x);
@@ -275,10 +315,11 @@
 
   kinds.points = {
     prepare() {},
-    height: (p, width) => tiles(p.titles.length, width, p.titles.length > 2 ? 240 : 360, 20).height,
+    tiles: (p, width) => tiles(p.titles, [p.x], width, p.titles.length > 2 ? 240 : 360, 20),
+    height: (p, width) => kinds.points.tiles(p, width).height,
     draw(p, c, width) {
       const values = frame(p.values, at), count = p.names.length, limit = p.limit * 1.06 || 1;
-      p.boxes = tiles(p.titles.length, width, p.titles.length > 2 ? 240 : 360, 20).boxes;
+      p.boxes = kinds.points.tiles(p, width).boxes;
       p.points = [];
       p.boxes.forEach((box, q) => {
         const { sx, sy } = axes(c, box, { low: -limit, high: limit, label: box.lowest ? p.x : "" },
@@ -314,13 +355,12 @@
       p.image = document.createElement("canvas");
       [p.image.height, p.image.width] = p.values.shape.slice(-2);
     },
-    height: (p, width) => tiles(p.titles.length, width, 300, 46).height,
+    tiles: (p, width) => tiles(p.titles, labelsOf(p.columns), width, 300, 46),
+    height: (p, width) => kinds.heatmaps.tiles(p, width).height,
     draw(p, c, width) {
       const [rows, columns] = p.values.shape.slice(-2), levels = frame(p.values, at), size = rows * columns;
-      p.boxes = tiles(p.titles.length, width, 300, 46).boxes;
+      p.boxes = kinds.heatmaps.tiles(p, width).boxes;
       p.boxes.forEach((box, q) => {
-        const axisOf = (side, labelled, far) => (
-          { low: -0.5, high: side.ticks.length - 0.5, whole: true, label: labelled ? side.label : "", far, name: (v) => side.ticks[v] });
         if (levels[q * size] === -128) nothing(c, box); else {
           const context = p.image.getContext("2d"), image = context.createImageData(columns, rows), pixels = new Uint32Array(image.data.buffer);
           for (let i = 0; i < size; i++) pixels[i] = p.palette[levels[q * size + i] + 128];
@@ -328,7 +368,7 @@
           c.imageSmoothingEnabled = false;
           c.drawImage(p.image, box.x, box.y, box.w, box.h);
         }
-        axes(c, box, axisOf(p.columns, box.lowest), { ...axisOf(p.rows, box.first, 32), down: true });
+        mapAxes(c, p, q, box);
         colourbar(c, p, q, box);
       });
     },
@@ -340,9 +380,10 @@
       const [rows, columns] = p.values.shape.slice(-2), q = p.boxes.findIndex((box) => x >= box.x && x < box.x + box.w && y >= box.y && y < box.y + box.h);
       if (q < 0) return null;
       const box = p.boxes[q], j = Math.floor((x - box.x) / box.w * columns), i = Math.floor((y - box.y) / box.h * rows);
-      const value = withUnit(number(+ofLevel(p.values, q, frame(p.values, at)[(q * rows + i) * columns + j]).toPrecision(3)), p.unit);
-      const place = p.rows.names[i] + ", " + p.columns.names[j];
-      return (p.titles[q] ? p.titles[q] + "\n" : "") + place + ": " + value;
+      const level = frame(p.values, at)[(q * rows + i) * columns + j], value = withUnit(number(+ofLevel(p.values, q, level).toPrecision(3)), p.unit);
+      const beyond = !p.values.beyond[q] ? "" : level === 127 ? "≥ " : level === -127 && p.values.low[q] < 0 ? "≤ " : "";
+      const place = p.rows[q].names[i] + ", " + p.columns[q].names[j];
+      return (p.titles[q] ? p.titles[q] + "\n" : "") + place + ": " + beyond + value;
     },
   };
 
@@ -353,13 +394,15 @@
       p.image = document.createElement("canvas");
       [p.image.height, p.image.width] = p.since.shape.slice(-2);
     },
-    height: (p, width) => tiles(p.titles.length, width, 380, 46).height,
+    said: (p, q, share) => p.titles[q] + ": " + share + "\u00a0% by now",
+    tiles: (p, width) => tiles(p.titles.map((_, q) => kinds.since.said(p, q, "99.99")), labelsOf(p.columns), width, 380, 46),
+    height: (p, width) => kinds.since.tiles(p, width).height,
     draw(p, c, width) {
       const [rows, columns] = p.since.shape.slice(-2), since = frame(p.since, 0), size = rows * columns;
       const axis = { low: page.steps[0], high: page.steps[last], steps: true }, from = along(axis, axis.low), range = along(axis, axis.high) - from || 1;
       const shadeOf = page.steps.map((step) => p.shades[Math.round((along(axis, step) - from) / range * 255)]);
       const waiting = between([theme.line, theme.line], 0);
-      p.boxes = tiles(p.titles.length, width, 380, 46).boxes;
+      p.boxes = kinds.since.tiles(p, width).boxes;
       p.boxes.forEach((box, q) => {
         const context = p.image.getContext("2d"), image = context.createImageData(columns, rows), pixels = new Uint32Array(image.data.buffer);
         let there = 0, done = 0;
@@ -374,11 +417,10 @@
         context.putImageData(image, 0, 0);
         c.imageSmoothingEnabled = false;
         c.drawImage(p.image, box.x, box.y, box.w, box.h);
-        const axisOf = (side, labelled, far) => (
-          { low: -0.5, high: side.ticks.length - 0.5, whole: true, label: labelled ? side.label : "", far, name: (v) => side.ticks[v] });
-        axes(c, box, axisOf(p.columns, box.lowest), { ...axisOf(p.rows, box.first, 32), down: true });
-        bar(c, box, p.colours, p.titles[q] + ": " + number(+(100 * done / there).toPrecision(3)) + " % by now", whole.format(axis.low),
-          "step " + whole.format(axis.high));
+        mapAxes(c, p, q, box);
+        // Not all is not 100 %.
+        const share = done < there ? Math.min(99.99, +(100 * done / there).toFixed(2)) : 100;
+        bar(c, box, p.colours, kinds.since.said(p, q, number(share)), whole.format(axis.low), "step " + whole.format(axis.high));
       });
     },
     values: (p) => Array.from(frame(p.since, 0), (s) => s >= 0 && s <= at ? page.steps[s] : NaN),
@@ -386,7 +428,7 @@
       const [rows, columns] = p.since.shape.slice(-2), q = p.boxes.findIndex((box) => x >= box.x && x < box.x + box.w && y >= box.y && y < box.y + box.h);
       if (q < 0) return null;
       const box = p.boxes[q], j = Math.floor((x - box.x) / box.w * columns), i = Math.floor((y - box.y) / box.h * rows);
-      const s = frame(p.since, 0)[(q * rows + i) * columns + j], place = p.rows.names[i] + ", " + p.columns.names[j];
+      const s = frame(p.since, 0)[(q * rows + i) * columns + j], place = p.rows[q].names[i] + ", " + p.columns[q].names[j];
       if (Number.isNaN(s)) return null;
       return place + "\n" + (s < 0 ? p.never : p.happened + " " + page.moments[s] + (s ? ", not yet at " + page.moments[s - 1] : ""));
     },
@@ -404,18 +446,19 @@
   }
 
   // Title, colours and their limits above a heatmap.
-  function bar(c, box, colours, title, low, high) {
+  function bar(c, box, colours, title, low, high, unit) {
     const gradient = c.createLinearGradient(box.x, 0, box.x + box.w, 0);
     colours.forEach((colour, i) => gradient.addColorStop(i / (colours.length - 1), colour));
     c.fillStyle = gradient; c.fillRect(box.x, box.y - 24, box.w, 7);
-    c.font = "12px system-ui, sans-serif"; c.fillStyle = theme.text; c.textBaseline = "bottom"; c.textAlign = "left";
-    c.fillText(title, box.x, box.y - 27, box.w);
+    c.font = FONT; c.fillStyle = theme.text; c.textBaseline = "bottom"; c.textAlign = "left";
+    inLines(title, box.w).reverse().forEach((line, i) => c.fillText(line, box.x, box.y - 27 - i * LINE));
     c.fillStyle = theme.soft;
     c.fillText(low, box.x, box.y - 1);
-    c.textAlign = "right"; c.fillText(high, box.x + box.w, box.y - 1, box.w - 30);
+    const full = withUnit(high, unit);  // without its unit where there is no room for that
+    c.textAlign = "right"; c.fillText(c.measureText(low + "   " + full).width < box.w ? full : high, box.x + box.w, box.y - 1);
   }
   const colourbar = (c, p, q, box) => bar(c, box, p.colours, p.titles[q], number(+p.values.low[q].toPrecision(3)),
-    withUnit(number(+p.values.high[q].toPrecision(3)), p.unit));
+    (p.values.beyond[q] ? "≥ " : "") + number(+p.values.high[q].toPrecision(3)), p.unit);
 
   const colourOf = (name) => (spansOf.find((span) => span.name === name) || { colour: "transparent" }).colour;
 
@@ -545,6 +588,12 @@
     $("ask").addEventListener("click", shortcuts);
     scaleChoice.addEventListener("change", layout);
     sliderChoice.addEventListener("change", () => { ruler(); show(at); });
+    // What the reader is done with does not keep the keys to itself.
+    for (const choice of [scaleChoice, sliderChoice]) choice.addEventListener("change", () => choice.blur());
+    document.addEventListener("click", (event) => {
+      const pressed = event.target.closest("#bar button, #controls button, #controls input, #choices input, summary");
+      if (event.detail && pressed) pressed.blur();  // by the mouse
+    });
     document.addEventListener("keydown", (event) => {
       const where = event.target.tagName, onSlider = event.target === slider, name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
       if (event.ctrlKey || event.metaKey || event.altKey || where === "SELECT") return;

@@ -44,8 +44,9 @@ from ..runs.account import steps_in_words
 from ..runs.files import file_named, refuse_unwritable
 from ..runs.files import replace as replace_file
 from . import canvas, probes
+from .learned import found_at_the_end
 from .moments import BARS_OVER, Curve, Moments, with_unit
-from .offline import asset, embedded, offline_page
+from .offline import asset, embedded, offline_page, page_named
 from .page import accuracy_caption
 from .palette import LINES, OF_PART, PHASES, PLAIN, lines
 from .panels import NOTES, PANELS, Canvas, Panel, Section, panel
@@ -77,7 +78,8 @@ def save_replay(
 
     Args:
         run: a run or its directory, finished or still being written.
-        path: of the page, which is written whole or not at all; in a directory it is called replay.html.
+        path: of the page, which is written whole or not at all; in a directory it is called replay.html, and
+            a name without an ending gets .html.
         measures: names of measures beside those of PROGRESS and PICTURES.
         steps: committed steps, negative ones counted from the end; by default all.
         data: where the numbers go as well, as .nc, .parquet or .csv.
@@ -96,7 +98,11 @@ def save_replay(
     unknown = [step for step in run.steps if not run.step_known(step)]
     # Between steps that nobody knows there is no phase.
     training_phases = None if unknown else phases(dataset, run.history)
-    page = replay_page(dataset, run.history, training_phases, chosen=measures, reload=reload, unknown=unknown)
+    whole = not reload and not unknown and run.steps[-1] in dataset["step"].values
+    page = replay_page(
+        dataset, run.history, training_phases, chosen=measures, reload=reload, unknown=unknown,
+        found=found_at_the_end(run, dataset) if whole else "",
+    )  # fmt: skip
     replace_file(files[0], page.encode(), make_folder=True)
     if data is not None:
         export(dataset, data)
@@ -111,7 +117,7 @@ def replay_files(run: Run, path: str | Path, data: str | Path | None = None) -> 
         UsageError: they cannot be files, data are of no known format, or one would replace a file of the run.
         WriteFailed: the disk is full or read-only.
     """
-    files = [file_named(path, "replay.html")]
+    files = [page_named(path, "replay.html")]
     refuse_unwritable(files[0].parent, _LEAST_ROOM)
     if data is not None:
         files.append(file_named(data, option="--data"))
@@ -124,9 +130,9 @@ def replay_files(run: Run, path: str | Path, data: str | Path | None = None) -> 
 
 def replay_page(
     data: xr.Dataset, history: pd.DataFrame, training_phases: Phases | None = None,
-    *, chosen: Sequence[str] = (), reload: int = 0, unknown: Collection[int] = (),
+    *, chosen: Sequence[str] = (), reload: int = 0, unknown: Collection[int] = (), found: str = "",
 ) -> str:  # fmt: skip
-    """The page as HTML: self-contained, 3.6 MB for the 37 snapshots of the run that ships (p = 113).
+    """The page as HTML: self-contained, 3.9 MB for the 37 snapshots of the run that ships (p = 113).
 
     Panels of which the Dataset has no variable are left out, and the page says why. Other variables than
     those of PROGRESS and PICTURES become curves where they are numbers (or numbers per part), and bars where
@@ -141,6 +147,7 @@ def replay_page(
         reload: seconds after which the page loads itself again, for a run that is still being written; 0 for
             never.
         unknown: steps that are only numbers, as of an imported file that does not say them.
+        found: what the network of the last snapshot does, in a sentence for the head of the page.
     """
     moments = Moments(data, history)
     section = _section(moments, chosen)
@@ -173,7 +180,7 @@ def replay_page(
         run=data.attrs["run"],
         steps=steps,
         span=steps_in_words(steps, unknown),
-        found=courses_in_words(moments.courses) if moments.courses else "",
+        found=courses_in_words(moments.courses) if moments.courses else found,
         opening=" ".join(filter(None, [data.attrs.get("divergence"), went, data.attrs.get("thinning")])),
         notes=list(_notes(moments)),
         courses=[one.sentence for one in moments.courses] if len(moments.courses) > 1 else [],

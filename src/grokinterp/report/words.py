@@ -94,12 +94,21 @@ def subject(measure: Measure) -> str:
     return _SUBJECTS.get(file) or file.replace("_", " ").capitalize()
 
 
-_ABBREVIATED = {"fve": "FVE", "ipr": "IPR", "pca": "PCA", "dirs": "directions", "auc": "AUC"}
+_ABBREVIATED = {
+    "fve": "FVE",
+    "ipr": "IPR",
+    "pca": "PCA",
+    "dirs": "directions",
+    "irreps": "representations",
+    "auc": "AUC",
+}
 
 
 def spoken(name: str) -> str:
     """A measure's name as words: "restricted loss, logit directions"."""
-    parts = [re.sub(r"(?<=[a-z])_", " ", part) for part in name.split(".")]
+    name = re.sub(r"\bw_([a-z])(?![a-z])", lambda m: f"W_{m[1].upper()}", name)
+    name = re.sub(r"(?<=[a-z])(\d+)x(\d+)", r" \1 × \2", name)
+    parts = [re.sub(r"(?<=[a-z])_|(?<=W_[A-Z])_", " ", part) for part in name.split(".")]
     return re.sub(r"\b[a-z]+\b", lambda m: _ABBREVIATED.get(m[0], m[0]), ", ".join(parts))
 
 

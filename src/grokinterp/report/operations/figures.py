@@ -23,7 +23,7 @@ from ...replay.frequencies.pictures import example_neurons, spectrum_2d
 from ...tasks import Circle, Operation
 from ...tasks.table import answer_numbers
 from .. import palette
-from ..figures import colorbar, heatmap, legend_above, log_losses, named, new_figure, over_training
+from ..figures import colorbar, heatmap, legend_above, named, new_figure, of_squares, over_training
 from ..palette import CORRUPTED, EXCLUDED, KEY, PLAIN, RESTRICTED, TEST, TRAIN, round_the_circle
 from ..words import spoken
 from .analysis import CLOCK_IS, PIZZA_IS, OperationAnalysis
@@ -55,16 +55,14 @@ def _losses_at_snapshots(a: OperationAnalysis, y: str, curves: Iterable[Sequence
     """Lines through a loss at the snapshots, each given by measure, part, label and colour, on a log axis;
     those that are known."""
     figure = new_figure("step (optimiser updates)", y, 340)
-    drawn = []
     for name, part, label, colour in curves:
         if name in a.replayed and part in a.replayed[name].coords["part"].values:
             curve = a.replayed[name].sel(part=part).dropna("step")
-            drawn.append(curve.values)
             figure.add_scatter(
                 x=curve.step.values, y=curve.values, name=label, mode="lines+markers",
                 line_color=colour, marker_size=4,
             )  # fmt: skip
-    return log_losses(over_training(a, figure), np.concatenate(drawn))
+    return over_training(a, figure).update_yaxes(type="log")
 
 
 def progress_measures(a: OperationAnalysis) -> go.Figure:
@@ -155,12 +153,12 @@ def excluded_by_frequency(a: OperationAnalysis) -> go.Figure:
     figure.add_scatter(x=k, y=_positive(values.values), mode="markers", marker=marker)
     whole = _positive(a.values["loss"].sel(part="all").values.reshape(1))[0]
     figure.add_hline(y=whole, line={"color": PLAIN, "width": 1, "dash": "dot"})
-    return figure.update_yaxes(type="log", exponentformat="power").update_layout(showlegend=False)
+    return figure.update_yaxes(type="log").update_layout(showlegend=False)
 
 
 def losses_by_variant(a: OperationAnalysis) -> go.Figure:
-    """Restricted and excluded losses on all examples by variant, log axis; the loss of the whole network and
-    that of chance as lines."""
+    """Restricted and excluded losses on all examples by variant, in words, log axis; the loss of the whole
+    network and that of chance as lines that the legend names."""
     loss_of = {
         name: float(value.sel(part="all"))
         for name, value in a.values.items()
@@ -172,22 +170,20 @@ def losses_by_variant(a: OperationAnalysis) -> go.Figure:
         of_kind = {name[len(start) :]: loss for name, loss in loss_of.items() if name.startswith(start)}
         if of_kind:
             figure.add_scatter(
-                x=_positive(of_kind.values()), y=list(of_kind), name=kind, mode="markers",
-                marker={"color": colour, "size": 9},
-                hovertemplate="%{y}: %{x:.3g} nats<extra>" + kind + "</extra>",
+                x=_positive(of_kind.values()), y=[*map(spoken, of_kind)], name=kind, mode="markers",
+                marker={"color": colour, "size": 9}, customdata=[start + variant for variant in of_kind],
+                hovertemplate="%{y}: %{x:.3g} nats (%{customdata})<extra></extra>",
             )  # fmt: skip
     if not figure.data:
         absent = "no restricted or excluded loss was measured"
         raise NotApplicable(a.skipped.get("restricted_loss.logit_dirs", absent))
     whole, chance = float(a.values["loss"].sel(part="all")), float(np.log(a.run.task.n_answers))
-    for at, words in zip(_positive([whole, chance]), ("network", "chance"), strict=True):
-        figure.add_vline(x=at, line={"color": PLAIN, "width": 1, "dash": "dot"})
-        # On a log axis plotly takes the logarithm for annotations, and the value for lines.
-        top = {"y": 1, "yref": "paper", "yanchor": "bottom"}
-        figure.add_annotation(top, x=float(np.log10(at)), text=words, showarrow=False)
-    figure.update_xaxes(type="log", exponentformat="power")
+    lines = (("the network as it is", "dot"), ("chance", "dash"))
+    for at, (words, dash) in zip(_positive([whole, chance]), lines, strict=True):
+        figure.add_vline(x=at, name=words, showlegend=True, line={"color": PLAIN, "width": 2, "dash": dash})
+    figure.update_xaxes(type="log")
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(legend=legend_above(), margin={"t": 40})
+    return figure.update_layout(legend=legend_above())
 
 
 def _positive(values: Iterable[float]) -> list[float]:
@@ -297,14 +293,14 @@ def _over_circle(
     """Values of all pairs as a heatmap, a and b in the order in which k·a and k·b go round the circle: there
     frequency k goes round once, and is no pattern finer than the pixels of a page."""
     circle, names = circular(a.view).circle, a.task.operand_names
-    order = sorted(range(circle.m), key=lambda i: (k * i % circle.m, i))
+    order = once_round(k, circle.m)
     plain = circle.order.startswith("residues") and "−" not in circle.order
     of_a, of_b = ("" if plain else f" ({said})" for said in (circle.order.split(",")[0], circle.order))
     by = [f", ordered by {k}{x} mod {circle.m}" if k > 1 else "" for x in "ba"]
     on_axes = [[names[elements[i]] for i in order] for elements in (circle.b.tolist(), circle.a.tolist())]
     grid = circular(a.view).grid(values)[order][:, order]
     figure = heatmap(grid, f"b{of_b}{by[0]}", f"a{of_a}{by[1]}", unit, limits, (on_axes[0], on_axes[1]))
-    return figure.update_xaxes(nticks=6, tickangle=0).update_yaxes(nticks=8)
+    return of_squares(figure).update_xaxes(nticks=6, tickangle=0).update_yaxes(nticks=8)
 
 
 def neuron_spectrum(a: OperationAnalysis) -> go.Figure:
@@ -319,7 +315,7 @@ def logit_spectrum(a: OperationAnalysis) -> go.Figure:
 
 def _spectrum_2d(shares: Float[Tensor, "component component"]) -> go.Figure:
     x, y = "component of b (1, cos 1, sin 1, …)", "component of a"
-    return heatmap(shares, x, y, "log₁₀ of share of power", (-6.0, 0.0))
+    return of_squares(heatmap(shares, x, y, "log₁₀ of share of power", (-6.0, 0.0)))
 
 
 def attention_to_first(a: OperationAnalysis, layer: int, head: int) -> tuple[go.Figure, int]:
@@ -328,15 +324,21 @@ def attention_to_first(a: OperationAnalysis, layer: int, head: int) -> tuple[go.
     task, names = a.task, a.task.operand_names
     attention = a.view.attention[layer, head, :, 0]
     if a.n_frequencies:
-        k = _strongest(circular(a.view).grid(attention))
+        k = strongest(circular(a.view).grid(attention))
         return _over_circle(a, attention, k, "attention to a (share)", (0.0, 1.0)), k
     if not task.is_full_grid:
         raise NotApplicable(f"{task.name} leaves out pairs, so its examples fill no p × p grid")
     grid = attention.unflatten(0, (task.p, task.p))
-    return heatmap(grid, "b", "a", "attention to a (share)", (0.0, 1.0), (names, names)), 0
+    return of_squares(heatmap(grid, "b", "a", "attention to a (share)", (0.0, 1.0), (names, names))), 0
 
 
-def _strongest(grid: Float[Tensor, "m m"]) -> int:
+def once_round(k: int, m: int) -> list[int]:
+    """The positions on a circle of m in the order in which k times them goes round: there frequency k goes
+    round once."""
+    return sorted(range(m), key=lambda i: (k * i % m, i))
+
+
+def strongest(grid: Float[Tensor, "m m"]) -> int:
     """The frequency that holds most of the power of a picture, over a and over b."""
     power = torch.fft.fft2(grid - grid.mean()).abs().square()
     half = len(grid) // 2

@@ -111,8 +111,7 @@ def _distances(a: OperationAnalysis) -> go.Figure:
             hovertemplate="%{customdata}: %{y:.3g} off %{x:.4g}",
         )  # fmt: skip
     figure.add_hline(y=WITHIN, line={"color": PLAIN, "width": 1, "dash": "dash"})
-    figure.update_xaxes(type="log", exponentformat="power", dtick=1)
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_xaxes(type="log").update_yaxes(type="log")
     return figure.update_layout(legend=legend_above())
 
 

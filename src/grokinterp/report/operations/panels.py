@@ -3,9 +3,12 @@ stands on them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from ...errors import NotApplicable, UsageError
 from ...replay import FINAL, final_keys, graduation, lives, noise_in_words, noise_spans
@@ -15,6 +18,10 @@ from ..moments import BARS_OVER, Curve, Moments, with_unit
 from ..palette import ALL, EXCLUDED, KEY, LINES, RESTRICTED, TEST, TRAIN, round_the_circle
 from ..panels import Canvas, Size, note, panel
 from ..replay_page import by_part
+from .figures import once_round, strongest
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _LIMITS = {
     "picture.attention": (0.0, 1.0),
@@ -108,7 +115,7 @@ def bars(moments: Moments, name: str, y: str = "") -> Canvas:
     return canvas.bars(
         places, groups, "frequency k", y, labels=labels, unit="" if unit in ("1", "neurons") else unit,
         limits=canvas.range_from_0(values.values),
-        marks=None if keys_now is None else keys_now.reindex(freq=frequencies).values,
+        marks=None if keys_now is None else keys_now.reindex(freq=frequencies).values, of="frequencies",
     )  # fmt: skip
 
 
@@ -164,7 +171,7 @@ def _by_answer(moments: Moments) -> Canvas:
     return canvas.bars(
         [places[i] for i in order], [values.sel(pairs=pairs).values[:, order]],
         "answer" if ordered else "answer (by its number in the list)", f"{pairs} pairs right (share)",
-        limits=(0.0, 1.0),
+        limits=(0.0, 1.0), of="answers",
     )  # fmt: skip
 
 
@@ -204,7 +211,13 @@ def _by_distance(moments: Moments) -> Canvas:
     places = [canvas.Bar(int(d), f"{d} apart") for d in values["distance"].values]
     limits = canvas.range_from_0(values.values)
     return canvas.bars(
-        places, [values.values], "distance of two answers", "lead (logits)", unit="logits", limits=limits
+        places,
+        [values.values],
+        "distance of two answers",
+        "lead (logits)",
+        unit="logits",
+        limits=limits,
+        of="distances",
     )
 
 
@@ -263,7 +276,8 @@ def _circles(moments: Moments) -> Canvas:
 
 
 def heatmaps(moments: Moments, name: str) -> Canvas:
-    """Heatmaps over a and b: over their elements, or over the components of waves in them.
+    """Heatmaps over a and b: over the components of waves in them, or over their elements; of several
+    pictures each in the order of its own frequency, as in the report.
 
     Raises:
         NotApplicable: the measure was not replayed, or has no meaning here.
@@ -278,21 +292,50 @@ def heatmaps(moments: Moments, name: str) -> Canvas:
             for x in "ab"
         )
     else:
-        rows, columns = (
-            canvas.Axis.of(f"{x} (in the order of the circle)", list(map(str, values[dim].values)), words)
-            for x, dim, words in (("a", "i", "a = {}".format), ("b", "j", "b = {}".format))
-        )
-    titles = [_title(moments, each[0], int(label)) for label in values[each[0]].values] if each else [""]
-    return moments.heatmaps(name, rows, columns, titles, _LIMITS.get(name))
+        rows, columns = (_along_circle(x, values[dim].values.tolist()) for x, dim in (("a", "i"), ("b", "j")))
+    if each:
+        return _each_in_its_order(moments, values, each[0], rows, columns, _LIMITS.get(name))
+    return moments.heatmaps(name, rows, columns, [""], _LIMITS.get(name))
 
 
-def _title(moments: Moments, dim: str, label: int) -> str:
-    """What stands above one heatmap: of a neuron also its frequency in the end."""
-    if dim != "example":
-        return f"{dim} {label}"
-    if "neuron.frequency" not in moments.data:
-        return f"neuron {label}"
-    return f"neuron {label}, k = {int(moments.data['neuron.frequency'].isel(step=-1).sel(neuron=label))}"
+def _along_circle(x: str, elements: Sequence[int | str]) -> canvas.Axis:
+    """The axis of a or b in the order of the circle, which is said where it is not that of their numbers."""
+    plain = elements == list(range(len(elements)))
+    label = x if plain else f"{x}, along the circle"
+    return canvas.Axis.of(label, list(map(str, elements)), f"{x} = {{}}".format)
+
+
+def _each_in_its_order(
+    moments: Moments, values: xr.DataArray, dim: str, rows: canvas.Axis, columns: canvas.Axis,
+    limits: canvas.Limits | None,
+) -> Canvas:  # fmt: skip
+    """Pictures of neurons or heads, each in the order in which the frequency that it has most of in the end
+    goes round once: no pattern finer than pixels."""
+    labels, m = [int(label) for label in values[dim].values], values.shape[-1]
+    frequency = moments.data.get("neuron.frequency") if dim == "example" else None
+    maps, titles, axes = [], [], []
+    for q, label in enumerate(labels):
+        if frequency is not None:
+            k = int(frequency.isel(step=-1).sel(neuron=label))
+        else:
+            k = strongest(torch.from_numpy(values.values[-1, q]).double())
+        order, named = once_round(k, m), "neuron" if dim == "example" else dim
+        maps.append(values.values[:, q][:, order][:, :, order])
+        titles.append(f"{named} {label}" + (f", k = {k}" if frequency is not None else ""))
+        axes.append([_ordered(axis, order, k, x) for axis, x in ((rows, "a"), (columns, "b"))])
+    unit = "share" if values.attrs["unit"] == "1" else str(values.attrs["unit"])
+    of_rows, of_columns = zip(*axes, strict=True)
+    return canvas.heatmaps(np.stack(maps, axis=1), titles, of_rows, of_columns, unit, limits)
+
+
+def _ordered(axis: canvas.Axis, order: Sequence[int], k: int, x: str) -> canvas.Axis:
+    """The axis with its places in another order, that of k times them."""
+    if k == 1:
+        return axis
+    ticks, names = ([of[i] for i in order] for of in (axis.ticks, axis.names))
+    # Of elements that are no numbers k times one means nothing, but k times its position on the circle.
+    by = f"{k}{x} mod {len(order)}" if axis.label == x else f"{k} × position"
+    return canvas.Axis(f"{x}, by {by}", ticks, names)
 
 
 def _panel_of_maps(title: str, caption: str, name: str, size: Size = "") -> None:
@@ -301,13 +344,15 @@ def _panel_of_maps(title: str, caption: str, name: str, size: Size = "") -> None
 
 _panel_of_maps(
     "Neurons",
-    "Of each final key frequency the neuron that it explains best at the end, over all pairs (a, b).",
+    "Of each final key frequency the neuron that it explains best at the end, over all pairs (a, b), in the "
+    "order in which k times a and b goes round once.",
     "picture.neurons" + FINAL,
     "full",
 )
 _panel_of_maps(
     "Attention",
-    "How much the answer position attends to the first token, for each head of the first layer.",
+    "How much the answer position attends to the first token, for each head of the first layer, in the order "
+    "in which its strongest frequency at the end goes round once.",
     "picture.attention",
     "full",
 )

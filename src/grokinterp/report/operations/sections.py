@@ -47,7 +47,7 @@ def in_words(facts: TableFacts) -> list[str]:
     return [
         f"It is {facts.structure}",
         f"{len(facts.counts)} answers to {facts.examples:,} pairs{each}",
-        *([f"Of the pairs a < b, {', '.join(shares)}"] if shares else []),
+        *([f"Of the pairs a < b, {', '.join(shares)}; T[a, b] is the answer to a and b"] if shares else []),
         *([] if each else [commonest]),
     ]
 
