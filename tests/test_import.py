@@ -827,6 +827,7 @@ def test_the_command_lists_the_layouts(grokinterp):
         "encoder_decoder",
         "nanda",
         "pizza",
+        "torch_encoder",
         "transformer_lens",
     ]
 

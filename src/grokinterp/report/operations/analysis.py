@@ -225,8 +225,8 @@ class OperationAnalysis(Analysis):
     @property
     def _stands_on_its_keys(self) -> bool:
         """Whether its key frequencies are few, sufficient and necessary for what it has learned."""
-        has_learned = self.standing.state in ("generalises", "learning")
-        return has_learned and bool(self._holds(SUFFICIENT) and self._holds(NECESSARY))
+        knows_little = self.standing.state in ("at chance", "memorises")
+        return not knows_little and bool(self._holds(SUFFICIENT) and self._holds(NECESSARY))
 
     @property
     def _on_circles(self) -> list[str]:
