@@ -21,6 +21,7 @@ import typer
 import grokinterp as gi
 from grokinterp.cli import app
 from grokinterp.models import KINDS
+from grokinterp.models.hooked import HookedTransformer
 from grokinterp.tasks import TASKS, task_parameters
 from grokinterp.training.config import SnapshotConfig, TrainingConfig
 from mistakes import NOT_FOLLOWED, ROOMS, Mistake, World
@@ -135,6 +136,8 @@ CSS = ["report/drawing.py", "report/palette.py"]
 """Where two dashes begin the name of a colour or a length."""
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 SECTIONS = {"training": TrainingConfig, "snapshots": SnapshotConfig}
+OBJECTS = {"task": gi.Task, "model": HookedTransformer}
+"""What the names of sections are in Python. A file is model.safetensors; run.json has other keys."""
 CLASSES = {"gi": gi, "run": gi.Run, "view": gi.View}
 
 
@@ -186,9 +189,10 @@ def wrong_names(words: str) -> Iterator[str]:
 
 def wrong_keys(words: str) -> Iterator[str]:
     """Dotted keys that no section of a configuration has."""
-    known = dotted_keys()
-    for section, key in re.findall(rf"(?<![\w./@{{])({'|'.join(known)})\.([a-z]\w*)", words):
-        if key not in known[section] and not (section == "task" and hasattr(gi.Task, key)):
+    known = {section: keys | set(dir(OBJECTS.get(section))) for section, keys in dotted_keys().items()}
+    dotted = rf"(?<![\w./@{{])(?<!run\.json: )({'|'.join(known)})\.(?!safetensors)([a-z]\w*)(\{{\}})?"
+    for section, key, is_begun in re.findall(dotted, words):
+        if not any(each.startswith(key) if is_begun else each == key for each in known[section]):
             yield f"no key {section}.{key}"
 
 
@@ -225,6 +229,7 @@ def test_what_a_text_names_is_there(wrong):
         (wrong_names, "run.snapshot(3)"),
         (wrong_keys, "set training.learning_rate"),
         (wrong_keys, "choose another task.modulus"),
+        (wrong_keys, "call model.sett_{}(True) first"),
         (wrong_files, "as docs/imports.md shows"),
         (wrong_files, "pip install 'grokinterp[clearml]'"),
     ],

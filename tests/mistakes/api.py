@@ -23,6 +23,10 @@ class Own(torch.nn.Module):
             self.register_parameter(own_name(name), torch.nn.Parameter(weight.clone()))
 
 
+class TransformerBridge(Own):
+    """A network of TransformerLens 4, as far as a message looks at it."""
+
+
 def own_name(name: str) -> str:
     """What such a network calls a weight."""
     return name.replace(".", "_")
@@ -204,6 +208,16 @@ INSTEAD = [
         ),
     ),
     mistake(
+        "a network of TransformerLens 4",
+        lambda w: gi.view(TransformerBridge(w.clock.weights), w.clock.task),
+        r"save its state_dict\(\) and import that with a mapping, as docs/import\.md shows",
+        lambda w, m: imported(
+            w,
+            saved(w, TransformerBridge(w.clock.weights).state_dict()),
+            layout=w.file(mapping_of(w), ".toml"),
+        ),
+    ),
+    mistake(
         "weights alone",
         lambda w: gi.view(w.view.model.state_dict(), w.view.task),
         r"load them into their network and give gi\.view\(network, task\), or save them and make them a run "
@@ -246,6 +260,12 @@ NAMES = [
         lambda w: gi.measure("gini.W_EE", w.view),
         r"did you mean '([\w.]+)'",
         lambda w, m: gi.measure(m[1], w.view),
+    ),
+    mistake(
+        "a measure that nothing is like",
+        lambda w: gi.measure("xyzzy", w.view),
+        r"unknown measure 'xyzzy'; `grokinterp (list measures)` has the \d+ that there are",
+        lambda w, m: w.cli(m[1]),
     ),
     mistake(
         "an unknown key",

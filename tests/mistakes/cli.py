@@ -68,6 +68,12 @@ CLI = [
         lambda w, m: w.cli("list {}", m[1]),
     ),
     mistake(
+        "a word that no task is like",
+        lambda w: w.cli("list tasks xyzzy"),
+        r"no task mentions 'xyzzy'; `grokinterp (list tasks)` has the \d+ that there are",
+        lambda w, m: w.cli(m[1]),
+    ),
+    mistake(
         "a step while watching",
         lambda w: w.cli("replay {} --watch --step 10", w.run.path),
         r"--watch replays every snapshot: leave out --step",

@@ -8,9 +8,11 @@ import torch
 
 import grokinterp as gi
 from grokinterp.models import KINDS, network_config
+from grokinterp.models.base import lens_classes
+from grokinterp.models.hooked import HookedTransformer
 from grokinterp.tasks import Reads
 
-from .base import mistake
+from .base import World, mistake
 
 ADDITION = {"name": "modular_addition", "p": 5}
 DIGITS = {"name": "digit_addition", "n": 2, "examples": 32, "per_class": 4}
@@ -130,6 +132,12 @@ SIZES = [
         lambda w, m: shapes(IMAGES, kind="vision", local_layers=1, **{m[1]: 4}),
     ),
     mistake(
+        "other logits than tokens where both have one matrix",
+        lambda w: shapes(ADDITION, tied=True, d_vocab_out=5),
+        r"model\.(tied): .* so there are 6 logits, one of each token, and 5 are asked for: leave it out",
+        lambda w, m: shapes(ADDITION, d_vocab_out=5),
+    ),
+    mistake(
         "patches that do not divide an image",
         lambda w: shapes(IMAGES, kind="vision", patch_size=5),
         r"5 does not divide 12, .*: choose ([\d, ]+)",
@@ -137,7 +145,46 @@ SIZES = [
     ),
 ]
 
+
+def hooked(switch: str = "") -> Any:
+    """What each head adds to the stream, seen by a hook."""
+    task, config = gi.make_task(**ADDITION), network_config({"d_model": 8, "n_heads": 2, "d_mlp": 8})
+    model = HookedTransformer(
+        lens_classes()[1].from_dict({**config.lens_settings(task.reads), "device": "cpu"})
+    )
+    if switch:
+        getattr(model, switch)(True)
+    seen: list[torch.Tensor] = []
+    hook = "blocks.0.attn.hook_result", lambda result, hook: seen.append(result)
+    model.run_with_hooks(task.inputs, fwd_hooks=[hook])
+    assert seen
+    return seen
+
+
+def started(w: World, before: dict[str, Any], then: dict[str, Any]) -> gi.Run:
+    """A run from the weights of another."""
+    return gi.train(w.config(**then), w.new(), start=w.train(**before), progress=False)
+
+
+UNTIED = {"model.d_vocab_out": 8}
+"""As many logits as tokens, of a matrix of their own."""
+STARTS = [
+    mistake(
+        "one matrix of tokens and logits, from two",
+        lambda w: started(w, UNTIED, {"model.tied": True}),
+        r"leave (model\.tied) out, or start from a network that has it",
+        lambda w, m: started(w, UNTIED, UNTIED),
+        lambda w, m: started(w, {m[1]: True}, {m[1]: True}),
+    ),
+]
+
 CALLED = [
+    mistake(
+        "a hook that is switched off",
+        lambda w: hooked(),
+        r"is switched off: call model\.(set_\w+)\(True\) first",
+        lambda w, m: hooked(m[1]),
+    ),
     mistake(
         "more answers than a decoder has positions",
         lambda w: decoded(2, 3),
@@ -152,4 +199,4 @@ CALLED = [
     ),
 ]
 
-MODELS = [*CALLED, *KINDS_FOR_TASKS, *SIZES]
+MODELS = [*CALLED, *STARTS, *KINDS_FOR_TASKS, *SIZES]

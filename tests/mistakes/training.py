@@ -6,6 +6,8 @@ import re
 from typing import Any
 from unittest import mock
 
+import torch
+
 import grokinterp as gi
 from grokinterp.training import Trainer
 from grokinterp.training.trainer import resolve_device
@@ -91,6 +93,33 @@ CONFIGURATION = [
         lambda w, m: preset("quick", **{"training.loss": "mse"}),
     ),
     mistake(
+        "a GPU by its number",
+        lambda w: preset("quick", device="cuda:1"),
+        r"takes no number of a GPU: choose '(cuda)', with (CUDA_VISIBLE_DEVICES)=(1) in the environment",
+        lambda w, m: with_one_gpu(preset("quick", device=m[1]), **{m[2]: m[3]}),
+    ),
+    mistake(
+        "a key that the optimiser has not",
+        lambda w: preset("quick", **{"training.optimizer": "sgd", "training.eps": 1e-6}),
+        r"training\.eps: sgd has none: leave it out, or choose (adamw) or (adam)",
+        lambda w, m: w.train(**{"training.optimizer": "sgd"}),
+        lambda w, m: [w.train(**{"training.optimizer": other, "training.eps": 1e-6}) for other in m.groups()],
+    ),
+    mistake(
+        "smoothed labels where the loss has no classes",
+        lambda w: preset("quick", **{"training.loss": "mse", "training.label_smoothing": 0.1}),
+        r"training\.label_smoothing: mse .*: leave it out, or set (training\.loss)='(\w+)'",
+        lambda w, m: w.train(**{"training.loss": "mse"}),
+        lambda w, m: w.train(**{m[1]: m[2], "training.label_smoothing": 0.1}),
+    ),
+    mistake(
+        "a word of other people's code",
+        lambda w: w.config(dataset="modular_addition"),
+        r"unknown key 'dataset'; did you mean '([\w.]+)'\? \(`grokinterp (list tasks)` has the names\)",
+        lambda w, m: w.cli(m[2]),
+        lambda w, m: w.config(**{m[1]: "modular_addition"}),
+    ),
+    mistake(
         "a key of another section",
         lambda w: preset("quick", **{"model.lr": 0.1}),
         r"unknown key 'model\.lr'; did you mean '([\w.]+)'",
@@ -135,11 +164,15 @@ CONFIGURATION = [
 ]
 
 
+def with_one_gpu(config: gi.TrainConfig, **environment: str) -> None:
+    """The device of a configuration where the environment shows a GPU."""
+    with mock.patch.dict("os.environ", environment), mock.patch("torch.cuda.is_available", return_value=True):
+        assert resolve_device(config.device).type == "cuda"
+
+
 def without_muon(optimizer: str) -> Trainer:
     """A training where torch is too old for an optimiser."""
     with mock.patch("torch.optim.Muon", create=True):
-        import torch
-
         del torch.optim.Muon
         return Trainer(preset("quick", **{"task.p": 5, "training.optimizer": optimizer}))
 
@@ -195,12 +228,29 @@ TRAINERS = [
         lambda w, m: [without_devices(name) for name in m.groups()],
     ),
     mistake(
+        "a device that computes wrongly",
+        lambda w: on_a_faulty_device(w, "mps"),
+        r"device: \w+ gives other numbers than the CPU .*; use device = '(cpu)' \(torch \S+ has such a fault",
+        lambda w, m: on_a_faulty_device(w, m[1]),
+    ),
+    mistake(
         "MPS where there is none",
         lambda w: without_devices("mps"),
         r"mps was asked for .* use device = '(cpu)' or '(auto)'",
         lambda w, m: [without_devices(name) for name in m.groups()],
     ),
 ]
+
+
+def on_a_faulty_device(w: World, name: str) -> Trainer:
+    """A training where every device but the CPU computes losses that are twice too large."""
+    losses = [{"the loss": torch.full((3,), size), "embed.W_E": torch.ones(3)} for size in (2.0, 1.0)]
+    with (
+        mock.patch("grokinterp.training.trainer.resolve_device", return_value=torch.device("cpu")),
+        mock.patch("grokinterp.training.trainer.is_accelerator", return_value=name != "cpu"),
+        mock.patch("grokinterp.training.devices._computed", side_effect=losses),
+    ):
+        return Trainer(w.config(device=name))
 
 
 def without_devices(name: str) -> Any:
