@@ -300,6 +300,14 @@ def in_an_empty_directory(w: World, do: Any) -> Any:
         os.chdir(before)
 
 
+AT_ONCE, NEVER = ({"training.stop_when": f"train_loss < {loss}"} for loss in (100, 0.0001))
+
+
+def ended_early(w: World) -> Path:
+    """A run whose stop condition held before its first step."""
+    return w.train(**AT_ONCE).path
+
+
 TRAININGS = [
     mistake(
         "a training that is interrupted",
@@ -320,6 +328,26 @@ TRAININGS = [
         r"configuration",
         lambda w, m: train(w, w.new(), **{"training.lr": 0.1}),
         lambda w, m: train(w, w.run.path, 20),
+    ),
+    mistake(
+        "training on to the end that was reached",
+        lambda w: train(w, ended_early(w), 40, **AT_ONCE),
+        r"ended at step 0, .*: to train on, give another (training\.stop_when), or '' for none",
+        lambda w, m: train(w, ended_early(w), 4, **NEVER),
+        lambda w, m: train(w, ended_early(w), 4, **{m[1]: ""}),
+    ),
+    mistake(
+        "training on for no more steps",
+        lambda w: train(w, w.train().path, **NEVER),
+        r"has made all of its 2 steps: to train on, give more (training\.steps)",
+        lambda w, m: train(w, w.train().path, 4, **NEVER),
+    ),
+    mistake(
+        "training on to an end that was passed",
+        lambda w: train(w, w.train().path, 4, **AT_ONCE),
+        r"it would have ended at step 0: give another (training\.stop_when), or another directory",
+        lambda w, m: train(w, w.train().path, 4, **NEVER),
+        lambda w, m: train(w, w.new(), 4, **AT_ONCE),
     ),
     mistake(
         "training on what was imported",
@@ -639,4 +667,31 @@ def brings(extra: str, package: str) -> None:
     assert any(needs.replace("-", "_").startswith(package) for needs in needed), needed
 
 
-RUNS = [*DIRECTORIES, *TRAININGS, *STARTS, *SEVERAL, *THINNED, *HUB]
+EXPORTED = [
+    mistake(
+        "an unknown format",
+        lambda w: gi.export(w.run, "safetensor", w.new()),
+        r"unknown format 'safetensor'; did you mean '(\w+)'\?: choose one of (.*)",
+        lambda w, m: gi.export(w.run, m[1], w.new()),
+        lambda w, m: [
+            gi.export(w.train(**{"model.normalization": "LNPre", "model.d_vocab_out": 8}), other, w.new())
+            for other in m[2].split(", ")
+        ],
+    ),
+    mistake(
+        "two steps of an export",
+        lambda w: gi.export(f"{w.run.path}@10", "safetensors", w.new(), step=20),
+        r"names step 10, and step=20 another: give one of them",
+        lambda w, m: gi.export(f"{w.run.path}@10", "safetensors", w.new()),
+        lambda w, m: gi.export(w.run.path, "safetensors", w.new(), step=20),
+    ),
+    mistake(
+        "an export into a directory that holds something",
+        lambda w: w.cli("export {} --to safetensors --out {}", w.run.path, filled(w)),
+        r"is not empty: choose a new or an empty directory with (--out)",
+        lambda w, m: w.cli("export {} --to safetensors {} {}", w.run.path, m[1], w.new()),
+        lambda w, m: w.cli("export {} --to safetensors {} {}", w.run.path, m[1], empty(w)),
+    ),
+]
+
+RUNS = [*DIRECTORIES, *TRAININGS, *STARTS, *SEVERAL, *THINNED, *HUB, *EXPORTED]
