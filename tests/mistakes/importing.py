@@ -15,6 +15,8 @@ import grokinterp as gi
 from grokinterp import controls
 from grokinterp.importing.mapping import built_in, layout_named, read_layout
 from grokinterp.models import network_config
+from test_irreps import quaternions
+from test_numbering import lookup_of, of_two_signs
 
 from .api import mapping_of, saved
 from .base import World, mistake
@@ -28,6 +30,12 @@ SOURCE = 'doc = "x"\n[weights]\n"embed.W_E" = {{ key = "W", {} }}\n'
 def source(rest: str, before: str = "") -> Any:
     """A mapping whose one weight is described so."""
     return read_layout(before + SOURCE.format(rest), "mine.toml")
+
+
+def source_of_heads(axes: str) -> Any:
+    """A mapping of one weight of every head."""
+    key = '"blocks.{layer}.attn.W_Q" = { key = "{layer}.{head}.q", '
+    return read_layout(f'doc = "x"\n[weights]\n{key}axes = "{axes}" }}\n', "mine.toml")
 
 
 def random_weights(p: int = 13) -> dict[str, torch.Tensor]:
@@ -54,9 +62,9 @@ def record(w: World, out: Path, **changed: Any) -> gi.Run:
     return gi.record(network, changed.pop("task", w.clock.task), changed.pop("step", 10), out, **changed)
 
 
-def recorded(w: World) -> Path:
+def recorded(w: World, out: Path | None = None) -> Path:
     """A directory with one snapshot."""
-    out = w.new()
+    out = out or w.new()
     record(w, out)
     return out
 
@@ -79,6 +87,12 @@ def registered(w: World) -> gi.Run:
 
 
 MAPPINGS = [
+    mistake(
+        "heads in the key and in the axes",
+        lambda w: source_of_heads("head d_model d_head"),
+        r"\{head\} in the key says that the tensor there is one head's: leave (head) out of axes",
+        lambda w, m: source_of_heads("head d_model d_head".replace(f"{m[1]} ", "", 1)),
+    ),
     mistake(
         "axes that are none",
         lambda w: source('axes = "vocab, d_model"'),
@@ -227,6 +241,90 @@ IMPORTS = [
 ]
 
 
+def folder_of(w: World, *names: str) -> Path:
+    """A folder of checkpoints of these names."""
+    folder = w.new()
+    folder.mkdir()
+    for name in names:
+        torch.save(weights(w), folder / name)
+    return folder
+
+
+def one(w: World, files: Any) -> gi.Run:
+    """The run of one file or several."""
+    task = {"name": "modular_addition", "p": 13}
+    return gi.import_checkpoint(files, w.new(), task=task, forensics=False, progress=False)
+
+
+def of_at_most_one(do: Any) -> Any:
+    """Does something where a folder may hold one checkpoint."""
+    with mock.patch("grokinterp.importing.several._MOST_FILES", 1):
+        return do()
+
+
+SEVERAL = [
+    mistake(
+        "an import of no file",
+        lambda w: one(w, []),
+        r"no file is named: name one, several, or a folder of them",
+        lambda w, m: one(w, [by_torch(w)]),
+        lambda w, m: one(w, sorted(folder_of(w, "1.pt", "2.pt").iterdir())),
+        lambda w, m: one(w, folder_of(w, "1.pt", "2.pt")),
+    ),
+    mistake(
+        "a file that is named twice",
+        lambda w: one(w, [file := by_torch(w), file]),
+        r"is named twice: name it once",
+        lambda w, m: one(w, [by_torch(w)]),
+    ),
+    mistake(
+        "a folder of very many checkpoints",
+        lambda w: of_at_most_one(lambda: one(w, folder_of(w, "1.pt", "2.pt", "3.pt"))),
+        r"it has 3 checkpoints: name some of them",
+        lambda w, m: of_at_most_one(
+            lambda: one(w, sorted(folder_of(w, "1.pt", "2.pt", "3.pt").iterdir())[:2])
+        ),
+    ),
+    mistake(
+        "a folder without a checkpoint",
+        lambda w: one(w, folder_of(w, "weights.of_mine")),
+        r"no file in it ends as checkpoints do .*: name the file",
+        lambda w, m: one(w, folder_of(w, "weights.of_mine") / "weights.of_mine"),
+    ),
+    mistake(
+        "a file that holds no state dict",
+        lambda w: one(w, saved(w, {"epoch": 3})),
+        r"it holds no state dict, .*: save model\.(state_dict)\(\)",
+        lambda w, m: one(w, saved(w, getattr(w.clock.model, m[1])())),
+    ),
+]
+SHOWN = [
+    mistake(
+        "what is in a run on the hub",
+        lambda w: gi.show("hf://user/shown"),
+        r"lies on the hub: `grokinterp (pull hf://user/shown --out) DIR` fetches it",
+        lambda w, m: (
+            w.cli("push {} user/shown", w.run.path)
+            and w.cli(m[1] + " {}", out := w.new())
+            and w.cli("show {}", out)
+        ),
+    ),
+    mistake(
+        "what is in an empty folder",
+        lambda w: gi.show(folder_of(w)),
+        r"holds no file and no run: give a run directory, or a checkpoint file",
+        lambda w, m: gi.show(w.run.path),
+        lambda w, m: gi.show(by_torch(w)),
+    ),
+    mistake(
+        "what is in a folder of runs",
+        lambda w: w.cli("show {}", recorded(w, folder_of(w) / "one").parent),
+        r"one: grokinterp (ls \S+) lists them",
+        lambda w, m: w.cli(m[1]),
+    ),
+]
+
+
 def random_weights_as_asked() -> dict[str, torch.Tensor]:
     """A network that adds, other than that of `by_torch`."""
     return dict(controls.clock(13, (1, 3)).weights)
@@ -259,12 +357,6 @@ def sums(w: World, file: Path, rest: str = "") -> str:
         return command(w, file, f"{few} {rest}")
 
 
-def shifted(w: World) -> Path:
-    """A network of a + b + 1, which is no task here."""
-    known = dict(controls.clock(13, (2, 5)).weights)
-    return saved(w, {**known, "unembed.W_U": known["unembed.W_U"].roll(1, 1)})
-
-
 def of_spare_tokens(w: World) -> Path:
     """A network of 7 elements that has 20 tokens, not trained."""
     known = random_weights(7)
@@ -295,6 +387,47 @@ def of_digits(w: World, weights: Any = None) -> Path:
     return saved(w, dict((weights or controls.adder(2)).weights))
 
 
+MANY = "a b =@7 of 30"
+"""Two operands of 7 elements, and many more tokens."""
+
+
+def of_eigenvalues() -> dict[str, torch.Tensor]:
+    """Two stacks of layers that are not trained, for matrices."""
+    sizes = {"d_model": 8, "n_heads": 2, "d_mlp": 8, "n_layers": 1, "decoder_layers": 1}
+    config = network_config({"kind": "encoder_decoder", **sizes})
+    return config.initial_weights(gi.make_task("eigenvalues").reads, 0)
+
+
+def of_a_part(w: World) -> Path:
+    """A network that gives 6 for every third pair, and else the sum of 7 elements; it has 11 tokens."""
+    answers = gi.make_task("modular_addition", p=7).table.flatten().clone()
+    answers[::3] = 6
+    known = lookup_of(answers.reshape(7, 7))
+    unused = torch.zeros(3, known["embed.W_E"].shape[1], dtype=torch.float64)
+    return saved(w, {**known, "embed.W_E": torch.cat([known["embed.W_E"], unused])})
+
+
+def of_two_tasks(w: World) -> Path:
+    """A network that adds at one sign and subtracts at the other."""
+    both = (gi.make_task(f"modular_{name}", p=5).table for name in ("addition", "subtraction"))
+    return saved(w, of_two_signs(5, *both))
+
+
+def of_ones_own(w: World, table: torch.Tensor) -> gi.Run:
+    """A network of a table, imported where that is a task, which is not asked for."""
+
+    @gi.task
+    def table_of_mine(p: int = len(table), layout: str = "a b =") -> gi.Task:
+        return gi.Task.of_function(lambda a, b: int(table[a, b]), p, layout=layout)
+
+    try:
+        run = gi.import_checkpoint(saved(w, lookup_of(table)), w.new(), forensics=False)
+        assert run.config.task["name"] == "table_of_mine"
+    finally:
+        gi.TASKS.pop("table_of_mine")
+    return run
+
+
 ASKED_FOR = [
     mistake(
         "a checkpoint without its settings",
@@ -306,19 +439,24 @@ ASKED_FOR = [
     ),
     mistake(
         "shapes of a task that is no operation",
-        lambda w: command(w, saved(w, random("majority"))),
-        r"those of majority have these shapes: say so with (--task majority.*)",
-        lambda w, m: command(w, saved(w, random("majority")), f"{m[1]} --believe"),
+        lambda w: command(w, saved(w, of_eigenvalues())),
+        r"those of eigenvalues have these shapes: say so with (--task eigenvalues)",
+        lambda w, m: command(w, saved(w, of_eigenvalues()), f"{m[1]} --believe"),
     ),
     mistake(
         "shapes that no task has by itself",
-        lambda w: command(w, saved(w, random("matrix_transpose", input_encoding="P10", examples=32))),
+        lambda w: command(w, saved(w, random("modular_addition", p=7, layout=MANY))),
         r"say of which task it is with (--task) NAME and (--set task\.)KEY=VALUE, or how it is read with a "
         r"mapping that has other `tokens`",
         lambda w, m: command(
             w,
-            saved(w, random("matrix_transpose", input_encoding="P10", examples=32)),
-            f"{m[1]} matrix_transpose {m[2]}input_encoding=P10 {m[2]}examples=32 --believe",
+            saved(w, random("modular_addition", p=7, layout=MANY)),
+            f"{m[1]} modular_addition {m[2]}p=7 {m[2]}layout='{MANY}' --believe",
+        ),
+        lambda w, m: command(
+            w,
+            saved(w, random("modular_addition", p=7, layout=MANY)),
+            f"--layout {mapping(w, f'p = 7{chr(10)}tokens = {MANY!r}')} --task modular_addition --believe",
         ),
     ),
     mistake(
@@ -369,14 +507,28 @@ ASKED_FOR = [
         ),
     ),
     mistake(
-        "a network of half of a task",
-        lambda w: command(w, shifted(w)),
-        r"say it with (--set task\.)p=N and --set task\.layout='\.\.\.', or import it as it stands with "
-        r"(--believe)",
+        "a network of a part of a task, with tokens that are never used",
+        lambda w: command(w, of_a_part(w)),
+        r"has tokens that are never used .*\. If it is so, say it with (--set task\.)p=N and "
+        r"--set task\.layout='\.\.\.', or import it as it stands with (--believe)",
         lambda w, m: command(
-            w, shifted(w), f"--task modular_addition {m[1]}p=13 {m[1]}layout='a b =' {m[2]}"
+            w, of_a_part(w), f"--task modular_addition {m[1]}p=7 {m[1]}layout='a b = of 11' {m[2]}"
         ),
-        lambda w, m: command(w, shifted(w), m[2]),
+        lambda w, m: command(w, of_a_part(w), m[2]),
+    ),
+    mistake(
+        "a group that is no task",
+        lambda w: command(w, saved(w, lookup_of(quaternions()))),
+        r"In Python its operation can be made a task \(@gi\.task, docs/how-to\.md\), and is then tried; or "
+        r"import it as it stands, with (--task) and (--believe)",
+        lambda w, m: of_ones_own(w, quaternions()),
+        lambda w, m: command(w, saved(w, lookup_of(quaternions())), f"{m[1]} group_composition {m[2]}"),
+    ),
+    mistake(
+        "a network of two tasks",
+        lambda w: command(w, of_two_tasks(w)),
+        r"say which is to be imported with (--task .*) or (--task .*)",
+        lambda w, m: [command(w, of_two_tasks(w), task) for task in m.groups()],
     ),
     mistake(
         "a network of which several tasks could be",
@@ -466,4 +618,4 @@ RECORDS = [
     ),
 ]
 
-IMPORTING = [*MAPPINGS, *IMPORTS, *ASKED_FOR, *RECORDS]
+IMPORTING = [*MAPPINGS, *IMPORTS, *SEVERAL, *SHOWN, *ASKED_FOR, *RECORDS]
