@@ -445,7 +445,8 @@ def test_other_families_say_what_their_reports_open_with_once_something_was_lear
 OF_CONTROLS = {
     "clock": "It adds by rotating on 2 circles, k = 2 5; a clock, not a pizza.",
     "pizza": "It adds by averaging on 2 circles, k = 2 5; a pizza, not a clock.",
-    "gromov": "It generalises; its neurons are waves of one frequency each, and none of 11 frequencies stands out.",
+    "gromov": "It generalises; its neurons are waves of one frequency each, and none of 11 frequencies "
+    "stands out.",
     "lookup": "It generalises; none of 11 frequencies stands out.",
     "memoriser": "It knows its training pairs by heart, and unseen ones no better than by chance.",
     "random_network": "It answers no better than by chance.",
