@@ -141,12 +141,14 @@ OBJECTS = {"task": gi.Task, "model": HookedTransformer}
 CLASSES = {"gi": gi, "run": gi.Run, "view": gi.View}
 
 
+@cache
 def dotted_keys() -> dict[str, set[str]]:
-    """The keys of each section of a configuration: of any task and any kind of network."""
+    """The keys of each section of a configuration, of any task and any kind of network; and what is called as
+    it in Python has behind its dot."""
     keys = {section: set(model.model_fields) for section, model in SECTIONS.items()}
     keys["model"] = {key for kind in KINDS.values() for key in kind.model_fields}
     keys["task"] = {"name"} | {key for name in TASKS for key in task_parameters(name).model_fields}
-    return keys
+    return {section: each | set(dir(OBJECTS.get(section))) for section, each in keys.items()}
 
 
 def wrong_commands(words: str) -> Iterator[str]:
@@ -189,7 +191,7 @@ def wrong_names(words: str) -> Iterator[str]:
 
 def wrong_keys(words: str) -> Iterator[str]:
     """Dotted keys that no section of a configuration has."""
-    known = {section: keys | set(dir(OBJECTS.get(section))) for section, keys in dotted_keys().items()}
+    known = dotted_keys()
     dotted = rf"(?<![\w./@{{])(?<!run\.json: )({'|'.join(known)})\.(?!safetensors)([a-z]\w*)(\{{\}})?"
     for section, key, is_begun in re.findall(dotted, words):
         if not any(each.startswith(key) if is_begun else each == key for each in known[section]):

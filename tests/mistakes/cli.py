@@ -28,6 +28,7 @@ def shows_where(w: World, command: str) -> None:
         unforeseen(w, command)
 
 
+FEW = "analyze {} --no-replay --measure loss --measure power.W_E --out {}"
 CLI = [
     mistake(
         "an empty name",
@@ -110,9 +111,9 @@ CLI = [
     ),
     mistake(
         "all measures of a summary",
-        lambda w: w.cli("analyze {} --no-replay --out {}", w.run.path, w.new()),
+        lambda w: w.cli(FEW, w.run.path, w.new()),
         r"measures were taken; (--all) prints them",
-        lambda w, m: w.cli("analyze {} --no-replay --out {} {}", w.run.path, w.new(), m[1]),
+        lambda w, m: w.cli(FEW + " {}", w.run.path, w.new(), m[1]),
     ),
     mistake(
         "a run on the hub",

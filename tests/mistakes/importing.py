@@ -228,11 +228,11 @@ IMPORTS = [
     ),
     mistake(
         "a network that was not trained",
-        lambda w: w.cli("import {} --out {} " + TASK, saved(w, random_weights()), w.new()),
+        lambda w: w.cli("import {} --out {} " + TASK, as_said(w, random_weights()), w.new()),
         r"the import is not believed: .*: if it is as it should be, import it with (--task) and (--believe)",
         lambda w, m: w.cli(
             "import {} --out {} {} modular_addition {} --set task.p=13 --no-forensics",
-            saved(w, random_weights()),
+            as_said(w, random_weights()),
             w.new(),
             m[1],
             m[2],
@@ -325,6 +325,11 @@ SHOWN = [
 ]
 
 
+def as_said(w: World, weights: dict[str, torch.Tensor], **beside: Any) -> Path:
+    """A file that says what its network is, so that few ways to read it are tried."""
+    return saved(w, {"model": weights, "config": {"act_fn": "relu", "normalization_type": None}, **beside})
+
+
 def random_weights_as_asked() -> dict[str, torch.Tensor]:
     """A network that adds, other than that of `by_torch`."""
     return dict(controls.clock(13, (1, 3)).weights)
@@ -360,16 +365,15 @@ def sums(w: World, file: Path, rest: str = "") -> str:
 def of_spare_tokens(w: World) -> Path:
     """A network of 7 elements that has 20 tokens, not trained."""
     known = random_weights(7)
-    return saved(
+    return as_said(
         w,
         {**known, "embed.W_E": torch.cat([known["embed.W_E"], torch.rand(12, known["embed.W_E"].shape[1])])},
     )
 
 
 def of_other_losses(w: World) -> Path:
-    return saved(
-        w, {"model": dict(w.clock.weights), "train_losses": [3.0], "train_indices": torch.arange(60)}
-    )
+    losses = {"train_losses": [3.0], "train_indices": torch.arange(60)}
+    return as_said(w, dict(w.clock.weights), **losses)
 
 
 def mapping(w: World, text: str) -> Path:
@@ -384,7 +388,7 @@ def with_a_second_layout(do: Any) -> Any:
 
 
 def of_digits(w: World, weights: Any = None) -> Path:
-    return saved(w, dict((weights or controls.adder(2)).weights))
+    return as_said(w, dict((weights or controls.adder(2)).weights))
 
 
 MANY = "a b =@7 of 30"
@@ -404,13 +408,13 @@ def of_a_part(w: World) -> Path:
     answers[::3] = 6
     known = lookup_of(answers.reshape(7, 7))
     unused = torch.zeros(3, known["embed.W_E"].shape[1], dtype=torch.float64)
-    return saved(w, {**known, "embed.W_E": torch.cat([known["embed.W_E"], unused])})
+    return as_said(w, {**known, "embed.W_E": torch.cat([known["embed.W_E"], unused])})
 
 
 def of_two_tasks(w: World) -> Path:
     """A network that adds at one sign and subtracts at the other."""
     both = (gi.make_task(f"modular_{name}", p=5).table for name in ("addition", "subtraction"))
-    return saved(w, of_two_signs(5, *both))
+    return as_said(w, of_two_signs(5, *both))
 
 
 def of_ones_own(w: World, table: torch.Tensor) -> gi.Run:
@@ -421,7 +425,7 @@ def of_ones_own(w: World, table: torch.Tensor) -> gi.Run:
         return gi.Task.of_function(lambda a, b: int(table[a, b]), p, layout=layout)
 
     try:
-        run = gi.import_checkpoint(saved(w, lookup_of(table)), w.new(), forensics=False)
+        run = gi.import_checkpoint(as_said(w, lookup_of(table)), w.new(), forensics=False)
         assert run.config.task["name"] == "table_of_mine"
     finally:
         gi.TASKS.pop("table_of_mine")
@@ -439,34 +443,34 @@ ASKED_FOR = [
     ),
     mistake(
         "shapes of a task that is no operation",
-        lambda w: command(w, saved(w, of_eigenvalues())),
+        lambda w: command(w, as_said(w, of_eigenvalues())),
         r"those of eigenvalues have these shapes: say so with (--task eigenvalues)",
-        lambda w, m: command(w, saved(w, of_eigenvalues()), f"{m[1]} --believe"),
+        lambda w, m: command(w, as_said(w, of_eigenvalues()), f"{m[1]} --believe"),
     ),
     mistake(
         "shapes that no task has by itself",
-        lambda w: command(w, saved(w, random("modular_addition", p=7, layout=MANY))),
+        lambda w: command(w, as_said(w, random("modular_addition", p=7, layout=MANY))),
         r"say of which task it is with (--task) NAME and (--set task\.)KEY=VALUE, or how it is read with a "
         r"mapping that has other `tokens`",
         lambda w, m: command(
             w,
-            saved(w, random("modular_addition", p=7, layout=MANY)),
+            as_said(w, random("modular_addition", p=7, layout=MANY)),
             f"{m[1]} modular_addition {m[2]}p=7 {m[2]}layout='{MANY}' --believe",
         ),
         lambda w, m: command(
             w,
-            saved(w, random("modular_addition", p=7, layout=MANY)),
+            as_said(w, random("modular_addition", p=7, layout=MANY)),
             f"--layout {mapping(w, f'p = 7{chr(10)}tokens = {MANY!r}')} --task modular_addition --believe",
         ),
     ),
     mistake(
         "a task of another size",
         lambda w: command(
-            w, saved(w, random("reverse", n=3, v=4)), "--task reverse --set task.n=3 --set task.v=5"
+            w, as_said(w, random("reverse", n=3, v=4)), "--task reverse --set task.n=3 --set task.v=5"
         ),
         r"needs 6 tokens, and the network has 5: say another size with (--set task\.)KEY=VALUE",
         lambda w, m: command(
-            w, saved(w, random("reverse", n=3, v=4)), f"--task reverse {m[1]}n=3 {m[1]}v=4 --believe"
+            w, as_said(w, random("reverse", n=3, v=4)), f"--task reverse {m[1]}n=3 {m[1]}v=4 --believe"
         ),
     ),
     mistake(
@@ -518,11 +522,11 @@ ASKED_FOR = [
     ),
     mistake(
         "a group that is no task",
-        lambda w: command(w, saved(w, lookup_of(quaternions()))),
+        lambda w: command(w, as_said(w, lookup_of(quaternions()))),
         r"In Python its operation can be made a task \(@gi\.task, docs/how-to\.md\), and is then tried; or "
         r"import it as it stands, with (--task) and (--believe)",
         lambda w, m: of_ones_own(w, quaternions()),
-        lambda w, m: command(w, saved(w, lookup_of(quaternions())), f"{m[1]} group_composition {m[2]}"),
+        lambda w, m: command(w, as_said(w, lookup_of(quaternions())), f"{m[1]} group_composition {m[2]}"),
     ),
     mistake(
         "a network of two tasks",
@@ -532,11 +536,11 @@ ASKED_FOR = [
     ),
     mistake(
         "a network of which several tasks could be",
-        lambda w: command(w, saved(w, random("group_composition", group="S3")), "--believe"),
+        lambda w: command(w, as_said(w, random("group_composition", group="S3")), "--believe"),
         r"say which with (--task)",
         lambda w, m: command(
             w,
-            saved(w, random("group_composition", group="S3")),
+            as_said(w, random("group_composition", group="S3")),
             f"{m[1]} group_composition --set task.group=S3 --believe",
         ),
     ),
@@ -575,7 +579,7 @@ def with_few_trials(do: Any) -> Any:
 
 def of_ten_tokens(w: World) -> Path:
     known = dict(controls.adder(2).weights)
-    return saved(w, {**known, "embed.W_E": known["embed.W_E"][:10]})
+    return as_said(w, {**known, "embed.W_E": known["embed.W_E"][:10]})
 
 
 RECORDS = [
