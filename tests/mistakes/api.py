@@ -225,7 +225,7 @@ INSTEAD = [
         lambda w, m: (
             w.run.model(0).load_state_dict(w.view.model.state_dict()) and gi.view(w.run.model(0), w.view.task)
         ),
-        lambda w, m: gi.import_checkpoint(saved(w, w.clock.weights), out=w.new()),
+        lambda w, m: gi.import_checkpoint(saved(w, w.clock.weights), out=w.new(), forensics=False),
     ),
     mistake(
         "a configuration as a run",

@@ -308,6 +308,16 @@ def ended_early(w: World) -> Path:
     return w.train(**AT_ONCE).path
 
 
+ON = TRAIN.replace("steps=2", "steps=4") + "--out {} "
+"""The command of a run of 4 steps."""
+
+
+def typed(w: World) -> Path:
+    """A run of the command line that ended before its first step."""
+    w.cli(ON + "--set 'training.stop_when=train_loss < 100'", out := w.new())
+    return out
+
+
 TRAININGS = [
     mistake(
         "a training that is interrupted",
@@ -332,9 +342,10 @@ TRAININGS = [
     mistake(
         "training on to the end that was reached",
         lambda w: train(w, ended_early(w), 40, **AT_ONCE),
-        r"ended at step 0, .*: to train on, give another (training\.stop_when), or '' for none",
+        r"to train on, give another (training\.stop_when), or none: None, or (--set training\.stop_when=)$",
         lambda w, m: train(w, ended_early(w), 4, **NEVER),
-        lambda w, m: train(w, ended_early(w), 4, **{m[1]: ""}),
+        lambda w, m: train(w, ended_early(w), 4, **{m[1]: None}),
+        lambda w, m: w.cli(ON + m[2], out := typed(w)) and gi.load_run(out).view(4),
     ),
     mistake(
         "training on for no more steps",
@@ -572,7 +583,7 @@ def of_unknown_steps(w: World) -> Path:
 
 def learned(w: World) -> Path:
     """A run with a phase: its training examples are learned."""
-    return w.train(200, **{"training.weight_decay": 0.0, "training.fraction": 0.5}).path
+    return w.train(80, **{"training.weight_decay": 0.0, "training.fraction": 0.5, "training.lr": 1e-2}).path
 
 
 def thinned(w: World, out: Any, keep: str) -> str:

@@ -43,7 +43,8 @@ def refuse_no_further(path: Path, record: Mapping[str, Any], config: TrainConfig
         return
     if finished["step"] < before.steps and now.stop_when == before.stop_when:
         what = f"{path} ended at step {finished['step']:,}, as {before.stop_when} was reached"
-        raise ConfigError(f"{what}: to train on, give another training.stop_when, or '' for none")
+        remedy = "give another training.stop_when, or none: None, or --set training.stop_when="
+        raise ConfigError(f"{what}: to train on, {remedy}")
     if finished["step"] == now.steps:
         what = f"{path} has made all of its {now.steps:,} steps"
         raise ConfigError(f"{what}: to train on, give more training.steps")

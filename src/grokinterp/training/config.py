@@ -95,9 +95,9 @@ class TrainingConfig(Frozen):
     """Gradients are scaled down to this global norm."""
     evaluate_every: int = Field(10, ge=1)
     """Losses and accuracies on all examples every so many steps, and at every snapshot."""
-    stop_when: Annotated[ConditionText | None, BeforeValidator(lambda x: None if x == "" else x)] = None
+    stop_when: ConditionText | None = None
     """Ends the run early, for example "test_accuracy >= 0.999 for 200". Columns of monitored measures can
-    stand here too. An empty text is no condition."""
+    stand here too."""
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     """Of weights and of all that is computed; bfloat16: of matrix products alone (torch's autocast), all else
     is float32."""
