@@ -396,7 +396,7 @@ def test_what_was_not_replayed_is_named():
         neuron_flows(empty)
     with pytest.raises(UsageError, match=r"key_frequencies\.consensus was not replayed"):
         keys_over_time(empty)
-    with pytest.raises(UsageError, match="no measure was replayed both"):
+    with pytest.raises(UsageError, match="no measure was replayed with them"):
         where_keys_differ(empty)
     with pytest.raises(NotApplicable, match="no value at any of the steps"):
         lives(of_shares([None, None]))

@@ -170,6 +170,12 @@ def load_file(path: str | Path) -> list[str]:
     if not file.is_file():
         what = "is a directory" if file.is_dir() else "does not exist"
         raise UsageError(f"{path} {what}: give a Python file that registers measures (docs/extending.md)")
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if b"\0" in text:  # of which Python says this or that, by its version
+        raise UsageError(f"{path} is no Python: it holds null bytes")
     before, name = len(REGISTERED), f"of_a_user.{file.stem}"
     spec = importlib.util.spec_from_loader(name, None, origin=str(file.resolve()))
     assert spec is not None
@@ -178,7 +184,7 @@ def load_file(path: str | Path) -> list[str]:
     sys.modules[name] = module  # where a dataclass looks for its names
     sys.path.insert(0, str(file.resolve().parent))
     try:
-        exec(compile(file.read_bytes(), module.__file__, "exec"), module.__dict__)
+        exec(compile(text, module.__file__, "exec"), module.__dict__)
     except SyntaxError as error:
         raise UsageError(
             f"{error.filename or path} is no Python: {error.msg}, line {error.lineno}"
