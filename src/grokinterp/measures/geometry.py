@@ -132,7 +132,8 @@ def r2_top2(view: View) -> Value:
 
 @measure("geometry.best_pair", unit="1", ref=_HERE)
 def best_pair(view: View) -> Value:
-    """The same of the two of the first 20 principal components that carry most of the coordinates.
+    """R² of the coordinates of the elements as affine functions of those two of the first 20 principal
+    components that carry most of them.
 
     The best of 190 pairs is good by chance alone: it is chosen again for every relabelling.
     """
@@ -224,7 +225,8 @@ def alignment_of_top2(view: View) -> Value:
 
 @measure("geometry.alignment.best_pair", unit="1", ref="Procrustes: Schönemann 1966 (Psychometrika 31, 1)")
 def alignment_of_best_pair(view: View) -> Value:
-    """The same of the plane of the best pair of components, which every relabelling chooses again."""
+    """How far the elements in the plane of the best pair of components are the grid itself, turned, mirrored
+    and scaled; every relabelling chooses the pair again."""
     of = components(view)
 
     def chosen(c: Float64[Tensor, "draw m axis"]) -> Float64[Tensor, "draw"]:
@@ -269,8 +271,8 @@ def positions_r2_top2(view: View) -> Value:
 
 @_of_parts("position_grid.best_pair")
 def positions_best_pair(view: View) -> Value:
-    """The same of the two of the first 20 principal components that carry most of rows and columns, which
-    every relabelling chooses again.
+    """R² of row and column of the parts of an image as affine functions of those two of the first 20
+    principal components that carry most of them; every relabelling chooses the pair again.
 
     Raises:
         NotApplicable: the network does not cut images into parts of several rows and columns.

@@ -115,7 +115,7 @@ def logit_fve_centred(view: View) -> Value:
 
 @measure("logit_fve.raw", unit="1", ref="released notebook of Nanda et al. 2023", gauge=("shift",))
 def logit_fve_raw(view: View) -> Value:
-    """The same as a share of the raw logits: a constant added to all logits of an example lowers it, though
-    it changes no probability."""
+    """Share of the sum of squares of the raw logits that all cos w_k(c* − c) together explain: a constant
+    added to all logits of an example lowers it, though it changes no probability."""
     size = logits_on_circle(view).norm()
     return float((logit_coefficients(view) / size).square().sum()) if size > 0 else 0.0

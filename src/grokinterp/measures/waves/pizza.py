@@ -129,7 +129,8 @@ def distance_irrelevance(view: View) -> Value:
     gauge=("shift",),
 )
 def distance_irrelevance_of_wrong(view: View) -> Value:
-    """The same of the largest wrong logit."""
+    """How little the largest wrong logit depends on the distance a − b, as `distance_irrelevance.correct` has
+    it of the right answer's."""
     logits = logits_on_circle(view)
     return _irrelevance(view, logits.scatter(1, circular(view).answer_at[:, None], -torch.inf).max(1).values)
 

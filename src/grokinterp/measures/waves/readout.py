@@ -57,8 +57,8 @@ def raw_residual(view: View, keys: Sequence[int] | None = None) -> Value:
     gauge=("scale",),
 )
 def centred_residual(view: View, keys: Sequence[int] | None = None) -> Value:
-    """The same of W_L centred over the answers: what a neuron adds to all logits alike changes no
-    probability."""
+    """Frobenius norm of what the key frequencies leave of W_L, centred over the answers, over that of W_L
+    centred: what a neuron adds to all logits alike changes no probability."""
     norms = component_norms(circular(view).readout)
     norms[0] = 0
     return _residual(view, keys, norms)
