@@ -6,6 +6,7 @@ import sys
 
 EVERYTHING = """
 import pathlib, sys, types
+import numpy as np
 import torch
 import grokinterp as gi
 from grokinterp import controls
@@ -25,7 +26,8 @@ things = {
     "name": "modular_addition", "section": {"name": "modular_addition", "p": 13}, "run": run,
     "folder": folder, "path": run.path, "no path": there / "none", "file": there / "text.txt",
     "Dataset": dataset, "DataFrame": run.history, "report": report, "config": config, "dict": {"a": 1},
-    "runs": [run, run], "empty": [], "None": None, "0": 0, "3.5": 3.5, "nan": float("nan"), "True": True,
+    "runs": [run, run], "empty": [], "None": None, "0": 0, "whole": np.int64(0),
+    "3.5": 3.5, "nan": float("nan"), "True": True,
     "tensor": torch.zeros(3, 3), "class": Net, "bytes": b"abc", "namespace": types.SimpleNamespace(p=13),
 }
 # What each takes, by name; the rest it refuses.
@@ -35,14 +37,14 @@ calls = {
     "view of with a task": (lambda x: gi.view(x, view.task), "model parallel compiled"),
     "view: task": (lambda x: gi.view(view.model, x), "task section"),
     "view: split": (lambda x: gi.view(view.model, view.task, split=x), "None"),
-    "view: step": (lambda x: gi.view(view.model, view.task, step=x), "None 0"),
+    "view: step": (lambda x: gi.view(view.model, view.task, step=x), "None 0 whole"),
     "analyze": (lambda x: gi.analyze(x, measures=["loss"], with_replay=False), f"view {RUNS}"),
     "analyze with a task": (
         lambda x: gi.analyze(x, view.task, measures=["loss"]), "model parallel compiled"
     ),
     "analyze: step": (lambda x: gi.analyze(run, ["loss"], step=x), ""),
     "analyze: measures": (lambda x: gi.analyze(run, measures=x, with_replay=False), "None empty"),
-    "measure_all": (lambda x: gi.measure_all(x, measures=["loss"]), f"view {RUNS}"),
+    "measure_all": (lambda x: gi.measure_all(x, measures="loss"), f"view {RUNS}"),
     "measure_all: keys": (lambda x: gi.measure_all(view, measures=["loss"], keys=x), "None empty"),
     "measure": (lambda x: gi.measure("gini.W_E", x), f"view {RUNS}"),
     "measure: name": (lambda x: gi.measure(x, view), ""),
@@ -62,9 +64,9 @@ calls = {
     "compare several": (lambda x: gi.compare([run, x]), RUNS),
     "load_run": (lambda x: gi.load_run(x), "folder path"),
     "runs_in": (lambda x: gi.runs_in(x), "folder path"),
-    "run.view": (lambda x: run.view(x), "0"),
-    "run.model": (lambda x: run.model(x), "0"),
-    "run.state_dict": (lambda x: run.state_dict(x), "0"),
+    "run.view": (lambda x: run.view(x), "0 whole"),
+    "run.model": (lambda x: run.model(x), "0 whole"),
+    "run.state_dict": (lambda x: run.state_dict(x), "0 whole"),
     "view.at": (lambda x: view.at(x), ""),
     "save_replay": (lambda x: gi.save_replay(x, next(new) / "a.html", steps=[-1]), RUNS),
     "save_replay: path": (lambda x: gi.save_replay(run, x, steps=[-1]), None),
@@ -75,9 +77,13 @@ calls = {
         "None task section name",
     ),
     "import: layout": (lambda x: gi.import_checkpoint(there / "weights.pt", next(new), layout=x), ""),
+    "show": (lambda x: gi.show(x), RUNS),
+    "export": (lambda x: gi.export(x, "safetensors", next(new)), RUNS),
+    "export: to": (lambda x: gi.export(run, x, next(new)), ""),
+    "export: step": (lambda x: gi.export(run, "safetensors", next(new), step=x), "None 0 whole"),
     "record": (lambda x: gi.record(x, view.task, 1, next(new)), "model"),
     "record: task": (lambda x: gi.record(view.model, x, 1, next(new)), "task"),
-    "record: step": (lambda x: gi.record(view.model, view.task, x, next(new)), "0"),
+    "record: step": (lambda x: gi.record(view.model, view.task, x, next(new)), "0 whole"),
     "train": (lambda x: gi.train(x, next(new)), None),
     "train: out": (lambda x: gi.train(config, x), None),
     "train: start": (lambda x: gi.train(config, next(new), start=x), "None run folder path"),
@@ -90,7 +96,7 @@ calls = {
     "TrainConfig": (lambda x: gi.TrainConfig(task=x), "section"),
     "TrainConfig: lr": (lambda x: gi.TrainConfig(training={"lr": x}), "3.5"),
     "arrays": (lambda x: gi.arrays(x, [0, 1, 2]), "tensor"),
-    "task": (lambda x: gi.task(x), "class"),
+    "task": (lambda x: gi.task(x), ""),
     "register_measure": (lambda x: gi.register_measure(x, unit="1", ref="x"), "name folder"),
 }
 for name, (call, takes) in calls.items():

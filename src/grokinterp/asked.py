@@ -65,6 +65,8 @@ def _are(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 PATH = Kind("a path, as text or pathlib.Path", lambda given: isinstance(given, str | os.PathLike))
 PATHS = Kind("a path, or a list of them", lambda given: PATH.holds(given) or _are(PATH.holds)(given))
+RUN = Kind("a run, or its directory", lambda given: PATH.holds(given) or is_a(given, "Run"), is_thing=True)
+SHOWN = Kind("a run, or the path of a run, a checkpoint or a folder", RUN.holds, is_thing=True)
 NAME = Kind("a name, as text", lambda given: isinstance(given, str))
 NAMES = Kind(
     "a list of names, such as ['loss', 'gini.W_E']",

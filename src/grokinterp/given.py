@@ -97,6 +97,8 @@ def view(
     given: object = model
     if task is None and split is None and isinstance(given, Run | str | Path | View):
         return as_view(given, asking, step=-1 if step is None else step)
+    if step is not None and step < 0:
+        raise UsageError(f"{asking}: step: a network in memory has made 0 updates or more, got {step}")
     if not is_network(given := _inside(given)):
         raise UsageError(f"{asking} needs a hooked network and its task, got {got_instead(given)}")
     learned = _task(task)

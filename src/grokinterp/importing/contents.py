@@ -11,12 +11,15 @@ from typing import Any
 
 from torch import Tensor
 
+from ..asked import SHOWN, asks
 from ..errors import GrokinterpError, UsageError
 from ..foreign import Record, read_foreign, shown
 from ..runs.contents import Contents, contents_of_run, is_run, shapes_in_words
 from ..runs.files import reading
 from ..runs.hub import SCHEME
+from ..runs.run import Run
 from ..shown import in_words, size
+from ..usual import usual_defaults
 from .places import Place, children, shown_place
 from .recognition import Recognised, recognise
 from .several import Files, checkpoints_in, read_files
@@ -30,7 +33,9 @@ _MOST_SAID = 200
 _MOST_TENSORS = 100_000
 
 
-def show(path: str | Path) -> Contents:
+@asks("gi.show", path=SHOWN)
+@usual_defaults()
+def show(path: str | Path | Run) -> Contents:
     """What is in a run, or in a checkpoint of somebody else's, without analysing it: configuration, task,
     snapshots, sizes, losses, where it came from; of a foreign file its keys, shapes and settings, and what
     layout it has. Nothing in a file is executed.
@@ -43,6 +48,8 @@ def show(path: str | Path) -> Contents:
         DamagedFile: a file of a run does not match its recorded hash.
         GrokinterpError: the file is damaged, or asks to run something.
     """
+    if isinstance(path, Run):
+        return contents_of_run(path.path)
     if str(path).startswith(SCHEME):
         raise UsageError(f"{path} lies on the hub: `grokinterp pull {path} --out DIR` fetches it")
     path = Path(path)

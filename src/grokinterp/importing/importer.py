@@ -143,6 +143,8 @@ def _holds_this_import(out: Path, request: Request) -> bool:
     before = record.get("imported")
     if before is None:
         raise NotARun(f"{out} holds a run that was trained, not this import: choose another directory")
+    if "sha256" not in before:
+        raise NotARun(f"{out} holds a run that gi.record made, not this import: choose another directory")
     task = record["config"]["task"]
     differs = {
         "file": before["sha256"] != request.sha256,

@@ -11,9 +11,9 @@ does between them is not known here: optimiser, learning rate and the like stand
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from contextlib import closing
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from ..runs.run import task_hash
 from ..tasks import Rows, Split, Task, make_task, split_of
 from ..training import TrainConfig
 from ..training.trainer import metrics_of
+from ..usual import usual_defaults
 from ..view import View
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _FEW = 64
 
 
 @asks("gi.record", model=NETWORK, task=TASK, step=STEP, out=PATH)
+@usual_defaults()
 def record(
     model: HookedRootModule,
     task: Task,
@@ -75,7 +77,7 @@ def record(
         RunLocked: another process is recording there.
         WriteFailed: the disk is full or read-only.
     """
-    folder = folder_named(out)
+    folder, step = folder_named(out), operator.index(step)
     rows = None if split is None else split_of(split, task.n_inputs)
     shaped = _config(model, config)
     with writing(folder):
@@ -197,7 +199,8 @@ def _measured(task: Task, config: NetworkConfig, weights: Weights, split: Split 
     view = View.of_weights(task, config, weights, None, split)
     each = [view.at(answer) for answer in view.answers]
     losses, right, asked = (
-        torch.stack([take(one) for one in each], 1) for take in (View.loss, View.correct, attrgetter("asked"))
+        torch.stack([take(one) for one in each], 1)
+        for take in (View.loss, View.correct, operator.attrgetter("asked"))
     )
     measured: dict[str, float] = {}
     for part, rows in (("train", split.train), ("test", split.test)):

@@ -202,6 +202,10 @@ def steps_in_names(names: Sequence[str]) -> dict[str, int]:
         UsageError: they differ in what tells runs apart, as seeds do.
     """
     numbers = {name: list(_numbers_of(name)) for name in names}
+    of_runs = [frozenset(one for one in several if one[0] in OTHER_RUNS) for several in numbers.values()]
+    if runs := {before for one in {*of_runs} for before, _ in one} if len({*of_runs}) > 1 else set():
+        what = f"the files differ in their {min(runs)}, by their names: they are of several runs"
+        raise UsageError(f"{what}, so import each by itself")
     by_word = {
         name: step
         for name, several in numbers.items()
@@ -213,15 +217,11 @@ def steps_in_names(names: Sequence[str]) -> dict[str, int]:
     with_numbers = {name: several for name, several in numbers.items() if several}
     in_all = set.intersection(*map(set, with_numbers.values())) if len(with_numbers) > 1 else set()
     own = {name: [one for one in several if one not in in_all] for name, several in with_numbers.items()}
-    found = {
+    return {
         name: may_be[-1][1]
         for name, several in own.items()
         if (may_be := [one for one in several if one[0] not in _NO_STEP])
     }
-    if not found and (runs := {before for several in own.values() for before, _ in several} & OTHER_RUNS):
-        what = f"the files differ in their {min(runs)}, by their names: they are of several runs"
-        raise UsageError(f"{what}, so import each by itself")
-    return found
 
 
 def _means(before: str, word: str) -> bool:
@@ -230,16 +230,26 @@ def _means(before: str, word: str) -> bool:
 
 
 def _numbers_of(name: str) -> Iterator[tuple[str, int]]:
-    """The whole numbers in the name of a file, each with the word before it; `10k` is ten thousand."""
+    """The whole numbers in the name of a file, each with the word just before it; `10k`, `10,000` and `1e4`
+    are ten thousand."""
     stem = re.sub(r"(\.[a-zA-Z]\w*)+$", "", name)
     before = ""
-    for match in re.finditer(r"(\d+\.\d+)|(\d+)([kKM](?![a-zA-Z]))?|([a-zA-Z]+)", stem):
-        if match[4]:
-            before = match[4].lower()
-        elif match[2] and len(match[2]) < 16:
-            number = int(match[2]) * _THOUSANDS[match[3] or ""]
+    for match in re.finditer(_NUMBER_OR_WORD, stem):
+        if match["word"]:
+            before = match["word"].lower()
+            continue
+        if match["whole"] and len(match["whole"]) < 16:
+            zeros = int(match["zeros"] or 0)
+            number = int(match["whole"].replace(",", "")) * _THOUSANDS[match["times"] or ""] * 10**zeros
             if number < MOST_STEPS:
                 yield before, number
+        before = ""
+
+
+_NUMBER_OR_WORD = (
+    r"(\d+\.\d+)|(?P<whole>\d{1,3}(?:,\d{3})+|\d+)"
+    r"(?:e(?P<zeros>\d)(?![a-zA-Z0-9])|(?P<times>[kKM])(?![a-zA-Z]))?|(?P<word>[a-zA-Z]+)"
+)
 
 
 def _kind_of(name: str) -> str:

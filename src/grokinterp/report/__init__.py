@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..asked import NAMES, STEP, asks, is_network, is_whole
 from ..given import as_analysed
 from ..measures import MEASURES
+from ..measures.base import named
 from ..runs import Run
 from ..runs.files import refuse_unwritable, replace
 from ..runs.in_memory import InMemory
@@ -139,7 +140,7 @@ def measure_all(
     """
     analysed, at = _analysed("gi.measure_all", run, task, step, split)
     values = analysis_of(analysed, at, measures, keys, False, progress).values
-    return values if measures is None else values.of(MEASURES[name].name for name in measures)
+    return values if measures is None else values.of(MEASURES[name].name for name in named(measures))
 
 
 def _analysed(

@@ -5,15 +5,18 @@ compared."""
 from __future__ import annotations
 
 import json
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..asked import NAME, PATH, RUN, STEP, asks
 from ..errors import GrokinterpError, UsageError, nearest
 from ..models.exported import FORMATS, Exported, as_json, packed
 from ..shown import Found, Rows
+from ..usual import usual_defaults
 from . import files
 from .run import Run, load_run
 from .transfer import named
@@ -60,6 +63,8 @@ class Export(Found):
         }
 
 
+@asks("gi.export", run=RUN, to=NAME, out=PATH, step=STEP)
+@usual_defaults()
 def export(run: Run | str | Path, to: str, out: str | Path, step: int | None = None) -> Export:
     """Writes a snapshot of a run into a new directory as files of another tool, whole or not at all.
 
@@ -83,7 +88,7 @@ def export(run: Run | str | Path, to: str, out: str | Path, step: int | None = N
         if said is not None and step is not None and said != step:
             raise UsageError(f"{run} names step {said}, and step={step} another: give one of them")
         run, step = load_run(place), said if step is None else step
-    step = run.resolve(-1 if step is None else step)
+    step = run.resolve(-1 if step is None else operator.index(step))
     out = files.folder_named(out)
     with files.reading(out):
         if out.exists() and any(not entry.name.endswith(files.TEMPORARY) for entry in out.iterdir()):

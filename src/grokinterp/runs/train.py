@@ -155,7 +155,7 @@ def _holds_this_run(config: TrainConfig, path: Path, resume: bool) -> bool:
             record = read_run_json(path)
             if "imported" in record:
                 what = f"{path} was imported from {record['imported']['file']} and cannot be trained on"
-                raise ConfigError(f"{what}: choose another directory")
+                raise ConfigError(f"{what}: {ANEW}")
             recorded = TrainConfig.make(record["config"])
             if other_ends(recorded, config):
                 if "diverged" not in record:  # of which the writer tells

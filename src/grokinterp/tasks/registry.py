@@ -22,7 +22,7 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import BaseModel, create_model
 
 from ..asked import FUNCTION, asks
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError
 from ..frozen import Frozen, checked
 from ..registry import Registry
 from ..usual import usual_defaults
@@ -44,12 +44,17 @@ def task(make: Make) -> Make:
     `Task` makes operations, which also take `opaque` and `noise`.
 
     Raises:
+        UsageError: it is no function, or a parameter has no annotation.
         ValueError: another task has this name, and is not of the same file or notebook; or a parameter has
             the name of one that every task of the family takes.
     """
     name = make.__name__
     if taken := sorted(_family(make).common.model_fields.keys() & inspect.signature(make).parameters.keys()):
         raise ValueError(f"{name}: every task takes {taken[0]!r} already")
+    hints = get_type_hints(make)
+    if bare := [key for key in inspect.signature(make).parameters if key not in hints]:
+        what = f"its parameter {bare[0]} has no annotation, by which its values are checked"
+        raise UsageError(f"gi.task: {name}: {what}: write what it is, such as {bare[0]}: int")
     TASKS.add(name, make)
     return make
 

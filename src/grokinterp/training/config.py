@@ -6,13 +6,14 @@ import json
 import re
 import sys
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from ..errors import ConfigError
-from ..frozen import Frozen, checked, for_kind, in_one_line
+from ..frozen import Frozen, checked, for_kind, in_one_line, text_of
 from ..models import DEFAULT_KIND, KINDS, ModelConfig, NetworkConfig, network_config, none_if_zero
 from ..shown import Rows, Shown, in_words
 from ..tasks import TASKS, Split, SplitRecipe, Task, make_task, split, task_parameters
@@ -137,6 +138,7 @@ class TrainConfig(Shown, Frozen):
         Raises:
             ConfigError: an unknown key (the nearest is named) or a bad value, in one line.
         """
+        _refuse_out_of_place(sections)
         with in_one_line(type(self)):
             super().__init__(**sections)
 
@@ -294,8 +296,10 @@ class TrainConfig(Shown, Frozen):
         return self.make(_for_overrides(self.model_dump(exclude={"start"}), overrides), **overrides)
 
     @classmethod
-    def from_toml(cls, text: str, /, **overrides: Any) -> TrainConfig:
-        """A configuration from the text of a TOML file, changed by `overrides`."""
+    def from_toml(cls, text: str | Path, /, **overrides: Any) -> TrainConfig:
+        """A configuration from the text of a TOML file, or from its path, changed by `overrides`."""
+        if isinstance(text, Path):
+            text = text_of(text, "the configuration")
         try:
             values = tomllib.loads(text.removeprefix("\ufeff"))
         except (ValueError, RecursionError) as error:
