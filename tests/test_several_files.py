@@ -184,6 +184,11 @@ def test_one_bad_file_of_a_run_is_named(tmp_path):
         (["seed0_step10.pt", "seed0_step20.pt"], [10, 20]),
         (["0001.safetensors", "0010.safetensors"], [1, 10]),
         (["model_epoch-3_acc-99.pt", "model_epoch-4_acc-12.pt"], [3, 4]),
+        (["ckpt_1e3.pt", "ckpt_2e3.pt", "ckpt_1e4.pt"], [1000, 2000, 10_000]),
+        (["ckpt_1,000.pt", "ckpt_2,000.pt", "ckpt_10,000.pt"], [1000, 2000, 10_000]),
+        (["seed0_100.pt", "seed0_200.pt", "seed0_1000.pt"], [100, 200, 1000]),
+        (["p113_100.pt", "p113_200.pt"], [100, 200]),
+        (["lr0.001_100.pt", "lr0.001_200.pt"], [100, 200]),
     ],
 )
 def test_steps_in_names_of_files(names, steps):
@@ -200,3 +205,17 @@ def test_several_runs_and_none_are_refused(tmp_path):
     run = gi.import_checkpoint(tmp_path / "checkpoints/seed_0.pt", tmp_path / "run", forensics=False)
     with pytest.raises(UsageError, match="it is a run already"):
         gi.import_checkpoint(run.path, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["seed0_step0.pt", "seed0_step20.pt", "seed1_step10.pt", "seed1_step30.pt"],
+        ["fold_1_epoch_3.pt", "fold_2_epoch_3.pt"],
+    ],
+)
+def test_files_of_several_runs_are_no_one_run(names):
+    with pytest.raises(
+        UsageError, match=r"differ in their (seed|run|fold), by their names: they are of several"
+    ):
+        steps_in_names(names)

@@ -208,6 +208,12 @@ IMPORTS = [
         lambda w, m: w.cli("import {} --out {} " + TASK, by_torch(w), w.new()),
     ),
     mistake(
+        "an import into what a training loop recorded",
+        lambda w: w.cli("import {} --out {} " + TASK, by_torch(w), recorded(w)),
+        r"holds a run that gi\.record made, not this import: choose another directory",
+        lambda w, m: w.cli("import {} --out {} " + TASK, by_torch(w), w.new()),
+    ),
+    mistake(
         "an import into another import",
         lambda w: w.cli(
             "import {} --out {} " + TASK, by_torch(w), imported(w, saved(w, random_weights_as_asked())).path

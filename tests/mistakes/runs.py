@@ -363,7 +363,7 @@ TRAININGS = [
     mistake(
         "training on what was imported",
         lambda w: train(w, recorded_loop(w)),
-        r"cannot be trained on: choose another directory",
+        r"cannot be trained on: train into another directory; --from \(start=\) begins with these weights",
         lambda w, m: train(w, w.new()),
     ),
     mistake(

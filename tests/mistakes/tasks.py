@@ -81,7 +81,29 @@ def asked(name: str, matrix: Any, **keys: Any) -> Sample:
     return make(name, examples=16, **keys).questions(np.array([matrix], float))
 
 
+def registered(make_one: Any) -> gi.Task:
+    """The task that a function makes, which is forgotten again."""
+    try:
+        return make(gi.task(make_one).__name__, m=5)
+    finally:
+        gi.TASKS.pop(make_one.__name__, None)
+
+
+def bare(m):  # no annotation, which is the mistake
+    return gi.Task.of_function(lambda a, b: (a * b) % m, m)
+
+
+def annotated(m: int) -> gi.Task:
+    return gi.Task.of_function(lambda a, b: (a * b) % m, m)
+
+
 FUNCTIONS = [
+    mistake(
+        "a parameter without an annotation",
+        lambda w: registered(bare),
+        r"its parameter m has no annotation, .*: write what it is, such as m: int",
+        lambda w, m: registered(annotated),
+    ),
     mistake(
         "a function without operands",
         lambda w: of(lambda a, b: a + b),
