@@ -202,9 +202,10 @@ def steps_in_names(names: Sequence[str]) -> dict[str, int]:
         UsageError: they differ in what tells runs apart, as seeds do.
     """
     numbers = {name: list(_numbers_of(name)) for name in names}
-    of_runs = [frozenset(one for one in several if one[0] in OTHER_RUNS) for several in numbers.values()]
-    if runs := {before for one in {*of_runs} for before, _ in one} if len({*of_runs}) > 1 else set():
-        what = f"the files differ in their {min(runs)}, by their names: they are of several runs"
+    of_runs = {frozenset(one for one in several if one[0] in OTHER_RUNS) for several in numbers.values()}
+    if len(of_runs) > 1:
+        first = min(before for of_run in of_runs for before, _ in of_run)
+        what = f"the files differ in their {first}, by their names: they are of several runs"
         raise UsageError(f"{what}, so import each by itself")
     by_word = {
         name: step
