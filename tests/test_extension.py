@@ -51,6 +51,7 @@ WAYS = {
     "last step neither scheduled nor evaluated": {"snapshots.every": 7},
     "last step evaluated": {"training.evaluate_every": 4},
     "at": {"snapshots.at": (3, 12, 20)},
+    "on a log axis": {"snapshots.log": 20, "snapshots.every": None},
     "minibatches": {"training.batch_size": 7},
     "in parts": {"training.accumulate": 2},
     "fresh": {"task": {"name": "digit_addition", "n": 2}, "training.data": "fresh", "training.batch_size": 8},
@@ -217,17 +218,6 @@ def test_what_is_not_the_same_run_going_further_is_refused_and_nothing_changes(t
         train(tiny(**{"steps": SHORT, **after}), tmp_path)
     assert said in str(caught.value)
     assert contents(tmp_path) == there
-
-
-def test_steps_of_a_logarithmic_schedule_stay_where_the_shorter_run_had_them_and_it_says_so(tmp_path):
-    short = train(tiny(SHORT, **{"snapshots.log": 4}), tmp_path)
-    with pytest.warns(UserWarning, match="up to step 12 those of the shorter run stay"):
-        run = train(tiny(LONG, **{"snapshots.log": 4}), tmp_path)
-    later = [step for step in run.config.snapshots.steps(LONG) if step > SHORT]
-    assert run.steps == sorted([*short.steps[:-1], *later])
-    assert run.record["extended"] == [SHORT]
-    whole = train(tiny(LONG, **{"snapshots.log": 4}), tmp_path.with_name("whole"))
-    assert run.sha256(-1) == whole.sha256(-1)
 
 
 def test_without_a_resume_state_it_is_one_line(tmp_path):

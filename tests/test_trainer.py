@@ -604,16 +604,25 @@ def test_a_state_is_not_changed_by_the_steps_that_follow():
         ({"every": 100}, 7, {0, 7}),
         ({"log": 5}, 10_000, {0, 1, 10, 100, 1000, 10_000}),
         ({"log": 2}, 50, {0, 1, 50}),
-        ({"log": 3}, 50, {0, 1, round(math.sqrt(50)), 50}),
+        ({"log": 3}, 150, {0, 1, 100, 150}),
+        ({"log": 3}, 2_000_000, {0, 1, 100, 10_000, 1_000_000, 2_000_000}),
         ({"log": 1000}, 5, {0, 1, 2, 3, 4, 5}),
         ({"log": 4}, 1, {0, 1}),
-        ({"every": 400, "log": 4}, 1000, {0, 1, 10, 100, 400, 800, 1000}),
+        ({"every": 400, "log": 5}, 1000, {0, 1, 10, 100, 400, 800, 1000}),
         ({"at": [3, 5, 8, 9]}, 8, {0, 3, 5, 8}),
         ({"every": 4, "log": 2, "at": [3]}, 8, {0, 1, 3, 4, 8}),
     ],
 )
 def test_the_schedule_is_linear_logarithmic_and_explicit_with_first_and_last(schedule, last, steps):
     assert SnapshotConfig(**schedule).steps(last) == steps
+
+
+@pytest.mark.parametrize("log", [2, 7, 20, 1000])
+def test_a_longer_run_saves_the_steps_of_a_shorter_one(log):
+    schedule = SnapshotConfig(log=log)
+    for last in (1, 9, 600, 10_000, 20_000):
+        longer = schedule.steps(40_000)
+        assert schedule.steps(last) - {last} == {step for step in longer if step < last}
 
 
 def test_what_is_scheduled_is_evaluated_and_kept():

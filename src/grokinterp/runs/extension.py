@@ -2,8 +2,7 @@
 
 From then on it is the run that its new configuration gives from the start, byte for byte. What the shorter
 one recorded at its last step alone goes, and that step is evaluated again from the resume state, which is one
-from before its evaluation. With `snapshots.log`, whose steps are spread up to the last one, the snapshots and
-evaluations of the shorter run stay where they are, and run.json says so under `extended`.
+from before its evaluation.
 
 The order on the disk: run.json with the new configuration and the key `extending` is the whole commit. Before
 it there is the run as it ended, after it the longer one; what is left to do then (a resume state that counts
@@ -74,10 +73,7 @@ def longer(record: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
     ends = {"steps": config.training.steps, "stop_when": config.training.stop_when}
     training = recorded.training.model_copy(update=ends)
     changed = recorded.model_copy(update={"training": training})
-    result = {**record, "config": changed.model_dump(mode="json", exclude_none=True), "finished": None}
-    if config.snapshots.log and training.steps != recorded.training.steps:
-        result["extended"] = [*record.get("extended", []), recorded.training.steps]
-    return result
+    return {**record, "config": changed.model_dump(mode="json", exclude_none=True), "finished": None}
 
 
 def other_ends(old: TrainConfig, new: TrainConfig) -> bool:

@@ -257,9 +257,6 @@ class Writer:
             step = state.data["step"]
             holds = holding_since(self.path, self.config, self._metrics.records, step)
             record = longer(self.record, self.config) | {EXTENDING: {"step": step, "holding_since": holds}}
-            if "extended" in record and "extended" not in self.record:
-                what = "snapshots.log is spread up to training.steps"
-                warnings.warn(f"{what}: up to step {step:,} those of the shorter run stay", stacklevel=4)
             write_record(self.path, record)
             self.record = record
         if (begun := self.record.get(EXTENDING)) is not None:

@@ -83,14 +83,20 @@ DEFAULT_EVENTS = (
 )  # fmt: skip
 
 
+def _spread(n: int, last: int) -> Iterable[int]:
+    """Steps from 1 to at least `last`, at the spacing on a log axis of n steps from 1 to 10,000."""
+    times = math.ceil((n - 1) * math.log(max(last, 1), 10_000))
+    return (round(10_000 ** (i / (n - 1))) for i in range(times + 1))
+
+
 class SnapshotConfig(Frozen):
     """Which steps are saved. The first and the last step always are."""
 
     every: int | None = Field(None, ge=1)
     """Linear: every so many steps."""
     log: int | None = Field(None, ge=2, le=100_000)
-    """Logarithmic: so many steps, evenly spread on a log axis from 1 to the last step; fewer where they
-    coincide."""
+    """Logarithmic: so many steps from 1 to 10,000, evenly spread on a log axis and fewer where they coincide,
+    and at the same spacing to the last step: a longer run saves the steps of a shorter one, and more."""
     at: tuple[Step, ...] = ()
     """Explicit steps."""
     events: tuple[ConditionText, ...] = DEFAULT_EVENTS
@@ -99,7 +105,7 @@ class SnapshotConfig(Frozen):
     def steps(self, last: int) -> frozenset[int]:
         """All scheduled steps from 0 to `last`; events come on top."""
         linear: Iterable[int] = range(0, last + 1, self.every) if self.every else ()
-        logarithmic = (round(last ** (i / (self.log - 1))) for i in range(self.log)) if self.log else ()
+        logarithmic = _spread(self.log, last) if self.log else ()
         return frozenset(step for step in (0, last, *linear, *logarithmic, *self.at) if step <= last)
 
 
