@@ -96,6 +96,10 @@ HYPOTHESIS = Kind(
     "a Hypothesis, such as digits_hypothesis(task) of grokinterp.measures",
     lambda given: is_a(given, "Hypothesis"),
 )
+SECTIONS = Kind(
+    "names and their values, such as {'training.weight_decay': [0, 1]}",
+    lambda given: isinstance(given, Mapping) and all(isinstance(key, str) for key in given),
+)
 FUNCTION = Kind("a function", lambda given: callable(given) and hasattr(given, "__name__"))
 
 

@@ -51,6 +51,14 @@ def html_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object
     )
 
 
+def duration(seconds: float) -> str:
+    """A time with two digits, in the unit that fits."""
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.{0 if seconds >= 10 * length else 1}f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
+
+
 def in_words(value: object) -> str:
     """A plain value as a person writes it."""
     if value is None:

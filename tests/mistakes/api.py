@@ -9,7 +9,7 @@ import torch
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.measures import digits_hypothesis
-from grokinterp.runs.sweep import seeds_of
+from grokinterp.runs.seeds import seeds_of
 
 from .base import World, bare, mistake
 

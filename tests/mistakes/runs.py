@@ -19,7 +19,7 @@ import torch
 
 import grokinterp as gi
 from grokinterp.runs import files, loggers, transfer
-from grokinterp.runs.many import _Sweep
+from grokinterp.runs.many import Work
 from grokinterp.runs.processes import _refuse_too_few_devices
 from grokinterp.training.optimizers import Optimiser
 
@@ -125,7 +125,7 @@ def linked(w: World) -> tuple[Path, Path]:
 
 def many(w: World, configs: Any, out: Path | None = None, **options: Any) -> Any:
     """Several runs, trained here one after the other, which takes less time than other processes do."""
-    with mock.patch.object(_Sweep, "in_processes", lambda sweep, workers: sweep.one_by_one([*sweep.configs])):
+    with mock.patch.object(Work, "in_processes", lambda work, workers: work.one_by_one([*work.configs])):
         return gi.train_many(configs, out or w.new(), progress=False, **options)
 
 

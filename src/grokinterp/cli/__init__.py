@@ -77,4 +77,4 @@ def _options(
 
 
 # Each of these modules registers its commands, in the order of --help.
-from . import training, reading, keeping, lists  # noqa: E402  isort: skip
+from . import training, sweeping, reading, keeping, lists  # noqa: E402  isort: skip

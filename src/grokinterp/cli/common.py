@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from ..errors import UsageError
 from ..shown import size as size
 from . import index
+
+if TYPE_CHECKING:
+    from ..training import TrainConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -90,14 +93,39 @@ def load(files: Iterable[str] | None) -> None:
         load_file(file)
 
 
-def key_and_value(text: str) -> tuple[str, Any]:
-    """A --set argument: the value as TOML where it is some, else as a string; nothing after "=" unsets it."""
+def key_and_value(text: str, option: str = "--set", example: str = "training.lr=3e-3") -> tuple[str, Any]:
+    """An argument of --set, or of an option like it: the value as TOML where it is some, else as a string;
+    nothing after "=" unsets it."""
     from ..training.config import toml_value
 
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"--set {text!r}: needs KEY=VALUE, such as --set training.lr=3e-3")
+        raise UsageError(f"{option} {text!r}: needs KEY=VALUE, such as {option} {example}")
     return key, toml_value(value) if value.strip() else None
+
+
+def configured(task: str, preset: str | None, config: Path | None, changed: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that a command asks for: of a file, of a preset, or the default one of the task, with
+    what is changed of it. A doubt whether the default one is enough goes to stderr."""
+    from ..frozen import text_of
+    from ..training import TrainConfig, doubt_of_default
+
+    changed = {"task.name": task, **changed}
+    if config is not None:
+        return TrainConfig.from_toml(text_of(config, "configuration"), **changed)
+    if preset is not None:
+        return TrainConfig.preset(preset, **changed)
+    chosen = TrainConfig.of_task(str(changed["task.name"]), **changed)
+    chosen.make_task()  # one that cannot be made is an error, of which nothing is to be expected
+    if (doubt := doubt_of_default(chosen)) is not None:
+        print(doubt, file=sys.stderr)
+    return chosen
+
+
+def refuse_both(preset: str | None, config: Path | None) -> None:
+    """Refuses two recipes at once."""
+    if preset is not None and config is not None:
+        raise UsageError("--preset and --config were both given: choose one")
 
 
 def task_keys(overrides: Iterable[str] | None, what: str) -> dict[str, Any]:

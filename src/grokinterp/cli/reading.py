@@ -389,19 +389,25 @@ def compare(
 
 @command("verify", "grokinterp verify runs/add53", "grokinterp verify runs/add53 --json")
 def verify(run_dir: RunDir, as_json: Json = False) -> None:
-    """Check every file of a run against its recorded hash."""
-    from ..runs import load_run
+    """Check every file of a run against its recorded hash; of a sweep those of all its runs, and that what
+    its sweep.json says is there."""
+    from ..runs import Run
+    from ..sweeps import Sweep, load_sweep
 
-    run = load_run(run_dir)
-    checked = list(run.verify())
+    is_sweep = (run_dir / "sweep.json").exists()
+    checking = load_sweep(run_dir) if is_sweep else Run(run_dir)
+    checked = list(checking.verify())
     damaged = {name: problem for name, problem in checked if problem is not None}
     if as_json:
-        divergence = {"diverged": run.diverged} if run.diverged else {}
+        diverged = checking.diverged if isinstance(checking, Run) else None
+        divergence = {"diverged": diverged} if diverged else {}
         print(json.dumps({"files": len(checked), "damaged": damaged, **divergence}))
     elif not damaged:
-        print(f"{len(checked)} files, all as they were written")
-        for sentence in filter(None, (run.divergence, run.thinning)):
-            print(sentence)
+        of = f" of {len(checking.runs)} runs" if isinstance(checking, Sweep) else ""
+        print(f"{len(checked)} files{of}, all as they were written")
+        if isinstance(checking, Run):
+            for sentence in filter(None, (checking.divergence, checking.thinning)):
+                print(sentence)
     if damaged:
         problems = " | ".join(damaged.values())
         raise DamagedFile(f"{len(damaged)} of {len(checked)} files are damaged: {problems}")

@@ -20,9 +20,11 @@ from .common import (
     TaskKeys,
     brief,
     command,
+    configured,
     key_and_value,
     place,
     print_table,
+    refuse_both,
     size,
     task_keys,
 )
@@ -124,17 +126,14 @@ def train(
 ) -> None:
     """Train a network into a run directory, with snapshots; or several, that differ in their seed. The same
     command again goes on where it stopped, and with more --steps where it ended."""
-    from ..frozen import text_of
     from ..runs import train as train_run
     from ..runs.files import folder_named
-    from ..runs.sweep import seeds_of, shared_configuration, summary
-    from ..training import TrainConfig, doubt_of_default
+    from ..runs.seeds import seeds_of, shared_configuration, summary
 
     if out is None and not dry_run:
         raise UsageError("--out is missing: give the directory of the run, such as --out runs/first")
     folder = folder_named("run" if out is None else out)
-    if preset is not None and config is not None:
-        raise UsageError("--preset and --config were both given: choose one")
+    refuse_both(preset, config)
     changed: dict[str, Any] = {"task.name": task}
     short = {"task.p": p, "training.steps": steps, "seed": seed, "threads": threads}
     changed |= {key: value for key, value in short.items() if value is not None}
@@ -142,17 +141,10 @@ def train(
     several = [] if seeds is None else seeds_of(seeds)
     if several and "seed" in changed:
         raise UsageError("--seeds gives every run its seed: leave out --seed and --set seed")
-    if config is not None:
-        chosen = TrainConfig.from_toml(text_of(config, "configuration"), **changed)
-    elif preset is None and source is not None:
+    if source is not None and preset is None and config is None:
         chosen = shared_configuration(source, several, folder).changed(**changed)
-    elif preset is not None:
-        chosen = TrainConfig.preset(preset, **changed)
     else:
-        chosen = TrainConfig.of_task(str(changed["task.name"]), **changed)
-        chosen.make_task()  # one that cannot be made is an error, of which nothing is to be expected
-        if (doubt := doubt_of_default(chosen)) is not None:
-            print(doubt, file=sys.stderr)
+        chosen = configured(task, preset, config, changed)
     if dry_run:
         _foretell(chosen, several, source, folder, as_json)
         return
@@ -198,7 +190,8 @@ def train(
 def _foretell(config: TrainConfig, seeds: Sequence[int], start: str | None, out: Path, as_json: bool) -> None:
     """Prints a configuration and what training with it would come to, and writes nothing."""
     from ..runs.outlook import outlook
-    from ..runs.sweep import start_of
+    from ..runs.seeds import start_of
+    from ..shown import duration
 
     if seeds:
         config = config.changed(seed=seeds[0])
@@ -223,20 +216,12 @@ def _foretell(config: TrainConfig, seeds: Sequence[int], start: str | None, out:
         early = ", unless it stops before" if config.training.stop_when else ""
         many = f", of each of {len(seeds):,} seeds" if seeds else ""
         said[-1] = (
-            f"about {_duration(found.seconds)} for {found.steps:,} steps{early}{many}: an estimate, from "
+            f"about {duration(found.seconds)} for {found.steps:,} steps{early}{many}: an estimate, from "
             f"{found.measured} steps measured just now"
         )
     print(config.to_toml())
     for line in [*said, "nothing was written"]:
         print(f"# {line}")
-
-
-def _duration(seconds: float) -> str:
-    """A time with two digits, in the unit that fits."""
-    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.{0 if seconds >= 10 * length else 1}f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
 
 
 def _say_if_plain(run: Run) -> None:
@@ -253,7 +238,7 @@ def _train_seeds(config: TrainConfig, seeds: Sequence[int], out: Path, as_json: 
     """Trains a configuration with each of the seeds, and prints one row for each."""
     from ..errors import SomeFailed
     from ..runs import train_many
-    from ..runs.sweep import outcomes
+    from ..runs.seeds import outcomes
 
     started, failures = time.monotonic(), {}
     try:

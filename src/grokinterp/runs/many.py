@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..asked import PATH, asks, got_instead
 from ..errors import ConfigError, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, nearest
@@ -21,7 +21,7 @@ from . import pool
 from .files import folder_named, refuse_unwritable
 from .loggers import Log, named_loggers
 from .run import Run
-from .sweep import directory_of, members_of, seeds_of, starts_of
+from .seeds import directory_of, members_of, seeds_of, starts_of
 from .train import Showing, Stop, Writer, in_words, is_finished, on_signals, train_in
 from .transfer import Source, Start, started
 
@@ -89,28 +89,18 @@ def train_many(
     members, sources = _started(_members(configs), out, start)
     if workers is not None and not (isinstance(workers, int) and workers >= 1):
         raise UsageError(f"workers={workers!r}: needs a whole number from 1")
-    _refuse_what_cannot_be(members, out, sources)
+    refuse_together(members, out)
+    _refuse_untrainable(members, out, sources)
     waiting = {name: one for name, one in members.items() if not is_finished(one, out / name, resume)}
     if waiting:
         refuse_unwritable(out)
     stop = Stop()
-    failures: dict[str, GrokinterpError] = {}
     done = len(members) - len(waiting)
     with on_signals(stop), bars(progress) as bar:
         display = _Display(bar, members, done)
-        sweep = _Sweep(waiting, out, resume, sources, stop, display, list(map(str, loggers)))
-        device = _device_type(next(iter(members.values())))
-        if device == "cpu":
-            ends = sweep.in_processes(workers or cores())
-        else:
-            ends = sweep.stacked() if device == "cuda" else sweep.one_by_one(list(waiting))
-        with closing(ends):
-            for name, error in ends:
-                display.end(name)
-                if error is None:
-                    done += 1
-                elif not (stop.asked and isinstance(error, Interrupted)):
-                    failures[name] = error
+        work = Work(waiting, out, resume, sources, stop, display, list(map(str, loggers)))
+        failures, more = work.done_by(here(workers))
+    done += more
     failures = {name: failures[name] for name in members if name in failures}
     and_failed = "".join(f"; {name}: {error}" for name, error in failures.items())
     if stop.asked and done + len(failures) < len(members):
@@ -137,26 +127,58 @@ _MOST_TOGETHER = 128
 """Each holds three open files, and a process may have 1,024 of them."""
 
 
+@runtime_checkable
+class Watching(Protocol):
+    """What is told how far runs have come."""
+
+    shown: bool
+    """Whether it wants to know of their steps."""
+
+    def show(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
+        """A run was evaluated."""
+
+    def end(self, name: str, error: GrokinterpError | None) -> None:
+        """A run has ended, or failed."""
+
+
 @dataclass(frozen=True)
-class _Sweep:
-    """Runs that are left to train, what each starts from, whether they are to stop, what shows them, and what
-    logs them."""
+class Work:
+    """Runs that are left to train, what each starts from, whether they are to stop, what is told of them, and
+    what logs them."""
 
     configs: Mapping[str, TrainConfig]
     out: Path
     resume: bool
     sources: Sources
     stop: Stop
-    display: _Display
+    display: Watching
     log: Sequence[str] = ()
+
+    def done_by(self, engine: Engine) -> tuple[dict[str, GrokinterpError], int]:
+        """Those that failed, and how many did not; of what was interrupted neither."""
+        failures: dict[str, GrokinterpError] = {}
+        done = 0
+        with closing(engine(self)) as ends:
+            for name, error in ends:
+                self.display.end(name, error)
+                if error is None:
+                    done += 1
+                elif not (self.stop.asked and isinstance(error, Interrupted)):
+                    failures[name] = error
+        return failures, done
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """What another process needs to know of each run."""
+        return {
+            name: pool.job(
+                config, self.out / name, self.resume, self.display.shown, self.sources[name], self.log
+            )
+            for name, config in self.configs.items()
+        }
 
     def in_processes(self, workers: int) -> Ends:
         """Trains in worker processes, one run in each at a time."""
-        names = list(self.configs)
-        jobs = [
-            pool.job(config, self.out / name, self.resume, self.display.shown, self.sources[name], self.log)
-            for name, config in self.configs.items()
-        ]
+        names, jobs = list(self.configs), list(self.jobs().values())
         with closing(pool.answers(jobs, workers, lambda: self.stop.asked)) as answers:
             for number, answer in answers:
                 if "warning" in answer:
@@ -172,7 +194,7 @@ class _Sweep:
             if self.stop.asked:
                 return
             path, config, source = self.out / name, self.configs[name], self.sources[name]
-            showing = self.display.showing(name)
+            showing = self._showing(name)
             try:
                 watching = self.stop.watching
                 train_in(path, config, self.resume, watching, showing, source=source, log=self.log)
@@ -180,6 +202,15 @@ class _Sweep:
                 yield name, error
             else:
                 yield name, None
+
+    def _showing(self, name: str) -> Showing:
+        """What tells of the snapshots of a run as they come."""
+
+        def show(snapshot: Snapshot) -> None:
+            if snapshot.metrics is not None:
+                self.display.show(name, snapshot.step, snapshot.metrics)
+
+        return lambda: nullcontext(show)
 
     def stacked(self) -> Ends:
         """Trains in this process: those that differ in seeds alone together, `_MOST_TOGETHER` at a time."""
@@ -243,6 +274,22 @@ class _Sweep:
                 batch.drop(number)
 
 
+Engine = Callable[[Work], Ends]
+"""Where runs are trained."""
+
+
+def here(workers: int | None = None) -> Engine:
+    """On this machine: in so many processes of one thread each, or stacked on a CUDA device."""
+
+    def engine(work: Work) -> Ends:
+        device = _device_type(next(iter(work.configs.values()))) if work.configs else "cpu"
+        if device == "cpu":
+            return work.in_processes(workers or cores())
+        return work.stacked() if device == "cuda" else work.one_by_one(list(work.configs))
+
+    return engine
+
+
 def cores() -> int:
     """How many CPU cores this process may use; macOS knows no affinity."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -290,8 +337,13 @@ def _started(
     return configs, sources
 
 
-def _refuse_what_cannot_be(members: Mapping[str, TrainConfig], out: Path, sources: Sources) -> None:
-    """Says what is wrong with all of them at once, before any is trained."""
+def refuse_together(members: Mapping[str, TrainConfig], out: Path) -> None:
+    """Says why these cannot be trained at once, or into that directory.
+
+    Raises:
+        NotARun: it holds a run.
+        ConfigError: they need several kinds of device; or a task that other processes cannot find.
+    """
     if (out / "run.json").exists():
         raise NotARun(f"{out} holds a run itself: choose another directory for those of several")
     kinds = {_device_type(config): name for name, config in members.items()}
@@ -305,6 +357,10 @@ def _refuse_what_cannot_be(members: Mapping[str, TrainConfig], out: Path, source
                 f"task.name: {config.task['name']!r} ({name}) is defined in the script itself, where other "
                 "processes cannot find it: move it to a module that the script imports"
             )
+
+
+def _refuse_untrainable(members: Mapping[str, TrainConfig], out: Path, sources: Sources) -> None:
+    """Makes each configuration's trainer, but for seeds, before any is trained; what is wrong is raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the training itself warns
         alike = {
@@ -335,16 +391,7 @@ class _Display:
                 self._tasks[name] = self._bar.add_task("", total=steps, what="step")
             self._bar.update(self._tasks[name], completed=step, description=f"{name}  {in_words(metrics)}")
 
-    def showing(self, name: str) -> Showing:
-        """What shows the snapshots of a run as they come."""
-
-        def show(snapshot: Snapshot) -> None:
-            if snapshot.metrics is not None:
-                self.show(name, snapshot.step, snapshot.metrics)
-
-        return lambda: nullcontext(show)
-
-    def end(self, name: str) -> None:
+    def end(self, name: str, error: GrokinterpError | None) -> None:
         if self._bar and self._all is not None:
             self._bar.advance(self._all)
             if (task := self._tasks.pop(name, None)) is not None:

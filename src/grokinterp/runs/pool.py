@@ -35,7 +35,7 @@ from ..errors import GrokinterpError
 from ..tasks import TASKS
 from ..training import Snapshot, TrainConfig
 from .processes import fresh_python
-from .train import Stop, train_in
+from .train import Showing, Stop, Stopping, train_in
 from .transfer import Source
 
 Answer = Mapping[str, Any]
@@ -193,21 +193,31 @@ def serve() -> None:
     threading.Thread(target=listen, daemon=True).start()
     say(ready=True)
     while (asked := jobs.get()) is not None:
-        try:
-            import_module(asked["home"])
-            config = TrainConfig.make(asked["config"])
-            showing = _saying(say) if asked["watched"] else lambda: nullcontext(lambda snapshot: None)
-            path, start = Path(asked["path"]), asked["start"]
-            source = start and Source(Path(start["path"]), start["step"], start["sha256"])
-            options = {"threads": 1, "source": source, "log": asked["log"]}
-            train_in(path, config, asked["resume"], stop.watching, showing, **options)
-            say(ended=None)
-        except GrokinterpError as error:
-            say(ended=type(error).__name__, message=str(error))
-        except Exception as error:
-            say(ended="GrokinterpError", message=f"{type(error).__name__}: {error}")
+        showing = _saying(say) if asked["watched"] else lambda: nullcontext(lambda snapshot: None)
+        say(**done(asked, stop.watching, showing))
     with suppress(BrokenPipeError):
         out.close()
+
+
+def done(asked: Mapping[str, Any], stopping: Stopping, showing: Showing) -> Answer:
+    """Trains what a job asks for, in this process with one thread: the answer at its end."""
+    try:
+        import_module(asked["home"])
+        config = TrainConfig.make(asked["config"])
+        path, start = Path(asked["path"]), asked["start"]
+        source = start and Source(Path(start["path"]), start["step"], start["sha256"])
+        options = {"threads": 1, "source": source, "log": asked["log"]}
+        train_in(path, config, asked["resume"], stopping, showing, **options)
+    except GrokinterpError as error:
+        return ended(error)
+    except Exception as error:
+        return {"ended": "GrokinterpError", "message": f"{type(error).__name__}: {error}"}
+    return ended(None)
+
+
+def ended(error: GrokinterpError | None) -> Answer:
+    """The answer at the end of a job."""
+    return {"ended": None} if error is None else {"ended": type(error).__name__, "message": str(error)}
 
 
 def _saying(say: Callable[..., None]) -> Callable[[], Any]:

@@ -240,7 +240,7 @@ class TrainConfig(Shown, Frozen):
         return f"of {self.task['name']}{f' ({task})' if task else ''}: {self.model}, seed {self.seed}"
 
     def _as_rows(self) -> Rows:
-        return list(_flat(self.model_dump(exclude_none=True)).items())
+        return list(flat(self.model_dump(exclude_none=True)).items())
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -482,19 +482,29 @@ def toml_value(text: str) -> Any:
         return text
 
 
+def toml_values(text: str) -> list[Any] | None:
+    """What a text means between the brackets of a list in TOML; None where it means nothing there."""
+    try:
+        values: list[Any] = tomllib.loads(f"values = [{text}\n]")["values"]
+    except (ValueError, RecursionError):
+        return None
+    return values
+
+
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """The dotted keys in which two configurations differ, `threads` aside: it changes no result. `start` is
     one key: its weights count."""
     a, b = (
-        _flat(config.model_dump(exclude={"threads", "start"}))
+        flat(config.model_dump(exclude={"threads", "start"}))
         | {"start": config.start and (config.start.step, config.start.sha256)}
         for config in (old, new)
     )
     return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
 
 
-def _flat(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """A nested configuration by dotted keys."""
+    by_key: dict[str, Any] = {}
     for key, item in values.items():
-        flat |= _flat(item, f"{at}{key}.") if isinstance(item, Mapping) else {f"{at}{key}": item}
-    return flat
+        by_key |= flat(item, f"{at}{key}.") if isinstance(item, Mapping) else {f"{at}{key}": item}
+    return by_key
