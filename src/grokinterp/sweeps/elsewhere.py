@@ -24,6 +24,7 @@ from ..training import TrainConfig, kind, resolve_device
 _SECONDS_FOR_A_LOCK = 60.0
 """How long a member that somebody else trains is waited for by default: whoever is killed holds its lock a
 while."""
+_SECONDS_BETWEEN_TRIES = 1.0
 
 Jobs = list[dict[str, Any]]
 
@@ -92,7 +93,7 @@ def _answer(job: Mapping[str, Any], stop: Stop, until: float) -> pool.Answer:
         answer = pool.done(job, stop.watching, lambda: nullcontext(lambda snapshot: None))
         if answer["ended"] != "RunLocked" or time.monotonic() > until or stop.asked:
             return answer
-        time.sleep(1.0)
+        time.sleep(_SECONDS_BETWEEN_TRIES)
 
 
 class _Silent:

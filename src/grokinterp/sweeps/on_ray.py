@@ -22,6 +22,7 @@ from typing import Any, cast
 from ..errors import GrokinterpError, Interrupted, UsageError
 from ..runs import pool
 from ..runs.many import Ends, Engine, Work
+from ..runs.train import is_finished
 from .elsewhere import Jobs, Watched, batches, paths_to_import_from, put
 
 _SECONDS_TO_ANSWER = 20.0
@@ -34,7 +35,7 @@ _TRIES = 20
 def on_ray(
     address: str | None = None,
     per_task: int | None = None,
-    gpus: float = 0,
+    gpus: int | float = 0,
     copy_back: bool = False,
 ) -> Engine:
     """Trains on a Ray cluster.
@@ -116,7 +117,7 @@ def _refuse_silent(address: str) -> None:
 class _Cluster:
     """A cluster that trains the members of some work."""
 
-    def __init__(self, ray: Any, work: Work, gpus: float, copy_back: bool) -> None:
+    def __init__(self, ray: Any, work: Work, gpus: int | float, copy_back: bool) -> None:
         self._ray, self._work, self._jobs = ray, work, work.jobs()
         options = {"num_cpus": 0 if gpus else 1, "num_gpus": gpus, "max_retries": 0}
         self._train = ray.remote(**options)(_remote())
@@ -173,7 +174,12 @@ class _Cluster:
 
     def _come(self, name: str, answer: pool.Answer) -> GrokinterpError | None:
         if (files := answer.get("files")) is not None:
-            put(files, self._work.out / name)
+            path = self._work.out / name
+            try:
+                is_finished(self._work.configs[name], path, resume=True)  # refuses what is something else
+                put(files, path)
+            except GrokinterpError as error:
+                return error
         return pool.error_of(answer)
 
 
