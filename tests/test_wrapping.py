@@ -4,12 +4,26 @@ are not read, objects beside the weights, and texts as Windows saves them."""
 from __future__ import annotations
 
 import argparse
+import array
 import collections
+import dataclasses
 import datetime
 import decimal
+import enum
+import functools
+import ipaddress
+import json
+import operator
+import os
+import pathlib
+import pickle
+import random
+import time
+import types
 import uuid
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -17,10 +31,13 @@ import foreign_formats as formats
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import GrokinterpError, UsageError
+from grokinterp.foreign import read_foreign
 from grokinterp.importing.convert import key_pattern
+from grokinterp.importing.places import objects_in
 from grokinterp.importing.wrapping import unwrapped
 from grokinterp.models import ModelConfig
 from grokinterp.tasks import make_task
+from test_foreign_files import Call
 
 P = 7
 W = {name: weight.float() for name, weight in controls.clock(P, (1, 2)).weights.items()}
@@ -258,6 +275,169 @@ def test_objects_beside_the_weights_are_left_unread_and_named(tmp_path, name, ne
     run = gi.import_checkpoint(tmp_path / "theirs.pt", tmp_path / "run", **options)
     assert_clock(run)
     assert f"left unread: extra ({name})" in said(run)
+
+
+def warm_up(step, warm):
+    return min(1.0, step / warm)
+
+
+@dataclasses.dataclass
+class History:
+    losses: list
+
+
+@dataclasses.dataclass
+class Settings:
+    lr: float = 0.1
+
+
+class Phase(enum.Enum):
+    LATE = 1
+
+
+class Flags(enum.IntFlag):
+    A = 1
+
+
+class ByName:
+    """Which takes what it is made of by name."""
+
+    def __new__(cls, *, a):
+        return super().__new__(cls)
+
+    def __getnewargs_ex__(self):
+        return (), {"a": 1}
+
+
+class Many(dict):
+    pass
+
+
+Point = collections.namedtuple("Point", "a b")
+BY_STEP = pd.DataFrame({"step": [0, 1], "loss": [1.0, 2.0], "note": ["a", "b"]})
+MORE_OBJECTS = {
+    "builtins.print": print,
+    "builtins.int": int,
+    "builtins.bytearray": bytearray(b"a"),
+    "builtins.range": range(3),
+    "builtins.complex": 1j,
+    "builtins.Ellipsis": ...,
+    "json.dumps": json.dumps,
+    "functools.partial": functools.partial(warm_up, warm=10),
+    "torch.optim.lr_scheduler.LambdaLR": torch.optim.lr_scheduler.LambdaLR(
+        OPTIMIZER, functools.partial(warm_up, warm=10)
+    ),
+    "torch.optim.swa_utils.SWALR": torch.optim.swa_utils.SWALR(OPTIMIZER, 0.1),
+    "torch.torch_version.TorchVersion": torch.__version__,
+    "operator.itemgetter": operator.itemgetter(1),
+    "array.array": array.array("d", [1.0]),
+    "time.struct_time": time.localtime(),
+    "ipaddress.IPv4Address": ipaddress.ip_address("127.0.0.1"),
+    "random.Random": random.Random(0),
+    "collections.ChainMap": collections.ChainMap({"a": 1}),
+    f"{__name__}.History": History([1.0]),
+    f"{__name__}.Phase": Phase.LATE,
+    f"{__name__}.Flags": Flags.A,
+    f"{__name__}.Many": Many(a=1),
+    f"{__name__}.Point": Point(1, 2),
+    f"{__name__}.ByName": ByName(a=1),
+    f"{__name__}.warm_up": warm_up,
+    "numpy.random._pickle.__randomstate_ctor": np.random.RandomState(0),
+    "numpy.ndarray": np.array([{}, None], dtype=object),
+    "numpy.str_": np.str_("a"),
+    "numpy.float32": np.float32,
+    "numpy.complex128": np.complex128(1j),
+    "numpy.ma.core._mareconstruct": np.ma.array([1.0, 2.0], mask=[0, 1]),
+    "numpy.rec.recarray": np.rec.array([(1, 2.0)]),
+    "pandas.DataFrame": BY_STEP,
+    "pandas.Series": BY_STEP["loss"],
+    "pandas._libs.tslibs.timestamps._unpickle_timestamp": pd.Timestamp("2026-01-01"),
+}
+"""Objects by their names; some of the libraries change where they stand from version to version."""
+
+
+def read_with(folder, extra, protocol=None):
+    """What is read of a file with something beside its weights, and the objects left unread in it."""
+    content = {"model": {"w": torch.zeros(2)}, "extra": extra, "after": [1, extra, 2.5]}
+    if protocol is None:
+        torch.save(content, folder / "x")
+    else:
+        (folder / "x").write_bytes(pickle.dumps(content, protocol))
+    found = read_foreign(folder / "x")
+    assert list(found) == list(content)
+    assert (list(found["model"]), found["after"][0], found["after"][2]) == (["w"], 1, 2.5)
+    return found, dict(objects_in(found))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("protocol", [None, 4])
+@pytest.mark.parametrize("name", MORE_OBJECTS)
+def test_whatever_stands_beside_the_weights_is_left_unread_and_named(name, protocol, tmp_path):
+    _, unread = read_with(tmp_path, MORE_OBJECTS[name], protocol)
+    called = unread["extra",].replace("_array_reconstructor", "array").replace("_operator", "operator")
+    called = (
+        called.replace("core.frame.", "")
+        .replace("core.series.", "")
+        .replace("numpy._core.records", "numpy.rec")
+    )
+    assert called == name
+    assert unread["after", 1] == unread["extra",]
+
+
+READ = {
+    "a namespace": (argparse.Namespace(lr=0.1, to=argparse.Namespace(a=1)), {"lr": 0.1}),
+    "a simple one": (types.SimpleNamespace(lr=0.1), {"lr": 0.1}),
+    "settings of one's own": (Settings(), {"lr": 0.1}),
+    "a path": (pathlib.PurePosixPath("a/b"), "a/b"),
+    "a number of numpy": (np.float32(0.5), 0.5),
+    "a default dict": (collections.defaultdict(functools.partial(dict, a=1), a=[1.0]), {"a": [1.0]}),
+    "a dict of ints": (collections.defaultdict(int, a=1), {"a": 1}),
+    "an ordered dict": (collections.OrderedDict(a=1), {"a": 1}),
+    "a counter": (collections.Counter("aab"), {"a": 2, "b": 1}),
+    "keys that are objects": (collections.Counter({Phase.LATE: 3}), {f"({__name__}.Phase 0)": 3}),
+    "dates in pairs as keys": ({(1, datetime.date(2026, 1, 1)): 3}, {"(datetime.date 0)": 3}),
+    "a set of objects": ({Phase.LATE}, {f"({__name__}.Phase 0)"}),
+}
+
+
+@pytest.mark.parametrize("protocol", [None, 4])
+@pytest.mark.parametrize("name", READ)
+def test_what_is_data_beside_the_weights_is_read(name, protocol, tmp_path):
+    content, expected = READ[name]
+    found, _ = read_with(tmp_path, content, protocol)
+    extra = getattr(found["extra"], "fields", found["extra"])
+    assert ({key: extra[key] for key in expected} if isinstance(expected, dict) else extra) == expected
+
+
+def test_objects_that_are_read_as_data_and_those_that_are_keys_are_named(tmp_path):
+    extra = {"args": argparse.Namespace(func=print, lr=0.1), "seen": {Phase.LATE: 1}}
+    run = imported({"model": W, "epoch": 5, **extra}, tmp_path)
+    assert_clock(run)
+    assert "read as data alone, as no code of a file is run: args (argparse.Namespace)" in said(run)
+    assert f"left unread: args.func (builtins.print), seen ({__name__}.Phase as a key)" in said(run)
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        Call(print, "a"),
+        Call(operator.methodcaller("touch"), "a"),
+        Call(json.dumps, {}),
+        Call(functools.partial(print, "a")),
+        Call(pathlib.Path.touch, "a"),
+        Call(pickle.loads, b"a"),
+        Call(random._os.system, "a"),
+        Call(pd.read_pickle, "a"),
+        Call(torch.load, "a"),
+        os.system,
+        eval,
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("protocol", [None, 4])
+def test_what_no_honest_file_asks_to_run_is_refused(asks, protocol, tmp_path):
+    with pytest.raises(GrokinterpError, match=r"asks to run .*nothing was executed"):
+        read_with(tmp_path, asks, protocol)
 
 
 def test_a_whole_model_is_named_with_what_to_save(tmp_path):

@@ -17,31 +17,18 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from .numbers import STORAGES, Numbers, Storage, parameter
-from .refusals import ENTRY, Budget, Name, Unread, called, damaged, refuse, shown
+from .names import LENSES, is_left_unread, is_made_unread, is_record, renamed
+from .numbers import STORAGES, Numbers, NumpyType, Storage, parameter
+from .refusals import ENTRY, Budget, KeyOfUnread, Name, Unread, called, damaged, refuse, shown
 
 _DTYPE_NAMES = {f"torch.{name}" for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 _TYPES = {
     *("numpy.ndarray", "torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"),
     *(f"builtins.{name}" for name in ("object", "int", "float", "bool", "str", "list", "dict", "set")),
 }
-"""Classes that pickles mention beside what they build, and that stand for nothing by themselves."""
+"""Classes that pickles mention beside what they build."""
 
-_RENAMED = {
-    **{"__builtin__.": "builtins.", "copy_reg.": "copyreg."},
-    **{"numpy.core.": "numpy._core.", "pathlib._local.": "pathlib."},
-}
-_NAMESPACES = {"types.SimpleNamespace", "argparse.Namespace"}
-_LENSES = ("transformer_lens.", "easy_transformer.")
 _PLAIN = (str, int, float, bool)
-_LEFT_UNREAD = re.compile(
-    r"torch\.(optim|nn\.modules|nn\.functional|amp|cuda\.amp|utils\.data)\.|torch\._C\.Generator$|"
-    r"numpy\.random\.|builtins\.(complex|slice|range)$|(datetime|decimal|fractions|uuid|zoneinfo|enum|dataclasses)\.[\w.]+$|"
-    r"collections\.deque$"
-)
-"""What of torch, numpy and the standard library stands beside weights and is left unread: optimisers,
-schedules, losses, dates, generators of random numbers."""
-_CONFIGURATION = re.compile(r"config|cfg|args|params|settings|options|namespace", re.IGNORECASE)
 
 
 @dataclass
@@ -52,11 +39,19 @@ class Record:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def checked_key(key: Any) -> Any:
-    """A key of a dict, or element of a set, that is hashed in a moment: no nested tuple, no giant integer."""
+def key_of_dict(key: Any, number: int) -> Any:
+    """A key of a dict, with its number among the keys. An optimiser's state has parameters as its keys."""
+    return f"(Tensor {number})" if type(key) is Tensor else checked_key(key, number)
+
+
+def checked_key(key: Any, number: int) -> Any:
+    """An element of a set, or a key of a dict, that is hashed in a moment: no nested tuple, no giant integer.
+    What was not built gets a text in its place, with its number among them."""
     parts = key if type(key) is tuple and len(key) <= 16 else (key,)
+    if unread := [part for part in parts if type(part) is Unread]:
+        return KeyOfUnread(unread[0].dotted, number)
     for part in parts:
-        if part is not None and type(part) not in (str, bytes, int, float, bool):
+        if part is not None and type(part) not in (str, KeyOfUnread, bytes, int, float, bool):
             refuse(f"it has a {type(part).__name__} as the key of a dict")
         # Multiples of this prime all hash alike, which makes a dict of them take for ever.
         if type(part) is int and abs(part) >= sys.hash_info.modulus:
@@ -64,26 +59,21 @@ def checked_key(key: Any) -> Any:
     return key
 
 
-def is_record(dotted: str) -> bool:
-    """Whether this names a configuration: TransformerLens's, a namespace, or that of a stranger's module."""
-    if dotted in _NAMESPACES or dotted.startswith(_LENSES):
-        return True
-    module, _, name = dotted.rpartition(".")
-    return _is_strange(module) and _CONFIGURATION.search(name) is not None
-
-
-def _is_strange(module: str) -> bool:
-    """Whether a module is neither of the standard library nor torch's or numpy's."""
-    return module.split(".")[0] not in {*sys.stdlib_module_names, "torch", "numpy"}
-
-
-def _is_left_unread(dotted: str, is_called: bool = False) -> bool:
-    """Whether an object of this class, or a function of this name, may stand beside weights, unread. Of what
-    a file asks to call, as it does functions, only names that are written like those of classes."""
-    module, _, name = dotted.rpartition(".")
-    if _is_strange(module):
-        return not is_called or name[:1].isupper()
-    return _LEFT_UNREAD.match(dotted) is not None
+def name_of_unread(value: Any) -> str | None:
+    """The name of what stands for nothing by itself: an object that was left unread, a class, a type of
+    number, bytes that no tensor has; None for what is data."""
+    match value:
+        case Unread():
+            return value.dotted
+        case Name() if (
+            value.dotted.startswith("builtins.") or value.dotted in _TYPES or is_record(value.dotted)
+        ):
+            return value.dotted
+        case NumpyType():
+            return "numpy.dtype"
+        case Storage():
+            return "torch.UntypedStorage"
+    return "builtins.bytearray" if type(value) is bytearray else None
 
 
 class Admitted:
@@ -106,10 +96,14 @@ class Admitted:
             "builtins.set": self._set,
             "builtins.frozenset": self._set,
             "builtins.bytes": lambda: b"",  # which is how old pickles write empty bytes
+            "builtins.bytearray": self._bytearray,
+            "builtins.getattr": self._attribute,
             "_codecs.encode": self._latin1,
             "copyreg._reconstructor": self._reconstructed,
             "pathlib.PosixPath": self._path,
             "pathlib.WindowsPath": self._path,
+            "pathlib.PurePosixPath": self._path,
+            "pathlib.PureWindowsPath": self._path,
         }
 
     def named(self, module: str, name: str) -> Any:
@@ -119,27 +113,26 @@ class Admitted:
             GrokinterpError: it is not admitted; the message names it.
             ValueError: it cannot be a name.
         """
-        dotted = f"{module}.{name}"
-        for old, new in _RENAMED.items():
-            if dotted.startswith(old):
-                dotted = new + dotted.removeprefix(old)
+        dotted = renamed(f"{module}.{name}")
         if not all(part.isidentifier() for part in dotted.split(".")):
             raise ValueError(f"{shown(dotted)} is no name")
         if dotted in _DTYPE_NAMES:
             return dotted
         if dotted in self._calls or dotted in STORAGES or dotted in _TYPES or is_record(dotted):
             return Name(dotted)
-        if _is_left_unread(dotted):
-            return Unread(dotted)
         if re.match(r"torch\._utils\._rebuild|torch\..*Storage$", dotted):
             what = f"a tensor that needs {shown(dotted)}"
             refuse(f"it holds {what}, and only dense tensors of real numbers are read")
+        if is_left_unread(dotted):
+            return Unread(dotted)
         _no_part("asks to run", shown(dotted))
 
     def call(self, callee: Any, args: Any) -> Any:
         """What the call builds. `callee` is a `Name`, or refused."""
-        if type(callee) is Unread and type(args) is tuple and _is_left_unread(callee.dotted, is_called=True):
-            return callee
+        if type(callee) is Unread and type(args) is tuple and self._may_be_called(callee, args):
+            of_class = args[0].dotted if args and type(args[0]) is Unread else ""
+            is_new = callee.dotted == "functools.partial" and of_class.endswith(".__new__")
+            return Unread(of_class if is_new else callee.dotted.removesuffix(".__new__"), is_made=True)
         if type(callee) is not Name or type(args) is not tuple:
             _no_part("asks to run", called(callee))
         if callee.dotted in self._calls:
@@ -148,24 +141,31 @@ class Admitted:
             if not args:
                 return Record(callee.dotted)
             # A member of an enumeration is its class, called with the value.
-            if callee.dotted.startswith(_LENSES) and len(args) == 1 and type(args[0]) in _PLAIN:
+            if callee.dotted.startswith(LENSES) and len(args) == 1 and type(args[0]) in _PLAIN:
                 return args[0]
         _no_part("asks to run", shown(callee.dotted))
+
+    def _may_be_called(self, callee: Unread, args: tuple[Any, ...]) -> bool:
+        """Whether what this makes may be left unread. What was made is called by no honest file, but for the
+        `__new__` of a class with its arguments by name, as old pickles write it."""
+        if callee.is_made:
+            return callee.dotted.endswith(".__new__") and args == ()
+        return is_made_unread(callee.dotted)
 
     def new(self, cls: Any, args: Any) -> Record | Unread:
         """An empty record of a class of configurations; of another class that may stand beside weights the
         name alone."""
         if type(cls) is Unread:
-            return cls
+            return Unread(cls.dotted, is_made=True)
         if type(cls) is not Name or not is_record(cls.dotted):
             _no_part("holds an object of", called(cls))
         if args != ():
             refuse(f"it holds an object of {called(cls)} without the names of its fields")
         return Record(cls.dotted)
 
-    def build(self, target: Any, state: Any) -> None:
-        """Gives what was built before its state; only records, numpy arrays and their types take one. That of
-        what is left unread is dropped."""
+    def build(self, target: Any, state: Any) -> Any:
+        """What was built before, given its state; only records, numpy arrays and their types take one. What
+        is given to what is left unread is dropped."""
         if type(target) is Unread:
             pass
         elif type(target) is Record:
@@ -174,6 +174,11 @@ class Admitted:
             pass  # attributes of an OrderedDict: torch keeps the versions of modules there
         elif not self._numbers.fill(target, state):
             refuse(f"it asks to set the state of {called(target)}")
+        return self.settled(target)
+
+    def settled(self, value: Any) -> Any:
+        """What is known by now to stand there."""
+        return self._numbers.settled(value)
 
     def finish(self) -> None:
         """Raises where something was begun and never filled."""
@@ -218,11 +223,10 @@ class Admitted:
         pairs = items.items() if type(items) is dict else items
         if not all(type(pair) in (tuple, list) and len(pair) == 2 for pair in pairs):
             damaged("an item of a dict is no pair")
-        return {checked_key(key): value for key, value in pairs}
+        return {key_of_dict(key, number): value for number, (key, value) in enumerate(pairs)}
 
     def _default_dict(self, factory: Any = None) -> dict[Any, Any]:
-        is_type = type(factory) is Name and factory.dotted.startswith("builtins.")
-        if factory is not None and not is_type and type(factory) is not Unread:
+        if factory is not None and type(factory) not in (Name, Unread):
             refuse(f"it holds a dict whose missing entries are made by {called(factory)}")
         return {}
 
@@ -230,7 +234,7 @@ class Admitted:
         if type(items) not in (list, tuple):
             damaged("a set has no elements")
         self._budget.spend(ENTRY * len(items))
-        return {checked_key(item) for item in items}
+        return {checked_key(item, number) for number, item in enumerate(items)}
 
     def _latin1(self, text: Any, encoding: Any) -> bytes:
         if type(text) is not str or encoding not in ("latin1", "latin-1"):
@@ -238,7 +242,25 @@ class Admitted:
         self._budget.spend(len(text))
         return text.encode("latin-1")
 
+    def _bytearray(self, content: Any = b"", encoding: Any = "latin-1") -> bytearray:
+        raw = self._latin1(content, encoding) if type(content) is str else content
+        if type(raw) not in (bytes, bytearray):
+            damaged("an array of bytes has none")
+        self._budget.spend(len(raw))
+        return bytearray(raw)
+
+    def _attribute(self, of: Any, name: Any) -> Unread:
+        """The name of what stands in a class: a member of an enumeration, a function."""
+        if type(of) not in (Name, Unread) or type(name) is not str or not name.isidentifier():
+            _no_part("asks to run", "getattr")
+        dotted = f"{of.dotted}.{name}"
+        if not is_left_unread(dotted) and not is_record(of.dotted):
+            _no_part("asks to run", shown(dotted))
+        return Unread(dotted)
+
     def _reconstructed(self, cls: Any, base: Any, state: Any) -> Record | Unread:
+        if type(cls) is Unread and type(base) in (Name, Unread):
+            return self.new(cls, ())
         if type(base) is not Name or base.dotted != "builtins.object" or state is not None:
             _no_part("holds an object of", called(cls))
         return self.new(cls, ())

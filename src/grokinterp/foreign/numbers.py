@@ -40,8 +40,9 @@ STORAGES = {
 }
 
 _NUMBERS = re.compile(r"b1|[iu][1248]|f[248]")
-_NO_NUMBERS = re.compile(r"[mM]8|[SU]\d{1,6}")
-"""Dates and texts: a single one of them is left unread."""
+_NO_NUMBERS = re.compile(r"[mM]8|[SUV]\d{1,9}|[Ofgc]\d{1,2}")
+"""Dates, texts, records, objects, complex and long numbers: left unread."""
+_OF_NO_NUMBERS = {"M": "datetime64", "m": "timedelta64", "U": "str_", "S": "bytes_", "c": "complex128"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +62,8 @@ class NumpyType:
 
     @property
     def is_no_number(self) -> bool:
-        """Whether it is of dates or texts."""
-        return _NO_NUMBERS.fullmatch(self.code) is not None
+        """Whether it is of dates, texts and the like."""
+        return _NUMBERS.fullmatch(self.code) is None
 
     def numpy(self) -> np.dtype:
         return np.dtype(self.order + self.code)
@@ -78,6 +79,7 @@ class Numbers:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._unfilled: dict[int, Tensor] = {}
+        self._of_no_numbers: dict[int, tuple[Tensor, Unread]] = {}
         self.calls: dict[str, Callable[..., Any]] = {
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v2": self._tensor,
@@ -95,18 +97,28 @@ class Numbers:
         """Gives a numpy array or type its content; False where the target is neither."""
         if type(target) is NumpyType:
             is_plain = type(state) is tuple and len(state) >= 5 and state[2:5] == (None, None, None)
-            is_plain = is_plain and (len(state) < 9 or target.is_no_number)
-            if not is_plain or state[1] not in ("<", ">", "|", "="):
+            if target.is_no_number:
+                return True
+            if not is_plain or len(state) >= 9 or state[1] not in ("<", ">", "|", "="):
                 refuse("it holds a numpy array of something other than plain numbers")
             target.order = state[1]
         elif id(target) in self._unfilled:
             if type(state) is not tuple or len(state) != 5:
                 damaged("a numpy array has no content")
             _, shape, dtype, fortran, raw = state
-            self._unfilled.pop(id(target)).data = self._array(raw, dtype, shape, "F" if fortran else "C")
+            array = self._array(raw, dtype, shape, "F" if fortran else "C")
+            if isinstance(array, Unread):
+                self._of_no_numbers[id(target)] = target, array
+                self._unfilled.pop(id(target))
+            else:
+                self._unfilled.pop(id(target)).data = array
         else:
             return False
         return True
+
+    def settled(self, value: Any) -> Any:
+        """The value, or what stands for an array that turned out to be none of numbers."""
+        return self._of_no_numbers[id(value)][1] if id(value) in self._of_no_numbers else value
 
     def finish(self) -> None:
         """Raises where an array was begun and never filled."""
@@ -151,32 +163,36 @@ class Numbers:
         return torch.empty(0, dtype=dtype).set_(storage.data, offset, size, stride)
 
     def _numpy_type(self, code: Any, *_: Any) -> NumpyType:
+        if type(code) is Unread:  # of a record
+            return NumpyType("V0")
         if type(code) is not str or not (_NUMBERS.fullmatch(code) or _NO_NUMBERS.fullmatch(code)):
             refuse(f"it holds a numpy array of {called(code)}, and only arrays of plain numbers are read")
         return NumpyType(code)
 
     def _number(self, dtype: Any, raw: Any) -> Any:
         if type(dtype) is NumpyType and dtype.is_no_number:
-            return Unread(
-                {"M": "numpy.datetime64", "m": "numpy.timedelta64"}.get(dtype.code[0], "numpy.str_")
-            )
+            return Unread(f"numpy.{_OF_NO_NUMBERS.get(dtype.code[0], 'generic')}", is_made=True)
         return self._numbers(raw, dtype, (), "C").item()
 
-    def _empty_array(self, cls: Any, *_: Any) -> Tensor:
+    def _empty_array(self, cls: Any, *_: Any) -> Tensor | Unread:
+        if type(cls) is Unread:
+            return Unread(cls.dotted, is_made=True)
         if type(cls) is not Name or cls.dotted != "numpy.ndarray":
             refuse(f"it holds a numpy array of class {called(cls)}")
         tensor = torch.empty(0)
         self._unfilled[id(tensor)] = tensor
         return tensor
 
-    def _array(self, raw: Any, dtype: Any, shape: Any, order: Any) -> Tensor:
+    def _array(self, raw: Any, dtype: Any, shape: Any, order: Any) -> Tensor | Unread:
+        if type(dtype) is NumpyType and dtype.is_no_number:
+            return Unread("numpy.ndarray", is_made=True)
         array = self._numbers(raw, dtype, shape, order)
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
 
     def _numbers(self, raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
         # Python 2 wrote bytes as text.
         raw = raw.encode("latin-1") if type(raw) is str else raw
-        if type(dtype) is not NumpyType or dtype.is_no_number or type(raw) not in (bytes, bytearray):
+        if type(dtype) is not NumpyType or type(raw) not in (bytes, bytearray):
             refuse("it holds a numpy array of something other than plain numbers")
         kind, shape = dtype.numpy(), sizes(shape)
         self._budget.spend(len(raw))

@@ -23,7 +23,24 @@ class Name:
 @dataclass(frozen=True, eq=False)
 class Unread:
     """An object, or a function, that was not built: nothing but the dotted name of what it is is known here.
-    What a pickle puts into it, or asks to make of it, is dropped."""
+    What a pickle puts into it, or asks to make of it, is dropped.
+
+    Attributes:
+        dotted: the name of its class, or its own.
+        is_made: whether it stands for an object, which calling a name of a pickle would have made.
+    """
+
+    dotted: str
+    is_made: bool = False
+
+
+class KeyOfUnread(str):
+    """The text in the place of a key of a dict, or an element of a set, that was not built."""
+
+    def __new__(cls, dotted: str, number: int) -> KeyOfUnread:
+        text = super().__new__(cls, f"({dotted} {number})")
+        text.dotted = dotted
+        return text
 
     dotted: str
 

@@ -16,14 +16,14 @@ from typing import Any
 
 from torch import Tensor
 
-from .admitted import Admitted, Record, checked_key
+from .admitted import Admitted, Record, checked_key, key_of_dict, name_of_unread
 from .numbers import Fetch, Storage, storage_of
-from .refusals import Budget, Name, Unread, damaged, refuse, shown
+from .refusals import Budget, KeyOfUnread, Name, Unread, damaged, refuse, shown
 
 _DEPTH = 100
 _ENTRIES = 10**7
 _BITS = 1024
-_LEAVES = {str, bytes, bytearray, int, float, bool, type(None), Tensor, Unread}
+_LEAVES = {str, KeyOfUnread, bytes, int, float, bool, type(None), Tensor, Unread}
 
 
 def unpickle(stream: BytesIO, admitted: Admitted, budget: Budget, fetch: Fetch | None = None) -> Any:
@@ -44,10 +44,11 @@ def unpickle(stream: BytesIO, admitted: Admitted, budget: Budget, fetch: Fetch |
         machine.step(opcode.name, argument)
     value = machine.stack.pop()
     admitted.finish()
-    if type(value) is Unread:
-        refuse(f"it is an object of {shown(value.dotted)}, and no code of its class is run")
-    if type(value) is not Storage:
-        _check_tree(value)
+    if type(value) is Storage:
+        return value
+    if (dotted := name_of_unread(value)) is not None:
+        refuse(f"it is an object of {shown(dotted)}, and no code of its class is run")
+    _check_tree(value)
     return value
 
 
@@ -60,7 +61,7 @@ _LITERALS = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
-_OF_ADMITTED = {"GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID"}
+_OF_ADMITTED = {"GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD", "BINPERSID"}
 
 
 class _Machine:
@@ -90,7 +91,7 @@ class _Machine:
         """Moves values between stack and memo, and into lists, tuples, sets and dicts."""
         match opcode:
             case "BINGET" | "LONG_BINGET" | "GET":
-                self._push(self._memo[argument])
+                self._push(self._admitted.settled(self._memo[argument]))
             case "BINPUT" | "LONG_BINPUT" | "PUT":
                 self._memo[argument] = self.stack[-1]
             case "MEMOIZE":
@@ -112,7 +113,7 @@ class _Machine:
                 self._push({})
                 self._set_items(items)
             case "FROZENSET":
-                self._push({checked_key(item) for item in self._marked()})
+                self._push({checked_key(item, number) for number, item in enumerate(self._marked())})
             case "APPEND":
                 items = [self.stack.pop()]
                 self._extend(items)
@@ -125,7 +126,8 @@ class _Machine:
                 self._set_items(self._marked())
             case "ADDITEMS":
                 items = self._marked()
-                self._last(set, "add to").update(checked_key(item) for item in items)
+                entries = self._last(set, "add to")
+                entries.update(checked_key(item, number) for number, item in enumerate(items, len(entries)))
             case "DUP":
                 self._push(self.stack[-1])
             case "POP" if self.stack:
@@ -154,11 +156,17 @@ class _Machine:
             case "NEWOBJ":
                 args, cls = self.stack.pop(), self.stack.pop()
                 self._push(self._admitted.new(cls, args))
+            case "NEWOBJ_EX" if type(self.stack[-3]) is Unread:
+                self.stack.pop()
+                args, cls = self.stack.pop(), self.stack.pop()
+                self._push(self._admitted.new(cls, args))
             case "BUILD":
                 state = self.stack.pop()
-                self._admitted.build(self.stack[-1], state)
+                self.stack[-1] = self._admitted.build(self.stack[-1], state)
             case "BINPERSID":
                 self._push(self._storage(self.stack.pop()))
+            case _:
+                refuse(f"it uses the pickle instruction {opcode}, which no checkpoint needs")
 
     def _storage(self, pid: Any) -> Storage | Unread:
         """The storage that is named ("storage", type, key, device, count), as torch.save writes it; old
@@ -195,9 +203,7 @@ class _Machine:
             return
         entries = self._last(dict, "set items of")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # An optimiser's state has parameters as its keys.
-            is_odd = type(key) in (Tensor, Unread)
-            entries[f"({type(key).__name__} {len(entries)})" if is_odd else checked_key(key)] = value
+            entries[key_of_dict(key, len(entries))] = value
 
 
 def _check_tree(root: Any) -> None:
@@ -243,7 +249,12 @@ def _parts(node: Any) -> Any:
 
 def _containers(node: Any) -> list[Any]:
     """The parts that have parts."""
-    if type(node) not in (list, tuple, set, dict, Record) and type(node) not in _LEAVES:
+    is_known = type(node) in (list, tuple, set, dict, Record) or _is_leaf(node)
+    if not is_known:
         what = shown(node.dotted) if type(node) is Name else f"a bare {type(node).__name__}"
         refuse(f"it holds {what} as a value")
-    return [part for part in _parts(node) if type(part) not in _LEAVES]
+    return [part for part in _parts(node) if not _is_leaf(part)]
+
+
+def _is_leaf(node: Any) -> bool:
+    return type(node) in _LEAVES or name_of_unread(node) is not None

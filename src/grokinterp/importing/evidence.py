@@ -115,7 +115,7 @@ class Import:
         self._without_steps: dict[str, str] = {}
         self.series = {column: self._with_steps(column) for column in known.series}
         self.sentences += without_numbers(known.unread, content)
-        self.sentences += of_objects(content)
+        self.sentences += of_objects(known.files.contents)
         self.training = self._training_in_file()
         self._train_rows = first(content, known.layout.contents.train_rows)
         self._test_rows = first(content, known.layout.contents.test_rows)

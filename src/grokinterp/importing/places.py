@@ -3,13 +3,13 @@ with a reason. Knows nothing of networks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from ..foreign import Record, Unread, shown
+from ..foreign import KeyOfUnread, Record, name_of_unread, shown
 from .values import SCALARS, is_numbers, scalar, words
 
 Place = tuple[Any, ...]
@@ -87,19 +87,51 @@ def counted(value: Any) -> tuple[int, int]:
 def objects_in(content: Any) -> Iterator[tuple[Place, str]]:
     """Where objects stand that were left unread, and the names of their classes."""
     for key, child in children(content):
-        if isinstance(child, Unread):
-            yield (key,), child.dotted
+        if isinstance(key, KeyOfUnread):
+            yield (), f"{key.dotted} as a key"
+        if (dotted := name_of_unread(child)) is not None:
+            yield (key,), dotted
         elif not isinstance(child, (Tensor, str, *SCALARS)):
             yield from (((key, *place), name) for place, name in objects_in(child))
 
 
-def of_objects(content: Any) -> Iterator[str]:
-    """A sentence on the objects that were left unread, if there are any."""
-    named = [f"{shown_place(place)} ({shown(name)})" for place, name in objects_in(content)]
-    if named:
-        more = f" and {len(named) - _MOST_NAMED:,} more" if len(named) > _MOST_NAMED else ""
-        what = "an object, no code of which" if len(named) == 1 else "objects, no code of which"
-        yield f"left unread: {', '.join(named[:_MOST_NAMED])}{more}: {what} was run"
+def _records_in(content: Any) -> Iterator[tuple[Place, str]]:
+    """Where objects stand of which the fields were read, those in others left out, and the names of their
+    classes."""
+    for key, child in children(content):
+        if isinstance(child, Record):
+            yield (key,), child.name
+        elif not isinstance(child, (Tensor, str, *SCALARS)):
+            yield from (((key, *place), name) for place, name in _records_in(child))
+
+
+def of_objects(contents: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on the objects in files, by name, that were left unread, or of which the fields alone were
+    read, if there are any."""
+    if unread := _named(contents, objects_in):
+        what = "an object" if len(unread) == 1 else "objects"
+        yield f"left unread: {_few(unread)}: {what}, no code of which was run"
+    if records := _named(contents, _records_in):
+        yield f"read as data alone, as no code of a file is run: {_few(records)}"
+
+
+def _named(contents: Mapping[str, Any], look: Callable[[Any], Iterator[tuple[Place, str]]]) -> list[str]:
+    """What is found in several files, each with its place; what is in each of them once."""
+    of: dict[str, list[str]] = {}
+    for file, content in contents.items():
+        for place, name in look(content):
+            of.setdefault(f"{shown_place(place)} ({shown(name)})", []).append(file)
+    if len(contents) == 1:
+        return list(of)
+    return [
+        f"{one} of each file" if len({*files}) == len(contents) else f"{shown(files[0])}: {one}"
+        for one, files in of.items()
+    ]
+
+
+def _few(named: Sequence[str]) -> str:
+    more = f" and {len(named) - _MOST_NAMED:,} more" if len(named) > _MOST_NAMED else ""
+    return f"{', '.join(named[:_MOST_NAMED])}{more}"
 
 
 @dataclass
