@@ -19,8 +19,10 @@ import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import GrokinterpError, UsageError
 from grokinterp.foreign import Record, read_foreign
+from grokinterp.importing.mapping import built_in
 from grokinterp.importing.places import Account
 from grokinterp.importing.series import thinning
+from grokinterp.importing.snapshots import networks_in, state_dicts
 from grokinterp.models import ModelConfig
 from grokinterp.report import save_replay
 from grokinterp.runs.account import steps_in_words
@@ -33,6 +35,7 @@ P = 7
 ADDITION = make_task("modular_addition", p=P)
 SMALL = ModelConfig(d_model=12, n_heads=2, d_head=5, d_mlp=20)
 W = [formats.random_weights(SMALL, ADDITION, seed) for seed in range(5)]
+LENS = built_in()["transformer_lens"]
 OTHER = formats.random_weights(SMALL.model_copy(update={"d_mlp": 24}), ADDITION)
 
 
@@ -346,6 +349,59 @@ def test_a_second_step_that_is_not_taken_is_said(tmp_path, content, step, says):
     assert_networks(run, {step: 0})
     assert says in said(run)
     assert ("not taken" in said(run)) == bool(says)
+
+
+OF_ONE = {
+    **dict.fromkeys(("epoch", "global_step", "n_iter", "iter_num", "step_count", "cur_step", "ep", "it"), 3),
+    **dict.fromkeys(("epochs_trained", "steps_done", "last_epoch", "completed_steps", "n_iter_so_far"), 3),
+    **dict.fromkeys(("steps", "n_epochs", "num_updates", "start_epoch", "next_step", "total_steps")),
+    **dict.fromkeys(("max_epochs", "batch", "i", "warmup_steps", "eval_every_steps", "patience")),
+}
+METAS = ["meta", "metadata", "info", "trainer_state", "progress", "training_state", "extra"]
+
+
+@pytest.mark.parametrize("key", OF_ONE)
+@pytest.mark.parametrize("meta", [None, *METAS])
+def test_a_step_under_any_name(meta, key):
+    content = {"model": W[0], **({key: 3} if meta is None else {meta: {key: 3, "lr": 0.1}})}
+    (network,) = networks_in(LENS, content, state_dicts(content))
+    assert network.step == OF_ONE[key]
+
+
+@pytest.mark.parametrize("key", ["steps", "n_epochs", "start_epoch"])
+def test_what_may_be_steps_that_are_to_be_is_said_and_not_taken(key):
+    content = {"model": W[0], key: 3}
+    (network,) = networks_in(LENS, content, state_dicts(content))
+    assert network.untaken == (((key,), 3),)
+    content = {"model": W[0], "epoch": 2, key: 3}
+    (network,) = networks_in(LENS, content, state_dicts(content))
+    assert (network.step, network.untaken) == (2, ())
+
+
+@pytest.mark.parametrize("name", ["config", "args", "hparams", "optimizer", "scheduler"])
+def test_a_step_of_settings_or_of_a_schedule_is_none_of_the_network(name):
+    content = {"model": W[0], name: {"epoch": 3, "last_epoch": 3, "n_iter": 3}}
+    (network,) = networks_in(LENS, content, state_dicts(content))
+    assert network.step is None
+
+
+OF_EACH = {
+    "a dict in each": {name: {"model": W[i], "meta": {"epoch": 50 * i}} for i, name in enumerate("ab")},
+    "a dict in each of a list": [{"net": W[i], "info": {"n_iter": 50 * i}} for i in range(2)],
+    "keys with words of a network": {f"state_dict_epoch_{50 * i}": W[i] for i in range(2)},
+    "keys with the network inside": {f"model_step_{50 * i}": {"model": W[i]} for i in range(2)},
+    "an equals sign": {f"step={50 * i}": W[i] for i in range(2)},
+    "thousands": {f"step_{i}k": W[i // 50] for i in (0, 50)},
+}
+
+
+@pytest.mark.parametrize("form", OF_EACH)
+def test_steps_of_several(form):
+    content = OF_EACH[form]
+    found = {network.step: network.state for network in networks_in(LENS, content, state_dicts(content))}
+    times = 1000 if form == "thousands" else 1
+    assert set(found) == {0, 50 * times}
+    assert torch.equal(found[50 * times]["embed.W_E"], W[1]["embed.W_E"])
 
 
 @pytest.mark.parametrize(

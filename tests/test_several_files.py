@@ -10,7 +10,8 @@ import torch
 import grokinterp as gi
 from grokinterp import controls
 from grokinterp.errors import GrokinterpError, UsageError
-from grokinterp.importing.several import steps_in_names
+from grokinterp.importing.file_names import no_steps_in_names, steps_in_names
+from grokinterp.importing.several import checkpoints_in
 
 W = {name: weight.float() for name, weight in controls.clock(7, (1, 2)).weights.items()}
 
@@ -189,10 +190,130 @@ def test_one_bad_file_of_a_run_is_named(tmp_path):
         (["seed0_100.pt", "seed0_200.pt", "seed0_1000.pt"], [100, 200, 1000]),
         (["p113_100.pt", "p113_200.pt"], [100, 200]),
         (["lr0.001_100.pt", "lr0.001_200.pt"], [100, 200]),
+        (["20260102_120000_100.pt", "20260102_120000_200.pt"], [100, 200]),
+        (["2026-01-02_step100.pt", "2026-01-03_step200.pt"], [100, 200]),
+        (["model_100_97.pt", "model_200_97.pt", "model_300_99.pt"], [100, 200, 300]),
+        (["loss_1_100.pt", "loss_2_200.pt"], [100, 200]),
+        (["epoch=0-step=500.ckpt", "epoch=0-step=1000.ckpt"], [500, 1000]),
+        (["2000.pt", "2010.pt"], [2000, 2010]),
+        (["20000000.pt", "20100000.pt"], [20_000_000, 20_100_000]),
+        (["run1_5.pt", "run1_6.pt"], [5, 6]),
     ],
 )
 def test_steps_in_names_of_files(names, steps):
     assert steps_in_names(names) == dict(zip(names, steps, strict=True))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["2026-01-02_12-00.pt", "2026-01-02_13-30.pt"],
+        ["20260102T1200.pt", "20260103T1300.pt"],
+        ["model_20260102.pt", "model_20260103.pt"],
+        ["Jan02_12-00-00_host.pt", "Jan03_12-00-00_host.pt"],
+        ["ckpt_1767355200.pt", "ckpt_1767355900.pt"],
+        ["1767355200.123.pt", "1767355201.5.pt"],
+        ["12-00.pt", "12-30.pt"],
+        ["model_100_97.pt", "model_200_98.pt"],
+        ["10-97.pt", "20-98.pt"],
+        ["acc97.pt", "acc98.pt"],
+        ["97acc.pt", "98acc.pt"],
+        ["m_97pct.pt", "m_98pct.pt"],
+        ["best_97.pt", "best_98.pt"],
+        ["model_v1.pt", "model_v2.pt"],
+        ["3fa9c2.pt", "b1e0d4.pt"],
+    ],
+)
+def test_what_may_be_a_date_or_a_score_is_no_step_and_that_is_said(names):
+    assert steps_in_names(names) == {}
+    sentence = no_steps_in_names(names, {})
+    assert sentence is not None
+    assert f"({names[0]}), which cannot be read as a step for certain" in sentence
+
+
+UNKNOWN = {
+    "dates": ({f"2026-01-0{i + 1}_12-00.pt": network(i) for i in range(3)}, [0, 1, 2], [0, 1, 2]),
+    "dates, and steps inside": (
+        {f"2026-01-0{i + 1}_12-00.pt": {"epoch": 100 * i, "model": network(i)} for i in range(3)},
+        [0, 100, 200],
+        [],
+    ),
+    "the first, one between, the last": (
+        {"start.pt": network(0), "halfway.pt": network(1), "end.pt": network(2)},
+        [0, 1, 2],
+        [1, 2],
+    ),
+    "words in the order of training": (
+        {"early.pt": network(0), "mid.pt": network(1), "late.pt": network(2)},
+        [0, 1, 2],
+        [0, 1, 2],
+    ),
+    "the best and the last": ({"best.pt": network(0), "last.pt": network(1)}, [0], [0]),
+}
+
+
+@pytest.mark.parametrize("form", UNKNOWN)
+def test_names_without_steps_give_the_order(tmp_path, form):
+    contents, steps, unknown = UNKNOWN[form]
+    run = run_of(tmp_path, contents)
+    assert run.steps == steps
+    assert sorted(run.imported["unknown_steps"]) == unknown
+    found = [float(run.state_dict(step)["unembed.W_U"].norm()) for step in steps]
+    assert found == sorted(found)
+    assert ("hold a date or a time" in said(run)) == (form == "dates")
+
+
+OPTIMIZER = {
+    "state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.zeros(3)}},
+    "param_groups": [{"lr": 0.1}],
+}
+OTHERS = {
+    "optimizer": OPTIMIZER,
+    "state": OPTIMIZER,
+    "scheduler": {"last_epoch": 3},
+    "rng": torch.zeros(8, dtype=torch.uint8),
+    "grads": {"layer.weight": torch.zeros(2)},
+    "history": {"lr": [0.1, 0.2]},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_file_of_no_network_beside_each_is_left_unread_and_named(tmp_path, other):
+    contents = {f"model_{i}.pt": network(i) for i in (10, 20)}
+    contents |= {f"{other}_{i}.pt": OTHERS[other] for i in (10, 20)}
+    run = run_of(tmp_path, contents)
+    assert run.steps == [10, 20]
+    assert f"left unread, as no network is in them: {other}_10.pt, {other}_20.pt" in said(run)
+    assert "cannot be read" not in said(run)
+
+
+SEVERAL = {
+    "the same names": ["a/epoch_1.pt", "b/epoch_1.pt"],
+    "other names": ["a/epoch_1.pt", "b/epoch_2.pt"],
+    "dates": ["2026-01-01/final.pt", "2026-01-02/final.pt"],
+    "versions of Lightning": ["version_0/epoch_1.pt", "version_1/epoch_1.pt"],
+    "seeds": ["seed1/final.pt", "seed2/final.pt"],
+}
+
+
+@pytest.mark.parametrize("form", SEVERAL)
+def test_a_folder_of_several_runs_is_refused_and_both_are_named(tmp_path, form):
+    for name in SEVERAL[form]:
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    one, other = (name.partition("/")[0] for name in SEVERAL[form])
+    with pytest.raises(
+        UsageError, match=f"lie in {one} and {other}, which are several runs .*{one}, or name"
+    ):
+        checkpoints_in(tmp_path)
+
+
+def test_checkpoints_in_folders_beside_others_are_named(tmp_path):
+    run = run_of(
+        tmp_path, {"epoch_1.pt": network(1), "epoch_2.pt": network(2), "best/epoch_2.pt": network(2)}
+    )
+    assert run.steps == [1, 2]
+    assert "not read, as they lie in folders of their own: best/*" in said(run)
 
 
 def test_several_runs_and_none_are_refused(tmp_path):

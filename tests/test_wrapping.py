@@ -33,7 +33,9 @@ from grokinterp import controls
 from grokinterp.errors import GrokinterpError, UsageError
 from grokinterp.foreign import read_foreign
 from grokinterp.importing.convert import key_pattern
+from grokinterp.importing.mapping import built_in
 from grokinterp.importing.places import objects_in
+from grokinterp.importing.snapshots import networks_in, state_dicts
 from grokinterp.importing.wrapping import unwrapped
 from grokinterp.models import ModelConfig
 from grokinterp.tasks import make_task
@@ -125,6 +127,67 @@ def test_of_two_prefixes_a_mapping_says_which(tmp_path):
     run = imported(content, tmp_path, layout=str(tmp_path / "m.toml"))
     assert_clock(run)
     assert "beside them do not, and were left out" in said(run)
+
+
+def under(prefix, weights=W):
+    return {prefix + name: weight for name, weight in weights.items()}
+
+
+COUNT = {"n_averaged": torch.tensor(5)}
+LOSS = torch.ones(P)
+BESIDE = {
+    "AveragedModel": ({**COUNT, **under("module.")}, ["n_averaged"], True),
+    "AveragedModel of what was compiled": ({**COUNT, **under("module._orig_mod.")}, ["n_averaged"], True),
+    "its prefix taken off": ({**COUNT, **W}, ["n_averaged"], True),
+    "an EMA that wraps": ({"initted": torch.tensor(True), **under("ema_model.")}, ["initted"], False),
+    "compiled, beside a loss": (
+        {**under("_orig_mod."), "criterion.weight": LOSS},
+        ["criterion.weight"],
+        False,
+    ),
+    "a loss and a metric alone": (
+        {**W, "loss_fn.weight": LOSS, "metrics.total": torch.tensor(1.0)},
+        ["loss_fn.weight", "metrics.total"],
+        False,
+    ),
+    "compiled inside": (
+        {**under("module._orig_mod."), "module.criterion.weight": LOSS, "module.probe.weight": LOSS},
+        ["module.criterion.weight", "module.probe.weight"],
+        False,
+    ),
+    "compiled inside of a module": (
+        {**under("net._orig_mod."), "net.probe.weight": LOSS},
+        ["net.probe.weight"],
+        False,
+    ),
+    "more beside it than in it": (
+        {**under("_orig_mod."), **{f"probes.{i}": LOSS for i in range(40)}},
+        [f"probes.{i}" for i in range(40)],
+        False,
+    ),
+    "parallel, beside a loss": ({**under("module."), "log_vars": LOSS}, ["log_vars"], False),
+}
+
+
+@pytest.mark.parametrize("form", BESIDE)
+def test_what_stands_beside_a_network_is_none_of_its_weights(form):
+    content, others, is_average = BESIDE[form]
+    (network,) = networks_in(built_in()["transformer_lens"], content, state_dicts(content))
+    assert network.state.keys() == W.keys()
+    assert sorted((*network.wrapping.outside, *network.wrapping.beside)) == sorted(others)
+    assert network.wrapping.is_average == is_average
+
+
+def test_an_average_of_torch_is_read_alone_and_left_out_beside_a_network(tmp_path):
+    average = {**COUNT, **under("module.")}
+    run = imported({"model": average, "epoch": 3}, tmp_path)
+    assert_clock(run)
+    assert "average of networks over steps" in said(run)
+    assert "left out: model.n_averaged (1 tensor): beside the network in one dict" in said(run)
+    twice = {**W, "unembed.W_U": W["unembed.W_U"] * 2}
+    run = imported({"model": W, "other": {**COUNT, **under("module.", twice)}, "epoch": 3}, tmp_path, "both")
+    assert_clock(run)
+    assert run.steps == [3]
 
 
 def test_keys_that_fit_as_they_are_have_no_prefix():

@@ -252,6 +252,7 @@ def folder_of(w: World, *names: str) -> Path:
     folder = w.new()
     folder.mkdir()
     for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
         torch.save(weights(w), folder / name)
     return folder
 
@@ -290,6 +291,27 @@ SEVERAL = [
         lambda w, m: of_at_most_one(
             lambda: one(w, sorted(folder_of(w, "1.pt", "2.pt", "3.pt").iterdir())[:2])
         ),
+    ),
+    mistake(
+        "a folder of the folders of two runs",
+        lambda w: one(w, folder_of(w, "a/epoch_1.pt", "b/epoch_1.pt")),
+        r"lie in a and b, .*: import each by itself, as (\S+), or name the files that are of one",
+        lambda w, m: one(w, Path(m[1])),
+        lambda w, m: one(w, sorted(folder_of(w, "a/epoch_1.pt", "a/epoch_2.pt").glob("a/*"))),
+    ),
+    mistake(
+        "files of two runs",
+        lambda w: one(w, sorted(folder_of(w, "a/epoch_1.pt", "b/epoch_1.pt").glob("*/*"))),
+        r"files of a and b have the same names, .*: import those of each by itself",
+        lambda w, m: one(w, sorted(folder_of(w, "a/epoch_1.pt", "b/epoch_1.pt").glob("a/*"))),
+    ),
+    mistake(
+        "files named by dates",
+        lambda w: w.cli(
+            "import {} --out {} " + TASK, folder_of(w, "2026-01-02.pt", "2026-01-03.pt"), w.new()
+        ),
+        r"hold a date or a time \(2026-01-02\.pt\), .*: to say the steps, name files as (epoch_100\.pt)",
+        lambda w, m: one(w, folder_of(w, m[1], "epoch_200.pt")),
     ),
     mistake(
         "a folder without a checkpoint",

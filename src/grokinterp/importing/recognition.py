@@ -16,8 +16,9 @@ from .convert import Converted, Diverged, DoesNotFit, convert, first
 from .mapping import Layout, built_in, layout_named
 from .places import objects_in, shown_place
 from .series import Series, Unread, series_in
-from .several import Files, rows_of_files, with_steps_of_files
+from .several import Files, rows_of_files, with_steps_of_files, without_networks
 from .snapshots import (
+    NO_WEIGHTS,
     Network,
     Snapshots,
     StateDict,
@@ -28,6 +29,7 @@ from .snapshots import (
     networks_in,
     state_dicts,
 )
+from .values import vocabulary, words
 
 _MOST_SETTINGS = 1 << 20
 
@@ -133,7 +135,22 @@ def _networks(
         for file, content in files.contents.items()
         if dicts[file]
     }
-    return with_steps_of_files(of) if len(files.contents) > 1 else (next(iter(of.values())), [])
+    if len(files.contents) == 1:
+        return next(iter(of.values())), []
+    if any(not one.is_guess for several in of.values() for one in several):
+        of = {file: several for file, several in of.items() if not _is_of_no_network(file, several)}
+    every, said = with_steps_of_files(of)
+    return every, [*said, *without_networks([file for file in files.contents if file not in of])]
+
+
+def _is_of_no_network(file: str, networks: Sequence[Network]) -> bool:
+    """Whether a file is, by its name or what is in it, that of an optimiser, a schedule or the like."""
+    if not all(one.is_guess for one in networks):
+        return False
+    its_words = {word for one in networks for key in one.place for word in words(key)} | {*words(file)}
+    return bool(its_words & (NO_WEIGHTS | vocabulary("scheduler sched rng random scaler"))) or all(
+        any(isinstance(key, int) for key in one.place) for one in networks
+    )
 
 
 def _last_file(networks: Sequence[Network], files: Files) -> str:

@@ -1,14 +1,13 @@
 """Several files as one run: which files of a folder are read, and of which step each is.
 
-A step is taken from inside a file ("epoch", "step") where every file has one of its own; else from the names,
-by the number behind a word for steps, or by the number in which they differ. What is called `init` is the
-first, what is called `final` the last.
+A step is taken from inside a file ("epoch", "step") where every file has one of its own; else from the names
+(file_names.py). What is called `init` is the first, what is called `final` the last.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,17 @@ from typing import Any
 from ..errors import GrokinterpError, UsageError
 from ..foreign import read_foreign, shown
 from ..memory import free_memory
+from .file_names import no_steps_in_names, steps_in_names
 from .places import entries
-from .snapshots import INITIAL, LAST, OTHER_RUNS, Network
-from .values import MOST_STEPS, STEP, STEP_WORDS, scalar, vocabulary, words
+from .snapshots import INITIAL, LAST, NETWORK_WORDS, Network
+from .values import STEP_WORDS, scalar, step_in, words
 
 _SUFFIXES = {".pt", ".pth", ".ckpt", ".safetensors", ".pkl", ".pickle", ".bin", ".tar", ".th", ".p"}
 _MOST_FILES = 10_000
 _MOST_BYTES = 8e9
-_THOUSANDS = {"": 1, "k": 1_000, "K": 1_000, "M": 1_000_000}
-_NO_STEP = OTHER_RUNS | vocabulary(
-    "p lr wd d v loss acc frac fraction layer layers head heads dim rank of mod"
-)
-"""Words whose numbers in names are no steps."""
 _FEW = 4
+_IN_ORDER = ({"early"}, {"half", "halfway", "mid", "middle"}, {"late"})
+"""Words of names in the order of training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +60,35 @@ def checkpoints_in(folder: Path) -> tuple[list[Path], list[str]]:
         read = [path for path in every if path.suffix.lower() in _SUFFIXES]
         if len(read) > _MOST_FILES:
             raise UsageError(f"cannot import {folder}: it has {len(read):,} checkpoints: name some of them")
+        if read and pattern == "*/*":
+            _refuse_several_runs(folder, read)
         if read:
-            return read, [path.name for path in every if path not in read]
+            deeper = {path.parent.name for path in folder.glob("*/*") if path.suffix.lower() in _SUFFIXES}
+            folders = [f"{name}/*" for name in sorted(deeper)] if pattern == "*" else []
+            return read, [path.name for path in every if path not in read] + folders
     endings = ", ".join(sorted(_SUFFIXES))
     raise UsageError(
         f"cannot import {folder}: no file in it ends as checkpoints do ({endings}): name the file"
     )
+
+
+def _refuse_several_runs(folder: Path, paths: Sequence[Path]) -> None:
+    """
+    Raises:
+        UsageError: the files lie in several folders whose names say no steps.
+    """
+    several = _of_no_steps(paths)
+    if len(several) > 1:
+        more = f" and {len(several) - 2:,} more" if len(several) > 2 else ""
+        what = f"its checkpoints lie in {shown(several[0])} and {shown(several[1])}{more}"
+        one = f"import each by itself, as {folder / several[0]}, or name the files that are of one"
+        raise UsageError(f"cannot import {folder}: {what}, which are several runs by their names: {one}")
+
+
+def _of_no_steps(paths: Sequence[Path]) -> list[str]:
+    """The names of the folders in which files lie and that say no step, as `checkpoint-100` does."""
+    folders = dict.fromkeys(path.parent.name for path in paths)
+    return [name for name in folders if step_in(name, NETWORK_WORDS | {"global"}) is None]
 
 
 def read_files(paths: Sequence[Path], others: Sequence[str] = (), lenient: bool = False) -> Files:
@@ -93,11 +113,26 @@ def read_files(paths: Sequence[Path], others: Sequence[str] = (), lenient: bool 
     sentences = [f"left out: {str(error).removeprefix('cannot import ')}" for error in bad[:_FEW]]
     if len(bad) > _FEW:
         sentences.append(f"left out: {len(bad) - _FEW:,} more files that cannot be read")
-    if others:
-        more = f" and {len(others) - _FEW:,} more" if len(others) > _FEW else ""
-        named = ", ".join(map(shown, others[:_FEW]))
-        sentences.append(f"not read, as they do not end as checkpoints do: {named}{more}")
+    in_folders = [name for name in others if name.endswith("/*")]
+    for unread, why in (
+        ([name for name in others if name not in in_folders], "they do not end as checkpoints do"),
+        (in_folders, "they lie in folders of their own"),
+    ):
+        if unread:
+            sentences.append(f"not read, as {why}: {_few(unread)}")
     return Files(contents, dict(zip(names, paths, strict=True)), tuple(sentences))
+
+
+def without_networks(names: Sequence[str]) -> list[str]:
+    """A sentence on the files in which no network is, if there are any."""
+    if not names:
+        return []
+    return [f"left unread, as no network is in them: {_few(names)}"]
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _FEW:,} more" if len(names) > _FEW else ""
+    return f"{', '.join(map(shown, names[:_FEW]))}{more}"
 
 
 def rows_of_files(networks: Sequence[Network], files: Files) -> dict[str, Any]:
@@ -134,14 +169,15 @@ def with_steps_of_files(networks: Mapping[str, Sequence[Network]]) -> tuple[list
     """
     main = {name: one for name, several in networks.items() if (one := _main(several)) is not None}
     steps = _steps({name: one.step for name, one in main.items()})
-    nameless = [name for name in main if name not in steps.of and not _kind_of(name)]
-    numbered = {} if steps.of else {name: i for i, name in enumerate(nameless)}
+    nameless = _in_order([name for name in main if name not in steps.of and not _kind_of(name)])
+    begin = int(any(_kind_of(name) == "first" for name in main))
+    numbered = {} if steps.of else {name: begin + i for i, name in enumerate(nameless)}
     every: list[Network] = []
     for name, several in networks.items():
         for network in several:
             one = replace(network, file=name, is_main=False)
             if network is main.get(name):
-                one = _with_its_step(one, steps, numbered, is_last=nameless == [name])
+                one = _with_its_step(one, steps, numbered, is_last=bool(steps.of) and nameless == [name])
             elif one.step is None and one.container is None:
                 one = replace(one, untaken=())
             every.append(one)
@@ -173,6 +209,9 @@ def _steps(inside: Mapping[str, int | None]) -> _Steps:
     """Of which step each file is, as far as that is known."""
     by_name = steps_in_names(list(inside))
     steps = _Steps()
+    of_numbers = [name for name, step in inside.items() if step is None and not _kind_of(name)]
+    if (sentence := no_steps_in_names(of_numbers, by_name)) is not None:
+        steps.said.append(sentence)
     known = {name: step for name, step in inside.items() if step is not None}
     is_one_each = len({*known.values()}) == len(known)
     if known and not is_one_each and len(by_name) > len({*known.values()}):
@@ -194,65 +233,6 @@ def _steps(inside: Mapping[str, int | None]) -> _Steps:
     return steps
 
 
-def steps_in_names(names: Sequence[str]) -> dict[str, int]:
-    """The steps that names of files say: the number behind a word for steps; else the one number in which the
-    names differ, or the last of several. A name that says none is not there.
-
-    Raises:
-        UsageError: they differ in what tells runs apart, as seeds do.
-    """
-    numbers = {name: list(_numbers_of(name)) for name in names}
-    of_runs = {frozenset(one for one in several if one[0] in OTHER_RUNS) for several in numbers.values()}
-    if len(of_runs) > 1:
-        first = min(before for of_run in of_runs for before, _ in of_run)
-        what = f"the files differ in their {first}, by their names: they are of several runs"
-        raise UsageError(f"{what}, so import each by itself")
-    by_word = {
-        name: step
-        for name, several in numbers.items()
-        if (step := next((n for word in STEP for before, n in several if _means(before, word)), None))
-        is not None
-    }
-    if by_word:
-        return by_word
-    with_numbers = {name: several for name, several in numbers.items() if several}
-    in_all = set.intersection(*map(set, with_numbers.values())) if len(with_numbers) > 1 else set()
-    own = {name: [one for one in several if one not in in_all] for name, several in with_numbers.items()}
-    return {
-        name: may_be[-1][1]
-        for name, several in own.items()
-        if (may_be := [one for one in several if one[0] not in _NO_STEP])
-    }
-
-
-def _means(before: str, word: str) -> bool:
-    """Whether a word before a number is one for steps."""
-    return before in {word, f"{word}s", *{"epoch": ("ep", "e"), "iteration": ("it",)}.get(word, ())}
-
-
-def _numbers_of(name: str) -> Iterator[tuple[str, int]]:
-    """The whole numbers in the name of a file, each with the word just before it; `10k`, `10,000` and `1e4`
-    are ten thousand."""
-    stem = re.sub(r"(\.[a-zA-Z]\w*)+$", "", name)
-    before = ""
-    for match in re.finditer(_NUMBER_OR_WORD, stem):
-        if match["word"]:
-            before = match["word"].lower()
-            continue
-        if match["whole"] and len(match["whole"]) < 16:
-            zeros = int(match["zeros"] or 0)
-            number = int(match["whole"].replace(",", "")) * _THOUSANDS[match["times"] or ""] * 10**zeros
-            if number < MOST_STEPS:
-                yield before, number
-        before = ""
-
-
-_NUMBER_OR_WORD = (
-    r"(\d+\.\d+)|(?P<whole>\d{1,3}(?:,\d{3})+|\d+)"
-    r"(?:e(?P<zeros>\d)(?![a-zA-Z0-9])|(?P<times>[kKM])(?![a-zA-Z]))?|(?P<word>[a-zA-Z]+)"
-)
-
-
 def _kind_of(name: str) -> str:
     """Whether a name means the "first" or the "last" network, or "another" one; "" where it means none."""
     its_words = {*words(name)}
@@ -268,6 +248,12 @@ def _names(paths: Sequence[Path]) -> list[str]:
     names = [path.name for path in paths]
     if len({*names}) < len(names):
         names = ["/".join(path.parts[-2:]) for path in paths]
+        several = _of_no_steps(paths)
+        if len({*names}) == len(names) and len(several) > 1:
+            what = f"files of {shown(several[0])} and {shown(several[1])} have the same names"
+            raise UsageError(
+                f"cannot import: {what}, so they are of several runs: import those of each by itself"
+            )
     if len({*names}) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"the file {twice} is named twice: name it once")
@@ -277,3 +263,11 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _natural(text: str) -> list[tuple[int, str]]:
     """A key by which names are ordered as people do, numbers by their size."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    """Names without steps in the order that their words have, where all have such words; else as they are."""
+    ranks = {
+        name: next((rank for rank, of in enumerate(_IN_ORDER) if of & {*words(name)}), None) for name in names
+    }
+    return list(names) if None in ranks.values() else sorted(names, key=lambda name: ranks[name] or 0)

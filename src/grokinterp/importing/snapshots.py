@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..foreign import shown
+from ..foreign import Record, shown
 from .convert import Diverged, DoesNotFit, convert, is_state_dict, key_pattern
 from .mapping import Layout
 from .places import Account, Place, along, children, counted, entries, places_of, shown_place
@@ -24,19 +24,31 @@ from .wrapping import Unwrapped, unwrapped
 NOT_WRAPPED = Unwrapped({})
 _AVERAGES = vocabulary("ema swa average averaged avg shadow polyak")
 INITIAL = vocabulary("init initial initialization initialisation untrained start")
-_NO_WEIGHTS = vocabulary(
+NO_WEIGHTS = vocabulary(
     "grad grads gradient gradients momentum exp delta deltas optim optimizer optimiser opt mask masks "
     "fisher variance"
 )
-_NETWORK = vocabulary(
+NETWORK_WORDS = vocabulary(
     "model models net network networks state states dict dicts weights params parameters module"
 )
 LAST = vocabulary("last final current latest trained end finished")
 _SNAPSHOTS = (
     vocabulary("checkpoint checkpoints ckpts snapshot snapshots history saved trajectory") | STEP_WORDS
 )
-OTHER_RUNS = vocabulary("seed seeds runs fold folds ensemble members replicas ranks workers")
-_BESIDE_STEP = vocabulary("global current last number num no idx index train training at of saved") | _NETWORK
+OTHER_RUNS = vocabulary(
+    "seed seeds runs fold folds ensemble members replicas ranks workers version trial trials exp experiment "
+    "sweep job repeat replicate"
+)
+_BESIDE_STEP = NETWORK_WORDS | vocabulary(
+    "global current cur last number num n no idx index count counter train trained training at of saved done "
+    "completed taken elapsed so far"
+)
+_DONE = vocabulary("trained done completed taken elapsed far")
+"""Beside a plural, as in `epochs_trained`: those that were made, and not those that are to be."""
+_META = vocabulary(
+    "meta metadata info information progress trainer training state status counter counters extra misc"
+)
+"""Dicts beside a network that say what it is."""
 _MOST_KEYS = 1000
 _MOST_SENTENCES = 8
 StateDict = tuple[Place, Mapping[str, Tensor]]
@@ -60,6 +72,7 @@ class Network:
         is_numbered: whether its step is only its number among the files.
         wrapping: what was taken off its keys.
         untaken: what is called its step, or the steps of its list, and was not taken: where, and the value.
+        is_guess: whether its keys are not those of the layout, and it is no more than what would have to be.
     """
 
     place: Place
@@ -74,10 +87,12 @@ class Network:
     is_numbered: bool = False
     wrapping: Unwrapped = NOT_WRAPPED
     untaken: tuple[tuple[Place, Any], ...] = ()
+    is_guess: bool = False
 
     @property
     def is_average(self) -> bool:
-        return bool(_words((self.file, *self.place, self.wrapping.prefix)) & _AVERAGES)
+        is_called_so = _words((self.file, *self.place, self.wrapping.prefix)) & _AVERAGES
+        return bool(is_called_so) or self.wrapping.is_average
 
     @property
     def named(self) -> str:
@@ -174,8 +189,14 @@ class Snapshots:
             return
         files = [network for network in unknown.values() if network.is_numbered]
         if files:
-            which = f"the networks of {len(files)} files were saved: these steps are unknown"
-            yield not_known(files, f"{which}, and the files numbered in their order from 0")
+            first = min(step for step, network in unknown.items() if network.is_numbered)
+            of = (
+                f"networks of {len(files)} files were"
+                if len(files) > 1
+                else f"network of {files[0].named} was"
+            )
+            which = f"the {of} saved: {'these steps are' if len(files) > 1 else 'its step is'} unknown"
+            yield not_known(files, f"{which}, and the files numbered in their order from {first}")
         in_list = [network for network in unknown.values() if network.container is not None]
         if in_list and in_list[0].container is not None:
             which = f"its {len(in_list)} networks under {shown_place(in_list[0].container)} were saved"
@@ -197,9 +218,12 @@ class Snapshots:
                 if length(value) is not None:
                     account.leave(untaken, "not one step for each of the networks beside it")
             place = network.place if network.container is None else (*network.container, "*")
-            for key in network.wrapping.outside:
-                reason = "beside the network in one dict, and without its prefix"
-                account.leave((*network.place, key), reason, shown_place((*place, key)))
+            for keys, reason in (
+                (network.wrapping.outside, "beside the network in one dict, and without its prefix"),
+                (network.wrapping.beside, "beside the network in one dict, a loss, a metric or a count"),
+            ):
+                for key in keys:
+                    account.leave((*network.place, key), reason, shown_place((*place, key)))
             for key in network.state:
                 at = (*network.place, network.wrapping.key(key))
                 if any(pattern.fullmatch(key) for pattern in patterns):
@@ -245,7 +269,7 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[StateDict]) -> lis
         return any(place[: len(one)] == one for one in named if one)
 
     def in_it(place: Place, state: Mapping[str, Tensor]) -> list[Unwrapped]:
-        if not is_named(place) and _words(place) & _NO_WEIGHTS:
+        if not is_named(place) and _words(place) & NO_WEIGHTS:
             return []
         several = unwrapped(state, known, layout.prefix)
         return [one for one in several if 2 * sum(map(is_known, one.state)) >= len(one.state)]
@@ -254,7 +278,8 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[StateDict]) -> lis
         return any(pattern.fullmatch(key) for pattern in known)
 
     of_layout = [(place, state, wrapping) for place, state in dicts for wrapping in in_it(place, state)]
-    if not of_layout:
+    is_guess = not of_layout
+    if is_guess:
         expected = [one for one in dicts if is_named(one[0])]
         expected += [one for one in dicts if not one[0] and is_state_dict(content)]
         unlike = expected[:1] or sorted(dicts, key=lambda one: -len(one[1]))[:1]
@@ -262,7 +287,9 @@ def networks_in(layout: Layout, content: Any, dicts: Sequence[StateDict]) -> lis
     lists: dict[Place, tuple[list[int] | None, Place, Any]] = {}
     networks = [
         replace(
-            _with_step(Network(place, state), layout, content, lists), state=wrapping.state, wrapping=wrapping
+            _with_step(Network(place, state, is_guess=is_guess), layout, content, lists),
+            state=wrapping.state,
+            wrapping=wrapping,
         )
         for place, state, wrapping in of_layout
     ]
@@ -315,7 +342,7 @@ def empty_places(content: Any, networks: Iterable[Network]) -> list[Place]:
     empty: list[Place] = []
     for container in containers:
         for key, value in children(along(content, container)[-1]):
-            is_place = isinstance(key, int) or step_in(key, _NETWORK) is not None
+            is_place = isinstance(key, int) or step_in(key, NETWORK_WORDS) is not None
             if is_place and not isinstance(value, Tensor) and counted(value) == (0, 0):
                 empty.append((*container, key))
     return empty
@@ -421,7 +448,7 @@ def _add_main(snapshots: Snapshots, main: Network, last_loss: int | None) -> Non
 def _with_main(networks: list[Network], layout: Layout, content: Any) -> list[Network]:
     """The networks, the main one marked: the layout's, or the one without a name, or the only one."""
     alone = [one for one in networks if one.container is None and not one.is_average]
-    unnamed = [one for one in alone if not _words(one.place) - _NETWORK - LAST]
+    unnamed = [one for one in alone if not _words(one.place) - NETWORK_WORDS - LAST]
     at = places_of(content, layout.contents.weights)
     by_layout = [one for place in at for one in networks if one.place == place]
     beside = [one for one in by_layout if one.place == by_layout[0].place]
@@ -474,22 +501,25 @@ def _with_step(
             return replace(network, untaken=(*network.untaken, (at, no_steps)))
         if depth < len(place):
             around = _words(here[-1:])
-            also = _NETWORK if around & _SNAPSHOTS else frozenset()
+            is_of_steps = around & _SNAPSHOTS or {*words(place[depth])} & STEP_WORDS
+            also = NETWORK_WORDS if is_of_steps else frozenset()
             if not around & OTHER_RUNS and (step := step_in(place[depth], also)) is not None:
                 by = f"from the file's keys under {shown_place(here)}"
                 return replace(network, step=step, known_by=by, container=here)
-            stem |= {*words(place[depth])} - _NETWORK - LAST
+            stem |= {*words(place[depth])} - NETWORK_WORDS - LAST
         its = entries(parent)
         if depth == len(place):
             its = {key: value for key, value in its.items() if key not in network.state}
         steps_of = _own_steps(its, stem)
-        taken = next(((name, step) for name, value in steps_of if (step := whole(value)) is not None), None)
-        others = tuple(((*here, name), value) for name, value in steps_of if not taken or name != taken[0])
+        taken = next(((at, step) for at, value in steps_of if (step := whole(value)) is not None), None)
+        rest = [(at, value) for at, value in steps_of if not taken or at != taken[0]]
+        rest += [] if taken else _may_be_steps(its, stem)
+        others = tuple(((*here, *at), value) for at, value in rest)
         network, beside = (replace(one, untaken=(*one.untaken, *others)) for one in (network, beside))
         if taken is not None:
-            name, step = taken
-            by = f"the file's {shown_place((*here[:-1], '*', name) if in_list else (*here, name))}"
-            return replace(beside, step=step, known_by=by, uses=((*here, name),))
+            at, step = taken
+            by = f"the file's {shown_place((*here[:-1], '*', *at) if in_list else (*here, *at))}"
+            return replace(beside, step=step, known_by=by, uses=((*here, *at),))
     if stem & INITIAL:
         return replace(network, step=0, known_by=f"meant by the name {shown_place(place)}")
     return network
@@ -507,18 +537,45 @@ def _step_in_pair(pair: Sequence[Any], key: int) -> tuple[int, int] | None:
     return None
 
 
-def _own_steps(beside: Mapping[Any, Any], stem: set[str]) -> list[tuple[Any, Any]]:
+def _own_steps(beside: Mapping[Any, Any], stem: set[str]) -> list[tuple[Place, Any]]:
     """The entries of a dict that say of which step the network with that stem in its name is: `epoch`,
-    `global_step`, `best_epoch`; the surest first."""
-    several: list[tuple[Any, Any]] = []
-    for word in STEP if len(beside) <= _MOST_KEYS else ():
+    `global_step`, `best_epoch`, and then those of a `meta` in it; the surest first, each with its place."""
+    if len(beside) > _MOST_KEYS:
+        return []
+    several: list[tuple[Place, Any]] = []
+    for word in (*STEP, "ep", "it"):
         for key, value in beside.items():
             parts = {*words(key)} if isinstance(key, str) else set()
-            rest = parts - {word}
-            is_its = rest <= stem | _BESIDE_STEP and (not stem or rest & stem)
-            if word in parts and is_its and (scalar(value) is not None or isinstance(value, str)):
-                several.append((key, value))
+            is_done = f"{word}s" in parts and parts & _DONE
+            rest = parts - {word, f"{word}s" if is_done else word}
+            is_its = rest <= stem | _BESIDE_STEP | _DONE and (not stem or rest & stem)
+            if (
+                (word in parts or is_done)
+                and is_its
+                and (scalar(value) is not None or isinstance(value, str))
+            ):
+                several.append(((key,), value))
+    for key, value in beside.items():
+        is_meta = isinstance(key, str) and bool(words(key)) and _META.issuperset(words(key))
+        if is_meta and isinstance(value, Mapping | Record):
+            several += [((key, *at), step) for at, step in _own_steps(entries(value), stem)]
     return several
+
+
+def _may_be_steps(beside: Mapping[Any, Any], stem: set[str]) -> list[tuple[Place, Any]]:
+    """The entries of a dict that may be how many steps a network has had, or is to have: `steps`, `n_epochs`,
+    `start_epoch`."""
+    its_words = STEP_WORDS | _BESIDE_STEP | vocabulary("start next resume")
+    if stem or len(beside) > _MOST_KEYS:
+        return []
+    return [
+        ((key,), value)
+        for key, value in beside.items()
+        if isinstance(key, str)
+        and (parts := {*words(key)}) & STEP_WORDS
+        and parts <= its_words
+        and whole(value) is not None
+    ]
 
 
 def _steps_beside(

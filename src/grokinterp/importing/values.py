@@ -96,7 +96,7 @@ def _is_row(value: Any) -> bool:
 
 
 def step_in(key: Any, also: Set[str] = frozenset()) -> int | None:
-    """The step that a key of a dict names, as 100, "100", "epoch_100" and "step-100.pt" do; else None.
+    """The step that a key of a dict names, as 100, "100", "epoch_100", "step-1.pt" and "100k" do; else None.
 
     Beside the number there may be words for steps and files, and those in `also`.
     """
@@ -104,6 +104,8 @@ def step_in(key: Any, also: Set[str] = frozenset()) -> int | None:
         return whole(key)
     parts = words(key)
     numbers = [word for word in parts if word.isdecimal()]
-    if len(numbers) != 1 or not {*parts} - {*numbers} <= STEP_WORDS | _FILE_WORDS | also:
+    thousands = "k" in parts and parts.index("k") > 0 and parts[parts.index("k") - 1].isdecimal()
+    known = STEP_WORDS | _FILE_WORDS | also | ({"k"} if thousands else frozenset())
+    if len(numbers) != 1 or not {*parts} - {*numbers} <= known:
         return None
-    return whole(numbers[0])
+    return whole(int(numbers[0]) * (1000 if thousands else 1)) if len(numbers[0]) < 16 else None
