@@ -148,3 +148,22 @@ def test_a_causal_encoder_does_not_look_ahead():
 def test_at_chance_nothing_is_believed(tmp_path):
     with pytest.raises(GrokinterpError, match="no more than by chance"):
         imported(theirs(True, False, "relu", 1), tmp_path, MAPPING.format(activation="relu"))
+
+
+@pytest.mark.trains
+def test_an_activation_that_nothing_says_is_the_one_under_which_the_network_is_clearly_surer(tmp_path):
+    task = make_task("modular_addition", p=11)
+    torch.manual_seed(1)
+    net = Theirs(False, False, "gelu", 1)
+    net.embed, net.out = torch.nn.Embedding(12, WIDTH), torch.nn.Linear(WIDTH, 11)
+    net = net.double()
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for _ in range(400):
+        loss = torch.nn.functional.cross_entropy(net(task.inputs), task.targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    mapping = MAPPING.format(activation="").replace('act_fn = ""\n', "")
+    run = imported(net, tmp_path, mapping)
+    assert (run.config.model.kind, run.config.model.act_fn) == ("encoder", "gelu")
+    assert any("with a loss of" in sentence for sentence in run.imported["assumed"])

@@ -260,7 +260,7 @@ def test_names_without_steps_give_the_order(tmp_path, form):
     assert sorted(run.imported["unknown_steps"]) == unknown
     found = [float(run.state_dict(step)["unembed.W_U"].norm()) for step in steps]
     assert found == sorted(found)
-    assert ("hold a date or a time" in said(run)) == (form == "dates")
+    assert ("3 files have a date or a time in their names" in said(run)) == (form == "dates")
 
 
 OPTIMIZER = {

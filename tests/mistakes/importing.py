@@ -23,6 +23,7 @@ from .base import World, mistake
 from .foreign import by_torch, imported, weights
 
 TASK = "--task modular_addition --set task.p=13 --no-forensics"
+LIKE = r'mapping \(a file NAME\.toml that begins with like = "\w+"\)'
 SOURCE = 'doc = "x"\n[weights]\n"embed.W_E" = {{ key = "W", {} }}\n'
 """A mapping of one weight."""
 
@@ -257,10 +258,15 @@ def folder_of(w: World, *names: str) -> Path:
     return folder
 
 
-def one(w: World, files: Any) -> gi.Run:
+def one(w: World, files: Any, **options: Any) -> gi.Run:
     """The run of one file or several."""
     task = {"name": "modular_addition", "p": 13}
-    return gi.import_checkpoint(files, w.new(), task=task, forensics=False, progress=False)
+    return gi.import_checkpoint(files, w.new(), task=task, forensics=False, progress=False, **options)
+
+
+def of_two_networks(w: World) -> Path:
+    """A file with the keys of two under prefixes of their own."""
+    return saved(w, {f"{who}.{key}": x for who in ("student", "teacher") for key, x in weights(w).items()})
 
 
 def of_at_most_one(do: Any) -> Any:
@@ -293,6 +299,22 @@ SEVERAL = [
         ),
     ),
     mistake(
+        "two networks in one state dict",
+        lambda w: one(w, of_two_networks(w)),
+        r'a mapping \(a file NAME\.toml that begins with (like = "\w+")\) says it, (prefix = "\w+\.")',
+        lambda w, m: one(w, of_two_networks(w), layout=w.file(f"{m[1]}\n{m[2]}\n", ".toml")),
+    ),
+    mistake(
+        "two networks in one file",
+        lambda w: one(w, saved(w, {"alice": weights(w), "bob": weights(w)})),
+        r'\(a file NAME\.toml that begins with (like = "\w+")\) says it, (contents\.weights = "\w+")',
+        lambda w, m: one(
+            w,
+            saved(w, {"alice": weights(w), "bob": weights(w)}),
+            layout=w.file(f"{m[1]}\n{m[2]}\n", ".toml"),
+        ),
+    ),
+    mistake(
         "a folder of the folders of two runs",
         lambda w: one(w, folder_of(w, "a/epoch_1.pt", "b/epoch_1.pt")),
         r"lie in a and b, .*: import each by itself, as (\S+), or name the files that are of one",
@@ -310,7 +332,7 @@ SEVERAL = [
         lambda w: w.cli(
             "import {} --out {} " + TASK, folder_of(w, "2026-01-02.pt", "2026-01-03.pt"), w.new()
         ),
-        r"hold a date or a time \(2026-01-02\.pt\), .*: to say the steps, name files as (epoch_100\.pt)",
+        r"a date or a time in their names \(2026-01-02\.pt\), .*: to say the steps, name files as (epoch\S+)",
         lambda w, m: one(w, folder_of(w, m[1], "epoch_200.pt")),
     ),
     mistake(
@@ -479,7 +501,7 @@ ASKED_FOR = [
         "shapes that no task has by itself",
         lambda w: command(w, as_said(w, random("modular_addition", p=7, layout=MANY))),
         r"say of which task it is with (--task) NAME and (--set task\.)KEY=VALUE, or how it is read with a "
-        r"mapping that has other `tokens`",
+        r"mapping that has other `tokens` \(a file NAME\.toml that begins with like = ",
         lambda w, m: command(
             w,
             as_said(w, random("modular_addition", p=7, layout=MANY)),
@@ -513,7 +535,7 @@ ASKED_FOR = [
     mistake(
         "a network that does not add digits",
         lambda w: sums(w, of_digits(w, controls.random_like(controls.adder(2))), "--set task.n=2"),
-        r"say it with (--set task\.)KEY=VALUE or a mapping, or import it as it stands with (--believe)",
+        rf"say it with (--set task\.)KEY=VALUE or a {LIKE}, or import it as it stands with (--believe)",
         lambda w, m: sums(w, of_digits(w, controls.random_like(controls.adder(2))), f"{m[1]}n=2 {m[2]}"),
     ),
     mistake(
@@ -531,7 +553,7 @@ ASKED_FOR = [
     mistake(
         "more tokens than elements and signs",
         lambda w: command(w, of_spare_tokens(w)),
-        r"under no number of elements .*: say what it is with a mapping that gives its tokens",
+        rf"under no number of elements .*: say what it is with a {LIKE} that gives its tokens",
         lambda w, m: command(
             w,
             of_spare_tokens(w),
@@ -575,7 +597,7 @@ ASKED_FOR = [
     mistake(
         "losses that are not those of the network",
         lambda w: command(w, of_other_losses(w), "--task modular_addition --set task.p=13"),
-        r"Say what it is with --task, --config-file or a mapping; or import it as it stands with (--believe)",
+        rf"with --task, --config-file or a {LIKE}; or import it as it stands with (--believe)",
         lambda w, m: command(w, of_other_losses(w), f"--task modular_addition --set task.p=13 {m[1]}"),
     ),
     mistake(

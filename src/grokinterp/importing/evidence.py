@@ -25,7 +25,7 @@ from ..training import TrainConfig, TrainingConfig
 from ..training.trainer import metrics_of
 from .convert import NOTHING, Converted, DoesNotFit, completed, convert, first, looked_up
 from .forensics import Verdict, find_split
-from .mapping import layout_named
+from .mapping import beginning, layout_named
 from .places import Account, LeftOut, of_objects, of_several_files, place_of
 from .readings import Behaviour, LikeliestWay, Trials, Variant, behaviour, find_task, for_task, most_at_rest
 from .recognition import Recognised
@@ -362,7 +362,8 @@ class Import:
             return
         if not self.request.believe:
             what = f"the import is not believed: {contradiction}. Tried were {self.found.tried}"
-            remedy = "Say what it is with --task, --config-file or a mapping"
+            of = beginning(self.known.name)
+            remedy = f"Say what it is with --task, --config-file or a mapping{of}"
             raise NotBelieved(f"{what}. {remedy}; or import it as it stands with --believe")
         self.sentences.append(f"{contradiction}; it was imported as asked for, by --believe")
 

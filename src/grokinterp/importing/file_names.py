@@ -81,9 +81,10 @@ def no_steps_in_names(names: Sequence[str], steps: Mapping[str, int]) -> str | N
     if not unread:
         return None
     what = "a date or a time" if any(_without_times(name) != name for name in unread) else "numbers"
-    which = "name of a file holds" if len(unread) == 1 else f"names of {len(unread):,} files hold"
+    its = "a file has", "its name"
+    which, where = its if len(unread) == 1 else (f"{len(unread):,} files have", "their names")
     is_no_step = "which cannot be read as a step for certain: to say the steps, name files as epoch_100.pt"
-    return f"the {which} {what} ({shown(unread[0])}), {is_no_step}"
+    return f"{which} {what} in {where} ({shown(unread[0])}), {is_no_step}"
 
 
 def _means(before: str, word: str) -> bool:
@@ -111,7 +112,8 @@ def _numbers_of(name: str, behind: bool = False) -> Iterator[tuple[str, int]]:
             continue
         # What letters stand behind is no number: `97acc`, `128d`; nor is what is in a hash, `3fa9c2`.
         around = re.search(r"[a-zA-Z0-9]*$", stem[: match.end()])
-        is_in_hash = around is not None and re.search(r"\d[a-zA-Z]+\d", around[0]) is not None
+        is_mixed = around is not None and re.search(r"\d[a-zA-Z]+\d", around[0]) is not None
+        is_in_hash = is_mixed and not match["zeros"]
         is_glued = behind and (is_in_hash or stem[match.end() : match.end() + 1].isalpha())
         if match["whole"] and len(match["whole"]) < 16 and not is_glued:
             zeros = int(match["zeros"] or 0)

@@ -323,6 +323,12 @@ def layout_named(name: str) -> tuple[Layout, str]:
     return built_in()[name], _text_of_built_in(name)
 
 
+def beginning(name: str) -> str:
+    """How a mapping begins that says what a file of this layout leaves open, in parentheses; nothing where
+    the layout is such a mapping itself."""
+    return "" if name.endswith(".toml") else f' (a file NAME.toml that begins with like = "{name}")'
+
+
 def _whole(values: dict[str, Any]) -> dict[str, Any]:
     """A mapping with what it leaves to the built-in one that it is `like`; tables are filled up by key."""
     if "like" not in values:

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import UsageError
 from ..foreign import shown
 from .convert import Converted, Diverged, DoesNotFit, convert, first
-from .mapping import Layout, built_in, layout_named
+from .mapping import Layout, beginning, built_in, layout_named
 from .places import objects_in, shown_place
 from .series import Series, Unread, series_in
 from .several import Files, rows_of_files, with_steps_of_files, without_networks
@@ -174,6 +174,10 @@ def _nothing_fits(name: str, failures: list[tuple[int | float, str, str]], path:
         remedy = "write a mapping as docs/import.md shows, and give it with --layout FILE.toml"
         return DoesNotFit(f"cannot import {path}: no built-in layout has its keys ({reasons}): {remedy}", 0)
     own, reason = nearest[0]
+    reason = reason.replace("a mapping says", f"a mapping{beginning(own)} says")
+    reason = reason.replace(
+        "mapping that has other `tokens`", f"mapping that has other `tokens`{beginning(own)}"
+    )
     return DoesNotFit(f"cannot import {path} as {own}: {reason}", furthest)
 
 

@@ -23,7 +23,7 @@ from ..tasks import Reads, Task, family, make_task, parse
 from ..tasks.digits import Digits, name_of
 from ..training.examples import one_thread
 from .convert import POSITIONS, completed, positions_of
-from .mapping import numbered
+from .mapping import beginning, numbered
 from .readings import Found, Trials, Variant, for_task, variants
 
 _TEXTS = ("a + b =", "a + b = +", "a b =", "a + b", "a b", "a + b = ±", "bos a + b =", "bos a + b = +")
@@ -403,9 +403,10 @@ def _why_not(
         return None
     said += f". Tried were {_in_words(tries)}"
     if "name" in trials.wanted:
+        mapping = f"a mapping{beginning(trials.known.name)}"
         return (
             f"{said}. A network that was not trained, or one of another task or way to write it: say it with "
-            "--set task.KEY=VALUE or a mapping, or import it as it stands with --believe"
+            f"--set task.KEY=VALUE or {mapping}, or import it as it stands with --believe"
         )
     weights, texts = trials.known.last.weights, " or ".join(map(repr, trials.known.layout.tokens))
     return (

@@ -408,7 +408,10 @@ def arranged(networks: Sequence[Network], last_loss: int | None) -> Snapshots:
     if not snapshots.at:
         names = " and ".join(network.named for network in others[:4])
         what = f"it holds several networks, {names}, and does not say which is the last"
-        by = "prefix" if len({network.place for network in others}) == 1 else "contents.weights"
+        last = others[-1]
+        by = f'contents.weights = "{shown_place(last.place)}"'
+        if len({network.place for network in others}) == 1:
+            by = f'prefix = "{shown(last.wrapping.prefix)}"'
         raise DoesNotFit(f"{what}: a mapping says it, {by}", 3)
     snapshots.at = dict(sorted(snapshots.at.items()))
     snapshots.unknown += [step for step, network in snapshots.at.items() if network.is_numbered]
