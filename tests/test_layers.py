@@ -13,7 +13,7 @@ import grokinterp
 
 ROOT = Path(grokinterp.__file__).parent
 LAYERS = [
-    "version", "lazy", "errors", "asked", "shown", "registry", "memory", "usual", "progress", "frozen",
+    "version", "lazy", "errors", "usual", "asked", "shown", "registry", "memory", "progress", "frozen",
     "fourier", "geometry", "tasks", "standing", "foreign", "models", "view", "controls", "measures",
     "training", "runs", "given", "importing", "replay", "report", "extending", "cli",
 ]  # fmt: skip

@@ -6,13 +6,15 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from .errors import UsageError
+from .usual import at_usual_defaults, usual_defaults
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type[Any])
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ def is_network(given: object) -> bool:
     return there and not isinstance(given, type) and not is_a(given, "TransformerBridge")
 
 
+def network_inside(given: object) -> object:
+    """The network inside torch.compile or DataParallel: what they make of it heeds no hooks."""
+    while (inner := getattr(given, "_orig_mod", None) or getattr(given, "module", None)) is not None:
+        given = inner
+    return given
+
+
 def is_a(given: object, name: str) -> bool:
     """Whether it is of a class of that name, which is not imported to find out."""
     return any(of.__name__ == name for of in type(given).__mro__)
@@ -63,7 +72,10 @@ def _are(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
     )
 
 
-PATH = Kind("a path, as text or pathlib.Path", lambda given: isinstance(given, str | os.PathLike))
+PATH = Kind(
+    "a path, as text or pathlib.Path",
+    lambda given: isinstance(given, str | os.PathLike) and "\0" not in str(given),
+)
 PATHS = Kind("a path, or a list of them", lambda given: PATH.holds(given) or _are(PATH.holds)(given))
 RUN = Kind("a run, or its directory", lambda given: PATH.holds(given) or is_a(given, "Run"), is_thing=True)
 SHOWN = Kind("a run, or the path of a run, a checkpoint or a folder", RUN.holds, is_thing=True)
@@ -73,6 +85,8 @@ NAMES = Kind(
     lambda given: isinstance(given, str) or _are(NAME.holds)(given),
 )
 STEP = Kind("a whole number, such as 1000, or -1 for the last", is_whole)
+COUNT = Kind("a whole number from 0", lambda given: is_whole(given) and given >= 0)
+SEED = Kind("a whole number from 0 to 4294967295", lambda given: is_whole(given) and 0 <= given < 2**32)
 STEPS = Kind(
     "a list of whole numbers, such as [0, 1000, -1]", lambda given: _are(is_whole)(given) and len(given) > 0
 )
@@ -91,7 +105,29 @@ SECTION = Kind(
     lambda given: (isinstance(given, str | Mapping) and not _are_weights(given)) or is_a(given, "Task"),
 )
 TASK = Kind("a task, which gi.make_task(name, ...) makes", lambda given: is_a(given, "Task"), is_thing=True)
-NETWORK = Kind("a hooked network, such as a HookedTransformer", is_network, is_thing=True)
+TASK_OR_NAME = Kind("the name of a task, or a task", lambda given: NAME.holds(given) or TASK.holds(given))
+KEYS = Kind("a dictionary of keys and values", lambda given: isinstance(given, Mapping))
+TEXT = Kind(
+    "the text of a TOML file, or its pathlib.Path", lambda given: isinstance(given, str | os.PathLike)
+)
+DIGITS = Kind(
+    "a task of numbers written in digits, such as gi.make_task('digit_addition')",
+    lambda given: is_a(given, "Digits"),
+)
+OPERATION = Kind(
+    "a task of two operands, such as gi.make_task('modular_addition')", lambda given: is_a(given, "Operation")
+)
+TABLE = Kind("a DataFrame, such as run.history", lambda given: is_a(given, "DataFrame"))
+OTHER_EXAMPLES = Kind(
+    "a task of other examples, which gi.make_task(name, ...) makes (view.rows('test') marks those of a part)",
+    TASK.holds,
+    is_thing=True,
+)
+NETWORK = Kind(
+    "a hooked network, such as a HookedTransformer",
+    lambda given: is_network(network_inside(given)),
+    is_thing=True,
+)
 HYPOTHESIS = Kind(
     "a Hypothesis, such as digits_hypothesis(task) of grokinterp.measures",
     lambda given: is_a(given, "Hypothesis"),
@@ -100,40 +136,112 @@ SECTIONS = Kind(
     "names and their values, such as {'training.weight_decay': [0, 1]}",
     lambda given: isinstance(given, Mapping) and all(isinstance(key, str) for key in given),
 )
+TENSOR = Kind("a tensor", lambda given: hasattr(given, "detach"))
+WEIGHTS = Kind(
+    "a dictionary of weights by their names",
+    lambda given: isinstance(given, Mapping) and (not given or _are_weights(given)),
+)
+DTYPE = Kind("a dtype of torch, such as torch.float32", lambda given: is_a(given, "dtype"))
+FACTORS = Kind(
+    "a dictionary of arrays by their names, or a DataFrame",
+    lambda given: isinstance(given, Mapping) or is_a(given, "DataFrame"),
+)
+CLASS_NAMES = Kind(
+    "a list of names, one for each class",
+    lambda given: _are(lambda one: isinstance(one, str | int | float) or is_whole(one))(given),
+)
 FUNCTION = Kind("a function", lambda given: callable(given) and hasattr(given, "__name__"))
 
 
 def asks(asking: str, **kinds: Kind) -> Callable[[Function], Function]:
-    """Checks arguments of a function, which is called `asking`, by their names, whenever it is called; None
-    is let through where it is the default."""
+    """Makes a function public, which is called `asking`: whenever it is called its arguments are checked, by
+    their names (None is let through where it is the default), a call that Python would refuse says how it is
+    written, and torch has its usual defaults."""
 
     def of(function: Function) -> Function:
         signature = inspect.signature(function)
 
         @functools.wraps(function)
         def checking(*args: Any, **options: Any) -> Any:
-            try:
-                given = signature.bind(*args, **options).arguments
-            except TypeError as error:
-                raise UsageError(f"{asking}: {error}; it is {asking}{_written(signature)}") from None
-            for name, kind in kinds.items():
-                usual = signature.parameters[name].default
-                if name in given and not (given[name] is None and usual is None):
-                    refuse_other(f"{asking}: {name}:", kind, given[name])
-            return function(*args, **options)
+            if kinds:
+                given = _bound(asking, signature, args, options)
+                for name, kind in kinds.items():
+                    usual = signature.parameters[name].default
+                    if name in given and not (given[name] is None and usual is None):
+                        refuse_other(f"{asking}: {name}:", kind, given[name])
+            with usual_defaults():
+                try:
+                    return function(*args, **options)
+                except TypeError:
+                    _bound(asking, signature, args, options)
+                    raise
 
+        checking.__dict__["is_asked"] = True
         return cast("Function", checking)
 
     return of
 
 
+def asks_all(asking: str) -> Callable[[Class], Class]:
+    """The same of a class, for all its public methods that are not asked already and for making one; what is
+    computed when it is asked for has torch's usual defaults too."""
+
+    def of(cls: Class) -> Class:
+        for name, one in list(vars(cls).items()):
+            of_class = isinstance(one, classmethod | staticmethod)
+            function = one.__func__ if of_class else one
+            if name.startswith("_") or not inspect.isfunction(function) or is_asked(function):
+                continue
+            if not inspect.isgeneratorfunction(function):
+                called = f"gi.{cls.__name__}.{name}" if of_class else f"{asking}.{name}"
+                made = asks(called)(function)
+                setattr(cls, name, type(one)(made) if of_class else made)
+        if not is_asked(cls.__init__):
+            cls.__init__ = asks(f"gi.{cls.__name__}")(cls.__init__)
+        at_usual_defaults(cls)
+        return cls
+
+    return of
+
+
+def is_asked(function: Callable[..., Any]) -> bool:
+    """Whether `asks` is around a function."""
+    return bool(getattr(function, "is_asked", False))
+
+
+def _bound(
+    asking: str, signature: inspect.Signature, args: Sequence[Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the arguments of a function are given, by their names.
+
+    Raises:
+        UsageError: it cannot be called so.
+    """
+    try:
+        return signature.bind(*args, **options).arguments
+    except TypeError as error:
+        raise UsageError(f"{asking}: {error}: write {asking}({_written(signature)})") from None
+
+
 def _written(signature: inspect.Signature) -> str:
-    """How a function is called: "(run, measures=None, steps=None)"."""
-    usual = {name: one.default for name, one in signature.parameters.items()}
-    names = (
-        name if value is inspect.Parameter.empty else f"{name}={value!r}" for name, value in usual.items()
-    )
-    return f"({', '.join(names)})"
+    """How a function is called: "run, measures=None, *, progress=None"."""
+    parts = []
+    for name, one in signature.parameters.items():
+        if name in ("self", "cls"):
+            continue
+        is_first_by_name = one.kind == one.KEYWORD_ONLY and not any(part.startswith("*") for part in parts)
+        parts += ["*"] * is_first_by_name
+        if one.kind == one.VAR_KEYWORD:
+            parts.append("name=value, ...")
+        elif one.kind == one.VAR_POSITIONAL:
+            parts.append(f"*{name}")
+        else:
+            parts.append(name if one.default is one.empty else f"{name}={_short(one.default)}")
+    return ", ".join(parts)
+
+
+def _short(usual: object) -> str:
+    return repr(usual) if usual is None or isinstance(usual, str | int | float | tuple) else "..."
 
 
 def refuse_other(asking: str, kind: Kind, given: object) -> None:
@@ -197,8 +305,27 @@ def got(given: object) -> str:
     """What was given, in words."""
     if (name := next((name for holds, name, _ in _INSTEAD if holds(given)), None)) is not None:
         return name.format(type(given).__name__)
-    if given is None or isinstance(given, str | int | float | bool):
-        return "nothing" if given is None else repr(given) if len(repr(given)) <= 60 else "a long text"
+    if given is None:
+        return "nothing"
+    if getattr(given, "ndim", None) == 0 and hasattr(given, "item") and not getattr(given, "is_meta", 0):
+        given = cast("Any", given).item()
+    if _is_plain(given):
+        shown = repr(given)
+        if isinstance(given, str) and "\0" in given:
+            return "a text with a null byte"
+        long = "a long text" if isinstance(given, str) else f"a long {type(given).__name__}"
+        return shown if len(shown) <= _LONGEST else long
     if isinstance(given, type):
         return f"the class {given.__name__} itself, not one of its objects"
     return f"an object of type {type(given).__name__}"
+
+
+_LONGEST = 60
+"""Characters of a value that a message shows."""
+
+
+def _is_plain(given: object) -> bool:
+    """Whether it is text, a number, or a few of them: what Python shows in a line."""
+    if isinstance(given, list | tuple | set | range):
+        return len(given) <= _LONGEST and all(map(_is_plain, given))
+    return given is None or isinstance(given, str | int | float | complex)

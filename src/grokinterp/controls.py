@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from .asked import asks
 from .errors import UsageError
 from .models import MLPConfig, ModelConfig, NetworkConfig
 from .tasks import Operation, Task, make_task, split
@@ -74,6 +75,7 @@ def _copies_of_a_and_b(weights: dict[str, Tensor], width: int) -> None:
 
 
 @functools.cache
+@asks("controls.clock")
 def clock(
     p: int,
     keys: tuple[int, ...],
@@ -108,6 +110,7 @@ def clock(
 
 
 @functools.cache
+@asks("controls.pizza")
 def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0, overtones: tuple[int, ...] = ()) -> View:
     """The pizza, for odd p. With `overtones` the readout takes, beside each key, these multiples of it from
     the same neurons: waves that are embedded nowhere, and that rectifying makes."""
@@ -139,6 +142,7 @@ def pizza(p: int, keys: tuple[int, ...], scale: float = 50.0, overtones: tuple[i
 
 
 @functools.cache
+@asks("controls.gromov")
 def gromov(p: int, d_mlp: int, scale: float = 20.0, seed: int = 0, memorised: int = 0) -> View:
     """Gromov's analytic solution, for odd p: neuron u has the frequency σ(u) and two random phases,
 
@@ -171,12 +175,14 @@ def gromov(p: int, d_mlp: int, scale: float = 20.0, seed: int = 0, memorised: in
 
 
 @functools.cache
+@asks("controls.lookup")
 def lookup(p: int, scale: float = 20.0) -> View:
     """The look-up table."""
     return _table(p, make_task("modular_addition", p=p).targets, scale)
 
 
 @functools.cache
+@asks("controls.memoriser")
 def memoriser(p: int, scale: float = 20.0, seed: int = 0) -> View:
     """A table that is right on the training pairs and random on the others."""
     task = make_task("modular_addition", p=p)
@@ -208,6 +214,7 @@ MOST_DIGITS = 12
 
 
 @functools.cache
+@asks("controls.adder")
 def adder(n: int, scale: float = 20.0, **parameters: int | str) -> View:
     """All digits of a + b for numbers of n digits, the highest first, by the carries of pupils.
 
@@ -275,6 +282,7 @@ def adder(n: int, scale: float = 20.0, **parameters: int | str) -> View:
 
 
 @functools.cache
+@asks("controls.random_like")
 def random_like(known: View, seed: int = 0) -> View:
     """A network of the shape of another, on its task, that was never trained."""
     config = ModelConfig.of_hooked(known.model.cfg)
@@ -282,6 +290,7 @@ def random_like(known: View, seed: int = 0) -> View:
 
 
 @functools.cache
+@asks("controls.random_network")
 def random_network(p: int = 53, seed: int = 0, name: str = "modular_addition", **model: object) -> View:
     """A network that was never trained."""
     task = make_task(name, **({"group": f"S{p}"} if name.startswith("group") else {"p": p}))

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from .asked import got
 from .errors import ConfigError, UsageError, nearest
 
 
@@ -42,7 +43,7 @@ def checked(cls: type[C], values: Mapping[Any, Any], at: str = "") -> C:
     """
     if not all(isinstance(key, str) for key in values):
         odd = next(key for key in values if not isinstance(key, str))
-        raise ConfigError(f"configuration keys are strings, got {odd!r}")
+        raise ConfigError(f"configuration keys are strings, got {got(odd)}")
     with in_one_line(cls, at):
         return cls.model_validate(dict(values))
 
@@ -67,7 +68,7 @@ def text_of(path: str | Path, what: str) -> str:
         data = Path(path).read_bytes()
         # The encodings of JSON are told apart by their zeros, and TOML begins with a letter as well.
         return data.decode(json.detect_encoding(data)).removeprefix("\ufeff")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no text in UTF-8, or no path at all
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read the {what} {path}: {why}") from None
 

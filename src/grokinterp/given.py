@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import measures
-from .asked import NAME, STEP, asks, got_instead, is_network
+from .asked import NAME, STEP, Kind, asks, got_instead, is_network, network_inside
 from .errors import UsageError
 from .runs import Run, load_run
 from .runs.in_memory import InMemory
 from .tasks import Rows, Split, Task, make_task, split_of
-from .usual import usual_defaults
 from .view import View
 from .view import view as of_network
 
@@ -70,15 +69,15 @@ def as_analysed(
         what = "a View" if isinstance(given, View) else "a run"
         known = "task, split and step" if isinstance(given, View) else "task and split"
         raise UsageError(f"{asking}: {what} has its own {known}: leave them out")
-    if task is None and is_network(_inside(given)):
+    if task is None and is_network(network_inside(given)):
         raise UsageError(f"{asking} needs the task of a network: give {asking}(network, task)")
-    return InMemory(view(cast("HookedRootModule", given), task, step, split, asking=asking))
+    return InMemory(_view(asking, given, task, step, split))
 
 
 @asks("gi.view", step=STEP)
 def view(
     model: HookedRootModule, task: Task | None = None, step: int | None = None,
-    split: Split | tuple[Rows, Rows] | None = None, *, asking: str = "gi.view",
+    split: Split | tuple[Rows, Rows] | None = None,
 ) -> View:  # fmt: skip
     """A View of a network in memory; no run directory is needed. Hooks on the network stay in force.
 
@@ -92,14 +91,20 @@ def view(
             they are known.
 
     Raises:
-        UsageError: the network does not take this task's tokens, or it is no network.
+        UsageError: the network does not take this task's tokens, it holds no numbers, or it is no network.
     """
-    given: object = model
-    if task is None and split is None and isinstance(given, Run | str | Path | View):
-        return as_view(given, asking, step=-1 if step is None else step)
+    return _view("gi.view", model, task, step, split)
+
+
+def _view(
+    asking: str, model: object, task: object, step: int | None, split: Split | tuple[Rows, Rows] | None
+) -> View:
+    """The same, whoever is asked."""
+    if task is None and split is None and isinstance(model, Run | str | Path | View):
+        return as_view(model, asking, step=-1 if step is None else step)
     if step is not None and step < 0:
         raise UsageError(f"{asking}: step: a network in memory has made 0 updates or more, got {step}")
-    if not is_network(given := _inside(given)):
+    if not is_network(given := network_inside(model)):
         raise UsageError(f"{asking} needs a hooked network and its task, got {got_instead(given)}")
     learned = _task(task)
     if not isinstance(learned, Task):
@@ -107,13 +112,6 @@ def view(
         raise UsageError(f"{asking} needs the task of the network, {what}")
     rows = None if split is None else split_of(split, learned.n_inputs)
     return of_network(cast("HookedRootModule", given), learned, step, rows)
-
-
-def _inside(given: object) -> object:
-    """The network inside torch.compile or DataParallel: what they make of it heeds no hooks."""
-    while (inner := getattr(given, "_orig_mod", None) or getattr(given, "module", None)) is not None:
-        given = inner
-    return given
 
 
 def _task(given: object) -> object:
@@ -125,17 +123,17 @@ def _task(given: object) -> object:
     return given
 
 
-def of_a_view(function: Function, name: str) -> Function:
-    """A function of a View that takes a run or its path in place of it."""
+def of_a_view(function: Function, asking: str, /, **kinds: Kind) -> Function:
+    """A function of a View that takes a run or its path in place of it, called `asking`."""
     at = list(inspect.signature(function).parameters).index("view")
 
+    @asks(asking, **kinds)
     @functools.wraps(function)
-    @usual_defaults()
     def taking(*args: Any, **options: Any) -> Any:
         if len(args) > at:
-            args = (*args[:at], as_view(args[at], name), *args[at + 1 :])
+            args = (*args[:at], as_view(args[at], asking), *args[at + 1 :])
         elif "view" in options:
-            options["view"] = as_view(options["view"], name)
+            options["view"] = as_view(options["view"], asking)
         return function(*args, **options)
 
     return cast("Function", taking)
@@ -144,4 +142,4 @@ def of_a_view(function: Function, name: str) -> Function:
 ablate = of_a_view(measures.ablate, "gi.ablate")
 interchange = of_a_view(measures.interchange, "gi.interchange")
 key_frequencies = of_a_view(measures.key_frequencies, "gi.key_frequencies")
-measure = asks("gi.measure", name=NAME)(of_a_view(measures.measured, "gi.measure"))
+measure = of_a_view(measures.measured, "gi.measure", name=NAME)

@@ -50,7 +50,7 @@ class Registry(dict[str, T]):
         return super().__getitem__(name)
 
     def __missing__(self, name: str) -> NoReturn:
-        unknown = f"{self._at}unknown {self._kind} {name!r}"
+        unknown = f"{self._at}unknown {self._kind} {got(name)}"
         if variants := [longer for longer in self if longer.startswith(f"{name}.")]:
             raise self._error(f"{unknown}; its variants are {', '.join(variants)}")
         known = nearest(name, self)

@@ -14,17 +14,29 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
+from .asked import (
+    COUNT,
+    NAME,
+    NAMES,
+    NETWORK,
+    OTHER_EXAMPLES,
+    TASK,
+    TENSOR,
+    WEIGHTS,
+    asks,
+    asks_all,
+    network_inside,
+)
 from .errors import ConfigError, NotApplicable, UsageError, nearest
 from .models import Block, Heads, Inside, ModelConfig, at_answer, blocks_of, carried_config, fits, in_float64
 from .shown import Rows, Shown
 from .tasks import Split, Task
-from .usual import usual_defaults
 
 if TYPE_CHECKING:
     from .models import ActivationCache, HookedRootModule, NetworkConfig, Weights
@@ -55,7 +67,7 @@ class lazy(cached_property[T]):
         if view is None:
             return self
         if self.attrname not in view.__dict__:
-            with one_at_a_time(view.__dict__, self.attrname), usual_defaults():
+            with one_at_a_time(view.__dict__, self.attrname):
                 if self.attrname not in view.__dict__:
                     view.__dict__[self.attrname] = self.func(view)
         return view.__dict__[self.attrname]
@@ -94,6 +106,7 @@ def _widened(weight: Tensor) -> Float64[Tensor, "..."]:
     return wide.masked_fill_(wide.abs() < torch.finfo(torch.float32).tiny, 0)
 
 
+@asks_all("view")
 class View(Shown):
     """A network's behaviour over the whole input table of a task.
 
@@ -115,9 +128,11 @@ class View(Shown):
         split: the training and test rows, or None where they are not known.
     """
 
+    @asks("gi.View", task=TASK, model=NETWORK)
     def __init__(
         self, task: Task, model: HookedRootModule, step: int | None = None, split: Split | None = None
     ) -> None:
+        model = cast("HookedRootModule", network_inside(model))
         cfg, self._config, reads = model.cfg, carried_config(model), task.reads
         if self._config is not None:
             try:
@@ -291,6 +306,7 @@ class View(Shown):
         names.append("hook_number")
         return self._pass(names, (), None, self._sequence.positions)
 
+    @asks("view.activations", names=NAMES)
     def activations(
         self,
         names: Sequence[str],
@@ -317,7 +333,7 @@ class View(Shown):
         Raises:
             NotApplicable: the network lacks a hook that is edited.
         """
-        config = self._config
+        config, names = self._config, [names] if isinstance(names, str) else names
         if (
             self._bare
             and config is not None
@@ -592,8 +608,11 @@ class View(Shown):
         """
         return self.neurons_of(self.n_layers - 1)
 
+    @asks("view.neurons_of", layer=COUNT)
     def neurons_of(self, layer: int) -> Float64[Tensor, "n d_mlp"]:
-        """The same in any layer."""
+        """The same in any layer, counted from 0."""
+        if layer >= self.n_layers:
+            raise UsageError(f"there is no layer {layer}: choose from 0 to {self.n_layers - 1}")
         name = self.blocks[layer].name("mlp.hook_post")
         if self.elsewhere(name):
             raise NotApplicable(f"no answer is read in layer {self.blocks[layer].label}")
@@ -667,6 +686,7 @@ class View(Shown):
             raise NotApplicable("the network has no embedding")
         return [(w_in, tokens), (w_in, len(self.weights[w_in]) // 2 + tokens)]
 
+    @asks("view.with_weights", changed=WEIGHTS)
     def with_weights(self, changed: Weights) -> View:
         """The View of the same network with other values of some of its parameters, under their names. Hooks
         on it stay in force."""
@@ -680,12 +700,14 @@ class View(Shown):
             other = View(self.task, model, self.step, self.split)
         return other if self.answer is None else other.at(self.answer)
 
+    @asks("view.on", task=OTHER_EXAMPLES)
     def on(self, task: Task) -> View:
         """The View of the same network on other examples, which a task of its own holds; of these it is not
         known on which the network was trained. Hooks on it stay in force.
 
         Raises:
-            UsageError: the network does not take them.
+            UsageError: the network does not take them, or it is no task; a part of its own examples, such as
+                "test", are those that `rows` gives.
         """
         if self._bare:
             assert self._config is not None
@@ -729,6 +751,7 @@ class View(Shown):
         """
         return self._column(self.task.labels(self.split)).clamp(min=0)
 
+    @asks("view.rows", part=NAME)
     def rows(self, part: str, asked: Bool[Tensor, "n"] | None = None) -> Bool[Tensor, "n"]:
         """Which examples belong to a part of the sample: "all", "train", "test", or a group of the task; of
         those of which this answer is asked, or of others (`task.asked`: of which any is).
@@ -763,6 +786,7 @@ class View(Shown):
         """The groups of examples that the task tells apart, by name."""
         return self.task.groups_of(self.split)
 
+    @asks("view.loss", logits=TENSOR)
     def loss(
         self,
         logits: Float64[Tensor, "rows answers"] | None = None,
@@ -782,6 +806,7 @@ class View(Shown):
                 losses.append(torch.nn.functional.softplus(wrong.logsumexp(1), threshold=50))
         return torch.cat(losses)
 
+    @asks("view.correct", logits=TENSOR)
     def correct(
         self,
         logits: Float64[Tensor, "rows answers"] | None = None,

@@ -19,7 +19,6 @@ from ..runs.files import reading
 from ..runs.hub import SCHEME
 from ..runs.run import Run
 from ..shown import in_words, size
-from ..usual import usual_defaults
 from .places import Place, children, shown_place
 from .recognition import Recognised, recognise
 from .several import Files, checkpoints_in, read_files
@@ -34,7 +33,6 @@ _MOST_TENSORS = 100_000
 
 
 @asks("gi.show", path=SHOWN)
-@usual_defaults()
 def show(path: str | Path | Run) -> Contents:
     """What is in a run, or in a checkpoint of somebody else's, without analysing it: configuration, task,
     snapshots, sizes, losses, where it came from; of a foreign file its keys, shapes and settings, and what

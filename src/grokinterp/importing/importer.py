@@ -21,7 +21,6 @@ from ..runs.account import read_run_json
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
 from ..runs.run import Run
 from ..tasks import Task
-from ..usual import usual_defaults
 from .evidence import Import, Request, Say, settings_hash
 from .mapping import layout_named
 from .recognition import read_settings, recognise
@@ -29,7 +28,6 @@ from .several import checkpoints_in, read_files
 
 
 @asks("gi.import_checkpoint", path=PATHS, out=PATH, task=SECTION, layout=PATH, config_file=PATH)
-@usual_defaults()
 def import_checkpoint(
     path: str | Path | Sequence[str | Path],
     out: str | Path,

@@ -15,14 +15,22 @@ import operator
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
-from ..asked import NETWORK, PATH, STEP, TASK, asks
+from ..asked import NETWORK, PATH, STEP, TASK, asks, got, network_inside
 from ..errors import ConfigError, NotARun, UsageError
-from ..models import ModelConfig, NetworkConfig, Weights, fits, network_config
+from ..models import (
+    ModelConfig,
+    NetworkConfig,
+    Weights,
+    carried_config,
+    fits,
+    network_config,
+    refuse_without_numbers,
+)
 from ..runs import Run
 from ..runs.files import Log, folder_named, locked, no_run_in, replace, writing
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
@@ -30,7 +38,6 @@ from ..runs.run import task_hash
 from ..tasks import Rows, Split, Task, make_task, split_of
 from ..training import TrainConfig
 from ..training.trainer import metrics_of
-from ..usual import usual_defaults
 from ..view import View
 
 if TYPE_CHECKING:
@@ -45,7 +52,6 @@ _FEW = 64
 
 
 @asks("gi.record", model=NETWORK, task=TASK, step=STEP, out=PATH)
-@usual_defaults()
 def record(
     model: HookedRootModule,
     task: Task,
@@ -53,19 +59,20 @@ def record(
     out: str | Path,
     *,
     split: Split | tuple[Rows, Rows] | None = None,
-    config: Mapping[str, Any] | NetworkConfig | None = None,
+    config: Any = None,
     **metrics: Any,
 ) -> Run:
     """Adds a snapshot of a network to a run directory, which the first call makes, and gives the run.
 
     Args:
-        model: a HookedTransformer, or another hooked network whose section [model] is given as `config`. It
-            is left as it is.
+        model: a HookedTransformer, or another hooked network whose section [model] is given as `config`;
+            inside torch.compile or DataParallel, the one that is in there. It is left as it is.
         task: a task that is known by name.
         step: the optimiser updates that it has had: more than at the call before.
         out: the run directory.
         split: the row numbers of the task's sample that it is trained on, and those that it is tested on.
-        config: the section [model], where the network is no HookedTransformer.
+        config: the section [model], where the network is no HookedTransformer; or a HookedTransformerConfig,
+            as such a network has one in `model.cfg`.
         metrics: what the loop has measured, such as train_loss; losses (nats) and accuracies of both parts
             are measured here where the split is known and they are not given.
 
@@ -78,6 +85,8 @@ def record(
         WriteFailed: the disk is full or read-only.
     """
     folder, step = folder_named(out), operator.index(step)
+    model = cast("HookedRootModule", network_inside(model))
+    refuse_without_numbers(model)
     rows = None if split is None else split_of(split, task.n_inputs)
     shaped = _config(model, config)
     with writing(folder):
@@ -108,13 +117,18 @@ def _append(path: Path, entry: Mapping[str, Any]) -> None:
         log.sync()
 
 
-def _config(model: HookedRootModule, config: Mapping[str, Any] | NetworkConfig | None) -> NetworkConfig:
+def _config(model: HookedRootModule, config: object) -> NetworkConfig:
     if isinstance(config, NetworkConfig):
         return config
-    if config is not None:
+    if isinstance(config, Mapping):
         return network_config(config)
+    if config is not None and not hasattr(config, "d_model"):
+        needed = "a section [model] such as {'kind': 'mlp', 'd_mlp': 64}, or a HookedTransformerConfig"
+        raise UsageError(f"gi.record: config: needs {needed}, got {got(config)}")
+    if config is None and (known := carried_config(model)) is not None:
+        return known
     try:
-        return ModelConfig.of_hooked(model.cfg)
+        return ModelConfig.of_hooked(model.cfg if config is None else config)
     except AttributeError:
         what = f"the network is a {type(model).__name__} and no HookedTransformer"
         raise UsageError(f"{what}: say what it is with config=, a section [model]") from None

@@ -23,6 +23,7 @@ controls.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from ..asked import NAME, asks
+from ..asked import COUNT, NAME, SEED, asks, got
 from ..errors import NotApplicable, UsageError, nearest
 from ..shown import Found, Rows, in_words
 from ..view import View
@@ -103,7 +104,7 @@ class Ablation(Found):
         return float(losses.mean()), float(losses.std(unbiased=False))
 
 
-@asks("gi.ablate", what=NAME)
+@asks("gi.ablate", what=NAME, draws=COUNT, seed=SEED)
 def ablate(
     view: View, what: str, at: Any = None, how: str = "mean", *, draws: int = DRAWS, seed: int = 0
 ) -> Ablation:
@@ -135,11 +136,9 @@ def ablate(
         UsageError: there is no such part of networks, or `at` does not fit it.
         NotApplicable: this network has no such part.
     """
-    if how not in HOWS:
-        raise UsageError(f"how: unknown way {how!r}{nearest(str(how), HOWS)}")
-    if draws < 0:
-        raise UsageError(f"draws: needs 0 or more, got {draws}")
-    generator = torch.Generator().manual_seed(seed)
+    if not (isinstance(how, str) and how in HOWS):
+        raise UsageError(f"how: unknown way {got(how)}{nearest(str(how), HOWS)}")
+    generator = torch.Generator().manual_seed(operator.index(seed))
     if what in AT_NO_HOOK:
         return AT_NO_HOOK[what](view, at, how, draws, generator)
     changes = _changes(view, what, at, how, generator)

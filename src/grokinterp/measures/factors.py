@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
+from ..asked import got
 from ..errors import NotApplicable, UsageError, nearest
 from ..tasks import Operation, Task
 from ..view import View
@@ -125,7 +126,7 @@ def classes(view: View, name: str) -> Int[Tensor, "n"]:
         NotApplicable: it has no classes, or the examples have only one.
     """
     if name not in (known := view.task.factors):
-        raise UsageError(f"{view.task.name} has no factor {name!r}{nearest(name, known)}")
+        raise UsageError(f"{view.task.name} has no factor {got(name)}{nearest(str(name), known)}")
     values = known[name].values[view.rows("all")]
     if values.is_floating_point():
         raise NotApplicable(f"the factor {name!r} has numbers, which are no classes")

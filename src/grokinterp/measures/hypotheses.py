@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from ..asked import HYPOTHESIS, asks
+from ..asked import COUNT, DIGITS, HYPOTHESIS, OPERATION, SEED, asks, got
 from ..errors import GrokinterpError, UsageError, nearest
 from ..tasks import Operation
 from ..tasks.carries import ABOVE, KIND_OF_SUM, NINE, classes
@@ -81,6 +81,7 @@ class Hypothesis:
     subtasks: tuple[Subtask, ...]
 
 
+@asks("digits_hypothesis", task=DIGITS)
 def digits_hypothesis(task: Digits) -> Hypothesis:
     """Addition as pupils do it: at every place that is asked for the digit sum and what is carried into it;
     from the hundreds on also whether the sum one place lower is below nine, nine or above. Where that of the
@@ -121,6 +122,7 @@ def digits_hypothesis(task: Digits) -> Hypothesis:
     return Hypothesis(f"addition with carries of {task.n} digits", tuple(subtasks))
 
 
+@asks("operation_hypothesis", task=OPERATION)
 def operation_hypothesis(task: Operation) -> Hypothesis:
     """A binary operation by its operands: a, b, and what the two make (`a+b`: the answer)."""
     a, b = task.pairs.unbind(1)
@@ -253,7 +255,7 @@ class _Site:
         return (slice(None), self.place, *(() if self.head is None else (self.head,)))
 
 
-@asks("gi.interchange", hypothesis=HYPOTHESIS)
+@asks("gi.interchange", hypothesis=HYPOTHESIS, cases=COUNT, seed=SEED)
 def interchange(
     view: View,
     hypothesis: Hypothesis,
@@ -291,8 +293,8 @@ def interchange(
             the wrong shape or never differs from what is answered; fewer than 10 cases are asked for.
         NotApplicable: the network has no heads and no MLP that work at each position.
     """
-    if not isinstance(cases, int) or cases < 10:
-        raise UsageError(f"cases: 90 % are not told from one half by fewer than 10 cases, got {cases!r}")
+    if cases < 10:
+        raise UsageError(f"cases: 90 % are not told from one half by fewer than 10 cases, got {cases}")
     if not hypothesis.subtasks:
         raise UsageError(f"{hypothesis.name}: it has no sub-task; give one at least")
     places = _sites(view, sites)
@@ -336,18 +338,22 @@ def _sites(view: View, asked: Sequence[tuple[str, int]] | None) -> list[_Site]:
                 )
     if asked is None:
         return list(there.values())
+    if not isinstance(asked, Sequence) or isinstance(asked, str):
+        raise UsageError(
+            f"sites: needs a list of nodes and positions, such as [('L0H1', 5)], got {got(asked)}"
+        )
     if not asked:
         raise UsageError("sites: none are given")
     if odd := [site for site in asked if not isinstance(site, tuple) or len(site) != 2]:
-        raise UsageError(f"sites: {odd[0]!r} is no node and position, such as ('L0H1', 5)")
+        raise UsageError(f"sites: {got(odd[0])} is no node and position, such as ('L0H1', 5)")
     for node, position in asked:
         if (node, position) not in there:
             nodes = list(dict.fromkeys(site.node for site in there.values()))
             if node not in nodes:
-                raise UsageError(f"sites: the network has no node {node!r}{nearest(node, nodes)}")
+                raise UsageError(f"sites: the network has no node {got(node)}{nearest(str(node), nodes)}")
             has = [site.position for site in there.values() if site.node == node]
             there_are = f"examples have {has[0]} to {has[-1]}{'' if len(has) == len(words) else ' there'}"
-            raise UsageError(f"sites: {node} has no position {position!r}: {there_are}")
+            raise UsageError(f"sites: {node} has no position {got(position)}: {there_are}")
     return [there[node, position] for node, position in asked]
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float64
 
+from ..asked import asks
 from ..errors import NotApplicable
 from ..standing import KNOWN
 from ..tasks import Operation
@@ -127,6 +128,7 @@ NEEDS: dict[NoisePhase, str] = {
 """What decides each of the named phases, in words."""
 
 
+@asks("noise_phase")
 def noise_phase(
     train: float, test: float, corrupted: float, inverted: float, chance: float, *,
     learned_before: bool = False

@@ -31,6 +31,7 @@ from jaxtyping import Float64, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..asked import got
 from ..errors import NotApplicable, UsageError, nearest
 from ..tasks import Factor, Task
 from ..view import View
@@ -139,7 +140,7 @@ def _probed(
     if shuffles < 1:
         raise UsageError(f"shuffles: needs 1 or more, got {shuffles}")
     if positions not in POSITIONS:
-        raise UsageError(f"positions: needs 'mean' or 'each', got {positions!r}")
+        raise UsageError(f"positions: needs 'mean' or 'each', got {got(positions)}")
     names = _named(view.task, factors)
     rows = unseen(view, examples, seed)
     if len(rows) < _FEWEST:
@@ -184,7 +185,7 @@ def numbers_of(task: Task, name: str) -> Float64[Tensor, "n"]:
         UsageError: there is no such factor (the nearest is named), it has no finite numbers, or only one.
     """
     if name not in (known := task.factors):
-        raise UsageError(f"{task.name} has no factor {name!r}{nearest(name, known)}")
+        raise UsageError(f"{task.name} has no factor {got(name)}{nearest(str(name), known)}")
     numbers = _as_numbers(known[name])
     if numbers is None or not numbers.isfinite().all():
         raise UsageError(f"the factor {name!r} of {task.name} is of classes, which are no numbers")

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ..asked import got
 from ..errors import NotApplicable, UsageError, nearest
 from ..models import Block
 from ..view import View
@@ -57,7 +58,7 @@ def sites(view: View, what: str, at: Any) -> list[Site]:
         return [_skip(view, what, view.blocks[layer])]
     if what not in view.hooks:
         parts = (*PIECES, *AT_NO_HOOK, *view.hooks)
-        raise UsageError(f"unknown part {what!r}{nearest(what, parts)}")
+        raise UsageError(f"unknown part {got(what)}{nearest(what, parts)}")
     size = recorded(view, what).shape[-1]
     return [_whole(what, None if at is None else marked(numbers(what, at, size), size))]
 
@@ -107,9 +108,9 @@ def numbers(what: str, at: Any, below: int, count: int | None = None) -> list[in
     try:
         whole = [operator.index(number) for number in listed(at)]
     except TypeError:
-        raise UsageError(f"at: {what} needs whole numbers, got {at!r}") from None
+        raise UsageError(f"at: {what} needs whole numbers, got {got(at)}") from None
     if count is not None and len(whole) != count:
-        raise UsageError(f"at: {what} needs {count} {'number' if count == 1 else 'numbers'}, got {at!r}")
+        raise UsageError(f"at: {what} needs {count} {'number' if count == 1 else 'numbers'}, got {got(at)}")
     if wrong := [number for number in whole if not 0 <= number < below]:
         raise UsageError(f"at: {what} has no {wrong[0]}: choose from 0 to {below - 1}")
     return whole
@@ -126,13 +127,13 @@ def _numbered(at: Any, labels: Sequence[str]) -> Any:
         return at
     for one in each:
         if isinstance(one, str) and one not in labels:
-            raise UsageError(f"at: no layer is called {one!r}{nearest(one, labels)}: {', '.join(labels)}")
+            raise UsageError(f"at: no layer is called {got(one)}{nearest(one, labels)}: {', '.join(labels)}")
     return [labels.index(one) if isinstance(one, str) else one for one in each]
 
 
 def listed(at: Any) -> list[Any]:
     """One number, or what holds several, as a list."""
-    return list(at) if isinstance(at, Iterable) else [at]
+    return list(at) if isinstance(at, Iterable) and getattr(at, "ndim", 1) == 1 else [at]
 
 
 def marked(chosen: Sequence[int], size: int) -> Bool[Tensor, "size"]:

@@ -20,6 +20,7 @@ from .base import (
     network_config,
     none_if_zero,
     refuse_untied,
+    refuse_without_numbers,
 )
 from .encoder import POST_NORM, EncoderConfig
 from .encoder_decoder import EncoderDecoderConfig

@@ -529,8 +529,23 @@ def noting(seen: dict[str, Tensor] | None, *names: str) -> Callable[[str, Tensor
     return note
 
 
+def refuse_without_numbers(model: HookedRootModule) -> None:
+    """
+    Raises:
+        UsageError: a parameter is on the meta device, which has shapes alone.
+    """
+    if (name := next((name for name, one in model.named_parameters() if one.is_meta), None)) is not None:
+        what = f"the network is on the meta device, where {name} has a shape and no numbers"
+        raise UsageError(f"{what}: load its weights with load_state_dict(weights, assign=True)")
+
+
 def in_float64(model: HookedRootModule) -> HookedRootModule:
-    """A copy of the network, its hooks included, that computes in float64."""
+    """A copy of the network, its hooks included, that computes in float64.
+
+    Raises:
+        UsageError: it is on the meta device.
+    """
+    refuse_without_numbers(model)
     twin = copy.deepcopy(model)
     for module in twin.modules():
         if hasattr(module, "cfg") and hasattr(module.cfg, "dtype"):

@@ -31,7 +31,6 @@ from ..memory import give_back_memory
 from ..progress import bars
 from ..runs import Run
 from ..tasks import Task
-from ..usual import usual_defaults
 from .cache import AT_ONCE, FROM_FINAL, Entry, Measured, sweep, workers
 from .descent import has_plateaus
 from .frequencies.pictures import PICTURES
@@ -79,7 +78,6 @@ def pictures_of(run: Run) -> list[str]:
 
 
 @asks("gi.replay", measures=NAMES, steps=STEPS)
-@usual_defaults()
 def replay(
     run: Run | str | Path, measures: Sequence[str] | None = None, steps: Sequence[int] | None = None,
     *, progress: bool | None = None,

@@ -29,6 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..asked import asks
 from ..errors import NotApplicable
 from ..given import as_run
 from ..measures.standing import Examples
@@ -199,6 +200,7 @@ def has_plateaus(run: Run) -> bool:
     return Examples.of(run.task, run.split).fresh or len(run.task.reads.answers) > 1
 
 
+@asks("gi.plateaus")
 def plateaus(run: Run | str | Path) -> list[Course]:
     """The plateaus of a run, or of that in a directory, one course for each answer of which there are
     evaluations.

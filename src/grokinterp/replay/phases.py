@@ -76,6 +76,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..asked import DATASET, TABLE, asks
 from ..errors import NotApplicable
 from ..measures.noise import KNOWN
 from ..measures.standing import GENERALISED, Examples, Standing, percent
@@ -250,6 +251,7 @@ class Phases(Found):
         }
 
 
+@asks("phases", data=DATASET, history=TABLE)
 def phases(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None = None) -> Phases:
     """The kind of a run, its phases, and which measures lead the jump of test accuracy.
 

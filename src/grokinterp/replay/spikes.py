@@ -30,6 +30,8 @@ from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from ..asked import DATASET, TABLE, asks
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -95,6 +97,7 @@ class Spike:
         return {**_finite(asdict(self)), "height": self.height}
 
 
+@asks("spikes", history=TABLE, data=DATASET)
 def spikes(history: pd.DataFrame, data: xr.Dataset | None = None) -> list[Spike]:
     """The spikes of a run, in order.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..asked import NAMES, STEP, asks, is_network, is_whole
+from ..asked import NAMES, STEP, asks, asks_all, is_network, is_whole
 from ..given import as_analysed
 from ..measures import MEASURES
 from ..measures.base import named
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..models import HookedRootModule
 
 
+@asks_all("report")
 class Report(Page):
     """What was found of a run at one step: as a page, as plain values, and shown in a notebook."""
 
@@ -58,12 +59,10 @@ class Report(Page):
         not all was asked for."""
         return self.analysis.stem
 
-    @usual_defaults()
     def to_dict(self) -> dict[str, Any]:
         """The content of report.json: plain numbers, strings, lists and dicts."""
         return self.analysis.to_dict()
 
-    @usual_defaults()
     def to_html(self, folder: str | Path | None = None) -> str:
         """The page: self-contained, about 5 MB, most of it plotly.js. `folder` is where it will stand, by
         default that of the run: its links to the replay lead there."""
@@ -73,7 +72,6 @@ class Report(Page):
 
 
 @asks("gi.analyze", measures=NAMES, step=STEP)
-@usual_defaults()
 def analyze(
     run: Run | str | Path | View | HookedRootModule,
     task: Task | int | None = None,
@@ -116,7 +114,6 @@ def analyze(
 
 
 @asks("gi.measure_all", measures=NAMES, step=STEP)
-@usual_defaults()
 def measure_all(
     run: Run | str | Path | View | HookedRootModule,
     task: Task | int | None = None,

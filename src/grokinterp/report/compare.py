@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..asked import got_instead
+from ..asked import PATH, asks, asks_all, got_instead
 from ..errors import NotARun, UsageError
 from ..replay import Compared, Group, RunsCompared, judged_by
 from ..runs import Run
@@ -44,6 +44,7 @@ _LONGEST = 24
 """Letters of a name beside a figure."""
 
 
+@asks_all("comparison")
 class Comparison(Page):
     """Several runs side by side: as a table, as figures, as a page, as plain values, and shown in a notebook.
 
@@ -100,19 +101,23 @@ class Comparison(Page):
         return _page(self, self._log_x)
 
 
-def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool = False) -> Comparison:
+@asks("gi.compare")
+def compare(
+    runs: Run | str | Path | Sequence[Run | str | Path], *others: Run | str | Path, log_x: bool = False
+) -> Comparison:
     """Runs of different tasks, fractions, seeds or starts side by side: when each learned, and what.
 
     Args:
-        runs: runs, or their directories; a directory that holds several (as `train --seeds` and `train_many`
-            make it), or several such directories, means all of them.
+        runs, others: runs, or their directories, one by one or as a list; a directory that holds several (as
+            `train --seeds` and `train_many` make it), or several such directories, means all of them.
         log_x: whether steps are drawn on a log axis at first; the page has a switch.
 
     Raises:
         UsageError: there are none, or (NotARun) a directory holds none.
         DamagedFile: a file does not match its recorded hash or count.
     """
-    several = runs if isinstance(runs, Iterable) and not isinstance(runs, str | Mapping) else [runs]
+    is_list = isinstance(runs, Iterable) and not isinstance(runs, str | Mapping)
+    several = [*runs, *others] if is_list else [runs, *others]
     by_place: dict[Path, Run] = {}
     again: list[Path] = []
     for run in opened(several):
@@ -127,7 +132,7 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path], *, log_x: bool 
 def opened(several: Sequence[Run | str | Path]) -> Iterator[Run]:
     """Every run, in the order given; those of one directory in the order of the numbers in their names."""
     for one in several:
-        if not isinstance(one, Run | str | Path):
+        if not (isinstance(one, Run) or PATH.holds(one)):
             raise UsageError(f"gi.compare needs runs or their directories, got {got_instead(one)}")
         yield from [one] if isinstance(one, Run) else map(Run, _directories(Path(one)))
 

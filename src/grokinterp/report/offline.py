@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ..asked import asks_all
 from ..runs import Run
 from ..runs.files import file_named, folder_named, refuse_unwritable, replace
 from ..shown import Shown
@@ -25,6 +26,7 @@ PAGE_ROOM = 4_800_000
 compute one."""
 
 
+@asks_all("page")
 class Page(Shown, ABC):
     """What is shown as a page and kept as plain values. In a notebook it shows what it found as a table, some
     kilobytes that no front end cuts off; the page itself is a file."""

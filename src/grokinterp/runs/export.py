@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 
-from ..asked import NAME, PATH, RUN, STEP, asks
+from ..asked import NAME, PATH, RUN, STEP, asks, got
 from ..errors import GrokinterpError, UsageError, nearest
 from ..models.exported import FORMATS, Exported, as_json, packed
 from ..shown import Found, Rows
-from ..usual import usual_defaults
 from . import files
 from .run import Run, load_run
 from .transfer import named
@@ -64,7 +63,6 @@ class Export(Found):
 
 
 @asks("gi.export", run=RUN, to=NAME, out=PATH, step=STEP)
-@usual_defaults()
 def export(run: Run | str | Path, to: str, out: str | Path, step: int | None = None) -> Export:
     """Writes a snapshot of a run into a new directory as files of another tool, whole or not at all.
 
@@ -82,7 +80,9 @@ def export(run: Run | str | Path, to: str, out: str | Path, step: int | None = N
         NotARun: the directory is not empty.
     """
     if to not in FORMATS:
-        raise UsageError(f"unknown format {to!r}{nearest(to, FORMATS)}: choose one of {', '.join(FORMATS)}")
+        raise UsageError(
+            f"unknown format {got(to)}{nearest(to, FORMATS)}: choose one of {', '.join(FORMATS)}"
+        )
     if not isinstance(run, Run):
         place, said = named(run)
         if said is not None and step is not None and said != step:

@@ -123,10 +123,10 @@ def refuse_unwritable(folder: Path, room: int = 0, option: str = "--out") -> Non
 
 
 def _path_of(path: str | Path, option: str) -> Path:
-    refuse_other("what to write:", PATH, path)
     if not str(path).strip() or "\0" in str(path):
         what = f"{str(path)!r} is no name of a file or directory"
         raise NotARun(f"{what}: give one with {option}, or . for the directory where you are")
+    refuse_other("what to write:", PATH, path)
     return Path(path)
 
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ..asked import PATH, asks, got_instead
+from ..asked import PATH, asks, got, got_instead, is_whole
 from ..errors import ConfigError, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, nearest
 from ..models import Weights
 from ..progress import bars
 from ..tasks import TASKS
 from ..training import BatchedTrainer, Snapshot, State, TrainConfig, Trainer, kind, resolve_device
-from ..usual import usual_defaults
 from . import pool
 from .files import folder_named, refuse_unwritable
 from .loggers import Log, named_loggers
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 
 @asks("gi.train_many", out=PATH)
-@usual_defaults()
 def train_many(
     configs: TrainConfig | Sequence[TrainConfig] | Mapping[str, TrainConfig],
     out: str | Path,
@@ -87,8 +85,8 @@ def train_many(
     elif isinstance(configs, TrainConfig):
         raise UsageError("configs is one TrainConfig: needs a list of them, names and them, or seeds")
     members, sources = _started(_members(configs), out, start)
-    if workers is not None and not (isinstance(workers, int) and workers >= 1):
-        raise UsageError(f"workers={workers!r}: needs a whole number from 1")
+    if workers is not None and not (is_whole(workers) and workers >= 1):
+        raise UsageError(f"workers={got(workers)}: needs a whole number from 1")
     refuse_together(members, out)
     _refuse_untrainable(members, out, sources)
     waiting = {name: one for name, one in members.items() if not is_finished(one, out / name, resume)}

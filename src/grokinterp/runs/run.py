@@ -17,13 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..asked import PATH, asks
+from ..asked import DTYPE, PATH, asks, asks_all
 from ..errors import ConfigError, DamagedFile
 from ..models import Weights
 from ..shown import Rows, Shown
 from ..tasks import Split, Task
 from ..training import TrainConfig
-from ..usual import usual_defaults
 from ..view import View
 from .account import Account, resume_data
 from .files import read_hashed, read_sealed
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from ..models import HookedRootModule
 
 
+@asks_all("run")
 class Run(Shown, Account):
     """The training run in a directory; `gi.load_run` makes it. What was committed when it was opened is what
     it shows.
@@ -48,6 +48,7 @@ class Run(Shown, Account):
         steps: the committed steps, in order.
     """
 
+    @asks("gi.Run", path=PATH)
     def __init__(self, path: str | Path) -> None:
         """Opens a run directory.
 
@@ -68,7 +69,6 @@ class Run(Shown, Account):
         return f"<Run {self.path}: {self.task.symbol}, {len(self.steps)} snapshots{last}, {state}>"
 
     @cached_property
-    @usual_defaults()
     def task(self) -> Task:
         """The task that the run learns.
 
@@ -119,7 +119,6 @@ class Run(Shown, Account):
         return self.imported is None or key in self.imported["training"]
 
     @cached_property
-    @usual_defaults()
     def split(self) -> Split | None:
         """The training and test rows of the task's table: made again from the recipe, or read where they were
         stored; both are checked, and with them the noisy labels that are drawn for them.
@@ -180,7 +179,7 @@ class Run(Shown, Account):
         # safetensors hands them over in no fixed order.
         return {name: weights[name] for name in self.config.model.shapes(self.task.reads)}
 
-    @usual_defaults()
+    @asks("run.model", dtype=DTYPE)
     def model(self, step: int, dtype: torch.dtype = torch.float64) -> HookedRootModule:
         """The network at a committed step, in evaluation mode: a `HookedTransformer` where the configuration
         names a transformer.
@@ -190,7 +189,6 @@ class Run(Shown, Account):
         """
         return self.config.model.hooked(self.task.reads, self.state_dict(step), dtype)
 
-    @usual_defaults()
     def view(self, step: int) -> View:
         """Everything that the measures need to know of a committed step."""
         step = self.resolve(step)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from ..asked import got_instead
+from ..asked import PATH, got_instead, refuse_other
 from ..errors import ConfigError, DamagedFile, NotARun, UsageError
 from ..models import Weights
 from ..tasks import Task
@@ -97,6 +97,7 @@ def named(start: str | Path) -> tuple[Path, int | None]:
     """Directory and step of "RUN@step"; without one None. A directory so named is itself."""
     if not str(start).strip():
         raise UsageError("start: needs a run directory, such as RUN or RUN@1000")
+    refuse_other("start:", PATH, start)
     both = re.fullmatch(r"(.+)@(-?\d{1,12})", str(start), re.DOTALL)
     if both is None or Path(start).exists():
         return Path(start), None

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..asked import CLASS_NAMES, FACTORS, NAME, asks, got
 from ..errors import ConfigError, NotApplicable
 from ..memory import free_memory
 from .base import Factor, Sample, Task
@@ -108,6 +109,7 @@ class _Given(Arrays):
         return {**super().factors, **self.known}
 
 
+@asks("gi.arrays", factors=FACTORS, names=CLASS_NAMES, name=NAME, symbol=NAME)
 def arrays(
     inputs: Any,
     labels: Any,
@@ -127,7 +129,8 @@ def arrays(
         labels: [n]: a whole number for each. Without names the classes are the numbers that occur, in
             ascending order; with names, label i is the class of the i-th name.
         factors: what else is known of every example, by name: whole numbers (or True and False) are classes,
-            others are numbers; or a `Factor`, which has names for its classes.
+            others are numbers; or a `Factor`, which has names for its classes. A DataFrame has one in
+            each column.
         names: of the classes.
         image: the shape of the images of which the rows of a table are the pixels.
         name, symbol: of the task, for titles; under `@gi.task` the name of the function takes their place.
@@ -157,7 +160,8 @@ def arrays(
             f"infinite, or too large for float32; the first is example {first}"
         )
     classes, of_class = _classes(_whole("labels", labels, len(values)), names)
-    known = {str(key): _factor(str(key), each, len(values)) for key, each in (factors or {}).items()}
+    factors = {} if factors is None else factors
+    known = {str(key): _factor(str(key), each, len(values)) for key, each in factors.items()}
     if Arrays.asked_for in known:
         raise ConfigError(f"factors: {Arrays.asked_for!r} is that of the labels: choose another name")
     return _Given(
@@ -196,7 +200,7 @@ def _as_images(values: Tensor, image: Sequence[SupportsIndex]) -> Tensor:
     except TypeError:
         shape = ()
     if len(shape) not in (2, 3) or min(shape) < 1:
-        raise ConfigError(f"image: needs (rows, columns) or (rows, columns, channels), got {image!r}")
+        raise ConfigError(f"image: needs (rows, columns) or (rows, columns, channels), got {got(image)}")
     if values.ndim != 2 or values.shape[1] != torch.Size(shape).numel():
         raise ConfigError(
             f"image: {_times(shape)} pixels are {torch.Size(shape).numel()} numbers, and an example has "
@@ -235,7 +239,7 @@ def _classes(
         )
     if names is None:
         return classes, tuple(str(label) for label in occurring.tolist())
-    called = tuple(map(str, names))
+    called = tuple(str(one.item() if isinstance(one, Tensor) else one) for one in names)
     if twice := [name for name in called if called.count(name) > 1]:
         raise ConfigError(f"names: two classes are called {twice[0]!r}: give every class a name of its own")
     low, high = int(occurring[0]), int(occurring[-1])

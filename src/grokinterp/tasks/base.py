@@ -17,9 +17,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import ConfigError, GrokinterpError, NotApplicable
+from ..asked import asks_all, got
+from ..errors import ConfigError, GrokinterpError, NotApplicable, UsageError
 from ..frozen import Frozen
 from ..shown import Rows, Shown, in_words
+from ..usual import at_usual_defaults
 from .coordinates import Coordinates
 from .reads import Reads
 from .split import Split
@@ -117,6 +119,7 @@ class Untrained:
         )
 
 
+@asks_all("task")
 @dataclass(frozen=True, repr=False)
 class Task(Shown, ABC):
     """What a network is asked to learn.
@@ -137,6 +140,15 @@ class Task(Shown, ABC):
     name: str = field(default_factory=str, kw_only=True)
     params: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     symbol: str = field(default_factory=str, kw_only=True)
+
+    def __init_subclass__(cls) -> None:
+        at_usual_defaults(cls)
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        if lacking := sorted(cls.__abstractmethods__):
+            what = f"{cls.__name__} lacks {' and '.join(lacking)}, as every family of tasks defines them"
+            raise UsageError(f"{what}: gi.make_task(name, ...) makes a task that is known by name")
+        return super().__new__(cls)
 
     def _in_a_line(self) -> str:
         params = ", ".join(f"{key} {in_words(value)}" for key, value in self.params.items())
@@ -242,7 +254,7 @@ class Task(Shown, ABC):
         marks = self._asked_of_user("right", lambda: self.right(given))
         if not isinstance(marks, Mapping) or not marks:
             raise ConfigError(
-                f"{self.name}: right() gave {marks!r}: give a mark for each criterion by its name"
+                f"{self.name}: right() gave {got(marks)}: give a mark for each criterion by its name"
             )
         return {name: self.marked(f"the criterion {name!r}", mark) for name, mark in marks.items()}
 
@@ -292,7 +304,7 @@ class Task(Shown, ABC):
         """
         if isinstance(marks, Tensor) and marks.dtype == torch.bool and marks.shape == (self.n_inputs,):
             return marks
-        shown = f"{list(marks.shape)} of {marks.dtype}" if isinstance(marks, Tensor) else repr(marks)
+        shown = f"{list(marks.shape)} of {marks.dtype}" if isinstance(marks, Tensor) else got(marks)
         raise ConfigError(
             f"{self.name}: {what} is {shown}: give a tensor of {self.n_inputs} booleans, one for each example"
         )
@@ -330,7 +342,7 @@ class Task(Shown, ABC):
             ConfigError: these examples and answers are not what `reads` says of them.
         """
         if not isinstance(sample, Sample):
-            raise ConfigError(f"{self.name}: {what} is {sample!r}, and needs to be a Sample")
+            raise ConfigError(f"{self.name}: {what} is {got(sample)}, and needs to be a Sample")
         reads, inputs, answers = self.reads, sample.inputs, sample.answers
         shape, names, columns = inputs.shape[1:], reads.answers, answers.shape[1]
         self._needs(shape == reads.shape, f"{what} has examples of shape {[*shape]}", [*reads.shape])

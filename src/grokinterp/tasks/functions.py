@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..asked import got
 from ..errors import ConfigError
 from .encoding import Symbols
 
@@ -53,7 +54,7 @@ def _operands(p: SupportsIndex | None, operands: Collection[Any] | None) -> tupl
         raise ConfigError("a function needs its operands: give p, for 0 .. p-1, or operands, one of the two")
     number = _plain(p)
     if operands is None and (not isinstance(number, int) or number < 2):
-        raise ConfigError(f"p: needs a whole number from 2, got {p!r}")
+        raise ConfigError(f"p: needs a whole number from 2, got {got(p)}")
     if isinstance(operands, Set):
         raise ConfigError("operands: a set has no order that stays: give a list, or sorted(...) of it")
     values = range(number) if operands is None else tuple(map(_plain, operands))
@@ -95,7 +96,7 @@ def _answer(function: Callable[[Any, Any], Any], a: Hashable, b: Hashable) -> Ha
             f"the function gave no single value {_at(a, b)}: {error}; return a number, a string or a tuple"
         ) from None
     if isinstance(answer, torch.Tensor) or answer != answer:
-        raise ConfigError(f"the function gave {answer!r} {_at(a, b)}: return None where it is undefined")
+        raise ConfigError(f"the function gave {got(answer)} {_at(a, b)}: return None where it is undefined")
     if isinstance(answer, int) and (bits := answer.bit_length()) > _MOST_BITS:
         raise ConfigError(
             f"the function gave a number of {bits:,} bits {_at(a, b)}: at most {_MOST_BITS:,} can be named"

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
+from ..asked import asks_all
 from ..errors import ConfigError, NotApplicable
 from ..frozen import Frozen, checked
 from ..memory import free_memory
@@ -44,6 +45,7 @@ class Common(Frozen):
     """Gives the network other labels than the right answers."""
 
 
+@asks_all("task")
 @dataclass(frozen=True, repr=False)
 class Operation(Task):
     """A binary operation `c = a ∘ b` on the operand values 0..p-1, with answers in the classes

@@ -21,11 +21,10 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, create_model
 
-from ..asked import FUNCTION, asks
+from ..asked import FUNCTION, NAME, asks
 from ..errors import ConfigError, UsageError
 from ..frozen import Frozen, checked
 from ..registry import Registry
-from ..usual import usual_defaults
 from .base import Task
 from .operation import Operation
 
@@ -96,7 +95,7 @@ def _parameters_of(make: Callable[..., Task]) -> type[BaseModel]:
     return create_model(make.__name__, __base__=base, **fields)
 
 
-@usual_defaults()
+@asks("gi.make_task", name=NAME)
 def make_task(name: str, **params: Any) -> Task:
     """The task of that name. Its parameters are checked first.
 

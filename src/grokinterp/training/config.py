@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
+from ..asked import KEYS, NAME, TASK_OR_NAME, TEXT, asks, asks_all
 from ..errors import ConfigError
 from ..frozen import Frozen, checked, for_kind, in_one_line, text_of
 from ..models import DEFAULT_KIND, KINDS, ModelConfig, NetworkConfig, network_config, none_if_zero
@@ -126,6 +127,7 @@ class StartConfig(Frozen):
         return f"step {self.step:,} of {self.run} (sha256 {self.sha256[:12]})"
 
 
+@asks_all("config")
 class TrainConfig(Shown, Frozen):
     """Everything that a run depends on, task included.
 
@@ -260,6 +262,7 @@ class TrainConfig(Shown, Frozen):
         return [(key, Condition.parse(text)) for key, text in texts if text]
 
     @classmethod
+    @asks("gi.TrainConfig.make", values=KEYS)
     def make(cls, values: Mapping[str, Any] | None = None, /, **overrides: Any) -> TrainConfig:
         """A configuration from nested `values`, with dotted keys such as `{"training.lr": 3e-3}` laid over
         them.
@@ -272,6 +275,7 @@ class TrainConfig(Shown, Frozen):
         return checked(cls, laid)
 
     @classmethod
+    @asks("gi.TrainConfig.preset", name=NAME)
     def preset(cls, name: str, /, **overrides: Any) -> TrainConfig:
         """A known recipe, changed by `overrides`: `TrainConfig.preset("quick", seed=3, **{"training.lr":
         1e-3})`.
@@ -282,9 +286,13 @@ class TrainConfig(Shown, Frozen):
         return cls.make(_for_overrides(_preset(name), overrides), **overrides)
 
     @classmethod
-    def of_task(cls, name: str, /, **overrides: Any) -> TrainConfig:
+    @asks("gi.TrainConfig.of_task", name=TASK_OR_NAME)
+    def of_task(cls, name: str | Task, /, **overrides: Any) -> TrainConfig:
         """The recipe that `grokinterp train NAME` takes where none is asked for (`presets.DEFAULTS`), changed
-        by `overrides`."""
+        by `overrides`. A task that is known by name is that name with its parameters."""
+        if isinstance(name, Task):
+            params = {f"task.{key}": value for key, value in name.params.items()}
+            return cls.of_task(name.name, **params | overrides)
         default = DEFAULTS.get(name, UNTUNED)
         changes = {"task.name": name, **default.changes}
         values = _overlaid(_for_overrides(_preset(default.preset), changes), changes)
@@ -296,10 +304,11 @@ class TrainConfig(Shown, Frozen):
         return self.make(_for_overrides(self.model_dump(exclude={"start"}), overrides), **overrides)
 
     @classmethod
+    @asks("gi.TrainConfig.from_toml", text=TEXT)
     def from_toml(cls, text: str | Path, /, **overrides: Any) -> TrainConfig:
         """A configuration from the text of a TOML file, or from its path, changed by `overrides`."""
         if isinstance(text, Path):
-            text = text_of(text, "the configuration")
+            text = text_of(text, "configuration")
         try:
             values = tomllib.loads(text.removeprefix("\ufeff"))
         except (ValueError, RecursionError) as error:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from ...asked import got
 from ...errors import NotApplicable, UsageError, nearest
 from ...tasks import Task
 from ...tasks.matrices import Matrices
@@ -338,7 +339,7 @@ def _of_question(view: View) -> Float64[Tensor, "n"]:
 
 def _refuse_odd(tolerance: float) -> None:
     if not (isinstance(tolerance, int | float) and tolerance > 0):
-        raise UsageError(f"tolerance: needs a number above 0, as .05 for 5 %, got {tolerance!r}")
+        raise UsageError(f"tolerance: needs a number above 0, as .05 for 5 %, got {got(tolerance)}")
 
 
 def _mean(marks: Bool[Tensor, "n"]) -> float:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ...asked import DATASET, asks
 from ...errors import GrokinterpError, NotApplicable, UsageError
 from ...shown import Found, Rows
 from ..dataset import at_known_steps, final_keys
@@ -237,6 +238,7 @@ class Lives(Found):
         }
 
 
+@asks("lives", data=DATASET)
 def lives(data: xr.Dataset, born: float = BORN, dies: float = DIES) -> Lives:
     """When every frequency was born, whether it died, and its share of the power, from a replay with the
     default measures.
