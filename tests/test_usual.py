@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import grokinterp as gi
+from grokinterp import controls
 from grokinterp.runs import many
 
 
@@ -112,3 +113,80 @@ def test_what_is_read_off_a_run_does_not_depend_on_torchs_defaults(tmp_path, def
     with defaults():
         for name, ask in asked.items():
             assert str(ask(gi.load_run(tmp_path))) == str(plain[name]), name
+
+
+TASKS: dict[str, dict[str, Any]] = {
+    "modular_addition": {"p": 7, "noise": {"kind": "uniform", "share": 0.2}},
+    "plain_division": {"p": 7},
+    "group_composition": {"group": "S3"},
+    "digit_addition": {"n": 2, "examples": 64, "per_class": 4},
+    "line_images": {"examples": 64},
+    "matrix_transpose": {"examples": 64},
+    "eigenvalues": {"examples": 16},
+}
+
+
+def computed(of: object, names: dict[str, Any]) -> dict[str, Any]:
+    """What is computed when an object is asked for it, and by these calls; why, where there is nothing."""
+    for cls in type(of).__mro__:
+        for name, one in vars(cls).items():
+            if not name.startswith("_") and (isinstance(one, property) or hasattr(one, "func")):
+                names.setdefault(name, lambda name=name: getattr(of, name))
+    found = {}
+    for name, ask in names.items():
+        try:
+            found[name] = ask()
+        except gi.GrokinterpError as error:
+            found[name] = str(error)
+    return found
+
+
+def of_tasks_and_views() -> dict[str, dict[str, Any]]:
+    made = {name: gi.make_task(name, **options) for name, options in TASKS.items()}
+    made["function"] = gi.Task.of_function(lambda a, b: (a * b) % 5, 5)
+    made["arrays"] = gi.arrays([[0.0, 1.0], [2.0, 3.0]], [0, 1], {"size": [1.0, 2.0]})
+    answers = {name: lambda task=task: task.right(task.sample.answers) for name, task in made.items()}
+    found = {name: computed(task, {"right()": answers[name]}) for name, task in made.items()}
+    views = {
+        "clock": controls.clock(7, (2,)),
+        "gromov": controls.gromov(7, 16),
+        "adder": controls.adder(2, examples=64, per_class=4),
+    }
+    views["of a network"] = gi.view(views["clock"].model, views["clock"].task, split=([0, 1], [2, 3]))
+    for name, view in views.items():
+        asked = {
+            "loss()": view.loss,
+            "right()": view.correct,
+            "rows()": lambda view=view: view.rows("train"),
+            "on()": lambda view=view: view.on(view.task).logits,
+            "activations()": lambda view=view: view.activations(["hook_embed"]),
+            "ablate": lambda view=view: gi.ablate(view, "mlp", how="resample", draws=2).after,
+            "one head": lambda view=view: gi.ablate(view, "head", (0, 0)).after,
+            "frequencies": lambda view=view: gi.ablate(view, "frequencies", [2]).after,
+        }
+        found[name] = computed(view, asked)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """What can be compared; of an object that is made anew nothing."""
+    if isinstance(value, torch.Tensor):
+        assert value.is_cpu
+        return value.tolist(), value.dtype
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    return value if isinstance(value, str | int | float | bool) else None
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda"])
+def test_tasks_views_and_ablations_do_not_depend_on_the_default_device(device):
+    """Neither on one without numbers nor, where there is none, on one that is not there."""
+    usual = of_tasks_and_views()
+    torch.set_default_device(device)
+    try:
+        other = of_tasks_and_views()
+    finally:
+        torch.set_default_device(None)
+    for name, found in usual.items():
+        for what, value in found.items():
+            assert str(plain(other[name][what])) == str(plain(value)), (name, what)

@@ -110,7 +110,7 @@ def test_no_word_is_a_key_that_every_network_has_and_every_key_that_is_named_is_
     sections["snapshots"] = type(gi.TrainConfig().snapshots)
     keys = {f"{name}.{key}".lstrip(".") for name, of in sections.items() for key in of.model_fields}
     keys |= {f"model.{key}" for kind in KINDS.values() for key in kind.model_fields}
-    assert set(_CALLED) <= keys | {"task.name", "task.p"}
+    assert set(_CALLED) <= keys | {"task.name", "task.p", "task.n", "task.noise"}
     for key, words in _CALLED.items():
         section = key.rpartition(".")[0]
         for word in words.split():

@@ -66,16 +66,21 @@ def _are(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda given: (
         isinstance(given, Iterable)
         and not isinstance(given, str | bytes | Mapping)
-        and iter(given) is not given
         and getattr(given, "ndim", 1) == 1
+        and iter(given) is not given
         and all(map(holds, given))
     )
 
 
-PATH = Kind(
-    "a path, as text or pathlib.Path",
-    lambda given: isinstance(given, str | os.PathLike) and "\0" not in str(given),
-)
+def _can_be_path(given: object) -> bool:
+    """Whether it is text that a file system takes."""
+    if not isinstance(given, str | os.PathLike):
+        return False
+    path = os.fsencode(str(given))
+    return b"\0" not in path and len(path) < 4096 and all(len(part) < 256 for part in path.split(b"/"))
+
+
+PATH = Kind("a path, as text or pathlib.Path", _can_be_path)
 PATHS = Kind("a path, or a list of them", lambda given: PATH.holds(given) or _are(PATH.holds)(given))
 RUN = Kind("a run, or its directory", lambda given: PATH.holds(given) or is_a(given, "Run"), is_thing=True)
 SHOWN = Kind("a run, or the path of a run, a checkpoint or a folder", RUN.holds, is_thing=True)
@@ -192,10 +197,8 @@ def asks_all(asking: str) -> Callable[[Class], Class]:
             function = one.__func__ if of_class else one
             if name.startswith("_") or not inspect.isfunction(function) or is_asked(function):
                 continue
-            if not inspect.isgeneratorfunction(function):
-                called = f"gi.{cls.__name__}.{name}" if of_class else f"{asking}.{name}"
-                made = asks(called)(function)
-                setattr(cls, name, type(one)(made) if of_class else made)
+            made = asks(f"gi.{cls.__name__}.{name}" if of_class else f"{asking}.{name}")(function)
+            setattr(cls, name, type(one)(made) if of_class else made)
         if not is_asked(cls.__init__):
             cls.__init__ = asks(f"gi.{cls.__name__}")(cls.__init__)
         at_usual_defaults(cls)
@@ -328,4 +331,6 @@ def _is_plain(given: object) -> bool:
     """Whether it is text, a number, or a few of them: what Python shows in a line."""
     if isinstance(given, list | tuple | set | range):
         return len(given) <= _LONGEST and all(map(_is_plain, given))
+    if isinstance(given, dict):
+        return _is_plain([*given, *given.values()])
     return given is None or isinstance(given, str | int | float | complex)

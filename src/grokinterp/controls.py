@@ -33,6 +33,7 @@ from torch import Tensor
 
 from .asked import asks
 from .errors import UsageError
+from .frozen import checked
 from .models import MLPConfig, ModelConfig, NetworkConfig
 from .tasks import Operation, Task, make_task, split
 from .tasks.digits import Digits
@@ -294,7 +295,7 @@ def random_like(known: View, seed: int = 0) -> View:
 def random_network(p: int = 53, seed: int = 0, name: str = "modular_addition", **model: object) -> View:
     """A network that was never trained."""
     task = make_task(name, **({"group": f"S{p}"} if name.startswith("group") else {"p": p}))
-    config = ModelConfig(**{"d_model": 64, "n_heads": 4, "d_mlp": 256, **model})
+    config = checked(ModelConfig, {"d_model": 64, "n_heads": 4, "d_mlp": 256, **model}, at="model")
     return _seen(config, task, config.initial_weights(task.reads, seed), torch.float32)
 
 

@@ -31,6 +31,7 @@ from .asked import (
     WEIGHTS,
     asks,
     asks_all,
+    got,
     network_inside,
 )
 from .errors import ConfigError, NotApplicable, UsageError, nearest
@@ -402,6 +403,8 @@ class View(Shown):
 
         with torch.enable_grad(), model.hooks(fwd_hooks=[("hook_embed", remember)]):
             found = model(tokens.to(self._device))[:, -1].cpu()[each, logits]
+            if not embedded:
+                raise NotApplicable("the network has no embedding")
             (gradient,) = torch.autograd.grad(found.sum(), embedded)
         return gradient.cpu()
 
@@ -768,7 +771,7 @@ class View(Shown):
         if part not in ("train", "test"):
             has = ", ".join(self.parts)
             raise UsageError(
-                f"{self.task.name} has no part {part!r}{nearest(part, self.parts)}: it has {has}"
+                f"{self.task.name} has no part {got(part)}{nearest(part, self.parts)}: it has {has}"
             )
         if self.split is None:
             raise NotApplicable("it is not known which examples the network was trained on")
@@ -795,7 +798,7 @@ class View(Shown):
     ) -> Float64[Tensor, "rows"]:
         """Cross-entropy of every example in nats: of its own logits, or of others (for some rows only)."""
         logits = self._logits_with_all_classes if logits is None else logits
-        targets = self._classes(against, rows)
+        targets = self._classes_for(logits, against, rows)
         losses = []
         for some, target in zip(logits.split(_TOGETHER), targets.split(_TOGETHER), strict=True):
             # log(1 + Σ exp) over the wrong classes: in float64 too, log_softmax bottoms out (at 2.2e-16).
@@ -815,7 +818,7 @@ class View(Shown):
     ) -> Bool[Tensor, "rows"]:
         """Whether the largest logit of every example is the label's, or the right answer's."""
         logits = self._logits_with_all_classes if logits is None else logits
-        return logits.argmax(1) == self._classes(against, rows)
+        return logits.argmax(1) == self._classes_for(logits, against, rows)
 
     def all_right(
         self, against: Classes = "labels", logits: Float64[Tensor, "n answer classes"] | None = None
@@ -875,6 +878,20 @@ class View(Shown):
     def probabilities(self) -> Float64[Tensor, "n answers"]:
         """The softmax of the logits, for every answer."""
         return self._logits_with_all_classes.softmax(1)[:, : self.task.n_answers]
+
+    def _classes_for(
+        self, logits: Tensor, against: Classes, rows: Int[Tensor, "rows"] | None
+    ) -> Int[Tensor, "rows"]:
+        """The classes that logits are held against.
+
+        Raises:
+            UsageError: they are not of as many examples.
+        """
+        classes = self._classes(against, rows)
+        if logits.ndim != 2 or len(logits) != len(classes):
+            shape = [*logits.shape]
+            raise UsageError(f"logits: needs a row for each of {len(classes):,} examples, got {shape}")
+        return classes
 
     def _classes(self, against: Classes, rows: Int[Tensor, "rows"] | None) -> Int[Tensor, "rows"]:
         classes = self.labels if against == "labels" else self.targets

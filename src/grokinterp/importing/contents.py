@@ -14,6 +14,7 @@ from torch import Tensor
 from ..asked import SHOWN, asks
 from ..errors import GrokinterpError, UsageError
 from ..foreign import Record, read_foreign, shown
+from ..runs.account import refuse_snapshot
 from ..runs.contents import Contents, contents_of_run, is_run, shapes_in_words
 from ..runs.files import reading
 from ..runs.hub import SCHEME
@@ -55,6 +56,7 @@ def show(path: str | Path | Run) -> Contents:
         return contents_of_run(path)
     if path.is_dir():
         return _folder(path)
+    refuse_snapshot(path)
     try:
         return _file(path)
     except GrokinterpError as error:

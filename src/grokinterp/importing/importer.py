@@ -17,7 +17,7 @@ from ..asked import PATH, PATHS, SECTION, asks
 from ..errors import ConfigError, NotARun, UsageError
 from ..progress import SHARE, bars
 from ..runs import files
-from ..runs.account import read_run_json
+from ..runs.account import read_run_json, refuse_snapshot
 from ..runs.record import new_record, packed_snapshot, stored_split, write_record
 from ..runs.run import Run
 from ..tasks import Task
@@ -66,6 +66,7 @@ def import_checkpoint(
         WriteFailed: the disk is full or read-only; asked before the file is read.
     """
     path, several, others = _named(path)
+    refuse_snapshot(path)
     out = files.folder_named(out)
     if isinstance(task, Task):
         task = {"name": task.name, **task.params}

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..asked import STEP, refuse_other
+from ..asked import STEP, asks_all, refuse_other
 from ..errors import DamagedFile, GrokinterpError, NoSuchSnapshot, NotARun, UsageError
 from .files import damaged, read_hashed, read_log, read_sealed
 
@@ -36,6 +36,7 @@ RECORD_AND_LOGS = ("run.json", "manifest.jsonl", "metrics.jsonl")
 _OWN = {*RECORD_AND_LOGS, "lock", "split.safetensors", "snapshots", "resume", "replay", "logged.json"}
 
 
+@asks_all("run")
 class Account:
     """What the directory of a run says of it. What was committed when it was opened is what it shows.
 
@@ -271,6 +272,7 @@ def read_run_json(path: Path) -> dict[str, Any]:
             count = f"{len(inside):,} run{'s' * (len(inside) > 1)}"
             what = f"{path} holds {count}: {shown}; give one of them, such as {path / inside[0]}"
             raise NotARun(what) from None
+        refuse_snapshot(path)
         instead = "is no directory" if path.exists() else "does not exist"
         what = "has no run.json" if path.is_dir() else instead
         remedy = "give the directory that `grokinterp train --out` made"
@@ -282,6 +284,28 @@ def read_run_json(path: Path) -> dict[str, Any]:
         what = f"{path} is of run format {record['format']}"
         raise GrokinterpError(f"{what}, and this grokinterp reads format {FORMAT}: install a newer one")
     return record
+
+
+def at_step(path: str | Path) -> tuple[Path, int | None]:
+    """Directory and step of "RUN@step"; without one None. A directory so named is itself."""
+    both = re.fullmatch(r"(.+)@(-?\d{1,12})", str(path), re.DOTALL)
+    if both is None or Path(path).exists():
+        return Path(path), None
+    return Path(both[1]), int(both[2])
+
+
+def refuse_snapshot(path: Path) -> None:
+    """
+    Raises:
+        NoSuchSnapshot: a path is RUN@step, and there is none at that step.
+        UsageError: there is one, but all of a run is asked for.
+    """
+    run, step = at_step(path)
+    if step is None or not (run / "run.json").is_file():
+        return
+    Account(run).resolve(step)
+    one = f"run.view({step}) and `grokinterp analyze {run} --step {step}` are about that one"
+    raise UsageError(f"{path} is a snapshot, and a whole run is needed: give {run}; {one}")
 
 
 def _runs_inside(path: Path) -> list[str]:

@@ -21,7 +21,7 @@ from ..asked import PATH, asks
 from ..errors import GrokinterpError, NotARun
 from ..progress import bars
 from ..standing import Examples, State, judged_by
-from .account import Account
+from .account import Account, refuse_snapshot
 from .files import reading
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def listed(folder: str | Path, *, progress: bool | None = None) -> list[Listed]:
     place = Path(folder)
     found = dict(_found(place))
     if not found:
+        refuse_snapshot(place)
         instead = "holds no run, nor do the directories in it" if place.is_dir() else "is no directory"
         raise NotARun(f"{folder} {instead}: give one that holds what `grokinterp train --out` made")
 

@@ -175,7 +175,7 @@ def named_loggers(log: Log) -> tuple[str | Callable[[int, Metrics], object], ...
     for one in several:
         if callable(one):
             continue
-        if one not in LOGGERS:
+        if not isinstance(one, str) or one not in LOGGERS:
             raise UsageError(f"there is no logger {got(one)}{nearest(str(one), LOGGERS)}")
         if find_spec(LOGGERS[one].needs) is None:
             what = f"the logger {one} needs the package {LOGGERS[one].needs}, which is not installed"

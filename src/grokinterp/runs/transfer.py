@@ -7,7 +7,6 @@ another start is refused, and once a resume state is written the source is not n
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -17,7 +16,7 @@ from ..errors import ConfigError, DamagedFile, NotARun, UsageError
 from ..models import Weights
 from ..tasks import Task
 from ..training import StartConfig, TrainConfig
-from .account import read_run_json
+from .account import at_step, read_run_json
 from .run import Run
 
 Start: TypeAlias = "Run | tuple[Run, int] | str | Path"
@@ -98,10 +97,7 @@ def named(start: str | Path) -> tuple[Path, int | None]:
     if not str(start).strip():
         raise UsageError("start: needs a run directory, such as RUN or RUN@1000")
     refuse_other("start:", PATH, start)
-    both = re.fullmatch(r"(.+)@(-?\d{1,12})", str(start), re.DOTALL)
-    if both is None or Path(start).exists():
-        return Path(start), None
-    return Path(both[1]), int(both[2])
+    return at_step(start)
 
 
 def configuration_of(start: Start, out: Path) -> TrainConfig:
