@@ -8,7 +8,8 @@ import torch
 
 import grokinterp as gi
 from grokinterp import controls
-from grokinterp.measures import digits_hypothesis
+from grokinterp.measures import digits_hypothesis, operation_hypothesis
+from grokinterp.replay import spikes
 from grokinterp.runs.seeds import seeds_of
 
 from .base import World, bare, mistake
@@ -169,6 +170,44 @@ ARGUMENTS = [
         lambda w, m: gi.interchange(
             adder := controls.adder(2, examples=64, per_class=8), digits_hypothesis(adder.task), cases=20
         ),
+    ),
+    mistake(
+        "a list as evaluations",
+        lambda w: spikes([1, 2]),
+        r"needs a DataFrame, such as run\.history",
+        lambda w, m: spikes(w.run.history),
+    ),
+    mistake(
+        "a dtype that is a text",
+        lambda w: w.run.model(-1, "float32"),
+        r"needs a dtype of torch, such as torch\.(float32)",
+        lambda w, m: w.run.model(-1, getattr(torch, m[1])),
+    ),
+    mistake(
+        "a hypothesis of digits, of a task that has none",
+        lambda w: digits_hypothesis(w.view.task),
+        r"needs a task of numbers written in digits, such as gi\.make_task\('(\w+)'\)",
+        lambda w, m: digits_hypothesis(gi.make_task(m[1], n=2, examples=64, per_class=8)),
+    ),
+    mistake(
+        "a hypothesis of two operands, of a name",
+        lambda w: operation_hypothesis("modular_addition"),
+        r"needs a task of two operands, such as gi\.make_task\('(\w+)'\)",
+        lambda w, m: operation_hypothesis(gi.make_task(m[1])),
+    ),
+    mistake(
+        "a part of the examples in place of others",
+        lambda w: w.view.on("test"),
+        r"needs a task of other examples, which gi\.make_task\(name, \.\.\.\) makes "
+        r"\(view\.rows\('(test)'\) marks",
+        lambda w, m: w.view.on(gi.make_task("modular_addition", p=7)),
+        lambda w, m: w.view.loss()[w.view.rows(m[1])],
+    ),
+    mistake(
+        "arguments without their names",
+        lambda w: gi.make_task("modular_addition", 7),
+        r"too many positional arguments: write gi\.make_task\(name, name=value, \.\.\.\)",
+        lambda w, m: gi.make_task("modular_addition", p=7),
     ),
 ]
 
@@ -341,6 +380,12 @@ VIEWS = [
         lambda w: of_a_kind(w, 5),
         r"give the task that it was trained on",
         lambda w, m: gi.view(controls.gromov(7, 24).model, controls.gromov(7, 24).task),
+    ),
+    mistake(
+        "a layer that there is not",
+        lambda w: w.view.neurons_of(3),
+        r"there is no layer 3: choose from (\d) to (\d)",
+        lambda w, m: [w.view.neurons_of(int(layer)) for layer in m.groups()],
     ),
 ]
 

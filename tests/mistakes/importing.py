@@ -670,6 +670,14 @@ RECORDS = [
         r"register it with @gi\.task, and give what make_task makes",
         lambda w, m: registered(w),
     ),
+    mistake(
+        "a configuration that is none",
+        lambda w: gi.record(w.view.model, w.view.task, 0, w.new(), config=3),
+        r"needs a section \[model\] such as \{'kind': '(\w+)', 'd_mlp': (\d+)\}, or a "
+        r"HookedTransformerConfig",
+        lambda w, m: network_config({"kind": m[1], "d_mlp": int(m[2])}),
+        lambda w, m: gi.record(w.view.model, w.view.task, 0, w.new(), config=w.view.model.cfg),
+    ),
 ]
 
 IMPORTING = [*MAPPINGS, *IMPORTS, *SEVERAL, *SHOWN, *ASKED_FOR, *RECORDS]

@@ -196,6 +196,12 @@ HYPOTHESES = [
         r"the network has no node 'L0H11'; did you mean '(\w+)'",
         lambda w, m: interchanged(sites=[(m[1], 5)]),
     ),
+    mistake(
+        "sites that are no list",
+        lambda w: bare(_sites)(controls.adder(2, examples=64, per_class=8), "L0H1"),
+        r"sites: needs a list of nodes and positions, such as \[\('(\w+)', (\d)\)\]",
+        lambda w, m: bare(_sites)(controls.adder(2, examples=64, per_class=8), [(m[1], int(m[2]))]),
+    ),
 ]
 
 REPLAYED = [

@@ -178,6 +178,17 @@ STARTS = [
     ),
 ]
 
+
+def without_numbers(w: World) -> Any:
+    """A network of which there are shapes alone."""
+    return torch.nn.Module.to(w.run.model(-1), "meta")
+
+
+def loaded(network: Any, weights: Any) -> Any:
+    network.load_state_dict(weights)
+    return network
+
+
 CALLED = [
     mistake(
         "a hook that is switched off",
@@ -196,6 +207,12 @@ CALLED = [
         lambda w: computed(2, 3),
         r"give examples of the task that the network was trained on",
         lambda w, m: computed(2, 2),
+    ),
+    mistake(
+        "a network on the meta device",
+        lambda w: gi.view(without_numbers(w), w.view.task),
+        r"load its weights into one that was made on the CPU",
+        lambda w, m: gi.view(loaded(w.run.model(0), w.run.model(-1).state_dict()), w.view.task),
     ),
 ]
 

@@ -7,6 +7,10 @@ _SPLIT = (
     "{} as asked for has its first answer at position {} of {}, and the network's stacks of layers divide "
     "them otherwise: say another size with --set task.KEY=VALUE"
 )
+_STOP = (
+    "stop early_stop early_stopping stopping patience stop_at stopping_thresh stop_threshold threshold "
+    "thresh target_accuracy stop_acc early_stop_acc stop_accuracy"
+)
 _WORDS = "words for a key, of which no message is made"
 NOT_FOLLOWED: dict[str, str] = {
     "{}: `hf auth login`": _ACCOUNT,
@@ -20,5 +24,5 @@ NOT_FOLLOWED: dict[str, str] = {
     "  against right answers: train {}  test {}": _NONE,
     "evaluations are too far apart or begin too late": _NONE,
     "Test solid, train dashed.": _NONE,
-    "stop early_stop early_stopping stopping patience stop_at": _WORDS,
+    _STOP: _WORDS,
 }

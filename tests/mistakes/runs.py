@@ -259,6 +259,15 @@ DIRECTORIES = [
         lambda w, m: gi.analyze(w.run, measures=["loss"], with_replay=False).save_html(w.here / "a.html"),
         lambda w, m: gi.analyze(w.run, measures=["loss"], with_replay=False).save_html(w.new(".html")),
     ),
+    mistake(
+        "a snapshot where a run is asked for",
+        lambda w: w.cli("verify {}", f"{w.run.path}@10"),
+        r"is a snapshot, and a whole run is needed: give (\S+); run\.view\((\d+)\) and `grokinterp "
+        r"(analyze \S+ --step \d+)` are about that one",
+        lambda w, m: w.cli("verify {}", m[1]),
+        lambda w, m: gi.load_run(m[1]).view(int(m[2])),
+        lambda w, m: w.cli(f"{m[3]} --no-replay --measure loss --out {w.new()}"),
+    ),
 ]
 
 

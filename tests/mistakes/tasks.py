@@ -210,6 +210,12 @@ OWN = [
         r"did you mean '(\w+)'",
         lambda w, m: make("digit_addition", n=2, examples=16).reads.only(m[1]),
     ),
+    mistake(
+        "a task of no family",
+        lambda w: gi.Task("modular_addition"),
+        r"gi\.make_task\(name, \.\.\.\) makes a task that is known by name",
+        lambda w, m: gi.make_task("modular_addition", p=7),
+    ),
 ]
 
 ARRAYS = [

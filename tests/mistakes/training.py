@@ -9,6 +9,7 @@ from unittest import mock
 import torch
 
 import grokinterp as gi
+from grokinterp.runs import loggers
 from grokinterp.training import Trainer
 from grokinterp.training.trainer import resolve_device
 
@@ -160,6 +161,46 @@ CONFIGURATION = [
         lambda w: preset("quick", **{"training.stop_when": "accuracy is high"}),
         r"needs a condition such as '(.+?)'",
         lambda w, m: preset("quick", **{"training.stop_when": m[1]}),
+    ),
+    mistake(
+        "a directory as a key",
+        lambda w: preset("quick", output_dir="here"),
+        r"the directory of a run is no key: --out, or gi\.train\(config, out=\.\.\.\), names it",
+        lambda w, m: gi.train(w.config(), out=w.new(), progress=False),
+        lambda w, m: w.cli("train modular_addition --dry-run --out {}", w.new()),
+    ),
+    mistake(
+        "going on as a key",
+        lambda w: preset("quick", resume=True),
+        r"a run goes on when the same command, or call of gi\.train, is given again",
+        lambda w, m: [gi.train(w.config(), w.run.path.parent / "again", progress=False) for _ in range(2)],
+    ),
+    mistake(
+        "a logger as a key",
+        lambda w: preset("quick", wandb=True),
+        r"loggers are no key: --log (\w+), or gi\.train\(config, out=\.\.\., log='(\w+)'\)",
+        lambda w, m: [loggers.LOGGERS[name] for name in m.groups()],
+        lambda w, m: gi.train(w.config(), out=w.new(), log=print, progress=False),
+    ),
+    mistake(
+        "several seeds as a key",
+        lambda w: preset("quick", seeds="0,1"),
+        r"several seeds are no key: --seeds ([\d.]+), or "
+        r"gi\.train_many\(config, out=\.\.\., seeds='([\d.]+)'\)",
+        lambda w, m: gi.train_many(w.config(), out=w.new(), seeds=m[2], workers=1, progress=False),
+        lambda w, m: w.cli("train modular_addition --dry-run --out {} --seeds {}", w.new(), m[1]),
+    ),
+    mistake(
+        "noise under another word",
+        lambda w: preset("quick", **{"training.label_noise": 0.35}),
+        r"did you mean '(task\.noise)'\? \(a section such as \{'kind': '(\w+)', 'share': ([\d.]+)\}\)",
+        lambda w, m: preset("quick", **{m[1]: {"kind": m[2], "share": float(m[3])}}),
+    ),
+    mistake(
+        "neurons under another word",
+        lambda w: preset("quick", **{"model.mlp_ratio": 4}),
+        r"did you mean '(model\.d_mlp)'\? \(the number of neurons, such as (\d) times model\.d_model\)",
+        lambda w, m: preset("quick", **{m[1]: int(m[2]) * preset("quick").model.d_model}),
     ),
 ]
 

@@ -536,7 +536,7 @@ def refuse_without_numbers(model: HookedRootModule) -> None:
     """
     if (name := next((name for name, one in model.named_parameters() if one.is_meta), None)) is not None:
         what = f"the network is on the meta device, where {name} has a shape and no numbers"
-        raise UsageError(f"{what}: load its weights with load_state_dict(weights, assign=True)")
+        raise UsageError(f"{what}: load its weights into one that was made on the CPU")
 
 
 def in_float64(model: HookedRootModule) -> HookedRootModule:
