@@ -89,6 +89,10 @@ NAMES = Kind(
     "a list of names, such as ['loss', 'gini.W_E']",
     lambda given: isinstance(given, str) or _are(NAME.holds)(given),
 )
+KEYS = Kind(
+    "a key of the configuration, or a list of one or two, such as ['training.weight_decay']",
+    lambda given: isinstance(given, str) or _are(NAME.holds)(given),
+)
 STEP = Kind("a whole number, such as 1000, or -1 for the last", is_whole)
 COUNT = Kind("a whole number from 0", lambda given: is_whole(given) and given >= 0)
 SEED = Kind("a whole number from 0 to 4294967295", lambda given: is_whole(given) and 0 <= given < 2**32)
@@ -228,7 +232,7 @@ def _bound(
 
 def _written(signature: inspect.Signature) -> str:
     """How a function is called: "run, measures=None, *, progress=None"."""
-    parts = []
+    parts: list[str] = []
     for name, one in signature.parameters.items():
         if name in ("self", "cls"):
             continue

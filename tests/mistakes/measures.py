@@ -19,6 +19,12 @@ from grokinterp.replay.graduation import graduation
 from .base import World, bare, mistake
 from .runs import of_unknown_steps, thinned
 
+
+def of_two_kinds(w: World) -> list[gi.Run]:
+    """A transformer and an MLP, trained on one task."""
+    return [w.train(), w.train(model={"kind": "mlp", "d_mlp": 16})]
+
+
 PLAIN = {"d_model": 16, "n_heads": 2, "d_mlp": 16}
 
 
@@ -272,6 +278,34 @@ REPLAYED += [
 ]
 MEASURED = [*ABLATED, *KEYS, *OTHERS, *HYPOTHESES]
 
+REPLAYED += [
+    mistake(
+        "runs grouped by a key that none has",
+        lambda w: gi.compare(w.run, by="weight_decay"),
+        r"no run has that key; did you mean '([\w.]+)'\?",
+        lambda w, m: gi.compare(w.run, by=m[1]),
+    ),
+    mistake(
+        "runs grouped by three keys",
+        lambda w: gi.compare(w.run, by=["seed", "training.lr", "training.fraction"]),
+        r"needs one or two; of a third, compare the runs of one value at a time",
+        lambda w, m: gi.compare(w.run, by=["seed", "training.lr"]),
+    ),
+    mistake(
+        "runs grouped by two keys of which each has one",
+        lambda w: gi.compare(of_two_kinds(w), by=["model.n_heads", "model.embedding"]),
+        r"no run has both of these keys; group by one of them",
+        lambda w, m: gi.compare(of_two_kinds(w), by="model.embedding"),
+    ),
+    mistake(
+        "runs of two tasks in one group",
+        lambda w: gi.compare([w.train(), w.train(**{"task.p": 5})], by="training.lr"),
+        r"different tasks \(.*\): give runs of one task, or group by ([\w.]+)",
+        lambda w, m: gi.compare([w.train(), w.train(seed=1)], by="training.lr"),
+        lambda w, m: gi.compare([w.train(), w.train(**{"task.p": 5})], by=m[1]),
+    ),
+]
+
 REPORTED = [
     mistake(
         "keys of a task without frequencies",
@@ -284,5 +318,11 @@ REPORTED = [
         lambda w: w.new().mkdir() or w.cli("compare {}", w.file("x").parent / "new_0"),
         r"holds no run, nor directories that do; give what `grokinterp train --out` made",
         lambda w, m: w.cli("compare {}", w.run.path),
+    ),
+    mistake(
+        "a phase diagram of runs that are not grouped",
+        lambda w: gi.compare(w.run).phase_diagram,
+        r"not grouped: gi\.compare\(runs, by=\['training\.weight_decay'\]\) does it",
+        lambda w, m: gi.compare(w.run, by=["training.weight_decay"]).phase_diagram,
     ),
 ]

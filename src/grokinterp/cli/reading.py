@@ -35,6 +35,7 @@ from .common import (
 from .kept import LastTime
 
 if TYPE_CHECKING:
+    from ..replay import RunsBy
     from ..runs import Run
 
 
@@ -352,6 +353,14 @@ def compare(
         str | None,
         typer.Option(metavar="DIR", help="Also write compare.html and compare.json into this directory."),
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="Group the runs by a key of their configuration, such as training.weight_decay: what each "
+            "group did, medians with intervals, tests between groups. Once or twice.",
+        ),
+    ] = None,
     log: Annotated[bool, typer.Option("--log", help="Draw steps on a log axis at first.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -363,11 +372,15 @@ def compare(
 
     runs = list(opened(run_dirs))
     files = None if out is None else Comparison.places(out, "compare", runs)
-    comparison = compare_runs(runs, log_x=log)
+    comparison = compare_runs(runs, by=by or (), log_x=log)
     if files is not None:
         save(comparison, files)
     if as_json:
         print(json.dumps(comparison.to_dict(), allow_nan=False))
+        return
+    if comparison.by is not None:
+        _print_groups(comparison.by, f"{headline(comparison.compared)}.")
+        _print_places(files)
         return
     print_wrapped(f"{headline(comparison.compared)}.")
     for sentence in [*in_common(comparison), *notes(comparison)]:
@@ -383,8 +396,22 @@ def compare(
     for each in comparison.compared.runs:
         if each.transfer is not None:
             print(f"{each.name}, started from {each.start}: {each.transfer.sentence}")
+    _print_places(files)
+
+
+def _print_places(files: tuple[Path, Path] | None) -> None:
     if files is not None:
         print(f"Page: {place(files[0])}\nValues: {place(files[1])}")
+
+
+def _print_groups(by: RunsBy, headline: str) -> None:
+    from ..report import grouped
+
+    for sentence in (grouped.finding(by), headline):
+        print_wrapped(sentence)
+    print_table(*grouped.rows(by))
+    for sentence in filter(None, (grouped.tested(by), *by.notes)):
+        print_wrapped(sentence)
 
 
 @command("verify", "grokinterp verify runs/add53", "grokinterp verify runs/add53 --json")

@@ -20,8 +20,9 @@ from .frequencies.keys import keys_over_time, where_keys_differ
 from .frequencies.lives import Life, Lives, lives
 from .frequencies.pictures import PICTURES
 from .graduation import graduation
+from .grouped import NAMED_BY_LIU, Cell, RunsBy, Tested
 from .noise_phases import NoiseSpan, noise_in_words, noise_spans
-from .phases import Boundary, Lead, Phase, Phases, phases
+from .phases import Boundary, Kind, Lead, Phase, Phases, kind_of, phases
 from .readability import Readable, readable
 from .spikes import (
     Spike,
@@ -34,4 +35,5 @@ from .spikes import (
     steps_in_words,
 )
 from .steps_to_learn import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer
+from .survival import LogRank, Survival, holm, log_rank, survival
 from .thinning import boundary_steps, thin

@@ -23,17 +23,20 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..measures.standing import Examples, Standing
 from ..runs import Run
+from .phases import Kind, kind_of
 from .spikes import slingshots, spikes
 from .steps_to_learn import Delay, Reached, Transfer, delay, judged_by, median_steps, reached, transfer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_SEEDS = ("seed", "training.split_seed")
-_WATCHING = (
+SEEDS = ("seed", "training.split_seed")
+"""In which runs of one configuration may differ."""
+WATCHING = (
     "threads", "device", "snapshots", "monitor", "monitor_every", "training.steps", "training.stop_when",
     "training.evaluate_every",
 )  # fmt: skip
+"""What makes a run no other run."""
 _OWN_COLUMNS = ("task.name", "task.p", "training.fraction")
 _FEWEST = 3
 """Evaluations in which there can be a leap: one, and one on either side."""
@@ -79,6 +82,11 @@ class Compared:
     def settings(self) -> dict[str, Any]:
         """Its configuration by dotted keys, as deep as sections go; of an imported run only what is known."""
         return _settings(self.run)
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What kind of run it was, by its evaluations."""
+        return kind_of(self.run.dated_history, Examples.of(self.run.task, self.run.split))
 
     @property
     def start(self) -> str | None:
@@ -160,7 +168,7 @@ class RunsCompared:
         if not runs:
             raise UsageError("nothing to compare: there are no runs")
         histories = [run.dated_history for run in runs]
-        alike = [_key(_settings(run), _WATCHING) for run in runs]
+        alike = [_key(_settings(run), WATCHING) for run in runs]
         self.runs = []
         for name, run, history, key in zip(_names(runs), runs, histories, alike, strict=True):
             verdict = None
@@ -197,7 +205,7 @@ class RunsCompared:
             if run.steps and run.steps[-1] > 0:  # before training all of a seed are alike
                 marks.append(run.sha256(run.steps[-1]))
             if not run.imported:
-                marks.append((_key(each.settings, _WATCHING), str(run.config.start)))
+                marks.append((_key(each.settings, WATCHING), str(run.config.start)))
             known = next((first[mark] for mark in marks if mark in first), None)
             if known is not None:
                 copies[each.name] = known
@@ -211,7 +219,7 @@ class RunsCompared:
             if not each.run.imported:
                 start = each.run.config.start
                 origin = "" if start is None else f"{start.task} {'last' if start.last else start.step}"
-                runs_of_kind.setdefault((_key(each.settings, _WATCHING + _SEEDS), origin), []).append(each)
+                runs_of_kind.setdefault((_key(each.settings, WATCHING + SEEDS), origin), []).append(each)
         return [Group.of(group) for group in runs_of_kind.values() if len(group) > 1]
 
     @cached_property

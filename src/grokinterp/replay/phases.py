@@ -280,6 +280,19 @@ def phases(data: xr.Dataset, history: pd.DataFrame, examples: Examples | None = 
     return Phases(kind, sentence, spans, boundaries, leads, outcome.skipped, curves.standing)
 
 
+def kind_of(history: pd.DataFrame, examples: Examples | None) -> Kind:
+    """The kind of a run by its evaluations alone, without measures: that of `phases`, unless snapshots have
+    more accuracies than the history, or the task has a criterion of its own, which evaluations do not know.
+
+    Args:
+        history: evaluations, as `run.history` gives them.
+        examples: chance and the numbers of examples; None where nobody knows them.
+    """
+    import xarray as xr
+
+    return _kind(_curves(xr.Dataset(), history, examples))
+
+
 @dataclass(frozen=True)
 class _Curves:
     """What the rules look at, each over its own steps; empty where it was not measured.

@@ -14,14 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..asked import PATH, asks, asks_all, got_instead
+from ..asked import KEYS, asks, asks_all, got_instead
 from ..errors import NotARun, UsageError
-from ..replay import Compared, Group, RunsCompared, judged_by
+from ..replay import Compared, Group, RunsBy, RunsCompared, judged_by
 from ..runs import Run
 from ..shown import html_table
 from ..standing import in_a_word
 from ..training import SQUARED
-from . import palette
+from . import grouped, palette
 from .claims import Verdict
 from .drawing import drawn
 from .learned import Learned, all_learned
@@ -35,11 +35,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_POINTS = 120
-"""Points of a curve that are drawn, twice: of longer ones the lowest and the highest of each stretch."""
+"""Points of a band that are drawn; and of a curve, twice: of longer ones the lowest and the highest of each
+stretch."""
 _MOST_COLOURS = 8
 """Runs that have a colour each; more are drawn together."""
 _MOST_NAMES = 4
 """Names of runs in a cell; of more it is said how many there are."""
+_MOST_ROWS = 60
+"""Runs with a row each in a figure, where another figure has them by groups."""
 _LONGEST = 24
 """Letters of a name beside a figure."""
 
@@ -51,11 +54,19 @@ class Comparison(Page):
     Attributes:
         compared: what the recorded histories say of each run and of those that belong together.
         again: the runs that were given more than once, and are here once.
+        by: the same runs grouped by keys of their configuration, where that was asked for.
     """
 
-    def __init__(self, compared: RunsCompared, log_x: bool = False, again: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        compared: RunsCompared,
+        log_x: bool = False,
+        again: Sequence[str] = (),
+        by: Sequence[str] = (),
+    ) -> None:
         self.compared = compared
         self.again = list(again)
+        self.by = RunsBy(compared, by) if by else None
         self._log_x = log_x
 
     def __repr__(self) -> str:
@@ -68,6 +79,8 @@ class Comparison(Page):
         return all_learned([each.run for each in self.compared.runs])
 
     def _repr_html_(self) -> str:
+        if self.by is not None:
+            return html_table(grouped.finding(self.by), *grouped.rows(self.by))
         return html_table(headline(self.compared), *rows(self, brief=True))
 
     @property
@@ -86,6 +99,47 @@ class Comparison(Page):
         """Losses against steps, likewise."""
         return _curves(self.compared, "loss", self._log_x)
 
+    @cached_property
+    def phase_diagram(self) -> go.Figure:
+        """What the runs of each group did, where they are grouped by keys.
+
+        Raises:
+            UsageError: they are not, or by one key of more values than a diagram has room for.
+        """
+        figure = grouped.diagram(self._grouped)
+        if figure is None:
+            many = f"{len(self._grouped.cells)} values of {self._grouped.keys[0]}"
+            raise UsageError(f"{many} are too many for a phase diagram; .steps_against has a figure of them")
+        return figure
+
+    @cached_property
+    def kaplan_meier(self) -> dict[str, go.Figure]:
+        """Share of the runs of each group that have learned their test examples, against steps: one figure,
+        or of many groups one for each value of a key, by its words; none where these are too many too.
+
+        Raises:
+            UsageError: the runs are not grouped by keys.
+        """
+        return dict(grouped.curves(self._grouped))
+
+    @cached_property
+    def steps_against(self) -> dict[str, go.Figure]:
+        """Steps to 99 % of the test examples against each of the keys that the runs are grouped by.
+
+        Raises:
+            UsageError: they are not grouped by keys.
+        """
+        by = self._grouped
+        return {key: grouped.against(by, i) for i, key in enumerate(by.keys)}
+
+    @property
+    def _grouped(self) -> RunsBy:
+        if self.by is None:
+            raise UsageError(
+                "these runs are not grouped: gi.compare(runs, by=['training.weight_decay']) does it"
+            )
+        return self.by
+
     def to_dict(self) -> dict[str, Any]:
         """The content of compare.json: plain numbers, strings, lists and dicts; None for what is not
         known."""
@@ -94,30 +148,42 @@ class Comparison(Page):
             {**run, "learned": learned.to_dict()}
             for run, learned in zip(found["runs"], self.learned, strict=True)
         ]
-        return {**found, "headline": headline(self.compared), "given_again": self.again, "runs": runs}
+        said: dict[str, Any] = {"headline": headline(self.compared), "given_again": self.again}
+        if self.by is not None:
+            said["by"] = {"finding": grouped.finding(self.by), **self.by.to_dict()}
+        return {**found, **said, "runs": runs}
 
     def to_html(self, folder: str | Path | None = None) -> str:
         """The page: self-contained, some 100 to 400 kB; it leads to no other."""
         return _page(self, self._log_x)
 
 
-@asks("gi.compare")
+@asks("gi.compare", by=KEYS)
 def compare(
-    runs: Run | str | Path | Sequence[Run | str | Path], *others: Run | str | Path, log_x: bool = False
+    runs: Run | str | Path | Sequence[Run | str | Path],
+    *others: Run | str | Path,
+    by: str | Sequence[str] = (),
+    log_x: bool = False,
 ) -> Comparison:
     """Runs of different tasks, fractions, seeds or starts side by side: when each learned, and what.
 
     Args:
         runs, others: runs, or their directories, one by one or as a list; a directory that holds several (as
-            `train --seeds` and `train_many` make it), or several such directories, means all of them.
+            `sweep`, `train --seeds` and `train_many` make it), or several such directories, means all of
+            them.
+        by: a key of the configuration, or two, such as "training.weight_decay": runs that have the same
+            values are a group, of which is told what they did, by which step they had learned, and whether
+            it differs from the others.
         log_x: whether steps are drawn on a log axis at first; the page has a switch.
 
     Raises:
-        UsageError: there are none, or (NotARun) a directory holds none.
+        UsageError: there are none, or (NotARun) a directory holds none; no run has a key of `by`, it names
+            more than two, or a group would hold runs of different tasks.
         DamagedFile: a file does not match its recorded hash or count.
     """
+    keys = [by] if isinstance(by, str) else list(by)
     is_list = isinstance(runs, Iterable) and not isinstance(runs, str | Mapping)
-    several = [*runs, *others] if is_list else [runs, *others]
+    several = [*(runs if is_list else [runs]), *others]
     by_place: dict[Path, Run] = {}
     again: list[Path] = []
     for run in opened(several):
@@ -126,7 +192,7 @@ def compare(
         by_place.setdefault(place, run)
     compared = RunsCompared(list(by_place.values()))
     names = dict(zip(by_place, (each.name for each in compared.runs), strict=True))
-    return Comparison(compared, log_x, [names[place] for place in dict.fromkeys(again)])
+    return Comparison(compared, log_x, [names[place] for place in dict.fromkeys(again)], keys)
 
 
 def opened(several: Sequence[Run | str | Path]) -> Iterator[Run]:
@@ -412,8 +478,8 @@ def _band(curves: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> tuple[NDArray[
     import numpy as np
 
     steps = np.unique(np.concatenate([x for x, _ in curves]))
-    if len(steps) > 2 * _MOST_POINTS:
-        steps = steps[np.unique(np.linspace(0, len(steps) - 1, 2 * _MOST_POINTS).round().astype(int))]
+    if len(steps) > _MOST_POINTS:
+        steps = steps[np.unique(np.linspace(0, len(steps) - 1, _MOST_POINTS).round().astype(int))]
     values = np.stack([np.interp(steps, x, y) for x, y in curves])
     return steps, np.quantile(values, [0, 0.25, 0.5, 0.75, 1], axis=0)
 
@@ -493,6 +559,26 @@ def _milestones(compared: RunsCompared) -> go.Figure:
     )  # fmt: skip
 
 
+def _of_groups(by: RunsBy) -> dict[str, Any]:
+    """What a page has of runs that are grouped by keys: a sentence, figures, tables and notes."""
+    figure, curves = grouped.diagram(by), grouped.curves(by)
+    return {
+        "finding": grouped.finding(by),
+        "names": grouped.spoken(by),
+        "diagram": None if figure is None else drawn(figure),
+        "curves": [(title, drawn(each)) for title, each in curves],
+        "against": [(name, drawn(grouped.against(by, i))) for i, name in enumerate(grouped.spoken(by))],
+        "notes": by.notes,
+        "groups": len(by.cells),
+        "few": max(map(len, by.levels)) <= _MOST_COLOURS,
+        "rows": grouped.rows(by),
+        "training": grouped.of_training(by),
+        "tested": grouped.tested(by),
+        "tests": grouped.pairs(by, grouped.MOST_TESTS),
+        "more_tests": max(0, len(by.tests) - grouped.MOST_TESTS),
+    }
+
+
 _OF_RUNS = (
     "run", "test accuracy", "test 99\N{NO-BREAK SPACE}%", "train 99\N{NO-BREAK SPACE}%", "delay", "transfer",
     "now", "task", "fraction", "seed", "start", "algorithm", "key frequencies",
@@ -513,6 +599,7 @@ def _columns_of(
 def _page(comparison: Comparison, log_x: bool) -> str:
     compared = comparison.compared
     header, cells = rows(comparison)
+    said_of_groups = [] if comparison.by else of_groups(compared)[:_MOST_NAMES]
     one = len(compared.distinct) <= _MOST_COLOURS
     how = "Test solid, train dashed."
     if not one:
@@ -522,18 +609,19 @@ def _page(comparison: Comparison, log_x: bool) -> str:
         )
     if any(len(each.run.history) > 2 * _MOST_POINTS for each in compared.runs):
         how += " Long curves are drawn by fewer points."
-    figures = [
-        (name, how, *(drawn(_curves(compared, name.lower(), log)) for log in (False, True)))
-        for name in ("Accuracy", "Loss")
-    ]
+    figures = []
+    for name in ("Accuracy", "Loss"):
+        curves = _curves(compared, name.lower(), False)
+        figures.append((name, how, drawn(curves), drawn(curves.update_xaxes(type="log"))))
     return offline_page(
         "compare.html",
         [asset("page.css"), asset("compare.css")],
         [],
         title="What did these runs learn, and in how many steps?",
         verdict=headline(compared),
+        by=None if comparison.by is None else _of_groups(comparison.by),
         notes=notes(comparison),
-        common=[*in_common(comparison), *(f"{said}." for said in of_groups(compared)[:_MOST_NAMES])],
+        common=[*in_common(comparison), *(f"{said}." for said in said_of_groups)],
         facts=[(f"All: {_SAID.get(name, name)}", text) for name, text in shared(compared)],
         runs=_columns_of(header, cells, [name for name in _OF_RUNS if name in header]),
         more=_columns_of(header, cells, ["run", *(name for name in header if name not in _OF_RUNS)]),
@@ -550,7 +638,9 @@ def _page(comparison: Comparison, log_x: bool) -> str:
         transfers=[
             (each.name, each.start, each.transfer.sentence) for each in compared.runs if each.transfer
         ],
-        milestones=drawn(_milestones(compared)),
+        milestones=None
+        if comparison.by and len(compared.distinct) > _MOST_ROWS
+        else drawn(_milestones(compared)),
         figures=figures,
         log_x=log_x,
     )

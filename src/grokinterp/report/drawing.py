@@ -220,7 +220,8 @@ class _Drawing:
         parts: list[Markup] = [Markup('<g class="behind">')]
         parts += map(self._shape, self.layout.get("shapes", ()))
         parts.append(Markup("</g>"))
-        if not any(trace["type"] == "heatmap" for trace in self.traces):
+        plain = self.layout.get("xaxis", {}).get("showgrid") is False
+        if not plain and not any(trace["type"] == "heatmap" for trace in self.traces):
             lines = [f"M0 {_down(share)}h{_SIDE}" for share, _ in rows]
             lines += [] if self._of_bars("y") else [f"M{_across(share)} 0v{_SIDE}" for share, _ in columns]
             parts.append(Markup('<path class="raster" d="{}"/>').format("".join(lines)))
@@ -365,7 +366,11 @@ class _Drawing:
                 colour = colour if isinstance(colour, str) else palette.PLAIN
                 rows.append(_key(stroke if is_line else "patch", colour, trace["name"]))
         rows = rows if len(rows) > 1 and self.layout.get("showlegend", True) else []
-        shades = [s for s in self.layout.get("shapes", ()) if s.get("name") and s["type"] == "rect"]
+        shades = [
+            s
+            for s in self.layout.get("shapes", ())
+            if s.get("name") and s["type"] == "rect" and s.get("showlegend", True)
+        ]
         rows += [_key("shade", s["fillcolor"], s["name"]) for s in shades]
         return Markup("<figcaption>{}</figcaption>").format(Markup("").join(rows)) if rows else Markup("")
 

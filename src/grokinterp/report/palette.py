@@ -36,6 +36,18 @@ PHASES = {
 }
 """Phases of training, the same in the report and in the replay: shades behind curves, each with its name
 above it, and stretches of a strip."""
+KINDS = {
+    "generalises at once": RESTRICTED,
+    "groks": "#8e5bc7",
+    "generalises": "#5aa9b8",
+    "learns": "#6aa84f",
+    "learns in part": "#e9c46a",
+    "memorises only": TRAIN,
+    "learns nothing": PLAIN,
+    "forgets again": KEY,
+    "not known": FAINT,
+}
+"""What a run did, in a phase diagram."""
 PHASE_SHADE = 0.16
 """How dense the shade of a phase is behind curves."""
 LINES = (TRAIN, TEST, RESTRICTED, KEY, "#8e5bc7", "#b8860b", "#7a4b2a", "#e58bb5")

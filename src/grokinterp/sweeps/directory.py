@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..asked import PATH, SECTIONS, asks, got
+from ..asked import PATH, SECTIONS, asks, asks_all, got
 from ..errors import Diverged, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, nearest
 from ..runs import Run, load_run
 from ..runs.account import read_run_json
@@ -22,7 +22,6 @@ from ..runs.seeds import seeds_of
 from ..runs.train import Stop, on_signals
 from ..training import TrainConfig, differences
 from ..training.config import flat
-from ..usual import usual_defaults
 from .grid import MOST, Member, axes_of, members_of
 from .live import Live, live_table
 from .manifest import FILE, Ended, Manifest
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_WRITES = 1.0
 
 
+@asks_all("sweep")
 class Sweep:
     """The runs of a grid, as their directory has them; read again with `load_sweep`.
 
@@ -134,7 +134,6 @@ def load_sweep(path: str | Path) -> Sweep:
 
 
 @asks("gi.sweep", out=PATH, grid=SECTIONS, options=SECTIONS)
-@usual_defaults()
 def sweep(
     configs: TrainConfig | Mapping[str, TrainConfig] | None,
     out: str | Path,
@@ -291,12 +290,11 @@ def _engine(engine: str | Engine, options: Mapping[str, Any] | None, workers: in
     """
     if workers is not None and not (isinstance(workers, int) and workers >= 1):
         raise UsageError(f"workers={workers!r}: needs a whole number from 1")
-    if callable(engine) and not isinstance(engine, type):
+    if inspect.isfunction(engine):
         return engine
     if not isinstance(engine, str):
-        raise UsageError(
-            f"gi.sweep: engine: needs one of {', '.join(ENGINES)}, or a function, got {got(engine)}"
-        )
+        needed = f"needs one of {', '.join(ENGINES)}, or a function"
+        raise UsageError(f"gi.sweep: engine: {needed}, got {got(engine)}")
     if (chosen := ENGINES.get(engine)) is None:
         raise UsageError(f"unknown engine {engine!r}{nearest(engine, ENGINES)}")
     if workers is not None and engine != "local":
