@@ -325,4 +325,10 @@ REPORTED = [
         r"not grouped: gi\.compare\(runs, by=\['training\.weight_decay'\]\) does it",
         lambda w, m: gi.compare(w.run, by=["training.weight_decay"]).phase_diagram,
     ),
+    mistake(
+        "circuits of two tasks",
+        lambda w: gi.compare([w.train(), w.train(**{"task.p": 5})]).circuits,
+        r"have no keys in common: give runs of one task",
+        lambda w, m: gi.compare([w.train(), w.train(seed=1)]).circuits,
+    ),
 ]

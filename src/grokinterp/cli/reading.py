@@ -35,7 +35,7 @@ from .common import (
 from .kept import LastTime
 
 if TYPE_CHECKING:
-    from ..replay import RunsBy
+    from ..replay import Circuits, RunsBy
     from ..runs import Run
 
 
@@ -361,6 +361,14 @@ def compare(
             "group did, medians with intervals, tests between groups. Once or twice.",
         ),
     ] = None,
+    circuits: Annotated[
+        bool,
+        typer.Option(
+            "--circuits",
+            help="Say who decides: how alike the key frequencies, algorithms and neurons are of runs that "
+            "share their split, their initial weights, or neither, against chance.",
+        ),
+    ] = False,
     log: Annotated[bool, typer.Option("--log", help="Draw steps on a log axis at first.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -376,10 +384,14 @@ def compare(
     if files is not None:
         save(comparison, files)
     if as_json:
-        print(json.dumps(comparison.to_dict(), allow_nan=False))
+        told = {"circuits": comparison.circuits.to_dict()} if circuits else {}
+        print(json.dumps(comparison.to_dict() | told, allow_nan=False))
         return
-    if comparison.by is not None:
-        _print_groups(comparison.by, f"{headline(comparison.compared)}.")
+    if comparison.by is not None or circuits:
+        if comparison.by is not None:
+            _print_groups(comparison.by, f"{headline(comparison.compared)}.")
+        if circuits:
+            _print_circuits(comparison.circuits)
         _print_places(files)
         return
     print_wrapped(f"{headline(comparison.compared)}.")
@@ -412,6 +424,37 @@ def _print_groups(by: RunsBy, headline: str) -> None:
     print_table(*grouped.rows(by))
     for sentence in filter(None, (grouped.tested(by), *by.notes)):
         print_wrapped(sentence)
+
+
+def _print_circuits(found: Circuits) -> None:
+    from ..replay.circuits import RELATIONS
+
+    def written(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
+    header = ["alike, on average", "runs", *RELATIONS, "p of split", "p of seed"]
+    rows = [
+        [
+            name,
+            str(of.runs),
+            *(written(of.mean[each]) for each in RELATIONS),
+            *map(written, (of.p_split, of.p_seed)),
+        ]
+        for name, of in (
+            ("key frequencies (Jaccard)", found.keys),
+            ("algorithm", found.algorithm),
+            ("neurons per frequency", found.neurons),
+        )
+    ]
+    recurs = [written(found.recurs[each]) for each in RELATIONS]
+    print_table(header, [*rows, ["a key recurs", str(found.keys.runs), *recurs, "–", "–"]])
+    pairs = ", ".join(f"{found.keys.pairs[each]} of {each}" for each in RELATIONS)
+    print_wrapped(f"Pairs of runs: {pairs}. p: of 2,000 permutations of the splits, or of the seeds.")
+    if found.chance is not None:
+        by_split = (
+            "" if found.p_random is None else f"; pairs of one split against these: p = {found.p_random:.2g}"
+        )
+        print_wrapped(f"Random keys, as many for each: Jaccard index {found.chance:.3f}{by_split}.")
 
 
 @command("verify", "grokinterp verify runs/add53", "grokinterp verify runs/add53 --json")

@@ -1,5 +1,6 @@
 """How a circuit forms: measures at every snapshot of a run, and what can be said of them as a whole."""
 
+from .circuits import Alike, Circuit, Circuits, circuits
 from .comparison import Compared, Group, RunsCompared
 from .dataset import FINAL, PROGRESS, families_of, final_keys, pictures_of, progress_of, replay, skipped
 from .descent import (

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..asked import KEYS, asks, asks_all, got_instead
 from ..errors import NotARun, UsageError
-from ..replay import Compared, Group, RunsBy, RunsCompared, judged_by
+from ..replay import Circuit, Circuits, Compared, Group, RunsBy, RunsCompared, circuits, judged_by
 from ..runs import Run
 from ..shown import html_table
 from ..standing import in_a_word
@@ -77,6 +77,34 @@ class Comparison(Page):
         """What each run has learned, by its last snapshot: measured when it is first asked for, and kept with
         the runs."""
         return all_learned([each.run for each in self.compared.runs])
+
+    @cached_property
+    def circuits(self) -> Circuits:
+        """How alike the circuits are of runs that share their split, their initial weights, or neither: key
+        frequencies, kind of algorithm and neurons of each frequency, held against chance.
+
+        Raises:
+            UsageError: the runs are of different tasks, whose frequencies are not the same.
+        """
+        runs = [
+            (each, learned)
+            for each, learned in zip(self.compared.runs, self.learned, strict=True)
+            if each.name not in self.compared.copies
+        ]
+        if len(symbols := {each.run.task.symbol for each, _ in runs}) > 1:
+            tasks = ", ".join(sorted(symbols))
+            raise UsageError(
+                f"circuits of different tasks ({tasks}) have no keys in common: give runs of one task"
+            )
+        return circuits(
+            [
+                Circuit(
+                    each.name, each.settings.get("training.split_seed"), each.settings.get("seed"),
+                    tuple(learned.keys or ()), learned.frequencies, learned.algorithm, learned.neurons,
+                )
+                for each, learned in runs
+            ]
+        )  # fmt: skip
 
     def _repr_html_(self) -> str:
         if self.by is not None:

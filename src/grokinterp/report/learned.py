@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import GrokinterpError, NotApplicable
-from ..measures import MEASURES
+from ..fourier import n_frequencies
+from ..measures import MEASURES, circular
 from ..progress import bars
 from ..replay.cache import FROM_FINAL, Measured
 from ..runs import Run
@@ -34,6 +35,8 @@ class Learned:
         algorithm: "clock", "pizza", or "neither"; empty where that was not tested.
         claims: those that are asked of it, each with its verdict and the numbers that decide it.
         unknown: why nothing is known; empty where something is.
+        frequencies: how many there are to choose keys from; 0 where there are none.
+        neurons: how many neurons each frequency explains, of those that it does.
     """
 
     found: str = ""
@@ -41,6 +44,8 @@ class Learned:
     algorithm: str = ""
     claims: list[Claim] = field(default_factory=list)
     unknown: str = ""
+    frequencies: int = 0
+    neurons: dict[int, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -89,7 +94,13 @@ def _learned(run: Run) -> Learned:
     a = analysis_of(run, run.resolve(-1), [], None, False)
     kept = Measured(run, a.step, a.view)
     a.values = _Asked(kept, a.skipped)  # type: ignore[assignment]
-    learned = Learned(a.found, a.frequencies, a.algorithm, a.claims)
+    frequencies, neurons = 0, dict[int, int]()
+    if a.frequencies:
+        frequencies = n_frequencies(circular(a.view).m)
+        if (clusters := a.values.get("neuron.clusters")) is not None:
+            counts = zip(clusters["freq"].values.tolist(), clusters.values.tolist(), strict=True)
+            neurons = {int(k): int(count) for k, count in counts if count}
+    learned = Learned(a.found, a.frequencies, a.algorithm, a.claims, frequencies=frequencies, neurons=neurons)
     kept.save_if_possible()
     return learned
 
