@@ -219,7 +219,7 @@ def diagram(by: RunsBy) -> go.Figure | None:
         y = up.index(cell.values[1]) if len(by.keys) > 1 else 0
         left = x - 0.46
         for kind in [kind for kind in palette.KINDS if kind in cell.kinds]:
-            names = cell.kinds[kind]  # type: ignore[index]
+            names = cell.kinds[kind]
             right = left + 0.92 * len(names) / len(cell.runs)
             shapes.append(
                 {
@@ -272,7 +272,7 @@ def _dots(by: RunsBy) -> go.Figure:
         points = [
             (*map(_Scale.place, axes, cell.values), name)
             for cell in by.cells
-            for name in cell.kinds.get(kind, ())  # type: ignore[call-overload]
+            for name in cell.kinds.get(kind, ())
         ]
         x, y, said = zip(*points, strict=True)
         figure.add_scatter(
