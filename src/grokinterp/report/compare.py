@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..asked import KEYS, asks, asks_all, got_instead
+from ..asked import KEYS, PATH, asks, asks_all, got_instead
 from ..errors import NotARun, UsageError
 from ..replay import Circuit, Circuits, Compared, Group, RunsBy, RunsCompared, circuits, judged_by
 from ..runs import Run
@@ -211,7 +211,8 @@ def compare(
     """
     keys = [by] if isinstance(by, str) else list(by)
     is_list = isinstance(runs, Iterable) and not isinstance(runs, str | Mapping)
-    several = [*(runs if is_list else [runs]), *others]
+    first: Any = runs if is_list else [runs]
+    several = [*first, *others]
     by_place: dict[Path, Run] = {}
     again: list[Path] = []
     for run in opened(several):
