@@ -21,6 +21,21 @@ VARIANTS = {
     "batches": {"training.batch_size": 7},
     "clip": {"training.clip": 0.5, **SGD},
     "log_softmax": {"training.loss": "log_softmax"},
+    "disputed": {
+        "training.loss": "stablemax",
+        "training.temperature": 2.0,
+        "training.grokfast": "ema",
+        "training.orthogonal_gradient": True,
+        "training.norm_clamp": 0.9,
+        **SGD,
+    },
+    "mean of the last gradients": {
+        "training.grokfast": "ma",
+        "training.grokfast_window": 4,
+        "training.batch_size": 9,
+        **SGD,
+        "training.lr": 0.02,
+    },
     "deep": {
         "model.n_layers": 2,
         "model.normalization": "LN",
@@ -116,7 +131,7 @@ def test_members_that_end_leave_the_others_as_they_are():
         assert_the_same(snapshots, [copied(s) for s in Trainer(config)], 1e-9)
 
 
-@pytest.mark.parametrize("variant", ["plain", "batches", "clip"])
+@pytest.mark.parametrize("variant", ["plain", "batches", "clip", "disputed", "mean of the last gradients"])
 def test_either_goes_on_with_what_the_other_began(variant):
     asked = configs(**VARIANTS[variant], **{"training.dtype": "float64"})
     whole = [[copied(s) for s in Trainer(config)] for config in asked]

@@ -205,7 +205,8 @@ SEE_ELEMENTS_APART = {
 SEE_ELEMENTS_APART |= {
     name for name in gi.MEASURES if name.startswith(("ablation.", "linear_attention_loss.", "pruning."))
 }
-SEE_ELEMENTS_APART |= {"clean_loss", "clean_accuracy", "loss.mse"}
+SEE_ELEMENTS_APART |= {"clean_loss", "clean_accuracy", "loss.mse", "loss.stablemax"}
+SEE_ELEMENTS_APART |= {"softmax_collapse.share", "zero_terms.share", "logit_scale", "margin.normalised"}
 SEE_ELEMENTS_APART |= {
     "accuracy.by_criterion",
     "accuracy.exact",

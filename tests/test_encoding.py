@@ -213,7 +213,7 @@ def both(kind: str, name: str = "modular_addition") -> tuple[gi.View, gi.View]:
     return base, renamed(base, made)
 
 
-OF_PARAMETERS = {"sum_of_squares", "loss.mse"}
+OF_PARAMETERS = {"sum_of_squares", "loss.mse", "loss.stablemax", "logit_scale", "margin.normalised"}
 """The bias that keeps the sign from being an answer is a parameter."""
 
 

@@ -63,6 +63,7 @@ WAYS = {
     "warmup": {"training.warmup": 20},
     "dropout": {"model.dropout": 0.2, "training.batch_size": 7},
     "tied": {"model.tied": True, "training.label_smoothing": 0.1},
+    "Grokfast": {"training.grokfast": "ema", "training.norm_clamp": 1.0},
     "mlp": {"model": {"kind": "mlp", "d_mlp": 16}},
 }
 

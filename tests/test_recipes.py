@@ -304,8 +304,10 @@ def test_a_recipe_goes_on_from_a_state_to_the_same_bytes(recipe):
 
 def test_a_key_that_says_nothing_is_as_if_it_were_absent():
     nothing = {"model.dropout": 0, "model.tied": False, "training.label_smoothing": 0.0}
+    nothing |= {"training.temperature": 1, "training.orthogonal_gradient": False, "training.grokfast": None}
     assert tiny(**nothing) == tiny()
-    keys = {"dropout", "tied", "label_smoothing", "eps"}
+    keys = {"dropout", "tied", "label_smoothing", "eps", "temperature", "orthogonal_gradient", "norm_clamp"}
+    keys |= {"grokfast", "grokfast_alpha", "grokfast_lamb", "grokfast_window"}
     written = tiny().model_dump(mode="json", exclude_none=True)
     assert not keys & {*written["model"], *written["training"]}
 

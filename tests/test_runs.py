@@ -955,6 +955,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "float64": {"training.dtype": "float64"},
     "mse": {"training.loss": "mse"},
     "log_softmax": {"training.loss": "log_softmax"},
+    "Grokfast": {"training.grokfast": "ma", "training.grokfast_window": 5, "training.norm_clamp": 1.0},
     "biases and LN": {"model.train_biases": "all", "model.normalization": "LN", "model.n_layers": 2},
     "events": {
         "snapshots.events": (

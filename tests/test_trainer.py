@@ -514,6 +514,14 @@ RESUMABLE = {
     "sgd": {"training.optimizer": "sgd", "training.lr": 0.05},
     "minibatch": {"training.batch_size": 5},
     "warmup and clip": {"training.warmup": 13, "training.clip": 0.05},
+    "Grokfast-EMA, orthogonal, constant norm": {
+        "training.grokfast": "ema",
+        "training.orthogonal_gradient": True,
+        "training.norm_clamp": 0.7,
+        "training.loss": "stablemax",
+        "training.temperature": 3.0,
+    },
+    "Grokfast-MA": {"training.grokfast": "ma", "training.grokfast_window": 7, "training.optimizer": "sgd"},
     "LN, biases, layers": {"model.normalization": "LN", "model.train_biases": "all", "model.n_layers": 2},
     "mse, mixing, float64": {
         "training.loss": "mse",

@@ -797,7 +797,7 @@ class View(Shown):
         against: Classes = "labels",
     ) -> Float64[Tensor, "rows"]:
         """Cross-entropy of every example in nats: of its own logits, or of others (for some rows only)."""
-        logits = self._logits_with_all_classes if logits is None else logits
+        logits = self.class_logits if logits is None else logits
         targets = self._classes_for(logits, against, rows)
         losses = []
         for some, target in zip(logits.split(_TOGETHER), targets.split(_TOGETHER), strict=True):
@@ -817,7 +817,7 @@ class View(Shown):
         against: Classes = "labels",
     ) -> Bool[Tensor, "rows"]:
         """Whether the largest logit of every example is the label's, or the right answer's."""
-        logits = self._logits_with_all_classes if logits is None else logits
+        logits = self.class_logits if logits is None else logits
         return logits.argmax(1) == self._classes_for(logits, against, rows)
 
     def all_right(
@@ -870,14 +870,14 @@ class View(Shown):
 
     def squared_error(self) -> Float64[Tensor, "n"]:
         """The squared distance of every example's logits from its one-hot label, as a mean over classes."""
-        logits = self._logits_with_all_classes
+        logits = self.class_logits
         less_label = logits.scatter_add(1, self.labels[:, None], logits.new_full((len(logits), 1), -1.0))
         return less_label.square().mean(1)
 
     @lazy
     def probabilities(self) -> Float64[Tensor, "n answers"]:
         """The softmax of the logits, for every answer."""
-        return self._logits_with_all_classes.softmax(1)[:, : self.task.n_answers]
+        return self.class_logits.softmax(1)[:, : self.task.n_answers]
 
     def _classes_for(
         self, logits: Tensor, against: Classes, rows: Int[Tensor, "rows"] | None
@@ -898,7 +898,7 @@ class View(Shown):
         return classes if rows is None else classes[rows]
 
     @property
-    def _logits_with_all_classes(self) -> Float64[Tensor, "n classes"]:
+    def class_logits(self) -> Float64[Tensor, "n classes"]:
         """Logits as the training loss sees them: those of tokens that are no answers included."""
         return self._at_answer["logits"]
 

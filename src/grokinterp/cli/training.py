@@ -165,7 +165,7 @@ def train(
     print(f"  accuracy  train {last['train_accuracy']:.4f}  test {last['test_accuracy']:.4f}")
     if run.task.noisy and run.steps:
         from ..measures import measured
-        from ..training import SQUARED
+        from ..training import OTHER
 
         train_share, test_share = last["train_clean_accuracy"], last["test_clean_accuracy"]
         print(f"  against right answers: train {train_share:.4f}  test {test_share:.4f}")
@@ -178,8 +178,8 @@ def train(
             float(measured(f"noise.bayes_{name}", run.view(-1)).sel(part="test"))
             for name in ("accuracy", "loss")
         )
-        squared = run.config.training.loss in SQUARED
-        loss = "" if squared else f", cross-entropy {entropy:.4f} nats"
+        other = run.config.training.loss in OTHER
+        loss = "" if other else f", cross-entropy {entropy:.4f} nats"
         print(f"  Bayes, test labels: accuracy {accuracy:.4f}{loss}")
     for untrained in run.task.untrained(run.split):
         print(f"  {untrained}")

@@ -110,3 +110,18 @@ def squared_error(view: View) -> Value:
     """Mean squared distance of the logits from the one-hot label, over examples and classes: the loss of
     training with `loss = "mse"`."""
     return per_part(view, view.squared_error())
+
+
+@measure(
+    "loss.stablemax",
+    unit="nats",
+    ref='Prieto et al. 2025 (arXiv 2501.04697): the loss of training with `loss = "stablemax"`',
+    gauge=("shift",),
+)
+def stablemax(view: View) -> Value:
+    """Mean cross-entropy under the probabilities of StableMax, in place of the softmax's: s(z_c) over the sum
+    of all, s(z) being z + 1 for z >= 0 and 1 / (1 - z) below."""
+    logits = view.class_logits
+    terms = torch.where(logits < 0, 1 / (1 - logits.clamp(max=0)), logits + 1)
+    wrong = terms.scatter(1, view.labels[:, None], 0.0).sum(1)
+    return per_part(view, (wrong / terms.gather(1, view.labels[:, None])[:, 0]).log1p())

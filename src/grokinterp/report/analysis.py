@@ -413,10 +413,12 @@ class Analysis:
         training = self.run.config.training
         if not self.run.knows("loss"):
             return None
-        loss = f"{training.loss} in {training.dtype}"
-        return (
-            f"{loss}, labels smoothed by {training.label_smoothing:g}" if training.label_smoothing else loss
-        )
+        said = [f"{training.loss} in {training.dtype}"]
+        if training.label_smoothing:
+            said.append(f"labels smoothed by {training.label_smoothing:g}")
+        if training.temperature:
+            said.append(f"at temperature {training.temperature:g}")
+        return ", ".join(said)
 
     def _training(self) -> dict[str, Any]:
         """What training looked like as a whole: kind, boundaries, leads, spikes."""

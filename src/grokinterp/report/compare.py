@@ -20,7 +20,7 @@ from ..replay import Circuit, Circuits, Compared, Group, RunsBy, RunsCompared, c
 from ..runs import Run
 from ..shown import html_table
 from ..standing import in_a_word
-from ..training import SQUARED
+from ..training import OTHER
 from . import grouped, palette
 from .claims import Verdict
 from .drawing import drawn
@@ -544,7 +544,7 @@ def _curves(compared: RunsCompared, metric: str, log_x: bool) -> go.Figure:
         y_axis: dict[str, Any] = {"title": {"text": "accuracy (share right)"}, "range": [-0.03, 1.05]}
     else:
         kinds = {str(each.settings.get("training.loss")) for each in compared.runs}
-        units = {SQUARED.get(kind, ("loss (nats)", ""))[0] for kind in kinds}
+        units = {OTHER.get(kind, ("loss (nats)", ""))[0] for kind in kinds}
         unit = units.pop() if len(units) == 1 else "loss (nats, or squared error)"
         y_axis = {"title": {"text": unit}, "type": "log"}
         figure.for_each_trace(lambda trace: trace.update(y=np.maximum(np.array(trace.y, float), 1e-12)))

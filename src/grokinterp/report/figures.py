@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..replay import levels_to_draw
 from ..replay.descent import LEARNED, loss_of
-from ..training import SQUARED
+from ..training import OTHER
 from . import palette
 from .analysis import Analysis
 from .palette import CORRUPTED, KEY, PLAIN, TEST, TRAIN
@@ -40,9 +40,9 @@ def new_figure(x: str, y: str, height: int = 300, **layout: Any) -> go.Figure:
 
 def losses(a: Analysis) -> go.Figure:
     """Train and test loss over training, log axis, snapshots marked."""
-    squared, _ = SQUARED.get(a.run.config.training.loss, ("", ""))
-    figure = _curves(a, "loss", squared or "loss (nats)")
-    if "noise.bayes_loss" in a.values and not squared:
+    other, _ = OTHER.get(a.run.config.training.loss, ("", ""))
+    figure = _curves(a, "loss", other or "loss (nats)")
+    if "noise.bayes_loss" in a.values and not other:
         _level(figure, max(float(x) for x in a.values["noise.bayes_loss"]), "Bayes")
     if len(a.courses) == 1:
         _levels(figure, a)

@@ -27,7 +27,7 @@ from ..replay import (
     steps_in_words,
 )
 from ..runs import Run
-from ..training import SQUARED
+from ..training import OTHER
 from . import dimensions, figures, nodes, probes
 from .analysis import Analysis
 from .claims import Claim
@@ -129,7 +129,7 @@ def training(a: Analysis) -> str:
         said_of["fraction"] = f"{t.batch_size:,} fresh examples for every update"
         del said_of["split"]
     said_of["seed"] = f"weights from {a.run.config.start or f'seed {a.run.config.seed}'}"
-    return ", ".join(text for key, text in said_of.items() if a.run.knows(key)) or "not known"
+    return ", ".join([text for key, text in said_of.items() if a.run.knows(key)] + t.recipes) or "not known"
 
 
 def facts(a: Analysis) -> list[tuple[str, str]]:
@@ -144,10 +144,11 @@ def facts(a: Analysis) -> list[tuple[str, str]]:
     if "accuracy.exact" in a.values:
         every = "Every token as in the sample" if a.run.task.criterion else "Every answer right"
         rows.insert(0, (every, by_part(a.by_part("accuracy.exact"), shares=True)))
-    words, squared = SQUARED.get(a.run.config.training.loss, ("", ""))
-    if squared in a.values:
-        error = by_part(a.by_part(squared), shares=False)
-        rows.append((words.removeprefix("mean ").capitalize(), f"{error}, which was trained on"))
+    words, learned = OTHER.get(a.run.config.training.loss, ("", ""))
+    if learned in a.values:
+        loss = by_part(a.by_part(learned), shares=False)
+        name = words.removeprefix("mean ").removesuffix(" (nats)")
+        rows.append((name[0].upper() + name[1:], f"{loss}, which was trained on"))
     if a.run.imported:
         rows.append(("Imported", f"from {a.run.imported['file']} (layout {a.run.imported['layout']})"))
     if a.run.diverged:

@@ -115,6 +115,7 @@ def spoken(name: str) -> str:
 CODES: dict[str, str] = {
     "cross_entropy in": "cross entropy in",
     "log_softmax in": "log softmax in",
+    "stablemax in": "StableMax in",
     "squared_distance in": "squared distance in",
     "mse in": "mean squared error in",
     "python_shuffle,": "split by Python's shuffle,",

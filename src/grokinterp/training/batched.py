@@ -82,8 +82,8 @@ class BatchedTrainer:
         first = self._running[0]
         self._model, self._training = first.config.model, first.config.training
         loss = self._training.loss
-        smoothing = self._training.label_smoothing or 0.0
-        self._loss, self._loss_and_gradient = LOSSES[loss], losses_and_gradient(loss, smoothing)
+        smoothing, temperature = self._training.label_smoothing or 0.0, self._training.temperature or 1.0
+        self._loss, self._loss_and_gradient = LOSSES[loss], losses_and_gradient(loss, smoothing, temperature)
         self._reads = first.task.reads
         self._inputs = self._model.read(first.task.inputs, self._reads).to(first.device)
         self._evaluated: Evaluation | None = None

@@ -34,11 +34,36 @@ _MOST_SNAPSHOTS = 100_000
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 """Keys that need no quotes in TOML."""
 Optimizer = Literal["adamw", "adam", "sgd", "muon"]
-Loss = Literal["cross_entropy", "log_softmax", "mse", "squared_distance"]
+Loss = Literal["cross_entropy", "log_softmax", "stablemax", "mse", "squared_distance"]
+_WITH_CLASSES = ("cross_entropy", "log_softmax", "stablemax")
+"""The losses that make probabilities of logits."""
+_GROKFAST: dict[str, dict[str, float]] = {
+    "ema": {"grokfast_alpha": 0.98, "grokfast_lamb": 2.0},
+    "ma": {"grokfast_window": 100, "grokfast_lamb": 5.0},
+}
+"""What each kind of Grokfast takes, with what its authors' code has where nothing is given."""
+_NO_OPTIMIZERS = {
+    "grokfast": "training.grokfast='ema'",
+    "orthograd": "training.orthogonal_gradient=true",
+    "orthogonal_gradient": "training.orthogonal_gradient=true",
+}
+"""What people take for an optimiser, and the key that it is here, beside any of them."""
 
 
 def _one_or_several(value: object) -> object:
     return (value,) if isinstance(value, str) else value
+
+
+def _an_optimizer(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if (key := _NO_OPTIMIZERS.get(value.lower().replace("-", "_"))) is not None:
+        raise ValueError(f"{value} is done to gradients before an optimiser: choose adamw, and set {key}")
+    return value.lower()
+
+
+def _none_if_one(value: object) -> object:
+    return None if isinstance(value, int | float) and value == 1 else value
 
 
 def _a_device(value: object) -> object:
@@ -61,9 +86,7 @@ class TrainingConfig(Frozen):
     """The share of the table that is trained on."""
     split: SplitRecipe = "python_shuffle"
     split_seed: Seed = 0
-    optimizer: Annotated[Optimizer, BeforeValidator(lambda x: x.lower() if isinstance(x, str) else x)] = (
-        "adamw"
-    )
+    optimizer: Annotated[Optimizer, BeforeValidator(_an_optimizer)] = "adamw"
     lr: float = Field(1e-3, gt=0, le=1e6)
     weight_decay: float = Field(1.0, ge=0, le=1e6)
     """Decoupled for adamw and muon; added to the gradient for adam and sgd."""
@@ -85,16 +108,34 @@ class TrainingConfig(Frozen):
     remainder."""
     loss: Loss = "cross_entropy"
     """Mean over examples; mse is also the mean over classes, against the one-hot answer. log_softmax is
-    cross_entropy as people compute it, to which rounding does what `training.loss` describes.
-    squared_distance is of the number that a network answers with, from that of the right answer."""
+    cross_entropy as people compute it, to which rounding does what `training.loss` describes. stablemax has
+    terms in the place of exponentials that grow linearly. squared_distance is of the number that a network
+    answers with, from that of the right answer."""
     label_smoothing: Annotated[float | None, Field(gt=0, lt=1), BeforeValidator(none_if_zero)] = None
     """With cross_entropy or log_softmax: what is learned is (1 - this) of the label and this of the even
     distribution over all classes. Losses that are recorded are those of the label alone. Absent: 0."""
+    temperature: Annotated[float | None, Field(gt=0, le=1e6), BeforeValidator(_none_if_one)] = None
+    """With a loss that makes probabilities of logits: what is learned is the loss of the logits divided by
+    this. Losses that are recorded are those of the logits as they are. Absent: 1."""
     data: Annotated[Literal["fresh"] | None, BeforeValidator(lambda x: None if x == "sample" else x)] = None
     """Absent, or "sample": a share of the task's sample is trained on, the rest is to test on. "fresh": every
     update learns from batch_size examples that the task draws anew, and the whole sample is to test on."""
     clip: float | None = Field(None, gt=0)
     """Gradients are scaled down to this global norm."""
+    grokfast: Literal["ema", "ma"] | None = None
+    """What is slow in the gradient is added to it before the optimiser (`recipes.Grokfast`): "ema", an
+    exponential moving average; "ma", the mean of the last ones."""
+    grokfast_alpha: float | None = Field(None, ge=0, lt=1)
+    """What the average of "ema" keeps of itself in every update; absent: .98."""
+    grokfast_lamb: float | None = Field(None, gt=0, le=1e6)
+    """How many times what is slow is added; absent: 2 for "ema", 5 for "ma"."""
+    grokfast_window: int | None = Field(None, ge=1, le=100_000)
+    """The gradients that "ma" takes the mean of, all of which are kept; absent: 100."""
+    orthogonal_gradient: Annotated[bool | None, BeforeValidator(none_if_zero)] = None
+    """The gradient of every parameter loses what points along the parameter itself (`recipes.orthogonal`)."""
+    norm_clamp: float | None = Field(None, gt=0, le=1e6)
+    """After every update all weights that are trained are multiplied by one number: the norm of all together
+    is this times that of step 0."""
     evaluate_every: int = Field(10, ge=1)
     """Losses and accuracies on all examples every so many steps, and at every snapshot."""
     stop_when: ConditionText | None = None
@@ -106,6 +147,26 @@ class TrainingConfig(Frozen):
     accumulate: int = Field(1, ge=1, le=1 << 20)
     """The examples of an update are computed in so many parts, one after the other, and their gradients
     added: the memory of one part."""
+    yes_or_no: ClassVar[frozenset[str]] = frozenset({"orthogonal_gradient"})
+
+    def grokfast_setting(self, name: str) -> float:
+        """That key of `grokfast`, or what its kind has where it is absent; 0 for what its kind has not."""
+        if self.grokfast is None:
+            return 0.0
+        given: float | None = getattr(self, f"grokfast_{name}")
+        return float(_GROKFAST[self.grokfast].get(f"grokfast_{name}", 0) if given is None else given)
+
+    @property
+    def recipes(self) -> list[str]:
+        """What is done to gradients and weights beside the optimiser, in words."""
+        said = []
+        if self.grokfast is not None:
+            names = [key.removeprefix("grokfast_") for key in _GROKFAST[self.grokfast]]
+            settings = ", ".join(f"{name} {self.grokfast_setting(name):g}" for name in names)
+            said.append(f"Grokfast-{self.grokfast.upper()} ({settings})")
+        said += ["gradients orthogonal to the weights"] * bool(self.orthogonal_gradient)
+        held = f"norm of the weights held at {self.norm_clamp} of the first"
+        return said + [held] * bool(self.norm_clamp)
 
 
 class StartConfig(Frozen):
@@ -225,8 +286,23 @@ class TrainConfig(Shown, Frozen):
         if training.eps is not None and training.optimizer == "sgd":
             raise ValueError("training.eps: sgd has none: leave it out, or choose adamw or adam")
         if training.label_smoothing and training.loss not in ("cross_entropy", "log_softmax"):
-            what = f"training.label_smoothing: {training.loss} has no classes to spread a label over"
+            lacks = "no softmax" if training.loss == "stablemax" else "no classes to spread a label over"
+            what = f"training.label_smoothing: {training.loss} has {lacks}"
             raise ValueError(f"{what}: leave it out, or set training.loss='cross_entropy'")
+        if training.temperature and training.loss not in _WITH_CLASSES:
+            what = f"training.temperature: {training.loss} makes no probabilities of logits"
+            raise ValueError(f"{what}: leave it out, or set training.loss='cross_entropy'")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_of_this_grokfast(self) -> TrainConfig:
+        training = self.training
+        takes = _GROKFAST[training.grokfast] if training.grokfast else {}
+        for key in ("grokfast_alpha", "grokfast_lamb", "grokfast_window"):
+            if getattr(training, key) is not None and key not in takes:
+                kind = next(kind for kind, keys in _GROKFAST.items() if key in keys)
+                here = f"{training.grokfast!r} has none" if training.grokfast else "nothing is filtered"
+                raise ValueError(f"training.{key}: {here}: leave it out, or set training.grokfast={kind!r}")
         return self
 
     @model_validator(mode="after")

@@ -84,11 +84,12 @@ class Examples:
         test: Int[Tensor, "n_test"],
         labels: Int[Tensor, "n *answer"] | None = None,
         smoothing: float = 0.0,
+        temperature: float = 1.0,
     ) -> None:
         self.run: Jobs = torch.no_grad()(one_after_the_other)
         self._weights, self._learning, self._config = weights, learning, config
         self._task, self._reads = task, task.reads
-        self._loss, self._loss_and_gradient = LOSSES[loss], losses_and_gradient(loss, smoothing)
+        self._loss, self._loss_and_gradient = LOSSES[loss], losses_and_gradient(loss, smoothing, temperature)
         self._inputs = config.read(task.inputs, task.reads).to(train.device)
         self._targets = (task.columns if labels is None else labels).to(train.device)
         self._some_unasked = bool((self._targets < 0).any())

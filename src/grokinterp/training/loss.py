@@ -12,6 +12,14 @@ The plain formula is here as well, as `log_softmax`, to show what it does. Its g
 p - 1, and where the loss is under 6e-8, float32 rounds p to 1 and this to 0, while the wrong classes are
 still pushed down by their p: the gradient of the logits no longer sums to nothing. Adam divides by how large
 gradients were of late, so that even these make updates of full size.
+
+`stablemax` is the cross-entropy of other probabilities, s(l_j) / sum of s with s(x) = x + 1 for x >= 0 and
+1 / (1 - x) below (Prieto et al. 2025, section 4.1), in which no term outgrows the others exponentially. Their
+code takes the log of the quotient in float64, and its gradient is NaN at a logit of exactly 1. Written as
+
+    log(1 + sum over the wrong classes j of s(l_j) / s(l_correct))
+
+with the gradient written out, float32 keeps its digits here too, and 1 is a logit like others.
 """
 
 from __future__ import annotations
@@ -97,6 +105,19 @@ def log_softmax_loss(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n
     return F.cross_entropy(logits, targets, reduction="none")
 
 
+def stablemax_loss(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """The cross-entropy of each example in nats, under the probabilities of StableMax in place of the
+    softmax's. What is added to all logits of an example changes it."""
+    at = targets[:, None]
+    terms = _stable(logits)
+    return (terms.scatter(1, at, 0.0).sum(1) / terms.gather(1, at)[:, 0]).log1p()
+
+
+def _stable(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
+    """s of StableMax; of what is above 0 the other branch is a constant, so that it has no pole."""
+    return torch.where(logits < 0, 1 / (1 - logits.clamp(max=0)), logits + 1)
+
+
 def squared_distance(logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
     """The squared distance of the number that each example is answered with from that of the right class:
     minus the logit of that class, for a network whose logits are minus the squared distances to the numbers
@@ -122,6 +143,19 @@ def _log_softmax_loss_and_gradient(
     return losses.detach(), gradient
 
 
+def _stablemax_loss_and_gradient(
+    logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"], weight: float
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n classes"]]:
+    at = targets[:, None]
+    terms = _stable(logits)
+    slope = torch.where(logits < 0, terms.square(), 1.0)
+    right = terms.gather(1, at)
+    wrong = terms.scatter_(1, at, 0.0).sum(1, keepdim=True)
+    against = slope.gather(1, at) * (wrong / right)
+    by_logit = slope.scatter_(1, at, -against).mul_(weight / (wrong + right))
+    return (wrong / right).log1p()[:, 0], by_logit
+
+
 def _squared_error_and_gradient(
     logits: Float[Tensor, "n classes"], targets: Int[Tensor, "n"], weight: float
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n classes"]]:
@@ -139,6 +173,7 @@ def _squared_distance_and_gradient(
 LOSSES = {
     "cross_entropy": cross_entropy,
     "log_softmax": log_softmax_loss,
+    "stablemax": stablemax_loss,
     "mse": squared_error,
     "squared_distance": squared_distance,
 }
@@ -151,9 +186,13 @@ SQUARED = {
 """The losses that are no cross-entropy and have no unit: what stands on an axis for each, and the measure
 that is the same in float64."""
 
+OTHER = {**SQUARED, "stablemax": ("StableMax cross-entropy (nats)", "loss.stablemax")}
+"""The same of all that are not the cross-entropy of the softmax, which `loss` measures."""
+
 LOSSES_AND_GRADIENTS: dict[str, Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]] = {
     "cross_entropy": _cross_entropy_and_gradient,
     "log_softmax": _log_softmax_loss_and_gradient,
+    "stablemax": _stablemax_loss_and_gradient,
     "mse": _squared_error_and_gradient,
     "squared_distance": _squared_distance_and_gradient,
 }
@@ -161,23 +200,32 @@ LOSSES_AND_GRADIENTS: dict[str, Callable[[Tensor, Tensor, float], tuple[Tensor, 
 
 
 def losses_and_gradient(
-    loss: str, smoothing: float = 0.0
+    loss: str, smoothing: float = 0.0, temperature: float = 1.0
 ) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
-    """LOSSES_AND_GRADIENTS of a name; of smoothed labels the losses are those of the labels as they are, and
-    the gradient is that of
+    """LOSSES_AND_GRADIENTS of a name; of smoothed labels, and of logits at a temperature, the losses are
+    those of labels and logits as they are, and the gradient is that of what is learned.
+
+    Smoothed labels are
 
         (1 - s) cross_entropy(label) + s mean over all K classes of cross_entropy(class)
 
     whose gradient by a logit is that of the cross-entropy, with s (1 - 1/K) more for the label and s/K less
-    for every other class (Szegedy et al. 2016, section 7; `label_smoothing` of torch's cross_entropy).
+    for every other class (Szegedy et al. 2016, section 7; `label_smoothing` of torch's cross_entropy). At a
+    temperature T it is the loss of the logits divided by T, whose gradient by a logit has 1/T as a factor.
     """
 
     of_labels = LOSSES_AND_GRADIENTS[loss]
 
-    def both(logits: Tensor, targets: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    def smoothed(logits: Tensor, targets: Tensor, weight: float) -> tuple[Tensor, Tensor]:
         losses, by_logit = of_labels(logits, targets, weight)
         share = weight * smoothing
         by_logit.sub_(share / logits.shape[1])
         return losses, by_logit.scatter_add_(1, targets[:, None], torch.full_like(by_logit[:, :1], share))
 
-    return both if smoothing else of_labels
+    learned = smoothed if smoothing else of_labels
+
+    def at_temperature(logits: Tensor, targets: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        _, by_logit = learned(logits / temperature, targets, weight / temperature)
+        return LOSSES[loss](logits, targets), by_logit
+
+    return learned if temperature == 1 else at_temperature

@@ -8,9 +8,9 @@ compiler, and for networks this small longer to find out what to do than to do i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,18 +21,24 @@ from torch.optim.sgd import sgd
 
 from ..errors import ConfigError
 from .config import TrainingConfig
+from .recipes import Grokfast, NormClamp, of, orthogonal
 
 _EPS = 1e-8
 
 
-class _Part(Protocol):
-    """An optimiser of some of the weights.
+@runtime_checkable
+class _Kept(Protocol):
+    """What a training remembers from one update to the next.
 
     Attributes:
-        state: moments and counters by the name of the weight.
+        state: moments and counters by the name of the weight, or of what they are of.
     """
 
     state: dict[str, dict[str, Tensor]]
+
+
+class _Part(_Kept, Protocol):
+    """An optimiser of some of the weights."""
 
     def step(self, gradients: Mapping[str, Tensor], lr: float) -> None: ...
 
@@ -134,7 +140,7 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 class Optimiser:
-    """One or two optimisers that together update every named weight.
+    """One or two optimisers that together update every named weight, and what is done before and after them.
 
     With `stacked`, weights have the networks that they belong to as their first axis: what is not elementwise
     is done for each.
@@ -144,7 +150,8 @@ class Optimiser:
         self, weights: Mapping[str, Tensor], config: TrainingConfig, *, stacked: bool = False
     ) -> None:
         self._stacked = stacked
-        self._devices = {name: weight.device for name, weight in weights.items()}
+        self._devices = {key: weight.device for name, weight in weights.items() for key in (name, of(name))}
+        self._weights = weights
         self._config, self._clip = config, config.clip
         self._parts: list[tuple[list[str], _Part]] = []
         if config.optimizer == "muon":
@@ -155,6 +162,14 @@ class Optimiser:
             self._parts.append((list(weights), _SGD(weights, config)))
         elif weights:
             self._parts.append((list(weights), _Adam(weights, config, decoupled=config.optimizer != "adam")))
+        self._grokfast = Grokfast(self._weights, config, stacked=stacked) if config.grokfast else None
+        self._clamp = NormClamp(self._weights, config, stacked=stacked) if config.norm_clamp else None
+
+    @property
+    def _kept(self) -> list[tuple[Collection[str], _Kept]]:
+        """Whatever has a state, with the names in it."""
+        others = [(kept.state.keys(), kept) for kept in (self._grokfast, self._clamp) if kept is not None]
+        return [*self._parts, *others]
 
     @torch.no_grad()
     def update(self, step: int, gradients: Mapping[str, Tensor]) -> Float[Tensor, "..."]:
@@ -170,29 +185,35 @@ class Optimiser:
             scale = (self._clip / (norm + 1e-6)).clamp(max=1.0)
             for gradient in gradients.values():
                 gradient.mul_(scale.reshape(scale.shape + (1,) * (gradient.ndim - scale.ndim)))
+        if self._grokfast is not None:
+            self._grokfast.amplify(step, gradients)
+        if self._config.orthogonal_gradient:
+            orthogonal(self._weights, gradients, stacked=self._stacked)
         lr = learning_rate(self._config, step)
         for _, part in self._parts:
             part.step(gradients, lr)
+        if self._clamp is not None:
+            self._clamp.rescale()
         return norm
 
     def state(self) -> dict[str, Tensor]:
         """Copies of all moments and counters, as `weight name/state name`."""
         return {
             f"{name}/{key}": torch.as_tensor(value).detach().clone()
-            for _, part in self._parts
-            for name, entries in part.state.items()
+            for _, kept in self._kept
+            for name, entries in kept.state.items()
             for key, value in entries.items()
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restores what `state` returned."""
-        for names, part in self._parts:
+        for names, kept in self._kept:
             loaded: dict[str, dict[str, Tensor]] = {name: {} for name in names}
             for path, value in state.items():
                 name, _, key = path.rpartition("/")
                 if name in loaded:
-                    before = part.state.get(name, {}).get(key)
+                    before = kept.state.get(name, {}).get(key)
                     device = self._devices[name] if before is None else before.device
                     loaded[name][key] = value.clone().to(device)
             if any(loaded.values()):
-                part.state = loaded
+                kept.state = loaded

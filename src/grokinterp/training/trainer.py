@@ -144,8 +144,9 @@ class Trainer:
             self._restore(state)
         way = scaled(config) or way_to_learn(self._model, self.task, train)
         network, loss = (self.weights, self._learning, self._model), config.training.loss
-        smoothing = config.training.label_smoothing or 0.0
-        self._examples = way(*network, loss, self.task, train, test, self.labels, smoothing=smoothing)
+        smoothing, temperature = config.training.label_smoothing or 0.0, config.training.temperature or 1.0
+        known = *network, loss, self.task, train, test, self.labels
+        self._examples = way(*known, smoothing=smoothing, temperature=temperature)
         self._given, self._right = (
             {"train": classes.to(self.device)[train], "test": classes.to(self.device)[test]}
             for classes in (self.labels, self.task.columns)
@@ -316,8 +317,9 @@ class Trainer:
         learned = math.ceil(min(training.batch_size or n, n) / training.accumulate)
         batch = max(learned, min(piece, self.task.n_inputs))
         floats = batch * model.numbers(reads) * (8 if training.dtype == "float64" else 4)
-        # Weights, gradients and two moments.
-        network = 4 * 4 * sum(math.prod(shape) for shape in model.shapes(reads).values())
+        # Weights, gradients and two moments; and what Grokfast keeps of gradients.
+        kept = {None: 0, "ema": 1, "ma": training.grokfast_setting("window")}[training.grokfast]
+        network = 4 * (4 + kept) * sum(math.prod(shape) for shape in model.shapes(reads).values())
         free = free_memory()
         if self.device.type == "cpu" and floats + network > 0.8 * free:
             raise ConfigError(

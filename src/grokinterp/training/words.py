@@ -56,7 +56,15 @@ _CALLED = {
     "training.label_smoothing": "smoothing label_smooth smoothing_factor label_smoothing_factor",
     "training.dtype": "precision data_type torch_dtype fp16 bf16 tf32 amp use_amp mixed_precision autocast "
     "half",
-    "training.loss": "loss_fn loss_function criterion objective loss_type loss_name loss_func",
+    "training.loss": "loss_fn loss_function criterion objective loss_type loss_name loss_func stable_max",
+    "training.temperature": "temp tau softmax_temperature logit_temperature",
+    "training.grokfast": "grok_fast gradfilter gradfilter_ema gradfilter_ma grokfast_ema grokfast_ma filter",
+    "training.grokfast_alpha": "ema_alpha filter_alpha",
+    "training.grokfast_lamb": "lamb lambd filter_lamb grokfast_lambda",
+    "training.grokfast_window": "window window_size filter_window grokfast_window_size",
+    "training.orthogonal_gradient": "orthograd ortho_grad orthogonal_gradients orthogonalize orthogonalise "
+    "perp_grad",
+    "training.norm_clamp": "clamp_norm weight_norm constant_norm fixed_norm norm_constraint",
     "snapshots.every": "save_every save_steps save_interval snapshot_every checkpoint_every "
     "checkpoint_interval ckpt_every ckpt_interval save_models save_freq save_frequency save_period "
     "checkpoint_freq checkpoint_frequency ckpt_freq frequency freq interval checkpoints",
@@ -115,6 +123,8 @@ _BESIDE = {
     "snapshots.every": "a number of updates",
     "device": "cpu, cuda, mps or auto",
     "training.dtype": "float32, float64 or bfloat16",
+    "training.loss": "cross_entropy, log_softmax, stablemax, mse or squared_distance",
+    "training.grokfast": "ema or ma",
     "model.init_scale": "every initial weight is multiplied by it",
     "model.normalization": "none, LN, LNPre, RMS or RMSPre",
     "model.attention_dir": "causal or bidirectional",
