@@ -34,6 +34,7 @@ VARIANTS = {
         "training.grokfast_window": 4,
         "training.batch_size": 9,
         **SGD,
+        "training.grokfast_lamb": 1.0,
         "training.lr": 0.02,
     },
     "deep": {
