@@ -293,3 +293,21 @@ def test_line_images_measures_a_small_run(tmp_path):
     assert {"one flip", "all flips", "eta2", "accuracy at 15 %"} < found.keys()
     rows = lines.rows(dict.fromkeys(lines.CHECKED, found))
     assert not all(row.holds for row in rows)  # two steps are not enough
+
+
+def test_a_recipe_is_judged_seed_by_seed_against_plain_adamw_and_what_never_groks_is_slowest():
+    accelerators = script("accelerators")
+    plain = [400, 400, 400, 400, 400, 400, 400, 400]
+    found = accelerators.judged("it", 5e-3, 3, [100, 200, 200, 200, 300, 500, None, None], plain)
+    assert (found.sooner, found.ratio, found.low, found.high) == (5, 0.625, 0.5, float("inf"))
+    assert found.covers == pytest.approx(1 - 2 * 9 / 256)
+    few = accelerators.judged("it", 5e-3, 1, [100, 400, 800], plain[:3])
+    assert (few.sooner, few.low, few.ratio, few.high, few.covers) == (1, 0.25, 1, 2, 0.75)
+
+
+def test_every_recipe_is_a_configuration_that_stops_where_it_has_learned():
+    accelerators = script("accelerators")
+    assert accelerators.PLAIN in accelerators.RECIPES
+    for recipe in accelerators.RECIPES:
+        config = accelerators.configuration(recipe, 5e-3, seed=3)
+        assert (config.seed, config.training.stop_when) == (3, "test_accuracy >= 0.99")
