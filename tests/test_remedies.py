@@ -132,6 +132,7 @@ OPTIONS = {
     for name, command in COMMANDS.items()
 }
 ANYWHERE = {"--help", "--debug", "--version", "--install-completion", "--show-completion"}
+ANYWHERE |= {"--address"}  # of Ray
 CSS = ["report/drawing.py", "report/palette.py"]
 """Where two dashes begin the name of a colour or a length."""
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

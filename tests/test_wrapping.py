@@ -495,7 +495,7 @@ def test_objects_that_are_read_as_data_and_those_that_are_keys_are_named(tmp_pat
         os.system,
         eval,
     ],
-    ids=str,
+    ids=range(11),
 )
 @pytest.mark.parametrize("protocol", [None, 4])
 def test_what_no_honest_file_asks_to_run_is_refused(asks, protocol, tmp_path):

@@ -115,7 +115,7 @@ SECTION = Kind(
 )
 TASK = Kind("a task, which gi.make_task(name, ...) makes", lambda given: is_a(given, "Task"), is_thing=True)
 TASK_OR_NAME = Kind("the name of a task, or a task", lambda given: NAME.holds(given) or TASK.holds(given))
-KEYS = Kind("a dictionary of keys and values", lambda given: isinstance(given, Mapping))
+VALUES = Kind("a dictionary of keys and values", lambda given: isinstance(given, Mapping))
 TEXT = Kind(
     "the text of a TOML file, or its pathlib.Path", lambda given: isinstance(given, str | os.PathLike)
 )
@@ -140,10 +140,6 @@ NETWORK = Kind(
 HYPOTHESIS = Kind(
     "a Hypothesis, such as digits_hypothesis(task) of grokinterp.measures",
     lambda given: is_a(given, "Hypothesis"),
-)
-SECTIONS = Kind(
-    "names and their values, such as {'training.weight_decay': [0, 1]}",
-    lambda given: isinstance(given, Mapping) and all(isinstance(key, str) for key in given),
 )
 TENSOR = Kind("a tensor", lambda given: hasattr(given, "detach"))
 WEIGHTS = Kind(

@@ -9,6 +9,7 @@ from .measures import MEASURED, REPLAYED, REPORTED
 from .models import MODELS
 from .not_followed import NOT_FOLLOWED
 from .runs import RUNS
+from .sweeps import SWEPT
 from .tasks import TASKS
 from .training import TRAINING
 
@@ -20,6 +21,7 @@ ROOMS: dict[str, list[Mistake]] = {
     "foreign": FOREIGN,
     "importing": IMPORTING,
     "runs": RUNS,
+    "sweeps": SWEPT,
     "cli": CLI,
     "measures": MEASURED,
     "replay": REPLAYED,

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..asked import PATH, SECTIONS, asks, asks_all, got
-from ..errors import Diverged, GrokinterpError, Interrupted, NotARun, SomeFailed, UsageError, nearest
+from ..asked import PATH, VALUES, asks, asks_all, got
+from ..errors import Diverged, GrokinterpError, Interrupted, SomeFailed, UsageError, nearest
 from ..runs import Run, load_run
 from ..runs.account import read_run_json
 from ..runs.files import folder_named, locked, refuse_unwritable, writing
@@ -133,7 +133,7 @@ def load_sweep(path: str | Path) -> Sweep:
     return Sweep(Manifest.read(Path(path)))
 
 
-@asks("gi.sweep", out=PATH, grid=SECTIONS, options=SECTIONS)
+@asks("gi.sweep", out=PATH, grid=VALUES, options=VALUES)
 def sweep(
     configs: TrainConfig | Mapping[str, TrainConfig] | None,
     out: str | Path,
@@ -188,12 +188,9 @@ def sweep(
     base, members = asked_for(configs, grid, seeds, samples, draw_seed, None if yes else MOST, out)
     if (out / FILE).exists():
         manifest = Manifest.read(out)
-        manifest.grow(base, members)
     else:
-        if not members:
-            raise NotARun(f"{out} holds no {FILE}: give a configuration and a grid to begin a sweep with")
         manifest = Manifest(out, base, tuple(next(iter(members.values())).values))
-        manifest.grow(base, members)
+    manifest.grow(base, members)
     configs_of = {name: member.config for name, member in manifest.members.items()}
     refuse_together(configs_of, out)
     refuse_unwritable(out)
@@ -225,7 +222,7 @@ def sweep(
 
 def asked_for(
     configs: TrainConfig | Mapping[str, TrainConfig] | None,
-    grid: Mapping[str, str | Sequence[Any]] | None,
+    grid: Mapping[str, Any] | None,
     seeds: str | Iterable[int] | None,
     samples: int | None,
     draw_seed: int,

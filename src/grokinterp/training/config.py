@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
-from ..asked import KEYS, NAME, TASK_OR_NAME, TEXT, asks, asks_all
+from ..asked import NAME, TASK_OR_NAME, TEXT, VALUES, asks, asks_all
 from ..errors import ConfigError
 from ..frozen import Frozen, checked, for_kind, in_one_line, text_of
 from ..models import DEFAULT_KIND, KINDS, ModelConfig, NetworkConfig, network_config, none_if_zero
@@ -338,7 +338,7 @@ class TrainConfig(Shown, Frozen):
         return [(key, Condition.parse(text)) for key, text in texts if text]
 
     @classmethod
-    @asks("gi.TrainConfig.make", values=KEYS)
+    @asks("gi.TrainConfig.make", values=VALUES)
     def make(cls, values: Mapping[str, Any] | None = None, /, **overrides: Any) -> TrainConfig:
         """A configuration from nested `values`, with dotted keys such as `{"training.lr": 3e-3}` laid over
         them.
