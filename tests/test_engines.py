@@ -21,9 +21,10 @@ from conftest import tiny
 from grokinterp.errors import GrokinterpError, SomeFailed, UsageError
 from grokinterp.runs import pool
 from grokinterp.runs.many import Work
+from grokinterp.runs.sent import packed, put
 from grokinterp.runs.train import Stop
 from grokinterp.sweeps import elsewhere, on_ray
-from grokinterp.sweeps.elsewhere import Watched, batches, packed, put, train_jobs
+from grokinterp.sweeps.elsewhere import Watched, batches, train_jobs
 from test_runs import contents
 from test_sweep import everything
 

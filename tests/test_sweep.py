@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,11 +28,13 @@ from grokinterp.errors import (
     UsageError,
 )
 from grokinterp.runs import files
+from grokinterp.runs.listing import _seconds_left, listed
 from grokinterp.runs.many import Ends, Work
+from grokinterp.runs.swept import FILE
 from grokinterp.sweeps import live
-from grokinterp.sweeps.directory import ENGINES
+from grokinterp.sweeps.directory import ENGINES, Sweep
 from grokinterp.sweeps.live import Live
-from grokinterp.sweeps.manifest import FILE, Ended, Manifest
+from grokinterp.sweeps.manifest import Ended, Manifest
 from grokinterp.sweeps.outlook import sweep_outlook
 from test_runs import contents
 
@@ -45,13 +48,13 @@ def in_process(work: Work) -> Ends:
     yield from work.one_by_one(list(work.configs))
 
 
-def swept(out: Path, config: gi.TrainConfig | None = None, **options) -> gi.Sweep:
+def swept(out: Path, config: gi.TrainConfig | None = None, **options) -> Sweep:
     options = {"grid": GRID, "engine": in_process, "progress": False} | options
     return gi.sweep(config or tiny(), out, **options)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> gi.Sweep:
+def whole(tmp_path_factory) -> Sweep:
     return swept(tmp_path_factory.mktemp("sweep") / "whole")
 
 
@@ -343,6 +346,40 @@ def test_an_outlook_counts_members_time_and_disk(whole):
     per_run = sum(path.stat().st_size for path in (whole.path / NAMES[0] / "snapshots").iterdir())
     assert 4 * per_run < found.bytes < 4 * 3 * per_run
     assert json.dumps(found.to_dict())
+
+
+# Where runs are listed
+
+
+def test_a_list_has_the_values_of_members_those_that_wait_and_the_time_left(whole, tmp_path, grokinterp):
+    out = Path(shutil.copytree(whole.path, tmp_path / "sweep"))
+    shutil.rmtree(out / NAMES[1])
+    rows = {row.run: row for row in listed(out)}
+    assert [rows[name].status for name in sorted(rows)] == ["finished", "waiting", "finished", "finished"]
+    assert rows[NAMES[2]].values == {"training.weight_decay": 2, "seed": 0}
+    assert rows[NAMES[1]].values == {"training.weight_decay": 0, "seed": 1}
+    assert rows[NAMES[1]].seconds_left is None
+    code, printed, _ = grokinterp("ls", str(out))
+    assert code == 0
+    assert printed.splitlines()[2].split() == [NAMES[1], "0.0", "kB", "waiting"]
+    (out / FILE).write_bytes(b"{}")
+    assert [row.values for row in listed(out)] == [None] * 3
+
+
+def test_the_time_left_is_told_from_the_snapshots_since_it_was_gone_on_with(tmp_path):
+    """Of 40 steps three snapshots were written 10 s apart, and one before the lock was taken."""
+    (tmp_path / "snapshots").mkdir()
+    for step, at in {0: 0, 10: 1000, 20: 1010, 30: 1020}.items():
+        file = tmp_path / "snapshots" / f"step_{step:08d}.safetensors"
+        file.touch()
+        os.utime(file, (at, at))
+    (tmp_path / "lock").touch()
+    os.utime(tmp_path / "lock", (500, 500))
+    account = SimpleNamespace(path=tmp_path, steps=[0, 10, 20, 30])
+    assert _seconds_left(account, 35, 40) == 5
+    assert _seconds_left(account, 35, None) is None
+    os.utime(tmp_path / "lock", (1015, 1015))
+    assert _seconds_left(account, 35, 40) is None
 
 
 # The command

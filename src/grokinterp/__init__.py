@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .runs.export import export
     from .runs.many import train_many
     from .runs.train import train
-    from .sweeps import Sweep, load_sweep, sweep
+    from .sweeps import load_sweep, sweep
     from .tasks import TASKS, Operation, Task, arrays, make_task, task
     from .training import TrainConfig
     from .view import View
@@ -40,7 +40,7 @@ __all__ = [
             "replay": "plateaus replay tidy",
             "report": "Report analyze compare measure_all save_replay",
             "runs": "Run export load_run runs_in train train_many",
-            "sweeps": "Sweep load_sweep sweep",
+            "sweeps": "load_sweep sweep",
             "tasks": "TASKS Operation Task arrays make_task task",
             "training": "TrainConfig",
             "view": "View",

@@ -16,6 +16,7 @@ import pytest
 import grokinterp as gi
 from grokinterp.runs import files
 from grokinterp.runs.many import Work
+from grokinterp.sweeps import Sweep
 
 from .base import World, bare, mistake
 
@@ -39,7 +40,7 @@ def cli(w: World, command: str, *words: Any) -> str:
         return w.cli(command, *words)
 
 
-def swept(w: World, out: Path | None = None, **options: Any) -> gi.Sweep:
+def swept(w: World, out: Path | None = None, **options: Any) -> Sweep:
     options = {"grid": SEEDS, "progress": False} | options
     with here():
         return bare(gi.sweep)(options.pop("config", w.config()), out or w.new(), **options)
@@ -80,7 +81,7 @@ def restored(w: World) -> Any:
     return w.cli("verify {}", out)
 
 
-def drawn_twice(w: World, samples: int = 9) -> gi.Sweep:
+def drawn_twice(w: World, samples: int = 9) -> Sweep:
     return swept(w, grid={"seed": "0:3:random"}, samples=samples)
 
 
@@ -88,7 +89,7 @@ def without(module: str) -> Any:
     return mock.patch.dict(sys.modules, {module: None})
 
 
-def on(w: World, engine: str, **options: Any) -> gi.Sweep:
+def on(w: World, engine: str, **options: Any) -> Sweep:
     return swept(w, engine=engine, options=options)
 
 

@@ -29,6 +29,7 @@ def list_runs(
     """List the runs in a directory and below: task, steps, accuracy, how far each has come, size. One that is
     broken or being trained is a row too."""
     from ..runs.listing import listed
+    from ..shown import duration
     from ..standing import in_a_word
 
     rows = listed(run_directory(folder))
@@ -40,13 +41,13 @@ def list_runs(
         (
             row.run,
             row.task or "",
-            brief(row.step) + ("" if row.status != "stopped" else f" of {brief(row.steps)}"),
+            brief(row.step) + (f" of {brief(row.steps)}" if row.status in ("stopped", "training") else ""),
             brief(row.snapshots),
             *(brief(share) for share in (row.train_accuracy, row.test_accuracy)),
             "" if row.state in (None, "not known") else in_a_word(row.state),
             " ".join(map(str, row.keys or ())),
             size(row.bytes),
-            row.status,
+            row.status + ("" if row.seconds_left is None else f", at most {duration(row.seconds_left)} left"),
         )
         for row in rows
     ]

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,11 +23,12 @@ from ..progress import bars
 from ..standing import Examples, State, judged_by
 from .account import Account, refuse_snapshot
 from .files import reading
+from .swept import read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Status = Literal["finished", "training", "stopped", "diverged", "imported", "broken"]
+Status = Literal["finished", "training", "stopped", "diverged", "imported", "broken", "waiting"]
 _MARKS = ("run.json", "manifest.jsonl")
 """Either tells a run, so that one that has lost the other is not passed over."""
 _MANY = 50
@@ -49,8 +50,12 @@ class Listed:
         state: how far it has come by then ("generalises", ...: `grokinterp.standing`).
         keys: the key frequencies that its report.json has for its last snapshot.
         bytes: all that is in its directory.
-        status: "stopped" is one that is not finished and that nobody trains.
+        status: "stopped" is one that is not finished and that nobody trains; "waiting" a member of a sweep
+            that has not begun.
         why: how it ended, who trains it, or what is broken.
+        values: of the keys of its sweep; None where it is no member of one.
+        seconds_left: of one that is being trained, to the last of its steps at the speed of the snapshots
+            since it was gone on with; None where that is not known.
     """
 
     run: str
@@ -66,6 +71,8 @@ class Listed:
     bytes: int
     status: Status
     why: str
+    values: Mapping[str, Any] | None = None
+    seconds_left: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -105,12 +112,17 @@ def listed(folder: str | Path, *, progress: bool | None = None) -> list[Listed]:
         return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
     rows = []
+    members = _members(found, place)
+    for path in members:
+        found.setdefault(path, "")
     with bars(progress if len(found) >= _MANY else False) as bar:
         task = bar.add_task("", total=len(found), what="run") if bar else None
         for path in sorted(found, key=natural):
             name = str(path.relative_to(place)) if path != place else str(place)
             # A name that is no text in this locale is still a row.
-            rows.append(row_of(path, name.encode(errors="replace").decode(), found[path]))
+            name = name.encode(errors="replace").decode()
+            row = row_of(path, name, found[path]) if path.is_dir() else _waiting(name)
+            rows.append(replace(row, values=members.get(path)))
             if bar and task is not None:
                 bar.advance(task)
     return rows
@@ -138,6 +150,24 @@ def _found(folder: Path) -> Iterator[tuple[Path, str]]:
             yield from _found(entry)
         elif any((entry / mark).exists() for mark in _MARKS):
             yield entry, ""
+
+
+def _members(found: Mapping[Path, str], place: Path) -> dict[Path, Mapping[str, Any]]:
+    """The members of the sweeps that runs lie in, with the values of their keys; of those that are damaged
+    none."""
+    members: dict[Path, Mapping[str, Any]] = {}
+    for folder in dict.fromkeys([place, *(path.parent for path in found)]):
+        with suppress(GrokinterpError):
+            sweep = read_manifest(folder)
+            for name, member in sweep["members"].items():
+                members[folder / name] = dict(zip(sweep["keys"], member["values"], strict=True))
+    return members
+
+
+def _waiting(name: str) -> Listed:
+    nothing = dict.fromkeys(field.name for field in fields(Listed))
+    row: dict[str, Any] = {**nothing, "run": name, "bytes": 0, "status": "waiting", "why": "not begun"}
+    return Listed(**row)
 
 
 def row_of(path: Path, name: str = "", why_not: str = "", *, make_task: bool = True) -> Listed:
@@ -177,11 +207,12 @@ def _of(account: Account, make_task: bool) -> dict[str, Any]:
     done = [*account.steps[-1:], *(evaluation["step"] for evaluation in account.evaluations[-1:])]
     known = [step for step in done if account.step_known(step)]
     trained = account.imported is None
+    steps = record["config"].get("training", {}).get("steps") if trained else None
     return {
         "task": record["task"]["symbol"],
         "seed": record["config"].get("seed") if trained else None,
         "step": max(known, default=None),
-        "steps": record["config"].get("training", {}).get("steps") if trained else None,
+        "steps": steps,
         "snapshots": len(account.steps),
         "train_accuracy": train,
         "test_accuracy": test,
@@ -189,6 +220,9 @@ def _of(account: Account, make_task: bool) -> dict[str, Any]:
         "keys": report and _keys(report),
         "status": status,
         "why": why,
+        "seconds_left": _seconds_left(account, max(known, default=0), steps)
+        if status == "training"
+        else None,
     }
 
 
@@ -206,6 +240,21 @@ def _status(account: Account) -> tuple[Status, str]:
     if holder is not None:
         return "training", f"locked by {holder}"
     return "stopped", "not finished: the same command goes on with it"
+
+
+def _seconds_left(account: Account, step: int, steps: int | None) -> float | None:
+    """Of a run that is being trained: from when its snapshots were written since somebody took its lock."""
+    times: list[tuple[int, float]] = []
+    with suppress(OSError):
+        begun = (account.path / "lock").stat().st_mtime
+        for at in account.steps:
+            written = (account.path / "snapshots" / f"step_{at:08d}.safetensors").stat().st_mtime
+            if written >= begun:
+                times.append((at, written))
+    if steps is None or len(times) < 2 or times[-1][1] <= times[0][1]:
+        return None
+    per_step = (times[-1][1] - times[0][1]) / (times[-1][0] - times[0][0])
+    return max(0.0, (steps - step) * per_step)
 
 
 def _holder(path: Path) -> str | None:

@@ -19,12 +19,13 @@ from ..runs.files import folder_named, locked, refuse_unwritable, writing
 from ..runs.loggers import Log, named_loggers
 from ..runs.many import Engine, Work, here, refuse_together
 from ..runs.seeds import seeds_of
+from ..runs.swept import FILE
 from ..runs.train import Stop, on_signals
 from ..training import TrainConfig, differences
 from ..training.config import flat
 from .grid import MOST, Member, axes_of, members_of
 from .live import Live, live_table
-from .manifest import FILE, Ended, Manifest
+from .manifest import Ended, Manifest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing, nullcontext, suppress
@@ -16,7 +14,7 @@ from typing import Any
 
 from ..errors import GrokinterpError, Interrupted
 from ..runs import pool
-from ..runs.files import read_log, sync_folder, writing
+from ..runs.files import read_log
 from ..runs.many import Sources, Work, here
 from ..runs.train import Stop, on_signals
 from ..training import TrainConfig, kind, resolve_device
@@ -130,32 +128,3 @@ class Watched:
                 if records := read_log(path, whole=False)[0]:
                     metrics = {key: x for key, x in records[-1].items() if key != "step" and x is not None}
                     self._work.display.show(name, records[-1]["step"], metrics)
-
-
-# Where there is no shared filesystem: a run directory that is sent
-
-
-def packed(folder: Path) -> dict[str, bytes]:
-    """Every file of a run directory, by its path in there."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != "lock")
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
-
-
-def put(files: Mapping[str, bytes], path: Path) -> None:
-    """Makes a run directory of what was sent, whole or not at all; one that is there is replaced."""
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        with writing(path):
-            for name, data in files.items():
-                place = beside / "run" / name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with open(place, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-            if path.exists():
-                os.replace(path, beside / "before")
-            os.replace(beside / "run", path)
-            sync_folder(path.parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import ConfigError, DamagedFile, NotARun
-from ..runs.files import UNSEALED, damaged, read_sealed, replace, sealed
+from ..errors import ConfigError
+from ..runs.files import UNSEALED, damaged, replace, sealed
+from ..runs.swept import FILE, FORMAT, read_manifest
 from ..training import TrainConfig, differences
 from ..training.config import flat
 from .grid import Member
 
-FILE = "sweep.json"
-FORMAT = 1
 How = Literal["finished", "diverged", "failed"]
 _FIRST = 3
 """Differing keys that an error names."""
@@ -125,23 +124,3 @@ class Manifest:
             raise ConfigError(f"{what}; choose another directory, or that configuration")
         for name, member in members.items():
             self.values.setdefault(name, {key: member.values[key] for key in self.keys})
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The content of sweep.json in a directory, which takes no torch.
-
-    Raises:
-        NotARun: there is none.
-        DamagedFile: it is not as it was written.
-    """
-    try:
-        record = json.loads(read_sealed(path / FILE))
-    except (FileNotFoundError, NotADirectoryError):
-        remedy = "give the directory that `grokinterp sweep --out` made"
-        raise NotARun(f"{path} holds no {FILE}: {remedy}") from None
-    except ValueError as error:
-        raise DamagedFile(f"{path / FILE}: {error}") from None
-    if record.get("format") != FORMAT:
-        what = f"{path / FILE} has format {record.get('format')}, and this grokinterp reads {FORMAT}"
-        raise NotARun(f"{what}: use a version that reads it")
-    return record

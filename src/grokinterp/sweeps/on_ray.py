@@ -22,8 +22,9 @@ from typing import Any, cast
 from ..errors import GrokinterpError, Interrupted, UsageError
 from ..runs import pool
 from ..runs.many import Ends, Engine, Work
+from ..runs.sent import put
 from ..runs.train import is_finished
-from .elsewhere import Jobs, Watched, batches, paths_to_import_from, put
+from .elsewhere import Jobs, Watched, batches, paths_to_import_from
 
 _SECONDS_TO_ANSWER = 20.0
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -198,7 +199,8 @@ def _remote() -> Callable[[Jobs, list[str], bool], list[dict[str, Any]]]:
         sys.path.extend(path for path in paths if path not in sys.path and os.path.isdir(path))
         from pathlib import Path
 
-        from grokinterp.sweeps.elsewhere import packed, train_jobs
+        from grokinterp.runs.sent import packed
+        from grokinterp.sweeps.elsewhere import train_jobs
 
         if not copy_back:
             return train_jobs(jobs)
