@@ -255,7 +255,7 @@ def test_a_perceptron_has_no_attention(name):
     [
         ("neuron", [1], "mean", "unknown part 'neuron'; did you mean 'neurons'"),
         ("blocks.0.mlp.hook_past", None, "mean", "did you mean 'blocks.0.mlp.hook_post'"),
-        ("neurons", None, "mean", "neurons needs whole numbers, got None"),
+        ("neurons", None, "mean", "neurons needs whole numbers, got nothing"),
         ("neurons", [256], "mean", "has no 256: choose from 0 to 255"),
         ("neurons", [0.5], "mean", "needs whole numbers"),
         ("head", 1, "mean", "head needs 2 numbers"),

@@ -3,6 +3,7 @@ is drawn against the moments of its distribution, and what cannot be asked."""
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -468,7 +469,7 @@ def test_another_sample_that_makes_no_sense_is_refused_in_one_line(changes, says
 
 
 def unchecked(function):
-    return getattr(function, "__wrapped__", function)
+    return inspect.unwrap(function)
 
 
 @pytest.mark.parametrize("count", [5, 7])

@@ -461,11 +461,11 @@ def _print_circuits(found: Circuits) -> None:
 def verify(run_dir: RunDir, as_json: Json = False) -> None:
     """Check every file of a run against its recorded hash; of a sweep those of all its runs, and that what
     its sweep.json says is there."""
-    from ..runs import Run
+    from ..runs import Run, load_run
     from ..sweeps import Sweep, load_sweep
 
     is_sweep = (run_dir / "sweep.json").exists()
-    checking = load_sweep(run_dir) if is_sweep else Run(run_dir)
+    checking = load_sweep(run_dir) if is_sweep else load_run(run_dir)
     checked = list(checking.verify())
     damaged = {name: problem for name, problem in checked if problem is not None}
     if as_json:

@@ -339,11 +339,14 @@ class Judged:
             over the half of a sample that the network knows best.
         right: which of those examples it gets right, with the other half.
         losses: the loss of each.
+        losses_tell: whether that tells readings apart: of a network whose stream is not normalised before it
+            is unembedded, a wrong activation may only make the logits larger.
     """
 
     rest: float
     right: Bool[Tensor, "n"]
     losses: Float64[Tensor, "n"]
+    losses_tell: bool
 
     def clearly_more_right(self, other: Judged) -> bool:
         """Whether more is right than under another reading, of the examples on which they differ, by 3
@@ -360,7 +363,7 @@ class Judged:
         is at most two thirds, and most losses are lower, by 3 standard deviations (sign test)."""
         either = self.right | other.right
         mine, theirs = self.losses[either], other.losses[either]
-        if int(self.right.sum()) < int(other.right.sum()) or not len(mine):
+        if not self.losses_tell or int(self.right.sum()) < int(other.right.sum()) or not len(mine):
             return False
         more = int((mine < theirs).sum()) - int((mine > theirs).sum())
         return float(mine.mean()) <= _SURER * float(theirs.mean()) and more > 3 * math.sqrt(len(mine))
@@ -385,7 +388,8 @@ def judged(model: NetworkConfig, task: Task, weights: Weights, rows: Int[Tensor,
     along = -sum(float((matrix * slope).sum()) for matrix, slope in pairs)
     columns = zip(*pairs, strict=True)
     lengths = [math.sqrt(sum(float(x.square().sum()) for x in column)) for column in columns]
-    return Judged(along / (math.prod(lengths) or 1), logits.argmax(1) == targets, losses.detach())
+    rest, right = along / (math.prod(lengths) or 1), logits.argmax(1) == targets
+    return Judged(rest, right, losses.detach(), model.is_normalised)
 
 
 @dataclass(frozen=True, eq=False)

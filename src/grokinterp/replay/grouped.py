@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..asked import got
 from ..errors import UsageError, nearest
 from ..training.words import meant
 from .comparison import SEEDS, WATCHING, Compared, RunsCompared
@@ -40,6 +41,7 @@ NAMED_BY_LIU: dict[Kind, str] = {
     "learns nothing": "confusion",
 }
 _MOST_KEYS = 2
+_LONGEST_HINT = 200
 
 
 @dataclass(frozen=True)
@@ -306,7 +308,9 @@ def _refuse_unknown(key: str, settings: Any) -> None:
     if hint is None:
         homes = [each for each in known if each.rpartition(".")[2] == key.rpartition(".")[2]]
         hint = f"; did you mean {' or '.join(map(repr, homes))}?" if homes else nearest(key, known)
-    raise UsageError(f"groups by {key}: no run has that key{hint}")
+        if len(hint) > _LONGEST_HINT:
+            hint = ": give one of its configuration, such as training.weight_decay"
+    raise UsageError(f"groups by {got(key)}: no run has that key{hint}")
 
 
 def _in_order(values: Sequence[Any]) -> list[Any]:
