@@ -368,8 +368,8 @@ def test_the_page_of_measures_is_that_of_the_registry():
 
 
 REFERENCE = {
-    "Runs": "TrainConfig train train_many sweep load_sweep load_run runs_in show Run record import_checkpoint "
-    "export",
+    "Runs": "TrainConfig train train_many sweep load_sweep load_run runs_in show Run record "
+    "import_checkpoint export",
     "What a network does": "view View measure measure_all register_measure MEASURES key_frequencies ablate "
     "interchange",
     "Over training": "replay tidy save_replay plateaus compare",
