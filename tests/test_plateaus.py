@@ -273,7 +273,7 @@ def test_a_run_without_gradients_has_leaps_of_its_losses_alone(run, monkeypatch)
     assert list(report.analysis.leaps) == ["tens", "units"]
     page = text_of(report.to_html())
     assert "Leaps of the losses" in page
-    assert "gradient" not in page
+    assert "gradient norm" not in page
 
 
 def test_a_class_is_judged_by_all_questions_that_were_drawn_for_it(run):

@@ -429,7 +429,7 @@ def test_a_function_of_numbers_that_hides_no_circle_stands_at_its_residues():
         ),
         (lambda a, b: [a, b], {"p": 3}, r"no single value at a = 0, b = 0: unhashable type: 'list'"),
         (lambda a, b: float("nan"), {"p": 3}, "gave nan at a = 0, b = 0"),
-        (lambda a, b: torch.zeros(2), {"p": 3}, "gave tensor"),
+        (lambda a, b: torch.zeros(2), {"p": 3}, "gave an object of type Tensor"),
         (lambda a, b: None, {"p": 3}, "gives no answers: a task needs two or more"),
         (lambda a, b: 1, {"p": 3}, "gives 1 answer: a task needs two or more"),
         (lambda a, b: a, {}, "give p, for 0 .. p-1, or operands"),

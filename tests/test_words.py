@@ -37,7 +37,6 @@ WORDS: dict[str, tuple[str, Any]] = {
     "training.stable_max": ("training.loss", "stablemax"),
     "training.orthograd": ("training.orthogonal_gradient", True),
     "training.gradfilter_ema": ("training.grokfast", "ema"),
-    "training.window_size": ("training.grokfast_window", None),
     "training.softmax_temperature": ("training.temperature", 2.0),
     "training.weight_norm": ("training.norm_clamp", 1.0),
     "training.save_every": ("snapshots.every", 100),

@@ -9,7 +9,7 @@ from .measures import MEASURED, REPLAYED, REPORTED
 from .models import MODELS
 from .not_followed import NOT_FOLLOWED
 from .runs import RUNS
-from .sweeps import SWEPT
+from .sweeps import COMMANDED, READ, SWEPT
 from .tasks import TASKS
 from .training import TRAINING
 
@@ -20,9 +20,9 @@ ROOMS: dict[str, list[Mistake]] = {
     "training": TRAINING,
     "foreign": FOREIGN,
     "importing": IMPORTING,
-    "runs": RUNS,
+    "runs": [*RUNS, *READ],
     "sweeps": SWEPT,
-    "cli": CLI,
+    "cli": [*CLI, *COMMANDED],
     "measures": MEASURED,
     "replay": REPLAYED,
     "report": REPORTED,

@@ -296,7 +296,7 @@ INSTEAD = [
 NAMES = [
     mistake(
         "what is no key to group runs by",
-        lambda w: bare(gi.compare)(w.run, by=3),
+        lambda w: gi.compare(w.run, by=3),
         r"needs a key of the configuration, or a list of one or two, such as \['(training\.weight_decay)'\]",
         lambda w, m: gi.compare(w.run, by=[m[1]]),
     ),

@@ -18,7 +18,7 @@ from grokinterp.runs import files
 from grokinterp.runs.many import Work
 from grokinterp.sweeps import Sweep
 
-from .base import World, bare, mistake
+from .base import Mistake, World, bare, mistake
 
 FLAGS = (
     "--preset quick --set task.p=7 --set model.d_model=16 --set model.d_mlp=32 --set training.stop_when= "
@@ -98,7 +98,7 @@ def not_installed(w: World, engine: str, module: str) -> None:
         on(w, engine)
 
 
-SWEPT = [
+ROWS = [
     mistake(
         "--out is missing",
         lambda w: w.cli(SWEEP + "--seeds 0,1"),
@@ -277,3 +277,13 @@ def refused(w: World, engine: str, says: str, **options: Any) -> None:
     """The option is known: its value is refused."""
     with pytest.raises(gi.GrokinterpError, match=says):
         on(w, engine, **options)
+
+
+def of_room(says: str) -> list[Mistake]:
+    """The rows whose messages a room says."""
+    return [row for row in ROWS if re.search(says, row.name)]
+
+
+COMMANDED = of_room("^(--out is missing|a key twice|no task|what comes next)$")
+READ = of_room("^(nothing to go on with|a later format)$")
+SWEPT = [row for row in ROWS if row not in [*COMMANDED, *READ]]

@@ -61,7 +61,7 @@ _CALLED = {
     "training.grokfast": "grok_fast gradfilter gradfilter_ema gradfilter_ma grokfast_ema grokfast_ma filter",
     "training.grokfast_alpha": "ema_alpha filter_alpha",
     "training.grokfast_lamb": "lamb lambd filter_lamb grokfast_lambda",
-    "training.grokfast_window": "window window_size filter_window grokfast_window_size",
+    "training.grokfast_window": "window filter_window grokfast_window_size",
     "training.orthogonal_gradient": "orthograd ortho_grad orthogonal_gradients orthogonalize orthogonalise "
     "perp_grad",
     "training.norm_clamp": "clamp_norm weight_norm constant_norm fixed_norm norm_constraint",
