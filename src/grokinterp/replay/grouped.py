@@ -309,7 +309,7 @@ def _refuse_unknown(key: str, settings: Any) -> None:
         homes = [each for each in known if each.rpartition(".")[2] == key.rpartition(".")[2]]
         hint = f"; did you mean {' or '.join(map(repr, homes))}?" if homes else nearest(key, known)
         if len(hint) > _LONGEST_HINT:
-            hint = "; its keys are those that `grokinterp show` lists, dotted"
+            hint = " of their configurations"
     raise UsageError(f"groups by {got(key)}: no run has that key{hint}")
 
 
