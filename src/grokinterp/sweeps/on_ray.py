@@ -197,10 +197,11 @@ def _remote() -> Callable[[Jobs, list[str], bool], list[dict[str, Any]]]:
         import tempfile
 
         sys.path.extend(path for path in paths if path not in sys.path and os.path.isdir(path))
+        from importlib import import_module
         from pathlib import Path
 
-        from grokinterp.runs.sent import packed
-        from grokinterp.sweeps.elsewhere import train_jobs
+        packed = import_module("grokinterp.runs.sent").packed
+        train_jobs = import_module("grokinterp.sweeps.elsewhere").train_jobs
 
         if not copy_back:
             return train_jobs(jobs)

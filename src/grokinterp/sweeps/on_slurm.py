@@ -117,8 +117,8 @@ def _there() -> Any:
         import sys
 
         sys.path.extend(path for path in paths if path not in sys.path and os.path.isdir(path))
-        from grokinterp.sweeps.elsewhere import train_jobs
+        from importlib import import_module
 
-        return train_jobs(jobs, patience=patience)
+        return import_module("grokinterp.sweeps.elsewhere").train_jobs(jobs, patience=patience)
 
     return train_there
