@@ -208,6 +208,7 @@ def _of(account: Account, make_task: bool) -> dict[str, Any]:
     known = [step for step in done if account.step_known(step)]
     trained = account.imported is None
     steps = record["config"].get("training", {}).get("steps") if trained else None
+    left = _seconds_left(account, max(known, default=0), steps) if status == "training" else None
     return {
         "task": record["task"]["symbol"],
         "seed": record["config"].get("seed") if trained else None,
@@ -220,9 +221,7 @@ def _of(account: Account, make_task: bool) -> dict[str, Any]:
         "keys": report and _keys(report),
         "status": status,
         "why": why,
-        "seconds_left": _seconds_left(account, max(known, default=0), steps)
-        if status == "training"
-        else None,
+        "seconds_left": left,
     }
 
 

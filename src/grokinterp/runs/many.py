@@ -72,9 +72,7 @@ def train_many(
         SomeFailed: some failed or their processes died; the others were trained all the same.
         Interrupted: by SIGINT or SIGTERM; what was trained is saved, and the same call goes on from there.
     """
-    out, loggers = folder_named(out), named_loggers(log)
-    if any(map(callable, loggers)):
-        raise UsageError("log: needs names here, as runs are trained by other processes")
+    out, loggers = folder_named(out), names_of_loggers(log)
     if seeds is not None:
         if not isinstance(configs, TrainConfig):
             raise UsageError("seeds: needs one configuration, which is trained with each of them")
@@ -85,8 +83,7 @@ def train_many(
     elif isinstance(configs, TrainConfig):
         raise UsageError("configs is one TrainConfig: needs a list of them, names and them, or seeds")
     members, sources = _started(_members(configs), out, start)
-    if workers is not None and not (is_whole(workers) and workers >= 1):
-        raise UsageError(f"workers={got(workers)}: needs a whole number from 1")
+    refuse_no_workers(workers)
     refuse_together(members, out)
     _refuse_untrainable(members, out, sources)
     waiting = {name: one for name, one in members.items() if not is_finished(one, out / name, resume)}
@@ -96,7 +93,7 @@ def train_many(
     done = len(members) - len(waiting)
     with on_signals(stop), bars(progress) as bar:
         display = _Display(bar, members, done)
-        work = Work(waiting, out, resume, sources, stop, display, list(map(str, loggers)))
+        work = Work(waiting, out, resume, sources, stop, display, loggers)
         failures, more = work.done_by(here(workers))
     done += more
     failures = {name: failures[name] for name in members if name in failures}
@@ -314,11 +311,34 @@ def _members(configs: Sequence[TrainConfig] | Mapping[str, TrainConfig]) -> dict
             named[name] = config
         return named
     for name in configs:
-        # "a/b" and "a" could be one inside the other, "a/" and "a" the same.
-        is_one_word = isinstance(name, str) and Path(name).name == name and name.isprintable()
-        if not is_one_word or name in ("", ".."):
-            raise UsageError(f"{name!r} is no name for the directory of a run: needs one without '/'")
+        refuse_no_name(name)
     return dict(configs)
+
+
+def refuse_no_name(name: object, *taken: str) -> None:
+    """Refuses what is no name for the directory of a run among others, or is `taken` by another file."""
+    # "a/b" and "a" could be one inside the other, "a/" and "a" the same.
+    is_one_word = isinstance(name, str) and Path(name).name == name and name.isprintable()
+    if not is_one_word or name in ("", "..", *taken):
+        raise UsageError(f"{name!r} is no name for the directory of a run: needs one without '/'")
+
+
+def refuse_no_workers(workers: int | None) -> None:
+    """Refuses what is no number of processes; None is as many as there are cores."""
+    if workers is not None and not (is_whole(workers) and workers >= 1):
+        raise UsageError(f"workers={got(workers)}: needs a whole number from 1")
+
+
+def names_of_loggers(log: Log) -> list[str]:
+    """The loggers of runs that other processes train, which are told them by their names.
+
+    Raises:
+        UsageError: one is a function; there is none of that name, or what it needs is not installed.
+    """
+    loggers = named_loggers(log)
+    if any(map(callable, loggers)):
+        raise UsageError("log: needs names here, as runs are trained by other processes")
+    return list(map(str, loggers))
 
 
 def _started(

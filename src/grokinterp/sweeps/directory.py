@@ -16,8 +16,16 @@ from ..errors import Diverged, GrokinterpError, Interrupted, SomeFailed, UsageEr
 from ..runs import Run, load_run
 from ..runs.account import read_run_json
 from ..runs.files import folder_named, locked, refuse_unwritable, writing
-from ..runs.loggers import Log, named_loggers
-from ..runs.many import Engine, Work, here, refuse_together
+from ..runs.loggers import Log
+from ..runs.many import (
+    Engine,
+    Work,
+    here,
+    names_of_loggers,
+    refuse_no_name,
+    refuse_no_workers,
+    refuse_together,
+)
 from ..runs.seeds import seeds_of
 from ..runs.swept import FILE
 from ..runs.train import Stop, on_signals
@@ -182,18 +190,11 @@ def sweep(
         SomeFailed: some failed; the others were trained all the same. That one diverged is a result.
         Interrupted: by SIGINT or SIGTERM; what was trained is saved, and the same call goes on from there.
     """
-    out, loggers = folder_named(out), named_loggers(log)
-    if any(map(callable, loggers)):
-        raise UsageError("log: needs names here, as runs are trained by other processes")
+    out, loggers = folder_named(out), names_of_loggers(log)
     train = _engine(engine, options, workers)
     base, members = asked_for(configs, grid, seeds, samples, draw_seed, None if yes else MOST, out)
-    if (out / FILE).exists():
-        manifest = Manifest.read(out)
-    else:
-        manifest = Manifest(out, base, tuple(next(iter(members.values())).values))
-    manifest.grow(base, members)
-    configs_of = {name: member.config for name, member in manifest.members.items()}
-    refuse_together(configs_of, out)
+    manifest = Manifest.grown(out, base, members)
+    refuse_together(manifest.configs(members), out)
     refuse_unwritable(out)
     with writing(out, "nothing was begun"):
         out.mkdir(parents=True, exist_ok=True)
@@ -203,12 +204,14 @@ def sweep(
 
     stop = Stop()
     with locked(out, busy), on_signals(stop):
+        manifest = Manifest.grown(out, base, members)  # another process may have let it grow until now
+        configs_of = manifest.configs(members)
         _found_ended(manifest)
         manifest.write()
         waiting = {name: configs_of[name] for name in manifest.left}
         with _recording(manifest, live_table(configs_of, manifest.ended, progress)) as recorder:
             sources = dict.fromkeys(waiting)
-            work = Work(waiting, out, True, sources, stop, recorder, list(map(str, loggers)))
+            work = Work(waiting, out, True, sources, stop, recorder, loggers)
             failures, _ = work.done_by(train) if waiting else ({}, 0)
     failures = {name: error for name, error in failures.items() if not isinstance(error, Diverged)}
     of, done = len(manifest.values), len(manifest.values) - len(manifest.left)
@@ -263,9 +266,7 @@ def _named(configs: Mapping[str, TrainConfig]) -> tuple[TrainConfig, dict[str, M
     for name, config in configs.items():
         if not isinstance(config, TrainConfig):
             raise UsageError(f"gi.sweep: configs: {name!r} is no TrainConfig but {got(config)}")
-        word = isinstance(name, str) and Path(name).name == name and name.isprintable()
-        if not word or name in ("", "..", FILE, "lock"):
-            raise UsageError(f"{name!r} is no name for the directory of a run: needs one without '/'")
+        refuse_no_name(name, FILE, "lock")
     first = next(iter(configs.values())).model_copy(update={"start": None})
     keys = sorted({key for config in configs.values() for key in differences(first, config)})
     members: dict[str, Member] = {}
@@ -286,8 +287,7 @@ def _engine(engine: str | Engine, options: Mapping[str, Any] | None, workers: in
     Raises:
         UsageError: there is none of that name, what it needs is not installed, or it does not take an option.
     """
-    if workers is not None and not (isinstance(workers, int) and workers >= 1):
-        raise UsageError(f"workers={workers!r}: needs a whole number from 1")
+    refuse_no_workers(workers)
     if inspect.isfunction(engine):
         return engine
     if not isinstance(engine, str):

@@ -6,8 +6,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..errors import GrokinterpError, Interrupted
 from ..runs import pool
 from ..runs.files import read_log
 from ..runs.many import Sources, Work, here
+from ..runs.sent import packed
 from ..runs.train import Stop, on_signals
 from ..training import TrainConfig, kind, resolve_device
 
@@ -78,6 +80,32 @@ def train_jobs(
                 continue
             answers.append(_answer(job | {"path": str(place)}, stop, time.monotonic() + patience))
     return answers
+
+
+def train_and_send(jobs: Jobs) -> list[pool.Answer]:
+    """The same in a directory that goes again: the answers, with the files of what ended, or None."""
+    with tempfile.TemporaryDirectory(prefix="grokinterp-") as folder:
+        sent: list[pool.Answer] = []
+        for job, answer in zip(jobs, train_jobs(jobs, folder), strict=True):
+            place = Path(folder) / Path(job["path"]).name
+            whole = answer["ended"] in (None, "Diverged") and place.is_dir()
+            sent.append({**answer, "files": packed(place) if whole else None})
+        return sent
+
+
+def there() -> Callable[..., Any]:
+    """What a process of another machine runs: it is told where to import from, and a function of this module
+    by its name, with its arguments. It is sent as it is here, as nothing can be imported there before."""
+
+    def run(paths: Any, name: Any, *given: Any) -> Any:
+        import os
+        import sys
+        from importlib import import_module
+
+        sys.path.extend(path for path in paths if path not in sys.path and os.path.isdir(path))
+        return getattr(import_module("grokinterp.sweeps.elsewhere"), name)(*given)
+
+    return run
 
 
 def _config(job: Mapping[str, Any]) -> TrainConfig:

@@ -79,6 +79,21 @@ class Manifest:
             raise damaged(path / FILE, f"it is not what a sweep writes ({error})") from None
         return self
 
+    @classmethod
+    def grown(cls, path: Path, base: TrainConfig, members: Mapping[str, Member]) -> Manifest:
+        """What lies in a directory, or a new one where nothing does, with these members.
+
+        Raises:
+            DamagedFile: as for `read`.
+            ConfigError: as for `grow`.
+        """
+        if (path / FILE).exists():
+            self = cls.read(path)
+        else:
+            self = cls(path, base, tuple(next(iter(members.values())).values))
+        self.grow(base, members)
+        return self
+
     def write(self) -> None:
         """Replaces sweep.json."""
         members = {
@@ -93,12 +108,15 @@ class Manifest:
 
     @property
     def members(self) -> dict[str, Member]:
-        """The configuration of each."""
-        made: dict[str, Member] = {}
-        for name, values in self.values.items():
-            # A task or a kind of network is another with its own parameters, as when the grid was given.
-            made[name] = Member(values, self.base.changed(**values))
-        return made
+        """The values and the configuration of each."""
+        return {name: Member(self.values[name], config) for name, config in self.configs({}).items()}
+
+    def configs(self, known: Mapping[str, Member]) -> dict[str, TrainConfig]:
+        """The configuration of each member; of those that are known it is not made again."""
+        return {
+            name: known[name].config if name in known else self.base.changed(**values)
+            for name, values in self.values.items()
+        }
 
     @property
     def left(self) -> list[str]:

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -24,7 +23,7 @@ from ..runs import pool
 from ..runs.many import Ends, Engine, Work
 from ..runs.sent import put
 from ..runs.train import is_finished
-from .elsewhere import Jobs, Watched, batches, paths_to_import_from
+from .elsewhere import Watched, batches, paths_to_import_from, there
 
 _SECONDS_TO_ANSWER = 20.0
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -121,8 +120,8 @@ class _Cluster:
     def __init__(self, ray: Any, work: Work, gpus: int | float, copy_back: bool) -> None:
         self._ray, self._work, self._jobs = ray, work, work.jobs()
         options = {"num_cpus": 0 if gpus else 1, "num_gpus": gpus, "max_retries": 0}
-        self._train = ray.remote(**options)(_remote())
-        self._paths, self._copy_back = paths_to_import_from(), copy_back
+        self._train = ray.remote(**options)(there())
+        self._paths, self._what = paths_to_import_from(), "train_and_send" if copy_back else "train_jobs"
 
     def ends(self, batches: list[list[str]]) -> Ends:
         """Hands out the batches, and gives what has come of each member."""
@@ -157,7 +156,7 @@ class _Cluster:
 
     def _begun(self, names: list[str]) -> Any:
         jobs = [self._jobs[name] for name in names]
-        return self._train.remote(jobs, self._paths, self._copy_back)
+        return self._train.remote(self._paths, self._what, jobs)
 
     def _answers(self, reference: Any) -> list[dict[str, Any]] | GrokinterpError:
         ray = self._ray
@@ -185,32 +184,3 @@ class _Cluster:
 
 
 _SAME = "every node needs the Python and the packages that this one has"
-
-
-def _remote() -> Callable[[Jobs, list[str], bool], list[dict[str, Any]]]:
-    """What a process of the cluster runs. It is sent as it is here, as nothing can be imported there before
-    it has been told where from."""
-
-    def train_there(jobs: Any, paths: Any, copy_back: Any) -> Any:
-        import os
-        import sys
-        import tempfile
-
-        sys.path.extend(path for path in paths if path not in sys.path and os.path.isdir(path))
-        from importlib import import_module
-        from pathlib import Path
-
-        packed = import_module("grokinterp.runs.sent").packed
-        train_jobs = import_module("grokinterp.sweeps.elsewhere").train_jobs
-
-        if not copy_back:
-            return train_jobs(jobs)
-        with tempfile.TemporaryDirectory(prefix="grokinterp-") as folder:
-            answers, sent = train_jobs(jobs, folder), []
-            for job, answer in zip(jobs, answers, strict=True):
-                place = Path(folder) / Path(job["path"]).name
-                whole = answer["ended"] in (None, "Diverged")
-                sent.append({**answer, "files": packed(place) if whole and place.is_dir() else None})
-            return sent
-
-    return train_there

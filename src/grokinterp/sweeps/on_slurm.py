@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import GrokinterpError, UsageError
 from ..runs import pool
 from ..runs.many import Ends, Engine, Work
-from .elsewhere import Watched, batches, paths_to_import_from
+from .elsewhere import Watched, batches, paths_to_import_from, there
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _PATIENCE = 86_400.0
@@ -72,13 +72,15 @@ def _ends(
     """Submits the batches, and gives what has come of each member. Locally there is no array that lets only
     so many run."""
     jobs_of, paths = work.jobs(), paths_to_import_from()
-    train, watched = _there(), Watched(work)
+    train, watched = there(), Watched(work)
     running: dict[str, tuple[Any, list[str]]] = {}
 
     def submit(several: list[list[str]]) -> None:
         with executor.batch():
             jobs = [
-                executor.submit(train, [jobs_of[name] for name in names], paths, _PATIENCE)
+                executor.submit(
+                    train, paths, "train_jobs", [jobs_of[name] for name in names], None, _PATIENCE
+                )
                 for names in several
             ]
         for job, names in zip(jobs, several, strict=True):
@@ -107,18 +109,3 @@ def _ends(
             logs = f"see {job.paths.stderr}; run the same command again to go on"
             yield from ((name, GrokinterpError(f"{lost}: {logs}")) for name in names)
         watched.look(name for _, names in running.values() for name in names)
-
-
-def _there() -> Any:
-    """What a job runs; sent as it is here (`on_ray`)."""
-
-    def train_there(jobs: Any, paths: Any, patience: float) -> Any:
-        import os
-        import sys
-
-        sys.path.extend(path for path in paths if path not in sys.path and os.path.isdir(path))
-        from importlib import import_module
-
-        return import_module("grokinterp.sweeps.elsewhere").train_jobs(jobs, patience=patience)
-
-    return train_there

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..errors import GrokinterpError
 from ..runs.many import cores
 from ..runs.outlook import Outlook, outlook
 from .grid import Member
@@ -65,7 +66,7 @@ def sweep_outlook(members: Mapping[str, Member], workers: int | None = None) -> 
     for name in chosen:
         try:
             found[name] = outlook(members[name].config)
-        except Exception as error:
+        except GrokinterpError as error:
             errors.append(error)
     if not found:
         raise errors[0]

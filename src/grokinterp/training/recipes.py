@@ -73,8 +73,7 @@ def orthogonal(
     weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], *, stacked: bool = False
 ) -> None:
     """Takes from the gradient of each parameter what points along the parameter, and makes the rest as long
-    as the gradient was: ⊥Grad (Prieto et al. 2025, arXiv 2501.04697, section 5.2, and their code, whose
-    rescaling the paper does not have).
+    as the gradient was: ⊥Grad (Prieto et al. 2025, arXiv 2501.04697; the length as in their code).
 
     It is the gradient that is orthogonal, as there, not the update: what Adam makes of it, and weight decay,
     can still change the norm. A parameter is a tensor, of all heads together for attention. Where nothing but
